@@ -1,0 +1,41 @@
+# Language, optimisation, warnings and sanitizers, the same for every target of the project.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+# Never -ffast-math: NaN checks, infinities and the order of sums are part of the results.
+# -ffp-contract=off keeps a*b+c the same in every inlining of it, so that results do not depend
+# on which copy of a function ran.
+set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
+add_compile_options(-march=${ATTNPRUNE_ARCH} -ffp-contract=off)
+
+add_library(attnprune_warnings INTERFACE)
+target_compile_options(attnprune_warnings INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wcast-align
+  -Wunused -Wnull-dereference -Wdouble-promotion -Wformat=2 -Wimplicit-fallthrough
+  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
+  $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond -Wlogical-op>
+  $<$<BOOL:${ATTNPRUNE_WERROR}>:-Werror>)
+
+if(ATTNPRUNE_SANITIZE)
+  add_compile_options(-fsanitize=${ATTNPRUNE_SANITIZE} -fno-omit-frame-pointer
+                      -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${ATTNPRUNE_SANITIZE})
+endif()
+
+# attnprune_library(NAME sources... DEPENDS targets...): one library a folder.
+function(attnprune_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  add_library(${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
+  target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PUBLIC ${ARG_DEPENDS} PRIVATE attnprune_warnings)
+endfunction()

@@ -1,0 +1,13 @@
+# Debian 12 packages; see dev.sh for their names.
+find_package(absl CONFIG REQUIRED)
+find_package(Eigen3 CONFIG REQUIRED)
+find_package(OpenBLAS CONFIG REQUIRED)
+find_package(nlohmann_json CONFIG REQUIRED)
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
+
+# OpenBLAS's package sets variables only; a target keeps its include path out of our warnings.
+add_library(attnprune_openblas INTERFACE)
+target_include_directories(attnprune_openblas SYSTEM INTERFACE ${OpenBLAS_INCLUDE_DIRS})
+target_link_libraries(attnprune_openblas INTERFACE ${OpenBLAS_LIBRARIES})

@@ -1,0 +1,55 @@
+// Runs a fixed number of shards on any number of threads.
+//
+// Results must depend on the shards only: a shard writes to its own output, and sums over shards
+// are taken by the caller in shard order. Then 1, 2 and 4 threads give the same bits.
+#ifndef ATTNPRUNE_CORE_BASE_THREAD_POOL_H_
+#define ATTNPRUNE_CORE_BASE_THREAD_POOL_H_
+
+#include <atomic>
+#include <cstddef>
+#include <thread>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "core/base/mutex.h"
+
+namespace attnprune {
+
+// A pool owned by one caller at a time: ParallelFor must not be called from two threads at once,
+// nor from inside a shard.
+class ThreadPool {
+ public:
+  // threads: how many run shards, the caller's own included; at least 1.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls shard(0) … shard(shards - 1), each once, and returns when all are done. Shards are
+  // started in order of index; the heaviest should come first. `shard` must not throw.
+  void ParallelFor(std::ptrdiff_t shards, absl::FunctionRef<void(std::ptrdiff_t)> shard);
+
+ private:
+  void WorkerLoop();
+  void RunShards();
+
+  Mutex mutex_;
+  CondVar wake_;
+  CondVar finished_;
+  long generation_ ABSL_GUARDED_BY(mutex_) = 0;  // counts ParallelFor calls
+  int running_ ABSL_GUARDED_BY(mutex_) = 0;      // workers still inside the current call
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // Written by ParallelFor before it wakes the workers and constant until they have finished.
+  const absl::FunctionRef<void(std::ptrdiff_t)>* shard_ = nullptr;
+  std::ptrdiff_t shards_ = 0;
+
+  std::atomic<std::ptrdiff_t> next_{0};
+  std::vector<std::jthread> workers_;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_BASE_THREAD_POOL_H_

@@ -1,0 +1,26 @@
+// Which entries of a score matrix go.
+#ifndef ATTNPRUNE_CORE_KERNELS_SELECT_H_
+#define ATTNPRUNE_CORE_KERNELS_SELECT_H_
+
+#include "absl/types/span.h"
+#include "core/tensor/bit_mask.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// Flat indices of the `count` smallest scores, ascending by index; of equal scores the lower index
+// goes first. 0 <= count <= scores.size(); no NaN. -0 equals 0. O(size).
+std::vector<Index> SmallestIndices(absl::Span<const float> scores, Index count);
+
+// Prunes exactly `count` entries of the whole matrix (Algorithm 1's binarisation).
+BitMask PruneSmallest(const Matrix& scores, Index count);
+
+// Prunes exactly `count` entries of each row (Wanda's comparison group).
+BitMask PruneSmallestPerRow(const Matrix& scores, Index count);
+
+// Prunes exactly `count` of every `group` consecutive entries of a row; cols divisible by group.
+BitMask PruneSmallestPerGroup(const Matrix& scores, Index count, Index group);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_KERNELS_SELECT_H_

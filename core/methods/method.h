@@ -1,0 +1,108 @@
+// The interface behind which every pruning method stands.
+#ifndef ATTNPRUNE_CORE_METHODS_METHOD_H_
+#define ATTNPRUNE_CORE_METHODS_METHOD_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "core/base/thread_pool.h"
+#include "core/problem/problem.h"
+#include "core/tensor/bit_mask.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// How a run ended. Every reason but kNumericalError comes with the mask of the last step taken.
+enum class TerminationReason {
+  kCompleted,          // all steps done, or the method has no steps
+  kGradientTolerance,  // the gradient norm fell below gradient_tolerance
+  kLossTolerance,      // the loss changed by less than loss_tolerance in one step
+  kStopped,            // the observer said stop; the result is usable but unfinished
+  kNumericalError,     // loss or gradient became non-finite; the mask is the last finite one
+};
+absl::string_view ToString(TerminationReason reason);
+
+// Figures of one step of an iterative method.
+struct StepStats {
+  int step = 0;                   // 1 for the first
+  int steps = 0;                  // at most
+  double attention_loss = 0;      // sum 1/2 ||f~ - f||^2 of the mask that entered the step
+  double regularization = 0;      // 1/2 lambda ||M||^2 of the same mask
+  double soft_relative_error = 0;  // equation (1) of the same, still real-valued, mask
+  double gradient_norm = 0;       // Frobenius norm of the loss's gradient in the mask, over k
+  // Equation (1) of the mask binarised after the step, where it was evaluated.
+  absl::optional<double> calibration_error, held_out_error;
+  double seconds = 0;             // since the run began or was resumed
+};
+
+enum class Verdict { kContinue, kStop };
+
+// A run that can be written down between two steps and taken up again with the same bits.
+class Resumable {
+ public:
+  virtual ~Resumable() = default;
+  // A self-contained state for RunOptions::resume_from (format: solver_state.h).
+  virtual std::string SaveState() const = 0;
+};
+
+// Called on the solving thread after each step; returns quickly.
+class ProgressObserver {
+ public:
+  virtual ~ProgressObserver() = default;
+  // `run` may be saved during the call only.
+  virtual Verdict OnStep(const StepStats& stats, const Resumable& run) = 0;
+};
+
+struct RunOptions {
+  int threads = 1;          // at least 1; never changes the result's bits
+  int evaluate_every = 0;   // steps between evaluations of the binary mask; 0: never
+  std::string resume_from;  // empty, or what SaveState gave for the same problem and parameters
+};
+
+// One weight matrix after pruning. `weights` is exactly 0 where `mask` is 0.
+struct PrunedMatrix {
+  std::string name;  // "w", "w_q" or "w_k"
+  BitMask mask;      // 1: kept
+  Matrix weights;    // same shape and layout as the dense matrix
+  Matrix soft_mask;  // the real-valued mask before binarisation; empty if the method has none
+};
+
+struct PruneResult {
+  // What was pruned: the attention weights, or, for a fused problem pruned by its factors, "w_q"
+  // and "w_k", whose product takes the place of W.
+  std::vector<PrunedMatrix> matrices;
+  TerminationReason reason = TerminationReason::kCompleted;
+  int steps = 0;            // taken, resumed ones included
+  int damping_retries = 0;  // SparseGPT: how often the damping was raised
+  double lambda = 0;        // regularisation used, for the theory figures; 0 if none
+  double seconds = 0;
+};
+
+// One method with its parameters fixed. Immutable; Prune() may run on many threads at once.
+class Method {
+ public:
+  virtual ~Method() = default;
+  virtual absl::string_view name() const = 0;
+
+  // Checks the problem, runs, then checks the result's invariants (shapes, zero where pruned, the
+  // sparsity asked for). INVALID_ARGUMENT names the field at fault; INTERNAL means a bug here.
+  absl::StatusOr<PruneResult> Prune(const Problem& problem, const RunOptions& options,
+                                    ProgressObserver& observer) const;
+  // The same with nobody watching.
+  absl::StatusOr<PruneResult> Prune(const Problem& problem, const RunOptions& options = {}) const;
+
+  // Entries of one matrix (rows x cols as stored) that this method prunes at `sparsity`.
+  virtual Index PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const;
+
+ private:
+  virtual absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
+                                              ThreadPool& pool,
+                                              ProgressObserver& observer) const = 0;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_METHOD_H_

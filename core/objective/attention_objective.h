@@ -1,0 +1,61 @@
+// The attention loss of one problem on one set of batches, its gradient and relative error.
+//
+// Source: the paper's Definition 1.1, Definition C.1 and Theorem 5.3; Section 7 for projections.
+#ifndef ATTNPRUNE_CORE_OBJECTIVE_ATTENTION_OBJECTIVE_H_
+#define ATTNPRUNE_CORE_OBJECTIVE_ATTENTION_OBJECTIVE_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/base/thread_pool.h"
+#include "core/problem/problem.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// sum over batches of ||f~ - f||_F^2 and of ||f||_F^2, per query head.
+struct AttentionError {
+  std::vector<double> difference;  // numerator of equation (1), one a head
+  std::vector<double> dense;       // its denominator
+
+  double relative() const;               // over all heads
+  double relative(Index head) const;
+};
+
+// Holds the dense attention f of a problem on its batches, computed once. Not thread-safe: one
+// caller at a time; it uses the pool's threads inside. The bits of every answer depend on the input
+// and the CPU type only, not on the number of threads.
+class AttentionObjective {
+ public:
+  virtual ~AttentionObjective() = default;
+
+  // `problem`, `batches` and `pool` must outlive the objective. batches: problem.calibration or
+  // problem.held_out, not empty. The problem must be valid (Validate).
+  // INVALID_ARGUMENT if a dense logit is not finite in float32; `field` names the batches there.
+  static absl::StatusOr<std::unique_ptr<AttentionObjective>> Create(const Problem& problem,
+                                                                    const Batches& batches,
+                                                                    const char* field,
+                                                                    ThreadPool& pool);
+
+  // Attention loss sum_j 1/2 ||f~_j - f_j||_F^2 over batches and heads, f~ from `weights`, and its
+  // gradient in those weights: gradients[i] gets the shape of weights[i]. The gradient in a mask is
+  // its Hadamard product with the dense weight. Order of weights: AttentionWeights().
+  // Not finite when `weights` lead to logits that are not finite.
+  virtual double LossAndGradient(absl::Span<const MatrixView> weights,
+                                 absl::Span<Matrix> gradients) = 0;
+
+  // The error of `weights` (equation 1), per head.
+  virtual AttentionError Error(absl::Span<const MatrixView> weights) = 0;
+
+  // sum ||f||_F^2 over batches and heads.
+  virtual double dense_norm_squared() const = 0;
+
+  // The smallest allowed entry of f~ (Theorem 4.1's delta).
+  virtual float SmallestAttention(absl::Span<const MatrixView> weights) = 0;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_OBJECTIVE_ATTENTION_OBJECTIVE_H_
