@@ -1,0 +1,1 @@
+// Temporary: stands in for a folder without sources yet.
