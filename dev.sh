@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# Everything a developer does, each with its own set-up on a bare Debian 12. `./dev.sh help` lists it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+readonly JOBS=${JOBS:-$(nproc)}
+readonly BUILD_PACKAGES=(
+  build-essential cmake ninja-build pkg-config ccache libabsl-dev libeigen3-dev
+  libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libgmock-dev
+  libbenchmark-dev)
+readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
+
+usage() {
+  cat <<'END'
+usage: ./dev.sh COMMAND
+
+  demo [FLAGS]      prune a real attention layer with every method and compare them
+                    (FLAGS go to build/release/bin/prune_layer; --help lists them)
+  test              every check that CI runs: format, build and tests with -Werror, the tests under
+                    AddressSanitizer + UBSan and under ThreadSanitizer (clang), clang-tidy
+
+  build [OPTIONS]   release build into build/release (OPTIONS go to cmake: -DATTNPRUNE_ARCH=native)
+  unit              build and tests only, the quick part of `test`
+  asan, tsan        tests under AddressSanitizer + UBSan, under ThreadSanitizer
+  tidy              clang-tidy over the project's own sources
+  format            rewrite the sources with clang-format
+  bench [FLAGS]     benchmarks (FLAGS go to Google Benchmark)
+  setup             only install the Debian packages that all of this needs
+
+Packages are installed with apt only where missing, as root or through sudo. JOBS=N sets the number
+of parallel jobs (default: all cores). Logs are in build/.
+END
+}
+
+die() {
+  echo "dev.sh: $*" >&2
+  exit 1
+}
+
+# --- packages ---------------------------------------------------------------------------------
+
+missing_packages() {
+  local installed
+  installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null || true)
+  local package
+  for package; do
+    grep -qxF "installed $package" <<<"$installed" || echo "$package"
+  done
+}
+
+apt_install() {
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || die "needs root (or sudo) to install: $*"
+    as_root=(sudo)
+  fi
+  "${as_root[@]}" apt-get update -qq &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "$@"
+}
+
+install_packages() {
+  command -v dpkg-query >/dev/null || die "needs Debian 12: dpkg-query not found"
+  local missing
+  mapfile -t missing < <(missing_packages "$@")
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  stage "install ${#missing[@]} Debian packages" build/apt.log apt_install "${missing[@]}"
+}
+
+# --- stages -----------------------------------------------------------------------------------
+
+# stage TITLE LOG COMMAND...: runs COMMAND with its output in LOG and prints one line with the time.
+# On failure it prints what LOG ends with (without the tests that passed) and exits.
+stage() {
+  local title=$1 log=$2
+  shift 2
+  mkdir -p "$(dirname "$log")"
+  printf '%-48s' "$title"
+  local start=$SECONDS status=0
+  set +e
+  (
+    set -e
+    "$@"
+  ) >"$log" 2>&1
+  status=$?
+  set -e
+  if [ "$status" -ne 0 ]; then
+    printf 'FAILED %4d s\n' $((SECONDS - start))
+    grep -vE '^ +Start +[0-9]+:|   Passed  ' "$log" | tail -n 60 >&2 || true
+    die "\"$title\" failed; all of its output: $log"
+  fi
+  printf 'ok %8d s\n' $((SECONDS - start))
+}
+
+sources() { # sources PATTERN...: the project's own C++ files
+  local pattern names=()
+  for pattern; do names+=(-o -name "$pattern"); done
+  find core examples tests -type f \( "${names[@]:1}" \) | LC_ALL=C sort
+}
+
+configure() { cmake --preset "$1" -DATTNPRUNE_WERROR=ON "${@:2}"; }
+
+build() { # build PRESET TARGET [CMAKE_OPTION...]
+  configure "$1" "${@:3}" && cmake --build --preset "$1" --parallel "$JOBS" --target "$2"
+}
+
+run_tests() { # run_tests PRESET
+  ctest --test-dir "build/$1" --parallel "$JOBS" --output-on-failure --no-tests=error --timeout 300
+}
+
+check_format() { sources '*.h' '*.cc' | xargs clang-format --dry-run -Werror; }
+
+run_tidy() {
+  configure tsan
+  sources '*.cc' | xargs -P "$JOBS" -n 1 clang-tidy -p build/tsan --quiet --warnings-as-errors='*'
+}
+
+# ThreadSanitizer stops at the first race; second_deadlock_stack shows both sides of a lock cycle.
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1 second_deadlock_stack=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+
+format_stage() { stage "format (clang-format)" build/format.log check_format; }
+release_stages() {
+  stage "build, warnings as errors (g++ -O3)" build/release/build.log build release all
+  stage "tests" build/release/test.log run_tests release
+}
+asan_stages() {
+  stage "build with ASan + UBSan (g++)" build/asan/build.log build asan all
+  stage "tests under ASan + UBSan" build/asan/test.log run_tests asan
+}
+tsan_stages() {
+  stage "build with TSan, -Wthread-safety (clang)" build/tsan/build.log build tsan all
+  stage "tests under TSan" build/tsan/test.log run_tests tsan
+}
+tidy_stage() { stage "clang-tidy" build/tsan/tidy.log run_tidy; }
+
+# --- commands ---------------------------------------------------------------------------------
+
+setup_build() { install_packages "${BUILD_PACKAGES[@]}"; }
+setup_checks() { install_packages "${BUILD_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"; }
+
+command_test() {
+  setup_checks
+  format_stage
+  release_stages
+  asan_stages
+  tsan_stages
+  tidy_stage
+  printf '%-48sok %8d s\n' "everything" "$SECONDS"
+}
+
+command_demo() {
+  setup_build
+  stage "build (g++ -O3)" build/release/demo.log build release prune_layer
+  echo
+  exec build/release/bin/prune_layer "$@"
+}
+
+command_bench() {
+  setup_build
+  stage "build (g++ -O3)" build/release/build.log build release all
+  local program
+  for program in build/release/bin/*_bench; do "$program" "$@"; done
+}
+
+command=${1:-help}
+shift || true
+case "$command" in
+  test) command_test ;;
+  demo) command_demo "$@" ;;
+  build)
+    setup_build
+    stage "build (g++ -O3)" build/release/build.log build release all "$@"
+    ;;
+  unit)
+    setup_build
+    release_stages
+    ;;
+  asan)
+    setup_build
+    asan_stages
+    ;;
+  tsan)
+    setup_checks
+    tsan_stages
+    ;;
+  tidy)
+    setup_checks
+    tidy_stage
+    ;;
+  format)
+    setup_checks
+    sources '*.h' '*.cc' | xargs clang-format -i
+    ;;
+  bench) command_bench "$@" ;;
+  setup) setup_checks ;;
+  help | -h | --help) usage ;;
+  *)
+    usage >&2
+    exit 2
+    ;;
+esac
