@@ -1,4 +1,5 @@
-// What is to be pruned: one attention layer's weights, the data they see and the sparsity asked for.
+// What is to be pruned: one attention layer's weights, the data they see and the sparsity asked
+// for.
 #ifndef ATTNPRUNE_CORE_PROBLEM_PROBLEM_H_
 #define ATTNPRUNE_CORE_PROBLEM_PROBLEM_H_
 
@@ -62,9 +63,9 @@ struct Problem {
   const FusedWeights& fused_weights() const { return std::get<FusedWeights>(weights); }
   const ProjectionWeights& projections() const { return std::get<ProjectionWeights>(weights); }
 
-  Index features() const;                // d
-  Index heads() const;                   // query heads; 1 when fused
-  float effective_scale() const;         // s with its default filled in
+  Index features() const;         // d
+  Index heads() const;            // query heads; 1 when fused
+  float effective_scale() const;  // s with its default filled in
 };
 
 // A weight matrix as the attention uses it: "w" (fused) or "w_q" and "w_k" (projections).

@@ -1,0 +1,60 @@
+#include "core/problem/sparsity.h"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+
+namespace attnprune {
+namespace {
+
+// Reads the whole text, locale or not, without white space or sign but '-'.
+template <typename Number>
+bool ParseWhole(absl::string_view text, Number* number) {
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, *number);
+  return error == std::errc() && stop == end;
+}
+
+bool ParseSyntax(absl::string_view text, Sparsity* sparsity) {
+  const size_t colon = text.find(':');
+  if (colon == absl::string_view::npos) {
+    *sparsity = Sparsity::Fraction(0);
+    return ParseWhole(text, &sparsity->fraction);
+  }
+  *sparsity = Sparsity::NOfM(0, 0);
+  return ParseWhole(text.substr(0, colon), &sparsity->pruned) &&
+         ParseWhole(text.substr(colon + 1), &sparsity->group);
+}
+
+absl::Status Refused(absl::string_view text) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "sparsity must be a fraction in [0, 1), or N:M with 0 <= N < M and M >= 2, got ", text));
+}
+
+}  // namespace
+
+Index Sparsity::PrunedOf(Index size) const {
+  if (structured()) return size / group * pruned;
+  return static_cast<Index>(std::floor(fraction * static_cast<double>(size)));
+}
+
+absl::StatusOr<Sparsity> ParseSparsity(absl::string_view text) {
+  Sparsity sparsity;
+  if (!ParseSyntax(text, &sparsity)) return Refused(text);
+  // "0:0" would otherwise pass for an unstructured sparsity of 0.
+  const bool group_missing = text.find(':') != absl::string_view::npos && !sparsity.structured();
+  if (group_missing || !Validate(sparsity).ok()) return Refused(text);
+  return sparsity;
+}
+
+std::string ToString(const Sparsity& sparsity) {
+  if (sparsity.structured()) return absl::StrCat(sparsity.pruned, ":", sparsity.group);
+  std::array<char, 32> text;  // the shortest form that reads back as the same double: 24 at most
+  const auto [end, error] =
+      std::to_chars(text.data(), text.data() + text.size(), sparsity.fraction);
+  return std::string(text.data(), end);
+}
+
+}  // namespace attnprune
