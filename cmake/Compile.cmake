@@ -12,11 +12,9 @@ if(CCACHE)
 endif()
 
 # Never -ffast-math: NaN checks, infinities and the order of sums are part of the results.
-# -ffp-contract=off keeps a*b+c the same in every inlining of it, so that results do not depend
-# on which copy of a function ran.
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
-add_compile_options(-march=${ATTNPRUNE_ARCH} -ffp-contract=off)
+add_compile_options(-march=${ATTNPRUNE_ARCH})
 
 add_library(attnprune_warnings INTERFACE)
 target_compile_options(attnprune_warnings INTERFACE

@@ -8,8 +8,8 @@
 #include "absl/status/statusor.h"
 
 // Returns from the enclosing function if `expr` is not OK.
-#define ATTNPRUNE_RETURN_IF_ERROR(expr)                      \
-  do {                                                       \
+#define ATTNPRUNE_RETURN_IF_ERROR(expr)                                                 \
+  do {                                                                                  \
     if (absl::Status status_macro_ = (expr); !status_macro_.ok()) return status_macro_; \
   } while (false)
 

@@ -12,8 +12,7 @@ ThreadPool::~ThreadPool() {
   wake_.NotifyAll();
 }  // the lock is released before workers_ joins: members are destroyed after this body
 
-void ThreadPool::ParallelFor(std::ptrdiff_t shards,
-                             absl::FunctionRef<void(std::ptrdiff_t)> shard) {
+void ThreadPool::ParallelFor(std::ptrdiff_t shards, absl::FunctionRef<void(std::ptrdiff_t)> shard) {
   shard_ = &shard;
   shards_ = shards;
   next_.store(0, std::memory_order_relaxed);

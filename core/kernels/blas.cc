@@ -23,10 +23,9 @@ blasint LeadingDimension(MatrixView m) {
 absl::Status InitializeBlas() {
   constexpr int kPthread = 1;
   if (const int parallel = openblas_get_parallel(); parallel != kPthread) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("OpenBLAS must be the pthread variant (package libopenblas0-pthread), got ",
-                     parallel == 0 ? "the serial one" : "the openmp one", ": ",
-                     openblas_get_config()));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "OpenBLAS must be the pthread variant (package libopenblas0-pthread), got ",
+        parallel == 0 ? "the serial one" : "the openmp one", ": ", openblas_get_config()));
   }
   openblas_set_num_threads(1);
   return absl::OkStatus();

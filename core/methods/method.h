@@ -27,15 +27,15 @@ absl::string_view ToString(TerminationReason reason);
 
 // Figures of one step of an iterative method.
 struct StepStats {
-  int step = 0;                   // 1 for the first
-  int steps = 0;                  // at most
-  double attention_loss = 0;      // sum 1/2 ||f~ - f||^2 of the mask that entered the step
-  double regularization = 0;      // 1/2 lambda ||M||^2 of the same mask
+  int step = 0;                    // 1 for the first
+  int steps = 0;                   // at most
+  double attention_loss = 0;       // sum 1/2 ||f~ - f||^2 of the mask that entered the step
+  double regularization = 0;       // 1/2 lambda ||M||^2 of the same mask
   double soft_relative_error = 0;  // equation (1) of the same, still real-valued, mask
-  double gradient_norm = 0;       // Frobenius norm of the loss's gradient in the mask, over k
+  double gradient_norm = 0;        // Frobenius norm of the loss's gradient in the mask, over k
   // Equation (1) of the mask binarised after the step, where it was evaluated.
   absl::optional<double> calibration_error, held_out_error;
-  double seconds = 0;             // since the run began or was resumed
+  double seconds = 0;  // since the run began or was resumed
 };
 
 enum class Verdict { kContinue, kStop };

@@ -20,7 +20,7 @@ struct AttentionError {
   std::vector<double> difference;  // numerator of equation (1), one a head
   std::vector<double> dense;       // its denominator
 
-  double relative() const;               // over all heads
+  double relative() const;  // over all heads
   double relative(Index head) const;
 };
 
@@ -40,7 +40,8 @@ class AttentionObjective {
                                                                     ThreadPool& pool);
 
   // Attention loss sum_j 1/2 ||f~_j - f_j||_F^2 over batches and heads, f~ from `weights`, and its
-  // gradient in those weights: gradients[i] gets the shape of weights[i]. The gradient in a mask is
+  // gradient in those weights: gradients[i] has the shape of weights[i]
+  // or is empty and is then made. The gradient in a mask is
   // its Hadamard product with the dense weight. Order of weights: AttentionWeights().
   // Not finite when `weights` lead to logits that are not finite.
   virtual double LossAndGradient(absl::Span<const MatrixView> weights,
@@ -52,8 +53,9 @@ class AttentionObjective {
   // sum ||f||_F^2 over batches and heads.
   virtual double dense_norm_squared() const = 0;
 
-  // The smallest allowed entry of f~ (Theorem 4.1's delta).
-  virtual float SmallestAttention(absl::Span<const MatrixView> weights) = 0;
+  // Natural logarithm of the smallest allowed entry of f~ (Theorem 4.1's delta), which is often far
+  // below what a float can hold.
+  virtual double SmallestLogAttention(absl::Span<const MatrixView> weights) = 0;
 };
 
 }  // namespace attnprune

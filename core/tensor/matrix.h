@@ -3,11 +3,10 @@
 #ifndef ATTNPRUNE_CORE_TENSOR_MATRIX_H_
 #define ATTNPRUNE_CORE_TENSOR_MATRIX_H_
 
+#include <Eigen/Core>
 #include <cstddef>
 #include <memory>
 #include <utility>
-
-#include <Eigen/Core>
 
 #include "absl/types/span.h"
 

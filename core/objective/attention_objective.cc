@@ -1,0 +1,43 @@
+#include "core/objective/attention_objective.h"
+
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/objective/fused_objective.h"
+#include "core/objective/projection_objective.h"
+
+namespace attnprune {
+namespace {
+
+double Sum(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+}  // namespace
+
+double AttentionError::relative() const { return Sum(difference) / Sum(dense); }
+
+double AttentionError::relative(Index head) const {
+  const size_t h = static_cast<size_t>(head);
+  return difference[h] / dense[h];
+}
+
+absl::StatusOr<std::unique_ptr<AttentionObjective>> AttentionObjective::Create(
+    const Problem& problem, const Batches& batches, const char* field, ThreadPool& pool) {
+  std::unique_ptr<AttentionObjective> objective;
+  if (problem.fused()) {
+    objective = std::make_unique<FusedObjective>(problem, batches, pool);
+  } else {
+    objective = std::make_unique<ProjectionObjective>(problem, batches, pool);
+  }
+  if (!std::isfinite(objective->dense_norm_squared())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("weights and ", field, " must give logits that are finite in float32"));
+  }
+  return objective;
+}
+
+}  // namespace attnprune
