@@ -2,6 +2,9 @@
 #ifndef ATTNPRUNE_CORE_KERNELS_SELECT_H_
 #define ATTNPRUNE_CORE_KERNELS_SELECT_H_
 
+#include <vector>
+
+#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
@@ -20,6 +23,17 @@ BitMask PruneSmallestPerRow(const Matrix& scores, Index count);
 
 // Prunes exactly `count` of every `group` consecutive entries of a row; cols divisible by group.
 BitMask PruneSmallestPerGroup(const Matrix& scores, Index count, Index group);
+
+// SmallestIndices for many short runs of scores: keeps its memory between them. Not thread-safe.
+class SmallestFinder {
+ public:
+  // Calls visit(index) where SmallestIndices would list it, in the same order and under the same
+  // conditions.
+  void ForEach(absl::Span<const float> scores, Index count, absl::FunctionRef<void(Index)> visit);
+
+ private:
+  std::vector<float> sorted_;
+};
 
 }  // namespace attnprune
 

@@ -1,0 +1,70 @@
+#include "core/kernels/gram.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/kernels/blas.h"
+
+namespace attnprune {
+namespace {
+
+constexpr Index kTokensPerSum = 256;
+constexpr Index kTile = 128;             // features a side; a tile of the result is one shard
+constexpr Index kColumnsPerPanel = 256;  // of ColumnNorms
+
+Index CeilDivide(Index a, Index b) { return (a + b - 1) / b; }
+
+// Writes rows [row, row + rows) x columns [col, col + cols) of X'X and their mirror image; of a
+// tile on the diagonal only the lower half is used, so that the result is exactly symmetric.
+void ComputeTile(MatrixView x, Index row, Index col, GramMatrix* gram) {
+  const Index rows = std::min(kTile, x.cols() - row);
+  const Index cols = std::min(kTile, x.cols() - col);
+  Matrix sum(rows, cols);
+  for (Index t = 0; t < x.rows(); t += kTokensPerSum) {
+    const MatrixView tokens = x.Rows(t, std::min(kTokensPerSum, x.rows() - t));
+    Gemm(Trans::kYes, Trans::kNo, 1.0f, tokens.Cols(row, rows), tokens.Cols(col, cols), 0.0f, sum);
+    for (Index i = 0; i < rows; ++i) {
+      const Index end = row == col ? i + 1 : cols;
+      for (Index j = 0; j < end; ++j) (*gram)(row + i, col + j) += static_cast<double>(sum(i, j));
+    }
+  }
+  for (Index i = 0; i < rows; ++i) {
+    const Index end = row == col ? i : cols;
+    for (Index j = 0; j < end; ++j) (*gram)(col + j, row + i) = (*gram)(row + i, col + j);
+  }
+}
+
+void ComputeNorms(MatrixView x, absl::Span<double> norms) {
+  for (Index t = 0; t < x.rows(); ++t) {
+    for (Index j = 0; j < x.cols(); ++j) {
+      const double value = static_cast<double>(x(t, j));
+      norms[static_cast<size_t>(j)] += value * value;
+    }
+  }
+  for (double& norm : norms) norm = std::sqrt(norm);
+}
+
+}  // namespace
+
+GramMatrix Gram(MatrixView x, ThreadPool& pool) {
+  GramMatrix gram(x.cols());
+  const Index tiles = CeilDivide(x.cols(), kTile);
+  pool.ParallelFor(tiles * tiles, [&](Index shard) {
+    const Index row = shard / tiles, col = shard % tiles;
+    if (col <= row) ComputeTile(x, row * kTile, col * kTile, &gram);
+  });
+  return gram;
+}
+
+std::vector<double> ColumnNorms(MatrixView x, ThreadPool& pool) {
+  std::vector<double> norms(static_cast<size_t>(x.cols()));
+  pool.ParallelFor(CeilDivide(x.cols(), kColumnsPerPanel), [&](Index panel) {
+    const Index begin = panel * kColumnsPerPanel;
+    const Index width = std::min(kColumnsPerPanel, x.cols() - begin);
+    ComputeNorms(x.Cols(begin, width), absl::MakeSpan(norms).subspan(static_cast<size_t>(begin),
+                                                                     static_cast<size_t>(width)));
+  });
+  return norms;
+}
+
+}  // namespace attnprune
