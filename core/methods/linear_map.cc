@@ -1,0 +1,65 @@
+#include "core/methods/linear_map.h"
+
+#include <utility>
+
+namespace attnprune {
+namespace {
+
+Matrix Transposed(MatrixView matrix) {
+  Matrix result(matrix.cols(), matrix.rows());
+  for (Index i = 0; i < matrix.rows(); ++i) {
+    for (Index j = 0; j < matrix.cols(); ++j) result(j, i) = matrix(i, j);
+  }
+  return result;
+}
+
+BitMask Transposed(const BitMask& mask) {
+  BitMask result(mask.cols(), mask.rows(), /*kept=*/true);
+  for (Index i = 0; i < mask.rows(); ++i) {
+    for (Index j = 0; j < mask.cols(); ++j) {
+      if (!mask.kept(i, j)) result.Prune(j * mask.rows() + i);
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+std::vector<NamedWeight> LinearMaps(const Problem& problem, bool by_factors) {
+  if (!by_factors || !problem.fused() || !problem.fused_weights().has_factors()) {
+    return AttentionWeights(problem);
+  }
+  const FusedWeights& weights = problem.fused_weights();
+  return {{"w_q", weights.w_q, /*inputs_are_rows=*/true},
+          {"w_k", weights.w_k, /*inputs_are_rows=*/true}};
+}
+
+Matrix OutIn(const NamedWeight& weight) {
+  return weight.inputs_are_rows ? Transposed(weight.dense) : Matrix::CopyFrom(weight.dense);
+}
+
+BitMask AsStored(const NamedWeight& weight, const BitMask& out_in) {
+  return weight.inputs_are_rows ? Transposed(out_in) : out_in;
+}
+
+Matrix AsStored(const NamedWeight& weight, const Matrix& out_in) {
+  return weight.inputs_are_rows ? Transposed(out_in) : out_in.Clone();
+}
+
+Index Outputs(const NamedWeight& weight) {
+  return weight.inputs_are_rows ? weight.dense.cols() : weight.dense.rows();
+}
+
+Index Inputs(const NamedWeight& weight) {
+  return weight.inputs_are_rows ? weight.dense.rows() : weight.dense.cols();
+}
+
+PrunedMatrix MaskedMatrix(const NamedWeight& weight, BitMask mask) {
+  Matrix weights = mask.Apply(weight.dense);
+  return {.name = weight.name,
+          .mask = std::move(mask),
+          .weights = std::move(weights),
+          .soft_mask = Matrix()};
+}
+
+}  // namespace attnprune

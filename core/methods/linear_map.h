@@ -1,0 +1,35 @@
+// What the linear baselines share: the matrices they prune, and the way from a matrix as stored to
+// the (out, in) layout and back.
+#ifndef ATTNPRUNE_CORE_METHODS_LINEAR_MAP_H_
+#define ATTNPRUNE_CORE_METHODS_LINEAR_MAP_H_
+
+#include <vector>
+
+#include "core/methods/method.h"
+#include "core/problem/problem.h"
+#include "core/tensor/bit_mask.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// The attention weights, all maps from the same tokens; but "w_q" and "w_k" (d x r, in x out) in
+// place of "w" where `by_factors` and a fused problem has factors. Valid as long as the problem.
+std::vector<NamedWeight> LinearMaps(const Problem& problem, bool by_factors);
+
+// A copy of the matrix with one output a row.
+Matrix OutIn(const NamedWeight& weight);
+
+// A mask or matrix in (out, in) layout, turned as `weight` is stored.
+BitMask AsStored(const NamedWeight& weight, const BitMask& out_in);
+Matrix AsStored(const NamedWeight& weight, const Matrix& out_in);
+
+// Outputs and inputs of the map, whatever the layout.
+Index Outputs(const NamedWeight& weight);
+Index Inputs(const NamedWeight& weight);
+
+// `weight` with zeros where `mask`, laid out as stored, prunes.
+PrunedMatrix MaskedMatrix(const NamedWeight& weight, BitMask mask);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_LINEAR_MAP_H_

@@ -1,0 +1,22 @@
+// Pruning by magnitude: the smallest |W_ij| go.
+#ifndef ATTNPRUNE_CORE_METHODS_MAGNITUDE_H_
+#define ATTNPRUNE_CORE_METHODS_MAGNITUDE_H_
+
+#include "core/methods/registry.h"
+#include "core/problem/sparsity.h"
+#include "core/tensor/bit_mask.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// Unstructured: prunes floor(rho * size) entries of the whole matrix; the layout plays no part.
+// N:M: N of every M consecutive entries of a row, so that a row must run over the inputs; cols
+// divisible by M. Of equal magnitudes the lower flat index goes first.
+BitMask MagnitudeMask(MatrixView w, const Sparsity& sparsity);
+
+// The method "magnitude".
+const MethodInfo& MagnitudeInfo();
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_MAGNITUDE_H_

@@ -1,0 +1,116 @@
+#include "core/methods/wanda.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "core/kernels/gram.h"
+#include "core/kernels/select.h"
+#include "core/methods/linear_map.h"
+
+namespace attnprune {
+namespace {
+
+std::vector<double> RelativeToLargest(absl::Span<const double> norms) {
+  std::vector<double> result(norms.begin(), norms.end());
+  const double largest = norms.empty() ? 0 : *std::max_element(norms.begin(), norms.end());
+  if (largest == 0) return result;
+  for (double& norm : result) norm /= largest;
+  return result;
+}
+
+// |W_ij| row_scales[i] col_scales[j], rounded to float32 once.
+Matrix Scores(MatrixView w, absl::Span<const double> row_scales,
+              absl::Span<const double> col_scales) {
+  Matrix scores(w.rows(), w.cols());
+  for (Index i = 0; i < w.rows(); ++i) {
+    const double row_scale = row_scales[static_cast<size_t>(i)];
+    for (Index j = 0; j < w.cols(); ++j) {
+      const double magnitude = std::abs(static_cast<double>(w(i, j)));
+      scores(i, j) = static_cast<float>(magnitude * row_scale * col_scales[static_cast<size_t>(j)]);
+    }
+  }
+  return scores;
+}
+
+// The fused weight itself. As in magnitude.cc, ties go by the matrix as stored.
+BitMask TwoSidedAsStored(const NamedWeight& weight, absl::Span<const double> norms,
+                         const Sparsity& sparsity) {
+  if (!sparsity.structured()) return TwoSidedWandaMask(weight.dense, norms, sparsity);
+  const Matrix w = OutIn(weight);
+  return AsStored(weight, TwoSidedWandaMask(w, norms, sparsity));
+}
+
+BitMask OneSidedAsStored(const NamedWeight& weight, absl::Span<const double> norms,
+                         const Sparsity& sparsity) {
+  const Matrix w = OutIn(weight);
+  return AsStored(weight, WandaMask(w, norms, sparsity));
+}
+
+// The fused weight alone meets the tokens on both sides.
+bool IsFused(const NamedWeight& weight) { return absl::string_view(weight.name) == "w"; }
+
+class WandaMethod : public Method {
+ public:
+  explicit WandaMethod(const ParameterValues& values) : by_factors_(values.GetSwitch("factors")) {}
+
+  absl::string_view name() const override { return "wanda"; }
+
+  Index PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const override {
+    if (IsFused(weight)) return sparsity.PrunedOf(weight.dense.size());
+    return Outputs(weight) * sparsity.PrunedOf(Inputs(weight));
+  }
+
+ private:
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions&, ThreadPool& pool,
+                                      ProgressObserver&) const override {
+    const std::vector<double> norms = ColumnNorms(problem.calibration.all(), pool);
+    PruneResult result;
+    for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
+      BitMask mask = IsFused(weight) ? TwoSidedAsStored(weight, norms, problem.sparsity)
+                                     : OneSidedAsStored(weight, norms, problem.sparsity);
+      result.matrices.push_back(MaskedMatrix(weight, std::move(mask)));
+    }
+    return result;
+  }
+
+  const bool by_factors_;
+};
+
+}  // namespace
+
+BitMask WandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity) {
+  const std::vector<double> ones(static_cast<size_t>(w.rows()), 1.0);
+  const Matrix scores = Scores(w, ones, RelativeToLargest(norms));
+  if (sparsity.structured()) return PruneSmallestPerGroup(scores, sparsity.pruned, sparsity.group);
+  return PruneSmallestPerRow(scores, sparsity.PrunedOf(w.cols()));
+}
+
+BitMask TwoSidedWandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity) {
+  const std::vector<double> scales = RelativeToLargest(norms);
+  const Matrix scores = Scores(w, scales, scales);
+  if (sparsity.structured()) return PruneSmallestPerGroup(scores, sparsity.pruned, sparsity.group);
+  return PruneSmallest(scores, sparsity.PrunedOf(w.size()));
+}
+
+const MethodInfo& WandaInfo() {
+  static const MethodInfo info = {
+      .name = "wanda",
+      .summary = "Removes the weights of smallest magnitude times input norm",
+      .parameters = {{.name = "factors",
+                      .kind = Parameter::Kind::kSwitch,
+                      .default_value = 1,
+                      .min = 0,
+                      .max = 1,
+                      .help = "1: prune W_Q and W_K apart where a fused problem has them, as the "
+                              "paper does; 0: prune the fused W itself, by norms on both sides. No "
+                              "effect on projections."}},
+      .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
+        return std::make_unique<WandaMethod>(values);
+      }};
+  return info;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,31 @@
+// Wanda (Sun et al., "A Simple and Effective Pruning Approach for Large Language Models"): a weight
+// counts as much as its magnitude times the norm of its input.
+#ifndef ATTNPRUNE_CORE_METHODS_WANDA_H_
+#define ATTNPRUNE_CORE_METHODS_WANDA_H_
+
+#include "absl/types/span.h"
+#include "core/methods/registry.h"
+#include "core/problem/sparsity.h"
+#include "core/tensor/bit_mask.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// In both, norms[j] = ||X_j||_2 >= 0 of input j, and of equal scores the lower index goes first.
+// Scores are taken relative to the largest norm, which changes no order and cannot overflow.
+
+// w: out x in. Score |W_ij| norms[j]. Unstructured: int(in * rho) go in each output row. N:M: N of
+// every M consecutive inputs of a row; in divisible by M.
+BitMask WandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity);
+
+// For the fused weight, which meets the tokens on both sides: x_a W x_b'. w: d x d. Score
+// |W_ij| norms[i] norms[j]. Unstructured: both sides carrying a norm, no row stands apart, so that
+// the whole matrix is one comparison group and exactly floor(rho * size) go. N:M as above.
+BitMask TwoSidedWandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity);
+
+// The method "wanda". The norms are those of all calibration tokens.
+const MethodInfo& WandaInfo();
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_WANDA_H_
