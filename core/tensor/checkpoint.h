@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/tensor/safetensors.h"
@@ -36,6 +37,10 @@ class Checkpoint : public TensorSource {
 
  private:
   Checkpoint() = default;
+  absl::Status AddSingle(const std::string& path);
+  absl::Status AddShardsOf(const std::string& index);
+  absl::Status OpenShard(const std::string& path);  // unless it is open
+  absl::Status CheckOneShardEach() const;
 
   std::string label_;
   std::map<std::string, SafetensorsFile, std::less<>> shards_;     // by path

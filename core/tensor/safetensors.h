@@ -60,8 +60,7 @@ class ParsedSafetensors : public TensorSource {
 absl::StatusOr<ParsedSafetensors> ParseSafetensors(absl::Span<const char> bytes,
                                                    absl::string_view label);
 
-// A safetensors file mapped into memory. Move-only; TensorInfo pointers survive no move, their
-// bytes do.
+// A safetensors file mapped into memory. Move-only; what Find gave survives a move.
 class SafetensorsFile : public TensorSource {
  public:
   // ParseSafetensors' and MappedFile's errors.

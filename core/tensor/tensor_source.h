@@ -29,6 +29,10 @@ TensorInfo TensorOf(absl::string_view name, const Matrix& matrix);
 // "[2, 3]"
 std::string ShapeString(absl::Span<const Index> shape);
 
+// The bytes a tensor of that dtype and shape takes. INVALID_ARGUMENT, with no file name, if a
+// dimension is negative or the product does not fit 63 bits.
+absl::StatusOr<Index> ByteSize(DType dtype, absl::Span<const Index> shape);
+
 // k sequences of n rows each, one below the other: (k * n) x d.
 struct MatrixStack {
   Matrix rows;

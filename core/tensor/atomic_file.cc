@@ -1,0 +1,106 @@
+#include "core/tensor/atomic_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/tensor/messages.h"
+
+namespace attnprune {
+namespace {
+
+std::string FolderOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+absl::Status CheckReplaceable(const std::string& path) {
+  struct stat facts;
+  if (lstat(path.c_str(), &facts) != 0) {
+    return errno == ENOENT ? absl::OkStatus() : ErrnoError(errno, path, "write");
+  }
+  if (S_ISREG(facts.st_mode) || S_ISLNK(facts.st_mode)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": only a regular file can be replaced, this is a ",
+                   S_ISDIR(facts.st_mode) ? "folder" : "device or pipe"));
+}
+
+// A temporary file, deleted with this object unless it was renamed.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& target) : target_(target) {}
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  ~TemporaryFile() {
+    if (fd_ >= 0) close(fd_);
+    if (created_) unlink(name_.c_str());
+  }
+
+  absl::Status Create() {
+    static std::atomic<uint64_t> counter{0};
+    do {  // a crashed process with the same id may have left its file
+      name_ = absl::StrCat(target_, ".tmp-", getpid(), "-", counter++);
+      fd_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    } while (fd_ < 0 && errno == EEXIST);
+    if (fd_ < 0) return ErrnoError(errno, target_, "create a temporary file beside it");
+    created_ = true;
+    return absl::OkStatus();
+  }
+
+  absl::Status Write(absl::Span<const char> bytes) {
+    while (!bytes.empty()) {
+      const ssize_t written = write(fd_, bytes.data(), bytes.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return ErrnoError(errno, target_, "write");
+      bytes.remove_prefix(static_cast<size_t>(written));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Publish() {
+    if (fsync(fd_) != 0) return ErrnoError(errno, target_, "sync");
+    if (close(std::exchange(fd_, -1)) != 0) return ErrnoError(errno, target_, "close");
+    if (rename(name_.c_str(), target_.c_str()) != 0) return ErrnoError(errno, target_, "rename");
+    created_ = false;
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::string target_;
+  std::string name_;
+  int fd_ = -1;
+  bool created_ = false;
+};
+
+absl::Status SyncFolder(const std::string& folder) {
+  const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return ErrnoError(errno, folder, "open");
+  const absl::Cleanup close_it = [fd] { close(fd); };
+  return fsync(fd) == 0 ? absl::OkStatus() : ErrnoError(errno, folder, "sync");
+}
+
+}  // namespace
+
+absl::Status WriteFileAtomically(const std::string& path,
+                                 absl::Span<const absl::Span<const char>> chunks) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckReplaceable(path));
+  TemporaryFile file(path);
+  ATTNPRUNE_RETURN_IF_ERROR(file.Create());
+  for (const absl::Span<const char> chunk : chunks) {
+    ATTNPRUNE_RETURN_IF_ERROR(file.Write(chunk));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(file.Publish());
+  return SyncFolder(FolderOf(path));
+}
+
+}  // namespace attnprune

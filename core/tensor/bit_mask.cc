@@ -1,0 +1,81 @@
+#include "core/tensor/bit_mask.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace attnprune {
+namespace {
+
+size_t BytesFor(Index bits) { return static_cast<size_t>(bits / 8 + (bits % 8 != 0)); }
+
+// The bits of the last byte that stand for entries.
+uint8_t UsedBitsOfLastByte(Index bits) {
+  return bits % 8 == 0 ? 0xFF : static_cast<uint8_t>((1u << (bits % 8)) - 1);
+}
+
+}  // namespace
+
+BitMask::BitMask(Index rows, Index cols, bool kept)
+    : rows_(rows), cols_(cols), bytes_(BytesFor(rows * cols), kept ? 0xFF : 0x00) {
+  if (!bytes_.empty()) bytes_.back() &= UsedBitsOfLastByte(size());
+}
+
+BitMask BitMask::FromNonZero(MatrixView matrix) {
+  BitMask mask(matrix.rows(), matrix.cols(), false);
+  for (Index i = 0; i < matrix.rows(); ++i) {
+    for (Index j = 0; j < matrix.cols(); ++j) {
+      if (matrix(i, j) != 0.0f) mask.Keep(i * matrix.cols() + j);
+    }
+  }
+  return mask;
+}
+
+absl::StatusOr<BitMask> BitMask::FromBytes(Index rows, Index cols,
+                                           absl::Span<const uint8_t> bytes) {
+  Index size = 0;
+  if (rows < 0 || cols < 0 || __builtin_mul_overflow(rows, cols, &size)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("mask shape must be at least 0 x 0 and fit 63 bits, got ", rows, " x ", cols));
+  }
+  if (bytes.size() != BytesFor(size)) {
+    return absl::InvalidArgumentError(absl::StrCat("mask of ", rows, " x ", cols, " must have ",
+                                                   BytesFor(size), " bytes, got ", bytes.size()));
+  }
+  if (!bytes.empty() && (bytes.back() & ~UsedBitsOfLastByte(size)) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "unused bits of the mask's last byte must be 0, got ", static_cast<int>(bytes.back())));
+  }
+  BitMask mask(0, 0, false);
+  mask.rows_ = rows;
+  mask.cols_ = cols;
+  mask.bytes_.assign(bytes.begin(), bytes.end());
+  return mask;
+}
+
+Index BitMask::CountPruned() const {
+  Index kept = 0;
+  for (const uint8_t byte : bytes_) kept += std::popcount(byte);
+  return size() - kept;
+}
+
+Matrix BitMask::Apply(MatrixView matrix) const {
+  Matrix out(rows_, cols_);
+  for (Index i = 0; i < rows_; ++i) {
+    for (Index j = 0; j < cols_; ++j) {
+      if (kept(i, j)) out(i, j) = matrix(i, j);
+    }
+  }
+  return out;
+}
+
+Matrix BitMask::ToMatrix() const {
+  Matrix out(rows_, cols_);
+  for (Index flat = 0; flat < size(); ++flat) out.data()[flat] = kept(flat) ? 1.0f : 0.0f;
+  return out;
+}
+
+}  // namespace attnprune
