@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace attnprune {
 namespace {
 
@@ -52,6 +54,13 @@ Index Outputs(const NamedWeight& weight) {
 
 Index Inputs(const NamedWeight& weight) {
   return weight.inputs_are_rows ? weight.dense.rows() : weight.dense.cols();
+}
+
+absl::Status CheckNothingToResume(absl::string_view method, const RunOptions& options) {
+  if (options.resume_from.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("resume_from must be empty, since ", method,
+                                                 " has no steps to resume, got ",
+                                                 options.resume_from.size(), " bytes"));
 }
 
 PrunedMatrix MaskedMatrix(const NamedWeight& weight, BitMask mask) {

@@ -5,6 +5,8 @@
 
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "core/methods/method.h"
 #include "core/problem/problem.h"
 #include "core/tensor/bit_mask.h"
@@ -26,6 +28,9 @@ Matrix AsStored(const NamedWeight& weight, const Matrix& out_in);
 // Outputs and inputs of the map, whatever the layout.
 Index Outputs(const NamedWeight& weight);
 Index Inputs(const NamedWeight& weight);
+
+// INVALID_ARGUMENT if a run is to be resumed: these methods have no steps, hence no state.
+absl::Status CheckNothingToResume(absl::string_view method, const RunOptions& options);
 
 // `weight` with zeros where `mask`, laid out as stored, prunes.
 PrunedMatrix MaskedMatrix(const NamedWeight& weight, BitMask mask);

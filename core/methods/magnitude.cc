@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/base/status_macros.h"
 #include "core/kernels/select.h"
 #include "core/methods/linear_map.h"
 
@@ -33,8 +34,9 @@ class MagnitudeMethod : public Method {
   absl::string_view name() const override { return "magnitude"; }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions&, ThreadPool&,
-                                      ProgressObserver&) const override {
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
+                                      ThreadPool&, ProgressObserver&) const override {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     PruneResult result;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
       result.matrices.push_back(MaskedMatrix(weight, MaskAsStored(weight, problem.sparsity)));

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/status_macros.h"
 #include "core/kernels/gram.h"
 #include "core/kernels/select.h"
 #include "core/methods/linear_map.h"
@@ -64,8 +65,9 @@ class WandaMethod : public Method {
   }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions&, ThreadPool& pool,
-                                      ProgressObserver&) const override {
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
+                                      ThreadPool& pool, ProgressObserver&) const override {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     const std::vector<double> norms = ColumnNorms(problem.calibration.all(), pool);
     PruneResult result;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {

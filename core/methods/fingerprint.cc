@@ -1,0 +1,79 @@
+#include "core/methods/fingerprint.h"
+
+#include <xxhash.h>
+
+#include <memory>
+#include <vector>
+
+namespace attnprune {
+namespace {
+
+class Hasher {
+ public:
+  Hasher() : state_(XXH3_createState()) { XXH3_64bits_reset(state_.get()); }
+
+  void Bytes(const void* data, size_t size) { XXH3_64bits_update(state_.get(), data, size); }
+  void Integer(int64_t value) { Bytes(&value, sizeof(value)); }
+  void Real(double value) { Bytes(&value, sizeof(value)); }
+  void Text(absl::string_view text) {
+    Integer(static_cast<int64_t>(text.size()));
+    Bytes(text.data(), text.size());
+  }
+  void Floats(const std::vector<float>& values) {
+    Integer(static_cast<int64_t>(values.size()));
+    Bytes(values.data(), values.size() * sizeof(float));
+  }
+  void Rows(MatrixView matrix) {
+    Integer(matrix.rows());
+    Integer(matrix.cols());
+    for (Index i = 0; i < matrix.rows(); ++i) {
+      Bytes(matrix.row(i), static_cast<size_t>(matrix.cols()) * sizeof(float));
+    }
+  }
+  uint64_t Digest() const { return XXH3_64bits_digest(state_.get()); }
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  std::unique_ptr<XXH3_state_t, Free> state_;
+};
+
+void AddWeights(const Problem& problem, Hasher& hasher) {
+  for (const NamedWeight& weight : AttentionWeights(problem)) {
+    hasher.Text(weight.name);
+    hasher.Rows(weight.dense);
+  }
+  if (problem.fused()) return;
+  const ProjectionWeights& layer = problem.projections();
+  hasher.Floats(layer.b_q);
+  hasher.Floats(layer.b_k);
+  hasher.Integer(layer.heads);
+  hasher.Integer(layer.kv_heads);
+  hasher.Integer(layer.rope.has_value());
+  if (!layer.rope.has_value()) return;
+  hasher.Real(layer.rope->theta);
+  hasher.Integer(static_cast<int64_t>(layer.rope->layout));
+}
+
+}  // namespace
+
+uint64_t Fingerprint(const Problem& problem, absl::string_view method,
+                     absl::Span<const double> parameters) {
+  Hasher hasher;
+  AddWeights(problem, hasher);
+  hasher.Text(ToString(problem.attention));
+  hasher.Real(static_cast<double>(problem.effective_scale()));
+  hasher.Rows(problem.calibration.all());
+  for (Index j = 0; j < problem.calibration.count(); ++j) {
+    hasher.Integer(problem.calibration.length(j));
+  }
+  hasher.Real(problem.sparsity.fraction);
+  hasher.Integer(problem.sparsity.pruned);
+  hasher.Integer(problem.sparsity.group);
+  hasher.Text(method);
+  for (double value : parameters) hasher.Real(value);
+  return hasher.Digest();
+}
+
+}  // namespace attnprune

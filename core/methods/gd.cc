@@ -1,0 +1,226 @@
+#include "core/methods/gd.h"
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/methods/binarize.h"
+#include "core/methods/binary_mask_error.h"
+#include "core/methods/fingerprint.h"
+#include "core/methods/linear_map.h"
+#include "core/methods/mask_descent.h"
+
+namespace attnprune {
+namespace {
+
+// The method's parameters with every default filled in for one problem.
+struct GdOptions {
+  double lambda, eta, momentum, gradient_tolerance, loss_tolerance;
+  int steps;
+  bool project;
+};
+
+class GdMethod final : public Method {
+ public:
+  explicit GdMethod(const ParameterValues& values)
+      : options_{.lambda = values.Get("lambda"),
+                 .eta = values.Get("eta"),
+                 .momentum = values.Get("momentum"),
+                 .gradient_tolerance = values.Get("gradient_tolerance"),
+                 .loss_tolerance = values.Get("loss_tolerance"),
+                 .steps = values.GetInt("steps"),
+                 .project = values.GetSwitch("project")} {}
+
+  absl::string_view name() const override { return "gd"; }
+
+ private:
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& run,
+                                      ThreadPool& pool, ProgressObserver& observer) const override;
+
+  const GdOptions options_;
+};
+
+// Section 6.1 for the fused problem (lambda = 0.04 n, eta = 0.1 / lambda), Section 7 for
+// projections (0.05 and 0.005).
+absl::StatusOr<GdOptions> FillDefaults(GdOptions options, const Problem& problem) {
+  if (std::isnan(options.lambda)) {
+    options.lambda =
+        problem.fused() ? 0.04 * static_cast<double>(problem.calibration.longest()) : 0.05;
+  }
+  if (!std::isnan(options.eta)) return options;
+  if (problem.fused() && options.lambda == 0) {
+    return absl::InvalidArgumentError(
+        "gd.eta must be given when gd.lambda is 0: its default is 0.1 / lambda");
+  }
+  options.eta = problem.fused() ? 0.1 / options.lambda : 0.005;
+  return options;
+}
+
+uint64_t RunFingerprint(const Problem& problem, const GdOptions& options) {
+  const double parameters[] = {options.lambda,
+                               options.eta,
+                               options.momentum,
+                               options.gradient_tolerance,
+                               options.loss_tolerance,
+                               static_cast<double>(options.steps),
+                               options.project ? 1.0 : 0.0};
+  return Fingerprint(problem, "gd", parameters);
+}
+
+HeavyBall StepOf(const GdOptions& options, const Problem& problem) {
+  return {.inverse_batches = 1.0f / static_cast<float>(problem.calibration.count()),
+          .momentum = static_cast<float>(options.momentum),
+          .eta = static_cast<float>(options.eta),
+          .project = options.project};
+}
+
+// Whether the run has converged at `losses`; the mask that they belong to is then the result.
+absl::optional<TerminationReason> Converged(const GdOptions& options, double previous_loss,
+                                            const MaskDescent::Losses& losses) {
+  if (options.gradient_tolerance > 0 && losses.gradient_norm <= options.gradient_tolerance) {
+    return TerminationReason::kGradientTolerance;
+  }
+  const double change = std::abs(losses.total() - previous_loss);  // NaN at the first step
+  if (options.loss_tolerance > 0 && change <= options.loss_tolerance * std::abs(previous_loss)) {
+    return TerminationReason::kLossTolerance;
+  }
+  return absl::nullopt;
+}
+
+std::vector<BitMask> BinaryMasks(const MaskDescent& descent, const Sparsity& sparsity) {
+  std::vector<BitMask> masks;
+  for (size_t i = 0; i < descent.masks().size(); ++i) {
+    masks.push_back(Binarize(descent.masks()[i], descent.weights()[i].inputs_are_rows, sparsity));
+  }
+  return masks;
+}
+
+PruneResult MakeResult(const MaskDescent& descent, const Sparsity& sparsity,
+                       TerminationReason reason, double lambda) {
+  PruneResult result;
+  result.reason = reason;
+  result.steps = descent.steps_taken();
+  result.lambda = lambda;
+  std::vector<BitMask> masks = BinaryMasks(descent, sparsity);
+  for (size_t i = 0; i < masks.size(); ++i) {
+    PrunedMatrix matrix = MaskedMatrix(descent.weights()[i], std::move(masks[i]));
+    matrix.soft_mask = descent.masks()[i].Clone();
+    result.matrices.push_back(std::move(matrix));
+  }
+  return result;
+}
+
+// Algorithm 1's loop: what a step reports and when it ends.
+class GdLoop {
+ public:
+  GdLoop(const Problem& problem, const GdOptions& options, const RunOptions& run, ThreadPool& pool,
+         AttentionObjective& objective, MaskDescent& descent, ProgressObserver& observer)
+      : problem_(problem),
+        options_(options),
+        evaluate_every_(run.evaluate_every),
+        objective_(objective),
+        descent_(descent),
+        binary_error_(problem, objective, pool),
+        observer_(observer) {}
+
+  absl::StatusOr<TerminationReason> Run() {
+    while (descent_.steps_taken() < options_.steps) {
+      const MaskDescent::Losses losses = descent_.Evaluate();
+      if (!losses.finite) return BackToFinite();
+      const auto converged = Converged(options_, descent_.previous_loss(), losses);
+      if (!converged.has_value()) descent_.Step(losses.total());
+      ATTNPRUNE_ASSIGN_OR_RETURN(const StepStats stats, Stats(losses, converged.has_value()));
+      const Verdict verdict = observer_.OnStep(stats, descent_);
+      if (converged.has_value()) return *converged;
+      if (verdict == Verdict::kStop && stats.step < options_.steps) {
+        return TerminationReason::kStopped;
+      }
+    }
+    return descent_.MasksAreFinite() ? TerminationReason::kCompleted : BackToFinite();
+  }
+
+ private:
+  TerminationReason BackToFinite() {
+    descent_.StepBack();
+    return TerminationReason::kNumericalError;
+  }
+
+  absl::StatusOr<StepStats> Stats(const MaskDescent::Losses& losses, bool converged) {
+    StepStats stats;
+    stats.step = descent_.steps_taken() + (converged ? 1 : 0);
+    stats.steps = options_.steps;
+    stats.attention_loss = losses.attention;
+    stats.regularization = losses.regularization;
+    stats.soft_relative_error = 2 * losses.attention / objective_.dense_norm_squared();
+    stats.gradient_norm = losses.gradient_norm;
+    const bool last = converged || stats.step == options_.steps;
+    if (evaluate_every_ > 0 && (last || stats.step % evaluate_every_ == 0) &&
+        descent_.MasksAreFinite()) {
+      const auto masks = BinaryMasks(descent_, problem_.sparsity);
+      ATTNPRUNE_RETURN_IF_ERROR(binary_error_.Evaluate(descent_.weights(), masks, stats));
+    }
+    stats.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    return stats;
+  }
+
+  const Problem& problem_;
+  const GdOptions& options_;
+  const int evaluate_every_;
+  AttentionObjective& objective_;
+  MaskDescent& descent_;
+  BinaryMaskError binary_error_;
+  ProgressObserver& observer_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+absl::StatusOr<PruneResult> GdMethod::DoPrune(const Problem& problem, const RunOptions& run,
+                                              ThreadPool& pool, ProgressObserver& observer) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const GdOptions options, FillDefaults(options_, problem));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<AttentionObjective> objective,
+      AttentionObjective::Create(problem, problem.calibration, "calibration", pool));
+  MaskDescent descent(AttentionWeights(problem), *objective, pool, StepOf(options, problem),
+                      options.lambda, RunFingerprint(problem, options));
+  if (!run.resume_from.empty()) ATTNPRUNE_RETURN_IF_ERROR(descent.Restore(run.resume_from));
+  GdLoop loop(problem, options, run, pool, *objective, descent, observer);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const TerminationReason reason, loop.Run());
+  return MakeResult(descent, problem.sparsity, reason, options.lambda);
+}
+
+std::vector<Parameter> Parameters() {
+  using Kind = Parameter::Kind;
+  return {
+      {"lambda", Kind::kReal, kAutomatic, 0, 1e12,
+       "Weight of 1/2 ||M||^2. Default: 0.04 n for the fused problem, n the longest calibration "
+       "batch in tokens (Section 6.1); 0.05 for projections (Section 7)."},
+      {"eta", Kind::kReal, kAutomatic, 0, 1e12,
+       "Step length. Default: 0.1 / lambda for the fused problem, 0.005 for projections."},
+      {"steps", Kind::kInteger, 100, 1, 1e6, "Steps at most (T)."},
+      {"momentum", Kind::kReal, 0.9, 0, 0.9999, "Heavy-ball momentum."},
+      {"project", Kind::kSwitch, 0, 0, 1, "1: clamp the mask to [0, 1] after each step."},
+      {"gradient_tolerance", Kind::kReal, 0, 0, 1e12,
+       "Stop when the Frobenius norm of the gradient over k is at most this; 0: never."},
+      {"loss_tolerance", Kind::kReal, 0, 0, 1,
+       "Stop when the loss changes by at most this fraction in one step; 0: never."},
+  };
+}
+
+}  // namespace
+
+const MethodInfo& GdInfo() {
+  static const MethodInfo info = {
+      .name = "gd",
+      .summary = "Gradient descent on a real-valued mask under the attention loss (Algorithm 1)",
+      .parameters = Parameters(),
+      .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
+        return std::make_unique<GdMethod>(values);
+      }};
+  return info;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,151 @@
+#include "core/methods/mask_descent.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+
+namespace attnprune {
+namespace {
+
+constexpr Index kPiece = 1 << 15;  // floats; two pieces of five arrays fit the second-level cache
+
+template <typename MatrixType>
+auto PieceOf(MatrixType& matrix, Index first, Index count) {
+  return matrix.flat().subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+}
+
+std::vector<Matrix> LikeEach(const std::vector<NamedWeight>& weights, float value) {
+  std::vector<Matrix> out;
+  for (const NamedWeight& w : weights) {
+    out.push_back(Matrix::Constant(w.dense.rows(), w.dense.cols(), value));
+  }
+  return out;
+}
+
+std::string Key(const NamedWeight& weight, const char* what) {
+  return absl::StrCat(weight.name, ".", what);
+}
+
+}  // namespace
+
+MaskDescent::MaskDescent(std::vector<NamedWeight> weights, AttentionObjective& objective,
+                         ThreadPool& pool, const HeavyBall& step, double lambda,
+                         uint64_t fingerprint)
+    : weights_(std::move(weights)),
+      objective_(objective),
+      pool_(pool),
+      step_(step),
+      lambda_(lambda),
+      fingerprint_(fingerprint),
+      masks_(LikeEach(weights_, 1.0f)),
+      previous_masks_(LikeEach(weights_, 1.0f)),
+      velocities_(LikeEach(weights_, 0.0f)),
+      pruned_(LikeEach(weights_, 0.0f)),
+      gradients_(LikeEach(weights_, 0.0f)),
+      previous_loss_(std::numeric_limits<double>::quiet_NaN()) {
+  for (size_t m = 0; m < weights_.size(); ++m) {
+    dense_.push_back(Matrix::CopyFrom(weights_[m].dense));
+    for (Index first = 0; first < dense_[m].size(); first += kPiece) {
+      pieces_.push_back({m, first, std::min(kPiece, dense_[m].size() - first)});
+    }
+  }
+}
+
+template <typename Work>
+void MaskDescent::ForEachPiece(Work work) {
+  pool_.ParallelFor(static_cast<Index>(pieces_.size()), [&](Index i) {
+    const Piece& piece = pieces_[static_cast<size_t>(i)];
+    work(piece.matrix, piece.first, piece.count, static_cast<size_t>(i));
+  });
+}
+
+MaskDescent::Losses MaskDescent::Evaluate() {
+  ForEachPiece([this](size_t m, Index first, Index count, size_t) {
+    Hadamard(PieceOf(std::as_const(dense_[m]), first, count),
+             PieceOf(std::as_const(masks_[m]), first, count), PieceOf(pruned_[m], first, count));
+  });
+  const std::vector<MatrixView> pruned(pruned_.begin(), pruned_.end());
+  Losses losses;
+  losses.attention = objective_.LossAndGradient(pruned, absl::MakeSpan(gradients_));
+
+  std::vector<MaskStepSums> sums(pieces_.size());
+  ForEachPiece([this, &sums](size_t m, Index first, Index count, size_t piece) {
+    sums[piece] = GradientInMask(PieceOf(std::as_const(dense_[m]), first, count),
+                                 PieceOf(std::as_const(masks_[m]), first, count),
+                                 static_cast<float>(lambda_), PieceOf(gradients_[m], first, count));
+  });
+  MaskStepSums total;
+  for (const MaskStepSums& sum : sums) {
+    total.gradient_squared += sum.gradient_squared;
+    total.mask_squared += sum.mask_squared;
+  }
+  losses.regularization = 0.5 * lambda_ * total.mask_squared;
+  losses.gradient_norm =
+      std::sqrt(total.gradient_squared) * static_cast<double>(step_.inverse_batches);
+  losses.finite = std::isfinite(losses.total()) && std::isfinite(losses.gradient_norm);
+  return losses;
+}
+
+void MaskDescent::Step(double loss) {
+  ForEachPiece([this](size_t m, Index first, Index count, size_t) {
+    HeavyBallStep(step_, PieceOf(std::as_const(gradients_[m]), first, count),
+                  PieceOf(std::as_const(masks_[m]), first, count),
+                  PieceOf(velocities_[m], first, count), PieceOf(previous_masks_[m], first, count));
+  });
+  std::swap(masks_, previous_masks_);
+  previous_loss_ = loss;
+  ++steps_taken_;
+}
+
+void MaskDescent::StepBack() {
+  if (steps_taken_ == 0) return;
+  std::swap(masks_, previous_masks_);
+  --steps_taken_;
+}
+
+bool MaskDescent::MasksAreFinite() const {
+  return std::all_of(masks_.begin(), masks_.end(), [](const Matrix& mask) {
+    return std::all_of(mask.flat().begin(), mask.flat().end(),
+                       [](float value) { return std::isfinite(value); });
+  });
+}
+
+std::string MaskDescent::SaveState() const {
+  SolverStateView state;
+  state.fingerprint = fingerprint_;
+  state.step = steps_taken_;
+  state.numbers = {previous_loss_};
+  for (size_t m = 0; m < weights_.size(); ++m) {
+    state.matrices[Key(weights_[m], "mask")] = &masks_[m];
+    state.matrices[Key(weights_[m], "previous_mask")] = &previous_masks_[m];
+    state.matrices[Key(weights_[m], "velocity")] = &velocities_[m];
+  }
+  return SerializeState(state);
+}
+
+absl::Status MaskDescent::Restore(const std::string& bytes) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_));
+  // The fingerprint covers shapes and method: what follows fits, or the state was forged.
+  const auto take = [&state](const std::string& key, Matrix& into) {
+    const auto found = state.matrices.find(key);
+    if (found == state.matrices.end() || !SameShape(found->second, into)) return false;
+    into = std::move(found->second);
+    return true;
+  };
+  bool complete = state.numbers.size() == 1;
+  for (size_t m = 0; m < weights_.size(); ++m) {
+    complete = complete && take(Key(weights_[m], "mask"), masks_[m]) &&
+               take(Key(weights_[m], "previous_mask"), previous_masks_[m]) &&
+               take(Key(weights_[m], "velocity"), velocities_[m]);
+  }
+  if (!complete) return absl::InvalidArgumentError("resume_from must hold every matrix of the run");
+  steps_taken_ = state.step;
+  previous_loss_ = state.numbers[0];
+  return absl::OkStatus();
+}
+
+}  // namespace attnprune

@@ -1,0 +1,75 @@
+// The state of one run of Algorithm 1 and its step; gd.cc owns the loop around it.
+#ifndef ATTNPRUNE_CORE_METHODS_MASK_DESCENT_H_
+#define ATTNPRUNE_CORE_METHODS_MASK_DESCENT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "core/kernels/mask_step.h"
+#include "core/methods/method.h"
+#include "core/methods/solver_state.h"
+#include "core/objective/attention_objective.h"
+
+namespace attnprune {
+
+// One real-valued mask a weight matrix, its velocity, and the mask before, which is the result if
+// the last step led to a loss that is not finite. One caller at a time.
+class MaskDescent final : public Resumable {
+ public:
+  // Everything borrowed must outlive the run. lambda: of the loss.
+  MaskDescent(std::vector<NamedWeight> weights, AttentionObjective& objective, ThreadPool& pool,
+              const HeavyBall& step, double lambda, uint64_t fingerprint);
+
+  struct Losses {
+    double attention = 0, regularization = 0, gradient_norm = 0;
+    bool finite = false;
+    double total() const { return attention + regularization; }
+  };
+
+  // Loss and gradient at the current masks. gradient_norm is of grad L / k.
+  Losses Evaluate();
+  // Moves the masks by the gradient of the last Evaluate, whose total loss was `loss`.
+  void Step(double loss);
+  // Takes the masks before the last Step back, if there was one.
+  void StepBack();
+
+  int steps_taken() const { return steps_taken_; }
+  double previous_loss() const { return previous_loss_; }  // NaN before the first step
+  const std::vector<NamedWeight>& weights() const { return weights_; }
+  const std::vector<Matrix>& masks() const { return masks_; }
+  bool MasksAreFinite() const;
+
+  std::string SaveState() const override;
+  // Takes over what SaveState wrote. INVALID_ARGUMENT naming `resume_from`.
+  absl::Status Restore(const std::string& bytes);
+
+ private:
+  // Consecutive entries of one of the matrices: the shard of the element-wise work.
+  struct Piece {
+    size_t matrix;
+    Index first, count;
+  };
+
+  // Calls work(matrix, first, count, index of the piece) for every piece.
+  template <typename Work>
+  void ForEachPiece(Work work);
+
+  const std::vector<NamedWeight> weights_;
+  AttentionObjective& objective_;
+  ThreadPool& pool_;
+  const HeavyBall step_;
+  const double lambda_;
+  const uint64_t fingerprint_;
+
+  std::vector<Piece> pieces_;
+  std::vector<Matrix> dense_;  // the weights, contiguous
+  std::vector<Matrix> masks_, previous_masks_, velocities_;
+  std::vector<Matrix> pruned_, gradients_;  // M o W, and the gradient of the last Evaluate
+  int steps_taken_ = 0;
+  double previous_loss_;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_MASK_DESCENT_H_

@@ -1,0 +1,116 @@
+#include "core/methods/method.h"
+
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/methods/linear_map.h"
+
+namespace attnprune {
+namespace {
+
+class NobodyWatches final : public ProgressObserver {
+ public:
+  Verdict OnStep(const StepStats&, const Resumable&) override { return Verdict::kContinue; }
+};
+
+absl::Status CheckOptions(const RunOptions& options) {
+  if (options.threads < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("threads must be at least 1, got ", options.threads));
+  }
+  if (options.evaluate_every < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("evaluate_every must be at least 0, got ", options.evaluate_every));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Broken(absl::string_view method, const PrunedMatrix& matrix, absl::string_view what) {
+  return absl::InternalError(absl::StrCat(method, " broke a promise: ", matrix.name, " ", what));
+}
+
+// Weights finite, and exactly +0 where the mask prunes.
+absl::Status CheckWeights(absl::string_view method, const PrunedMatrix& matrix) {
+  for (Index i = 0; i < matrix.weights.size(); ++i) {
+    const float value = matrix.weights.flat()[static_cast<size_t>(i)];
+    if (!std::isfinite(value)) return Broken(method, matrix, "has a weight that is not finite");
+    if (!matrix.mask.kept(i) && value != 0.0f) {
+      return Broken(method, matrix, "has a pruned weight that is not 0");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMatrix(const Method& method, const NamedWeight& weight,
+                         const PrunedMatrix& matrix, const Sparsity& sparsity) {
+  const MatrixView dense = weight.dense;
+  const bool fits = matrix.name == weight.name && matrix.mask.rows() == dense.rows() &&
+                    matrix.mask.cols() == dense.cols() && matrix.weights.rows() == dense.rows() &&
+                    matrix.weights.cols() == dense.cols();
+  if (!fits) return Broken(method.name(), matrix, "has not the shape of the dense weights");
+  const Index asked = method.PrunedCount(weight, sparsity), got = matrix.mask.CountPruned();
+  if (asked != got) {
+    return Broken(method.name(), matrix,
+                  absl::StrCat("must have ", asked, " pruned weights, got ", got));
+  }
+  return CheckWeights(method.name(), matrix);
+}
+
+absl::Status CheckResult(const Method& method, const Problem& problem, const PruneResult& result) {
+  const bool by_factors = problem.fused() && result.matrices.size() == 2;
+  const std::vector<NamedWeight> weights = LinearMaps(problem, by_factors);
+  if (weights.size() != result.matrices.size()) {
+    return absl::InternalError(absl::StrCat(method.name(), " gave ", result.matrices.size(),
+                                            " matrices for ", weights.size()));
+  }
+  for (size_t i = 0; i < weights.size(); ++i) {
+    ATTNPRUNE_RETURN_IF_ERROR(
+        CheckMatrix(method, weights[i], result.matrices[i], problem.sparsity));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::string_view ToString(TerminationReason reason) {
+  switch (reason) {
+    case TerminationReason::kCompleted:
+      return "completed";
+    case TerminationReason::kGradientTolerance:
+      return "gradient tolerance";
+    case TerminationReason::kLossTolerance:
+      return "loss tolerance";
+    case TerminationReason::kStopped:
+      return "stopped";
+    case TerminationReason::kNumericalError:
+      return "numerical error";
+  }
+  return "unknown";
+}
+
+absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, const RunOptions& options,
+                                          ProgressObserver& observer) const {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckOptions(options));
+  ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
+  const auto start = std::chrono::steady_clock::now();
+  ThreadPool pool(options.threads);
+  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, DoPrune(problem, options, pool, observer));
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  result.seconds = elapsed.count();
+  ATTNPRUNE_RETURN_IF_ERROR(CheckResult(*this, problem, result));
+  return result;
+}
+
+absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, const RunOptions& options) const {
+  NobodyWatches nobody;
+  return Prune(problem, options, nobody);
+}
+
+Index Method::PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const {
+  return sparsity.PrunedOf(weight.dense.size());
+}
+
+}  // namespace attnprune

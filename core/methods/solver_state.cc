@@ -1,0 +1,110 @@
+#include "core/methods/solver_state.h"
+
+#include <xxhash.h>
+
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "core/base/status_macros.h"
+#include "core/tensor/safetensors.h"
+
+namespace attnprune {
+namespace {
+
+constexpr char kFormat[] = "attnprune-solver-state-1";
+constexpr char kField[] = "resume_from";
+
+std::string Hex(uint64_t value) { return absl::StrFormat("%016x", value); }
+
+std::string JoinNumbers(const std::vector<double>& numbers) {
+  std::string text;
+  for (double number : numbers)
+    absl::StrAppendFormat(&text, "%s%a", text.empty() ? "" : " ", number);
+  return text;
+}
+
+absl::Status Refuse(absl::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat(kField, " ", what));
+}
+
+uint64_t Mix(uint64_t seed, absl::string_view text) {
+  return XXH3_64bits_withSeed(text.data(), text.size(), seed);
+}
+
+// Over the metadata (but the checksum itself), names, shapes and bytes, in the image's own order.
+std::string Checksum(const ParsedSafetensors& image) {
+  uint64_t hash = 0;
+  for (const auto& [key, value] : image.metadata()) {
+    if (key != "checksum") hash = Mix(Mix(hash, key), value);
+  }
+  for (const TensorInfo& tensor : image.tensors()) {
+    hash = Mix(Mix(hash, tensor.name), ShapeString(tensor.shape));
+    hash = Mix(hash, absl::string_view(tensor.bytes.data(), tensor.bytes.size()));
+  }
+  return Hex(hash);
+}
+
+std::string Metadata(const ParsedSafetensors& image, const char* key) {
+  const auto found = image.metadata().find(key);
+  return found == image.metadata().end() ? "" : found->second;
+}
+
+absl::Status CheckImage(const ParsedSafetensors& image, uint64_t fingerprint) {
+  if (Metadata(image, "format") != kFormat) {
+    return Refuse(
+        absl::StrCat("must be of format ", kFormat, ", got \"", Metadata(image, "format"), "\""));
+  }
+  if (Metadata(image, "checksum") != Checksum(image)) {
+    return Refuse("is damaged: its checksum does not match its content");
+  }
+  if (Metadata(image, "fingerprint") != Hex(fingerprint)) {
+    return Refuse("was saved for another problem or other parameters");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadNumbers(const ParsedSafetensors& image, SolverState& state) {
+  if (!absl::SimpleAtoi(Metadata(image, "step"), &state.step) || state.step < 0) {
+    return Refuse("must hold a step of at least 0");
+  }
+  const std::string numbers = Metadata(image, "numbers");
+  for (absl::string_view text : absl::StrSplit(numbers, ' ', absl::SkipEmpty())) {
+    state.numbers.push_back(std::strtod(std::string(text).c_str(), nullptr));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string SerializeState(const SolverStateView& state) {
+  std::vector<TensorInfo> tensors;
+  for (const auto& [name, matrix] : state.matrices) tensors.push_back(TensorOf(name, *matrix));
+  SafetensorsMetadata metadata = {{"format", kFormat},
+                                  {"fingerprint", Hex(state.fingerprint)},
+                                  {"step", absl::StrCat(state.step)},
+                                  {"numbers", JoinNumbers(state.numbers)},
+                                  {"checksum", std::string(16, '0')}};
+  // The names are this program's own and the shapes are the matrices': neither step can fail. The
+  // checksum is found from the image itself, then put in its place.
+  std::string image = SerializeSafetensors(tensors, metadata).value();
+  metadata["checksum"] = Checksum(ParseSafetensors(image, kField).value());
+  return SerializeSafetensors(tensors, metadata).value();
+}
+
+absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerprint) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const ParsedSafetensors image,
+                             ParseSafetensors({bytes.data(), bytes.size()}, kField));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckImage(image, fingerprint));
+  SolverState state;
+  state.fingerprint = fingerprint;
+  ATTNPRUNE_RETURN_IF_ERROR(ReadNumbers(image, state));
+  for (const TensorInfo& tensor : image.tensors()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(state.matrices[tensor.name], ToMatrix(tensor));
+  }
+  return state;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,48 @@
+// What an iterative method writes down between two steps: named matrices and numbers.
+//
+// The bytes are a safetensors image. Tensors: the matrices, F32, by name. Metadata:
+//   format       "attnprune-solver-state-1"
+//   fingerprint  16 hex digits: the problem and method the state belongs to
+//   step         decimal
+//   numbers      hexadecimal floats ("%a") separated by spaces
+//   checksum     16 hex digits: XXH3 of everything above and the tensors' bytes
+// Its own downside: a matrix is copied twice on the way, once into the image and once by the caller
+// that stores it.
+#ifndef ATTNPRUNE_CORE_METHODS_SOLVER_STATE_H_
+#define ATTNPRUNE_CORE_METHODS_SOLVER_STATE_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+struct SolverState {
+  uint64_t fingerprint = 0;
+  int step = 0;  // steps already taken
+  std::vector<double> numbers;
+  std::map<std::string, Matrix> matrices;
+};
+
+// Borrowed matrices, so that saving copies each once.
+struct SolverStateView {
+  uint64_t fingerprint = 0;
+  int step = 0;
+  std::vector<double> numbers;
+  std::map<std::string, const Matrix*> matrices;
+};
+
+std::string SerializeState(const SolverStateView& state);
+
+// INVALID_ARGUMENT naming `resume_from` and what is wrong: not such an image, damaged (checksum),
+// or made for another problem or other parameters than `fingerprint`.
+absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerprint);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_SOLVER_STATE_H_
