@@ -1,0 +1,66 @@
+#include "core/judge/pruned_weights.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/kernels/blas.h"
+#include "core/methods/linear_map.h"
+
+namespace attnprune {
+namespace {
+
+bool PrunesFactors(const Problem& problem, const PruneResult& result) {
+  return problem.fused() && result.matrices.size() == 2;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<NamedWeight>> DenseMatrices(const Problem& problem,
+                                                       const PruneResult& result) {
+  std::vector<NamedWeight> dense = LinearMaps(problem, PrunesFactors(problem, result));
+  const auto fits = [](const NamedWeight& weight, const PrunedMatrix& pruned) {
+    return pruned.name == weight.name && pruned.weights.rows() == weight.dense.rows() &&
+           pruned.weights.cols() == weight.dense.cols();
+  };
+  if (!std::equal(dense.begin(), dense.end(), result.matrices.begin(), result.matrices.end(),
+                  fits)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "result must hold the ", dense.size(), " matrices of the problem by name and shape, got ",
+        result.matrices.size(), result.matrices.empty() ? "" : ", the first named ",
+        result.matrices.empty() ? "" : result.matrices[0].name));
+  }
+  return dense;
+}
+
+std::vector<Matrix> PrunedAttentionWeights(const Problem& problem, const PruneResult& result) {
+  std::vector<Matrix> weights;
+  if (PrunesFactors(problem, result)) {
+    const Matrix& q = result.matrices[0].weights;
+    Matrix product(q.rows(), q.rows());
+    Gemm(Trans::kNo, Trans::kYes, 1.0f, q, result.matrices[1].weights, 0.0f, product);
+    weights.push_back(std::move(product));
+    return weights;
+  }
+  for (const PrunedMatrix& matrix : result.matrices) weights.push_back(matrix.weights.Clone());
+  return weights;
+}
+
+std::vector<Matrix> SoftAttentionWeights(const Problem& problem, const PruneResult& result) {
+  const std::vector<NamedWeight> dense = AttentionWeights(problem);
+  std::vector<Matrix> weights;
+  for (size_t i = 0; i < result.matrices.size(); ++i) {
+    const Matrix& mask = result.matrices[i].soft_mask;
+    if (mask.empty()) return {};
+    Matrix soft = Matrix::CopyFrom(dense[i].dense);
+    soft.array() *= mask.array();
+    weights.push_back(std::move(soft));
+  }
+  return weights;
+}
+
+std::vector<MatrixView> Views(const std::vector<Matrix>& matrices) {
+  return {matrices.begin(), matrices.end()};
+}
+
+}  // namespace attnprune

@@ -1,0 +1,30 @@
+// The attention weights that a result stands for.
+#ifndef ATTNPRUNE_CORE_JUDGE_PRUNED_WEIGHTS_H_
+#define ATTNPRUNE_CORE_JUDGE_PRUNED_WEIGHTS_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/methods/method.h"
+#include "core/problem/problem.h"
+
+namespace attnprune {
+
+// The dense matrices that `result` pruned, in its order: the attention weights, or a fused
+// problem's factors. INVALID_ARGUMENT unless names and shapes agree.
+absl::StatusOr<std::vector<NamedWeight>> DenseMatrices(const Problem& problem,
+                                                       const PruneResult& result);
+
+// The pruned matrices in the order of AttentionWeights(); the product of pruned factors takes the
+// place of a fused W. `result` must have passed DenseMatrices.
+std::vector<Matrix> PrunedAttentionWeights(const Problem& problem, const PruneResult& result);
+
+// W o M with the real-valued masks; empty if the result has none.
+std::vector<Matrix> SoftAttentionWeights(const Problem& problem, const PruneResult& result);
+
+// Views of all of them.
+std::vector<MatrixView> Views(const std::vector<Matrix>& matrices);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_JUDGE_PRUNED_WEIGHTS_H_

@@ -1,0 +1,71 @@
+#include "core/judge/score.h"
+
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/judge/linear_error.h"
+#include "core/judge/pruned_weights.h"
+#include "core/objective/attention_objective.h"
+
+namespace attnprune {
+namespace {
+
+void ScoreAttention(AttentionObjective& objective, const std::vector<Matrix>& pruned,
+                    const std::vector<Matrix>& soft, BatchScore& score) {
+  const AttentionError error = objective.Error(Views(pruned));
+  score.relative_error = error.relative();
+  for (size_t h = 0; h < error.dense.size(); ++h) {
+    score.per_head.push_back(error.relative(static_cast<Index>(h)));
+  }
+  if (!soft.empty()) score.soft_relative_error = objective.Error(Views(soft)).relative();
+}
+
+void ScoreLinear(const std::vector<NamedWeight>& dense, const PruneResult& result, MatrixView x,
+                 ThreadPool& pool, BatchScore& score) {
+  LinearError total;
+  for (size_t i = 0; i < dense.size(); ++i) {
+    const LinearError error = ComputeLinearError(x, dense[i], result.matrices[i].weights, pool);
+    score.linear_error_per_matrix.push_back(error.relative());
+    total.difference += error.difference;
+    total.dense += error.dense;
+  }
+  score.linear_error = total.relative();
+}
+
+absl::StatusOr<BatchScore> ScoreBatches(const Problem& problem, const PruneResult& result,
+                                        const Batches& batches, const char* field,
+                                        ThreadPool& pool) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<NamedWeight> dense, DenseMatrices(problem, result));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionObjective> objective,
+                             AttentionObjective::Create(problem, batches, field, pool));
+  BatchScore score;
+  ScoreAttention(*objective, PrunedAttentionWeights(problem, result),
+                 SoftAttentionWeights(problem, result), score);
+  ScoreLinear(dense, result, batches.all(), pool, score);
+  return score;
+}
+
+}  // namespace
+
+absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result, int threads) {
+  if (threads < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("threads must be at least 1, got ", threads));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
+  ThreadPool pool(threads);
+  Score score;
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      score.calibration, ScoreBatches(problem, result, problem.calibration, "calibration", pool));
+  if (problem.held_out.count() > 0) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(score.held_out,
+                               ScoreBatches(problem, result, problem.held_out, "held_out", pool));
+  }
+  for (const PrunedMatrix& matrix : result.matrices) {
+    score.sparsity.push_back({matrix.name, matrix.mask.CountPruned(), matrix.mask.size()});
+  }
+  return score;
+}
+
+}  // namespace attnprune

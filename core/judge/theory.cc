@@ -1,0 +1,145 @@
+#include "core/judge/theory.h"
+
+#include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "core/judge/pruned_weights.h"
+#include "core/objective/attention_objective.h"
+
+namespace attnprune {
+namespace {
+
+TheoryFigure Vacuous(std::string why) { return {absl::nullopt, std::move(why)}; }
+
+double SquaredNorm(MatrixView m) {
+  double sum = 0;
+  for (Index i = 0; i < m.rows(); ++i) {
+    for (Index j = 0; j < m.cols(); ++j) {
+      sum += static_cast<double>(m(i, j)) * static_cast<double>(m(i, j));
+    }
+  }
+  return sum;
+}
+
+double SmallestMagnitude(MatrixView m) {
+  double smallest = std::numeric_limits<double>::infinity();
+  for (Index i = 0; i < m.rows(); ++i) {
+    for (Index j = 0; j < m.cols(); ++j) {
+      smallest = std::min(smallest, std::abs(static_cast<double>(m(i, j))));
+    }
+  }
+  return smallest;
+}
+
+double LargestSquaredNorm(const Batches& batches) {
+  double largest = 0;
+  for (Index j = 0; j < batches.count(); ++j) {
+    largest = std::max(largest, SquaredNorm(batches.batch(j)));
+  }
+  return largest;
+}
+
+double LargestMagnitude(MatrixView m) {
+  double largest = 0;
+  for (Index i = 0; i < m.rows(); ++i) {
+    for (Index j = 0; j < m.cols(); ++j) {
+      largest = std::max(largest, std::abs(static_cast<double>(m(i, j))));
+    }
+  }
+  return largest;
+}
+
+TheoryFigure Beta(const Batches& batches) {
+  double beta = std::numeric_limits<double>::infinity();
+  for (Index j = 0; j < batches.count(); ++j) {
+    const MatrixView x = batches.batch(j);
+    if (x.rows() > x.cols()) {
+      return Vacuous(absl::StrCat("it is exactly 0: batch ", j, " has n = ", x.rows(),
+                                  " tokens of d = ", x.cols(), " features"));
+    }
+    const Eigen::MatrixXd wide = x.array().cast<double>().matrix();
+    const Eigen::MatrixXd gram = wide * wide.transpose();
+    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(gram, Eigen::EigenvaluesOnly);
+    const double least = solver.eigenvalues()[0], most = solver.eigenvalues()[x.rows() - 1];
+    // An eigenvalue within the solver's rounding of 0 has no digits.
+    const double rounding =
+        static_cast<double>(x.rows()) * std::numeric_limits<double>::epsilon() * most;
+    if (least <= rounding) return Vacuous(absl::StrCat("X X' of batch ", j, " is singular"));
+    beta = std::min(beta, least);
+  }
+  return {beta, ""};
+}
+
+TheoryFigure Delta(double log_delta) {
+  if (log_delta < std::log(static_cast<double>(std::numeric_limits<float>::epsilon()))) {
+    return Vacuous(absl::StrFormat("it is 1e%.0f, far below the rounding of f~ itself",
+                                   log_delta / std::log(10.0)));
+  }
+  return {std::exp(log_delta), ""};
+}
+
+TheoryFigure Mu(const TheoryFigure& beta, const TheoryFigure& delta, double smallest_weight) {
+  if (!beta.value.has_value()) return Vacuous("beta is");
+  if (!delta.value.has_value()) return Vacuous("delta is");
+  if (smallest_weight == 0) return Vacuous("W has an entry that is 0");
+  return {2 * smallest_weight * *beta.value * *delta.value, ""};
+}
+
+TheoryFigure Xi(const TheoryFigure& mu, const Problem& problem, double lambda) {
+  if (!mu.value.has_value()) return Vacuous("mu is");
+  if (lambda == 0) return Vacuous("lambda is 0");
+  const double n = static_cast<double>(problem.calibration.longest());
+  const double d = static_cast<double>(problem.features());
+  return {12 * std::pow(n, -1.5) * LargestMagnitude(problem.fused_weights().w) *
+              LargestSquaredNorm(problem.calibration) * lambda * d / *mu.value,
+          ""};
+}
+
+TheoryFigure Lipschitz(const Problem& problem, double lambda) {
+  const double n = static_cast<double>(problem.calibration.longest());
+  const double d = static_cast<double>(problem.features());
+  const double r_squared = std::max(
+      {1.0, LargestSquaredNorm(problem.calibration), SquaredNorm(problem.fused_weights().w)});
+  return {lambda + 30 * d * std::pow(n, 3.5) * std::pow(r_squared, 3), ""};
+}
+
+}  // namespace
+
+std::string ToString(const TheoryFigure& figure) {
+  if (figure.value.has_value()) return absl::StrFormat("%.4g", *figure.value);
+  return absl::StrCat("vacuous (", figure.vacuous_because, ")");
+}
+
+absl::StatusOr<TheoryFigures> Theory(const Problem& problem, const PruneResult& result,
+                                     int threads) {
+  if (threads < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("threads must be at least 1, got ", threads));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
+  ATTNPRUNE_RETURN_IF_ERROR(DenseMatrices(problem, result).status());
+  ThreadPool pool(threads);
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<AttentionObjective> objective,
+      AttentionObjective::Create(problem, problem.calibration, "calibration", pool));
+  const std::vector<Matrix> pruned = PrunedAttentionWeights(problem, result);
+  TheoryFigures figures;
+  figures.beta = Beta(problem.calibration);
+  figures.delta = Delta(objective->SmallestLogAttention(Views(pruned)));
+  if (!problem.fused()) {
+    const TheoryFigure none = Vacuous("Theorem 4.1 is about the fused problem");
+    figures.mu = figures.xi = figures.lipschitz = none;
+    return figures;
+  }
+  figures.mu = Mu(figures.beta, figures.delta, SmallestMagnitude(problem.fused_weights().w));
+  figures.xi = Xi(figures.mu, problem, result.lambda);
+  figures.lipschitz = Lipschitz(problem, result.lambda);
+  return figures;
+}
+
+}  // namespace attnprune

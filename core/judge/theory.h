@@ -1,0 +1,40 @@
+// The figures of the paper's Theorem 4.1 for one result, said to be vacuous where they are.
+#ifndef ATTNPRUNE_CORE_JUDGE_THEORY_H_
+#define ATTNPRUNE_CORE_JUDGE_THEORY_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
+#include "core/methods/method.h"
+#include "core/problem/problem.h"
+
+namespace attnprune {
+
+// A figure, or the reason why it says nothing here.
+struct TheoryFigure {
+  absl::optional<double> value;
+  std::string vacuous_because;  // empty when there is a value
+};
+
+// "0.25", or "vacuous (n > d makes X X' singular)".
+std::string ToString(const TheoryFigure& figure);
+
+// Over calibration batches X_j of n_j tokens; f~ from the pruned weights.
+struct TheoryFigures {
+  TheoryFigure beta;   // smallest eigenvalue of X_j X_j', least over j; exactly 0 when n > d
+  TheoryFigure delta;  // smallest allowed entry of f~
+  // Fused problem only:
+  TheoryFigure mu;         // 2 min|W| beta delta
+  TheoryFigure xi;         // 12 n^-1.5 max|W| ||X||_F^2 lambda d / mu
+  TheoryFigure lipschitz;  // bound lambda + 30 d n^3.5 R^6, R = max(1, ||X||_F, ||W||_F)
+};
+
+// n, ||X||_F: the largest over the batches. lambda is the result's. O(k min(n, d)^3) for beta.
+// The errors of Judge.
+absl::StatusOr<TheoryFigures> Theory(const Problem& problem, const PruneResult& result,
+                                     int threads = 1);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_JUDGE_THEORY_H_
