@@ -25,6 +25,7 @@ usage: ./dev.sh COMMAND
   tidy              clang-tidy over the project's own sources
   format            rewrite the sources with clang-format
   bench [FLAGS]     benchmarks (FLAGS go to Google Benchmark)
+  fuzz [SECONDS]    libFuzzer on every reader of foreign bytes, 60 seconds each by default
   setup             only install the Debian packages that all of this needs
 
 Packages are installed with apt only where missing, as root or through sudo. JOBS=N sets the number
@@ -163,6 +164,23 @@ command_bench() {
   for program in build/release/bin/*_bench; do "$program" "$@"; done
 }
 
+fuzz_one() { # fuzz_one NAME SECONDS
+  local corpus=build/fuzz/corpus/$1
+  mkdir -p "$corpus"
+  "build/fuzz/bin/$1" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    -artifact_prefix="build/fuzz/$1-" "$corpus" "tests/fuzz/seeds/$1"
+}
+
+command_fuzz() {
+  setup_checks
+  stage "build the fuzzers (clang)" build/fuzz/build.log build fuzz fuzzers
+  local source name
+  for source in tests/fuzz/*_fuzz.cc; do
+    name=$(basename "$source" .cc)
+    stage "$name" "build/fuzz/$name.log" fuzz_one "$name" "${1:-60}"
+  done
+}
+
 command=${1:-help}
 shift || true
 case "$command" in
@@ -193,6 +211,7 @@ case "$command" in
     sources '*.h' '*.cc' | xargs clang-format -i
     ;;
   bench) command_bench "$@" ;;
+  fuzz) command_fuzz "$@" ;;
   setup) setup_checks ;;
   help | -h | --help) usage ;;
   *)
