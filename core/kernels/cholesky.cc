@@ -16,7 +16,7 @@ constexpr double kFirstPercdampAfterZero = 1e-6;
 
 // `factor`: L of the damped and reversed h, row-major. A pivot is a square of L's diagonal.
 bool PivotsAreSound(const GramMatrix& h, double damping, absl::Span<const double> factor) {
-  constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
+  constexpr double kEpsilon = static_cast<double>(std::numeric_limits<float>::epsilon());
   const Index n = h.size();
   for (Index i = 0; i < n; ++i) {
     const double root = factor[static_cast<size_t>(i * n + i)];
