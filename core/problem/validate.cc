@@ -24,11 +24,11 @@ absl::Status Refuse(absl::string_view field, absl::string_view rule, const Value
 std::string Shape(MatrixView m) { return absl::StrCat(m.rows(), " x ", m.cols()); }
 
 absl::Status CheckExtent(absl::string_view field, MatrixView m) {
-  if (m.rows() < 1 || m.cols() < 1) {
-    return Refuse(field, "have at least one row and one column", Shape(m));
-  }
   if (m.rows() > kBlasMax || m.cols() > kBlasMax) {
     return Refuse(field, absl::StrCat("have at most ", kBlasMax, " rows and columns"), Shape(m));
+  }
+  if (m.rows() < 1 || m.cols() < 1) {
+    return Refuse(field, "have at least one row and one column", Shape(m));
   }
   return absl::OkStatus();
 }
