@@ -33,7 +33,9 @@ class AttentionObjective {
 
   // `problem`, `batches` and `pool` must outlive the objective. batches: problem.calibration or
   // problem.held_out, not empty. The problem must be valid (Validate).
-  // INVALID_ARGUMENT if a dense logit is not finite in float32; `field` names the batches there.
+  // INVALID_ARGUMENT if a dense logit is NaN or +infinity in float32, or if all of one query's are
+  // -infinity; `field` names the batches there. (One -infinity among finite logits is an attention
+  // of 0, as in exact arithmetic.)
   static absl::StatusOr<std::unique_ptr<AttentionObjective>> Create(const Problem& problem,
                                                                     const Batches& batches,
                                                                     const char* field,
@@ -43,7 +45,7 @@ class AttentionObjective {
   // gradient in those weights: gradients[i] has the shape of weights[i]
   // or is empty and is then made. The gradient in a mask is
   // its Hadamard product with the dense weight. Order of weights: AttentionWeights().
-  // Not finite when `weights` lead to logits that are not finite.
+  // Not finite when `weights` lead to logits that Create would refuse.
   virtual double LossAndGradient(absl::Span<const MatrixView> weights,
                                  absl::Span<Matrix> gradients) = 0;
 

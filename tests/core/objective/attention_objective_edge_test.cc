@@ -156,16 +156,14 @@ TEST(ObjectiveEdge, RefusesDenseLogitsThatOverflow) {
   }
 }
 
-// Row 2 has the logits (-1e20, -infinity): its softmax would be (1, 0), all finite.
-TEST(ObjectiveEdge, RefusesOneDenseLogitOfMinusInfinity) {
-  CoreObjective core(OneFeature(-1, {1, 1e20}, kCausal));
-  EXPECT_EQ(core.status().code(), absl::StatusCode::kInvalidArgument);
-}
-
-TEST(ObjectiveEdge, IsNotFiniteWhenOnePrunedLogitIsMinusInfinity) {
-  const AttentionProblem problem = OneFeature(1e-30, {1, 1e20}, kCausal);
+// Row 2 has the logits (-1e20, -1e40), the latter -infinity in float32: f = (1, 0) either way.
+// Pruned, f~ = (1/2, 1/2).
+TEST(ObjectiveEdge, ALogitOfMinusInfinityIsAnAttentionOfZero) {
+  const AttentionProblem problem = OneFeature(-1, {1, 1e20}, kCausal);
   CoreObjective core(problem);
-  EXPECT_FALSE(std::isfinite(core.LossAndGradient({Dense::Constant(1, 1, -1)}).loss));
+  ASSERT_TRUE(core.status().ok()) << core.status();
+  EXPECT_EQ(core->dense_norm_squared(), 2.0);
+  EXPECT_EQ(core.LossAndGradient(Zeros(problem)).loss, 0.25);
 }
 
 TEST(ObjectiveEdge, IsNotFiniteWhenPrunedLogitsOverflow) {
