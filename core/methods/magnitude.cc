@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
-#include "core/kernels/select.h"
+#include "core/methods/binarize.h"
 #include "core/methods/linear_map.h"
 
 namespace attnprune {
@@ -17,13 +17,6 @@ Matrix Magnitudes(MatrixView w) {
     for (Index j = 0; j < w.cols(); ++j) result(i, j) = std::abs(w(i, j));
   }
   return result;
-}
-
-// Ties go by the matrix as stored, hence no transposing where groups do not ask for it.
-BitMask MaskAsStored(const NamedWeight& weight, const Sparsity& sparsity) {
-  if (!sparsity.structured()) return MagnitudeMask(weight.dense, sparsity);
-  const Matrix w = OutIn(weight);
-  return AsStored(weight, MagnitudeMask(w, sparsity));
 }
 
 class MagnitudeMethod : public Method {
@@ -39,7 +32,8 @@ class MagnitudeMethod : public Method {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     PruneResult result;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
-      result.matrices.push_back(MaskedMatrix(weight, MaskAsStored(weight, problem.sparsity)));
+      result.matrices.push_back(MaskedMatrix(
+          weight, MagnitudeMask(weight.dense, weight.inputs_are_rows, problem.sparsity)));
     }
     return result;
   }
@@ -49,10 +43,8 @@ class MagnitudeMethod : public Method {
 
 }  // namespace
 
-BitMask MagnitudeMask(MatrixView w, const Sparsity& sparsity) {
-  const Matrix scores = Magnitudes(w);
-  if (sparsity.structured()) return PruneSmallestPerGroup(scores, sparsity.pruned, sparsity.group);
-  return PruneSmallest(scores, sparsity.PrunedOf(w.size()));
+BitMask MagnitudeMask(MatrixView w, bool inputs_are_rows, const Sparsity& sparsity) {
+  return Binarize(Magnitudes(w), inputs_are_rows, sparsity);
 }
 
 const MethodInfo& MagnitudeInfo() {

@@ -9,10 +9,10 @@
 
 namespace attnprune {
 
-// Unstructured: prunes floor(rho * size) entries of the whole matrix; the layout plays no part.
-// N:M: N of every M consecutive entries of a row, so that a row must run over the inputs; cols
-// divisible by M. Of equal magnitudes the lower flat index goes first.
-BitMask MagnitudeMask(MatrixView w, const Sparsity& sparsity);
+// Unstructured: prunes floor(rho * size) entries of the whole matrix. N:M: N of every M consecutive
+// inputs of an output, which run along the rows or the columns (see NamedWeight). Of equal
+// magnitudes the lower flat index goes first.
+BitMask MagnitudeMask(MatrixView w, bool inputs_are_rows, const Sparsity& sparsity);
 
 // The method "magnitude".
 const MethodInfo& MagnitudeInfo();

@@ -9,6 +9,7 @@
 #include "core/base/status_macros.h"
 #include "core/kernels/gram.h"
 #include "core/kernels/select.h"
+#include "core/methods/binarize.h"
 #include "core/methods/linear_map.h"
 
 namespace attnprune {
@@ -34,14 +35,6 @@ Matrix Scores(MatrixView w, absl::Span<const double> row_scales,
     }
   }
   return scores;
-}
-
-// The fused weight itself. As in magnitude.cc, ties go by the matrix as stored.
-BitMask TwoSidedAsStored(const NamedWeight& weight, absl::Span<const double> norms,
-                         const Sparsity& sparsity) {
-  if (!sparsity.structured()) return TwoSidedWandaMask(weight.dense, norms, sparsity);
-  const Matrix w = OutIn(weight);
-  return AsStored(weight, TwoSidedWandaMask(w, norms, sparsity));
 }
 
 BitMask OneSidedAsStored(const NamedWeight& weight, absl::Span<const double> norms,
@@ -71,7 +64,7 @@ class WandaMethod : public Method {
     const std::vector<double> norms = ColumnNorms(problem.calibration.all(), pool);
     PruneResult result;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
-      BitMask mask = IsFused(weight) ? TwoSidedAsStored(weight, norms, problem.sparsity)
+      BitMask mask = IsFused(weight) ? TwoSidedWandaMask(weight.dense, norms, problem.sparsity)
                                      : OneSidedAsStored(weight, norms, problem.sparsity);
       result.matrices.push_back(MaskedMatrix(weight, std::move(mask)));
     }
@@ -92,9 +85,7 @@ BitMask WandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& 
 
 BitMask TwoSidedWandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity) {
   const std::vector<double> scales = RelativeToLargest(norms);
-  const Matrix scores = Scores(w, scales, scales);
-  if (sparsity.structured()) return PruneSmallestPerGroup(scores, sparsity.pruned, sparsity.group);
-  return PruneSmallest(scores, sparsity.PrunedOf(w.size()));
+  return Binarize(Scores(w, scales, scales), /*inputs_are_rows=*/true, sparsity);
 }
 
 const MethodInfo& WandaInfo() {

@@ -18,9 +18,10 @@ namespace attnprune {
 // every M consecutive inputs of a row; in divisible by M.
 BitMask WandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity);
 
-// For the fused weight, which meets the tokens on both sides: x_a W x_b'. w: d x d. Score
-// |W_ij| norms[i] norms[j]. Unstructured: both sides carrying a norm, no row stands apart, so that
-// the whole matrix is one comparison group and exactly floor(rho * size) go. N:M as above.
+// For the fused weight, which meets the tokens on both sides: x_a W x_b'. w: d x d, in x out. Score
+// |W_ij| norms[i] norms[j]. Unstructured: both sides carrying a norm, no output stands apart, so
+// that the whole matrix is one comparison group and exactly floor(rho * size) go. N:M: N of every M
+// consecutive inputs, which run down a column.
 BitMask TwoSidedWandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity);
 
 // The method "wanda". The norms are those of all calibration tokens.
