@@ -7,6 +7,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/tensor/eigen.h"
+
 namespace attnprune {
 namespace {
 
@@ -89,14 +91,14 @@ TEST(MatrixView, KeepsTheStrideInABlockOfABlock) {
 
 TEST(MatrixView, AsArraySeesTheSameEntries) {
   const Matrix m = TwoByThree();
-  const auto array = MatrixView(m).Cols(1, 2).array();
+  const auto array = ArrayOf(MatrixView(m).Cols(1, 2));
   EXPECT_EQ(array.rows(), 2);
   EXPECT_EQ(array(1, 0), 11);
 }
 
 TEST(MutableMatrixView, WritesThrough) {
   Matrix m = TwoByThree();
-  MutableMatrixView(m).Rows(1, 1).array() += 1;
+  ArrayOf(MutableMatrixView(m).Rows(1, 1)) += 1;
   EXPECT_THAT(m.flat(), ElementsAre(0, 1, 2, 11, 12, 13));
 }
 

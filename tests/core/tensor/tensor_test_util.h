@@ -101,7 +101,8 @@ class TemporaryFolder {
 class WithoutPrivileges {
  public:
   WithoutPrivileges() : before_(geteuid()) {
-    if (before_ == 0) EXPECT_EQ(seteuid(65534), 0);
+    if (before_ != 0) return;
+    EXPECT_EQ(seteuid(65534), 0);
   }
   WithoutPrivileges(const WithoutPrivileges&) = delete;
   WithoutPrivileges& operator=(const WithoutPrivileges&) = delete;
