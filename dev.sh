@@ -153,6 +153,7 @@ command_test() {
 command_demo() {
   setup_build
   stage "build (g++ -O3)" build/release/demo.log build release prune_layer
+  [ $# -gt 0 ] || set -- gd gd:eta=0.2 magnitude sparsegpt wanda
   echo
   exec build/release/bin/prune_layer "$@"
 }

@@ -46,9 +46,9 @@ constexpr int kReportEvery = 10;  // steps
 // What one method made of the layer.
 struct Entry {
   std::string method;
+  std::string folder;
   PruneResult result;
   Score score;
-  std::string folder;
 
   // What entries are ranked by: the error on unseen data where there is some.
   double error() const { return score.held_out.value_or(score.calibration).relative_error; }
@@ -99,11 +99,9 @@ absl::StatusOr<Entry> RunMethod(const std::string& text, const Method& method,
                                 const Problem& problem, const HfLayer& layer, int threads) {
   absl::PrintF("%s\n", text);
   ProgressPrinter printer;
-  Entry entry{.method = text,
-              .result = {},
-              .score = {},
-              .folder = absl::StrCat(absl::GetFlag(FLAGS_output), "/", text)};
-  const RunOptions options{.threads = threads, .evaluate_every = kReportEvery, .resume_from = {}};
+  Entry entry{.method = text, .folder = absl::StrCat(absl::GetFlag(FLAGS_output), "/", text)};
+  const RunOptions options{.threads = threads, .evaluate_every = kReportEvery};
+  ATTNPRUNE_RETURN_IF_ERROR(MakeFolder(entry.folder));  // learn of a bad --output before the work
   ATTNPRUNE_ASSIGN_OR_RETURN(entry.result, method.Prune(problem, options, printer));
   ATTNPRUNE_RETURN_IF_ERROR(RoundToStoredTypes(layer, &entry.result));
   ATTNPRUNE_ASSIGN_OR_RETURN(entry.score, Judge(problem, entry.result, threads));
@@ -134,19 +132,22 @@ double PrunedPercent(const Score& score) {
   return 100.0 * static_cast<double>(pruned) / static_cast<double>(size);
 }
 
+void PrintRow(int width, const Entry& entry) {
+  const Score& score = entry.score;
+  absl::PrintF("  %-*s%10s%13.5f%10.5f%10.2f%10.2f\n", width, entry.method,
+               score.held_out ? absl::StrFormat("%.5f", score.held_out->relative_error) : "-",
+               score.calibration.relative_error,
+               score.held_out.value_or(score.calibration).linear_error, PrunedPercent(score),
+               entry.result.seconds);
+}
+
 void PrintTable(const std::vector<Entry>& entries) {
-  absl::PrintF("\nRelative error of the attention matrix, best first; linear: of X W alone\n\n");
-  absl::PrintF("  %-12s%10s%13s%10s%10s%10s\n", "method", "held out", "calibration", "linear",
+  int width = 6;
+  for (const Entry& entry : entries) width = std::max(width, static_cast<int>(entry.method.size()));
+  absl::PrintF("\nRelative error of the attention matrix, best first (linear: error of X W)\n\n");
+  absl::PrintF("  %-*s%10s%13s%10s%10s%10s\n", width, "method", "held out", "calibration", "linear",
                "pruned %", "seconds");
-  for (const Entry& entry : entries) {
-    const Score& score = entry.score;
-    const std::string held_out =
-        score.held_out ? absl::StrFormat("%.5f", score.held_out->relative_error) : "-";
-    absl::PrintF("  %-12s%10s%13.5f%10.5f%10.2f%10.2f\n", entry.method, held_out,
-                 score.calibration.relative_error,
-                 score.held_out.value_or(score.calibration).linear_error, PrunedPercent(score),
-                 entry.result.seconds);
-  }
+  for (const Entry& entry : entries) PrintRow(width, entry);
   absl::PrintF("\nWritten, in the model's names, shapes and element types:\n");
   for (const Entry& entry : entries) absl::PrintF("  %s/\n", entry.folder);
 }

@@ -16,8 +16,8 @@ namespace {
 
 // One pruned weight as the model names and stores it.
 struct StoredWeight {
-  const SourceTensor* source;
-  const PrunedMatrix* pruned;
+  const SourceTensor* source = nullptr;
+  const PrunedMatrix* pruned = nullptr;
   std::vector<char> bytes;  // of the pruned weights
   std::vector<char> kept;   // 1 or 0, one byte an entry
 };
@@ -30,7 +30,7 @@ absl::StatusOr<const SourceTensor*> SourceOf(const HfLayer& layer, const std::st
 }
 
 absl::StatusOr<StoredWeight> Store(const HfLayer& layer, const PrunedMatrix& pruned) {
-  StoredWeight stored{.source = nullptr, .pruned = &pruned, .bytes = {}, .kept = {}};
+  StoredWeight stored{.pruned = &pruned};
   ATTNPRUNE_ASSIGN_OR_RETURN(stored.source, SourceOf(layer, pruned.name));
   const auto size = static_cast<size_t>(pruned.weights.size());
   stored.bytes.resize(size * SizeOf(stored.source->dtype));
@@ -78,14 +78,18 @@ absl::Status RoundToStoredTypes(const HfLayer& layer, PruneResult* result) {
   return absl::OkStatus();
 }
 
-absl::Status WritePrunedFiles(const HfLayer& layer, const PruneResult& result,
-                              const std::string& folder) {
+absl::Status MakeFolder(const std::string& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) {
     return absl::FailedPreconditionError(
         absl::StrCat("cannot make the folder ", folder, ": ", error.message()));
   }
+  return absl::OkStatus();
+}
+
+absl::Status WritePrunedFiles(const HfLayer& layer, const PruneResult& result,
+                              const std::string& folder) {
   std::vector<StoredWeight> weights;
   std::set<std::string> files;
   for (const PrunedMatrix& pruned : result.matrices) {

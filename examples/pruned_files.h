@@ -14,7 +14,10 @@ namespace attnprune {
 // what will be read back. Entries that are 0 stay 0.
 absl::Status RoundToStoredTypes(const HfLayer& layer, PruneResult* result);
 
-// Writes into `folder`, which it makes:
+// Makes the folder and those above it, unless they are there.
+absl::Status MakeFolder(const std::string& folder);
+
+// Writes into `folder`, which is there:
 //   each file of the model that holds a pruned weight, whole, with those weights replaced;
 //   masks.safetensors, a BOOL tensor for each of them by the same name, 1 where it was kept.
 absl::Status WritePrunedFiles(const HfLayer& layer, const PruneResult& result,

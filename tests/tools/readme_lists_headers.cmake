@@ -1,0 +1,10 @@
+# cmake -DCORE=core -P readme_lists_headers.cmake: fails unless CORE/README.md names every header.
+file(READ ${CORE}/README.md readme)
+file(GLOB headers RELATIVE ${CORE} ${CORE}/*/*.h)
+foreach(header ${headers})
+  get_filename_component(name ${header} NAME)
+  string(FIND "${readme}" "`${name}`" place)
+  if(place EQUAL -1)
+    message(SEND_ERROR "${CORE}/README.md must name `${name}` (${header})")
+  endif()
+endforeach()
