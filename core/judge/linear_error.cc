@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/kernels/blas.h"
+#include "core/tensor/eigen.h"
 
 namespace attnprune {
 namespace {
@@ -31,7 +32,7 @@ double LinearError::relative() const {
 LinearError ComputeLinearError(MatrixView x, const NamedWeight& weight, MatrixView pruned,
                                ThreadPool& pool) {
   Matrix removed = Matrix::CopyFrom(weight.dense);
-  removed.array() -= pruned.array();
+  ArrayOf(removed) -= ArrayOf(pruned);
   const Index shards = (x.rows() + kTokensPerShard - 1) / kTokensPerShard;
   std::vector<LinearError> partials(static_cast<size_t>(shards));
   pool.ParallelFor(shards, [&](Index i) {

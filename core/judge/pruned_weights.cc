@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/kernels/blas.h"
 #include "core/methods/linear_map.h"
+#include "core/tensor/eigen.h"
 
 namespace attnprune {
 namespace {
@@ -53,7 +54,7 @@ std::vector<Matrix> SoftAttentionWeights(const Problem& problem, const PruneResu
     const Matrix& mask = result.matrices[i].soft_mask;
     if (mask.empty()) return {};
     Matrix soft = Matrix::CopyFrom(dense[i].dense);
-    soft.array() *= mask.array();
+    ArrayOf(soft) *= ArrayOf(mask);
     weights.push_back(std::move(soft));
   }
   return weights;

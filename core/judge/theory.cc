@@ -11,6 +11,7 @@
 #include "core/base/status_macros.h"
 #include "core/judge/pruned_weights.h"
 #include "core/objective/attention_objective.h"
+#include "core/tensor/eigen.h"
 
 namespace attnprune {
 namespace {
@@ -63,7 +64,7 @@ TheoryFigure Beta(const Batches& batches) {
       return Vacuous(absl::StrCat("it is exactly 0: batch ", j, " has n = ", x.rows(),
                                   " tokens of d = ", x.cols(), " features"));
     }
-    const Eigen::MatrixXd wide = x.array().cast<double>().matrix();
+    const Eigen::MatrixXd wide = ArrayOf(x).cast<double>().matrix();
     const Eigen::MatrixXd gram = wide * wide.transpose();
     const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(gram, Eigen::EigenvaluesOnly);
     const double least = solver.eigenvalues()[0], most = solver.eigenvalues()[x.rows() - 1];

@@ -17,6 +17,10 @@ RopeTable TableFor(const ProjectionWeights& layer, Index positions) {
                        layer.rope->layout == RopeLayout::kInterleaved);
 }
 
+void SetZero(MutableMatrixView m) {
+  for (Index i = 0; i < m.rows(); ++i) std::fill_n(m.row(i), m.cols(), 0.0f);
+}
+
 void AddBias(const std::vector<float>& bias, float* row) {
   for (size_t i = 0; i < bias.size(); ++i) row[i] += bias[i];
 }
@@ -100,7 +104,7 @@ double ProjectionObjective::LossAndGradient(absl::Span<const MatrixView> weights
     const Index first = batches_.begin(h.batch), tokens = batches_.length(h.batch);
     const auto d_q = MutableMatrixView(d_q_).Block(first, h.head * dim, tokens, dim);
     const auto d_k = MutableMatrixView(d_k_).Block(first, h.kv_head * dim, tokens, dim);
-    if (h.head % group == 0) d_k.array().setZero();  // the heads of a group add to it in order
+    if (h.head % group == 0) SetZero(d_k);  // the heads of a group add to it in order
     return AttentionLossGradient(dense_.layout(h.batch), h.q, h.k, scale_,
                                  dense_.packed(h.batch, h.head), d_q, d_k);
   });

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/tensor/eigen.h"
 
 namespace attnprune {
 namespace {
@@ -54,7 +55,7 @@ Matrix LowRankGaussian(Index d, Index rank, Gaussian gaussian) {
     for (Index j = 0; j < d; ++j) g(i, j) = gaussian.Next();
   }
   Matrix w(d, d);
-  w.array() = CutToRank(g, rank).cast<float>().array();
+  ArrayOf(w) = CutToRank(g, rank).cast<float>().array();
   return w;
 }
 

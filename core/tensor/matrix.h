@@ -3,7 +3,6 @@
 #ifndef ATTNPRUNE_CORE_TENSOR_MATRIX_H_
 #define ATTNPRUNE_CORE_TENSOR_MATRIX_H_
 
-#include <Eigen/Core>
 #include <cstddef>
 #include <memory>
 #include <utility>
@@ -12,11 +11,7 @@
 
 namespace attnprune {
 
-using Index = std::ptrdiff_t;  // Eigen's own
-
-using RowMajorArray = Eigen::Array<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using ConstArrayMap = Eigen::Map<const RowMajorArray, Eigen::Unaligned, Eigen::OuterStride<>>;
-using ArrayMap = Eigen::Map<RowMajorArray, Eigen::Unaligned, Eigen::OuterStride<>>;
+using Index = std::ptrdiff_t;
 
 class Matrix;
 
@@ -44,7 +39,6 @@ class MatrixView {
   }
   MatrixView Rows(Index row, Index rows) const { return Block(row, 0, rows, cols_); }
   MatrixView Cols(Index col, Index cols) const { return Block(0, col, rows_, cols); }
-  ConstArrayMap array() const { return {data_, rows_, cols_, Eigen::OuterStride<>(stride_)}; }
 
  private:
   const float* data_ = nullptr;
@@ -77,7 +71,6 @@ class MutableMatrixView {
   }
   MutableMatrixView Rows(Index row, Index rows) const { return Block(row, 0, rows, cols_); }
   MutableMatrixView Cols(Index col, Index cols) const { return Block(0, col, rows_, cols); }
-  ArrayMap array() const { return {data_, rows_, cols_, Eigen::OuterStride<>(stride_)}; }
 
  private:
   float* data_ = nullptr;
@@ -112,8 +105,6 @@ class Matrix {
 
   absl::Span<float> flat() { return {data_.get(), static_cast<size_t>(size())}; }
   absl::Span<const float> flat() const { return {data_.get(), static_cast<size_t>(size())}; }
-  ArrayMap array() { return MutableMatrixView(*this).array(); }
-  ConstArrayMap array() const { return MatrixView(*this).array(); }
 
   friend bool SameShape(const Matrix& a, const Matrix& b) {
     return a.rows_ == b.rows_ && a.cols_ == b.cols_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/kernels/blas.h"
+#include "core/tensor/eigen.h"
 #include "tests/core/methods/golden_baselines.h"
 #include "tests/core/methods/small_problems.h"
 #include "tests/support/matrices.h"
@@ -148,7 +149,7 @@ TEST(SparseGpt, RefusesWeightsThatOverflowOnTheWay) {
 
 double OutputError(const Matrix& x, const Matrix& w, const Matrix& pruned) {
   Matrix error = w.Clone(), output(x.rows(), w.rows());
-  error.array() -= pruned.array();
+  ArrayOf(error) -= ArrayOf(pruned);
   Gemm(Trans::kNo, Trans::kYes, 1.0f, x, error, 0.0f, output);
   double sum = 0;
   for (const float value : output.flat()) sum += static_cast<double>(value * value);

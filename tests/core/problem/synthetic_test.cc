@@ -9,6 +9,8 @@
 #include <limits>
 #include <vector>
 
+#include "core/tensor/eigen.h"
+
 namespace attnprune {
 namespace {
 
@@ -31,7 +33,7 @@ Problem Synthetic(const SyntheticOptions& options) {
 }
 
 Eigen::VectorXd SingularValues(const Matrix& m) {
-  const Eigen::MatrixXd wide = m.array().cast<double>().matrix();
+  const Eigen::MatrixXd wide = ArrayOf(m).cast<double>().matrix();
   return Eigen::JacobiSVD<Eigen::MatrixXd>(wide).singularValues();
 }
 

@@ -1,0 +1,99 @@
+// The problems that every method is run on by the contract suite.
+#ifndef ATTNPRUNE_TESTS_CORE_CONTRACT_CONTRACT_PROBLEMS_H_
+#define ATTNPRUNE_TESTS_CORE_CONTRACT_CONTRACT_PROBLEMS_H_
+
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/problem/problem.h"
+
+namespace attnprune::testing {
+
+inline Matrix GaussianMatrix(Index rows, Index cols, unsigned seed) {
+  std::mt19937_64 generator(seed);
+  std::normal_distribution<float> normal;
+  Matrix out(rows, cols);
+  for (float& value : out.flat()) value = normal(generator);
+  return out;
+}
+
+inline Batches GaussianBatches(const std::vector<Index>& lengths, Index features, unsigned seed) {
+  Index total = 0;
+  for (Index length : lengths) total += length;
+  return Batches(GaussianMatrix(total, features, seed), lengths);
+}
+
+// d = 8, three calibration batches that straddle the kernel's blocks of rows, two held-out ones.
+inline Problem WithData(Problem problem, Index features) {
+  problem.calibration = GaussianBatches({40, 1, 17}, features, 11);
+  problem.held_out = GaussianBatches({9, 20}, features, 12);
+  return problem;
+}
+
+inline Problem FusedContractProblem() {
+  Problem problem;
+  problem.weights = FusedWeights{GaussianMatrix(8, 8, 1), {}, {}};
+  problem.scale = 0.3;
+  return WithData(std::move(problem), 8);
+}
+
+inline Problem FactoredContractProblem() {
+  Problem problem;
+  problem.weights = FusedFromFactors(GaussianMatrix(8, 4, 2), GaussianMatrix(8, 4, 3)).value();
+  problem.scale = 0.3;
+  return WithData(std::move(problem), 8);
+}
+
+inline Problem ProjectionContractProblem() {
+  ProjectionWeights layer;
+  layer.w_q = GaussianMatrix(16, 8, 4);
+  layer.w_k = GaussianMatrix(8, 8, 5);
+  layer.b_q.assign(16, 0.1f);
+  layer.b_k.assign(8, -0.2f);
+  layer.heads = 4;
+  layer.kv_heads = 2;
+  layer.rope = Rope{};
+  Problem problem;
+  problem.weights = std::move(layer);
+  problem.attention = {AttentionMask::Kind::kWindow, 12};
+  return WithData(std::move(problem), 8);
+}
+
+// A kind of problem and how to make a fresh one.
+struct ContractProblem {
+  const char* name;
+  Problem (*make)();
+};
+
+inline const std::vector<ContractProblem>& ContractProblems() {
+  static const auto& problems = *new std::vector<ContractProblem>{
+      {"Fused", FusedContractProblem},
+      {"Factored", FactoredContractProblem},
+      {"Projections", ProjectionContractProblem},
+  };
+  return problems;
+}
+
+// The smallest layers there are: one feature, one head of one dimension.
+inline Problem OneByOneFused() {
+  Problem problem;
+  problem.weights = FusedWeights{Matrix::Constant(1, 1, 0.7f), {}, {}};
+  problem.calibration = GaussianBatches({5}, 1, 13);
+  return problem;
+}
+
+inline Problem OneByOneProjections() {
+  ProjectionWeights layer;
+  layer.w_q = Matrix::Constant(1, 1, 0.7f);
+  layer.w_k = Matrix::Constant(1, 1, -0.4f);
+  Problem problem;
+  problem.weights = std::move(layer);
+  problem.calibration = GaussianBatches({5}, 1, 13);
+  return problem;
+}
+
+}  // namespace attnprune::testing
+
+#endif  // ATTNPRUNE_TESTS_CORE_CONTRACT_CONTRACT_PROBLEMS_H_

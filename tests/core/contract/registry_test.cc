@@ -1,0 +1,85 @@
+// Methods by name and text; every bad text is refused by name, rule and value.
+#include "core/methods/registry.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+#include <string>
+
+namespace attnprune {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(Registry, ListsEveryMethodOnceInOrderOfName) {
+  std::vector<std::string> names;
+  for (const MethodInfo& info : Methods()) names.push_back(info.name);
+  EXPECT_THAT(names, ElementsAre("gd", "magnitude", "sparsegpt", "wanda"));
+}
+
+TEST(Registry, DeclaresDefaultsWithinTheirRangesAndHelpForEach) {
+  for (const MethodInfo& info : Methods()) {
+    EXPECT_STRNE(info.summary, "") << info.name;
+    std::set<std::string> seen;
+    for (const Parameter& parameter : info.parameters) {
+      SCOPED_TRACE(std::string(info.name) + "." + parameter.name);
+      EXPECT_TRUE(seen.insert(parameter.name).second);
+      EXPECT_STRNE(parameter.help, "");
+      EXPECT_LE(parameter.min, parameter.max);
+      if (std::isnan(parameter.default_value)) {
+        EXPECT_THAT(parameter.help, HasSubstr("Default"));
+        continue;
+      }
+      EXPECT_GE(parameter.default_value, parameter.min);
+      EXPECT_LE(parameter.default_value, parameter.max);
+    }
+  }
+}
+
+TEST(Registry, ReadsAMethodFromText) {
+  for (const char* text : {"gd", "gd:steps=3", "gd:lambda=0.05,eta=5e-3,steps=10", "wanda"}) {
+    const auto method = ParseMethod(text);
+    ASSERT_TRUE(method.ok()) << method.status();
+    EXPECT_EQ((*method)->name(), std::string(text).substr(0, std::string(text).find(':')));
+  }
+}
+
+struct BadText {
+  const char* title;
+  const char* text;
+  const char* message;
+};
+
+TEST(Registry, RefusesWhatItCannotRead) {
+  const BadText rows[] = {
+      {"an unknown method", "adam",
+       "method must be one of gd, magnitude, sparsegpt, wanda, got \"adam\""},
+      {"nothing at all", "", "method must be one of"},
+      {"an unknown parameter", "gd:lamda=1", "gd has no parameter \"lamda\"; it has lambda, eta"},
+      {"a value below the range", "gd:lambda=-1",
+       "gd.lambda must be a number in [0, 1e+12], got -1"},
+      {"a value above the range", "gd:momentum=1",
+       "gd.momentum must be a number in [0, 0.9999], got 1"},
+      {"a value that is no number", "gd:eta=fast", "NAME:PARAMETER=NUMBER"},
+      {"a parameter without a value", "gd:eta", "NAME:PARAMETER=NUMBER"},
+      {"not a number", "gd:eta=nan", "gd.eta must be a number in"},
+      {"an infinite value", "gd:eta=inf", "gd.eta must be a number in"},
+      {"a fraction of a step", "gd:steps=1.5", "gd.steps must be a whole number in"},
+      {"no steps", "gd:steps=0", "gd.steps must be a whole number in [1, 1e+06], got 0"},
+      {"a switch that is neither 0 nor 1", "gd:project=2",
+       "gd.project must be a whole number in [0, 1]"},
+      {"a parameter given twice", "gd:eta=1,eta=2", "gd.eta must be given once"},
+  };
+  for (const BadText& row : rows) {
+    SCOPED_TRACE(row.title);
+    const auto method = ParseMethod(row.text);
+    EXPECT_EQ(method.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(method.status().message(), HasSubstr(row.message));
+  }
+}
+
+}  // namespace
+}  // namespace attnprune

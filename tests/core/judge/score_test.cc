@@ -1,0 +1,146 @@
+#include "core/judge/score.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "core/judge/linear_error.h"
+#include "core/methods/registry.h"
+#include "tests/core/contract/contract_problems.h"
+
+namespace attnprune::testing {
+namespace {
+
+using ::testing::DoubleNear;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// W = diag(3, 1), X = I: two tokens, of which the second may attend to both.
+//   dense:  f_2 = softmax(0, 1);  without W_22: f~_2 = softmax(0, 0) = (1/2, 1/2).
+Problem TwoTokens() {
+  Problem problem;
+  FusedWeights weights{Matrix(2, 2), {}, {}};
+  weights.w(0, 0) = 3;
+  weights.w(1, 1) = 1;
+  problem.weights = std::move(weights);
+  Matrix x(2, 2);
+  x(0, 0) = x(1, 1) = 1;
+  problem.calibration = Batches(std::move(x), {2});
+  return problem;
+}
+
+PruneResult Keeping(const Problem& problem, BitMask mask) {
+  PruneResult result;
+  PrunedMatrix matrix;
+  matrix.name = "w";
+  matrix.weights = mask.Apply(problem.fused_weights().w);
+  matrix.mask = std::move(mask);
+  result.matrices.push_back(std::move(matrix));
+  return result;
+}
+
+TEST(Judge, ScoresAHandWorkedExample) {
+  const Problem problem = TwoTokens();
+  BitMask mask(2, 2, /*kept=*/true);
+  mask.Prune(3);  // W_22
+  const auto score = Judge(problem, Keeping(problem, std::move(mask)));
+  ASSERT_TRUE(score.ok()) << score.status();
+  const double p = std::exp(1.0) / (1 + std::exp(1.0));  // f_22
+  const double difference = 2 * (p - 0.5) * (p - 0.5);
+  const double dense = 1 + p * p + (1 - p) * (1 - p);
+  constexpr double kFewRoundings = 1e-6;  // a handful of float32 operations on numbers below 1
+  EXPECT_THAT(score->calibration.relative_error, DoubleNear(difference / dense, kFewRoundings));
+  ASSERT_EQ(score->calibration.per_head.size(), 1u);
+  EXPECT_EQ(score->calibration.per_head[0], score->calibration.relative_error);
+  EXPECT_EQ(score->calibration.linear_error, 0.1);  // 1^2 / (3^2 + 1^2)
+  EXPECT_FALSE(score->calibration.soft_relative_error.has_value());
+  EXPECT_FALSE(score->held_out.has_value());
+  ASSERT_EQ(score->sparsity.size(), 1u);
+  EXPECT_EQ(score->sparsity[0].pruned, 1);
+  EXPECT_EQ(score->sparsity[0].achieved(), 0.25);
+}
+
+TEST(Judge, SaysNothingWasLostWhereNothingWasPruned) {
+  const Problem problem = TwoTokens();
+  const auto score = Judge(problem, Keeping(problem, BitMask(2, 2, /*kept=*/true)));
+  ASSERT_TRUE(score.ok());
+  EXPECT_EQ(score->calibration.relative_error, 0);
+  EXPECT_EQ(score->calibration.linear_error, 0);
+}
+
+TEST(Judge, ScoresTheSoftMaskApartFromTheBinaryOne) {
+  const Problem problem = TwoTokens();
+  PruneResult result = Keeping(problem, BitMask(2, 2, /*kept=*/true));
+  result.matrices[0].soft_mask = Matrix::Constant(2, 2, 0.0f);  // f~ uniform
+  const auto score = Judge(problem, result);
+  ASSERT_TRUE(score.ok());
+  EXPECT_EQ(score->calibration.relative_error, 0);
+  ASSERT_TRUE(score->calibration.soft_relative_error.has_value());
+  EXPECT_GT(*score->calibration.soft_relative_error, 0.01);
+}
+
+// Pruning everything in one head's rows of W_Q changes that head alone.
+TEST(Judge, BlamesTheHeadThatWasPruned) {
+  const Problem problem = ProjectionContractProblem();
+  PruneResult result;
+  for (const NamedWeight& weight : AttentionWeights(problem)) {
+    PrunedMatrix matrix;
+    matrix.name = weight.name;
+    matrix.mask = BitMask(weight.dense.rows(), weight.dense.cols(), /*kept=*/true);
+    if (matrix.name == "w_q") {
+      for (Index i = 4 * 8; i < 8 * 8; ++i) matrix.mask.Prune(i);  // rows 4 to 7: head 1
+    }
+    matrix.weights = matrix.mask.Apply(weight.dense);
+    result.matrices.push_back(std::move(matrix));
+  }
+  const auto score = Judge(problem, result);
+  ASSERT_TRUE(score.ok()) << score.status();
+  EXPECT_THAT(score->calibration.per_head, ElementsAre(0, ::testing::Gt(0.0), 0, 0));
+  EXPECT_THAT(score->held_out->per_head, ElementsAre(0, ::testing::Gt(0.0), 0, 0));
+  EXPECT_EQ(score->calibration.linear_error_per_matrix[1], 0);
+}
+
+TEST(Judge, GivesTheSameBitsOnAnyNumberOfThreads) {
+  const Problem problem = ProjectionContractProblem();
+  const PruneResult result = CreateMethod("wanda").value()->Prune(problem).value();
+  const Score one = Judge(problem, result, 1).value();
+  for (int threads : {2, 4}) {
+    const Score many = Judge(problem, result, threads).value();
+    EXPECT_EQ(one.calibration.relative_error, many.calibration.relative_error);
+    EXPECT_EQ(one.calibration.per_head, many.calibration.per_head);
+    EXPECT_EQ(one.calibration.linear_error, many.calibration.linear_error);
+    EXPECT_EQ(one.held_out->relative_error, many.held_out->relative_error);
+  }
+}
+
+TEST(Judge, ScoresPrunedFactorsByTheirProduct) {
+  const Problem problem = FactoredContractProblem();
+  const PruneResult by_factors =
+      CreateMethod("magnitude", {{"factors", 1}}).value()->Prune(problem).value();
+  ASSERT_EQ(by_factors.matrices.size(), 2u);
+  const Score score = Judge(problem, by_factors).value();
+  EXPECT_GT(score.calibration.relative_error, 0);
+  EXPECT_EQ(score.calibration.linear_error_per_matrix.size(), 2u);
+  EXPECT_EQ(score.sparsity.size(), 2u);
+}
+
+TEST(Judge, RefusesAResultOfAnotherProblem) {
+  const Problem fused = TwoTokens();
+  const Problem projections = ProjectionContractProblem();
+  const PruneResult result = Keeping(fused, BitMask(2, 2, /*kept=*/true));
+  const auto score = Judge(projections, result);
+  EXPECT_EQ(score.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(score.status().message(), HasSubstr("result must hold the 2 matrices"));
+  EXPECT_FALSE(Judge(fused, PruneResult()).ok());
+  EXPECT_THAT(Judge(fused, result, 0).status().message(), HasSubstr("threads must be at least 1"));
+}
+
+TEST(LinearError, OfNothingIsZeroAndOfSomethingForNothingInfinite) {
+  EXPECT_EQ((LinearError{0, 0}).relative(), 0);
+  EXPECT_EQ((LinearError{1, 0}).relative(), std::numeric_limits<double>::infinity());
+}
+
+}  // namespace
+}  // namespace attnprune::testing
