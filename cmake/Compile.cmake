@@ -35,9 +35,6 @@ endif()
 # attnprune_library(NAME sources... DEPENDS targets...): one library a folder.
 function(attnprune_library name)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
-  if(NOT ARG_UNPARSED_ARGUMENTS)  # temporary
-    set(ARG_UNPARSED_ARGUMENTS ${PROJECT_SOURCE_DIR}/cmake/empty.cc)
-  endif()
   add_library(${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PUBLIC ${ARG_DEPENDS} PRIVATE attnprune_warnings)

@@ -1,1 +1,0 @@
-// Temporary: stands in for a folder without sources yet.
