@@ -12,38 +12,65 @@ namespace {
 
 const double kUnit = std::ldexp(1.0, -24);  // u
 
-// b of the header, one matrix a mask.
-std::vector<Dense> GradientErrors(const AttentionProblem& problem, const DescentOptions& options,
-                                  const std::vector<Dense>& masks,
-                                  const std::vector<Dense>& gradients) {
-  const double k = static_cast<double>(problem.batches.size());
-  const Float32Bounds bounds =
-      BoundFloat32Errors(problem, Hadamard(masks, problem.weights), InputRounding::kNearest);
-  std::vector<Dense> errors;
-  for (size_t i = 0; i < masks.size(); ++i) {
-    const Dense gradient = gradients[i].cwiseAbs();
-    const Dense rounding_of_mask =
-        k * kUnit * (masks[i].cwiseAbs() / options.eta + gradient / (k * (1 - options.momentum)));
-    errors.push_back(problem.weights[i].cwiseAbs().cwiseProduct(bounds.weight_gradients[i]) +
-                     5 * kUnit * gradient + rounding_of_mask);
+// k of the header: over features, tokens of all batches (dW) or outputs of a head.
+double LongestSum(const AttentionProblem& problem) {
+  Index tokens = 0;
+  for (const Dense& x : problem.batches) tokens += x.rows();
+  const Index outputs = problem.fused() ? 0 : problem.head_dim();
+  return static_cast<double>(std::max({tokens, problem.batches[0].cols(), outputs}));
+}
+
+// Moves every entry by `relative` times its size, up or down.
+class Mover {
+ public:
+  Mover(double relative, uint64_t seed) : relative_(relative), random_(seed) {}
+
+  template <typename DenseType>
+  void Move(DenseType* values) {
+    for (Index e = 0; e < values->size(); ++e) {
+      values->data()[e] *= (random_() >> 63) != 0 ? 1 + relative_ : 1 - relative_;
+    }
   }
-  return errors;
+  void MoveAll(std::vector<Dense>* values) {
+    for (Dense& v : *values) Move(&v);
+  }
+
+ private:
+  const double relative_;
+  std::mt19937_64 random_;
+};
+
+// The gradients in the masks from moved inputs.
+std::vector<Dense> MovedGradients(const AttentionProblem& problem, const DescentOptions& options,
+                                  const std::vector<Dense>& masks, uint64_t seed) {
+  Mover inputs(4 * std::sqrt(LongestSum(problem)) * kUnit, seed), rounding(2 * kUnit, ~seed);
+  AttentionProblem moved = problem;
+  std::vector<Dense> pruned = Hadamard(masks, problem.weights);
+  inputs.MoveAll(&moved.batches);
+  inputs.MoveAll(&moved.weights);
+  inputs.MoveAll(&pruned);
+  inputs.Move(&moved.b_q);
+  inputs.Move(&moved.b_k);
+  std::vector<Dense> gradients = WeightGradients(moved, pruned);
+  const double k = static_cast<double>(problem.batches.size());
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    Dense mask = masks[i];
+    rounding.Move(&mask);  // M' = M - eta g / k: an error of M is one of g, times k / eta
+    gradients[i] = moved.weights[i].cwiseProduct(gradients[i]) + options.lambda * mask +
+                   k / options.eta * (masks[i] - mask);
+  }
+  return gradients;
 }
 
 enum class Signs { kNewEachStep, kSameThroughout };
 
-DescentResult PerturbedDescent(const AttentionProblem& problem, DescentOptions options,
-                               uint64_t seed, Signs signs) {
-  std::mt19937_64 random(seed);
-  options.on_gradient = [&](int, const std::vector<Dense>& masks, std::vector<Dense>* gradients) {
-    if (signs == Signs::kSameThroughout) random.seed(seed);
-    const std::vector<Dense> errors = GradientErrors(problem, options, masks, *gradients);
-    for (size_t i = 0; i < errors.size(); ++i) {
-      for (Index e = 0; e < errors[i].size(); ++e) {
-        const double sign = (random() >> 63) != 0 ? 1.0 : -1.0;
-        (*gradients)[i].data()[e] += sign * errors[i].data()[e];
-      }
-    }
+DescentResult MovedDescent(const AttentionProblem& problem, DescentOptions options, uint64_t seed,
+                           Signs signs) {
+  options.on_gradient = [&](int step, const std::vector<Dense>& masks,
+                            std::vector<Dense>* gradients) {
+    const uint64_t step_seed =
+        signs == Signs::kSameThroughout ? seed : seed + 1000 * static_cast<uint64_t>(step);
+    *gradients = MovedGradients(problem, options, masks, step_seed);
   };
   return GradientDescent(problem, options);
 }
@@ -72,7 +99,7 @@ DescentTolerance StudyFloat32Descent(const AttentionProblem& problem,
   DescentTolerance tolerance = {std::vector<double>(exact.masks.size(), 0.0),
                                 std::vector<double>(steps, 0.0), std::vector<double>(steps, 0.0)};
   for (uint64_t seed = 1; seed <= 16; ++seed) {
-    const DescentResult moved = PerturbedDescent(
+    const DescentResult moved = MovedDescent(
         problem, options, seed, seed <= 8 ? Signs::kNewEachStep : Signs::kSameThroughout);
     for (size_t i = 0; i < exact.masks.size(); ++i) {
       const double deviation = (moved.masks[i] - exact.masks[i]).cwiseAbs().maxCoeff();

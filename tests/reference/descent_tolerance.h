@@ -14,13 +14,14 @@ struct DescentTolerance {
   std::vector<double> attention_loss, regularization;  // per step
 };
 
-// Each float32 step is Algorithm 1 with a gradient that is off by at most
-//   b = |W| o BoundFloat32Errors + 5 u |gradient| + k u (|M| + eta |v|) / eta
-// (the last for rounding M itself; |v| <= |gradient| / (1 - momentum)). What becomes of such errors
-// depends on the curvature along the path, so the path is run again with errors of the full size b
-// and random signs: 8 times with new signs at each step, 8 times with the same signs throughout, as
-// rounded inputs act. Real rounding errors are far smaller than their bounds b; the tolerance is
-// twice the largest deviation seen, plus what float32 adds to the loss itself.
+// Float32 sums of k products are the exact sums of entries moved by at most k u (u = 2^-24), and in
+// practice by about sqrt(k) u (Higham and Mary, 2019). So a float32 step is one of Algorithm 1
+// whose X, W, M o W and b are each moved by e = 4 sqrt(k) u relative, k the longest sum in it;
+// rounding M itself moves it by 2 u. What becomes of that depends on the curvature along the path:
+// the path is run again with moves of the full size and random signs, 8 times with new signs at
+// each step and 8 times with the same signs throughout, as rounded inputs act. The tolerance is
+// twice the largest deviation seen, plus what float32 may add to the loss itself
+// (BoundFloat32Errors).
 DescentTolerance StudyFloat32Descent(const AttentionProblem& problem,
                                      const DescentOptions& options);
 
