@@ -1,7 +1,7 @@
 // Sets OpenBLAS up as the programs do, then runs the tests.
-#include <iostream>
-
 #include <gtest/gtest.h>
+
+#include <iostream>
 
 #include "core/kernels/blas.h"
 
