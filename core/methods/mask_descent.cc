@@ -20,6 +20,7 @@ auto PieceOf(MatrixType& matrix, Index first, Index count) {
 
 std::vector<Matrix> LikeEach(const std::vector<NamedWeight>& weights, float value) {
   std::vector<Matrix> out;
+  out.reserve(weights.size());
   for (const NamedWeight& w : weights) {
     out.push_back(Matrix::Constant(w.dense.rows(), w.dense.cols(), value));
   }

@@ -21,7 +21,7 @@ absl::StatusOr<const MethodInfo*> FindMethod(absl::string_view name) {
   std::vector<std::string> known;
   for (const MethodInfo& info : Methods()) {
     if (name == info.name) return &info;
-    known.push_back(info.name);
+    known.emplace_back(info.name);
   }
   return absl::InvalidArgumentError(
       absl::StrCat("method must be one of ", absl::StrJoin(known, ", "), ", got \"", name, "\""));
@@ -31,7 +31,7 @@ absl::StatusOr<const Parameter*> FindParameter(const MethodInfo& method, const s
   std::vector<std::string> known;
   for (const Parameter& parameter : method.parameters) {
     if (name == parameter.name) return &parameter;
-    known.push_back(parameter.name);
+    known.emplace_back(parameter.name);
   }
   return absl::InvalidArgumentError(absl::StrCat(method.name, " has no parameter \"", name,
                                                  "\"; it has ", absl::StrJoin(known, ", ")));

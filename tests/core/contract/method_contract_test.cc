@@ -267,7 +267,7 @@ std::string CaseName(const ::testing::TestParamInfo<MethodContract::ParamType>& 
 
 std::vector<std::string> AllMethods() {
   std::vector<std::string> names;
-  for (const MethodInfo& info : Methods()) names.push_back(info.name);
+  for (const MethodInfo& info : Methods()) names.emplace_back(info.name);
   return names;
 }
 

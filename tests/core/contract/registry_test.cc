@@ -16,7 +16,7 @@ using ::testing::HasSubstr;
 
 TEST(Registry, ListsEveryMethodOnceInOrderOfName) {
   std::vector<std::string> names;
-  for (const MethodInfo& info : Methods()) names.push_back(info.name);
+  for (const MethodInfo& info : Methods()) names.emplace_back(info.name);
   EXPECT_THAT(names, ElementsAre("gd", "magnitude", "sparsegpt", "wanda"));
 }
 

@@ -90,7 +90,7 @@ TEST(Judge, BlamesTheHeadThatWasPruned) {
     matrix.name = weight.name;
     matrix.mask = BitMask(weight.dense.rows(), weight.dense.cols(), /*kept=*/true);
     if (matrix.name == "w_q") {
-      for (Index i = 4 * 8; i < 8 * 8; ++i) matrix.mask.Prune(i);  // rows 4 to 7: head 1
+      for (Index i = 32; i < 64; ++i) matrix.mask.Prune(i);  // rows 4 to 7: head 1
     }
     matrix.weights = matrix.mask.Apply(weight.dense);
     result.matrices.push_back(std::move(matrix));
