@@ -1,9 +1,23 @@
 #include "core/base/thread_pool.h"
 
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+
 namespace attnprune {
 
+absl::Status CheckThreads(int threads) {
+  if (threads >= 1 && threads <= kMaxThreads) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("threads must be in [1, ", kMaxThreads, "], got ", threads));
+}
+
 ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { WorkerLoop(); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { WorkerLoop(); });
+  } catch (const std::system_error&) {
+    // No more threads to be had.
+  }
 }
 
 ThreadPool::~ThreadPool() {

@@ -11,15 +11,22 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "core/base/mutex.h"
 
 namespace attnprune {
+
+inline constexpr int kMaxThreads = 1024;
+
+// INVALID_ARGUMENT naming `threads` unless 1 <= threads <= kMaxThreads.
+absl::Status CheckThreads(int threads);
 
 // A pool owned by one caller at a time: ParallelFor must not be called from two threads at once,
 // nor from inside a shard.
 class ThreadPool {
  public:
-  // threads: how many run shards, the caller's own included; at least 1.
+  // threads: how many run shards, the caller's own included; at least 1. Where the system gives
+  // fewer, the pool makes do with those: the results are the same.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

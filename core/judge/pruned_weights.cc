@@ -1,9 +1,11 @@
 #include "core/judge/pruned_weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
 #include "core/methods/linear_map.h"
 #include "core/tensor/eigen.h"
@@ -15,11 +17,37 @@ bool PrunesFactors(const Problem& problem, const PruneResult& result) {
   return problem.fused() && result.matrices.size() == 2;
 }
 
+absl::Status Refuse(const PrunedMatrix& matrix, absl::string_view rule) {
+  return absl::InvalidArgumentError(absl::StrCat("result ", matrix.name, " must ", rule));
+}
+
+absl::Status CheckMatrix(const PrunedMatrix& matrix) {
+  const Matrix& weights = matrix.weights;
+  if (matrix.mask.rows() != weights.rows() || matrix.mask.cols() != weights.cols()) {
+    return Refuse(matrix, absl::StrCat("have a mask of ", weights.rows(), " x ", weights.cols(),
+                                       ", got ", matrix.mask.rows(), " x ", matrix.mask.cols()));
+  }
+  if (!matrix.soft_mask.empty() && !SameShape(matrix.soft_mask, weights)) {
+    return Refuse(matrix, "have a soft mask of the weights' shape or none");
+  }
+  for (Index i = 0; i < weights.size(); ++i) {
+    const float value = weights.flat()[static_cast<size_t>(i)];
+    if (!std::isfinite(value)) {
+      return Refuse(matrix, absl::StrCat("be finite, got ", value, " at flat index ", i));
+    }
+    if (value != 0.0f && !matrix.mask.kept(i)) {
+      return Refuse(matrix,
+                    absl::StrCat("be 0 where its mask prunes, got ", value, " at flat index ", i));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<NamedWeight>> DenseMatrices(const Problem& problem,
                                                        const PruneResult& result) {
-  std::vector<NamedWeight> dense = LinearMaps(problem, PrunesFactors(problem, result));
+  std::vector<NamedWeight> dense = PrunedMaps(problem, result);
   const auto fits = [](const NamedWeight& weight, const PrunedMatrix& pruned) {
     return pruned.name == weight.name && pruned.weights.rows() == weight.dense.rows() &&
            pruned.weights.cols() == weight.dense.cols();
@@ -30,6 +58,12 @@ absl::StatusOr<std::vector<NamedWeight>> DenseMatrices(const Problem& problem,
         "result must hold the ", dense.size(), " matrices of the problem by name and shape, got ",
         result.matrices.size(), result.matrices.empty() ? "" : ", the first named ",
         result.matrices.empty() ? "" : result.matrices[0].name));
+  }
+  for (const PrunedMatrix& matrix : result.matrices) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckMatrix(matrix));
+    if (!matrix.soft_mask.empty() && PrunesFactors(problem, result)) {
+      return Refuse(matrix, "have no soft mask, being a factor");
+    }
   }
   return dense;
 }

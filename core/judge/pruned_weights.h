@@ -11,7 +11,9 @@
 namespace attnprune {
 
 // The dense matrices that `result` pruned, in its order: the attention weights, or a fused
-// problem's factors. INVALID_ARGUMENT unless names and shapes agree.
+// problem's factors. INVALID_ARGUMENT naming `result` unless names and shapes agree, the weights
+// are finite and 0 where the mask prunes, and real-valued masks, if any, are of the attention
+// weights.
 absl::StatusOr<std::vector<NamedWeight>> DenseMatrices(const Problem& problem,
                                                        const PruneResult& result);
 

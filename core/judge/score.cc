@@ -1,33 +1,46 @@
 #include "core/judge/score.h"
 
+#include <cmath>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/judge/linear_error.h"
 #include "core/judge/pruned_weights.h"
+#include "core/kernels/blas.h"
 #include "core/objective/attention_objective.h"
 
 namespace attnprune {
 namespace {
 
-void ScoreAttention(AttentionObjective& objective, const std::vector<Matrix>& pruned,
-                    const std::vector<Matrix>& soft, BatchScore& score) {
+absl::Status ScoreAttention(AttentionObjective& objective, const std::vector<Matrix>& pruned,
+                            const std::vector<Matrix>& soft, BatchScore& score) {
   const AttentionError error = objective.Error(Views(pruned));
   score.relative_error = error.relative();
+  if (!std::isfinite(score.relative_error)) {
+    return absl::InvalidArgumentError("result must give logits that are finite in float32");
+  }
   for (size_t h = 0; h < error.dense.size(); ++h) {
     score.per_head.push_back(error.relative(static_cast<Index>(h)));
   }
   if (!soft.empty()) score.soft_relative_error = objective.Error(Views(soft)).relative();
+  return absl::OkStatus();
 }
 
-void ScoreLinear(const std::vector<NamedWeight>& dense, const PruneResult& result, MatrixView x,
+void ScoreLinear(const Problem& problem, const std::vector<NamedWeight>& dense,
+                 const PruneResult& result, const std::vector<Matrix>& pruned, MatrixView x,
                  ThreadPool& pool, BatchScore& score) {
-  LinearError total;
   for (size_t i = 0; i < dense.size(); ++i) {
-    const LinearError error = ComputeLinearError(x, dense[i], result.matrices[i].weights, pool);
-    score.linear_error_per_matrix.push_back(error.relative());
+    const Matrix& weights = result.matrices[i].weights;
+    score.linear_error_per_matrix.push_back(
+        ComputeLinearError(x, dense[i], weights, pool).relative());
+  }
+  const std::vector<NamedWeight> attention = AttentionWeights(problem);
+  LinearError total;
+  for (size_t i = 0; i < attention.size(); ++i) {
+    const LinearError error = ComputeLinearError(x, attention[i], pruned[i], pool);
     total.difference += error.difference;
     total.dense += error.dense;
   }
@@ -41,18 +54,18 @@ absl::StatusOr<BatchScore> ScoreBatches(const Problem& problem, const PruneResul
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionObjective> objective,
                              AttentionObjective::Create(problem, batches, field, pool));
   BatchScore score;
-  ScoreAttention(*objective, PrunedAttentionWeights(problem, result),
-                 SoftAttentionWeights(problem, result), score);
-  ScoreLinear(dense, result, batches.all(), pool, score);
+  const std::vector<Matrix> pruned = PrunedAttentionWeights(problem, result);
+  ATTNPRUNE_RETURN_IF_ERROR(
+      ScoreAttention(*objective, pruned, SoftAttentionWeights(problem, result), score));
+  ScoreLinear(problem, dense, result, pruned, batches.all(), pool, score);
   return score;
 }
 
 }  // namespace
 
 absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result, int threads) {
-  if (threads < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("threads must be at least 1, got ", threads));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckThreads(threads));
+  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
   ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
   ThreadPool pool(threads);
   Score score;

@@ -20,10 +20,11 @@ struct BatchScore {
   std::vector<double> per_head;
   // The same with W o M for the real-valued mask before binarisation, where the method has one.
   absl::optional<double> soft_relative_error;
-  // ||X (W - W~)||_F^2 / ||X W||_F^2, over all tokens, per matrix in the order of the result and
-  // over all matrices together. 0 where X W is 0.
-  std::vector<double> linear_error_per_matrix;
+  // ||X (W - W~)||_F^2 / ||X W||_F^2 over all tokens and attention weights (the fused W, W~ being
+  // the product where its factors were pruned; or W_Q and W_K), so that methods can be compared.
   double linear_error = 0;
+  // The same of each matrix of the result, in its order: of the factors where those were pruned.
+  std::vector<double> linear_error_per_matrix;
 };
 
 // Exact counts of one matrix's mask.
@@ -41,7 +42,8 @@ struct Score {
 };
 
 // Scores `result`, which a method gave for `problem`. threads: at least 1; never changes a bit.
-// INVALID_ARGUMENT when the problem is not valid, the result is not one of it, or logits overflow.
+// INVALID_ARGUMENT when the problem is not valid, the result is not one of it, or logits overflow;
+// RESOURCE_EXHAUSTED when memory runs out.
 absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result, int threads = 1);
 
 }  // namespace attnprune

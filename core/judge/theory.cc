@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
 #include "core/judge/pruned_weights.h"
+#include "core/kernels/blas.h"
 #include "core/objective/attention_objective.h"
 #include "core/tensor/eigen.h"
 
@@ -36,14 +37,6 @@ double SmallestMagnitude(MatrixView m) {
     }
   }
   return smallest;
-}
-
-double LargestSquaredNorm(const Batches& batches) {
-  double largest = 0;
-  for (Index j = 0; j < batches.count(); ++j) {
-    largest = std::max(largest, SquaredNorm(batches.batch(j)));
-  }
-  return largest;
 }
 
 double LargestMagnitude(MatrixView m) {
@@ -95,19 +88,27 @@ TheoryFigure Mu(const TheoryFigure& beta, const TheoryFigure& delta, double smal
 TheoryFigure Xi(const TheoryFigure& mu, const Problem& problem, double lambda) {
   if (!mu.value.has_value()) return Vacuous("mu is");
   if (lambda == 0) return Vacuous("lambda is 0");
-  const double n = static_cast<double>(problem.calibration.longest());
+  const Batches& batches = problem.calibration;
+  double largest = 0;  // n^-1.5 ||X||_F^2
+  for (Index j = 0; j < batches.count(); ++j) {
+    const double n = static_cast<double>(batches.length(j));
+    largest = std::max(largest, std::pow(n, -1.5) * SquaredNorm(batches.batch(j)));
+  }
   const double d = static_cast<double>(problem.features());
-  return {12 * std::pow(n, -1.5) * LargestMagnitude(problem.fused_weights().w) *
-              LargestSquaredNorm(problem.calibration) * lambda * d / *mu.value,
-          ""};
+  return {12 * largest * LargestMagnitude(problem.fused_weights().w) * lambda * d / *mu.value, ""};
 }
 
 TheoryFigure Lipschitz(const Problem& problem, double lambda) {
-  const double n = static_cast<double>(problem.calibration.longest());
+  const Batches& batches = problem.calibration;
   const double d = static_cast<double>(problem.features());
-  const double r_squared = std::max(
-      {1.0, LargestSquaredNorm(problem.calibration), SquaredNorm(problem.fused_weights().w)});
-  return {lambda + 30 * d * std::pow(n, 3.5) * std::pow(r_squared, 3), ""};
+  const double weight_norm = SquaredNorm(problem.fused_weights().w);
+  double bound = lambda;
+  for (Index j = 0; j < batches.count(); ++j) {
+    const double n = static_cast<double>(batches.length(j));
+    const double r_squared = std::max({1.0, SquaredNorm(batches.batch(j)), weight_norm});
+    bound += 30 * d * std::pow(n, 3.5) * std::pow(r_squared, 3);
+  }
+  return {bound, ""};
 }
 
 }  // namespace
@@ -119,9 +120,8 @@ std::string ToString(const TheoryFigure& figure) {
 
 absl::StatusOr<TheoryFigures> Theory(const Problem& problem, const PruneResult& result,
                                      int threads) {
-  if (threads < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("threads must be at least 1, got ", threads));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckThreads(threads));
+  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
   ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
   ATTNPRUNE_RETURN_IF_ERROR(DenseMatrices(problem, result).status());
   ThreadPool pool(threads);
@@ -133,8 +133,11 @@ absl::StatusOr<TheoryFigures> Theory(const Problem& problem, const PruneResult& 
   figures.beta = Beta(problem.calibration);
   figures.delta = Delta(objective->SmallestLogAttention(Views(pruned)));
   if (!problem.fused()) {
-    const TheoryFigure none = Vacuous("Theorem 4.1 is about the fused problem");
-    figures.mu = figures.xi = figures.lipschitz = none;
+    figures.mu = figures.xi = figures.lipschitz = Vacuous("Theorem 4.1 is about the fused problem");
+    return figures;
+  }
+  if (problem.effective_scale() != 1.0f) {
+    figures.mu = figures.xi = figures.lipschitz = Vacuous("Theorem 4.1 is about scale 1");
     return figures;
   }
   figures.mu = Mu(figures.beta, figures.delta, SmallestMagnitude(problem.fused_weights().w));

@@ -17,20 +17,22 @@ struct TheoryFigure {
   std::string vacuous_because;  // empty when there is a value
 };
 
-// "0.25", or "vacuous (n > d makes X X' singular)".
+// "0.25", or "vacuous (beta is)".
 std::string ToString(const TheoryFigure& figure);
 
 // Over calibration batches X_j of n_j tokens; f~ from the pruned weights.
 struct TheoryFigures {
   TheoryFigure beta;   // smallest eigenvalue of X_j X_j', least over j; exactly 0 when n > d
   TheoryFigure delta;  // smallest allowed entry of f~
-  // Fused problem only:
-  TheoryFigure mu;         // 2 min|W| beta delta
-  TheoryFigure xi;         // 12 n^-1.5 max|W| ||X||_F^2 lambda d / mu
-  TheoryFigure lipschitz;  // bound lambda + 30 d n^3.5 R^6, R = max(1, ||X||_F, ||W||_F)
+  // Fused problem of scale 1 only:
+  TheoryFigure mu;  // 2 min|W| beta delta
+  TheoryFigure xi;  // 12 n_j^-1.5 max|W| ||X_j||_F^2 lambda d / mu, most over j
+  // Bound on the loss's Lipschitz constant: lambda + sum_j 30 d n_j^3.5 R_j^6,
+  // R_j = max(1, ||X_j||_F, ||W||_F).
+  TheoryFigure lipschitz;
 };
 
-// n, ||X||_F: the largest over the batches. lambda is the result's. O(k min(n, d)^3) for beta.
+// lambda is the result's. O(k min(n, d)^3) for beta.
 // The errors of Judge.
 absl::StatusOr<TheoryFigures> Theory(const Problem& problem, const PruneResult& result,
                                      int threads = 1);

@@ -18,9 +18,7 @@ blasint LeadingDimension(MatrixView m) {
   return static_cast<blasint>(std::max<Index>({m.stride(), m.cols(), 1}));
 }
 
-}  // namespace
-
-absl::Status InitializeBlas() {
+absl::Status CheckAndSetThreads() {
   constexpr int kPthread = 1;
   if (const int parallel = openblas_get_parallel(); parallel != kPthread) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -29,6 +27,13 @@ absl::Status InitializeBlas() {
   }
   openblas_set_num_threads(1);
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status InitializeBlas() {
+  static const absl::Status& status = *new absl::Status(CheckAndSetThreads());
+  return status;
 }
 
 void Gemm(Trans trans_a, Trans trans_b, float alpha, MatrixView a, MatrixView b, float beta,

@@ -7,7 +7,8 @@
 
 namespace attnprune {
 
-// Sets OpenBLAS to one thread a call. Call once in main, before the first thread.
+// Sets OpenBLAS to one thread a call, the first time. Everything in core that multiplies calls it;
+// a program that starts threads calls it in main before them. Thread-safe.
 // FAILED_PRECONDITION unless the pthread variant is the one loaded: the serial one returns wrong
 // products when several threads call it, the openmp one collapses with several workers.
 absl::Status InitializeBlas();

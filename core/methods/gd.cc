@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/format.h"
 #include "core/base/status_macros.h"
 #include "core/methods/binarize.h"
 #include "core/methods/binary_mask_error.h"
@@ -16,6 +17,8 @@
 
 namespace attnprune {
 namespace {
+
+constexpr double kMinEta = 1e-12, kMaxEta = 1e12;
 
 // The method's parameters with every default filled in for one problem.
 struct GdOptions {
@@ -57,6 +60,11 @@ absl::StatusOr<GdOptions> FillDefaults(GdOptions options, const Problem& problem
         "gd.eta must be given when gd.lambda is 0: its default is 0.1 / lambda");
   }
   options.eta = problem.fused() ? 0.1 / options.lambda : 0.005;
+  if (options.eta > kMaxEta) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("gd.lambda must be at least ", FormatNumber(0.1 / kMaxEta),
+                     " when gd.eta is left out, got ", FormatNumber(options.lambda)));
+  }
   return options;
 }
 
@@ -186,7 +194,8 @@ absl::StatusOr<PruneResult> GdMethod::DoPrune(const Problem& problem, const RunO
       AttentionObjective::Create(problem, problem.calibration, "calibration", pool));
   MaskDescent descent(AttentionWeights(problem), *objective, pool, StepOf(options, problem),
                       options.lambda, RunFingerprint(problem, options));
-  if (!run.resume_from.empty()) ATTNPRUNE_RETURN_IF_ERROR(descent.Restore(run.resume_from));
+  if (!run.resume_from.empty())
+    ATTNPRUNE_RETURN_IF_ERROR(descent.Restore(run.resume_from, options.steps));
   GdLoop loop(problem, options, run, pool, *objective, descent, observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(const TerminationReason reason, loop.Run());
   return MakeResult(descent, problem.sparsity, reason, options.lambda);
@@ -198,7 +207,7 @@ std::vector<Parameter> Parameters() {
       {"lambda", Kind::kReal, kAutomatic, 0, 1e12,
        "Weight of 1/2 ||M||^2. Default: 0.04 n for the fused problem, n the longest calibration "
        "batch in tokens (Section 6.1); 0.05 for projections (Section 7)."},
-      {"eta", Kind::kReal, kAutomatic, 0, 1e12,
+      {"eta", Kind::kReal, kAutomatic, kMinEta, kMaxEta,
        "Step length. Default: 0.1 / lambda for the fused problem, 0.005 for projections."},
       {"steps", Kind::kInteger, 100, 1, 1e6, "Steps at most (T)."},
       {"momentum", Kind::kReal, 0.9, 0, 0.9999, "Heavy-ball momentum."},

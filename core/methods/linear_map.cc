@@ -36,6 +36,10 @@ std::vector<NamedWeight> LinearMaps(const Problem& problem, bool by_factors) {
           {"w_k", weights.w_k, /*inputs_are_rows=*/true}};
 }
 
+std::vector<NamedWeight> PrunedMaps(const Problem& problem, const PruneResult& result) {
+  return LinearMaps(problem, /*by_factors=*/result.matrices.size() == 2);
+}
+
 Matrix OutIn(const NamedWeight& weight) {
   return weight.inputs_are_rows ? Transposed(weight.dense) : Matrix::CopyFrom(weight.dense);
 }

@@ -18,6 +18,10 @@ namespace attnprune {
 // place of "w" where `by_factors` and a fused problem has factors. Valid as long as the problem.
 std::vector<NamedWeight> LinearMaps(const Problem& problem, bool by_factors);
 
+// The matrices that `result`, of a method on `problem`, pruned: two of a fused problem are its
+// factors.
+std::vector<NamedWeight> PrunedMaps(const Problem& problem, const PruneResult& result);
+
 // A copy of the matrix with one output a row.
 Matrix OutIn(const NamedWeight& weight);
 

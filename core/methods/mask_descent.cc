@@ -27,6 +27,11 @@ std::vector<Matrix> LikeEach(const std::vector<NamedWeight>& weights, float valu
   return out;
 }
 
+bool IsFinite(const Matrix& matrix) {
+  return std::all_of(matrix.flat().begin(), matrix.flat().end(),
+                     [](float value) { return std::isfinite(value); });
+}
+
 std::string Key(const NamedWeight& weight, const char* what) {
   return absl::StrCat(weight.name, ".", what);
 }
@@ -109,10 +114,7 @@ void MaskDescent::StepBack() {
 }
 
 bool MaskDescent::MasksAreFinite() const {
-  return std::all_of(masks_.begin(), masks_.end(), [](const Matrix& mask) {
-    return std::all_of(mask.flat().begin(), mask.flat().end(),
-                       [](float value) { return std::isfinite(value); });
-  });
+  return std::all_of(masks_.begin(), masks_.end(), IsFinite);
 }
 
 std::string MaskDescent::SaveState() const {
@@ -128,12 +130,17 @@ std::string MaskDescent::SaveState() const {
   return SerializeState(state);
 }
 
-absl::Status MaskDescent::Restore(const std::string& bytes) {
+absl::Status MaskDescent::Restore(const std::string& bytes, int max_steps) {
   ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_));
   // The fingerprint covers shapes and method: what follows fits, or the state was forged.
+  if (state.step > max_steps) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("resume_from must hold a step of at most ", max_steps, ", got ", state.step));
+  }
   const auto take = [&state](const std::string& key, Matrix& into) {
     const auto found = state.matrices.find(key);
     if (found == state.matrices.end() || !SameShape(found->second, into)) return false;
+    if (!IsFinite(found->second)) return false;
     into = std::move(found->second);
     return true;
   };
@@ -143,7 +150,8 @@ absl::Status MaskDescent::Restore(const std::string& bytes) {
                take(Key(weights_[m], "previous_mask"), previous_masks_[m]) &&
                take(Key(weights_[m], "velocity"), velocities_[m]);
   }
-  if (!complete) return absl::InvalidArgumentError("resume_from must hold every matrix of the run");
+  if (!complete)
+    return absl::InvalidArgumentError("resume_from must hold every matrix of the run, finite");
   steps_taken_ = state.step;
   previous_loss_ = state.numbers[0];
   return absl::OkStatus();

@@ -41,8 +41,9 @@ class MaskDescent final : public Resumable {
   bool MasksAreFinite() const;
 
   std::string SaveState() const override;
-  // Takes over what SaveState wrote. INVALID_ARGUMENT naming `resume_from`.
-  absl::Status Restore(const std::string& bytes);
+  // Takes over what SaveState wrote after at most `max_steps` steps. INVALID_ARGUMENT naming
+  // `resume_from`.
+  absl::Status Restore(const std::string& bytes, int max_steps);
 
  private:
   // Consecutive entries of one of the matrices: the shard of the element-wise work.

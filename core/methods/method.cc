@@ -2,10 +2,12 @@
 
 #include <chrono>
 #include <cmath>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/kernels/blas.h"
 #include "core/methods/linear_map.h"
 
 namespace attnprune {
@@ -17,10 +19,7 @@ class NobodyWatches final : public ProgressObserver {
 };
 
 absl::Status CheckOptions(const RunOptions& options) {
-  if (options.threads < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("threads must be at least 1, got ", options.threads));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckThreads(options.threads));
   if (options.evaluate_every < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("evaluate_every must be at least 0, got ", options.evaluate_every));
@@ -60,8 +59,7 @@ absl::Status CheckMatrix(const Method& method, const NamedWeight& weight,
 }
 
 absl::Status CheckResult(const Method& method, const Problem& problem, const PruneResult& result) {
-  const bool by_factors = problem.fused() && result.matrices.size() == 2;
-  const std::vector<NamedWeight> weights = LinearMaps(problem, by_factors);
+  const std::vector<NamedWeight> weights = PrunedMaps(problem, result);
   if (weights.size() != result.matrices.size()) {
     return absl::InternalError(absl::StrCat(method.name(), " gave ", result.matrices.size(),
                                             " matrices for ", weights.size()));
@@ -91,13 +89,26 @@ absl::string_view ToString(TerminationReason reason) {
   return "unknown";
 }
 
+absl::StatusOr<PruneResult> Method::PruneInMemory(const Problem& problem, const RunOptions& options,
+                                                  ThreadPool& pool,
+                                                  ProgressObserver& observer) const {
+  try {
+    return DoPrune(problem, options, pool, observer);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(name(), " needs more memory than there is for ",
+                     problem.calibration.total_tokens(), " calibration tokens"));
+  }
+}
+
 absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, const RunOptions& options,
                                           ProgressObserver& observer) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckOptions(options));
+  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
   ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
   const auto start = std::chrono::steady_clock::now();
   ThreadPool pool(options.threads);
-  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, DoPrune(problem, options, pool, observer));
+  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, PruneInMemory(problem, options, pool, observer));
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   result.seconds = elapsed.count();
   ATTNPRUNE_RETURN_IF_ERROR(CheckResult(*this, problem, result));

@@ -21,13 +21,17 @@ enum class TerminationReason {
   kGradientTolerance,  // the gradient norm fell below gradient_tolerance
   kLossTolerance,      // the loss changed by less than loss_tolerance in one step
   kStopped,            // the observer said stop; the result is usable but unfinished
-  kNumericalError,     // loss or gradient became non-finite; the mask is the last finite one
+  // Loss or gradient became non-finite; the mask is the last finite one. With PruneResult::steps 0
+  // that is the start, which says nothing about the weights.
+  kNumericalError,
 };
 absl::string_view ToString(TerminationReason reason);
 
 // Figures of one step of an iterative method.
 struct StepStats {
-  int step = 0;                    // 1 for the first
+  // 1 for the first. The step that finds a tolerance met is counted here, but it moves nothing and
+  // is not in PruneResult::steps.
+  int step = 0;
   int steps = 0;                   // at most
   double attention_loss = 0;       // sum 1/2 ||f~ - f||^2 of the mask that entered the step
   double regularization = 0;       // 1/2 lambda ||M||^2 of the same mask
@@ -88,7 +92,8 @@ class Method {
   virtual absl::string_view name() const = 0;
 
   // Checks the problem, runs, then checks the result's invariants (shapes, zero where pruned, the
-  // sparsity asked for). INVALID_ARGUMENT names the field at fault; INTERNAL means a bug here.
+  // sparsity asked for). INVALID_ARGUMENT names the field at fault; RESOURCE_EXHAUSTED means that
+  // memory ran out; INTERNAL means a bug here.
   absl::StatusOr<PruneResult> Prune(const Problem& problem, const RunOptions& options,
                                     ProgressObserver& observer) const;
   // The same with nobody watching.
@@ -98,6 +103,9 @@ class Method {
   virtual Index PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const;
 
  private:
+  // DoPrune, with RESOURCE_EXHAUSTED where memory runs out.
+  absl::StatusOr<PruneResult> PruneInMemory(const Problem& problem, const RunOptions& options,
+                                            ThreadPool& pool, ProgressObserver& observer) const;
   virtual absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
                                               ThreadPool& pool,
                                               ProgressObserver& observer) const = 0;

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "core/base/format.h"
 #include "core/base/status_macros.h"
 #include "core/methods/gd.h"
 #include "core/methods/magnitude.h"
@@ -43,7 +44,8 @@ absl::Status CheckValue(const MethodInfo& method, const Parameter& parameter, do
   return absl::InvalidArgumentError(
       absl::StrCat(method.name, ".", parameter.name, " must be ",
                    parameter.kind == Parameter::Kind::kReal ? "a number" : "a whole number",
-                   " in [", parameter.min, ", ", parameter.max, "], got ", value));
+                   " in [", FormatNumber(parameter.min), ", ", FormatNumber(parameter.max),
+                   "], got ", FormatNumber(value)));
 }
 
 }  // namespace

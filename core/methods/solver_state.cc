@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -72,7 +73,10 @@ absl::Status ReadNumbers(const ParsedSafetensors& image, SolverState& state) {
   }
   const std::string numbers = Metadata(image, "numbers");
   for (absl::string_view text : absl::StrSplit(numbers, ' ', absl::SkipEmpty())) {
-    state.numbers.push_back(std::strtod(std::string(text).c_str(), nullptr));
+    const std::string number(text);
+    char* end = nullptr;
+    state.numbers.push_back(std::strtod(number.c_str(), &end));
+    if (*end != '\0') return Refuse(absl::StrCat("must hold numbers, got \"", number, "\""));
   }
   return absl::OkStatus();
 }

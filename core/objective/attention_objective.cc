@@ -1,6 +1,7 @@
 #include "core/objective/attention_objective.h"
 
 #include <cmath>
+#include <new>
 #include <numeric>
 #include <utility>
 
@@ -16,6 +17,12 @@ double Sum(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
 }
 
+std::unique_ptr<AttentionObjective> MakeObjective(const Problem& problem, const Batches& batches,
+                                                  ThreadPool& pool) {
+  if (problem.fused()) return std::make_unique<FusedObjective>(problem, batches, pool);
+  return std::make_unique<ProjectionObjective>(problem, batches, pool);
+}
+
 }  // namespace
 
 double AttentionError::relative() const { return Sum(difference) / Sum(dense); }
@@ -28,10 +35,12 @@ double AttentionError::relative(Index head) const {
 absl::StatusOr<std::unique_ptr<AttentionObjective>> AttentionObjective::Create(
     const Problem& problem, const Batches& batches, const char* field, ThreadPool& pool) {
   std::unique_ptr<AttentionObjective> objective;
-  if (problem.fused()) {
-    objective = std::make_unique<FusedObjective>(problem, batches, pool);
-  } else {
-    objective = std::make_unique<ProjectionObjective>(problem, batches, pool);
+  try {
+    objective = MakeObjective(problem, batches, pool);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        field, " needs more memory than there is for the attention matrices of ", batches.count(),
+        " batches of up to ", batches.longest(), " tokens and ", problem.heads(), " heads"));
   }
   if (!std::isfinite(objective->dense_norm_squared())) {
     return absl::InvalidArgumentError(

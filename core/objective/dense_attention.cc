@@ -1,5 +1,6 @@
 #include "core/objective/dense_attention.h"
 
+#include <new>
 #include <numeric>
 
 namespace attnprune {
@@ -27,7 +28,11 @@ DenseAttentionStore::DenseAttentionStore(const AttentionMask& mask, const Batche
     if (is_new) entry->second = MakeLayout(mask, tokens);
     layouts_.push_back(&entry->second);
     offsets_.push_back(total);
-    total += heads * entry->second.packed_size();
+    Index all_heads = 0;
+    if (__builtin_mul_overflow(heads, entry->second.packed_size(), &all_heads) ||
+        __builtin_add_overflow(total, all_heads, &total)) {
+      throw std::bad_alloc();
+    }
   }
   storage_ = Matrix(1, total);
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
 
 namespace attnprune {
@@ -24,6 +25,7 @@ absl::StatusOr<FusedWeights> FusedFromFactors(Matrix w_q, Matrix w_k) {
                                                    std::numeric_limits<int>::max(), " rows, got ",
                                                    w_q.rows()));
   }
+  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
   Matrix w(w_q.rows(), w_q.rows());
   Gemm(Trans::kNo, Trans::kYes, 1.0f, w_q, w_k, 0.0f, w);
   return FusedWeights{std::move(w), std::move(w_q), std::move(w_k)};

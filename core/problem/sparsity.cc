@@ -1,10 +1,10 @@
 #include "core/problem/sparsity.h"
 
-#include <array>
 #include <charconv>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/format.h"
 
 namespace attnprune {
 namespace {
@@ -51,10 +51,7 @@ absl::StatusOr<Sparsity> ParseSparsity(absl::string_view text) {
 
 std::string ToString(const Sparsity& sparsity) {
   if (sparsity.structured()) return absl::StrCat(sparsity.pruned, ":", sparsity.group);
-  std::array<char, 32> text;  // the shortest form that reads back as the same double: 24 at most
-  const auto [end, error] =
-      std::to_chars(text.data(), text.data() + text.size(), sparsity.fraction);
-  return std::string(text.data(), end);
+  return FormatNumber(sparsity.fraction);
 }
 
 }  // namespace attnprune

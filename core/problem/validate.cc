@@ -6,7 +6,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "core/base/format.h"
 #include "core/base/status_macros.h"
+#include "core/kernels/blas.h"
 #include "core/problem/attention_mask.h"
 #include "core/problem/problem.h"
 #include "core/problem/sparsity.h"
@@ -33,6 +35,18 @@ absl::Status CheckExtent(absl::string_view field, MatrixView m) {
   return absl::OkStatus();
 }
 
+double LargestRowNorm(MatrixView m) {
+  double largest = 0;
+  for (Index i = 0; i < m.rows(); ++i) {
+    double sum = 0;
+    for (Index j = 0; j < m.cols(); ++j) {
+      sum += static_cast<double>(m(i, j)) * static_cast<double>(m(i, j));
+    }
+    largest = std::max(largest, sum);
+  }
+  return std::sqrt(largest);
+}
+
 // Names the first entry of `m` that is NaN or infinite.
 absl::Status CheckFinite(absl::string_view field, MatrixView m) {
   const auto finite = [](float value) { return std::isfinite(value); };
@@ -41,6 +55,27 @@ absl::Status CheckFinite(absl::string_view field, MatrixView m) {
     const float* bad = std::find_if_not(row, row + m.cols(), finite);
     if (bad == row + m.cols()) continue;
     return Refuse(field, "be finite", absl::StrCat(*bad, " at row ", i, ", column ", bad - row));
+  }
+  return absl::OkStatus();
+}
+
+// w = w_q w_k' up to the rounding of any order of summation: r eps sum |w_q| |w_k|.
+absl::Status CheckProduct(const FusedWeights& weights) {
+  const Index d = weights.w.rows(), rank = weights.w_q.cols();
+  Matrix product(d, d);
+  Gemm(Trans::kNo, Trans::kYes, 1.0f, weights.w_q, weights.w_k, 0.0f, product);
+  const double slack = 2.0 * static_cast<double>(rank) *
+                       static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                       LargestRowNorm(weights.w_q) * LargestRowNorm(weights.w_k);
+  for (Index i = 0; i < d; ++i) {
+    for (Index j = 0; j < d; ++j) {
+      const double difference =
+          static_cast<double>(weights.w(i, j)) - static_cast<double>(product(i, j));
+      if (std::abs(difference) <= slack) continue;
+      return Refuse(
+          "weights.w", "be the product of weights.w_q and weights.w_k",
+          absl::StrCat(weights.w(i, j), " for ", product(i, j), " at row ", i, ", column ", j));
+    }
   }
   return absl::OkStatus();
 }
@@ -63,7 +98,8 @@ absl::Status CheckFused(const FusedWeights& weights) {
                   Shape(weights.w_k));
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckFinite("weights.w_q", weights.w_q));
-  return CheckFinite("weights.w_k", weights.w_k);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckFinite("weights.w_k", weights.w_k));
+  return CheckProduct(weights);
 }
 
 absl::Status CheckHeads(const ProjectionWeights& weights) {
@@ -103,7 +139,7 @@ absl::Status CheckRope(const ProjectionWeights& weights) {
   }
   const double theta = weights.rope->theta;
   if (!std::isfinite(theta) || theta <= 0) {
-    return Refuse("rope.theta", "be finite and above 0", theta);
+    return Refuse("rope.theta", "be finite and above 0", FormatNumber(theta));
   }
   const RopeLayout layout = weights.rope->layout;
   if (layout != RopeLayout::kRotateHalf && layout != RopeLayout::kInterleaved) {

@@ -11,9 +11,13 @@ constexpr std::align_val_t kAlignment{64};
 void Matrix::Free::operator()(float* p) const { ::operator delete[](p, kAlignment); }
 
 Matrix::Matrix(Index rows, Index cols) : rows_(rows), cols_(cols) {
-  const size_t count = static_cast<size_t>(size());
-  data_.reset(static_cast<float*>(::operator new[](count * sizeof(float), kAlignment)));
-  std::fill_n(data_.get(), count, 0.0f);
+  size_t bytes = 0;
+  if (__builtin_mul_overflow(rows, cols, &bytes) ||
+      __builtin_mul_overflow(bytes, sizeof(float), &bytes)) {
+    throw std::bad_alloc();
+  }
+  data_.reset(static_cast<float*>(::operator new[](bytes, kAlignment)));
+  std::fill_n(data_.get(), static_cast<size_t>(size()), 0.0f);
 }
 
 Matrix& Matrix::operator=(Matrix&& other) noexcept {

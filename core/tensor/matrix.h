@@ -82,7 +82,8 @@ class MutableMatrixView {
 class Matrix {
  public:
   Matrix() = default;
-  Matrix(Index rows, Index cols);  // zeros; rows and cols at least 0
+  // Zeros; rows and cols at least 0. Throws std::bad_alloc where memory or its addresses run out.
+  Matrix(Index rows, Index cols);
   Matrix(Matrix&& other) noexcept { *this = std::move(other); }
   Matrix& operator=(Matrix&& other) noexcept;
   Matrix(const Matrix&) = delete;

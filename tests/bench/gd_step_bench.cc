@@ -1,9 +1,9 @@
 // One step of gd against the machine's own rate.
 //
-// For each size of docs/performance.md prints the time of a step and, measured in turn with it in
-// the same run on one thread:
+// For the paper's size and for larger layers, prints the time of a step and, measured in turn with
+// it in the same run on one thread:
 //   sgemm_GFLOPS  OpenBLAS's rate on a 512 x 512 x 512 product
-//   naive_GFLOP   the floating-point operations of a naive step (math in core/README.md):
+//   naive_GFLOP   the floating-point operations of a naive step:
 //                 fused        4 n d (n + d) a batch
 //                 projections  4 n d (heads + kv_heads) d_h + 6 heads n^2 d_h a batch
 //   times_naive   time of the step over naive_GFLOP / sgemm_GFLOPS: 1 is a naive step at the full

@@ -236,9 +236,18 @@ TEST_P(MethodContract, RefusesASparsityOutsideItsRange) {
 TEST_P(MethodContract, RefusesOptionsThatMakeNoSense) {
   const Problem problem = MakeProblem();
   const auto no_threads = ShortRun(name())->Prune(problem, {.threads = 0});
-  EXPECT_THAT(no_threads.status().message(), HasSubstr("threads must be at least 1, got 0"));
+  EXPECT_THAT(no_threads.status().message(), HasSubstr("threads must be in [1, 1024], got 0"));
   const auto negative = ShortRun(name())->Prune(problem, {.evaluate_every = -1});
   EXPECT_THAT(negative.status().message(), HasSubstr("evaluate_every must be at least 0, got -1"));
+}
+
+TEST_P(MethodContract, RefusesAFusedWeightThatIsNotTheProductOfItsFactors) {
+  Problem problem = FactoredContractProblem();
+  std::get<FusedWeights>(problem.weights).w(2, 5) += 0.01f;
+  const auto result = ShortRun(name())->Prune(problem);
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(result.status().message(),
+              HasSubstr("weights.w must be the product of weights.w_q and weights.w_k"));
 }
 
 class StopAtOnce final : public ProgressObserver {

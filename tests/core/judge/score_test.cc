@@ -5,6 +5,9 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
 
 #include "core/judge/linear_error.h"
 #include "core/methods/registry.h"
@@ -121,9 +124,62 @@ TEST(Judge, ScoresPrunedFactorsByTheirProduct) {
       CreateMethod("magnitude", {{"factors", 1}}).value()->Prune(problem).value();
   ASSERT_EQ(by_factors.matrices.size(), 2u);
   const Score score = Judge(problem, by_factors).value();
-  EXPECT_GT(score.calibration.relative_error, 0);
   EXPECT_EQ(score.calibration.linear_error_per_matrix.size(), 2u);
   EXPECT_EQ(score.sparsity.size(), 2u);
+
+  // The same W~ = W~_Q W~_K', given whole: a product of 4 terms in float64 rounded to float32.
+  Matrix product(8, 8);
+  for (Index i = 0; i < 8; ++i) {
+    for (Index j = 0; j < 8; ++j) {
+      double sum = 0;
+      for (Index r = 0; r < 4; ++r) {
+        sum += static_cast<double>(by_factors.matrices[0].weights(i, r)) *
+               static_cast<double>(by_factors.matrices[1].weights(j, r));
+      }
+      product(i, j) = static_cast<float>(sum);
+    }
+  }
+  PruneResult whole;
+  whole.matrices.resize(1);
+  whole.matrices[0].name = "w";
+  whole.matrices[0].mask = BitMask::FromNonZero(product);
+  whole.matrices[0].weights = std::move(product);
+  const Score of_whole = Judge(problem, whole).value();
+  constexpr double kRoundings = 1e-5;  // relative: a few float32 roundings a logit of about 10
+  EXPECT_THAT(score.calibration.relative_error,
+              DoubleNear(of_whole.calibration.relative_error,
+                         kRoundings * of_whole.calibration.relative_error));
+  EXPECT_THAT(score.calibration.linear_error,
+              DoubleNear(of_whole.calibration.linear_error,
+                         kRoundings * of_whole.calibration.linear_error));
+}
+
+struct BadResult {
+  const char* title;
+  void (*spoil)(PrunedMatrix&);
+  const char* message;
+};
+
+TEST(Judge, RefusesAResultThatDoesNotKeepItsWord) {
+  const BadResult rows[] = {
+      {"weights left where the mask prunes", [](PrunedMatrix& m) { m.mask.Prune(0); },
+       "result w must be 0 where its mask prunes, got 3 at flat index 0"},
+      {"a weight that is not finite", [](PrunedMatrix& m) { m.weights(1, 1) = INFINITY; },
+       "result w must be finite, got inf at flat index 3"},
+      {"a mask of another shape", [](PrunedMatrix& m) { m.mask = BitMask(1, 4, true); },
+       "result w must have a mask of 2 x 2, got 1 x 4"},
+      {"a soft mask of another shape", [](PrunedMatrix& m) { m.soft_mask = Matrix(1, 4); },
+       "result w must have a soft mask of the weights' shape or none"},
+  };
+  const Problem problem = TwoTokens();
+  for (const BadResult& row : rows) {
+    SCOPED_TRACE(row.title);
+    PruneResult result = Keeping(problem, BitMask(2, 2, /*kept=*/true));
+    row.spoil(result.matrices[0]);
+    const auto score = Judge(problem, result);
+    EXPECT_EQ(score.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(score.status().message(), HasSubstr(row.message));
+  }
 }
 
 TEST(Judge, RefusesAResultOfAnotherProblem) {
@@ -134,7 +190,20 @@ TEST(Judge, RefusesAResultOfAnotherProblem) {
   EXPECT_EQ(score.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(score.status().message(), HasSubstr("result must hold the 2 matrices"));
   EXPECT_FALSE(Judge(fused, PruneResult()).ok());
-  EXPECT_THAT(Judge(fused, result, 0).status().message(), HasSubstr("threads must be at least 1"));
+  EXPECT_THAT(Judge(fused, result, 0).status().message(),
+              HasSubstr("threads must be in [1, 1024], got 0"));
+}
+
+TEST(Judge, RefusesAResultWhoseLogitsOverflow) {
+  Problem problem = TwoTokens();
+  Matrix x(2, 2);
+  x(0, 0) = x(1, 1) = 10;
+  problem.calibration = Batches(std::move(x), {2});
+  PruneResult result = Keeping(problem, BitMask(2, 2, /*kept=*/true));
+  result.matrices[0].weights(1, 1) = 3e38f;
+  const auto score = Judge(problem, result);
+  EXPECT_EQ(score.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(score.status().message(), HasSubstr("result must give logits that are finite"));
 }
 
 TEST(LinearError, OfNothingIsZeroAndOfSomethingForNothingInfinite) {

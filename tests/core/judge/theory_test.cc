@@ -56,7 +56,8 @@ TEST(Theory, FollowsTheFormulasOnAHandWorkedExample) {
 }
 
 TEST(Theory, SaysVacuousWhereThereAreMoreTokensThanFeatures) {
-  const Problem problem = FusedContractProblem();  // 40 tokens of 8 features
+  Problem problem = FusedContractProblem();  // 40 tokens of 8 features
+  problem.scale = 1;
   const auto figures = Theory(problem, KeepAll(problem, 0.1));
   ASSERT_TRUE(figures.ok()) << figures.status();
   EXPECT_FALSE(figures->beta.value.has_value());
@@ -84,6 +85,24 @@ TEST(Theory, SaysVacuousWhereAWeightIsZeroOrLambdaIs) {
   const auto zero_weight = Theory(problem, KeepAll(problem, 0.1));
   ASSERT_TRUE(zero_weight.ok());
   EXPECT_THAT(ToString(zero_weight->mu), HasSubstr("W has an entry that is 0"));
+}
+
+TEST(Theory, SaysVacuousForAnotherScaleThanTheTheoremsOne) {
+  const Problem problem = FusedContractProblem();
+  const auto figures = Theory(problem, KeepAll(problem, 0.1));
+  ASSERT_TRUE(figures.ok()) << figures.status();
+  EXPECT_THAT(ToString(figures->lipschitz), HasSubstr("Theorem 4.1 is about scale 1"));
+}
+
+// Two batches alike: the loss is a sum over batches, so its bound is too.
+TEST(Theory, AddsTheLipschitzBoundsOfTheBatches) {
+  Problem problem = Worked();
+  const double one = *Theory(problem, KeepAll(problem, 0)).value().lipschitz.value;
+  Matrix twice(4, 2);
+  for (Index t = 0; t < 4; ++t) twice(t, t % 2) = t % 2 == 0 ? 2 : 1;
+  problem.calibration = Batches(std::move(twice), {2, 2});
+  const double two = *Theory(problem, KeepAll(problem, 0)).value().lipschitz.value;
+  EXPECT_EQ(two, 2 * one);
 }
 
 TEST(Theory, SaysVacuousForProjectionsWhichTheTheoremDoesNotCover) {
