@@ -45,8 +45,10 @@ inline float MaxLanes(Lanes v) {
   return max;
 }
 
-// e^x for x <= 0, within 2 ulp; exactly 0 below -87 (the result would not be a normal number);
-// NaN stays NaN. x = n ln 2 + r with |r| <= ln 2 / 2; Taylor's series of e^r to degree 7 leaves
+// e^x for x <= 0, within 1.25 ulp (over every float from -87 to 0: 0.94 with fused multiply-add,
+// 1.22 without); exactly 1 at 0; cut to exactly 0 below -87; NaN stays NaN.
+//
+// x = n ln 2 + r with |r| <= ln 2 / 2; Taylor's series of e^r to degree 7 leaves
 // 0.35^8 / 8! = 6e-9 of 1.
 inline Lanes ExpNonPositive(Lanes x) {
   constexpr float kRoundToInt = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer

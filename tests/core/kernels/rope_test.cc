@@ -1,0 +1,168 @@
+#include "core/kernels/rope.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "tests/support/matrices.h"
+
+namespace attnprune {
+namespace {
+
+using ::attnprune::testing::GaussianMatrix;
+using ::attnprune::testing::MatrixOf;
+using ::attnprune::testing::Values;
+using ::testing::ElementsAre;
+using ::testing::FloatNear;
+
+constexpr double kUnit = 0x1p-24;  // half an ulp of 1 in float32
+
+enum class Layout { kRotateHalf, kInterleaved };
+
+RopeTable Table(Layout layout, double theta, Index head_dim, Index positions) {
+  return MakeRopeTable(theta, head_dim, positions, layout == Layout::kInterleaved);
+}
+
+// One position: a quarter turn of the first pair, and the angle of the 3-4-5 triangle.
+RopeTable TwoAngles(Layout layout) {
+  return {MatrixOf({{0, 0.6f}}), MatrixOf({{1, 0.8f}}), layout == Layout::kInterleaved};
+}
+
+std::vector<float> Rotated(const RopeTable& table, Index position, Index heads, float sign,
+                           std::vector<float> row) {
+  RotateToken(table, position, heads, sign, row.data());
+  return row;
+}
+
+// Where the two entries of pair i of a head are.
+struct Pair {
+  Index first, second;
+};
+Pair PairAt(Layout layout, Index head_dim, Index i) {
+  if (layout == Layout::kInterleaved) return {2 * i, 2 * i + 1};
+  return {i, i + head_dim / 2};
+}
+
+class RopeInBothLayouts : public ::testing::TestWithParam<Layout> {};
+INSTANTIATE_TEST_SUITE_P(All, RopeInBothLayouts,
+                         ::testing::Values(Layout::kRotateHalf, Layout::kInterleaved),
+                         [](const auto& layout) {
+                           return layout.param == Layout::kRotateHalf ? "RotateHalf"
+                                                                      : "Interleaved";
+                         });
+
+// The pairs (1, 2) -> (-2, 1) and (10, 5) -> (0.6 * 10 - 0.8 * 5, 0.8 * 10 + 0.6 * 5) = (2, 11).
+// Off by a few roundings of numbers up to 11.
+constexpr float kFewRoundings = 11 * 4 * 0x1p-24f;
+
+TEST(RotateToken, TurnsFirstHalfAgainstSecond) {
+  EXPECT_THAT(Rotated(TwoAngles(Layout::kRotateHalf), 0, 1, 1, {1, 10, 2, 5}),
+              ElementsAre(-2, FloatNear(2, kFewRoundings), 1, FloatNear(11, kFewRoundings)));
+}
+
+TEST(RotateToken, TurnsNeighboursWhenInterleaved) {
+  EXPECT_THAT(Rotated(TwoAngles(Layout::kInterleaved), 0, 1, 1, {1, 2, 10, 5}),
+              ElementsAre(-2, 1, FloatNear(2, kFewRoundings), FloatNear(11, kFewRoundings)));
+}
+
+// Backwards (1, 2) -> (2, -1) and (10, 5) -> (0.6 * 10 + 0.8 * 5, -0.8 * 10 + 0.6 * 5) = (10, -5).
+TEST(RotateToken, TurnsTheOtherWayByTheInverse) {
+  EXPECT_THAT(Rotated(TwoAngles(Layout::kRotateHalf), 0, 1, -1, {1, 10, 2, 5}),
+              ElementsAre(2, FloatNear(10, kFewRoundings), -1, FloatNear(-5, kFewRoundings)));
+}
+
+TEST_P(RopeInBothLayouts, LeavesPositionZeroAsItIs) {
+  const RopeTable table = Table(GetParam(), 10000, 8, 3);
+  const std::vector<float> row = Values(GaussianMatrix(1, 24, 1));
+  EXPECT_EQ(Rotated(table, 0, 3, 1, row), row);
+  EXPECT_EQ(Rotated(table, 0, 3, -1, row), row);
+}
+
+// cos and sin are off by u relative, hence their squares' sum by 2 u; each of the two rotations
+// rounds an entry of a pair by 2 u of the pair's norm, the pair by 2 sqrt(2) u. In all below 8 u.
+TEST_P(RopeInBothLayouts, IsUndoneByItsInverse) {
+  constexpr Index kHeadDim = 16, kHeads = 3;
+  const RopeTable table = Table(GetParam(), 500, kHeadDim, 200);
+  const std::vector<float> row = Values(GaussianMatrix(1, kHeads * kHeadDim, 2));
+  for (Index t = 0; t < 200; ++t) {
+    const std::vector<float> back =
+        Rotated(table, t, kHeads, -1, Rotated(table, t, kHeads, 1, row));
+    for (Index i = 0; i < kHeads * kHeadDim / 2; ++i) {
+      const Pair pair = PairAt(GetParam(), kHeadDim, i % (kHeadDim / 2));
+      const Index head = i / (kHeadDim / 2) * kHeadDim;
+      const size_t first = static_cast<size_t>(head + pair.first);
+      const size_t second = static_cast<size_t>(head + pair.second);
+      const double bound = 8 * kUnit * static_cast<double>(std::hypot(row[first], row[second]));
+      ASSERT_NEAR(back[first], row[first], bound) << t << ", " << i;
+      ASSERT_NEAR(back[second], row[second], bound) << t << ", " << i;
+    }
+  }
+}
+
+// u from cos and sin, 2 sqrt(2) u from the rotation: below 4 u of each pair's norm.
+TEST_P(RopeInBothLayouts, KeepsTheNormOfEveryPair) {
+  constexpr Index kHeadDim = 16;
+  const RopeTable table = Table(GetParam(), 10000, kHeadDim, 100);
+  const std::vector<float> row = Values(GaussianMatrix(1, kHeadDim, 3));
+  for (Index t = 0; t < 100; ++t) {
+    const std::vector<float> turned = Rotated(table, t, 1, 1, row);
+    for (Index i = 0; i < kHeadDim / 2; ++i) {
+      const Pair pair = PairAt(GetParam(), kHeadDim, i);
+      const auto norm = [&pair](const std::vector<float>& v) {
+        return std::hypot(static_cast<double>(v[static_cast<size_t>(pair.first)]),
+                          static_cast<double>(v[static_cast<size_t>(pair.second)]));
+      };
+      ASSERT_NEAR(norm(turned), norm(row), 4 * kUnit * norm(row)) << t << ", " << i;
+    }
+  }
+}
+
+TEST_P(RopeInBothLayouts, TurnsEveryHeadByItselfAndNothingBehindTheLast) {
+  constexpr Index kHeadDim = 6, kHeads = 4;
+  const RopeTable table = Table(GetParam(), 100, kHeadDim, 8);
+  const std::vector<float> row = Values(GaussianMatrix(1, (kHeads + 1) * kHeadDim, 4));
+  const std::vector<float> all = Rotated(table, 7, kHeads, 1, row);
+  for (Index h = 0; h < kHeads; ++h) {
+    const auto begin = h * kHeadDim, end = begin + kHeadDim;
+    EXPECT_EQ(std::vector<float>(all.begin() + begin, all.begin() + end),
+              Rotated(table, 7, 1, 1, {row.begin() + begin, row.begin() + end}));
+  }
+  EXPECT_EQ(std::vector<float>(all.begin() + kHeads * kHeadDim, all.end()),
+            std::vector<float>(row.begin() + kHeads * kHeadDim, row.end()));
+}
+
+TEST(RopeTable, HoldsCosinesAndSinesOfFallingFrequencies) {
+  const RopeTable table = Table(Layout::kRotateHalf, 100, 4, 5);  // frequencies 1 and 0.1
+  ASSERT_EQ(table.cos.rows(), 5);
+  ASSERT_EQ(table.cos.cols(), 2);
+  for (Index t = 0; t < 5; ++t) {
+    const double angle = static_cast<double>(t);
+    EXPECT_NEAR(table.cos(t, 0), std::cos(angle), kUnit);
+    EXPECT_NEAR(table.sin(t, 0), std::sin(angle), kUnit);
+    EXPECT_NEAR(table.cos(t, 1), std::cos(angle / 10), kUnit);
+    EXPECT_NEAR(table.sin(t, 1), std::sin(angle / 10), kUnit);
+  }
+}
+
+// theta = 10000 and 8 dimensions: the frequencies are 1, 1/10, 1/100 and 1/1000, so position 10^5
+// has round angles. Float32 would be off by 10^5 u = 0.006 in the first; float64 is off by at most
+// 10^5 * 2^-51, beside the rounding of the result.
+TEST(RopeTable, IsAccurateAtLargePositions) {
+  constexpr Index kPosition = 100'000;
+  const RopeTable table = Table(Layout::kRotateHalf, 10000, 8, kPosition + 1);
+  const double angles[] = {100'000, 10'000, 1'000, 100};
+  for (Index i = 0; i < 4; ++i) {
+    EXPECT_NEAR(table.cos(kPosition, i), std::cos(angles[i]), kUnit + 1e5 * 0x1p-51) << i;
+    EXPECT_NEAR(table.sin(kPosition, i), std::sin(angles[i]), kUnit + 1e5 * 0x1p-51) << i;
+  }
+}
+
+TEST(RopeTable, IsEmptyUntilMade) {
+  EXPECT_TRUE(RopeTable().empty());
+  EXPECT_FALSE(Table(Layout::kInterleaved, 10000, 2, 1).empty());
+}
+
+}  // namespace
+}  // namespace attnprune
