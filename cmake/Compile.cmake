@@ -13,7 +13,11 @@ endif()
 
 # Never -ffast-math: NaN checks, infinities and the order of sums are part of the results.
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
-set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
+if(ATTNPRUNE_SANITIZE)  # line tables are all that a report needs
+  set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
+else()
+  set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
+endif()
 add_compile_options(-march=${ATTNPRUNE_ARCH})
 
 # -Wno-missing-field-initializers: {.threads = 2} leaves the other options at their defaults.
