@@ -71,7 +71,7 @@ install_packages() {
 # --- stages -----------------------------------------------------------------------------------
 
 # stage TITLE LOG COMMAND...: runs COMMAND with its output in LOG and prints one line with the time.
-# On failure it prints what LOG ends with (without the tests that passed) and exits.
+# On failure it prints what LOG ends with, less what went well, and exits.
 stage() {
   local title=$1 log=$2
   shift 2
@@ -87,7 +87,7 @@ stage() {
   set -e
   if [ "$status" -ne 0 ]; then
     printf 'FAILED %4d s\n' $((SECONDS - start))
-    grep -vE '^ +Start +[0-9]+:|   Passed  ' "$log" | tail -n 60 >&2 || true
+    grep -vE '^ +Start +[0-9]+:|   Passed  |^\[[0-9/]+\] (Building|Linking)' "$log" | tail -n 60 >&2 || true
     die "\"$title\" failed; all of its output: $log"
   fi
   printf 'ok %8d s\n' $((SECONDS - start))

@@ -16,7 +16,11 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 if(ATTNPRUNE_SANITIZE)  # line tables are all that a report needs
   set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 else()
+  if(ATTNPRUNE_SANITIZE)  # line numbers are all that a report needs, and compile much faster
+  set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
+else()
   set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
+endif()
 endif()
 add_compile_options(-march=${ATTNPRUNE_ARCH})
 
@@ -24,10 +28,10 @@ add_compile_options(-march=${ATTNPRUNE_ARCH})
 add_library(attnprune_warnings INTERFACE)
 target_compile_options(attnprune_warnings INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wcast-align
-  -Wunused -Wnull-dereference -Wdouble-promotion -Wformat=2 -Wimplicit-fallthrough
+  -Wunused -Wnull-dereference -Wformat=2 -Wimplicit-fallthrough
   -Wno-missing-field-initializers
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
-  $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond -Wlogical-op>
+  $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond -Wlogical-op -Wdouble-promotion>
   $<$<BOOL:${ATTNPRUNE_WERROR}>:-Werror>)
 
 if(ATTNPRUNE_SANITIZE)
