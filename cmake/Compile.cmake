@@ -13,14 +13,10 @@ endif()
 
 # Never -ffast-math: NaN checks, infinities and the order of sums are part of the results.
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
-if(ATTNPRUNE_SANITIZE)  # line tables are all that a report needs
-  set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
-else()
-  if(ATTNPRUNE_SANITIZE)  # line numbers are all that a report needs, and compile much faster
+if(ATTNPRUNE_SANITIZE)  # line numbers are all that a report needs, and compile much faster
   set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 else()
   set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
-endif()
 endif()
 add_compile_options(-march=${ATTNPRUNE_ARCH})
 
