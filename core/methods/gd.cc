@@ -194,8 +194,9 @@ absl::StatusOr<PruneResult> GdMethod::DoPrune(const Problem& problem, const RunO
       AttentionObjective::Create(problem, problem.calibration, "calibration", pool));
   MaskDescent descent(AttentionWeights(problem), *objective, pool, StepOf(options, problem),
                       options.lambda, RunFingerprint(problem, options));
-  if (!run.resume_from.empty())
+  if (!run.resume_from.empty()) {
     ATTNPRUNE_RETURN_IF_ERROR(descent.Restore(run.resume_from, options.steps));
+  }
   GdLoop loop(problem, options, run, pool, *objective, descent, observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(const TerminationReason reason, loop.Run());
   return MakeResult(descent, problem.sparsity, reason, options.lambda);

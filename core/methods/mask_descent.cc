@@ -150,8 +150,9 @@ absl::Status MaskDescent::Restore(const std::string& bytes, int max_steps) {
                take(Key(weights_[m], "previous_mask"), previous_masks_[m]) &&
                take(Key(weights_[m], "velocity"), velocities_[m]);
   }
-  if (!complete)
+  if (!complete) {
     return absl::InvalidArgumentError("resume_from must hold every matrix of the run, finite");
+  }
   steps_taken_ = state.step;
   previous_loss_ = state.numbers[0];
   return absl::OkStatus();

@@ -22,8 +22,9 @@ std::string Hex(uint64_t value) { return absl::StrFormat("%016x", value); }
 
 std::string JoinNumbers(const std::vector<double>& numbers) {
   std::string text;
-  for (double number : numbers)
+  for (double number : numbers) {
     absl::StrAppendFormat(&text, "%s%a", text.empty() ? "" : " ", number);
+  }
   return text;
 }
 
