@@ -7,6 +7,8 @@ readonly JOBS=${JOBS:-$(nproc)}
 readonly BUILD_PACKAGES=(
   build-essential cmake ninja-build pkg-config ccache libabsl-dev libeigen3-dev
   libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libgmock-dev
+  libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev
+  libsqlite3-dev libssl-dev
   libbenchmark-dev)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
 
