@@ -11,7 +11,7 @@ namespace grpc {
 class Service;
 }
 
-namespace attnprune {
+namespace attnprune::rpc {
 
 struct TensorServiceOptions {
   int64_t max_chunk_bytes = int64_t{2} << 20;       // of one message of an upload
@@ -26,6 +26,6 @@ struct TensorServiceOptions {
 std::unique_ptr<grpc::Service> NewTensorService(const TensorServiceOptions& options,
                                                 BlobStore* store);
 
-}  // namespace attnprune
+}  // namespace attnprune::rpc
 
 #endif  // ATTNPRUNE_SERVER_RPC_TENSOR_SERVICE_H_

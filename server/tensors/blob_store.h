@@ -29,6 +29,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
@@ -91,6 +92,8 @@ class Upload {
  private:
   friend class BlobStore;
   Upload(BlobStore* store, const UploadSpec& spec) : store_(store), spec_(spec) {}
+  absl::Status Begin(int64_t offset);
+  absl::Status Seal();
   void Remove();
 
   BlobStore* const store_;
@@ -180,8 +183,13 @@ class BlobStore {
   absl::Status LoadUploads();
   void LoadUpload(const std::string& upload_id);
 
-  // Whether it is there, refreshing its grace if so; waits while it is being published.
-  bool FindAndTouch(const std::string& sha256);
+  // The size of a tensor that is there, and its grace begins anew; nullopt: it is not. Waits while
+  // it is being published.
+  absl::optional<int64_t> FindAndTouch(const std::string& sha256);
+  void AwaitPublished(const std::string& sha256) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status PutAside(const std::string& sha256, const File& file);
+  void CountBlobLocked(int sign, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   absl::StatusOr<bool> IsThere(const UploadSpec& spec);
   absl::Status Hold(const UploadSpec& spec, int64_t offset);
   absl::Status CheckRoomLocked(const UploadSpec& spec) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -190,16 +198,16 @@ class BlobStore {
   void RecordProgress(const std::string& upload_id, int64_t bytes);
   void Release(const std::string& upload_id);
   void Forget(const std::string& upload_id);
+  void ForgetUnlessHeld(const std::string& upload_id);
   void RemoveUploadFiles(const std::string& upload_id) const;
-  absl::Status Quarantine(const std::string& sha256, const File& file);
 
-  // Renames a synced file of the uploads folder to its place and syncs both folders.
+  std::string NewPutPath();
+  absl::Status WriteSynced(const std::string& path, absl::Span<const char> bytes) const;
+  // Renames a synced file of the uploads folder to its place and syncs both folders. If the tensor
+  // is there already, removes the file instead.
   absl::Status Publish(const std::string& temporary, const std::string& sha256, int64_t size_bytes);
-  bool IsStoredLocked(const std::string& sha256, int64_t size_bytes) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  absl::Status CollectBlobs(const std::unordered_set<std::string>& referenced, absl::Duration grace,
-                            Collected* collected);
+  void CollectBlob(const std::string& sha256, absl::Duration grace, Collected* collected);
   void CollectUploads(absl::Duration grace, Collected* collected);
 
   const BlobStoreOptions options_;

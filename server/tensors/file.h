@@ -17,14 +17,16 @@
 namespace attnprune {
 
 // "path: cannot DOING: reason". RESOURCE_EXHAUSTED if the disk (or quota, or file size limit) is
-// full, NOT_FOUND if there is no such file, INTERNAL otherwise: none of it is the client's doing.
+// full, INTERNAL otherwise: none of it is the client's doing.
 absl::Status FileError(int error, const std::string& path, const std::string& doing);
 
 // An open file. Move-only; closes itself. Positions are explicit, so that reads may be concurrent.
 class File {
  public:
-  static absl::StatusOr<File> OpenForReading(const std::string& path);  // regular files only
-  static absl::StatusOr<File> OpenForWriting(const std::string& path);  // made if absent
+  // Regular files only. NOT_FOUND: there is no such file.
+  static absl::StatusOr<File> OpenForReading(const std::string& path);
+  // For reading too. Made if absent; links are not followed.
+  static absl::StatusOr<File> OpenForWriting(const std::string& path);
 
   File() = default;
   File(File&& other) noexcept { *this = std::move(other); }
@@ -35,6 +37,7 @@ class File {
   const std::string& path() const { return path_; }
 
   absl::StatusOr<int64_t> Size() const;
+  uint64_t Inode() const;  // 0 if the system does not tell
   // All of data at `offset`, or an error after which part of it may be there.
   absl::Status WriteAt(int64_t offset, absl::Span<const char> data);
   // Fills out. DATA_LOSS if the file ends before.
@@ -65,6 +68,7 @@ absl::Status SetFileTime(const std::string& path, absl::Time time);
 absl::Status RenameFile(const std::string& from, const std::string& to);
 void RemoveFile(const std::string& path);          // an absent one is fine
 absl::Status MakeFolder(const std::string& path);  // one that is there is fine
+absl::Status CheckWritableFolder(const std::string& path);
 absl::Status SyncFolder(const std::string& path);
 absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path);  // names, sorted
 absl::StatusOr<int64_t> FreeDiskBytes(const std::string& path);
