@@ -2,17 +2,18 @@
 //
 // Promises of every store:
 // - OK from a call that writes means that the write is on disk (fsync): it survives kill -9 and
-// power
-//   loss, event sequences included, so that what a watcher saw never comes again as something else.
+//   power loss, event sequences included, so that what a watcher saw never comes again as something
+//   else.
 // - A call that fails has written nothing. Only when the machine fails during the call itself is it
 //   open whether the write is there afterwards; Create with a request_id can simply be repeated.
 // - Every change of state and its event are one transaction; so are a result and its event.
 // - Each write of a worker carries its JobClaim and is refused with ABORTED when the claim has
-// lapsed:
-//   the job was requeued, claimed anew, has ended or is gone. The worker then drops its work.
-//   A lease that is over but that nobody has acted on does not refuse anything.
-// Besides what each function says: NOT_FOUND there is no such job (worker writes: ABORTED instead);
-// RESOURCE_EXHAUSTED the disk is full; DATA_LOSS stored bytes are damaged; INTERNAL an I/O error.
+//   lapsed: the job was requeued, claimed anew, has ended or is gone. The worker then drops its
+//   work. A lease that is over but that nobody has acted on does not refuse anything.
+//
+// Errors, besides what each function says. NOT_FOUND: there is no such job (worker writes: ABORTED
+// instead). RESOURCE_EXHAUSTED: the disk is full. DATA_LOSS: stored bytes are damaged. UNAVAILABLE:
+// another program holds the database. INTERNAL: an I/O error.
 #ifndef ATTNPRUNE_SERVER_JOBS_JOB_STORE_H_
 #define ATTNPRUNE_SERVER_JOBS_JOB_STORE_H_
 
@@ -70,8 +71,8 @@ enum class RequeueCause {
 };
 
 struct CompactionLimits {
-  // Progress events a job keeps at most. Above that every second one goes, from the second newest
-  // on, until they fit: the curve gets coarser, its ends stay.
+  // Progress events a job keeps at most; at least 1. Above that every second one goes, again and
+  // again until they fit: the curve gets coarser, its ends stay.
   int64_t progress = 1000;
   // Other events a job keeps at most, newest first; at least 1. Dropping one raises
   // oldest_sequence.

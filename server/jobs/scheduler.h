@@ -62,6 +62,9 @@ const OutstandingJob* NextJob(const Snapshot& snapshot);
 // request counts first, then the timeout, then the lost worker.
 std::vector<Action> Overdue(const Snapshot& snapshot, const SchedulerPolicy& policy);
 
+// What to do about a running job whose worker is known to be dead, whatever its lease says.
+Action OfLostWorker(const OutstandingJob& job, absl::Time now, const SchedulerPolicy& policy);
+
 // When the job times out; InfiniteFuture before its first start or without a timeout.
 absl::Time Deadline(const OutstandingJob& job);
 

@@ -22,9 +22,11 @@ struct SqliteJobStoreOptions {
 // must outlive the store. All of the database is checked: its structure, its schema, a checksum of
 // each row. Jobs that were running go back to the queue at once (their server is dead, the lock
 // says so), or fail after too many losses in a row, or end if they were to be cancelled. Checkpoint
-// files that no job refers to are removed. DATA_LOSS: the database is damaged (says how; nothing is
-// repaired or removed). FAILED_PRECONDITION: not an attnprune database, or made by a newer version.
-// PERMISSION_DENIED: the folder cannot be written. RESOURCE_EXHAUSTED: the disk is full.
+// files that no job refers to are removed.
+//
+// DATA_LOSS: the database is damaged (says how; nothing is repaired or removed).
+// FAILED_PRECONDITION: not an attnprune database, or made by a newer version. PERMISSION_DENIED:
+// the folder cannot be written. RESOURCE_EXHAUSTED: the disk is full.
 //
 // A damaged byte in the write-ahead log of a server that was killed is taken for the log's end, as
 // SQLite does: what was committed after it is lost. Nothing else is lost in silence.
