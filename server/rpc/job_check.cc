@@ -155,7 +155,7 @@ absl::StatusOr<CheckedJob> CheckJob(const v1::Job& job, int64_t max_tensor_bytes
     if (bytes.ok()) checked.tensors.push_back({field, tensor.sha256(), *bytes});
     return bytes.status();
   };
-  ATTNPRUNE_RETURN_IF_ERROR(CheckProblem(job, check_tensor));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckProblem(job, check_tensor, max_tensor_bytes));
   ATTNPRUNE_RETURN_IF_ERROR(CheckMethods(job));
   ClearOutput(checked.job);
   LabelMethods(checked.job);

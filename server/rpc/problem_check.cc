@@ -39,7 +39,19 @@ absl::Status CheckWeight(const v1::FusedProblem& fused, const CheckTensor& check
   return ShapeError(field, "be square", fused.weight());
 }
 
-absl::Status CheckFactors(const v1::FusedProblem& fused, const CheckTensor& check_tensor) {
+// W = q_factor k_factor' is made in float32, d x d, however thin the factors are.
+absl::Status CheckProduct(const v1::TensorRef& factor, int64_t max_tensor_bytes) {
+  const int64_t features = factor.shape(0);
+  if (features <= max_tensor_bytes / static_cast<int64_t>(sizeof(float)) / features) {
+    return absl::OkStatus();
+  }
+  return ShapeError(Path(kFused, "q_factor"),
+                    absl::StrCat("lead to a d x d product of at most ", max_tensor_bytes, " bytes"),
+                    factor);
+}
+
+absl::Status CheckFactors(const v1::FusedProblem& fused, const CheckTensor& check_tensor,
+                          int64_t max_tensor_bytes) {
   const std::string q = Path(kFused, "q_factor"), k = Path(kFused, "k_factor");
   ATTNPRUNE_RETURN_IF_ERROR(check_tensor(q, fused.q_factor()));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRank2(q, fused.q_factor()));
@@ -47,17 +59,18 @@ absl::Status CheckFactors(const v1::FusedProblem& fused, const CheckTensor& chec
   if (fused.k_factor().shape_size() == 2 &&
       fused.q_factor().shape(0) == fused.k_factor().shape(0) &&
       fused.q_factor().shape(1) == fused.k_factor().shape(1)) {
-    return absl::OkStatus();
+    return CheckProduct(fused.q_factor(), max_tensor_bytes);
   }
   return ShapeError(k, absl::StrCat("be that of q_factor, ", ShapeText(fused.q_factor())),
                     fused.k_factor());
 }
 
-absl::Status CheckFused(const v1::FusedProblem& fused, const CheckTensor& check_tensor) {
+absl::Status CheckFused(const v1::FusedProblem& fused, const CheckTensor& check_tensor,
+                        int64_t max_tensor_bytes) {
   const bool factors = fused.has_q_factor() || fused.has_k_factor();
   if (fused.has_weight() && !factors) return CheckWeight(fused, check_tensor);
   if (!fused.has_weight() && fused.has_q_factor() && fused.has_k_factor()) {
-    return CheckFactors(fused, check_tensor);
+    return CheckFactors(fused, check_tensor, max_tensor_bytes);
   }
   return FieldError(kFused,
                     absl::StrCat("must have either weight or both q_factor and k_factor, got ",
@@ -133,10 +146,11 @@ absl::Status CheckProjections(const v1::ProjectionProblem& layer, const CheckTen
   return layer.has_rope() ? CheckRope(layer) : absl::OkStatus();
 }
 
-absl::Status CheckWeights(const v1::Problem& problem, const CheckTensor& check_tensor) {
+absl::Status CheckWeights(const v1::Problem& problem, const CheckTensor& check_tensor,
+                          int64_t max_tensor_bytes) {
   switch (problem.weights_case()) {
     case v1::Problem::kFused:
-      return CheckFused(problem.fused(), check_tensor);
+      return CheckFused(problem.fused(), check_tensor, max_tensor_bytes);
     case v1::Problem::kProjections:
       return CheckProjections(problem.projections(), check_tensor);
     case v1::Problem::WEIGHTS_NOT_SET:
@@ -211,8 +225,9 @@ absl::Status CheckSparsity(const v1::Sparsity& sparsity, int64_t features) {
 
 }  // namespace
 
-absl::Status CheckProblem(const v1::Job& job, const CheckTensor& check_tensor) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckWeights(job.problem(), check_tensor));
+absl::Status CheckProblem(const v1::Job& job, const CheckTensor& check_tensor,
+                          int64_t max_tensor_bytes) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckWeights(job.problem(), check_tensor, max_tensor_bytes));
   ATTNPRUNE_RETURN_IF_ERROR(CheckAttention(job.problem().attention()));
   ATTNPRUNE_RETURN_IF_ERROR(CheckScale(job.problem()));
   const int64_t features = InputFeatures(job.problem());

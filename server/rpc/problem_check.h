@@ -18,7 +18,9 @@ using CheckTensor = std::function<absl::Status(const std::string& field, const v
 
 // Weights, attention, scale, calibration, held-out and sparsity of `job`. INVALID_ARGUMENT with the
 // path of the field at fault.
-absl::Status CheckProblem(const v1::Job& job, const CheckTensor& check_tensor);
+// max_tensor_bytes: of the product of two factors, in float32, which no tensor of the job bounds.
+absl::Status CheckProblem(const v1::Job& job, const CheckTensor& check_tensor,
+                          int64_t max_tensor_bytes);
 
 // d, the input features. The weights must have passed CheckProblem.
 int64_t InputFeatures(const v1::Problem& problem);

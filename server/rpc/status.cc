@@ -2,6 +2,9 @@
 
 #include <grpcpp/support/status.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -39,6 +42,18 @@ ATTNPRUNE_SAME_CODE(kDataLoss, DATA_LOSS);
 ATTNPRUNE_SAME_CODE(kUnauthenticated, UNAUTHENTICATED);
 #undef ATTNPRUNE_SAME_CODE
 
+// Clients refuse more than 8 KiB of metadata; the message goes there twice or three times.
+constexpr size_t kMaxText = 600;
+constexpr size_t kMaxSubjects = 30;
+
+// At most kMaxText bytes and dots, cut between two characters of UTF-8.
+std::string Shortened(absl::string_view text) {
+  if (text.size() <= kMaxText) return std::string(text);
+  size_t end = kMaxText;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return absl::StrCat(text.substr(0, end), "...");
+}
+
 absl::Status WithDetail(absl::Status status, absl::string_view message_name,
                         const google::protobuf::MessageLite& detail) {
   status.SetPayload(absl::StrCat(kTypePrefix, message_name),
@@ -49,8 +64,8 @@ absl::Status WithDetail(absl::Status status, absl::string_view message_name,
 absl::Status WithBadRequest(const absl::Status& status, const std::string& field) {
   v1::BadRequest detail;
   v1::BadRequest::FieldViolation& violation = *detail.add_field_violations();
-  violation.set_field(field);
-  violation.set_description(std::string(status.message()));
+  violation.set_field(Shortened(field));
+  violation.set_description(Shortened(status.message()));
   return WithDetail(status, "BadRequest", detail);
 }
 
@@ -76,11 +91,10 @@ absl::Status WithReason(absl::Status status, absl::string_view reason,
 absl::Status WithPreconditions(absl::Status status, absl::string_view type,
                                const std::vector<std::string>& subjects) {
   v1::PreconditionFailure detail;
-  for (const std::string& subject : subjects) {
+  for (size_t i = 0; i < std::min(subjects.size(), kMaxSubjects); ++i) {
     v1::PreconditionFailure::Violation& violation = *detail.add_violations();
     violation.set_type(std::string(type));
-    violation.set_subject(subject);
-    violation.set_description(std::string(status.message()));
+    violation.set_subject(Shortened(subjects[i]));
   }
   return WithDetail(std::move(status), "PreconditionFailure", detail);
 }
@@ -91,7 +105,7 @@ grpc::Status ToGrpc(const absl::Status& status) {
   const absl::Status full = field.empty() ? status : WithBadRequest(status, field);
   v1::RpcStatus wire;
   wire.set_code(static_cast<int>(full.code()));
-  wire.set_message(std::string(full.message()));
+  wire.set_message(Shortened(full.message()));
   full.ForEachPayload([&wire](absl::string_view type, const absl::Cord& payload) {
     if (!absl::StartsWith(type, kTypePrefix)) return;
     google::protobuf::Any& detail = *wire.add_details();
