@@ -5,7 +5,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
@@ -13,13 +12,10 @@
 namespace attnprune {
 namespace {
 
-constexpr int kBlobFolders = 256;
 constexpr int64_t kLongestSidecar = 256;
 constexpr absl::string_view kDataSuffix = ".data";
 constexpr absl::string_view kSpecSuffix = ".spec";
 constexpr absl::string_view kPutSuffix = ".put";
-
-std::string BlobFolderName(int i) { return absl::StrFormat("%02x", i); }
 
 std::string FolderOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
@@ -68,38 +64,44 @@ absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const BlobStoreOption
 }
 
 absl::Status BlobStore::CreateFolders() const {
-  for (const std::string& folder : {options_.folder, absl::StrCat(options_.folder, "/tensors"),
-                                    blobs_folder_, corrupt_folder_, uploads_folder_}) {
+  const std::string tensors = absl::StrCat(options_.folder, "/tensors");
+  const bool is_new = !IsFolder(options_.folder);
+  for (const std::string& folder :
+       {options_.folder, tensors, blobs_folder_, corrupt_folder_, uploads_folder_}) {
     ATTNPRUNE_RETURN_IF_ERROR(MakeFolder(folder));
     ATTNPRUNE_RETURN_IF_ERROR(CheckWritableFolder(folder));
   }
-  // All at once: a folder made when it is needed would have to be on disk before its first tensor
-  // is.
-  for (int i = 0; i < kBlobFolders; ++i) {
-    ATTNPRUNE_RETURN_IF_ERROR(MakeFolder(absl::StrCat(blobs_folder_, "/", BlobFolderName(i))));
-  }
-  for (const std::string& folder : {blobs_folder_, absl::StrCat(options_.folder, "/tensors"),
-                                    options_.folder, absl::StrCat(options_.folder, "/..")}) {
+  ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(tensors));
+  ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(options_.folder));
+  return is_new ? SyncFolder(absl::StrCat(options_.folder, "/..")) : absl::OkStatus();
+}
+
+// A former process may have been killed between a rename and the syncs; what is found is on disk
+// before it counts.
+absl::Status BlobStore::LoadBlobs() {
+  ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(blobs_folder_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> folders, BlobFolders());
+  for (const std::string& folder : folders) {
     ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(folder));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFolder(folder));
+    for (const std::string& name : names) {
+      const absl::optional<FileFacts> facts = LookUp(absl::StrCat(folder, "/", name));
+      if (!IsSha256(name) || !facts.has_value()) continue;
+      MutexLock lock(&mutex_);
+      CountBlobLocked(+1, facts->size);
+    }
   }
   return absl::OkStatus();
 }
 
-absl::Status BlobStore::LoadBlobs() {
-  MutexLock lock(&mutex_);
-  for (int i = 0; i < kBlobFolders; ++i) {
-    const std::string folder = absl::StrCat(blobs_folder_, "/", BlobFolderName(i));
-    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFolder(folder));
-    // A former process may have been killed between rename and sync.
-    if (!names.empty()) ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(folder));
-    for (const std::string& name : names) {
-      const absl::optional<FileFacts> facts = LookUp(absl::StrCat(folder, "/", name));
-      if (!IsSha256(name) || !facts.has_value()) continue;
-      ++blobs_;
-      blob_bytes_ += facts->size;
-    }
+absl::StatusOr<std::vector<std::string>> BlobStore::BlobFolders() const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFolder(blobs_folder_));
+  std::vector<std::string> folders;
+  for (const std::string& name : names) {
+    std::string folder = absl::StrCat(blobs_folder_, "/", name);
+    if (IsFolder(folder)) folders.push_back(std::move(folder));
   }
-  return absl::OkStatus();
+  return folders;
 }
 
 absl::Status BlobStore::LoadUploads() {
@@ -405,12 +407,12 @@ absl::Status BlobStore::Publish(const std::string& temporary, const std::string&
       SetFileTime(path, clock_->Now()).IgnoreError();
       return absl::OkStatus();
     }
+    ATTNPRUNE_RETURN_IF_ERROR(MakeFolder(FolderOf(path)));
     ATTNPRUNE_RETURN_IF_ERROR(RenameFile(temporary, path));
     if (former.has_value()) CountBlobLocked(-1, former->size);
     publishing_.insert(sha256);
   }
-  absl::Status status = SyncFolder(FolderOf(path));
-  if (status.ok()) status = SyncFolder(uploads_folder_);
+  const absl::Status status = SyncEntry(path);
   {
     MutexLock lock(&mutex_);
     publishing_.erase(sha256);
@@ -421,14 +423,21 @@ absl::Status BlobStore::Publish(const std::string& temporary, const std::string&
   return status;
 }
 
+// The folder above too: this thread or another may just have made the blob's.
+absl::Status BlobStore::SyncEntry(const std::string& blob_path) const {
+  ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(FolderOf(blob_path)));
+  ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(blobs_folder_));
+  return SyncFolder(uploads_folder_);
+}
+
 // --- collecting ---------------------------------------------------------------------------------
 
 absl::StatusOr<Collected> BlobStore::Collect(const std::unordered_set<std::string>& referenced,
                                              absl::Duration grace) {
   Collected collected;
-  for (int i = 0; i < kBlobFolders; ++i) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> names,
-                               ListFolder(absl::StrCat(blobs_folder_, "/", BlobFolderName(i))));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> folders, BlobFolders());
+  for (const std::string& folder : folders) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFolder(folder));
     for (const std::string& name : names) {
       if (!IsSha256(name) || referenced.count(name) > 0) continue;
       CollectBlob(name, grace, &collected);

@@ -7,7 +7,7 @@
 //   <folder>/uploads/<number>.put            a result being written by this server
 //
 // A file under sha256/ counts only once its bytes and its folder entry are on disk (fsync of the
-// file, rename, fsync of both folders), and only with the right digest. What a crash can lose:
+// file, rename, fsync of the folders), and only with the right digest. What a crash can lose:
 // - kill -9: of an upload, only what was not yet passed to Append. Of finished tensors: nothing.
 // - power loss: of an upload, what the kernel had not written back (some 30 s). The length that the
 //   file system kept is what CommittedBytes tells; should its contents be wrong, the digest does
@@ -105,7 +105,7 @@ class Upload {
 };
 
 // Thread-safe. One lock (mutex_), a leaf: no other is taken under it, and neither data nor fsync is
-// waited for under it, but for publishing_'s condition, which lasts an fsync of two folders.
+// waited for under it, but for publishing_'s condition, which lasts an fsync of three folders.
 class BlobStore {
  public:
   // Makes the folders, finds the uploads that a former process left, removes what it was putting.
@@ -180,6 +180,7 @@ class BlobStore {
 
   absl::Status CreateFolders() const;
   absl::Status LoadBlobs();
+  absl::StatusOr<std::vector<std::string>> BlobFolders() const;
   absl::Status LoadUploads();
   void LoadUpload(const std::string& upload_id);
 
@@ -206,6 +207,8 @@ class BlobStore {
   // Renames a synced file of the uploads folder to its place and syncs both folders. If the tensor
   // is there already, removes the file instead.
   absl::Status Publish(const std::string& temporary, const std::string& sha256, int64_t size_bytes);
+
+  absl::Status SyncEntry(const std::string& blob_path) const;
 
   void CollectBlob(const std::string& sha256, absl::Duration grace, Collected* collected);
   void CollectUploads(absl::Duration grace, Collected* collected);

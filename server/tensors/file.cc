@@ -159,11 +159,14 @@ absl::Status RenameFile(const std::string& from, const std::string& to) {
 void RemoveFile(const std::string& path) { unlink(path.c_str()); }
 
 absl::Status MakeFolder(const std::string& path) {
-  struct stat facts;
   if (mkdir(path.c_str(), 0755) == 0) return absl::OkStatus();
   const int error = errno;
-  if (stat(path.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode)) return absl::OkStatus();
-  return FileError(error, path, "make the folder");
+  return IsFolder(path) ? absl::OkStatus() : FileError(error, path, "make the folder");
+}
+
+bool IsFolder(const std::string& path) {
+  struct stat facts;
+  return stat(path.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode);
 }
 
 absl::Status CheckWritableFolder(const std::string& path) {

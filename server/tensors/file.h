@@ -66,8 +66,10 @@ absl::optional<FileFacts> LookUp(const std::string& path);
 
 absl::Status SetFileTime(const std::string& path, absl::Time time);
 absl::Status RenameFile(const std::string& from, const std::string& to);
-void RemoveFile(const std::string& path);          // an absent one is fine
-absl::Status MakeFolder(const std::string& path);  // one that is there is fine
+void RemoveFile(const std::string& path);  // an absent one is fine
+// One that is there is fine. Its name is on disk only after SyncFolder of the folder above.
+absl::Status MakeFolder(const std::string& path);
+bool IsFolder(const std::string& path);
 absl::Status CheckWritableFolder(const std::string& path);
 absl::Status SyncFolder(const std::string& path);
 absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path);  // names, sorted
