@@ -17,12 +17,13 @@ struct ServerOptions {
   std::string data_dir;                    // made if it is missing; one server at a time. Required
 
   int workers = 1;          // jobs that run at the same time, at least 1
-  int threads_per_job = 1;  // that solve one job, at least 1; never changes a result
+  int threads_per_job = 0;  // that solve one job; 0: the cores divided by the workers. Never
+                            // changes a result
 
   int64_t max_queued_jobs = 10'000;
-  int64_t max_tensor_bytes = int64_t{4} << 30;   // of one tensor
-  int64_t max_total_bytes = int64_t{64} << 30;   // of all tensors and uploads
-  int64_t max_job_memory_bytes = 0;              // of a job's estimate; 0: no limit
+  int64_t max_tensor_bytes = int64_t{4} << 30;  // of one tensor
+  int64_t max_total_bytes = int64_t{64} << 30;  // of all tensors and uploads
+  int64_t max_job_memory_bytes = 0;  // of a job's estimate; 0: the memory divided by the workers
   int64_t max_message_bytes = int64_t{4} << 20;  // of one message received; at least 64 KiB
   int64_t max_chunk_bytes = int64_t{2} << 20;    // of an upload; below max_message_bytes
 
@@ -50,8 +51,10 @@ class Server {
 
   // Ends in order, within `timeout` or little more: health says NOT_SERVING, running jobs are
   // checkpointed and given back to the queue, watch streams end with UNAVAILABLE, calls get to
-  // their ends, and the folder is free. Only the first call does anything.
-  virtual void Drain(absl::Duration timeout) = 0;
+  // their ends. True: nothing runs any more. False: some step of a job took longer than that; the
+  // job is given back all the same, and the destructor will wait for the step. A process that is
+  // about to end need not destroy the server after Drain. Only the first call does anything.
+  virtual bool Drain(absl::Duration timeout) = 0;
 };
 
 }  // namespace attnprune

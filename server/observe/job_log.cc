@@ -39,12 +39,10 @@ void LogEvent(const std::string& job_id, const StoredEvent& event) {
 }  // namespace
 
 void JobLog::OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) {
-  if (next_ != nullptr) next_->OnEvents(job_id, events);
   for (const StoredEvent& event : events) LogEvent(job_id, event);
 }
 
 void JobLog::OnCancelRequested(const std::string& job_id) {
-  if (next_ != nullptr) next_->OnCancelRequested(job_id);
   Log(LogLevel::kInfo, "job.cancel", {{"job", absl::StrCat("jobs/", job_id)}});
 }
 

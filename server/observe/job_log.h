@@ -8,17 +8,12 @@
 
 namespace attnprune {
 
-// One line an event; progress at debug level, warnings and failed jobs at warning level. Hands
-// everything on to `next` first. Thread-safe.
+// One line an event; progress at debug level, warnings and failed jobs at warning level.
+// Thread-safe.
 class JobLog final : public JobStoreListener {
  public:
-  // next: may be nullptr; must outlive this.
-  explicit JobLog(JobStoreListener* next) : next_(next) {}
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
   void OnCancelRequested(const std::string& job_id) override;
-
- private:
-  JobStoreListener* const next_;
 };
 
 }  // namespace attnprune
