@@ -107,7 +107,7 @@ void WatchReactor::End(const grpc::Status& status) {
   ended_ = true;
   subscription_.reset();
   pending_.clear();
-  alarm_.Cancel();
+  alarm_.reset();
   Finish(status);
 }
 
@@ -123,11 +123,15 @@ void WatchReactor::OnTick() {
   SetAlarm();
 }
 
+// Weak, as the alarm keeps its function, and this the alarm. A new alarm each time, as the function
+// of the old one may still be at its end.
 void WatchReactor::SetAlarm() {
-  alarm_.Set(absl::ToChronoTime(absl::Now() + context_.heartbeat),
-             [self = shared_from_this()](bool expired) {
-               if (expired) self->Post([w = self.get()] { w->OnTick(); });
-             });
+  alarm_ = std::make_unique<grpc::Alarm>();
+  alarm_->Set(absl::ToChronoTime(absl::Now() + context_.heartbeat),
+              [weak = weak_from_this()](bool expired) {
+                const auto watch = weak.lock();
+                if (expired && watch != nullptr) watch->Post([w = watch.get()] { w->OnTick(); });
+              });
 }
 
 // Many news make one task.

@@ -92,7 +92,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
   bool idle_ = true;  // nothing written since the last tick
   bool ended_ = false;
   absl::optional<grpc::Status> end_;  // the stream is to end so as soon as nothing is in flight
-  grpc::Alarm alarm_;
+  std::unique_ptr<grpc::Alarm> alarm_;
 
   std::shared_ptr<WatchReactor> self_;  // set by Start, let go of by OnDone
 };
