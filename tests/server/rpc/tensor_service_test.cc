@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "attnprune/v1/errors.pb.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "tests/server/tensors/store_fixture.h"
@@ -362,7 +363,8 @@ TEST_F(TensorServiceTest, RefusesABadHeaderByField) {
        grpc::StatusCode::RESOURCE_EXHAUSTED, ""},
   };
   for (const Row& row : rows) {
-    v1::UploadHeader header = HeaderOf("a", bytes_, 0);
+    const std::string own_id = absl::StrCat("row", &row - rows);
+    v1::UploadHeader header = HeaderOf(own_id, bytes_, 0);
     row.spoil(&header);
     EXPECT_THAT(Upload(header, bytes_), IsRefusal(row.code, row.field)) << row.title;
     EXPECT_FALSE(IsThere(digest_)) << row.title;
