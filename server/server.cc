@@ -1,5 +1,7 @@
 #include "server/server.h"
 
+#include <grpcpp/impl/service_type.h>
+
 #include <atomic>
 #include <utility>
 
@@ -113,9 +115,9 @@ absl::Status ComposedServer::Serve() {
                            [this](const std::string& job_id, std::function<void()> on_news) {
                              return news_.Subscribe(job_id, std::move(on_news));
                            });
-  TensorServiceOptions tensor_options;
+  rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
-  tensor_service_ = NewTensorService(tensor_options, tensors_.get());
+  tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());
   workers_ =
       std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_), jobs_.get(), tensors_.get());
   listeners_ =

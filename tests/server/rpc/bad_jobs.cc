@@ -35,16 +35,16 @@ v1::FusedProblem& Fused(v1::Job& job) { return *job.mutable_problem()->mutable_f
 
 void AddScalars(Table& t) {
   t.Add("65 labels", "job.labels", "at most 64 entries, got 65", [](v1::Job& job) {
-    for (int i = 0; i < 65; ++i) (*job.mutable_labels())[absl::StrCat("k", i)] = "";
+    for (int i = 0; i < 65; ++i) SetLabel(job, absl::StrCat("k", i), "");
   });
   t.Add("an empty label key", "job.labels", "keys of 1 to 63",
-        [](v1::Job& job) { (*job.mutable_labels())[""] = "v"; });
+        [](v1::Job& job) { SetLabel(job, "", "v"); });
   t.Add("a label key of 64 characters", "job.labels", "keys of 1 to 63",
-        [](v1::Job& job) { (*job.mutable_labels())[std::string(64, 'k')] = "v"; });
+        [](v1::Job& job) { SetLabel(job, std::string(64, 'k'), "v"); });
   t.Add("a space in a label key", "job.labels", "got \"a b\"",
-        [](v1::Job& job) { (*job.mutable_labels())["a b"] = "v"; });
+        [](v1::Job& job) { SetLabel(job, "a b", "v"); });
   t.Add("a label value of 256 bytes", "job.labels", "at most 255 bytes, got 256",
-        [](v1::Job& job) { (*job.mutable_labels())["k"] = std::string(256, 'v'); });
+        [](v1::Job& job) { SetLabel(job, "k", std::string(256, 'v')); });
   t.Add("too high a priority", "job.priority", "must be in [-1000, 1000], got 1001",
         [](v1::Job& job) { job.set_priority(1001); });
   t.Add("too low a priority", "job.priority", "got -1001",

@@ -35,7 +35,7 @@ TEST(CheckJob, TakesTheLastValueThatARuleAllows) {
   job.set_priority(-1000);
   job.mutable_timeout()->set_seconds(1);
   job.set_evaluate_every(-1);
-  (*job.mutable_labels())[std::string(63, 'k')] = std::string(255, 'v');
+  SetLabel(job, std::string(63, 'k'), std::string(255, 'v'));
   job.mutable_sparsity()->mutable_n_of_m()->set_n(7);
   job.mutable_sparsity()->mutable_n_of_m()->set_m(8);
   job.clear_held_out();

@@ -4,6 +4,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <utility>
 
 #include "attnprune/v1/job.pb.h"
 
@@ -15,6 +16,12 @@ inline v1::TensorRef Tensor(char digit, std::initializer_list<int64_t> shape) {
   tensor.set_dtype(v1::F32);
   for (const int64_t extent : shape) tensor.add_shape(extent);
   return tensor;
+}
+
+// Of a job or of a filter.
+template <typename Message>
+void SetLabel(Message& message, const std::string& key, std::string value) {
+  (*message.mutable_labels())[key] = std::move(value);
 }
 
 // d = 8, 4 heads of width 2 on 2 kv heads, biases, rotary embedding; 3 x 6 + 6 tokens; 5 held out.

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/server/rpc/bad_jobs.h"
@@ -161,7 +162,7 @@ TEST(PruneService, GivesBackTheJobAsItWasSubmittedAndWhatTheServerKnows) {
   v1::Job submitted = service.GoodJob();
   submitted.set_priority(5);
   submitted.mutable_timeout()->set_seconds(60);
-  (*submitted.mutable_labels())["team"] = "a";
+  SetLabel(submitted, "team", "a");
   const v1::Job created = service.Create(submitted);
   EXPECT_EQ(created.state(), v1::QUEUED);
   EXPECT_EQ(created.priority(), 5);
@@ -190,7 +191,7 @@ TEST(PruneService, ChecksWithoutCreatingWhenAskedTo) {
 TEST(PruneService, AnswersTheSameRequestWithTheSameJob) {
   Service service;
   v1::Job job = service.GoodJob();
-  for (int i = 0; i < 20; ++i) (*job.mutable_labels())["k" + std::to_string(i)] = "v";
+  for (int i = 0; i < 20; ++i) SetLabel(job, absl::StrCat("k", i), "v");
   const v1::Job first = Create(service, RequestFor(job, "once")).response;
   const Answer<v1::Job> again = Create(service, RequestFor(job, "once"));
   ASSERT_TRUE(again.status.ok()) << again.status.error_message();
@@ -207,7 +208,7 @@ TEST(PruneService, ListsNewestFirstPageByPageAndByFilter) {
   v1::Job job = service.GoodJob();
   std::vector<std::string> names;
   for (const char* team : {"a", "b", "a", "b", "a"}) {
-    (*job.mutable_labels())["team"] = team;
+    SetLabel(job, "team", team);
     names.push_back(service.Create(job).name());
   }
   std::vector<std::string> listed;
@@ -222,7 +223,7 @@ TEST(PruneService, ListsNewestFirstPageByPageAndByFilter) {
 
   Cancel(service, names[0]);
   v1::ListJobsRequest filter;
-  (*filter.mutable_labels())["team"] = "a";
+  SetLabel(filter, "team", "a");
   filter.add_states(v1::QUEUED);
   listed.clear();
   const v1::ListJobsResponse matching = List(service, filter).response;
