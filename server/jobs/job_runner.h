@@ -1,4 +1,5 @@
-// Runs one claimed job to its end: its methods in order on the same problem, each scored and stored.
+// Runs one claimed job to its end: its methods in order on the same problem, each scored and
+// stored.
 #ifndef ATTNPRUNE_SERVER_JOBS_JOB_RUNNER_H_
 #define ATTNPRUNE_SERVER_JOBS_JOB_RUNNER_H_
 
@@ -39,10 +40,10 @@ struct JobRunnerOptions {
 // CANCELLED  when asked to
 // QUEUED     when asked to drain, with a checkpoint of the method in progress
 //
-// A stop takes effect at the next step of a method that has steps, otherwise between two of: reading
-// a tensor, solving, scoring, storing. Results of earlier attempts are kept, and the method in
-// progress goes on from its checkpoint with the same bits; a checkpoint that is damaged or refused
-// is a warning event, and that method starts over.
+// A stop takes effect at the next step of a method that has steps, otherwise between two of:
+// reading a tensor, solving, scoring, storing. Results of earlier attempts are kept, and the method
+// in progress goes on from its checkpoint with the same bits; a checkpoint that is damaged or
+// refused is a warning event, and that method starts over.
 //
 // Writes that a full disk refuses are tried again until they succeed or the server drains; progress
 // is dropped meanwhile. If the job store fails for another reason, or the server drains before a

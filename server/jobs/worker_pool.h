@@ -19,9 +19,9 @@
 namespace attnprune {
 
 struct WorkerPoolOptions {
-  int workers = 1;                 // jobs that run at the same time, at least 1
-  JobRunnerOptions runner;         // threads a job, intervals, clock, trouble
-  std::string owner = "local";     // of the leases, for people
+  int workers = 1;                           // jobs that run at the same time, at least 1
+  JobRunnerOptions runner;                   // threads a job, intervals, clock, trouble
+  std::string owner = "local";               // of the leases, for people
   absl::Duration lease = absl::Seconds(30);  // a worker silent for so long loses its job
   // Between two passes of upkeep, in real time; zero: a third of the lease.
   absl::Duration upkeep_interval = absl::ZeroDuration();
@@ -30,8 +30,8 @@ struct WorkerPoolOptions {
 
 // Claims jobs in the store's order and runs them, one a worker; renews their leases, and acts on
 // what the scheduler finds overdue. Idle workers wait for news of the store: it must tell this
-// listener (SetListener) from before Start until the pool is destroyed. Thread-safe. Lock order: the
-// store's writer lock, then mutex_; the store is never called with mutex_ held.
+// listener (SetListener) from before Start until the pool is destroyed. Thread-safe. Lock order:
+// the store's writer lock, then mutex_; the store is never called with mutex_ held.
 class WorkerPool final : public JobStoreListener {
  public:
   // Both stores must outlive the pool.
@@ -51,8 +51,8 @@ class WorkerPool final : public JobStoreListener {
   bool Drain(absl::Duration timeout);
 
   // One pass: renews leases, tells jobs to stop that were cancelled or have timed out, takes back
-  // jobs of lost workers, wakes workers if jobs are queued. Called every upkeep_interval by a thread
-  // of its own; tests with a clock of theirs call it too.
+  // jobs of lost workers, wakes workers if jobs are queued. Called every upkeep_interval by a
+  // thread of its own; tests with a clock of theirs call it too.
   void RunUpkeep();
 
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
@@ -85,7 +85,7 @@ class WorkerPool final : public JobStoreListener {
   Mutex mutex_;
   CondVar changed_;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
-  int64_t wakes_ ABSL_GUARDED_BY(mutex_) = 0;    // grows when there may be a job to claim
+  int64_t wakes_ ABSL_GUARDED_BY(mutex_) = 0;  // grows when there may be a job to claim
   int live_threads_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Running> running_ ABSL_GUARDED_BY(mutex_);
 
