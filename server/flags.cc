@@ -1,9 +1,15 @@
 #include "server/flags.h"
 
 #include <CLI/CLI.hpp>
+#include <functional>
+#include <limits>
 #include <map>
+#include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace attnprune {
@@ -20,36 +26,64 @@ std::string BytesText(int64_t bytes) {
   return absl::StrCat(bytes);
 }
 
-void AddBytes(CLI::App& app, const std::string& name, int64_t& bytes, const std::string& help,
-              const std::string& default_text = "") {
-  app.add_option(name, bytes, help)
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false).description(""))
-      ->type_name("BYTES")
-      ->default_str(default_text.empty() ? BytesText(bytes) : default_text);
+// "5368709120", "5GiB", "5G", "512MiB", "64k"; units are powers of 1024.
+bool ParseBytes(const std::string& text, int64_t* bytes) {
+  const size_t end = text.find_first_not_of("0123456789");
+  const absl::string_view unit = end == std::string::npos ? "" : text.c_str() + end;
+  if (!absl::SimpleAtoi(text.substr(0, end), bytes)) return false;
+  static const std::map<std::string, int>& shifts = *new std::map<std::string, int>{
+      {"", 0},     {"b", 0},  {"k", 10},  {"kb", 10},  {"kib", 10}, {"m", 20},  {"mb", 20},
+      {"mib", 20}, {"g", 30}, {"gb", 30}, {"gib", 30}, {"t", 40},   {"tb", 40}, {"tib", 40}};
+  const auto shift = shifts.find(absl::AsciiStrToLower(unit));
+  if (shift == shifts.end()) return false;
+  if (*bytes > std::numeric_limits<int64_t>::max() >> shift->second) return false;
+  *bytes <<= shift->second;
+  return true;
+}
+
+// A flag whose text `parse` takes or refuses.
+void AddParsed(CLI::App& app, const std::string& name, const char* type,
+               std::function<bool(const std::string&)> parse, const std::string& default_text,
+               const std::string& help) {
+  app.add_option(
+         name,
+         [parse = std::move(parse)](const CLI::results_t& texts) {
+           return texts.size() == 1 && parse(texts[0]);
+         },
+         help)
+      ->type_name(type)
+      ->default_str(default_text);
+}
+
+void AddBytes(CLI::App& app, const std::string& name, int64_t& bytes, const std::string& help) {
+  AddParsed(
+      app, name, "BYTES", [&bytes](const std::string& text) { return ParseBytes(text, &bytes); },
+      BytesText(bytes), help);
 }
 
 void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
                  const std::string& help) {
-  const auto parse = [&duration](const CLI::results_t& texts) {
-    return absl::ParseDuration(texts.at(0), &duration);
-  };
-  app.add_option(name, parse, help)
-      ->type_name("DURATION")
-      ->default_str(absl::FormatDuration(duration));
+  AddParsed(
+      app, name, "DURATION",
+      [&duration](const std::string& text) { return absl::ParseDuration(text, &duration); },
+      absl::FormatDuration(duration), help);
 }
 
 template <typename Enum>
-void AddChoice(CLI::App& app, const std::string& name, Enum& value,
+void AddChoice(CLI::App& app, const std::string& name, const char* names, Enum& value,
                const std::map<std::string, Enum>& choices, const std::string& help) {
-  std::string names, current;
+  std::string current;
   for (const auto& [text, choice] : choices) {
-    absl::StrAppend(&names, names.empty() ? "" : "|", text);
     if (choice == value) current = text;
   }
-  app.add_option(name, value, help)
-      ->transform(CLI::CheckedTransformer(choices).description(""))
-      ->type_name(names)
-      ->default_str(current);
+  AddParsed(
+      app, name, names,
+      [&value, choices](const std::string& text) {
+        const auto choice = choices.find(text);
+        if (choice != choices.end()) value = choice->second;
+        return choice != choices.end();
+      },
+      current, help);
 }
 
 void AddServerFlags(CLI::App& app, ServerOptions& o) {
@@ -69,8 +103,7 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
   AddBytes(app, "--max-tensor-bytes", o.max_tensor_bytes, "Size of one tensor");
   AddBytes(app, "--max-total-bytes", o.max_total_bytes, "Size of all tensors and uploads");
   AddBytes(app, "--max-job-memory", o.max_job_memory_bytes,
-           "Memory that a job may be estimated to need; 0: the machine's divided by the workers",
-           "0");
+           "Memory that a job may be estimated to need; 0: the machine's divided by the workers");
   AddBytes(app, "--max-message-bytes", o.max_message_bytes, "Size of one message received");
   AddBytes(app, "--max-chunk-bytes", o.max_chunk_bytes, "Size of one message's piece of an upload");
   AddDuration(app, "--checkpoint-interval", o.checkpoint_interval,
@@ -93,10 +126,10 @@ absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, 
   AddServerFlags(app, flags.server);
   app.add_option("--port-file", flags.port_file, "File that gets the port once it is listened on")
       ->type_name("FILE");
-  AddChoice<LogFormat>(app, "--log-format", flags.log_format,
+  AddChoice<LogFormat>(app, "--log-format", "text|json", flags.log_format,
                        {{"text", LogFormat::kText}, {"json", LogFormat::kJson}},
                        "Form of the log lines, on standard error");
-  AddChoice<LogLevel>(app, "--log-level", flags.log_level,
+  AddChoice<LogLevel>(app, "--log-level", "debug|info|warning|error", flags.log_level,
                       {{"debug", LogLevel::kDebug},
                        {"info", LogLevel::kInfo},
                        {"warning", LogLevel::kWarning},
