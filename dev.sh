@@ -8,6 +8,9 @@ readonly BUILD_PACKAGES=(
   build-essential cmake ninja-build pkg-config ccache libabsl-dev libeigen3-dev
   libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libgmock-dev
   libbenchmark-dev)
+readonly SERVICE_PACKAGES=(
+  libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev
+  libsqlite3-dev libssl-dev)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
 
 usage() {
@@ -26,6 +29,7 @@ usage: ./dev.sh COMMAND
   format            rewrite the sources with clang-format
   bench [FLAGS]     benchmarks (FLAGS go to Google Benchmark)
   fuzz [SECONDS]    libFuzzer on every reader of foreign bytes, 60 seconds each by default
+  service           build and test the unfinished service (docs/service.md); not part of `test` yet
   setup             only install the Debian packages that all of this needs
 
 Packages are installed with apt only where missing, as root or through sudo. JOBS=N sets the number
@@ -96,7 +100,8 @@ stage() {
 sources() { # sources PATTERN...: the project's own C++ files
   local pattern names=()
   for pattern; do names+=(-o -name "$pattern"); done
-  find core examples tests -type f \( "${names[@]:1}" \) | LC_ALL=C sort
+  find core examples tests -type f \( "${names[@]:1}" \) |
+    grep -vE '^tests/(server/|client/|bench/tensor_transfer)' | LC_ALL=C sort # service: see below
 }
 
 configure() { cmake --preset "$1" -DATTNPRUNE_WERROR=ON "${@:2}"; }
@@ -158,6 +163,13 @@ command_demo() {
   exec build/release/bin/prune_layer "$@"
 }
 
+# The service has a build of its own until it is finished: build/service.
+command_service() {
+  install_packages "${BUILD_PACKAGES[@]}" "${SERVICE_PACKAGES[@]}"
+  stage "build the service, warnings as errors (g++ -O3)" build/service/build.log build service all
+  stage "tests" build/service/test.log run_tests service
+}
+
 command_bench() {
   setup_build
   stage "build (g++ -O3)" build/release/build.log build release all
@@ -213,6 +225,7 @@ case "$command" in
     ;;
   bench) command_bench "$@" ;;
   fuzz) command_fuzz "$@" ;;
+  service) command_service ;;
   setup) setup_checks ;;
   help | -h | --help) usage ;;
   *)

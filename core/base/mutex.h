@@ -3,10 +3,12 @@
 #ifndef ATTNPRUNE_CORE_BASE_MUTEX_H_
 #define ATTNPRUNE_CORE_BASE_MUTEX_H_
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/time/time.h"
 
 namespace attnprune {
 
@@ -41,6 +43,16 @@ class CondVar {
     std::unique_lock<std::mutex> lock(mutex->mutex_, std::adopt_lock);
     condition_.wait(lock, done);
     lock.release();
+  }
+  // The same, but for no longer than `timeout` of real time (a day at most). Returns done().
+  template <typename Predicate>
+  bool WaitFor(Mutex* mutex, absl::Duration timeout, Predicate done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    std::unique_lock<std::mutex> lock(mutex->mutex_, std::adopt_lock);
+    const absl::Duration bounded = std::clamp(timeout, absl::ZeroDuration(), absl::Hours(24));
+    const bool held = condition_.wait_for(lock, absl::ToChronoNanoseconds(bounded), done);
+    lock.release();
+    return held;
   }
   void NotifyAll() { condition_.notify_all(); }
 

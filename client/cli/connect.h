@@ -1,0 +1,38 @@
+// The flags that every subcommand of a server takes, and the client they make.
+#ifndef ATTNPRUNE_CLIENT_CLI_CONNECT_H_
+#define ATTNPRUNE_CLIENT_CLI_CONNECT_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/cli/shell.h"
+#include "client/library/client.h"
+
+namespace CLI {
+class App;
+}
+
+namespace attnprune::cli {
+
+struct ConnectFlags {
+  std::string server = "127.0.0.1:50051";
+  absl::Duration patience = absl::Seconds(10);  // with a server that cannot be reached
+  bool json = false;
+};
+
+void AddConnectFlags(CLI::App& app, ConnectFlags& flags);
+void AddJsonFlag(CLI::App& app, bool& json);
+void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
+                 const std::string& help);
+
+absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
+                                                        const ConnectFlags& flags);
+
+// "jobs/x" of "x" or "jobs/x".
+std::string JobName(const std::string& text);
+
+}  // namespace attnprune::cli
+
+#endif  // ATTNPRUNE_CLIENT_CLI_CONNECT_H_

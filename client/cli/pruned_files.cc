@@ -1,0 +1,151 @@
+#include "client/cli/pruned_files.h"
+
+#include <filesystem>
+#include <map>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "client/cli/job_tensors.h"
+#include "core/base/status_macros.h"
+#include "core/tensor/checkpoint.h"
+#include "core/tensor/messages.h"
+#include "core/tensor/safetensors.h"
+
+namespace attnprune::cli {
+namespace {
+
+TensorInfo InfoOf(const PrunedTensor& tensor) {
+  return {.name = tensor.name,
+          .dtype = tensor.dtype,
+          .shape = tensor.shape,
+          .bytes = tensor.weights,
+          .file = {}};
+}
+
+absl::Status MakeFolderOf(const std::filesystem::path& file) {
+  std::error_code error;
+  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
+  if (!error) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("cannot make the folder of ", file.string(), ": ", error.message()));
+}
+
+absl::Status Write(const std::string& path, const std::vector<TensorInfo>& tensors,
+                   const SafetensorsMetadata& metadata = {}) {
+  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(path));
+  return WriteSafetensors(path, tensors, metadata);
+}
+
+// Puts `tensor` in its place among the file's; a product that the file has not is added.
+absl::Status Replace(const PrunedTensor& tensor, const std::string& path,
+                     std::vector<TensorInfo>& tensors) {
+  for (TensorInfo& stored : tensors) {
+    if (stored.name != tensor.name) continue;
+    if (stored.dtype != tensor.dtype || stored.shape != tensor.shape) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          path, ": tensor ", Quoted(stored.name), " is no longer the one that was pruned: ",
+          ToString(stored.dtype), " ", ShapeString(stored.shape), ", pruned ",
+          ToString(tensor.dtype), " ", ShapeString(tensor.shape)));
+    }
+    stored.bytes = tensor.weights;
+    return absl::OkStatus();
+  }
+  tensors.push_back(InfoOf(tensor));
+  return absl::OkStatus();
+}
+
+absl::Status WriteShard(const std::string& shard, const std::vector<const PrunedTensor*>& pruned,
+                        const std::string& output) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(shard));
+  std::vector<TensorInfo> tensors = file.tensors();
+  for (const PrunedTensor* tensor : pruned) {
+    ATTNPRUNE_RETURN_IF_ERROR(Replace(*tensor, shard, tensors));
+  }
+  return Write(output, tensors, file.metadata());
+}
+
+using ByShard = std::map<std::string, std::vector<const PrunedTensor*>>;
+
+absl::StatusOr<ByShard> SortByShard(const std::vector<PrunedTensor>& tensors,
+                                    const Checkpoint& source) {
+  ByShard shards;
+  for (const PrunedTensor& tensor : tensors) {
+    std::string shard = source.shards().front();
+    if (source.Contains(tensor.name)) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(shard, source.ShardOf(tensor.name));
+    }
+    shards[shard].push_back(&tensor);
+  }
+  return shards;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size) {
+  const auto count = static_cast<size_t>(size);
+  if (bits.size() != (count + 7) / 8) {
+    return absl::DataLossError(absl::StrCat("a mask of ", size, " entries must have ",
+                                            (count + 7) / 8, " bytes, got ", bits.size()));
+  }
+  std::string kept(count, '\0');
+  for (size_t i = 0; i < count; ++i) {
+    kept[i] = static_cast<char>((static_cast<unsigned char>(bits[i / 8]) >> (i % 8)) & 1);
+  }
+  return kept;
+}
+
+absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
+                                                         const v1::MethodResult& result) {
+  std::vector<PrunedTensor> tensors;
+  for (const v1::MatrixResult& matrix : result.matrices()) {
+    const v1::TensorRef& weights = matrix.weights();
+    PrunedTensor tensor{.name = weights.name().empty() ? matrix.name() : weights.name(),
+                        .dtype = FromProto(weights.dtype()),
+                        .shape = {weights.shape().begin(), weights.shape().end()},
+                        .weights = {},
+                        .kept = {}};
+    ATTNPRUNE_ASSIGN_OR_RETURN(tensor.weights, client.Download(weights.sha256()));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::string bits, client.Download(matrix.mask().sha256()));
+    ATTNPRUNE_ASSIGN_OR_RETURN(tensor.kept, UnpackMask(bits, matrix.size()));
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTensor>& tensors,
+                                                     const std::string& source,
+                                                     const std::string& output) {
+  if (source.empty()) {
+    std::vector<TensorInfo> infos;
+    for (const PrunedTensor& tensor : tensors) infos.push_back(InfoOf(tensor));
+    ATTNPRUNE_RETURN_IF_ERROR(Write(output, infos));
+    return std::vector<std::string>{output};
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const ByShard shards, SortByShard(tensors, checkpoint));
+  const bool folder =
+      shards.size() > 1 || absl::EndsWith(output, "/") || std::filesystem::is_directory(output);
+  std::vector<std::string> files;
+  for (const auto& [shard, pruned] : shards) {
+    const std::filesystem::path name = std::filesystem::path(shard).filename();
+    files.push_back(folder ? (std::filesystem::path(output) / name).string() : output);
+    ATTNPRUNE_RETURN_IF_ERROR(WriteShard(shard, pruned, files.back()));
+  }
+  return files;
+}
+
+absl::Status WriteMasks(const std::vector<PrunedTensor>& tensors, const std::string& output) {
+  std::vector<TensorInfo> masks;
+  for (const PrunedTensor& tensor : tensors) {
+    masks.push_back({.name = tensor.name,
+                     .dtype = DType::kBool,
+                     .shape = tensor.shape,
+                     .bytes = tensor.kept,
+                     .file = {}});
+  }
+  return Write(output, masks);
+}
+
+}  // namespace attnprune::cli

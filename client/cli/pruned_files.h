@@ -1,0 +1,45 @@
+// A method's results as files: the input file with zeros where weights were pruned, and the masks.
+#ifndef ATTNPRUNE_CLIENT_CLI_PRUNED_FILES_H_
+#define ATTNPRUNE_CLIENT_CLI_PRUNED_FILES_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "attnprune/v1/job.pb.h"
+#include "client/library/client.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune::cli {
+
+struct PrunedTensor {
+  std::string name;  // the input's; of a product that has none, "w"
+  DType dtype;
+  std::vector<Index> shape;
+  std::string weights;  // raw bytes
+  std::string kept;     // 1 or 0, one byte an entry
+};
+
+// Downloads the weights and masks of one method.
+absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
+                                                         const v1::MethodResult& result);
+
+// One byte, 1 or 0, an entry of a BITMASK of `size` entries. DATA_LOSS: the wrong number of bytes.
+absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size);
+
+// Writes to `output` the file that the tensors came from with their bytes replaced and everything
+// else as it was. source: what Checkpoint::Open takes; empty: only the tensors are written. Where
+// they lie in several shards, `output` is a folder that gets each of these under its own name.
+// Returns the files. FAILED_PRECONDITION: the source is not what was pruned.
+absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTensor>& tensors,
+                                                     const std::string& source,
+                                                     const std::string& output);
+
+// A BOOL tensor of the same name each, 1 where a weight was kept.
+absl::Status WriteMasks(const std::vector<PrunedTensor>& tensors, const std::string& output);
+
+}  // namespace attnprune::cli
+
+#endif  // ATTNPRUNE_CLIENT_CLI_PRUNED_FILES_H_

@@ -1,0 +1,66 @@
+#include "client/cli/submission.h"
+
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/format.h"
+#include "client/cli/result_table.h"
+#include "client/cli/save_results.h"
+#include "client/cli/watch_session.h"
+#include "core/base/status_macros.h"
+
+namespace attnprune::cli {
+namespace {
+
+constexpr int64_t kWorthALine = int64_t{64} << 20;  // bytes of an upload
+
+// Shown on a terminal, and gone when it is done.
+client::UploadObserver UploadLine(const Shell& shell) {
+  if (!shell.err_columns.has_value()) return nullptr;
+  return [&shell](const client::UploadProgress& progress) {
+    if (progress.total_bytes < kWorthALine) return;
+    *shell.err << "\r\x1b[2Kuploading " << BytesText(progress.sent_bytes) << " of "
+               << BytesText(progress.total_bytes) << std::flush;
+    if (progress.sent_bytes >= progress.total_bytes) *shell.err << "\r\x1b[2K" << std::flush;
+  };
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Job> Submit(const Shell& shell, client::Client& client, const v1::Job& job,
+                               const JobTensors& tensors, SubmitMode mode) {
+  ATTNPRUNE_RETURN_IF_ERROR(client.Upload(tensors.all(), UploadLine(shell)).status());
+  v1::CreateJobRequest request;
+  *request.mutable_job() = job;
+  request.set_validate_only(mode == SubmitMode::kValidateOnly);
+  return client.CreateJob(request);
+}
+
+FollowResult Follow(const Shell& shell, client::Client& client, const v1::Job& job,
+                    const JobFlags& flags, bool json) {
+  WatchSession session(shell, job, json ? WatchOutput::kPeopleAside : WatchOutput::kPeople);
+  const absl::StatusOr<v1::Job> ended = session.Run(client, 0);
+  FollowResult result{.last_sequence = session.last_sequence()};
+  if (!ended.ok()) {
+    result.interrupted = absl::IsCancelled(ended.status());
+    result.exit_code = result.interrupted ? int{kInterrupted} : ServerError(shell, ended.status());
+    return result;
+  }
+  if (json) *shell.out << Json(*ended, JsonStyle::kIndented);
+  session.people() << "\n" << ResultTable(*ended) << std::flush;
+  result.exit_code = ExitCodeOf(shell, *ended);
+  const int plotted = session.SavePlot(flags.plot);
+  if (result.exit_code == kDone) result.exit_code = plotted;
+  if (ended->state() != v1::SUCCEEDED) return result;
+  const int saved = SaveResults(shell, session.people(), client, *ended,
+                                {.method = {},
+                                 .output = flags.output,
+                                 .masks = flags.save_mask,
+                                 .source = flags.model.empty() ? flags.weights : flags.model});
+  session.people() << std::flush;
+  if (result.exit_code == kDone) result.exit_code = saved;
+  return result;
+}
+
+}  // namespace attnprune::cli

@@ -1,0 +1,55 @@
+// attnprune watch: follow a job. Leaving never ends it.
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "client/cli/commands.h"
+#include "client/cli/connect.h"
+#include "client/cli/result_table.h"
+#include "client/cli/watch_session.h"
+
+namespace attnprune::cli {
+namespace {
+
+struct WatchFlags {
+  ConnectFlags connect;
+  std::string name, plot;
+  int64_t after = 0;
+};
+
+int Run(const Shell& shell, const WatchFlags& flags) {
+  const auto client = Connect(shell, flags.connect);
+  if (!client.ok()) return UsageError(shell, client.status());
+  const auto job = (*client)->GetJob(JobName(flags.name));
+  if (!job.ok()) return ServerError(shell, job.status());
+  WatchSession session(shell, *job,
+                       flags.connect.json ? WatchOutput::kEvents : WatchOutput::kPeople);
+  const auto ended = session.Run(**client, flags.after);
+  if (absl::IsCancelled(ended.status())) {
+    return SayHowToComeBack(shell, job->name(), flags.connect.server, session.last_sequence());
+  }
+  if (!ended.ok()) return ServerError(shell, ended.status());
+  session.people() << "\n" << ResultTable(*ended) << std::flush;
+  const int code = ExitCodeOf(shell, *ended);
+  const int plotted = session.SavePlot(flags.plot);
+  session.people() << std::flush;
+  return code == kDone ? plotted : code;
+}
+
+}  // namespace
+
+void AddWatchCommand(CLI::App& app, Action* action) {
+  auto flags = std::make_shared<WatchFlags>();
+  CLI::App* command = app.add_subcommand(
+      "watch", "Follow a job from its beginning. Ctrl-C leaves it running (exit code 130)");
+  AddConnectFlags(*command, flags->connect);
+  command->add_option("NAME", flags->name, "The job")->required();
+  command->add_option("--after", flags->after, "Only events after this sequence")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--plot", flags->plot, "File for the curves of loss and error")
+      ->type_name("FILE.svg");
+  command->callback(
+      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+}
+
+}  // namespace attnprune::cli

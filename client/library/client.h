@@ -1,0 +1,98 @@
+// A server's API as plain functions: deadlines, retries, uploads and watches that go on where a
+// broken connection left them.
+#ifndef ATTNPRUNE_CLIENT_LIBRARY_CLIENT_H_
+#define ATTNPRUNE_CLIENT_LIBRARY_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "attnprune/v1/job.pb.h"
+#include "attnprune/v1/prune_service.pb.h"
+#include "client/library/backoff.h"
+#include "client/library/interrupt.h"
+
+namespace attnprune::client {
+
+struct ClientOptions {
+  std::string server;                               // HOST:PORT. Required
+  absl::Duration call_timeout = absl::Seconds(30);  // of each try of a call that is no stream
+  // Of each try of an upload or a download: call_timeout, and this for each MiB that is left.
+  absl::Duration timeout_per_mib = absl::Seconds(10);
+  absl::Duration keepalive = absl::Seconds(20);  // a peer that answers no ping is taken for gone
+  RetryOptions retry;                            // of calls, uploads and downloads
+  // Of a watch: longer, so that a server can be restarted under it.
+  RetryOptions watch_retry = {.longest = absl::Seconds(5), .patience = absl::Minutes(5)};
+  int64_t chunk_bytes = int64_t{1} << 20;  // of an upload; never more than the server takes
+  // Ends all waiting; may be null. Shared, as a signal may come when the client is gone.
+  std::shared_ptr<Interrupt> interrupt;
+  // Waits between two tries; empty: Interrupt::Sleep. False: give up with CANCELLED. For tests.
+  std::function<bool(absl::Duration)> sleep;
+  // Called before each retry; may be empty.
+  std::function<void(const absl::Status& error, absl::Duration wait)> on_retry;
+};
+
+// A tensor to upload. `ref` has dtype, shape and digest; `bytes` must outlive the call.
+struct LocalTensor {
+  v1::TensorRef ref;
+  absl::Span<const char> bytes;
+};
+
+// Digest filled in.
+LocalTensor MakeLocalTensor(v1::TensorRef ref, absl::Span<const char> bytes);
+
+struct UploadProgress {
+  int64_t sent_bytes = 0;   // handed to the connection in this call, repeats included
+  int64_t total_bytes = 0;  // of the tensors that the server lacked when it was asked
+};
+using UploadObserver = std::function<void(const UploadProgress&)>;
+
+// True: go on; false: stop watching.
+using EventHandler = std::function<bool(const v1::JobEvent&)>;
+
+// Thread-safe. Every error is the server's own with its details (status_details.h), or the
+// connection's. UNAVAILABLE is tried again until the patience of the options is used up, nothing
+// else is: what a deadline cut off may have happened.
+class Client {
+ public:
+  // Makes no connection yet. INVALID_ARGUMENT: no server named.
+  static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
+  virtual ~Client() = default;
+
+  // OK if the server serves; UNAVAILABLE if it drains or cannot be reached.
+  virtual absl::Status CheckHealth() = 0;
+  virtual absl::StatusOr<v1::ServerInfo> GetServerInfo() = 0;
+
+  // Without a request_id it gets a random one, so that a retry never makes a second job.
+  virtual absl::StatusOr<v1::Job> CreateJob(v1::CreateJobRequest request) = 0;
+  virtual absl::StatusOr<v1::Job> GetJob(const std::string& name) = 0;
+  virtual absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) = 0;
+  virtual absl::StatusOr<v1::Job> CancelJob(const std::string& name) = 0;
+  // A job that a lost first try has deleted counts as deleted.
+  virtual absl::Status DeleteJob(const std::string& name) = 0;
+
+  // Sends what the server lacks. An upload that was cut off, by this process or an earlier one,
+  // goes on from what the server has committed. While another client sends the same tensor, waits
+  // for it as for a server that is not there. OK: the server has all of them.
+  virtual absl::StatusOr<UploadProgress> Upload(absl::Span<const LocalTensor> tensors,
+                                                const UploadObserver& observer = nullptr) = 0;
+
+  // The tensor's bytes, resumed where a connection broke. DATA_LOSS: they do not have that digest.
+  virtual absl::StatusOr<std::string> Download(const std::string& sha256) = 0;
+
+  // Hands every event after `after_sequence` to `handler`, in order and once each, across broken
+  // connections and restarts of the server, and returns the job as the terminal event has it.
+  // Heartbeats are kept back. History that was compacted away: a warning with sequence 0 takes its
+  // place. CANCELLED: the handler or the interrupt has stopped it; the job goes on.
+  virtual absl::StatusOr<v1::Job> Watch(const std::string& name, int64_t after_sequence,
+                                        const EventHandler& handler) = 0;
+};
+
+}  // namespace attnprune::client
+
+#endif  // ATTNPRUNE_CLIENT_LIBRARY_CLIENT_H_

@@ -1,0 +1,76 @@
+#include "client/library/connection.h"
+
+#include <random>
+#include <utility>
+
+namespace attnprune::client {
+namespace {
+
+constexpr int kFirstReconnectMs = 100, kLongestReconnectMs = 2000;
+constexpr int kKeepaliveTimeoutMs = 20'000;
+
+// gRPC waits up to two minutes between two attempts to connect by itself; our backoff decides.
+std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kLongestReconnectMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLongestReconnectMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(options.keepalive)));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  arguments.SetMaxReceiveMessageSize(-1);
+  return grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments);
+}
+
+}  // namespace
+
+Connection::Connection(ClientOptions options)
+    : options_(std::move(options)),
+      channel_(MakeChannel(options_)),
+      jobs_(v1::PruneService::NewStub(channel_)),
+      tensors_(v1::TensorService::NewStub(channel_)),
+      seed_((uint64_t{std::random_device()()} << 32) + std::random_device()()) {
+  if (options_.interrupt == nullptr) options_.interrupt = std::make_shared<Interrupt>();
+  if (!options_.sleep) {
+    options_.sleep = [interrupt = options_.interrupt](absl::Duration wait) {
+      return interrupt->Sleep(wait);
+    };
+  }
+}
+
+absl::Status Connection::WaitToRetry(const absl::Status& error, Backoff& backoff) {
+  const absl::optional<absl::Duration> wait = backoff.Next();
+  if (!wait.has_value()) return error;
+  if (options_.on_retry) options_.on_retry(error, *wait);
+  if (!options_.sleep(*wait)) return absl::CancelledError("interrupted");
+  return absl::OkStatus();
+}
+
+absl::Status Connection::Try(absl::Duration timeout,
+                             const std::function<absl::Status(grpc::ClientContext&)>& call) {
+  grpc::ClientContext context;
+  if (timeout != absl::InfiniteDuration()) {
+    context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  }
+  const Interrupt::Hold hold(options_.interrupt.get(), [&context] { context.TryCancel(); });
+  absl::Status status = call(context);
+  if (status.ok() || !options_.interrupt->triggered()) return status;
+  return absl::CancelledError("interrupted");
+}
+
+absl::Status Connection::Retry(const std::function<absl::Status(grpc::ClientContext&, int)>& call) {
+  Backoff backoff = NewBackoff(options_.retry);
+  for (int attempt = 1;; ++attempt) {
+    const absl::Status status = Try(options_.call_timeout, [&](grpc::ClientContext& context) {
+      return call(context, attempt);
+    });
+    if (!absl::IsUnavailable(status)) return status;
+    const absl::Status waited = WaitToRetry(status, backoff);
+    if (!waited.ok()) return waited;
+  }
+}
+
+}  // namespace attnprune::client

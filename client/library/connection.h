@@ -1,0 +1,62 @@
+// The stubs of one server and what all calls share: deadlines, retries, interruption. Internal to
+// this library.
+#ifndef ATTNPRUNE_CLIENT_LIBRARY_CONNECTION_H_
+#define ATTNPRUNE_CLIENT_LIBRARY_CONNECTION_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "attnprune/v1/prune_service.grpc.pb.h"
+#include "attnprune/v1/tensor_service.grpc.pb.h"
+#include "client/library/backoff.h"
+#include "client/library/client.h"
+
+namespace attnprune::client {
+
+// Thread-safe.
+class Connection {
+ public:
+  explicit Connection(ClientOptions options);
+
+  const ClientOptions& options() const { return options_; }
+  v1::PruneService::Stub& jobs() { return *jobs_; }
+  v1::TensorService::Stub& tensors() { return *tensors_; }
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+
+  Backoff NewBackoff(const RetryOptions& options) { return Backoff(options, ++seed_); }
+
+  // Waits as `backoff` says after `error`. OK: try again. Else the error to return: `error` itself
+  // when the patience is used up, CANCELLED when interrupted.
+  absl::Status WaitToRetry(const absl::Status& error, Backoff& backoff);
+
+  // Runs `call` with a context of its own until it returns anything but UNAVAILABLE.
+  // call: (context, number of the try from 1) -> absl::Status.
+  absl::Status Retry(const std::function<absl::Status(grpc::ClientContext&, int)>& call);
+
+  // One try under the interrupt. timeout InfiniteDuration: no deadline.
+  absl::Status Try(absl::Duration timeout,
+                   const std::function<absl::Status(grpc::ClientContext&)>& call);
+
+ private:
+  ClientOptions options_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::PruneService::Stub> jobs_;
+  std::unique_ptr<v1::TensorService::Stub> tensors_;
+  std::atomic<uint64_t> seed_;
+};
+
+absl::StatusOr<UploadProgress> UploadTensors(Connection& connection,
+                                             absl::Span<const LocalTensor> tensors,
+                                             const UploadObserver& observer);
+absl::StatusOr<std::string> DownloadTensor(Connection& connection, const std::string& sha256);
+absl::StatusOr<v1::Job> WatchJob(Connection& connection, const std::string& name,
+                                 int64_t after_sequence, const EventHandler& handler);
+
+}  // namespace attnprune::client
+
+#endif  // ATTNPRUNE_CLIENT_LIBRARY_CONNECTION_H_

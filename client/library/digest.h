@@ -1,0 +1,19 @@
+// SHA-256, the name of a tensor (OpenSSL).
+#ifndef ATTNPRUNE_CLIENT_LIBRARY_DIGEST_H_
+#define ATTNPRUNE_CLIENT_LIBRARY_DIGEST_H_
+
+#include <string>
+
+#include "absl/types/span.h"
+
+namespace attnprune::client {
+
+// 64 lower-case hexadecimal digits. Pure.
+std::string DigestOf(absl::Span<const char> bytes);
+
+// 32 hexadecimal digits of the system's randomness: a request_id that nobody else has.
+std::string RandomId();
+
+}  // namespace attnprune::client
+
+#endif  // ATTNPRUNE_CLIENT_LIBRARY_DIGEST_H_

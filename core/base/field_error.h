@@ -1,0 +1,26 @@
+// The field at fault, carried by an absl::Status as a payload: the server hands it to clients as
+// google.rpc.BadRequest.
+#ifndef ATTNPRUNE_CORE_BASE_FIELD_ERROR_H_
+#define ATTNPRUNE_CORE_BASE_FIELD_ERROR_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace attnprune {
+
+// INVALID_ARGUMENT "<field> <rule_and_value>" with the field as its payload:
+//   FieldError("job.priority", absl::StrCat("must be in [-1000, 1000], got ", priority))
+absl::Status FieldError(absl::string_view field, absl::string_view rule_and_value);
+
+// `status` (not OK) with `field` as the field at fault; code, message and other payloads stay.
+absl::Status WithField(absl::Status status, absl::string_view field);
+
+// The field at fault: the payload's or, without one, the first word of an INVALID_ARGUMENT message
+// of the form "<field> must ...", which is how core/ words its own. Empty if there is none.
+std::string FieldAtFault(const absl::Status& status);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_BASE_FIELD_ERROR_H_

@@ -1,0 +1,151 @@
+#include "server/flags.h"
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <limits>
+#include <map>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace attnprune {
+namespace {
+
+constexpr int kUsage = 2;
+
+std::string BytesText(int64_t bytes) {
+  for (const auto& [unit, shift] : {std::pair("GiB", 30), std::pair("MiB", 20)}) {
+    if (bytes > 0 && bytes % (int64_t{1} << shift) == 0) {
+      return absl::StrCat(bytes >> shift, unit);
+    }
+  }
+  return absl::StrCat(bytes);
+}
+
+// "5368709120", "5GiB", "5G", "512MiB", "64k"; units are powers of 1024.
+bool ParseBytes(const std::string& text, int64_t* bytes) {
+  const size_t end = text.find_first_not_of("0123456789");
+  const absl::string_view unit = end == std::string::npos ? "" : text.c_str() + end;
+  if (!absl::SimpleAtoi(text.substr(0, end), bytes)) return false;
+  static const std::map<std::string, int>& shifts = *new std::map<std::string, int>{
+      {"", 0},     {"b", 0},  {"k", 10},  {"kb", 10},  {"kib", 10}, {"m", 20},  {"mb", 20},
+      {"mib", 20}, {"g", 30}, {"gb", 30}, {"gib", 30}, {"t", 40},   {"tb", 40}, {"tib", 40}};
+  const auto shift = shifts.find(absl::AsciiStrToLower(unit));
+  if (shift == shifts.end()) return false;
+  if (*bytes > std::numeric_limits<int64_t>::max() >> shift->second) return false;
+  *bytes <<= shift->second;
+  return true;
+}
+
+// A flag whose text `parse` takes or refuses.
+void AddParsed(CLI::App& app, const std::string& name, const char* type,
+               std::function<bool(const std::string&)> parse, const std::string& default_text,
+               const std::string& help) {
+  app.add_option(
+         name,
+         [parse = std::move(parse)](const CLI::results_t& texts) {
+           return texts.size() == 1 && parse(texts[0]);
+         },
+         help)
+      ->type_name(type)
+      ->default_str(default_text);
+}
+
+void AddBytes(CLI::App& app, const std::string& name, int64_t& bytes, const std::string& help) {
+  AddParsed(
+      app, name, "BYTES", [&bytes](const std::string& text) { return ParseBytes(text, &bytes); },
+      BytesText(bytes), help);
+}
+
+void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
+                 const std::string& help) {
+  AddParsed(
+      app, name, "DURATION",
+      [&duration](const std::string& text) { return absl::ParseDuration(text, &duration); },
+      absl::FormatDuration(duration), help);
+}
+
+template <typename Enum>
+void AddChoice(CLI::App& app, const std::string& name, const char* names, Enum& value,
+               const std::map<std::string, Enum>& choices, const std::string& help) {
+  std::string current;
+  for (const auto& [text, choice] : choices) {
+    if (choice == value) current = text;
+  }
+  AddParsed(
+      app, name, names,
+      [&value, choices](const std::string& text) {
+        const auto choice = choices.find(text);
+        if (choice != choices.end()) value = choice->second;
+        return choice != choices.end();
+      },
+      current, help);
+}
+
+void AddServerFlags(CLI::App& app, ServerOptions& o) {
+  app.add_option("--listen", o.listen, "HOST:PORT to listen on; port 0 takes any free one")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  app.add_option("--data-dir", o.data_dir,
+                 "Folder of jobs and tensors; made if it is missing, one server at a time")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app.add_option("--workers", o.workers, "Jobs that run at the same time")->capture_default_str();
+  app.add_option("--threads-per-job", o.threads_per_job,
+                 "Threads that solve one job; 0: the cores divided by the workers")
+      ->capture_default_str();
+  app.add_option("--max-queued-jobs", o.max_queued_jobs, "Jobs that may wait in the queue")
+      ->capture_default_str();
+  AddBytes(app, "--max-tensor-bytes", o.max_tensor_bytes, "Size of one tensor");
+  AddBytes(app, "--max-total-bytes", o.max_total_bytes, "Size of all tensors and uploads");
+  AddBytes(app, "--max-job-memory", o.max_job_memory_bytes,
+           "Memory that a job may be estimated to need; 0: the machine's divided by the workers");
+  AddBytes(app, "--max-message-bytes", o.max_message_bytes, "Size of one message received");
+  AddBytes(app, "--max-chunk-bytes", o.max_chunk_bytes, "Size of one message's piece of an upload");
+  AddDuration(app, "--checkpoint-interval", o.checkpoint_interval,
+              "Between two checkpoints of a job; a crash loses so much of its solving");
+  AddDuration(app, "--lease", o.lease, "A worker silent for so long loses its job");
+  AddDuration(app, "--heartbeat", o.heartbeat, "An idle watch stream gets a heartbeat this often");
+  AddDuration(app, "--tensor-grace", o.tensor_grace,
+              "A tensor that no job uses is kept for so long");
+  AddDuration(app, "--collect-interval", o.collect_interval,
+              "Between two looks for tensors to remove");
+}
+
+}  // namespace
+
+absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, int* exit_code) {
+  ServerFlags flags;
+  flags.server.data_dir = "attnprune-data";
+  CLI::App app("Prunes attention weights: a gRPC server with a durable queue of jobs.",
+               "attnprune-server");
+  AddServerFlags(app, flags.server);
+  app.add_option("--port-file", flags.port_file, "File that gets the port once it is listened on")
+      ->type_name("FILE");
+  AddChoice<LogFormat>(app, "--log-format", "text|json", flags.log_format,
+                       {{"text", LogFormat::kText}, {"json", LogFormat::kJson}},
+                       "Form of the log lines, on standard error");
+  AddChoice<LogLevel>(app, "--log-level", "debug|info|warning|error", flags.log_level,
+                      {{"debug", LogLevel::kDebug},
+                       {"info", LogLevel::kInfo},
+                       {"warning", LogLevel::kWarning},
+                       {"error", LogLevel::kError}},
+                      "Lowest level that is logged");
+  AddDuration(app, "--drain-timeout", flags.drain_timeout,
+              "After SIGTERM or SIGINT: for checkpoints and calls to end");
+  app.set_config("--config", "", "TOML or INI file of these flags, without dashes in front");
+  app.set_version_flag("--version", ATTNPRUNE_VERSION);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    *exit_code = app.exit(error) == 0 ? 0 : kUsage;
+    return absl::nullopt;
+  }
+  return flags;
+}
+
+}  // namespace attnprune

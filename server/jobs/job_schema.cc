@@ -1,0 +1,213 @@
+#include "server/jobs/job_schema.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "core/base/status_macros.h"
+#include "core/tensor/atomic_file.h"
+#include "core/tensor/messages.h"
+#include "server/jobs/sealed_rows.h"
+
+namespace attnprune {
+namespace {
+
+constexpr int64_t kApplicationId = 0x61706a31;  // "apj1"
+constexpr int64_t kSchemaVersion = 1;
+
+// Times and durations are nanoseconds, times since 1970; states and kinds as in job_record.h. Each
+// table's last column seals the row (sealed_rows.h). A number is never used for a second job.
+constexpr char kSchema[] = R"sql(
+CREATE TABLE jobs (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  request_id TEXT UNIQUE,
+  request_digest BLOB NOT NULL,
+  priority INTEGER NOT NULL,
+  timeout INTEGER NOT NULL,
+  create_time INTEGER NOT NULL,
+  start_time INTEGER,
+  end_time INTEGER,
+  state INTEGER NOT NULL,
+  failure_code INTEGER NOT NULL,
+  failure_message TEXT NOT NULL,
+  lease_owner TEXT NOT NULL,
+  lease_until INTEGER NOT NULL,
+  fence INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  losses INTEGER NOT NULL,
+  cancel_requested INTEGER NOT NULL,
+  results INTEGER NOT NULL,
+  next_sequence INTEGER NOT NULL,
+  oldest_sequence INTEGER NOT NULL,
+  checkpoint_count INTEGER NOT NULL,
+  checkpoint_name TEXT NOT NULL,
+  checkpoint_size INTEGER NOT NULL,
+  checkpoint_checksum INTEGER NOT NULL,
+  seal INTEGER NOT NULL
+) STRICT;
+CREATE INDEX jobs_to_claim ON jobs (priority DESC, number) WHERE state = 1;
+CREATE INDEX jobs_by_state ON jobs (state, number);
+CREATE TABLE job_specs (
+  job INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+  spec BLOB NOT NULL,
+  labels INTEGER NOT NULL,
+  seal INTEGER NOT NULL
+) STRICT;
+CREATE TABLE job_labels (
+  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+  key TEXT NOT NULL,
+  value TEXT NOT NULL,
+  seal INTEGER NOT NULL,
+  PRIMARY KEY (job, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX jobs_by_label ON job_labels (key, value, job);
+CREATE TABLE job_tensors (
+  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+  digest TEXT NOT NULL,
+  seal INTEGER NOT NULL,
+  PRIMARY KEY (job, digest)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE job_results (
+  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+  method_index INTEGER NOT NULL,
+  result BLOB NOT NULL,
+  seal INTEGER NOT NULL,
+  PRIMARY KEY (job, method_index)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE job_events (
+  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+  sequence INTEGER NOT NULL,
+  time INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  method_index INTEGER NOT NULL,
+  payload BLOB NOT NULL,
+  seal INTEGER NOT NULL,
+  PRIMARY KEY (job, sequence)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr const char* kSealedTables[] = {"jobs",        "job_specs",   "job_labels",
+                                         "job_tensors", "job_results", "job_events"};
+
+bool Exists(const std::string& path) {
+  struct stat facts;
+  return lstat(path.c_str(), &facts) == 0;
+}
+
+absl::StatusOr<sqlite::Database> EmptyDatabase() {
+  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database database, sqlite::Database::Open(":memory:"));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      database.ExecuteScript(absl::StrCat("PRAGMA application_id = ", kApplicationId, ";",
+                                          "PRAGMA user_version = ", kSchemaVersion, ";", kSchema)));
+  return database;
+}
+
+// What sqlite_schema says, in its order, which is that of creation.
+absl::StatusOr<std::string> ReadSchema(sqlite::Database* database) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      sqlite::Query query,
+      database->Start("SELECT type, name, tbl_name, ifnull(sql, '') FROM sqlite_schema"));
+  std::string schema;
+  while (true) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, query.Next());
+    if (!more) return schema;
+    for (int column = 0; column < 4; ++column) absl::StrAppend(&schema, query.Text(column), ";");
+  }
+}
+
+absl::Status CheckVersion(sqlite::Database* database) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t application,
+                             database->ReadInteger("PRAGMA application_id"));
+  if (application != kApplicationId) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("database: not one of attnprune's (application id ", application, ")"));
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t version, database->ReadInteger("PRAGMA user_version"));
+  if (version != kSchemaVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("database: made by another version of attnprune (schema ", version,
+                     ", this one reads ", kSchemaVersion, ")"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSchema(sqlite::Database* database) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string schema, ReadSchema(database));
+  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database empty, EmptyDatabase());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string expected, ReadSchema(&empty));
+  if (schema == expected) return absl::OkStatus();
+  return absl::DataLossError("database: its tables are not those of this schema version");
+}
+
+absl::Status CheckStructure(sqlite::Database* database) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Query check, database->Start("PRAGMA integrity_check(1)"));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool found, check.Next());
+  const std::string verdict = found ? check.Text(0) : "no verdict";
+  if (verdict == "ok") return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("database: damaged: ", verdict));
+}
+
+// Rows that others count or point to must be there.
+absl::Status CheckReferences(sqlite::Database* database) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const int64_t strays,
+      database->ReadInteger(
+          "SELECT (SELECT count(*) FROM pragma_foreign_key_check) +"
+          " (SELECT count(*) FROM jobs LEFT JOIN job_specs ON job = number"
+          "  WHERE job IS NULL"
+          "  OR labels != (SELECT count(*) FROM job_labels WHERE job = number)"
+          "  OR results != (SELECT count(*) FROM job_results WHERE job = number))"));
+  if (strays == 0) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("database: damaged: rows missing of ", strays, " jobs"));
+}
+
+}  // namespace
+
+absl::Status MakeJobDatabase(const std::string& path) {
+  if (Exists(path)) return absl::OkStatus();
+  if (Exists(path + "-wal")) {
+    return absl::DataLossError(absl::StrCat(path, ": missing, but its log is there"));
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database database, EmptyDatabase());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string image, database.Serialize());
+  return WriteFileAtomically(path, {absl::Span<const char>(image.data(), image.size())});
+}
+
+absl::StatusOr<sqlite::Database> OpenJobDatabase(const std::string& path) {
+  struct stat facts;
+  if (lstat(path.c_str(), &facts) != 0) return ErrnoError(errno, path, "open");
+  // SQLite would take it for a new database.
+  if (facts.st_size == 0) return absl::DataLossError(absl::StrCat(path, ": damaged: empty file"));
+  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database database, sqlite::Database::Open(path));
+  if (database.IsReadOnly()) {
+    return absl::PermissionDeniedError(absl::StrCat(path, ": cannot be written"));
+  }
+  // busy_timeout: a person may be reading with the sqlite3 program.
+  ATTNPRUNE_RETURN_IF_ERROR(database.ExecuteScript(
+      "PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;"
+      "PRAGMA foreign_keys = ON; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+      "PRAGMA journal_size_limit = 16777216;"));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t durable, database.ReadInteger("PRAGMA synchronous"));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const int64_t logged,
+      database.ReadInteger("SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'wal'"));
+  if (durable == 2 && logged == 1) return database;
+  return absl::InternalError(absl::StrCat(path, ": SQLite cannot keep a write-ahead log here"));
+}
+
+absl::Status CheckJobDatabase(sqlite::Database* database) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckVersion(database));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckStructure(database));
+  for (const char* table : kSealedTables) {
+    ATTNPRUNE_RETURN_IF_ERROR(sqlite::CheckSeals(database, table));
+  }
+  return CheckReferences(database);
+}
+
+}  // namespace attnprune

@@ -1,0 +1,25 @@
+// The tables of the SQLite job store: making them, opening them, checking all of them.
+#ifndef ATTNPRUNE_SERVER_JOBS_JOB_SCHEMA_H_
+#define ATTNPRUNE_SERVER_JOBS_JOB_SCHEMA_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/jobs/sqlite.h"
+
+namespace attnprune {
+
+// Makes the database whole in one step unless it is there: a crash leaves none or an empty store.
+absl::Status MakeJobDatabase(const std::string& path);
+
+// A connection that writes to disk at every commit (WAL, synchronous=FULL).
+absl::StatusOr<sqlite::Database> OpenJobDatabase(const std::string& path);
+
+// Reads all of it. DATA_LOSS: damaged. FAILED_PRECONDITION: another program's, or a newer
+// version's.
+absl::Status CheckJobDatabase(sqlite::Database* database);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_JOBS_JOB_SCHEMA_H_

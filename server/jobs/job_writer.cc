@@ -1,0 +1,134 @@
+#include "server/jobs/job_writer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+
+namespace attnprune {
+
+JobWriter::JobWriter(JobStore* store, JobClaim claim, JobWriterOptions options, StopSignal* stop)
+    : store_(store),
+      claim_(std::move(claim)),
+      options_(std::move(options)),
+      stop_(stop),
+      last_checkpoint_(options_.clock->Now()),
+      thread_([this] { Loop(); }) {}
+
+JobWriter::~JobWriter() {
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  changed_.NotifyAll();
+}
+
+void JobWriter::AddProgress(std::string payload, ProgressKind kind) {
+  {
+    MutexLock lock(&mutex_);
+    if (events_.size() >= kMaxProgress) ThinOut();
+    events_.push_back({{EventKind::kProgress, std::move(payload)}, kind});
+  }
+  changed_.NotifyAll();
+}
+
+void JobWriter::AddWarning(std::string payload) {
+  {
+    MutexLock lock(&mutex_);
+    events_.push_back({{EventKind::kWarning, std::move(payload)}, ProgressKind::kEvaluated});
+  }
+  changed_.NotifyAll();
+}
+
+// Drops every second step that was not evaluated or, if all were, every second of these.
+void JobWriter::ThinOut() {
+  for (const ProgressKind kind : {ProgressKind::kStep, ProgressKind::kEvaluated}) {
+    bool keep = false;
+    const size_t dropped = std::erase_if(events_, [&](const Pending& pending) {
+      if (pending.event.kind != EventKind::kProgress || pending.kind != kind) return false;
+      keep = !keep;
+      return keep;  // the first, the third …
+    });
+    if (dropped > 0) return;
+  }
+}
+
+bool JobWriter::CheckpointIsDue() {
+  const absl::Time now = options_.clock->Now();
+  MutexLock lock(&mutex_);
+  return !checkpoint_.has_value() && !writing_ &&
+         now - last_checkpoint_ >= options_.checkpoint_interval;
+}
+
+void JobWriter::AddCheckpoint(std::string bytes) {
+  const absl::Time now = options_.clock->Now();
+  {
+    MutexLock lock(&mutex_);
+    checkpoint_ = std::move(bytes);
+    last_checkpoint_ = now;
+  }
+  changed_.NotifyAll();
+}
+
+void JobWriter::Flush() {
+  MutexLock lock(&mutex_);
+  hurried_ = true;
+  changed_.NotifyAll();
+  changed_.Wait(&mutex_,
+                [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return !HasWork() && !writing_; });
+  hurried_ = false;
+}
+
+bool JobWriter::HasWork() const { return !events_.empty() || checkpoint_.has_value(); }
+
+JobWriter::Work JobWriter::TakeWork() {
+  Work work;
+  for (Pending& pending : events_) work.events.push_back(std::move(pending.event));
+  events_.clear();
+  work.checkpoint.swap(checkpoint_);
+  return work;
+}
+
+void JobWriter::Loop() {
+  absl::Time next_write = absl::InfinitePast();
+  while (true) {
+    Work work;
+    {
+      MutexLock lock(&mutex_);
+      changed_.Wait(&mutex_,
+                    [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || HasWork(); });
+      // Never longer than the interval, even if somebody sets the system's clock back.
+      const absl::Duration pause = std::min(next_write - absl::Now(), options_.progress_interval);
+      changed_.WaitFor(&mutex_, pause,
+                       [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || hurried_; });
+      if (stopping_) return;
+      work = TakeWork();
+      writing_ = true;
+    }
+    Write(work);
+    next_write = absl::Now() + options_.progress_interval;
+    {
+      MutexLock lock(&mutex_);
+      writing_ = false;
+    }
+    changed_.NotifyAll();
+  }
+}
+
+void JobWriter::Write(const Work& work) {
+  if (stop_->reason() == StopReason::kLapsed) return;
+  if (!work.events.empty()) Check(store_->AppendEvents(claim_, work.events).status());
+  if (work.checkpoint.has_value()) Check(store_->SaveCheckpoint(claim_, *work.checkpoint));
+  written_since_compaction_ += static_cast<int>(work.events.size());
+  if (written_since_compaction_ < kCompactEvery) return;
+  written_since_compaction_ = 0;
+  Check(store_->CompactEvents(claim_.id, CompactionLimits()));
+}
+
+void JobWriter::Check(const absl::Status& status) {
+  if (status.ok()) return;
+  if (absl::IsAborted(status)) stop_->Request(StopReason::kLapsed);
+  options_.on_trouble(status);
+}
+
+}  // namespace attnprune

@@ -1,0 +1,97 @@
+// Writes a running job's events and checkpoints, so that its solver never waits for the disk.
+#ifndef ATTNPRUNE_SERVER_JOBS_JOB_WRITER_H_
+#define ATTNPRUNE_SERVER_JOBS_JOB_WRITER_H_
+
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "core/base/clock.h"
+#include "core/base/mutex.h"
+#include "server/jobs/job_store.h"
+#include "server/jobs/stop_signal.h"
+
+namespace attnprune {
+
+struct JobWriterOptions {
+  absl::Duration progress_interval;                     // between two writes, in real time
+  absl::Duration checkpoint_interval;                   // between two of them, by the clock
+  const Clock* clock;                                   // must outlive the writer
+  std::function<void(const absl::Status&)> on_trouble;  // a write failed; from the writer's thread
+};
+
+// Progress that the step was also evaluated in is the last to be dropped.
+enum class ProgressKind { kStep, kEvaluated };
+
+// One thread of its own. The adding functions never wait for the disk; one solving thread calls
+// them. Events are written in the order of adding, together, once an interval.
+//
+// What a write fails to store is dropped: progress and warnings are lost, the next checkpoint makes
+// up for a lost one. If the claim has lapsed, `stop` is told.
+class JobWriter {
+ public:
+  // store and stop must outlive the writer.
+  JobWriter(JobStore* store, JobClaim claim, JobWriterOptions options, StopSignal* stop);
+  ~JobWriter();  // drops what has not been written: Flush first
+  JobWriter(const JobWriter&) = delete;
+  JobWriter& operator=(const JobWriter&) = delete;
+
+  // payload: of an event of that kind. Of progress that piles up between two writes some
+  // kMaxProgress events are kept, the newest always.
+  void AddProgress(std::string payload, ProgressKind kind);
+  void AddWarning(std::string payload);
+
+  // Whether it is time for a checkpoint and none is being written.
+  bool CheckpointIsDue();
+  // Takes the place of one that has not been written yet.
+  void AddCheckpoint(std::string bytes);
+
+  // Waits until everything added has been written or has failed.
+  void Flush();
+
+  static constexpr size_t kMaxProgress = 64;
+  static constexpr int kCompactEvery = 1000;  // progress events written
+
+ private:
+  struct Pending {
+    NewEvent event;
+    ProgressKind kind;
+  };
+  struct Work {
+    std::vector<NewEvent> events;
+    absl::optional<std::string> checkpoint;
+  };
+
+  void Loop();
+  Work TakeWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ThinOut() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Write(const Work& work);
+  void Check(const absl::Status& status);
+
+  JobStore* const store_;
+  const JobClaim claim_;
+  const JobWriterOptions options_;
+  StopSignal* const stop_;
+
+  Mutex mutex_;
+  CondVar changed_;
+  std::vector<Pending> events_ ABSL_GUARDED_BY(mutex_);
+  absl::optional<std::string> checkpoint_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool hurried_ ABSL_GUARDED_BY(mutex_) = false;  // somebody waits in Flush
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time last_checkpoint_ ABSL_GUARDED_BY(mutex_);  // by the clock; handed over or skipped
+
+  int written_since_compaction_ = 0;  // on the writer's thread
+
+  std::jthread thread_;  // last: it uses all of the above
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_JOBS_JOB_WRITER_H_

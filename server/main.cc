@@ -1,0 +1,72 @@
+// attnprune-server: flags, a Server, and an orderly end.
+//
+// Exit codes: 0 drained after SIGTERM or SIGINT; 1 cannot start; 2 wrong usage; 128 + signal when a
+// second one cut the draining short.
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "core/kernels/blas.h"
+#include "server/flags.h"
+#include "server/observe/log.h"
+#include "server/server.h"
+#include "server/stop_request.h"
+
+namespace attnprune {
+namespace {
+
+constexpr int kCannotStart = 1, kUsage = 2;
+
+int Fail(const absl::Status& status) {
+  std::cerr << "attnprune-server: cannot start: " << status.message() << std::endl;
+  return absl::IsInvalidArgument(status) ? kUsage : kCannotStart;
+}
+
+// Whole or not at all, for scripts that wait for the file.
+absl::Status WritePortFile(const std::string& path, int port) {
+  const std::string temporary = absl::StrCat(path, ".new");
+  std::ofstream file(temporary);
+  file << port << std::endl;
+  file.close();
+  if (file && std::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("cannot write the port file ", path));
+}
+
+int Run(const ServerFlags& flags) {
+  if (const absl::Status blas = InitializeBlas(); !blas.ok()) return Fail(blas);
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(flags.server);
+  if (!server.ok()) return Fail(server.status());
+  if (!flags.port_file.empty()) {
+    const absl::Status written = WritePortFile(flags.port_file, (*server)->port());
+    if (!written.ok()) return Fail(written);
+  }
+  std::cout << "listening on " << (*server)->address() << std::endl;
+  Log(LogLevel::kInfo, "server.start",
+      {{"address", (*server)->address()}, {"data_dir", flags.server.data_dir}});
+  const int signal = WaitForStopRequest();
+  Log(LogLevel::kInfo, "server.drain", {{"signal", absl::StrCat(signal)}});
+  const bool idle = (*server)->Drain(flags.drain_timeout);
+  Log(LogLevel::kInfo, "server.stop", {{"idle", idle ? "true" : "false"}});
+  // A step that is still being computed is not waited for; its job is back in the queue.
+  if (!idle) std::_Exit(0);
+  return 0;
+}
+
+}  // namespace
+}  // namespace attnprune
+
+int main(int argc, char** argv) {
+  attnprune::CatchStopRequests();
+  // gRPC's own lines would say in its words what ours say in ours.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+  int exit_code = 0;
+  const auto flags = attnprune::ParseServerFlags(argc, argv, &exit_code);
+  if (!flags.has_value()) return exit_code;
+  attnprune::StartLogging(flags->log_format, flags->log_level);
+  return attnprune::Run(*flags);
+}

@@ -1,0 +1,32 @@
+// Structured logs: one line an event, on stderr, for people or for machines.
+#ifndef ATTNPRUNE_SERVER_OBSERVE_LOG_H_
+#define ATTNPRUNE_SERVER_OBSERVE_LOG_H_
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+namespace attnprune {
+
+enum class LogFormat {
+  kText,  // 2026-01-31T12:00:00.000Z info job.state job=jobs/x state=RUNNING
+  kJson,  // {"time":"2026-01-31T12:00:00.000Z","level":"info","event":"job.state","job":"jobs/x"}
+};
+enum class LogLevel { kDebug, kInfo, kWarning, kError };
+
+// Before the first line; otherwise text from kInfo on. Not thread-safe.
+void StartLogging(LogFormat format, LogLevel lowest);
+
+using LogFields = std::vector<std::pair<std::string, std::string>>;
+
+// Thread-safe; a line is written whole. Values with anything but plain characters are quoted.
+void Log(LogLevel level, absl::string_view event, const LogFields& fields = {});
+
+// The line without time and level, for tests: "job.state job=jobs/x", or JSON's part after level.
+std::string FormatEvent(LogFormat format, absl::string_view event, const LogFields& fields);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_OBSERVE_LOG_H_

@@ -1,0 +1,180 @@
+#include "server/rpc/estimate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+
+#include "core/kernels/blas.h"
+#include "core/methods/registry.h"
+#include "server/rpc/problem_check.h"
+
+namespace attnprune::rpc {
+namespace {
+
+constexpr double kFloat = 4, kDouble = 8;
+constexpr double kSoftmaxOperations = 100;  // an entry: exp, maximum, sum, division
+constexpr double kReachedRate = 0.5;
+constexpr int kDefaultEvaluateEvery = 10;
+
+// Sizes as doubles: an estimate may be rough, and must not overflow.
+struct Layer {
+  double features = 0;  // d
+  double entries = 0;   // P
+  double outputs = 0;   // R
+  double heads = 1;     // H
+  double head_dim = 0;  // h
+};
+
+struct Data {
+  double tokens = 0;   // N
+  double allowed = 0;  // A
+};
+
+Layer LayerOf(const v1::Problem& problem) {
+  const double d = static_cast<double>(InputFeatures(problem));
+  if (!problem.has_projections()) {
+    return {.features = d, .entries = d * d, .outputs = d, .heads = 1, .head_dim = d};
+  }
+  const v1::ProjectionProblem& layer = problem.projections();
+  const double outputs = static_cast<double>(layer.w_q().shape(0) + layer.w_k().shape(0));
+  const double heads = static_cast<double>(layer.heads());
+  return {.features = d,
+          .entries = outputs * d,
+          .outputs = outputs,
+          .heads = heads,
+          .head_dim = static_cast<double>(layer.w_q().shape(0)) / heads};
+}
+
+// Entries allowed in one batch of n tokens.
+double Allowed(const v1::AttentionMask& mask, double n) {
+  const double size = std::min(n, static_cast<double>(std::max<int64_t>(mask.size(), 1)));
+  switch (mask.kind()) {
+    case v1::FULL:
+      return n * n;
+    case v1::BLOCK: {
+      const double blocks = std::floor(n / size), rest = n - blocks * size;
+      return blocks * size * (size + 1) / 2 + rest * (rest + 1) / 2;
+    }
+    case v1::WINDOW:
+      return size * (size + 1) / 2 + (n - size) * size;
+    default:
+      return n * (n + 1) / 2;
+  }
+}
+
+Data DataOf(const v1::AttentionMask& mask,
+            const google::protobuf::RepeatedPtrField<v1::TensorRef>& batches) {
+  Data data;
+  for (const v1::TensorRef& batch : batches) {
+    const bool stacked = batch.shape_size() == 3;
+    const double count = stacked ? static_cast<double>(batch.shape(0)) : 1;
+    const double length = static_cast<double>(batch.shape(stacked ? 1 : 0));
+    data.tokens += count * length;
+    data.allowed += count * Allowed(mask, length);
+  }
+  return data;
+}
+
+double LossOperations(const Layer& layer, const Data& data) {
+  return 2 * data.tokens * layer.entries +
+         data.allowed * layer.heads * (2 * layer.head_dim + kSoftmaxOperations);
+}
+
+double GradientOperations(const Layer& layer, const Data& data) {
+  return 4 * data.tokens * layer.entries +
+         data.allowed * layer.heads * (6 * layer.head_dim + kSoftmaxOperations);
+}
+
+double LinearOperations(const Layer& layer, const Data& data) {
+  const double d = layer.features;
+  return 2 * data.tokens * d * d + 2 * d * d * d + 2 * layer.entries * d;
+}
+
+// Steps at most; 0 for a method without steps.
+double StepsOf(const v1::Method& method) {
+  const auto given = method.parameters().find("steps");
+  if (given != method.parameters().end()) return given->second;
+  for (const MethodInfo& info : Methods()) {
+    if (method.name() != info.name) continue;
+    for (const Parameter& parameter : info.parameters) {
+      if (parameter.name == absl::string_view("steps")) return parameter.default_value;
+    }
+  }
+  return 0;
+}
+
+double MethodOperations(const v1::Job& job, const v1::Method& method, const Layer& layer,
+                        const Data& calibration, const Data& held_out) {
+  const double losses = LossOperations(layer, calibration) + LossOperations(layer, held_out);
+  const double scoring = 4 * losses;
+  const double steps = StepsOf(method);
+  if (steps == 0) return LinearOperations(layer, calibration) + scoring;
+  const int every = job.evaluate_every() == 0 ? kDefaultEvaluateEvery : job.evaluate_every();
+  const double evaluations = every < 0 ? 0 : std::ceil(steps / every);
+  return steps * GradientOperations(layer, calibration) + evaluations * losses + scoring;
+}
+
+double LargestInput(const v1::Job& job) {
+  double largest = 0;
+  for (const auto* batches : {&job.calibration(), &job.held_out()}) {
+    for (const v1::TensorRef& batch : *batches) {
+      double bytes = kDouble;
+      for (const int64_t extent : batch.shape()) bytes *= static_cast<double>(extent);
+      largest = std::max(largest, bytes);
+    }
+  }
+  return largest;
+}
+
+double MemoryBytes(const v1::Job& job, const Layer& layer, const Data& calibration,
+                   const Data& held_out) {
+  const double tokens = calibration.tokens + held_out.tokens;
+  const double common = kFloat * (tokens * layer.features + 2 * tokens * layer.outputs +
+                                  layer.heads * (calibration.allowed + held_out.allowed));
+  double solver = 0;
+  for (const v1::Method& method : job.methods()) {
+    const double with_steps = kFloat * 8 * layer.entries;
+    const double without =
+        kFloat * 10 * layer.entries + 2 * kDouble * layer.features * layer.features;
+    solver = std::max(solver, StepsOf(method) > 0 ? with_steps : without);
+  }
+  return common + solver + LargestInput(job);
+}
+
+}  // namespace
+
+MachineRate MeasureRate() {
+  constexpr Index kSize = 512;
+  constexpr int kRounds = 8;
+  Matrix a(kSize, kSize), b(kSize, kSize), c(kSize, kSize);
+  a.array().setOnes();
+  b.array().setOnes();
+  double best = std::numeric_limits<double>::infinity();
+  for (int round = 0; round < kRounds; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    Gemm(Trans::kNo, Trans::kNo, 1.0f, a, b, 0.0f, c);
+    best = std::min(
+        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  const double operations = 2.0 * kSize * kSize * kSize;
+  return {.flops_per_second = operations / std::max(best, 1e-9)};
+}
+
+v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate) {
+  const Layer layer = LayerOf(job.problem());
+  const Data calibration = DataOf(job.problem().attention(), job.calibration());
+  const Data held_out = DataOf(job.problem().attention(), job.held_out());
+  double operations = 0;
+  for (const v1::Method& method : job.methods()) {
+    operations += MethodOperations(job, method, layer, calibration, held_out);
+  }
+  v1::Estimate estimate;
+  const double memory = MemoryBytes(job, layer, calibration, held_out);
+  estimate.set_memory_bytes(memory < 9e18 ? static_cast<int64_t>(memory)
+                                          : std::numeric_limits<int64_t>::max());
+  estimate.set_seconds(operations / (kReachedRate * rate.flops_per_second));
+  return estimate;
+}
+
+}  // namespace attnprune::rpc

@@ -1,0 +1,34 @@
+// What a job is expected to need, from the shapes alone. Pure; callable from any thread.
+#ifndef ATTNPRUNE_SERVER_RPC_ESTIMATE_H_
+#define ATTNPRUNE_SERVER_RPC_ESTIMATE_H_
+
+#include "attnprune/v1/job.pb.h"
+
+namespace attnprune::rpc {
+
+// Measured once, by MeasureRate.
+struct MachineRate {
+  double flops_per_second = 50e9;  // of a large single-precision product on one idle thread
+};
+
+// Multiplies two 512 x 512 matrices for some 20 ms. InitializeBlas must have been called.
+MachineRate MeasureRate();
+
+// `job` must have passed CheckJob. With P the weights' entries, d the input features, N the tokens
+// of the calibration batches, N' the held-out ones, R the outputs (rows of all weights; d when
+// fused), H heads of width h (1 of d when fused) and A the entries that the attention mask allows:
+//
+// memory    4 bytes times: (N + N') d tokens, 2 (N + N') R projections and their gradients,
+//           H (A + A') of dense attention, 8 P of weights and solver state (10 P and 2 d^2 doubles
+//           for methods without steps), and the largest input as it is stored
+// operations  of one loss: 2 N P + 2 A H h, its softmax counted as 100 an entry; of one gradient:
+//           4 N P + 6 A H h and the same softmax
+//           of a method with steps: a gradient a step, a loss on all data at each evaluation
+//           of one without: at most SparseGPT's 2 N d^2 + 2 d^3 + 2 P d
+//           of scoring: four losses on all data a method
+// seconds   operations over half the measured rate; the solver's kernels reach 0.4 to 0.7 of it
+v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate);
+
+}  // namespace attnprune::rpc
+
+#endif  // ATTNPRUNE_SERVER_RPC_ESTIMATE_H_

@@ -1,0 +1,99 @@
+#include "server/rpc/prune_service.h"
+
+#include <grpcpp/support/server_callback.h>
+
+#include <utility>
+
+#include "attnprune/v1/prune_service.grpc.pb.h"
+#include "server/rpc/status.h"
+#include "server/rpc/watch_reactor.h"
+#include "server/tensors/io_threads.h"
+
+namespace attnprune::rpc {
+namespace {
+
+absl::Status Assign(absl::Status status, google::protobuf::Empty*) { return status; }
+
+template <typename Message>
+absl::Status Assign(absl::StatusOr<Message> result, Message* response) {
+  if (result.ok()) *response = *std::move(result);
+  return result.status();
+}
+
+class PruneService final : public v1::PruneService::CallbackService, public PruneServiceHandle {
+ public:
+  PruneService(const PruneServiceOptions& options, JobStore* jobs, BlobStore* tensors,
+               SubscribeToJob subscribe)
+      : api_(options.api, jobs, tensors),
+        io_(options.io_threads),
+        watch_{.jobs = jobs,
+               .subscribe = std::move(subscribe),
+               .io = &io_,
+               .registry = &registry_,
+               .heartbeat = options.heartbeat} {}
+
+  grpc::Service* service() override { return this; }
+  void Drain() override { registry_.Drain(); }
+
+  grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* context,
+                                      const v1::CreateJobRequest* request,
+                                      v1::Job* response) override {
+    return Run(context, response, [this, request] { return api_.CreateJob(*request); });
+  }
+  grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
+                                   const v1::GetJobRequest* request, v1::Job* response) override {
+    return Run(context, response, [this, request] { return api_.GetJob(*request); });
+  }
+  grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
+                                     const v1::ListJobsRequest* request,
+                                     v1::ListJobsResponse* response) override {
+    return Run(context, response, [this, request] { return api_.ListJobs(*request); });
+  }
+  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
+                                      const v1::CancelJobRequest* request,
+                                      v1::Job* response) override {
+    return Run(context, response, [this, request] { return api_.CancelJob(*request); });
+  }
+  grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
+                                      const v1::DeleteJobRequest* request,
+                                      google::protobuf::Empty* response) override {
+    return Run(context, response, [this, request] { return api_.DeleteJob(*request); });
+  }
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
+                                          const v1::GetServerInfoRequest*,
+                                          v1::ServerInfo* response) override {
+    return Run(context, response, [this] { return api_.GetServerInfo(); });
+  }
+  grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext*,
+                                                   const v1::WatchJobRequest* request) override {
+    return WatchReactor::Start(watch_, *request);
+  }
+
+ private:
+  // Runs `call` on a thread that may wait. A call whose client has gone by then is not begun.
+  template <typename Response, typename Call>
+  grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* context, Response* response,
+                                Call call) {
+    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+    io_.Post([context, response, reactor, call = std::move(call)] {
+      if (context->IsCancelled()) return reactor->Finish(grpc::Status::CANCELLED);
+      reactor->Finish(ToGrpc(Assign(call(), response)));
+    });
+    return reactor;
+  }
+
+  const JobApi api_;
+  WatchRegistry registry_;
+  IoThreads io_;
+  const WatchContext watch_;
+};
+
+}  // namespace
+
+std::unique_ptr<PruneServiceHandle> NewPruneService(const PruneServiceOptions& options,
+                                                    JobStore* jobs, BlobStore* tensors,
+                                                    SubscribeToJob subscribe) {
+  return std::make_unique<PruneService>(options, jobs, tensors, std::move(subscribe));
+}
+
+}  // namespace attnprune::rpc

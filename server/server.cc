@@ -1,0 +1,164 @@
+#include "server/server.h"
+
+#include <grpcpp/impl/service_type.h>
+
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "core/base/clock.h"
+#include "core/base/status_macros.h"
+#include "server/jobs/folder_lock.h"
+#include "server/jobs/job_listeners.h"
+#include "server/jobs/sqlite_job_store.h"
+#include "server/jobs/worker_pool.h"
+#include "server/observe/job_log.h"
+#include "server/observe/log.h"
+#include "server/rpc/estimate.h"
+#include "server/rpc/grpc_host.h"
+#include "server/rpc/job_news.h"
+#include "server/rpc/prune_service.h"
+#include "server/rpc/tensor_service.h"
+#include "server/server_options.h"
+#include "server/tensor_collector.h"
+#include "server/tensors/blob_store.h"
+
+namespace attnprune {
+namespace {
+
+// Of the time to drain, for the jobs' checkpoints; the rest is for calls that are under way.
+constexpr double kDrainJobs = 0.7;
+
+rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
+  rpc::PruneServiceOptions prune;
+  prune.heartbeat = options.heartbeat;
+  prune.api.max_job_memory_bytes = options.max_job_memory_bytes;
+  prune.api.workers = options.workers;
+  prune.api.threads_per_job = options.threads_per_job;
+  prune.api.rate = rpc::MeasureRate();
+  v1::Limits& limits = prune.api.limits;
+  limits.set_max_queued_jobs(options.max_queued_jobs);
+  limits.set_max_tensor_bytes(options.max_tensor_bytes);
+  limits.set_max_total_tensor_bytes(options.max_total_bytes);
+  limits.set_max_message_bytes(options.max_message_bytes);
+  limits.set_max_chunk_bytes(options.max_chunk_bytes);
+  return prune;
+}
+
+WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock) {
+  WorkerPoolOptions workers;
+  workers.workers = options.workers;
+  workers.lease = options.lease;
+  workers.runner.threads = options.threads_per_job;
+  workers.runner.checkpoint_interval = options.checkpoint_interval;
+  workers.runner.clock = clock;
+  workers.runner.on_trouble = [](const std::string& job_id, const absl::Status& status) {
+    Log(LogLevel::kWarning, "job.trouble",
+        {{"job", absl::StrCat("jobs/", job_id)}, {"error", status.ToString()}});
+  };
+  return workers;
+}
+
+// Destroyed from the last member to the first: whoever uses another comes after it.
+class ComposedServer final : public Server {
+ public:
+  explicit ComposedServer(ServerOptions options) : options_(std::move(options)) {}
+  ~ComposedServer() override;
+
+  absl::Status Open();
+  absl::Status Serve();
+
+  int port() const override { return host_->port(); }
+  std::string address() const override {
+    return absl::StrCat(options_.listen.substr(0, options_.listen.rfind(':')), ":", port());
+  }
+  bool Drain(absl::Duration timeout) override;
+
+ private:
+  const ServerOptions options_;
+  const RealClock clock_;
+  std::atomic<bool> drained_{false};
+
+  absl::optional<FolderLock> lock_;
+  std::unique_ptr<BlobStore> tensors_;
+  std::unique_ptr<JobStore> jobs_;
+  JobLog log_;
+  JobNews news_;
+  std::unique_ptr<WorkerPool> workers_;
+  std::unique_ptr<JobListeners> listeners_;
+  std::unique_ptr<TensorCollector> collector_;
+  std::unique_ptr<rpc::PruneServiceHandle> prune_service_;
+  std::unique_ptr<grpc::Service> tensor_service_;
+  std::unique_ptr<rpc::GrpcHost> host_;
+};
+
+// The lock comes first: nothing in the folder is touched while another server uses it.
+absl::Status ComposedServer::Open() {
+  ATTNPRUNE_ASSIGN_OR_RETURN(lock_, FolderLock::Acquire(options_.data_dir));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      jobs_,
+      OpenSqliteJobStore(
+          *lock_, {.max_queued_jobs = options_.max_queued_jobs, .policy = {}, .clock = &clock_}));
+  BlobStoreOptions blobs;
+  blobs.folder = options_.data_dir;
+  blobs.max_tensor_bytes = options_.max_tensor_bytes;
+  blobs.max_total_bytes = options_.max_total_bytes;
+  ATTNPRUNE_ASSIGN_OR_RETURN(tensors_, BlobStore::Open(blobs, &clock_));
+  return absl::OkStatus();
+}
+
+// Jobs begin to run only when the address is ours: a server that cannot serve runs nothing.
+absl::Status ComposedServer::Serve() {
+  prune_service_ =
+      rpc::NewPruneService(PruneOptions(options_), jobs_.get(), tensors_.get(),
+                           [this](const std::string& job_id, std::function<void()> on_news) {
+                             return news_.Subscribe(job_id, std::move(on_news));
+                           });
+  rpc::TensorServiceOptions tensor_options;
+  tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
+  tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());
+  workers_ =
+      std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_), jobs_.get(), tensors_.get());
+  listeners_ =
+      std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &news_, workers_.get()});
+  jobs_->SetListener(listeners_.get());
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      host_, rpc::GrpcHost::Start(
+                 {.listen = options_.listen, .max_message_bytes = options_.max_message_bytes},
+                 {prune_service_->service(), tensor_service_.get()}));
+  workers_->Start();
+  collector_ = std::make_unique<TensorCollector>(
+      TensorCollectorOptions{.grace = options_.tensor_grace, .interval = options_.collect_interval},
+      jobs_.get(), tensors_.get());
+  return absl::OkStatus();
+}
+
+bool ComposedServer::Drain(absl::Duration timeout) {
+  if (drained_.exchange(true)) return true;
+  const absl::Time deadline = absl::Now() + timeout;
+  if (host_ != nullptr) host_->StopServing();
+  const bool idle = workers_ == nullptr || workers_->Drain(kDrainJobs * timeout);
+  if (prune_service_ != nullptr) prune_service_->Drain();
+  if (host_ != nullptr) host_->Shutdown(deadline);
+  return idle;
+}
+
+ComposedServer::~ComposedServer() {
+  Drain(absl::ZeroDuration());
+  host_.reset();
+  collector_.reset();
+  if (jobs_ != nullptr) jobs_->SetListener(nullptr);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(ServerOptions checked, CheckedOptions(options, ThisMachine()));
+  auto server = std::make_unique<ComposedServer>(std::move(checked));
+  ATTNPRUNE_RETURN_IF_ERROR(server->Open());
+  ATTNPRUNE_RETURN_IF_ERROR(server->Serve());
+  return std::unique_ptr<Server>(std::move(server));
+}
+
+}  // namespace attnprune

@@ -1,0 +1,62 @@
+// One pruning server: stores, workers and gRPC, put together. attnprune-server runs one for good,
+// `attnprune run` one for a job.
+#ifndef ATTNPRUNE_SERVER_SERVER_H_
+#define ATTNPRUNE_SERVER_SERVER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace attnprune {
+
+struct ServerOptions {
+  std::string listen = "127.0.0.1:50051";  // HOST:PORT; port 0: any free one
+  std::string data_dir;                    // made if it is missing; one server at a time. Required
+
+  int workers = 1;          // jobs that run at the same time, at least 1
+  int threads_per_job = 0;  // that solve one job; 0: the cores divided by the workers. Never
+                            // changes a result
+
+  int64_t max_queued_jobs = 10'000;
+  int64_t max_tensor_bytes = int64_t{4} << 30;  // of one tensor
+  int64_t max_total_bytes = int64_t{64} << 30;  // of all tensors and uploads
+  int64_t max_job_memory_bytes = 0;  // of a job's estimate; 0: the memory divided by the workers
+  int64_t max_message_bytes = int64_t{4} << 20;  // of one message received; at least 64 KiB
+  int64_t max_chunk_bytes = int64_t{2} << 20;    // of an upload; below max_message_bytes
+
+  absl::Duration checkpoint_interval = absl::Seconds(5);  // a crash loses so much of the solving
+  absl::Duration lease = absl::Seconds(30);             // a worker silent for so long loses its job
+  absl::Duration heartbeat = absl::Seconds(15);         // an idle watch stream gets one this often
+  absl::Duration tensor_grace = absl::Hours(24);        // an unused tensor is kept for so long
+  absl::Duration collect_interval = absl::Minutes(10);  // between two looks for such tensors
+};
+
+// Thread-safe. Knows no signals and no flags; logs through spdlog's default logger.
+class Server {
+ public:
+  // OK means that it serves and that the jobs of the folder run on. InitializeBlas must have been
+  // called. INVALID_ARGUMENT: an option (named); FAILED_PRECONDITION: another server uses the
+  // folder; PERMISSION_DENIED: the folder cannot be written; UNAVAILABLE: the address cannot be
+  // listened on; DATA_LOSS: the database is damaged; RESOURCE_EXHAUSTED: the disk is full.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
+
+  virtual ~Server() = default;  // Drain, with no time given
+
+  virtual int port() const = 0;
+  // "127.0.0.1:50051", with the port that is listened on.
+  virtual std::string address() const = 0;
+
+  // Ends in order, within `timeout` or little more: health says NOT_SERVING, running jobs are
+  // checkpointed and given back to the queue, watch streams end with UNAVAILABLE, calls get to
+  // their ends. True: nothing runs any more. False: some step of a job took longer than that; the
+  // job is given back all the same, and the destructor will wait for the step. A process that is
+  // about to end need not destroy the server after Drain. Only the first call does anything.
+  virtual bool Drain(absl::Duration timeout) = 0;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_SERVER_H_

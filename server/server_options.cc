@@ -1,0 +1,95 @@
+#include "server/server_options.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <string>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
+#include "core/base/status_macros.h"
+
+namespace attnprune {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+constexpr int64_t kMinMessageBytes = int64_t{64} << 10, kMaxMessageBytes = int64_t{1} << 30;
+constexpr int64_t kMessageOverhead = 1 << 10;  // of a message beside its chunk
+constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+
+absl::Status CheckRange(absl::string_view field, int64_t value, int64_t min, int64_t max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return FieldError(field, max == kNoLimit
+                               ? absl::StrCat("must be at least ", min, ", got ", value)
+                               : absl::StrCat("must be in [", min, ", ", max, "], got ", value));
+}
+
+absl::Status CheckDuration(absl::string_view field, absl::Duration value, absl::Duration min) {
+  if (value >= min && value < absl::InfiniteDuration()) return absl::OkStatus();
+  return FieldError(field, absl::StrCat("must be at least ", absl::FormatDuration(min), ", got ",
+                                        absl::FormatDuration(value)));
+}
+
+absl::Status CheckLimits(const ServerOptions& o) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRange("max_queued_jobs", o.max_queued_jobs, 1, kNoLimit));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRange("max_tensor_bytes", o.max_tensor_bytes, 1, kNoLimit));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRange("max_total_bytes", o.max_total_bytes, 1, kNoLimit));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      CheckRange("max_job_memory_bytes", o.max_job_memory_bytes, 0, kNoLimit));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      CheckRange("max_message_bytes", o.max_message_bytes, kMinMessageBytes, kMaxMessageBytes));
+  return CheckRange("max_chunk_bytes", o.max_chunk_bytes, 1,
+                    o.max_message_bytes - kMessageOverhead);
+}
+
+absl::Status CheckDurations(const ServerOptions& o) {
+  constexpr absl::Duration kTick = absl::Milliseconds(10);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("checkpoint_interval", o.checkpoint_interval, kTick));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("lease", o.lease, absl::Seconds(1)));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("heartbeat", o.heartbeat, kTick));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("tensor_grace", o.tensor_grace, absl::Seconds(1)));
+  return CheckDuration("collect_interval", o.collect_interval, kTick);
+}
+
+// Of the cgroup that a container has put us into; 0: none.
+int64_t CgroupMemory() {
+  std::ifstream file("/sys/fs/cgroup/memory.max");
+  std::string text;
+  int64_t bytes = 0;
+  file >> text;
+  return absl::SimpleAtoi(text, &bytes) ? bytes : 0;
+}
+
+}  // namespace
+
+Machine ThisMachine() {
+  Machine machine;
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) machine.cores = CPU_COUNT(&cores);
+  const int64_t pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+  if (pages > 0 && page_bytes > 0) machine.memory_bytes = pages * page_bytes;
+  const int64_t cgroup = CgroupMemory();
+  if (cgroup > 0) machine.memory_bytes = std::min(machine.memory_bytes, cgroup);
+  return machine;
+}
+
+absl::StatusOr<ServerOptions> CheckedOptions(ServerOptions options, const Machine& machine) {
+  if (options.data_dir.empty()) return FieldError("data_dir", "must be a folder, got \"\"");
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRange("workers", options.workers, 1, kMaxThreads));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRange("threads_per_job", options.threads_per_job, 0, kMaxThreads));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckLimits(options));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDurations(options));
+  if (options.threads_per_job == 0) {
+    options.threads_per_job = std::max(1, machine.cores / options.workers);
+  }
+  if (options.max_job_memory_bytes == 0) {
+    options.max_job_memory_bytes = machine.memory_bytes / options.workers;
+  }
+  return options;
+}
+
+}  // namespace attnprune

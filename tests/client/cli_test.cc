@@ -1,0 +1,227 @@
+// The command line as its users see it: flags, exit codes, output.
+#include "client/cli/cli.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "core/tensor/safetensors.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/server.h"
+#include "tests/server/rpc/temporary_folder.h"
+
+namespace attnprune::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+struct Outcome {
+  int code;
+  std::string out, err;
+};
+
+Outcome Attnprune(const std::vector<std::string>& arguments) {
+  std::ostringstream out, err;
+  const Shell shell{.out = &out,
+                    .err = &err,
+                    .out_columns = {},
+                    .err_columns = {},
+                    .interrupt = std::make_shared<client::Interrupt>()};
+  const int code = RunCommandLine(arguments, shell);
+  return {code, out.str(), err.str()};
+}
+
+// Split at spaces, with DIR replaced.
+Outcome Attnprune(const std::string& line, const std::string& dir) {
+  return Attnprune(
+      absl::StrSplit(absl::StrReplaceAll(line, {{"DIR", dir}}), ' ', absl::SkipEmpty()));
+}
+
+// The paper's data, small, in a folder.
+class CommandLine : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    const Outcome made =
+        Attnprune("synth --d 8 --n 6 --k 2 --rank 2 --output DIR", folder_->path());
+    ASSERT_EQ(made.code, 0) << made.err;
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  const std::string& dir() const { return folder_->path(); }
+  static inline TemporaryFolder* folder_ = nullptr;
+};
+
+constexpr char kJob[] =
+    " --weights DIR/weights.safetensors --fused w --calibration DIR/calibration.safetensors "
+    "--held-out DIR/held_out.safetensors ";
+
+TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
+  struct Row {
+    const char* line;
+    const char* says;
+  };
+  const Row rows[] = {
+      {"", "subcommand"},
+      {"prune", "prune"},
+      {"run --nonsense", "nonsense"},
+      {"run", "--method"},
+      {"run --method gd", "--weights"},
+      {"run --method gd:eta --weights DIR/weights.safetensors --fused w", "NAME:PARAMETER=NUMBER"},
+      {"run --method gd --sparsity 1.2", "sparsity"},
+      {"run --method gd --sparsity 4:2", "4:2"},
+      {"run --method gd --label x", "KEY=VALUE"},
+      {"run --method gd --model DIR", "--layer"},
+      {"run --method gd --layer 1 --weights x.safetensors", "--model"},
+      {"run --method gd --model DIR --layer 0 --fused w", "leave out"},
+      {"run --method gd --model DIR --layer 0", "config.json"},
+      {"run --method gd --weights DIR/weights.safetensors", "one of --fused"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --q w_q", "one of --fused"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --heads 2", "go with --q"},
+      {"run --method gd --weights DIR/weights.safetensors --q w_q --k w_k", "--heads"},
+      {"run --method gd --weights DIR/weights.safetensors --fused nothere", "nothere"},
+      {"run --method gd --weights DIR/missing.safetensors --fused w", "missing.safetensors"},
+      {"run --method gd --weights DIR/weights.safetensors --fused-product w_q", "QNAME,KNAME"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w", "--calibration"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --calibration x.txt", ".npy"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --calibration "
+       "DIR/weights.safetensors",
+       "name the tensor"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --attention sideways",
+       "sideways"},
+      {"run --method gd --priority 2000", "priority"},
+      {"run --method gd --timeout soon", "timeout"},
+      {"submit --method gd --output x.safetensors", "--watch"},
+      {"watch", "NAME"},
+      {"fetch jobs/x", "--output"},
+      {"fetch jobs/x --output a --weights b --model c", "--model"},
+      {"list --state asleep", "asleep"},
+      {"list --limit 0", "limit"},
+      {"synth", "--output"},
+      {"synth --d 4 --rank 9 --output DIR/none", "rank"},
+  };
+  for (const Row& row : rows) {
+    const Outcome outcome = Attnprune(row.line, dir());
+    EXPECT_EQ(outcome.code, 2) << row.line << "\n" << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(row.says)) << row.line;
+    EXPECT_EQ(outcome.out, "") << row.line;
+  }
+}
+
+TEST_F(CommandLine, HelpsOnStandardOutput) {
+  const Outcome help = Attnprune({"--help"});
+  EXPECT_EQ(help.code, 0);
+  for (const char* name : {"run", "submit", "watch", "get", "list", "cancel", "delete", "fetch",
+                           "info", "synth", "health", "Exit codes"}) {
+    EXPECT_THAT(help.out, HasSubstr(name));
+  }
+  EXPECT_THAT(Attnprune({"run", "--help"}).out, HasSubstr("--calibration"));
+}
+
+TEST_F(CommandLine, ExitsWithThreeWhenNoServerIsThere) {
+  // Port 1 of this machine: nobody listens there, and nobody but root could.
+  for (const char* line : {"health", "info", "get x", "list", "watch x", "cancel x", "delete x"}) {
+    const Outcome outcome =
+        Attnprune(absl::StrCat(line, " --server 127.0.0.1:1 --patience 0s"), dir());
+    EXPECT_EQ(outcome.code, 3) << line;
+    EXPECT_THAT(outcome.err, HasSubstr("cannot reach the server")) << line;
+  }
+}
+
+TEST_F(CommandLine, RunsAJobWithNoSetUp) {
+  const Outcome outcome = Attnprune(
+      absl::StrCat("run", kJob,
+                   "--method gd:steps=20 --method magnitude --output DIR/out/{method}.safetensors "
+                   "--save-mask DIR/out/masks.safetensors --plot DIR/plot.svg"),
+      dir());
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("method     held out"));
+  EXPECT_EQ(outcome.err, "");
+  for (const char* file : {"/out/gd.safetensors", "/out/magnitude.safetensors"}) {
+    const auto pruned = SafetensorsFile::Open(dir() + file);
+    ASSERT_TRUE(pruned.ok()) << pruned.status();
+    const Matrix w = *pruned->ReadMatrix("w");
+    EXPECT_EQ(std::count(w.data(), w.data() + w.size(), 0.0f), 32) << "half of 8 x 8";
+    EXPECT_TRUE(pruned->Contains("w_q")) << "what else is in the file is copied";
+  }
+  const auto masks = SafetensorsFile::Open(dir() + "/out/masks.safetensors");
+  ASSERT_TRUE(masks.ok());
+  EXPECT_EQ((*masks->Find("w"))->dtype, DType::kBool);
+  EXPECT_TRUE(std::filesystem::exists(dir() + "/plot.svg"));
+}
+
+TEST_F(CommandLine, PrintsTheJobAloneOnStandardOutputWithJson) {
+  const Outcome outcome = Attnprune(absl::StrCat("run --json", kJob, "--method magnitude"), dir());
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, StartsWith("{"));
+  EXPECT_THAT(outcome.out, HasSubstr("\"relativeError\""));
+  EXPECT_THAT(outcome.err, HasSubstr("held out"));
+}
+
+TEST_F(CommandLine, ExitsWithFourWhenTheServerRefuses) {
+  const Outcome method = Attnprune(absl::StrCat("run", kJob, "--method nosuch"), dir());
+  EXPECT_EQ(method.code, 4);
+  EXPECT_THAT(method.err, HasSubstr("nosuch"));
+}
+
+TEST_F(CommandLine, ExitsWithOneWhenTheJobRunsOutOfTime) {
+  const Outcome outcome =
+      Attnprune(absl::StrCat("run --timeout 1s", kJob, "--method gd:steps=1000000"), dir());
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("failed"));
+}
+
+TEST_F(CommandLine, ManagesJobsOnAServer) {
+  const TemporaryFolder data;
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.data_dir = data.path();
+  options.threads_per_job = 1;
+  const auto server = Server::Start(options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string at = absl::StrCat(" --server ", (*server)->address(), " ");
+  const auto run = [&](const std::string& line) {
+    return Attnprune(absl::StrCat(line, at), dir());
+  };
+
+  EXPECT_EQ(run("health").out, "serving\n");
+  EXPECT_THAT(run("info").out, HasSubstr("magnitude"));
+  const Outcome valid = run(absl::StrCat("submit --validate-only", kJob, "--method gd"));
+  EXPECT_EQ(valid.code, 0) << valid.err;
+  EXPECT_THAT(valid.out, HasSubstr("memory"));
+  EXPECT_EQ(run("list").out, "job  state  priority  created  methods  best\n");
+
+  const Outcome submitted = run(absl::StrCat("submit", kJob, "--method magnitude"));
+  ASSERT_EQ(submitted.code, 0) << submitted.err;
+  EXPECT_THAT(submitted.out, StartsWith("jobs/"));
+  const std::string name = submitted.out.substr(0, submitted.out.size() - 1);
+  const Outcome watched = run("watch --json " + name);
+  EXPECT_EQ(watched.code, 0) << watched.err;
+  EXPECT_THAT(watched.out, HasSubstr("\"terminal\""));
+  EXPECT_THAT(run("get " + name).out, HasSubstr("succeeded"));
+  EXPECT_THAT(run("list --state succeeded").out, HasSubstr(name));
+  const Outcome fetched = run("fetch " + name + " --method magnitude --output DIR/f.safetensors");
+  EXPECT_EQ(fetched.code, 0) << fetched.err;
+  EXPECT_TRUE(SafetensorsFile::Open(dir() + "/f.safetensors")->Contains("w_q"));
+  EXPECT_EQ(run("fetch " + name + " --method ste --output DIR/g.safetensors").code, 1);
+
+  const Outcome slow = run(absl::StrCat("submit", kJob, "--method gd:steps=1000000"));
+  const std::string slow_name = slow.out.substr(0, slow.out.size() - 1);
+  EXPECT_EQ(run("delete " + slow_name).code, 4) << "it has not ended";
+  EXPECT_EQ(run("cancel " + slow_name).code, 0);
+  EXPECT_EQ(run("watch " + slow_name).code, 1);
+  EXPECT_EQ(run("delete " + slow_name).code, 0);
+  EXPECT_EQ(run("get " + slow_name).code, 4);
+}
+
+}  // namespace
+}  // namespace attnprune::cli

@@ -1,0 +1,92 @@
+#include "server/rpc/estimate.h"
+
+#include "gtest/gtest.h"
+#include "tests/server/rpc/jobs_for_tests.h"
+
+namespace attnprune::rpc {
+namespace {
+
+constexpr MachineRate kRate = {.flops_per_second = 1e9};
+
+v1::Job GdJob(double steps) {
+  v1::Job job = LayerJob();
+  job.mutable_methods(0)->set_name("gd");
+  (*job.mutable_methods(0)->mutable_parameters())["steps"] = steps;
+  return job;
+}
+
+v1::Estimate With(v1::AttentionKind kind, int64_t size) {
+  v1::Job job = GdJob(100);
+  *job.mutable_calibration(0) = Tensor('5', {3, 600, 8});
+  job.mutable_problem()->mutable_attention()->set_kind(kind);
+  job.mutable_problem()->mutable_attention()->set_size(size);
+  return EstimateJob(job, kRate);
+}
+
+// d = 512, 8 heads of 64; 16 batches of 1024 tokens, causal: 8 heads keep 16 * 1024 * 1025 / 2
+// floats each, 269 MB; the tokens take 34 MB, projections and their gradients 134 MB.
+TEST(EstimateJob, CountsTheDenseAttentionThatTheSolverKeeps) {
+  v1::Job job = GdJob(100);
+  v1::ProjectionProblem& layer = *job.mutable_problem()->mutable_projections();
+  *layer.mutable_w_q() = Tensor('1', {512, 512});
+  *layer.mutable_w_k() = Tensor('2', {512, 512});
+  layer.set_heads(8);
+  layer.set_kv_heads(8);
+  job.clear_calibration();
+  job.clear_held_out();
+  *job.add_calibration() = Tensor('5', {16, 1024, 512});
+  const double mb = 1e-6 * static_cast<double>(EstimateJob(job, kRate).memory_bytes());
+  EXPECT_GT(mb, 269 + 34 + 134);
+  EXPECT_LT(mb, 1.5 * (269 + 34 + 134));
+}
+
+// 4 N P + 6 A H h + 100 A H a gradient with N = 24, P = 96, A = 84, H = 4, h = 2.
+TEST(EstimateJob, CountsAGradientAStep) {
+  const double gradient = 4 * 24 * 96 + 84 * 4 * (6 * 2 + 100);
+  v1::Job few = GdJob(1000), many = GdJob(2000);
+  few.set_evaluate_every(-1);
+  many.set_evaluate_every(-1);
+  const double difference = EstimateJob(many, kRate).seconds() - EstimateJob(few, kRate).seconds();
+  EXPECT_NEAR(difference, 1000 * gradient / (0.5 * kRate.flops_per_second), 1e-9);
+}
+
+TEST(EstimateJob, TakesTheDefaultOfStepsWhereNoneAreGiven) {
+  v1::Job job = GdJob(100);
+  job.mutable_methods(0)->clear_parameters();
+  EXPECT_EQ(EstimateJob(job, kRate).seconds(), EstimateJob(GdJob(100), kRate).seconds());
+}
+
+TEST(EstimateJob, CountsEvaluationsOnlyWhereThereAreAny) {
+  v1::Job never = GdJob(100), often = GdJob(100);
+  never.set_evaluate_every(-1);
+  often.set_evaluate_every(1);
+  EXPECT_LT(EstimateJob(never, kRate).seconds(), EstimateJob(GdJob(100), kRate).seconds());
+  EXPECT_LT(EstimateJob(GdJob(100), kRate).seconds(), EstimateJob(often, kRate).seconds());
+}
+
+TEST(EstimateJob, CountsTheEntriesThatTheAttentionMaskAllows) {
+  EXPECT_LT(With(v1::BLOCK, 10).memory_bytes(), With(v1::WINDOW, 10).memory_bytes());
+  EXPECT_LT(With(v1::WINDOW, 10).seconds(), With(v1::CAUSAL, 0).seconds());
+  EXPECT_LT(With(v1::CAUSAL, 0).seconds(), With(v1::FULL, 0).seconds());
+  EXPECT_EQ(With(v1::WINDOW, 600).seconds(), With(v1::CAUSAL, 0).seconds());
+  EXPECT_EQ(With(v1::BLOCK, 1 << 20).seconds(), With(v1::CAUSAL, 0).seconds());
+}
+
+TEST(EstimateJob, AddsUpMethods) {
+  v1::Job job = GdJob(100);
+  const double one = EstimateJob(job, kRate).seconds();
+  *job.add_methods() = job.methods(0);
+  EXPECT_NEAR(EstimateJob(job, kRate).seconds(), 2 * one, 1e-12);
+}
+
+TEST(EstimateJob, StaysANumberForTheLargestShapesThatPassTheCheck) {
+  v1::Job job = GdJob(1e6);
+  *job.mutable_calibration(0) = Tensor('5', {int64_t{1} << 30, 8});
+  job.mutable_problem()->mutable_attention()->set_kind(v1::FULL);
+  const v1::Estimate estimate = EstimateJob(job, kRate);
+  EXPECT_GT(estimate.memory_bytes(), int64_t{1} << 60);
+  EXPECT_GT(estimate.seconds(), 0);
+}
+
+}  // namespace
+}  // namespace attnprune::rpc
