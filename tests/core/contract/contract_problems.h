@@ -2,22 +2,14 @@
 #ifndef ATTNPRUNE_TESTS_CORE_CONTRACT_CONTRACT_PROBLEMS_H_
 #define ATTNPRUNE_TESTS_CORE_CONTRACT_CONTRACT_PROBLEMS_H_
 
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/problem/problem.h"
+#include "tests/support/matrices.h"
 
 namespace attnprune::testing {
-
-inline Matrix GaussianMatrix(Index rows, Index cols, unsigned seed) {
-  std::mt19937_64 generator(seed);
-  std::normal_distribution<float> normal;
-  Matrix out(rows, cols);
-  for (float& value : out.flat()) value = normal(generator);
-  return out;
-}
 
 inline Batches GaussianBatches(const std::vector<Index>& lengths, Index features, unsigned seed) {
   Index total = 0;
