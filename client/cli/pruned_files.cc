@@ -24,14 +24,6 @@ TensorInfo InfoOf(const PrunedTensor& tensor) {
           .file = {}};
 }
 
-absl::Status MakeFolderOf(const std::filesystem::path& file) {
-  std::error_code error;
-  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
-  if (!error) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("cannot make the folder of ", file.string(), ": ", error.message()));
-}
-
 absl::Status Write(const std::string& path, const std::vector<TensorInfo>& tensors,
                    const SafetensorsMetadata& metadata = {}) {
   ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(path));
@@ -82,6 +74,15 @@ absl::StatusOr<ByShard> SortByShard(const std::vector<PrunedTensor>& tensors,
 }
 
 }  // namespace
+
+absl::Status MakeFolderOf(const std::string& file) {
+  const std::filesystem::path folder = std::filesystem::path(file).parent_path();
+  std::error_code error;
+  if (!folder.empty()) std::filesystem::create_directories(folder, error);
+  if (!error) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("cannot make the folder ", folder.string(), ": ", error.message()));
+}
 
 absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size) {
   const auto count = static_cast<size_t>(size);

@@ -37,6 +37,9 @@ absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTen
                                                      const std::string& source,
                                                      const std::string& output);
 
+// Makes the folder that `file` is to lie in, if there is none.
+absl::Status MakeFolderOf(const std::string& file);
+
 // A BOOL tensor of the same name each, 1 where a weight was kept.
 absl::Status WriteMasks(const std::vector<PrunedTensor>& tensors, const std::string& output);
 

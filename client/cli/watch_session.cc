@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/cli/format.h"
+#include "client/cli/pruned_files.h"
 #include "core/tensor/atomic_file.h"
 
 namespace attnprune::cli {
@@ -69,7 +70,8 @@ int WatchSession::SavePlot(const std::string& plot) const {
   if (plot.empty()) return kDone;
   const std::string svg = LossPlot(job_.name(), recorder_.curves());
   const absl::Span<const char> bytes = svg;
-  const absl::Status written = WriteFileAtomically(plot, {bytes});
+  absl::Status written = MakeFolderOf(plot);
+  if (written.ok()) written = WriteFileAtomically(plot, {bytes});
   if (!written.ok()) return LocalError(shell_, written);
   *people_ << "plot: " << plot << "\n";
   return kDone;

@@ -22,7 +22,8 @@ grpc::Status RawCall(const std::shared_ptr<grpc::Channel>& channel, const char* 
                      grpc::ClientContext& context, std::string* response) {
   grpc::GenericStub stub(channel);
   grpc::CompletionQueue queue;
-  const grpc::ByteBuffer request;
+  const grpc::Slice empty;
+  const grpc::ByteBuffer request(&empty, 1);
   const auto call = stub.PrepareUnaryCall(&context, method, request, &queue);
   call->StartCall();
   grpc::ByteBuffer bytes;

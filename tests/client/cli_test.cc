@@ -72,7 +72,7 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
   };
   const Row rows[] = {
       {"", "subcommand"},
-      {"prune", "prune"},
+      {"prune", "subcommand"},
       {"run --nonsense", "nonsense"},
       {"run", "--method"},
       {"run --method gd", "--weights"},
@@ -141,7 +141,7 @@ TEST_F(CommandLine, RunsAJobWithNoSetUp) {
   const Outcome outcome = Attnprune(
       absl::StrCat("run", kJob,
                    "--method gd:steps=20 --method magnitude --output DIR/out/{method}.safetensors "
-                   "--save-mask DIR/out/masks.safetensors --plot DIR/plot.svg"),
+                   "--save-mask DIR/out/masks.safetensors --plot DIR/plots/plot.svg"),
       dir());
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("method     held out"));
@@ -156,7 +156,7 @@ TEST_F(CommandLine, RunsAJobWithNoSetUp) {
   const auto masks = SafetensorsFile::Open(dir() + "/out/masks.safetensors");
   ASSERT_TRUE(masks.ok());
   EXPECT_EQ((*masks->Find("w"))->dtype, DType::kBool);
-  EXPECT_TRUE(std::filesystem::exists(dir() + "/plot.svg"));
+  EXPECT_TRUE(std::filesystem::exists(dir() + "/plots/plot.svg"));
 }
 
 TEST_F(CommandLine, PrintsTheJobAloneOnStandardOutputWithJson) {

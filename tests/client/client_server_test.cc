@@ -1,4 +1,5 @@
 // The client against the whole server in the process.
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
