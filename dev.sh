@@ -21,11 +21,12 @@ usage: ./dev.sh COMMAND
                     (FLAGS go to build/release/bin/prune_layer; --help lists them)
   test              every check that CI runs: format, build and tests with -Werror, the tests under
                     AddressSanitizer + UBSan and under ThreadSanitizer (clang), clang-tidy
+                    over core/ and examples/
 
   build [OPTIONS]   release build into build/release (OPTIONS go to cmake: -DATTNPRUNE_ARCH=native)
   unit              build and tests only, the quick part of `test`
   asan, tsan        tests under AddressSanitizer + UBSan, under ThreadSanitizer
-  tidy              clang-tidy over the project's own sources
+  tidy              clang-tidy over the project's own sources, tests included
   format            rewrite the sources with clang-format
   bench [FLAGS]     benchmarks (FLAGS go to Google Benchmark)
   fuzz [SECONDS]    libFuzzer on every reader of foreign bytes, 60 seconds each by default
@@ -116,9 +117,9 @@ run_tests() { # run_tests PRESET
 
 check_format() { sources '*.h' '*.cc' | xargs clang-format --dry-run -Werror; }
 
-run_tidy() {
+run_tidy() { # run_tidy PATTERN: of the sources that it matches
   configure tsan
-  sources '*.cc' | xargs -P "$JOBS" -n 1 clang-tidy -p build/tsan --quiet --warnings-as-errors='*'
+  sources '*.cc' | grep -E "$1" | xargs -P "$JOBS" -n 1 clang-tidy -p build/tsan --quiet --warnings-as-errors='*'
 }
 
 # ThreadSanitizer stops at the first race; second_deadlock_stack shows both sides of a lock cycle.
@@ -138,7 +139,7 @@ tsan_stages() {
   stage "build with TSan, -Wthread-safety (clang)" build/tsan/build.log build tsan all
   stage "tests under TSan" build/tsan/test.log run_tests tsan
 }
-tidy_stage() { stage "clang-tidy" build/tsan/tidy.log run_tidy; }
+tidy_stage() { stage "clang-tidy of $1" build/tsan/tidy.log run_tidy "$2"; }
 
 # --- commands ---------------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ command_test() {
   release_stages
   asan_stages
   tsan_stages
-  tidy_stage
+  tidy_stage "the product" '^(core|examples)/'
   printf '%-48sok %8d s\n' "everything" "$SECONDS"
 }
 
@@ -217,7 +218,7 @@ case "$command" in
     ;;
   tidy)
     setup_checks
-    tidy_stage
+    tidy_stage "everything" .
     ;;
   format)
     setup_checks

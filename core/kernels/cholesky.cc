@@ -29,8 +29,9 @@ bool PivotsAreSound(const GramMatrix& h, double damping, absl::Span<const double
 Matrix UpperTriangle(Index n, absl::Span<const double> values) {
   Matrix u(n, n);
   for (Index i = 0; i < n; ++i) {
-    for (Index j = i; j < n; ++j)
+    for (Index j = i; j < n; ++j) {
       u(i, j) = static_cast<float>(values[static_cast<size_t>(i * n + j)]);
+    }
   }
   return u;
 }

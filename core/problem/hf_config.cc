@@ -188,8 +188,9 @@ absl::Status ReadBiases(const Section& config, Biases rule, bool* biases) {
 absl::Status ReadWindow(const Section& config, Window rule, AttentionMask* mask) {
   if (rule == Window::kRefused) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const bool used, config.SwitchOr("use_sliding_window", false));
-    if (used)
+    if (used) {
       return config.Refuse("use_sliding_window", "be false for this model_type", json(true));
+    }
   }
   if (rule != Window::kByKey || config.HasNull("sliding_window")) return absl::OkStatus();
   mask->kind = AttentionMask::Kind::kWindow;

@@ -116,8 +116,9 @@ absl::Status ToFloat64(DType dtype, absl::Span<const char> bytes, absl::Span<dou
 }
 
 absl::Status FromFloat32(absl::Span<const float> values, DType dtype, absl::Span<char> bytes) {
-  if (absl::Status sizes = CheckSizes(dtype, bytes.size(), values.size()); !sizes.ok())
+  if (absl::Status sizes = CheckSizes(dtype, bytes.size(), values.size()); !sizes.ok()) {
     return sizes;
+  }
   return VisitFloatType(dtype, [&](auto type) { Narrow<decltype(type)>(values, bytes); });
 }
 
