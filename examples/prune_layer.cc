@@ -1,6 +1,7 @@
 // Prunes the query and key weights of one layer of a Hugging Face model with several methods,
 // compares them on data that none of them has seen, and writes the pruned weights and masks.
 #include <algorithm>
+#include <exception>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -183,7 +184,7 @@ absl::Status Run(std::vector<std::string> methods) {
 }  // namespace
 }  // namespace attnprune
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   absl::SetProgramUsageMessage(
       "Prunes one attention layer with several methods and compares them.\n"
       "usage: prune_layer [FLAGS] [METHOD[:PARAMETER=NUMBER,...]]...\n"
@@ -193,5 +194,8 @@ int main(int argc, char** argv) {
       attnprune::Run(std::vector<std::string>(arguments.begin() + 1, arguments.end()));
   if (status.ok()) return 0;
   std::cerr << "prune_layer: " << status.message() << "\n";
+  return 1;
+} catch (const std::exception& error) {  // std::bad_alloc where memory runs out
+  std::cerr << "prune_layer: " << error.what() << "\n";
   return 1;
 }

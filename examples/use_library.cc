@@ -9,9 +9,10 @@
 #include "core/problem/hf_layer.h"
 #include "core/problem/load_batches.h"
 
+namespace attnprune {
+
 // Removes half of layer 1's query and key weights and prints the error on unseen data.
 absl::Status PruneOneLayer(const std::string& model) {
-  using namespace attnprune;
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());  // once, before the first thread
   ATTNPRUNE_ASSIGN_OR_RETURN(HfLayer layer, LoadHfLayer(model, 1));
   Problem problem{.weights = std::move(layer.weights), .attention = layer.attention};
@@ -32,8 +33,10 @@ absl::Status PruneOneLayer(const std::string& model) {
   return absl::OkStatus();
 }
 
+}  // namespace attnprune
+
 int main() {
-  const absl::Status status = PruneOneLayer("data/tiny-llama");
+  const absl::Status status = attnprune::PruneOneLayer("data/tiny-llama");
   std::cerr << status.message();
   return status.ok() ? 0 : 1;
 }

@@ -54,7 +54,7 @@ class Checker : public nlohmann::json::json_sax_t {
     return true;
   }
 
-  bool Fail(std::string message) {
+  bool Fail(const std::string& message) {
     status_ = absl::InvalidArgumentError(message);
     return false;
   }

@@ -62,6 +62,7 @@ std::vector<std::string> Closest(absl::string_view name, absl::Span<const std::s
   std::sort(near.begin(), near.end());
   near.resize(std::min(near.size(), kSuggestions));
   std::vector<std::string> quoted;
+  quoted.reserve(near.size());
   for (auto& [distance, text] : near) quoted.push_back(std::move(text));
   return quoted;
 }
