@@ -166,6 +166,35 @@ absl::Status CheckReferences(sqlite::Database* database) {
   return absl::DataLossError(absl::StrCat("database: damaged: rows missing of ", strays, " jobs"));
 }
 
+absl::Status Configure(sqlite::Database* database) {
+  // busy_timeout: a person may be reading with the sqlite3 program.
+  ATTNPRUNE_RETURN_IF_ERROR(database->ExecuteScript(
+      "PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;"
+      "PRAGMA foreign_keys = ON; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+      "PRAGMA journal_size_limit = 16777216;"));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t durable, database->ReadInteger("PRAGMA synchronous"));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const int64_t logged,
+      database->ReadInteger("SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'wal'"));
+  if (durable == 2 && logged == 1) return absl::OkStatus();
+  return absl::InternalError("database: SQLite cannot keep a write-ahead log here");
+}
+
+// The SQL here is right, so if SQLite cannot make sense of it, it is the database that is wrong.
+absl::Status UnknownIsDamage(const absl::Status& status) {
+  return absl::IsUnknown(status) ? absl::DataLossError(status.message()) : status;
+}
+
+absl::Status CheckContents(sqlite::Database* database) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckVersion(database));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckStructure(database));
+  for (const char* table : kSealedTables) {
+    ATTNPRUNE_RETURN_IF_ERROR(sqlite::CheckSeals(database, table));
+  }
+  return CheckReferences(database);
+}
+
 }  // namespace
 
 absl::Status MakeJobDatabase(const std::string& path) {
@@ -187,27 +216,16 @@ absl::StatusOr<sqlite::Database> OpenJobDatabase(const std::string& path) {
   if (database.IsReadOnly()) {
     return absl::PermissionDeniedError(absl::StrCat(path, ": cannot be written"));
   }
-  // busy_timeout: a person may be reading with the sqlite3 program.
-  ATTNPRUNE_RETURN_IF_ERROR(database.ExecuteScript(
-      "PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;"
-      "PRAGMA foreign_keys = ON; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-      "PRAGMA journal_size_limit = 16777216;"));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t durable, database.ReadInteger("PRAGMA synchronous"));
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const int64_t logged,
-      database.ReadInteger("SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'wal'"));
-  if (durable == 2 && logged == 1) return database;
-  return absl::InternalError(absl::StrCat(path, ": SQLite cannot keep a write-ahead log here"));
+  ATTNPRUNE_RETURN_IF_ERROR(UnknownIsDamage(Configure(&database)));
+  // By now SQLite has read the header.
+  if (database.IsReadOnly()) {
+    return absl::DataLossError(absl::StrCat(path, ": damaged: its header says read-only"));
+  }
+  return database;
 }
 
 absl::Status CheckJobDatabase(sqlite::Database* database) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckVersion(database));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckStructure(database));
-  for (const char* table : kSealedTables) {
-    ATTNPRUNE_RETURN_IF_ERROR(sqlite::CheckSeals(database, table));
-  }
-  return CheckReferences(database);
+  return UnknownIsDamage(CheckContents(database));
 }
 
 }  // namespace attnprune

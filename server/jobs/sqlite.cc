@@ -35,6 +35,8 @@ absl::StatusCode CodeOf(int result, int system_error) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       return absl::StatusCode::kUnavailable;
+    case SQLITE_ERROR:
+      return absl::StatusCode::kUnknown;
     case SQLITE_CANTOPEN:
     case SQLITE_IOERR:
       return CodeOfSystemError(system_error);

@@ -50,7 +50,8 @@ class Query {
 // One connection. Not thread-safe: one thread at a time, its Queries included.
 //
 // Errors: RESOURCE_EXHAUSTED the disk is full; DATA_LOSS the file is damaged or no database;
-// PERMISSION_DENIED it cannot be written; UNAVAILABLE another process holds it; INTERNAL else.
+// PERMISSION_DENIED it cannot be written; UNAVAILABLE another process holds it; UNKNOWN the
+// SQL and the database's tables do not go together; INTERNAL else.
 class Database {
  public:
   // Never makes a file. path: ":memory:" for one without.

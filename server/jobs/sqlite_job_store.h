@@ -14,7 +14,7 @@ namespace attnprune {
 
 struct SqliteJobStoreOptions {
   int64_t max_queued_jobs = 10'000;  // Create refuses when this many are queued
-  SchedulerPolicy policy;            // for jobs that were running when the last server died
+  SchedulerPolicy policy = {};       // for jobs that were running when the last server died
   const Clock* clock = nullptr;      // nullptr: the real one; must outlive the store
 };
 

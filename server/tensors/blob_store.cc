@@ -19,8 +19,13 @@ constexpr absl::string_view kPutSuffix = ".put";
 
 std::string FolderOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
+// Whatever their dtypes: those are no part of what is stored.
+bool AreOfOneTensor(const UploadSpec& a, const UploadSpec& b) {
+  return a.sha256 == b.sha256 && a.size_bytes == b.size_bytes;
+}
+
 std::string Describe(const UploadSpec& spec) {
-  return absl::StrCat("tensor ", spec.sha256, ", ", spec.size_bytes, " bytes of ", spec.dtype);
+  return absl::StrCat("tensor ", spec.sha256, " of ", spec.size_bytes, " bytes");
 }
 
 absl::Status NotStored(absl::string_view sha256) {
@@ -248,8 +253,7 @@ absl::StatusOr<std::unique_ptr<Upload>> BlobStore::StartUpload(const UploadSpec&
   }
   ATTNPRUNE_RETURN_IF_ERROR(Hold(spec, offset));
   upload->holds_id_ = true;  // from here on released with `upload`
-  absl::Status status = upload->Begin(offset);
-  if (status.ok()) status = CheckDiskRoom(spec.size_bytes - offset);
+  const absl::Status status = upload->Begin(offset);
   if (status.ok()) return upload;
   if (offset == 0) upload->Remove();  // there is nothing to be resumed
   return status;
@@ -275,7 +279,7 @@ absl::Status BlobStore::Hold(const UploadSpec& spec, int64_t offset) {
     return absl::AbortedError(
         absl::StrCat("upload ", spec.upload_id, " is being written by another stream"));
   }
-  if (offset > 0 && known && found->second.spec != spec) {
+  if (offset > 0 && known && !AreOfOneTensor(found->second.spec, spec)) {
     return FieldError("header.upload_id",
                       absl::StrCat("must be the one of this tensor, ", spec.upload_id, " is of ",
                                    Describe(found->second.spec)));
@@ -482,22 +486,30 @@ constexpr int64_t kWriteBackBytes = int64_t{8} << 20;
 }  // namespace
 
 absl::Status Upload::Begin(int64_t offset) {
+  received_ = offset;
   ATTNPRUNE_ASSIGN_OR_RETURN(file_, File::OpenForWriting(store_->DataPath(spec_.upload_id)));
   if (offset == 0) {
     // In this order, so that no spec ever stands beside another tensor's bytes.
     ATTNPRUNE_RETURN_IF_ERROR(file_.Truncate(0));
-    return WriteSidecar(spec_, store_->SpecPath(spec_.upload_id));
+    ATTNPRUNE_RETURN_IF_ERROR(WriteSidecar(spec_, store_->SpecPath(spec_.upload_id)));
   }
-  ATTNPRUNE_RETURN_IF_ERROR(
-      ForEachPiece(file_, offset, [this](absl::Span<const char> piece) { hash_.Update(piece); }));
-  received_ = offset;
-  return absl::OkStatus();
+  ATTNPRUNE_RETURN_IF_ERROR(ReserveDisk());
+  return ForEachPiece(file_, offset, [this](absl::Span<const char> piece) { hash_.Update(piece); });
+}
+
+absl::Status Upload::ReserveDisk() {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t has, file_.DiskBytes());
+  ATTNPRUNE_RETURN_IF_ERROR(store_->CheckDiskRoom(spec_.size_bytes - has));
+  return file_.Reserve(spec_.size_bytes);
 }
 
 Upload::~Upload() {
   if (!holds_id_) return;
-  // For a store that opens the folder later; failing means only a shorter grace.
-  if (file_.fd() >= 0) file_.SetTime(store_->clock_->Now()).IgnoreError();
+  if (file_.fd() >= 0) {
+    file_.Truncate(received_).IgnoreError();  // gives back what was reserved beyond
+    // For a store that opens the folder later; failing means only a shorter grace.
+    file_.SetTime(store_->clock_->Now()).IgnoreError();
+  }
   store_->Release(spec_.upload_id);
 }
 

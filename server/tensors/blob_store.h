@@ -93,6 +93,7 @@ class Upload {
   friend class BlobStore;
   Upload(BlobStore* store, const UploadSpec& spec) : store_(store), spec_(spec) {}
   absl::Status Begin(int64_t offset);
+  absl::Status ReserveDisk();
   absl::Status Seal();
   void Remove();
 
@@ -124,10 +125,10 @@ class BlobStore {
   absl::StatusOr<std::vector<std::string>> FindMissing(absl::Span<const std::string> digests);
 
   // Begins (offset 0, whatever was there under this id is forgotten) or resumes (offset =
-  // CommittedBytes, same spec) an upload. Reads `offset` bytes back to hash them: 1 s for some GB.
-  // Look at already_there() first. INVALID_ARGUMENT: CheckUploadSpec, another spec than the one
-  // begun, or a size that the stored tensor does not have. OUT_OF_RANGE (header.offset): not where
-  // the upload stands. ABORTED: another holds the upload. RESOURCE_EXHAUSTED names the limit.
+  // CommittedBytes, same tensor) an upload. Reads `offset` bytes back to hash them: 1 s for some
+  // GB. Look at already_there() first. INVALID_ARGUMENT: CheckUploadSpec, another tensor than the
+  // one begun, or a size that the stored tensor does not have. OUT_OF_RANGE (header.offset): not
+  // where the upload stands. ABORTED: another holds the upload. RESOURCE_EXHAUSTED names the limit.
   absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const UploadSpec& spec, int64_t offset);
 
   // Bytes of the upload so far; 0 for an unknown or finished one. INVALID_ARGUMENT (upload_id).

@@ -85,6 +85,12 @@ absl::StatusOr<int64_t> File::Size() const {
   return static_cast<int64_t>(facts.st_size);
 }
 
+absl::StatusOr<int64_t> File::DiskBytes() const {
+  struct stat facts;
+  if (fstat(fd_, &facts) != 0) return FileError(errno, path_, "stat");
+  return static_cast<int64_t>(facts.st_blocks) * 512;
+}
+
 uint64_t File::Inode() const {
   struct stat facts;
   return fstat(fd_, &facts) == 0 ? facts.st_ino : 0;
@@ -120,6 +126,12 @@ absl::Status File::Truncate(int64_t size) {
   return ftruncate(fd_, size) == 0 ? absl::OkStatus() : FileError(errno, path_, "truncate");
 }
 
+absl::Status File::Reserve(int64_t bytes) {
+  if (fallocate(fd_, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return absl::OkStatus();
+  const absl::Status status = FileError(errno, path_, "reserve space");
+  return absl::IsResourceExhausted(status) ? status : absl::OkStatus();
+}
+
 absl::Status File::Sync() {
   return fsync(fd_) == 0 ? absl::OkStatus() : FileError(errno, path_, "sync");
 }
@@ -131,9 +143,7 @@ absl::Status File::SetTime(absl::Time time) {
 }
 
 void File::StartWriteBack(int64_t offset, int64_t bytes) {
-#ifdef __linux__
   sync_file_range(fd_, offset, bytes, SYNC_FILE_RANGE_WRITE);
-#endif
 }
 
 absl::optional<FileFacts> LookUp(const std::string& path) {

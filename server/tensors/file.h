@@ -37,12 +37,17 @@ class File {
   const std::string& path() const { return path_; }
 
   absl::StatusOr<int64_t> Size() const;
-  uint64_t Inode() const;  // 0 if the system does not tell
+  absl::StatusOr<int64_t> DiskBytes() const;  // that the file takes or has reserved
+  uint64_t Inode() const;                     // 0 if the system does not tell
   // All of data at `offset`, or an error after which part of it may be there.
   absl::Status WriteAt(int64_t offset, absl::Span<const char> data);
   // Fills out. DATA_LOSS if the file ends before.
   absl::Status ReadAt(int64_t offset, absl::Span<char> out) const;
-  absl::Status Truncate(int64_t size);
+  absl::Status Truncate(int64_t size);  // gives reserved space beyond it back
+  // Reserves disk space for the first `bytes` bytes, which also makes writing them several times
+  // cheaper (ext4). RESOURCE_EXHAUSTED: there is not so much. File systems that cannot do it do
+  // nothing.
+  absl::Status Reserve(int64_t bytes);
   absl::Status Sync();
   absl::Status SetTime(absl::Time time);  // of the last change
   // Asks the kernel to write the bytes out soon, so that Sync has less to wait for. Only a hint.

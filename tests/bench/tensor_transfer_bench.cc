@@ -125,6 +125,13 @@ class ServerProcess {
     }
     return 0;
   }
+  double CpuSeconds() const {  // of all its threads so far: fields 14 and 15 of /proc/PID/stat
+    std::ifstream stat(absl::StrCat("/proc/", pid_, "/stat"));
+    std::string field;
+    double ticks = 0;
+    for (int i = 1; i <= 15 && stat >> field; ++i) ticks += i >= 14 ? std::atof(field.c_str()) : 0;
+    return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
+  }
   void ResetPeak() const { std::ofstream(absl::StrCat("/proc/", pid_, "/clear_refs")) << "5"; }
 
  private:
@@ -152,11 +159,19 @@ std::unique_ptr<grpc::Service> MakeRealService(const std::string& folder) {
 
 // --- the client ---------------------------------------------------------------------------------
 
-double SecondsOf(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
+// What a transfer took: time, and the server's part of it on the CPU.
+struct Took {
+  std::vector<double> seconds, cpu_seconds;
+
+  void Add(const ServerProcess& server, const std::function<void()>& transfer) {
+    const double cpu_before = server.CpuSeconds();
+    const auto start = std::chrono::steady_clock::now();
+    transfer();
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    cpu_seconds.push_back(server.CpuSeconds() - cpu_before);
+  }
+};
 
 void Upload(v1::TensorService::Stub* stub, const std::string& bytes, const std::string& sha256,
             size_t chunk) {
@@ -215,11 +230,12 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-void Report(const char* what, double mib, const std::vector<double>& bare,
-            const std::vector<double>& real) {
-  const double bare_rate = mib / Median(bare), real_rate = mib / Median(real);
-  std::printf("%-9s bare %7.0f MiB/s   tensors %7.0f MiB/s   ratio %.2f\n", what, bare_rate,
-              real_rate, real_rate / bare_rate);
+void Report(const char* what, double mib, const Took& bare, const Took& real) {
+  const double bare_rate = mib / Median(bare.seconds), real_rate = mib / Median(real.seconds);
+  std::printf(
+      "%-9s bare %6.0f MiB/s (CPU %.2f s)   tensors %6.0f MiB/s (CPU %.2f s)   ratio %.2f\n", what,
+      bare_rate, Median(bare.cpu_seconds), real_rate, Median(real.cpu_seconds),
+      real_rate / bare_rate);
 }
 
 void Run(const Flags& flags, const std::string& folder) {
@@ -242,19 +258,19 @@ void Run(const Flags& flags, const std::string& folder) {
 
   const double before = real.StatusMib("VmRSS");
   real.ResetPeak();
-  std::vector<double> bare_up, real_up, bare_down, real_down;
+  Took bare_up, real_up, bare_down, real_down;
   std::string sha256;
   for (int64_t round = 0; round < flags.rounds; ++round) {
     bytes[0] = static_cast<char>(round);  // another tensor each time
     sha256 = Sha256Of(bytes);
-    bare_up.push_back(SecondsOf([&] { Upload(bare_stub.get(), bytes, sha256, chunk); }));
-    real_up.push_back(SecondsOf([&] { Upload(real_stub.get(), bytes, sha256, chunk); }));
-    bare_down.push_back(SecondsOf([&] { Download(bare_stub.get(), sha256, bytes.size()); }));
-    real_down.push_back(SecondsOf([&] { Download(real_stub.get(), sha256, bytes.size()); }));
+    bare_up.Add(bare, [&] { Upload(bare_stub.get(), bytes, sha256, chunk); });
+    real_up.Add(real, [&] { Upload(real_stub.get(), bytes, sha256, chunk); });
+    bare_down.Add(bare, [&] { Download(bare_stub.get(), sha256, bytes.size()); });
+    real_down.Add(real, [&] { Download(real_stub.get(), sha256, bytes.size()); });
     std::printf(
         "round %d   upload bare %.3f s, tensors %.3f s   download bare %.3f s, tensors %.3f s\n",
-        static_cast<int>(round), bare_up.back(), real_up.back(), bare_down.back(),
-        real_down.back());
+        static_cast<int>(round), bare_up.seconds.back(), real_up.seconds.back(),
+        bare_down.seconds.back(), real_down.seconds.back());
   }
   const auto mib = static_cast<double>(flags.mib);
   std::printf("%lld MiB in chunks of %lld KiB, median of %lld rounds\n",

@@ -115,6 +115,14 @@ TEST_F(UploadTest, OfAnotherTensorUnderTheSameIdMayStartButNotResume) {
   EXPECT_EQ(Stored(Sha256Of(other)), other);
 }
 
+TEST_F(UploadTest, OfTheSameBytesAsAnotherDTypeMayResume) {
+  const std::string bytes = RandomBytes(100, 1);
+  UploadSpec spec = SpecOf("a", bytes);
+  UploadPart(spec, bytes, 60);
+  spec.dtype = "F16";
+  EXPECT_TRUE(UploadFrom(spec, bytes, 60).ok());
+}
+
 TEST_F(UploadTest, StartedAnewByAShorterTensorKeepsNoneOfTheLonger) {
   const std::string bytes = RandomBytes(100, 1), other = RandomBytes(10, 2);
   UploadPart(SpecOf("a", bytes), bytes, 60);

@@ -1,0 +1,139 @@
+// Stores in a folder of their own, and small jobs to run on them.
+#ifndef ATTNPRUNE_TESTS_SERVER_EXECUTION_EXECUTION_FIXTURE_H_
+#define ATTNPRUNE_TESTS_SERVER_EXECUTION_EXECUTION_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attnprune/v1/job.pb.h"
+#include "attnprune/v1/prune_service.pb.h"
+#include "core/base/mutex.h"
+#include "core/tensor/dtype.h"
+#include "server/jobs/job_runner.h"
+#include "server/jobs/worker_pool.h"
+#include "server/tensors/blob_store.h"
+#include "tests/server/jobs/sqlite_place.h"
+
+namespace attnprune::testing {
+
+// The time of `base`, and a point in the middle of a run where a test can do something: the runner
+// asks for the time on its own thread only, at every step and between its tasks.
+class HookedClock final : public Clock {
+ public:
+  explicit HookedClock(const Clock* base) : base_(base) {}
+
+  absl::Time Now() const override {
+    const int look = ++looks_;
+    if (look == hook_at_) hook_();
+    return base_->Now();
+  }
+  // Calls hook at the look-th time from now, on the runner's thread.
+  void SetHook(int look, std::function<void()> hook) {
+    looks_ = 0;
+    hook_at_ = look;
+    hook_ = std::move(hook);
+  }
+  int looks() const { return looks_; }
+
+ private:
+  const Clock* const base_;
+  mutable int looks_ = 0;
+  int hook_at_ = 0;
+  std::function<void()> hook_ = [] {};
+};
+
+// The data folder of a server with its stores open.
+class Place {
+ public:
+  explicit Place(const std::string& folder);
+
+  JobStore& jobs() { return *opened_->store; }
+  BlobStore& tensors() { return *tensors_; }
+  SteppedClock& clock() { return clock_; }
+  // As after a kill: whoever was running is dead.
+  void Reopen();
+
+  v1::TensorRef Put(const Matrix& matrix, DType dtype, std::vector<int64_t> shape = {});
+  std::string Create(const v1::Job& job, int priority = 0,
+                     absl::Duration timeout = absl::ZeroDuration());
+  JobRecord Claim();
+  JobRecord Get(const std::string& id);
+  std::vector<StoredEvent> Events(const std::string& id);
+  v1::MethodResult Result(const std::string& id, int index = 0);
+  std::string Bytes(const v1::TensorRef& tensor);
+
+ private:
+  void Open();
+
+  const std::string folder_;
+  SteppedClock clock_;
+  std::unique_ptr<OpenedStore> opened_;
+  std::unique_ptr<BlobStore> tensors_;
+};
+
+// d = 8, 2 heads of width 4 on 1 kv head with rotary embedding, in bfloat16; 2 x 6 + 5 tokens in
+// float32, 4 held out. Half of the weights go.
+v1::Job LayerJob(Place* place);
+// Adds "gd", "magnitude" ... with parameters.
+v1::Method* AddMethod(const std::string& name, v1::Job* job,
+                      const std::map<std::string, double>& parameters = {});
+// LayerJob with gd over some steps, evaluated at every third.
+v1::Job DescentJob(Place* place, int steps = 12);
+
+// What a result says, but for how long it took.
+std::string Verdict(v1::MethodResult result);
+
+// Follows a store and lets a test wait for what it is waiting for.
+class EventLog final : public JobStoreListener {
+ public:
+  void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
+  void OnCancelRequested(const std::string&) override {}
+
+  // Waits until the job has come into the state, then on to later states or not.
+  void Await(const std::string& job_id, JobState state);
+  // Waits until the job has at least `count` progress events.
+  void AwaitProgress(const std::string& job_id, int count);
+  // Jobs in the order in which they began to run.
+  std::vector<std::string> started();
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  std::map<std::string, std::vector<JobState>> states_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int> progress_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> started_ ABSL_GUARDED_BY(mutex_);
+};
+
+class ExecutionTest : public ::testing::Test {
+ protected:
+  JobRunnerOptions RunnerOptions() {
+    JobRunnerOptions options;
+    options.clock = &hooked_;
+    options.checkpoint_interval = absl::ZeroDuration();
+    options.progress_interval = absl::ZeroDuration();
+    options.retry_interval = absl::Milliseconds(1);
+    return options;
+  }
+  // Claims the next job and runs it.
+  void RunNext(StopSignal* stop) {
+    const JobRecord job = place_.Claim();
+    RunJob(job, &place_.jobs(), &place_.tensors(), RunnerOptions(), stop);
+  }
+  void RunNext() {
+    StopSignal stop;
+    RunNext(&stop);
+  }
+
+  ScratchFolder folder_;
+  Place place_{folder_.path()};
+  HookedClock hooked_{&place_.clock()};
+};
+
+}  // namespace attnprune::testing
+
+#endif  // ATTNPRUNE_TESTS_SERVER_EXECUTION_EXECUTION_FIXTURE_H_

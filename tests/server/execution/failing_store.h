@@ -1,0 +1,103 @@
+// A job store that stops working, for tests of what its users do then.
+#ifndef ATTNPRUNE_TESTS_SERVER_EXECUTION_FAILING_STORE_H_
+#define ATTNPRUNE_TESTS_SERVER_EXECUTION_FAILING_STORE_H_
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/base/mutex.h"
+#include "server/jobs/job_store.h"
+
+namespace attnprune::testing {
+
+// Asks `fate` before each write of a worker, by order of these writes from 1, and fails as it says.
+// Everything else goes to the base. Thread-safe.
+class FailingStore final : public JobStore {
+ public:
+  using Fate = std::function<absl::Status(int write)>;
+  FailingStore(JobStore* base, Fate fate) : base_(base), fate_(std::move(fate)) {}
+
+  int writes() {
+    MutexLock lock(&mutex_);
+    return writes_;
+  }
+
+  absl::StatusOr<int64_t> AppendEvents(const JobClaim& claim,
+                                       absl::Span<const NewEvent> events) override {
+    if (absl::Status status = NextFate(); !status.ok()) return status;
+    return base_->AppendEvents(claim, events);
+  }
+  absl::Status SaveCheckpoint(const JobClaim& claim, absl::string_view bytes) override {
+    if (absl::Status status = NextFate(); !status.ok()) return status;
+    return base_->SaveCheckpoint(claim, bytes);
+  }
+  absl::StatusOr<int64_t> FinishMethod(const JobClaim& claim, int index, absl::string_view result,
+                                       absl::Span<const std::string> digests) override {
+    if (absl::Status status = NextFate(); !status.ok()) return status;
+    return base_->FinishMethod(claim, index, result, digests);
+  }
+  absl::Status Finish(const JobClaim& claim, JobState state, const Failure& failure,
+                      absl::string_view reason) override {
+    if (absl::Status status = NextFate(); !status.ok()) return status;
+    return base_->Finish(claim, state, failure, reason);
+  }
+  absl::Status Requeue(const JobClaim& claim, RequeueCause cause,
+                       absl::string_view reason) override {
+    if (absl::Status status = NextFate(); !status.ok()) return status;
+    return base_->Requeue(claim, cause, reason);
+  }
+
+  void SetListener(JobStoreListener* listener) override { base_->SetListener(listener); }
+  absl::StatusOr<CreateOutcome> Create(const NewJob& job) override { return base_->Create(job); }
+  absl::StatusOr<JobRecord> Get(absl::string_view id) override { return base_->Get(id); }
+  absl::StatusOr<JobPage> List(const JobFilter& filter, int size,
+                               absl::string_view token) override {
+    return base_->List(filter, size, token);
+  }
+  absl::StatusOr<JobRecord> RequestCancel(absl::string_view id) override {
+    return base_->RequestCancel(id);
+  }
+  absl::Status Delete(absl::string_view id) override { return base_->Delete(id); }
+  absl::StatusOr<std::vector<StoredEvent>> ReadEvents(absl::string_view id, int64_t after,
+                                                      int limit) override {
+    return base_->ReadEvents(id, after, limit);
+  }
+  absl::StatusOr<absl::optional<JobRecord>> Claim(absl::string_view owner,
+                                                  absl::Duration lease) override {
+    return base_->Claim(owner, lease);
+  }
+  absl::StatusOr<LeaseStatus> RenewLease(const JobClaim& claim, absl::Duration lease) override {
+    return base_->RenewLease(claim, lease);
+  }
+  absl::StatusOr<absl::optional<std::string>> ReadCheckpoint(const JobClaim& claim) override {
+    return base_->ReadCheckpoint(claim);
+  }
+  absl::StatusOr<Snapshot> ReadOutstanding() override { return base_->ReadOutstanding(); }
+  absl::StatusOr<std::map<JobState, int64_t>> CountByState() override {
+    return base_->CountByState();
+  }
+  absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) override {
+    return base_->CompactEvents(id, limits);
+  }
+  absl::StatusOr<std::set<std::string>> ReferencedDigests() override {
+    return base_->ReferencedDigests();
+  }
+
+ private:
+  absl::Status NextFate() {
+    MutexLock lock(&mutex_);
+    return fate_(++writes_);
+  }
+
+  JobStore* const base_;
+  const Fate fate_;
+  Mutex mutex_;
+  int writes_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace attnprune::testing
+
+#endif  // ATTNPRUNE_TESTS_SERVER_EXECUTION_FAILING_STORE_H_
