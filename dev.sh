@@ -195,42 +195,47 @@ command_fuzz() {
   done
 }
 
-command=${1:-help}
-shift || true
-case "$command" in
-  test) command_test ;;
-  demo) command_demo "$@" ;;
-  build)
-    setup_build
-    stage "build (g++ -O3)" build/release/build.log build release all "$@"
-    ;;
-  unit)
-    setup_build
-    release_stages
-    ;;
-  asan)
-    setup_build
-    asan_stages
-    ;;
-  tsan)
-    setup_checks
-    tsan_stages
-    ;;
-  tidy)
-    setup_checks
-    tidy_stage "everything" .
-    ;;
-  format)
-    setup_checks
-    sources '*.h' '*.cc' | xargs clang-format -i
-    ;;
-  bench) command_bench "$@" ;;
-  fuzz) command_fuzz "$@" ;;
-  service) command_service ;;
-  setup) setup_checks ;;
-  help | -h | --help) usage ;;
-  *)
-    usage >&2
-    exit 2
-    ;;
-esac
+main() {
+  local command=${1:-help}
+  shift || true
+  case "$command" in
+    test) command_test ;;
+    demo) command_demo "$@" ;;
+    build)
+      setup_build
+      stage "build (g++ -O3)" build/release/build.log build release all "$@"
+      ;;
+    unit)
+      setup_build
+      release_stages
+      ;;
+    asan)
+      setup_build
+      asan_stages
+      ;;
+    tsan)
+      setup_checks
+      tsan_stages
+      ;;
+    tidy)
+      setup_checks
+      tidy_stage "everything" .
+      ;;
+    format)
+      setup_checks
+      sources '*.h' '*.cc' | xargs clang-format -i
+      ;;
+    bench) command_bench "$@" ;;
+    fuzz) command_fuzz "$@" ;;
+    service) command_service ;;
+    setup) setup_checks ;;
+    help | -h | --help) usage ;;
+    *)
+      usage >&2
+      exit 2
+      ;;
+  esac
+  exit  # here, because bash reads a script as it goes and this file may change meanwhile
+}
+
+main "$@"
