@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Everything a developer does, each with its own set-up on a bare Debian 12. `./dev.sh help` lists it.
+# shellcheck disable=SC2317  # functions that stage calls look unreachable to it
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
