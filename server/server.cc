@@ -17,7 +17,7 @@
 #include "server/observe/log.h"
 #include "server/rpc/estimate.h"
 #include "server/rpc/grpc_host.h"
-#include "server/rpc/job_news.h"
+#include "server/jobs/job_news.h"
 #include "server/rpc/prune_service.h"
 #include "server/rpc/tensor_service.h"
 #include "server/server_options.h"

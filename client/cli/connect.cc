@@ -6,11 +6,19 @@
 #include "client/library/status_details.h"
 
 namespace attnprune::cli {
+namespace {
+
+bool ParseDuration(const CLI::results_t& texts, absl::Duration& duration) {
+  return texts.size() == 1 && absl::ParseDuration(texts[0], &duration) &&
+         duration >= absl::ZeroDuration();
+}
+
+}  // namespace
 
 void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
                  const std::string& help) {
   const auto parse = [&duration](const CLI::results_t& texts) {
-    return absl::ParseDuration(texts.at(0), &duration) && duration >= absl::ZeroDuration();
+    return ParseDuration(texts, duration);
   };
   app.add_option(name, parse, help)
       ->type_name("DURATION")
@@ -28,8 +36,14 @@ void AddConnectFlags(CLI::App& app, ConnectFlags& flags) {
       ->type_name("HOST:PORT")
       ->envname("ATTNPRUNE_SERVER")
       ->capture_default_str();
-  AddDuration(app, "--patience", flags.patience,
-              "Keep trying a server that cannot be reached for so long");
+  const auto parse = [&flags](const CLI::results_t& texts) {
+    flags.patience.emplace();
+    return ParseDuration(texts, *flags.patience);
+  };
+  app.add_option("--patience", parse,
+                 "Keep trying a server that cannot be reached for so long; default: 10s, and 5m "
+                 "while watching")
+      ->type_name("DURATION");
   AddJsonFlag(app, flags.json);
 }
 
@@ -37,7 +51,10 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
                                                         const ConnectFlags& flags) {
   client::ClientOptions options;
   options.server = flags.server;
-  options.retry.patience = flags.patience;
+  if (flags.patience.has_value()) {
+    options.retry.patience = *flags.patience;
+    options.watch_retry.patience = *flags.patience;
+  }
   options.interrupt = shell.interrupt;
   return client::Client::Create(options);
 }

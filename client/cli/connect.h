@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "client/cli/shell.h"
 #include "client/library/client.h"
 
@@ -18,7 +19,8 @@ namespace attnprune::cli {
 
 struct ConnectFlags {
   std::string server = "127.0.0.1:50051";
-  absl::Duration patience = absl::Seconds(10);  // with a server that cannot be reached
+  // With a server that cannot be reached; not given: the library's, longer for watches.
+  absl::optional<absl::Duration> patience;
   bool json = false;
 };
 

@@ -81,8 +81,9 @@ void AddJobFlags(CLI::App& app, JobFlags& f) {
       ->capture_default_str();
   AddDuration(app, "--timeout", f.timeout, "Of the whole job; 0: none");
   app.add_option("--output", f.output,
-                 "File for the pruned weights of the best method, or of each one if the name has "
-                 "{method} in it; everything else in the weights' file is copied")
+                 "File (.safetensors), or with --model also a folder for the whole model, for the "
+                 "pruned weights of the best method, or of each one if the name has {method} in "
+                 "it; everything that was not pruned is copied")
       ->type_name("FILE");
   app.add_option("--save-mask", f.save_mask, "File for the masks, in the same way")
       ->type_name("FILE");

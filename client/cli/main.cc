@@ -1,6 +1,4 @@
 // attnprune: the command line. Exit codes are in shell.h and in --help.
-#include <pthread.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -14,6 +12,7 @@
 
 #include "absl/types/optional.h"
 #include "client/cli/cli.h"
+#include "core/base/stop_request.h"
 
 namespace {
 
@@ -28,30 +27,21 @@ absl::optional<int> ColumnsOf(int descriptor) {
   return known ? std::max<int>(size.ws_col, kNarrowestTerminal) : kUsualTerminal;
 }
 
-// Ctrl-C and SIGTERM trigger the interrupt; a second one ends the process at once. Before any other
-// thread starts, so that all of them leave the signals to this one.
-void WaitForSignals(std::shared_ptr<attnprune::client::Interrupt> interrupt) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  std::thread([signals, interrupt = std::move(interrupt)] {
-    int signal = 0;
-    sigwait(&signals, &signal);
+// Ctrl-C and SIGTERM trigger the interrupt; a second one ends the process at once.
+void TriggerOnStopRequest(std::shared_ptr<attnprune::client::Interrupt> interrupt) {
+  attnprune::CatchStopRequests();
+  std::thread([interrupt = std::move(interrupt)] {
+    attnprune::WaitForStopRequest();
     interrupt->Trigger();
-    sigwait(&signals, &signal);
-    _exit(128 + signal);
   }).detach();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  signal(SIGPIPE, SIG_IGN);
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // our own lines say it in our words
   const auto interrupt = std::make_shared<attnprune::client::Interrupt>();
-  WaitForSignals(interrupt);
+  TriggerOnStopRequest(interrupt);
   const Shell shell{.out = &std::cout,
                     .err = &std::cerr,
                     .out_columns = ColumnsOf(STDOUT_FILENO),

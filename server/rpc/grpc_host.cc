@@ -21,6 +21,7 @@ constexpr int kKeepaliveMs = 60'000;         // we ask silent clients this often
 constexpr int kKeepaliveTimeoutMs = 20'000;  // and take them for gone after this
 constexpr char kPruneService[] = "attnprune.v1.PruneService";
 constexpr char kTensorService[] = "attnprune.v1.TensorService";
+constexpr char kReady[] = "ready", kLive[] = "live";  // for probes: a draining server still lives
 
 // gRPC says only that it failed: the system is asked again, for the reason.
 std::string WhyNotListening(const std::string& listen) {
@@ -59,6 +60,8 @@ void SetHealth(grpc::Server& server, bool serving) {
   health->SetServingStatus(serving);
   health->SetServingStatus(kPruneService, serving);
   health->SetServingStatus(kTensorService, serving);
+  health->SetServingStatus(kReady, serving);
+  health->SetServingStatus(kLive, true);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "core/judge/score.h"
 #include "core/methods/registry.h"
+#include "core/tensor/eigen.h"
 #include "server/jobs/problem_builder.h"
 #include "tests/server/execution/execution_fixture.h"
 #include "tests/server/execution/failing_store.h"
@@ -120,7 +121,8 @@ TEST_F(JobRunner, TellsEveryStepThenTheResultThenTheEnd) {
 TEST_F(JobRunner, TheResultsTensorsAreKeptFromCollection) {
   const std::string id = RunToEnd(DescentJob(&place_));
   const std::set<std::string> referenced = *place_.jobs().ReferencedDigests();
-  for (const v1::MatrixResult& matrix : place_.Result(id).matrices()) {
+  const v1::MethodResult result = place_.Result(id);
+  for (const v1::MatrixResult& matrix : result.matrices()) {
     EXPECT_EQ(referenced.count(matrix.mask().sha256()), 1u);
     EXPECT_EQ(referenced.count(matrix.weights().sha256()), 1u);
   }

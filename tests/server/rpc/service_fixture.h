@@ -15,7 +15,7 @@
 #include "server/jobs/folder_lock.h"
 #include "server/jobs/job_store.h"
 #include "server/rpc/grpc_host.h"
-#include "server/rpc/job_news.h"
+#include "server/jobs/job_news.h"
 #include "server/rpc/prune_service.h"
 #include "server/tensors/blob_store.h"
 #include "tests/server/rpc/temporary_folder.h"

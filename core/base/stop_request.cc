@@ -1,4 +1,4 @@
-#include "server/stop_request.h"
+#include "core/base/stop_request.h"
 
 #include <fcntl.h>
 #include <signal.h>
