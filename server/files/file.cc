@@ -142,7 +142,7 @@ absl::Status File::SetTime(absl::Time time) {
   return futimens(fd_, times) == 0 ? absl::OkStatus() : FileError(errno, path_, "set the time");
 }
 
-void File::StartWriteBack(int64_t offset, int64_t bytes) {
+void File::StartWriteBack(int64_t offset, int64_t bytes) const {
   sync_file_range(fd_, offset, bytes, SYNC_FILE_RANGE_WRITE);
 }
 

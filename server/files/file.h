@@ -51,7 +51,7 @@ class File {
   absl::Status Sync();
   absl::Status SetTime(absl::Time time);  // of the last change
   // Asks the kernel to write the bytes out soon, so that Sync has less to wait for. Only a hint.
-  void StartWriteBack(int64_t offset, int64_t bytes);
+  void StartWriteBack(int64_t offset, int64_t bytes) const;
 
  private:
   File(int fd, const std::string& path) : fd_(fd), path_(path) {}

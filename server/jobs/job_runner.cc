@@ -312,7 +312,7 @@ absl::Status JobRun::Patiently(absl::FunctionRef<absl::Status()> write,
                                absl::FunctionRef<bool()> wait_or_give_up) {
   bool reported = false;
   while (true) {
-    const absl::Status status = write();
+    absl::Status status = write();
     if (status.ok()) return status;
     if (!reported) Report(status);
     reported = true;
@@ -349,7 +349,7 @@ absl::Status JobRun::StoreResult(int index, const v1::MethodResult& result) {
   }
   writer_.Flush();  // the result comes after the method's progress
   const std::string bytes = result.SerializeAsString();
-  const absl::Status status = Patiently(
+  absl::Status status = Patiently(
       [&] { return jobs_->FinishMethod(claim_, index, bytes, digests).status(); },
       [this] { return stop_->WaitUnlessRequested(options_.retry_interval) || StopRequested(); });
   if (absl::IsAborted(status)) stop_->Request(StopReason::kLapsed);

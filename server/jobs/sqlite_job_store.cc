@@ -320,7 +320,7 @@ absl::Status SqliteJobStore::SaveCheckpoint(const JobClaim& claim, absl::string_
   const int64_t count = row.checkpoint_count + 1;
   const std::string name = absl::StrCat(claim.id, ".", claim.fence, ".", count);
   ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, checkpoints_.Write(name, bytes));
-  const absl::Status status = Write([&](JobTables& tables, Aftermath& aftermath) -> absl::Status {
+  absl::Status status = Write([&](JobTables& tables, Aftermath& aftermath) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow current, FindRunning(tables, claim));
     JobEdit edit(&tables, &aftermath, std::move(current), clock_.Now());
     edit.ReplaceCheckpoint(ref);

@@ -72,7 +72,7 @@ void WorkerPool::RunClaimed(const JobRecord& job) {
 }
 
 std::shared_ptr<StopSignal> WorkerPool::Enter(const JobClaim& claim) {
-  const auto stop = std::make_shared<StopSignal>();
+  auto stop = std::make_shared<StopSignal>();
   MutexLock lock(&mutex_);
   if (draining_) stop->Request(StopReason::kDraining);
   running_.push_back({claim, stop});

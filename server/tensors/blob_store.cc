@@ -421,7 +421,7 @@ absl::Status BlobStore::Publish(const std::string& temporary, const std::string&
     if (former.has_value()) CountBlobLocked(-1, former->size);
     publishing_.insert(sha256);
   }
-  const absl::Status status = SyncEntry(path);
+  absl::Status status = SyncEntry(path);
   {
     MutexLock lock(&mutex_);
     publishing_.erase(sha256);
