@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/connect.h"
+#include "client/cli/job_list.h"
 #include "core/base/status_macros.h"
 #include "core/problem/attention_mask.h"
 #include "core/problem/hf_layer.h"
@@ -22,10 +23,20 @@ constexpr size_t kLongestLabel = 255;
 
 absl::Status Usage(const std::string& text) { return absl::InvalidArgumentError(text); }
 
+bool ParseLayer(const CLI::results_t& texts, int64_t& layer) {
+  if (texts.size() != 1) return false;
+  if (texts[0] != "all") return absl::SimpleAtoi(texts[0], &layer) && layer >= 0;
+  layer = kAllLayers;
+  return true;
+}
+
 void AddWeightFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--model", f.model, "Hugging Face folder: names, heads and rope from config.json")
       ->type_name("DIR");
-  app.add_option("--layer", f.layer, "Layer of the model, from 0")->check(CLI::NonNegativeNumber);
+  const auto parse_layer = [&f](const CLI::results_t& texts) { return ParseLayer(texts, f.layer); };
+  app.add_option("--layer", parse_layer,
+                 "Layer of the model, from 0, or all of them: a job each, under one label")
+      ->type_name("N|all");
   app.add_option("--weights", f.weights, "File of the weights")->type_name("FILE.safetensors");
   app.add_option("--fused", f.fused, "Tensor W of the fused problem, (d, d)")->type_name("NAME");
   app.add_option("--fused-product", f.fused_product, "Tensors whose product W = Q K' is pruned")
@@ -47,7 +58,8 @@ void AddWeightFlags(CLI::App& app, JobFlags& f) {
 
 void AddDataFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--calibration", f.calibration,
-                 "Tokens to decide on, (n, d) or (k, n, d); .safetensors or .npy. Repeatable")
+                 "Tokens to decide on, (n, d) or (k, n, d); .safetensors or .npy; {layer} stands "
+                 "for the layer. Repeatable")
       ->type_name("FILE[:NAME]")
       ->allow_extra_args(false);
   app.add_option("--held-out", f.held_out, "Tokens that are only scored. Repeatable")
@@ -83,7 +95,7 @@ void AddJobFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--output", f.output,
                  "File (.safetensors), or with --model also a folder for the whole model, for the "
                  "pruned weights of the best method, or of each one if the name has {method} in "
-                 "it; everything that was not pruned is copied")
+                 "it; everything that was not pruned is copied. With --layer all: a folder")
       ->type_name("FILE");
   app.add_option("--save-mask", f.save_mask, "File for the masks, in the same way")
       ->type_name("FILE");
@@ -118,7 +130,7 @@ absl::Status CheckWeightFlags(const JobFlags& f) {
   const bool layout = f.heads || f.kv_heads || f.rope_theta || !f.rope_layout.empty() ||
                       !f.q_bias.empty() || !f.k_bias.empty();
   if (!f.model.empty()) {
-    if (f.layer < 0) return Usage("--model needs --layer N");
+    if (f.layer == kNoLayer) return Usage("--model needs --layer N or --layer all");
     if (!f.weights.empty() || !f.fused.empty() || !f.fused_product.empty() || parts || layout) {
       return Usage(
           "--model says by itself what the weights are: leave out --weights, --fused, "
@@ -126,7 +138,7 @@ absl::Status CheckWeightFlags(const JobFlags& f) {
     }
     return absl::OkStatus();
   }
-  if (f.layer >= 0) return Usage("--layer needs --model DIR");
+  if (f.layer != kNoLayer) return Usage("--layer needs --model DIR");
   if (f.weights.empty()) return Usage("--model DIR --layer N or --weights FILE is required");
   if (int{!f.fused.empty()} + int{!f.fused_product.empty()} + int{parts} != 1) {
     return Usage("--weights needs one of --fused, --fused-product, and --q with --k");
@@ -277,14 +289,9 @@ void AddWeightsLabel(const JobFlags& f, v1::Job* job) {
 }
 
 absl::Status AddLabels(const JobFlags& f, v1::Job* job) {
-  for (const std::string& text : f.labels) {
-    const std::vector<std::string> sides = absl::StrSplit(text, absl::MaxSplits('=', 1));
-    if (sides.size() != 2 || sides[0].empty()) {
-      return Usage(absl::StrCat("--label must be KEY=VALUE, got ", text));
-    }
-    (*job->mutable_labels())[sides[0]] = sides[1];
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(ParseLabels(f.labels, job->mutable_labels()));
   AddWeightsLabel(f, job);
+  if (f.layer >= 0) (*job->mutable_labels())[kLayerLabel] = absl::StrCat(f.layer);
   return absl::OkStatus();
 }
 

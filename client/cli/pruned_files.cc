@@ -90,12 +90,9 @@ absl::Status CopyConfig(const std::string& source, const std::string& output) {
   return absl::UnknownError(absl::StrCat(source, ": cannot be listed: ", error.message()));
 }
 
-// Shards are mapped while they are written: to write over them would damage both.
-absl::Status CheckIsAnother(const std::string& source, const std::string& output) {
+bool IsSame(const std::string& a, const std::string& b) {
   std::error_code error;
-  if (!fs::equivalent(source, output, error) || error) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(output, ": output must be another place than the model's own"));
+  return fs::equivalent(a, b, error) && !error;  // an error: one of them is not there
 }
 
 using ByShard = std::map<std::string, std::vector<const PrunedTensor*>>;
@@ -129,6 +126,20 @@ absl::StatusOr<std::vector<std::string>> WriteModel(const std::string& source,
 
 }  // namespace
 
+// Shards are mapped while they are written: to write over them would damage both.
+absl::Status CheckIsAnother(const Checkpoint& source, const std::string& output) {
+  for (const std::string& shard : source.shards()) {
+    if (!IsSame(shard, output) && !IsSame(shard, InFolder(output, shard))) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat(output, ": output must be another place than the model's own"));
+  }
+  return absl::OkStatus();
+}
+
+std::string NameOf(const v1::MatrixResult& matrix) {
+  return matrix.weights().name().empty() ? matrix.name() : matrix.weights().name();
+}
+
 absl::Status MakeFolderOf(const std::string& file) {
   const fs::path folder = fs::path(file).parent_path();
   std::error_code error;
@@ -156,7 +167,7 @@ absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
   std::vector<PrunedTensor> tensors;
   for (const v1::MatrixResult& matrix : result.matrices()) {
     const v1::TensorRef& weights = matrix.weights();
-    PrunedTensor tensor{.name = weights.name().empty() ? matrix.name() : weights.name(),
+    PrunedTensor tensor{.name = NameOf(matrix),
                         .dtype = FromProto(weights.dtype()),
                         .shape = {weights.shape().begin(), weights.shape().end()},
                         .weights = {},
@@ -180,7 +191,7 @@ absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTen
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ByShard shards, SortByShard(tensors, checkpoint));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(source, output));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(checkpoint, output));
   if (fs::is_directory(source) && !absl::EndsWith(output, kSafetensors)) {
     return WriteModel(source, checkpoint.shards(), shards, output);
   }

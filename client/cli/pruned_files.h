@@ -9,13 +9,14 @@
 #include "absl/status/statusor.h"
 #include "attnprune/v1/job.pb.h"
 #include "client/library/client.h"
+#include "core/tensor/checkpoint.h"
 #include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune::cli {
 
 struct PrunedTensor {
-  std::string name;  // the input's; of a product that has none, "w"
+  std::string name;  // NameOf
   DType dtype;
   std::vector<Index> shape;
   std::string weights;  // raw bytes
@@ -41,6 +42,12 @@ absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size);
 absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTensor>& tensors,
                                                      const std::string& source,
                                                      const std::string& output);
+
+// FAILED_PRECONDITION if `output`, a file or a folder, would be written over the source itself.
+absl::Status CheckIsAnother(const Checkpoint& source, const std::string& output);
+
+// The tensor's name in the files: the input's; of a product that has none, "w".
+std::string NameOf(const v1::MatrixResult& matrix);
 
 // Makes the folder that `file` is to lie in, if there is none.
 absl::Status MakeFolderOf(const std::string& file);

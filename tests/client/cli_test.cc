@@ -40,10 +40,11 @@ Outcome Attnprune(const std::vector<std::string>& arguments) {
   return {code, out.str(), err.str()};
 }
 
-// Split at spaces, with DIR replaced.
+// Split at spaces, with DIR replaced, and LLAMA by a small model of four layers.
 Outcome Attnprune(const std::string& line, const std::string& dir) {
   return Attnprune(
-      absl::StrSplit(absl::StrReplaceAll(line, {{"DIR", dir}}), ' ', absl::SkipEmpty()));
+      absl::StrSplit(absl::StrReplaceAll(line, {{"DIR", dir}, {"LLAMA", ATTNPRUNE_TINY_LLAMA}}),
+                     ' ', absl::SkipEmpty()));
 }
 
 // The paper's data, small, in a folder.
@@ -101,6 +102,30 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"run --method gd --priority 2000", "priority"},
       {"run --method gd --timeout soon", "timeout"},
       {"submit --method gd --output x.safetensors", "--watch"},
+      {"run --method gd --model DIR --layer some", "--layer"},
+      {"run --method gd --model DIR --layer -1", "--layer"},
+      {"run --method gd --layer all", "--model"},
+      {"run --method gd --model DIR --layer all", "config.json"},
+      {"run --method gd --model DIR --layer all --plot x.svg", "{layer}"},
+      {"submit --method gd --model DIR --layer all --watch --output x.safetensors", "a folder"},
+      {"submit --method gd --model DIR --layer all --output out", "--watch"},
+      {"run --method gd --model LLAMA --layer all", "--calibration"},
+      {"run --method gd --model LLAMA --layer all --fused w", "leave out"},
+      {"run --method gd --model LLAMA --layer all --calibration "
+       "LLAMA/calibration.safetensors:model.layers.0.self_attn.input",
+       "layers 0 and 1 both get"},
+      {"run --method gd --model LLAMA --layer all --calibration x{layer}.npy", "x0.npy"},
+      {"run --method gd --model LLAMA --layer all --calibration LLAMA/calibration.safetensors "
+       "--label attnprune/model-run=",
+       "model-run"},
+      {"merge x", "--model"},
+      {"merge x --model LLAMA", "--output"},
+      {"merge --model LLAMA --output DIR/out", "--label"},
+      {"merge x --label a=b --model LLAMA --output DIR/out", "--label"},
+      {"merge --label a --model LLAMA --output DIR/out", "KEY=VALUE"},
+      {"merge x --model LLAMA --output DIR/out.safetensors", "a folder"},
+      {"merge x --model LLAMA --output LLAMA", "another place"},
+      {"merge x --model DIR/none --output DIR/out", "none"},
       {"watch", "NAME"},
       {"fetch jobs/x", "--output"},
       {"fetch jobs/x --output a --weights b --model c", "--model"},
@@ -121,7 +146,7 @@ TEST_F(CommandLine, HelpsOnStandardOutput) {
   const Outcome help = Attnprune({"--help"});
   EXPECT_EQ(help.code, 0);
   for (const char* name : {"run", "submit", "watch", "get", "list", "cancel", "delete", "fetch",
-                           "info", "synth", "health", "Exit codes"}) {
+                           "merge", "info", "synth", "health", "Exit codes"}) {
     EXPECT_THAT(help.out, HasSubstr(name));
   }
   EXPECT_THAT(Attnprune({"run", "--help"}).out, HasSubstr("--calibration"));
@@ -129,7 +154,8 @@ TEST_F(CommandLine, HelpsOnStandardOutput) {
 
 TEST_F(CommandLine, ExitsWithThreeWhenNoServerIsThere) {
   // Port 1 of this machine: nobody listens there, and nobody but root could.
-  for (const char* line : {"health", "info", "get x", "list", "watch x", "cancel x", "delete x"}) {
+  for (const char* line : {"health", "info", "get x", "list", "watch x", "cancel x", "delete x",
+                           "merge x --model LLAMA --output DIR/out"}) {
     const Outcome outcome =
         Attnprune(absl::StrCat(line, " --server 127.0.0.1:1 --patience 0s"), dir());
     EXPECT_EQ(outcome.code, 3) << line;
@@ -180,13 +206,17 @@ TEST_F(CommandLine, ExitsWithOneWhenTheJobRunsOutOfTime) {
   EXPECT_THAT(outcome.err, HasSubstr("failed"));
 }
 
-TEST_F(CommandLine, ManagesJobsOnAServer) {
-  const TemporaryFolder data;
+absl::StatusOr<std::unique_ptr<Server>> StartServer(const TemporaryFolder& data) {
   ServerOptions options;
   options.listen = "127.0.0.1:0";
   options.data_dir = data.path();
   options.threads_per_job = 1;
-  const auto server = Server::Start(options);
+  return Server::Start(options);
+}
+
+TEST_F(CommandLine, ManagesJobsOnAServer) {
+  const TemporaryFolder data;
+  const auto server = StartServer(data);
   ASSERT_TRUE(server.ok()) << server.status();
   const std::string at = absl::StrCat(" --server ", (*server)->address(), " ");
   const auto run = [&](const std::string& line) {
@@ -221,6 +251,38 @@ TEST_F(CommandLine, ManagesJobsOnAServer) {
   EXPECT_EQ(run("watch " + slow_name).code, 1);
   EXPECT_EQ(run("delete " + slow_name).code, 0);
   EXPECT_EQ(run("get " + slow_name).code, 4);
+}
+
+TEST_F(CommandLine, PrunesEveryLayerOfAModelOnAServer) {
+  const TemporaryFolder data;
+  const auto server = StartServer(data);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string at = absl::StrCat(" --server ", (*server)->address(), " ");
+  const auto run = [&](const std::string& line) {
+    return Attnprune(absl::StrCat(line, at), dir());
+  };
+  const std::string submit =
+      "submit --model LLAMA --layer all --calibration LLAMA/calibration.safetensors ";
+
+  const Outcome valid = run(submit + "--validate-only --method magnitude");
+  EXPECT_EQ(valid.code, 0) << valid.err;
+  EXPECT_THAT(valid.out, HasSubstr("layer 3: valid; memory"));
+  EXPECT_EQ(run(submit + "--method nosuch").code, 4);
+  EXPECT_EQ(run("list").out, "job  state  priority  created  methods  best\n");
+
+  const Outcome watched = run(submit + "--watch --method magnitude --label run=a --output DIR/all");
+  EXPECT_EQ(watched.code, 0) << watched.err;
+  EXPECT_THAT(watched.out, HasSubstr("layer 0 of 4: jobs/"));
+  EXPECT_THAT(watched.out, HasSubstr("weights of magnitude: "));
+  EXPECT_TRUE(SafetensorsFile::Open(dir() + "/all/model.safetensors").ok());
+
+  const Outcome merged = run("merge --label run=a --model LLAMA --output DIR/merged --json");
+  EXPECT_EQ(merged.code, 0) << merged.err;
+  EXPECT_THAT(merged.out, StartsWith("{"));
+  EXPECT_EQ(run("merge --label run=b --model LLAMA --output DIR/no").code, 2) << "no such jobs";
+  EXPECT_EQ(run("merge nosuch --model LLAMA --output DIR/no").code, 4);
+  EXPECT_EQ(run("merge --label run=a --method gd --model LLAMA --output DIR/no").code, 1);
+  EXPECT_FALSE(std::filesystem::exists(dir() + "/no"));
 }
 
 }  // namespace
