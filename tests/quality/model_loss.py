@@ -4,10 +4,10 @@
     model_loss.py --tokens data/tiny-llama/held_out.safetensors data/tiny-llama pruned/gd ...
 
 A model is a Hugging Face folder: config.json, and model.safetensors or its shards with their index;
-F16, BF16, F32 or F64; grouped queries, rotary embedding (rotate_half), RMSNorm, SwiGLU, biases where
-there are any, embeddings tied or not. Tokens are whole numbers, (k, n + 1) or (n + 1): in each row
-every token but the first is predicted from those before it. Computes in float32, one model's layer
-and a few rows at a time.
+F16, BF16, F32 or F64; grouped queries, rotary embedding (rotate_half), RMSNorm, SwiGLU, biases
+where there are any, embeddings tied or not. Tokens are whole numbers, (k, n + 1) or (n + 1): in each
+row every token but the first is predicted from those before it. Computes in float32, one layer and a
+few rows at a time.
 """
 import argparse
 import json
@@ -135,16 +135,16 @@ class Model:
         output = self.get("model.embed_tokens.weight" if tied else "lm_head.weight")
         return self.norm(x, "model.norm") @ output.T
 
-    def loss(self, tokens):
-        """Mean over all predicted tokens of (k, n + 1)."""
-        total = 0.0
+    def losses(self, tokens):
+        """Mean over the predicted tokens of each row of (k, n + 1)."""
+        means = []
         for rows in numpy.array_split(tokens, -(-len(tokens) // ROWS)):
             logits = self.logits(rows[:, :-1]).astype(numpy.float64)
             top = logits.max(-1, keepdims=True)
             partition = (top + numpy.log(numpy.exp(logits - top).sum(-1, keepdims=True)))[..., 0]
             chosen = numpy.take_along_axis(logits, rows[:, 1:, None], -1)[..., 0]
-            total += (partition - chosen).sum()
-        return total / tokens[:, 1:].size
+            means.extend((partition - chosen).mean(-1))
+        return numpy.array(means)
 
 
 def read_tokens(text):
@@ -165,7 +165,7 @@ def main():
     arguments = parser.parse_args()
     tokens = read_tokens(arguments.tokens)
     for folder in arguments.models:
-        print(f"{Model(folder).loss(tokens):.4f}  {folder}", flush=True)
+        print(f"{Model(folder).losses(tokens).mean():.4f}  {folder}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""What pruning W_Q and W_K of every layer does to a model's loss: a Markdown table.
+"""What pruning W_Q and W_K of every layer does to a model's loss: a Markdown table of means, their
+distance from the dense model, and that distance's standard error over the rows of tokens.
 
     prune_and_measure.py --method magnitude --method joint --sparsity 0.5 --sparsity 2:4
 
@@ -23,7 +24,7 @@ START_LIMIT = 60  # seconds
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--model", type=pathlib.Path, default=ROOT / "data/tiny-llama")
     parser.add_argument("--calibration", help="default: MODEL/calibration.safetensors")
     parser.add_argument("--held-out", help="default: MODEL/held_out.safetensors")
@@ -85,22 +86,24 @@ def prune(address, arguments, sparsity, folder):
 
 
 def measure(address, arguments, folder):
-    """The dense loss, and {method: its losses in the order of the sparsities}."""
+    """Losses of each row: the dense ones, and {method: those at each sparsity}."""
     tokens = read_tokens(str(arguments.tokens or arguments.held_out))
     losses = {}
     for sparsity in arguments.sparsities:
         models = prune(address, arguments, sparsity, folder / sparsity.replace(":", "of"))
         for method, model in models.items():
-            losses.setdefault(method, []).append(Model(model).loss(tokens))
-    return Model(arguments.model).loss(tokens), losses
+            losses.setdefault(method, []).append(Model(model).losses(tokens))
+    return Model(arguments.model).losses(tokens), losses
 
 
 def table(sparsities, dense, losses):
-    """Each loss with its distance from the dense model's."""
+    def cell(values):
+        more = values - dense  # the same rows: what they have in common cancels
+        error = more.std(ddof=1) / len(more) ** 0.5 if len(more) > 1 else float("nan")
+        return f"{values.mean():.4f} ({more.mean():+.4f} ± {error:.4f})"
     rows = [["nats per token", *sparsities], ["---", *["---:"] * len(sparsities)],
-            ["dense", *[f"{dense:.4f}"] * len(sparsities)]]
-    for method, values in losses.items():
-        rows.append([f"`{method}`", *[f"{loss:.4f} ({loss - dense:+.4f})" for loss in values]])
+            ["dense", *[f"{dense.mean():.4f}"] * len(sparsities)]]
+    rows += [[f"`{method}`", *map(cell, values)] for method, values in losses.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -14,7 +14,7 @@ from harness import MODEL, ROOT, cli
 
 QUALITY = ROOT / "tests/quality"
 sys.path.insert(0, str(QUALITY))
-from model_loss import Model, read_tokens  # pylint: disable=wrong-import-position
+from model_loss import Model, read_tokens, to_float32  # pylint: disable=wrong-import-position
 
 LAYERS = 4
 DATA = ["--calibration", MODEL / "calibration.safetensors", "--held-out",
@@ -35,7 +35,7 @@ def submit_all(at, *flags):
 
 
 def loss(folder):
-    return Model(folder).loss(read_tokens(str(MODEL / "held_out.safetensors")))
+    return Model(folder).losses(read_tokens(str(MODEL / "held_out.safetensors"))).mean()
 
 
 def check_only_queries_and_keys_changed(before, after, fraction):
@@ -71,8 +71,9 @@ def test_all_layers_make_one_model_and_its_loss_is_that_of_the_prototype(server,
                                         safetensors.read(tmp_path / "half/model.safetensors"), 0.5)
     assert (tmp_path / "half/config.json").read_bytes() == (MODEL / "config.json").read_bytes()
 
-    # The prototype's 1.419 - 1.406 on more of the same books.
-    assert loss(tmp_path / "half") - loss(MODEL) == pytest.approx(0.013, abs=0.01)
+    # Magnitude cost the prototype 0.013 on other tokens; the standard error of these is 0.005.
+    assert loss(MODEL) == pytest.approx(1.50, abs=0.01), "what data/README says"
+    assert loss(tmp_path / "half") - loss(MODEL) == pytest.approx(0.013, abs=0.02)
 
 
 def test_the_loss_script_reproduces_the_stored_inputs_of_every_layer():
@@ -88,6 +89,24 @@ def test_the_loss_script_reproduces_the_stored_inputs_of_every_layer():
         assert numpy.abs(normed - given).max() < 3 * 2.0**-10
         x = x + model.attention(normed, layer)
         x = x + model.mlp(model.norm(x, f"{name}.post_attention_layernorm"), layer)
+
+
+def test_the_loss_is_the_same_however_the_folder_says_it(tmp_path):
+    """The same model in F32, with embeddings of its own at the end and biases of 0."""
+    tensors = safetensors.read(MODEL / "model.safetensors")
+    wide = {name: ("F32", shape, safetensors.array((dtype, shape, data)).astype("<f4").tobytes())
+            for name, (dtype, shape, data) in tensors.items()}
+    wide["lm_head.weight"] = wide["model.embed_tokens.weight"]
+    for layer in range(LAYERS):
+        wide[f"model.layers.{layer}.self_attn.q_proj.bias"] = ("F32", [128], bytes(4 * 128))
+    shutil.copy(MODEL / "config.json", tmp_path)
+    safetensors.write(tmp_path / "model.safetensors", wide)
+    assert loss(tmp_path) == loss(MODEL)
+
+    # BF16 is F32 without its lower half.
+    numbers = numpy.array([1, -2.5, 1e-20], "<f4").view("<u4")
+    widened = to_float32(("BF16", (numbers >> 16).astype("<u2")))
+    assert (widened.view("<u4") == numbers & 0xffff0000).all()
 
 
 def write_shards(folder):
@@ -115,8 +134,8 @@ def test_a_sharded_model_stays_sharded_and_run_needs_no_server(tmp_path):
     for method in "magnitude", "wanda":
         assert {path.name for path in (tmp_path / method).iterdir()} == names
     for shard in model.glob("*.safetensors"):
-        before, after = safetensors.read(shard), safetensors.read(tmp_path / "magnitude" / shard.name)
-        check_only_queries_and_keys_changed(before, after, 0.5)
+        after = safetensors.read(tmp_path / "magnitude" / shard.name)
+        check_only_queries_and_keys_changed(safetensors.read(shard), after, 0.5)
     assert set(safetensors.read(tmp_path / "masks.safetensors")) == PRUNED
     assert len(list(tmp_path.glob("plot-*.svg"))) == LAYERS
 
@@ -133,7 +152,7 @@ def test_submitting_the_same_run_again_makes_only_what_is_missing(server):
     assert other.returncode == 4, "the same run, but not the same jobs"
 
 
-def test_a_queue_that_fills_up_leaves_a_run_that_can_be_finished(server):
+def test_a_queue_that_fills_up_leaves_a_run_that_can_be_finished(server, tmp_path):
     server.kill()
     server.flags = ("--max-queued-jobs", "2")
     server.start()
@@ -152,7 +171,7 @@ def test_a_queue_that_fills_up_leaves_a_run_that_can_be_finished(server):
     finished = cli("submit", *ALL, *slow, "--label", label, *at)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.split()[:len(created)] == created
-    merged = cli("merge", "--model", MODEL, "--output", server.folder / "out", "--label", label, *at)
+    merged = cli("merge", "--model", MODEL, "--output", tmp_path / "out", "--label", label, *at)
     assert merged.returncode == 1 and "every job must have succeeded" in merged.stderr
 
 
@@ -162,8 +181,8 @@ def test_watching_all_layers_merges_the_best_and_gives_all_jobs_as_json(server, 
     assert watched.returncode == 0, watched.stderr
     jobs = json.loads(watched.stdout)["jobs"]
     assert [job["labels"]["attnprune/layer"] for job in jobs] == ["0", "1", "2", "3"]
-    assert "layer 3 of 4" in watched.stderr and "each layer's best" in watched.stderr or \
-        "weights of sparsegpt" in watched.stderr
+    assert "layer 3 of 4" in watched.stderr
+    assert "weights of sparsegpt: " in watched.stderr, "the best of every layer"
     assert (tmp_path / "best/model.safetensors").exists()
 
 
