@@ -25,7 +25,7 @@ usage: ./dev.sh COMMAND
                     (FLAGS go to `attnprune run` as well; `attnprune run --help` lists them)
   test              every check that CI runs: format, build and tests with -Werror, the tests under
                     AddressSanitizer + UBSan and under ThreadSanitizer (clang), clang-tidy
-                    over the product
+                    over core/ and examples/
 
   build [OPTIONS]   release build into build/release (OPTIONS go to cmake: -DATTNPRUNE_ARCH=native)
   unit              build and tests only, the quick part of `test`
@@ -155,7 +155,7 @@ command_test() {
   release_stages
   asan_stages
   tsan_stages
-  tidy_stage "the product" '^(core|examples)/'
+  tidy_stage "core and examples" '^(core|examples)/'
   printf '%-48sok %8d s\n' "everything" "$SECONDS"
 }
 

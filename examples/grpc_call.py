@@ -93,7 +93,7 @@ class ReflectedServer:
 
 
 def main(arguments):
-    if len(arguments) not in (1, 2, 3):
+    if len(arguments) not in (1, 2, 3) or arguments[0].startswith("-"):
         sys.exit(__doc__)
     server = ReflectedServer(arguments[0])
     if len(arguments) == 1:
@@ -112,5 +112,7 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except LookupError as error:
         sys.exit(f"grpc_call: {error}")
+    except (ValueError, json_format.Error) as error:
+        sys.exit(f"grpc_call: not a request of this method: {error}")
     except grpc.RpcError as error:
         sys.exit(f"grpc_call: {error.code().name}: {error.details()}")

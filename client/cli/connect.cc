@@ -2,27 +2,39 @@
 
 #include <CLI/CLI.hpp>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "client/library/status_details.h"
 
 namespace attnprune::cli {
 namespace {
 
-bool ParseDuration(const CLI::results_t& texts, absl::Duration& duration) {
-  return texts.size() == 1 && absl::ParseDuration(texts[0], &duration) &&
-         duration >= absl::ZeroDuration();
+bool ParseDuration(const std::string& name, const CLI::results_t& texts, absl::Duration& duration) {
+  if (absl::ParseDuration(texts.back(), &duration) && duration >= absl::ZeroDuration()) return true;
+  throw CLI::ValidationError(
+      name, absl::StrCat("must be a duration such as 90s or 30m, got ", texts.back()));
 }
 
 }  // namespace
 
 void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
                  const std::string& help) {
-  const auto parse = [&duration](const CLI::results_t& texts) {
-    return ParseDuration(texts, duration);
+  const auto parse = [name, &duration](const CLI::results_t& texts) {
+    return ParseDuration(name, texts, duration);
   };
   app.add_option(name, parse, help)
       ->type_name("DURATION")
       ->default_str(absl::FormatDuration(duration));
+}
+
+CLI::Validator AtLeast(int64_t min) {
+  return CLI::Validator(
+      [min](const std::string& text) {
+        int64_t value = 0;
+        if (absl::SimpleAtoi(text, &value) && value >= min) return std::string();
+        return absl::StrCat("must be a whole number, at least ", min, ", got ", text);
+      },
+      "", "");
 }
 
 void AddJsonFlag(CLI::App& app, bool& json) {
@@ -38,7 +50,7 @@ void AddConnectFlags(CLI::App& app, ConnectFlags& flags) {
       ->capture_default_str();
   const auto parse = [&flags](const CLI::results_t& texts) {
     flags.patience.emplace();
-    return ParseDuration(texts, *flags.patience);
+    return ParseDuration("--patience", texts, *flags.patience);
   };
   app.add_option("--patience", parse,
                  "Keep trying a server that cannot be reached for so long; default: 10s, and 5m "

@@ -13,7 +13,8 @@
 
 namespace CLI {
 class App;
-}
+class Validator;
+}  // namespace CLI
 
 namespace attnprune::cli {
 
@@ -28,6 +29,9 @@ void AddConnectFlags(CLI::App& app, ConnectFlags& flags);
 void AddJsonFlag(CLI::App& app, bool& json);
 void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
                  const std::string& help);
+
+// For ->check(): a whole number, at least `min`.
+CLI::Validator AtLeast(int64_t min);
 
 absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
                                                         const ConnectFlags& flags);

@@ -45,11 +45,10 @@ void AddWeightFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--k", f.k, "Tensor of the key projection, (out, in)")->type_name("NAME");
   app.add_option("--q-bias", f.q_bias, "Tensor of the queries' bias")->type_name("NAME");
   app.add_option("--k-bias", f.k_bias, "Tensor of the keys' bias")->type_name("NAME");
-  app.add_option("--heads", f.heads, "Query heads")->check(CLI::PositiveNumber);
+  app.add_option("--heads", f.heads, "Query heads")->check(AtLeast(1));
   app.add_option("--kv-heads", f.kv_heads, "Key heads; default: as many as query heads")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--rope-theta", f.rope_theta, "Base of the rotary embedding; default: none")
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeast(1));
+  app.add_option("--rope-theta", f.rope_theta, "Base of the rotary embedding; default: none");
   app.add_option("--rope-layout", f.rope_layout, "Pairs of the rotary embedding")
       ->check(CLI::IsMember({"rotate-half", "interleaved"}));
   app.add_option("--scale", f.scale,
@@ -73,7 +72,9 @@ void AddDataFlags(CLI::App& app, JobFlags& f) {
                  "Method with its parameters, as `attnprune info` lists them. Repeatable")
       ->type_name("NAME[:PARAMETER=NUMBER,...]")
       ->allow_extra_args(false);
-  app.add_option("--seed", f.seed, "Of methods that draw random numbers")->capture_default_str();
+  app.add_option("--seed", f.seed, "Of methods that draw random numbers")
+      ->check(AtLeast(0))
+      ->capture_default_str();
   app.add_option("--evaluate-every", f.evaluate_every,
                  "Steps between two evaluations of the binary mask; -1: never")
       ->check(CLI::Range(-1, 1'000'000'000))
@@ -148,6 +149,9 @@ absl::Status CheckWeightFlags(const JobFlags& f) {
                   : absl::OkStatus();
   }
   if (f.q.empty() || f.k.empty() || f.heads == 0) return Usage("--q, --k and --heads go together");
+  if (f.rope_theta && !(*f.rope_theta > 0)) {
+    return Usage(absl::StrCat("--rope-theta must be above 0, got ", *f.rope_theta));
+  }
   if (!f.rope_layout.empty() && !f.rope_theta) return Usage("--rope-layout needs --rope-theta");
   return absl::OkStatus();
 }

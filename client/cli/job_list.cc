@@ -19,7 +19,9 @@ absl::Status ParseLabels(const std::vector<std::string>& texts, Labels* labels) 
     if (sides.size() != 2 || sides[0].empty()) {
       return absl::InvalidArgumentError(absl::StrCat("--label must be KEY=VALUE, got ", text));
     }
-    (*labels)[sides[0]] = sides[1];
+    if (!labels->insert({sides[0], sides[1]}).second) {
+      return absl::InvalidArgumentError(absl::StrCat("--label must name a key once, got ", text));
+    }
   }
   return absl::OkStatus();
 }

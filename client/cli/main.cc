@@ -18,13 +18,16 @@ namespace {
 
 using attnprune::cli::Shell;
 
-constexpr int kNarrowestTerminal = 40, kUsualTerminal = 80;
+constexpr int kNarrowestTerminal = 40, kUsualTerminal = 80;  // narrower ones get plain lines
 
 absl::optional<int> ColumnsOf(int descriptor) {
-  if (isatty(descriptor) == 0) return absl::nullopt;
+  const char* const terminal = getenv("TERM");
+  const bool plain = terminal == nullptr || std::string(terminal) == "dumb";
+  if (plain || isatty(descriptor) == 0) return absl::nullopt;
   winsize size{};
   const bool known = ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? std::max<int>(size.ws_col, kNarrowestTerminal) : kUsualTerminal;
+  if (!known) return kUsualTerminal;
+  return size.ws_col < kNarrowestTerminal ? absl::nullopt : absl::make_optional<int>(size.ws_col);
 }
 
 // Ctrl-C and SIGTERM trigger the interrupt; a second one ends the process at once.
@@ -50,5 +53,7 @@ int main(int argc, char** argv) {
   const int code =
       attnprune::cli::RunCommandLine(std::vector<std::string>(argv + 1, argv + argc), shell);
   std::cout.flush();
-  return code;
+  if (std::cout || code != attnprune::cli::kDone) return code;
+  std::cerr << "attnprune: standard output could not be written" << std::endl;
+  return attnprune::cli::kFailed;
 }

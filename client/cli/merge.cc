@@ -11,6 +11,7 @@
 #include "client/cli/format.h"
 #include "client/cli/job_list.h"
 #include "client/cli/merge_results.h"
+#include "client/cli/output_check.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
@@ -31,7 +32,8 @@ absl::Status Check(const MergeFlags& flags) {
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckMergeOutput(flags.save.source, flags.save.output));
   ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint source, Checkpoint::Open(flags.save.source));
-  return CheckIsAnother(source, flags.save.output);
+  return CheckOutputs(OutputsOf(flags.save.output, flags.save.masks, flags.save.source),
+                      source.shards());
 }
 
 absl::StatusOr<v1::ListJobsRequest> RequestOf(const MergeFlags& flags) {

@@ -60,10 +60,9 @@ std::vector<std::string> CommonMethods(const Shell& shell, const std::vector<v1:
   return common;
 }
 
-absl::Status CheckFits(const std::vector<v1::Job>& jobs, const Checkpoint& source,
-                       const SaveFlags& flags) {
+absl::Status CheckSourceOfAll(const std::vector<v1::Job>& jobs, const Checkpoint& source) {
   for (const v1::Job& job : jobs) ATTNPRUNE_RETURN_IF_ERROR(CheckSource(job, source));
-  return flags.output.empty() ? absl::OkStatus() : CheckIsAnother(source, flags.output);
+  return absl::OkStatus();
 }
 
 void NoteLayersLeft(const Shell& shell, const std::vector<MergePart>& parts,
@@ -176,7 +175,7 @@ int MergeResults(const Shell& shell, std::ostream& told, client::Client& client,
                  const std::vector<v1::Job>& jobs, const SaveFlags& flags) {
   const auto source = Checkpoint::Open(flags.source);
   if (!source.ok()) return UsageError(shell, source.status());
-  if (const absl::Status fits = CheckFits(jobs, *source, flags); !fits.ok()) {
+  if (const absl::Status fits = CheckSourceOfAll(jobs, *source); !fits.ok()) {
     return UsageError(shell, fits);
   }
   // Before CommonMethods asks for results that unfinished jobs cannot have.

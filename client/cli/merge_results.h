@@ -40,7 +40,8 @@ std::string MergeTable(const std::vector<MergePart>& parts);
 // INVALID_ARGUMENT if `output` is a file's name where the source is a folder.
 absl::Status CheckMergeOutput(const std::string& source, const std::string& output);
 
-// Writes what `flags` ask for: flags.source, which must be given, with the weights of all jobs in
+// Writes what `flags` ask for: flags.source, which must be given and no place of
+// the output (output_check.h), with the weights of all jobs in
 // their places. With {method} in a name: a checkpoint for each method that every job has. Checks
 // everything before the first byte is written, and holds all pruned weights in memory. Tells the
 // tables and the files on `told`. Returns an exit code, errors told.

@@ -9,6 +9,7 @@
 #include "client/cli/format.h"
 #include "client/cli/job_list.h"
 #include "client/cli/merge_results.h"
+#include "client/cli/output_check.h"
 #include "client/cli/watch_session.h"
 #include "client/library/digest.h"
 #include "core/base/status_macros.h"
@@ -88,6 +89,7 @@ absl::StatusOr<ModelRun> MakeModelRun(const JobFlags& flags, JobTensors& tensors
                               " characters, got ", run.id.size()));
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckInputsDiffer(run.jobs));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckJobOutputs(flags));
   return run;
 }
 

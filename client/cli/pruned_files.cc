@@ -30,6 +30,14 @@ TensorInfo InfoOf(const PrunedTensor& tensor) {
           .file = {}};
 }
 
+// Shards are mapped while they are written: to write over one would damage both.
+absl::Status CheckIsAnother(const std::string& source, const std::string& output) {
+  std::error_code error;
+  if (!fs::equivalent(source, output, error) || error) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(output, ": output must be another file than the input"));
+}
+
 absl::Status Write(const std::string& path, const std::vector<TensorInfo>& tensors,
                    const SafetensorsMetadata& metadata = {}) {
   ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(path));
@@ -56,6 +64,7 @@ absl::Status Replace(const PrunedTensor& tensor, const std::string& path,
 
 absl::Status WriteShard(const std::string& shard, const std::vector<const PrunedTensor*>& pruned,
                         const std::string& output) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(shard, output));
   ATTNPRUNE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(shard));
   std::vector<TensorInfo> tensors = file.tensors();
   for (const PrunedTensor* tensor : pruned) {
@@ -69,6 +78,7 @@ std::string InFolder(const std::string& folder, const fs::path& file) {
 }
 
 absl::Status Copy(const fs::path& file, const std::string& to) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(file.string(), to));
   ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(to));
   std::error_code error;
   fs::copy_file(file, to, fs::copy_options::overwrite_existing, error);
@@ -88,11 +98,6 @@ absl::Status CopyConfig(const std::string& source, const std::string& output) {
   }
   if (!error) return absl::OkStatus();
   return absl::UnknownError(absl::StrCat(source, ": cannot be listed: ", error.message()));
-}
-
-bool IsSame(const std::string& a, const std::string& b) {
-  std::error_code error;
-  return fs::equivalent(a, b, error) && !error;  // an error: one of them is not there
 }
 
 using ByShard = std::map<std::string, std::vector<const PrunedTensor*>>;
@@ -125,16 +130,6 @@ absl::StatusOr<std::vector<std::string>> WriteModel(const std::string& source,
 }
 
 }  // namespace
-
-// Shards are mapped while they are written: to write over them would damage both.
-absl::Status CheckIsAnother(const Checkpoint& source, const std::string& output) {
-  for (const std::string& shard : source.shards()) {
-    if (!IsSame(shard, output) && !IsSame(shard, InFolder(output, shard))) continue;
-    return absl::FailedPreconditionError(
-        absl::StrCat(output, ": output must be another place than the model's own"));
-  }
-  return absl::OkStatus();
-}
 
 std::string NameOf(const v1::MatrixResult& matrix) {
   return matrix.weights().name().empty() ? matrix.name() : matrix.weights().name();
@@ -191,7 +186,6 @@ absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTen
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ByShard shards, SortByShard(tensors, checkpoint));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(checkpoint, output));
   if (fs::is_directory(source) && !absl::EndsWith(output, kSafetensors)) {
     return WriteModel(source, checkpoint.shards(), shards, output);
   }

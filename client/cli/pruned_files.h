@@ -9,7 +9,6 @@
 #include "absl/status/statusor.h"
 #include "attnprune/v1/job.pb.h"
 #include "client/library/client.h"
-#include "core/tensor/checkpoint.h"
 #include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
 
@@ -42,9 +41,6 @@ absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size);
 absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTensor>& tensors,
                                                      const std::string& source,
                                                      const std::string& output);
-
-// FAILED_PRECONDITION if `output`, a file or a folder, would be written over the source itself.
-absl::Status CheckIsAnother(const Checkpoint& source, const std::string& output);
 
 // The tensor's name in the files: the input's; of a product that has none, "w".
 std::string NameOf(const v1::MatrixResult& matrix);

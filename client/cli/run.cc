@@ -12,6 +12,7 @@
 #include "client/cli/connect.h"
 #include "client/cli/job_flags.h"
 #include "client/cli/model_run.h"
+#include "client/cli/output_check.h"
 #include "client/cli/submission.h"
 #include "core/kernels/blas.h"
 #include "server/observe/log.h"
@@ -115,6 +116,8 @@ int Run(const Shell& shell, const RunFlags& flags) {
   }
   const auto job = MakeJob(flags.job, tensors);
   if (!job.ok()) return UsageError(shell, job.status());
+  const absl::Status outputs = CheckJobOutputs(flags.job);
+  if (!outputs.ok()) return UsageError(shell, outputs);
   return OnServerOfItsOwn(shell, flags, [&](client::Client& client) {
     return RunOneJob(shell, client, flags, *job, tensors);
   });
@@ -130,7 +133,7 @@ void AddRunCommand(CLI::App& app, Action* action) {
   command->add_option("--data-dir", flags->data_dir, "Keep the server's folder here")
       ->type_name("DIR");
   command->add_option("--threads", flags->threads, "That solve the job; 0: one a core")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   AddJsonFlag(*command, flags->json);
   command->callback(

@@ -67,8 +67,11 @@ absl::Status Connection::Try(absl::Duration timeout,
   }
   const Interrupt::Hold hold(options_.interrupt.get(), [&context] { context.TryCancel(); });
   absl::Status status = call(context);
-  if (status.ok() || !options_.interrupt->triggered()) return status;
-  return absl::CancelledError("interrupted");
+  if (status.ok()) return status;
+  if (options_.interrupt->triggered()) return absl::CancelledError("interrupted");
+  // A server that is shutting down answers so what arrives on a connection that is still there.
+  if (absl::IsCancelled(status)) return absl::UnavailableError("the server is shutting down");
+  return status;
 }
 
 absl::Status Connection::Retry(const std::function<absl::Status(grpc::ClientContext&, int)>& call) {

@@ -53,6 +53,9 @@ void Configure(const GrpcHostOptions& options, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  // Windows that grow with the connection's speed would let an upload run many chunks ahead of the
+  // disk; all of them would be lost, and sent twice, when the server is killed.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
 }
 
 void SetHealth(grpc::Server& server, bool serving) {

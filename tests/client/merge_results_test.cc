@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/job_flags.h"
-#include "client/cli/pruned_files.h"
 #include "core/tensor/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -117,17 +116,6 @@ TEST_F(Source, LayersThatNoJobPrunedAreKnown) {
   ASSERT_TRUE(source.ok()) << source.status();
   EXPECT_THAT(LayersLeft(*ChooseParts(one, ""), *source), ElementsAre(0, 2));
   EXPECT_THAT(LayersLeft(*ChooseParts(all, ""), *source), IsEmpty());
-}
-
-TEST_F(Source, IsNeverWrittenOver) {
-  const auto source = Checkpoint::Open(folder_.path());
-  ASSERT_TRUE(source.ok()) << source.status();
-  for (const std::string& own : {folder_.path(), folder_.path() + "/.", path_}) {
-    EXPECT_THAT(MessageOf(CheckIsAnother(*source, own)), HasSubstr("another place")) << own;
-  }
-  for (const char* other : {"/new", "/new.safetensors"}) {
-    EXPECT_TRUE(CheckIsAnother(*source, folder_.path() + other).ok()) << other;
-  }
 }
 
 TEST_F(Source, IsAFolderAndSoIsWhatIsWritten) {

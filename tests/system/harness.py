@@ -2,10 +2,12 @@
 
 Nothing here sleeps to let something happen: it waits for the thing itself, with a limit.
 """
+import contextlib
 import hashlib
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -220,6 +222,37 @@ class PersistentWatcher(threading.Thread):
 
     def sequences(self):
         return [event.sequence for event in self.events]
+
+
+class CountingProxy:
+    """A TCP proxy in front of a server that counts what clients send to it, through its restarts."""
+
+    def __init__(self, server):
+        self.server, self.sent_bytes = server, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            try:
+                upstream = socket.create_connection(("127.0.0.1", self.server.port))
+            except OSError:  # the server is down
+                client.close()
+                continue
+            threading.Thread(target=self.copy, args=(client, upstream, 1), daemon=True).start()
+            threading.Thread(target=self.copy, args=(upstream, client, 0), daemon=True).start()
+
+    def copy(self, source, sink, counts):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+                self.sent_bytes += counts * len(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
 
 def tensor_ref(name, dtype, shape, data):

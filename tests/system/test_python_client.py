@@ -1,10 +1,13 @@
 """A client in another language: stubs generated from the protos, nothing of the project's C++."""
+import json
+import subprocess
+
 import grpc
 import numpy
 import pytest
 
 import safetensors
-from harness import MODEL, layer_job, submit
+from harness import MODEL, ROOT, layer_job, submit
 from attnprune.v1 import errors_pb2 as errors_api
 from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import prune_service_pb2 as prune_api
@@ -122,3 +125,19 @@ def test_the_server_describes_every_method_with_its_parameters(client):
         assert method.summary, name
         for parameter in method.parameters:
             assert parameter.help and parameter.min <= parameter.max, (name, parameter.name)
+
+
+def test_a_tool_that_knows_nothing_but_reflection_calls_the_api(server, client):
+    name = client.finish(submit(client, methods=(("wanda", {}),)).name).name
+
+    def call(*arguments):
+        return subprocess.run(["/usr/bin/python3", ROOT / "examples/grpc_call.py", server.address,
+                               *arguments], text=True, capture_output=True, timeout=60, check=False)
+    assert "attnprune.v1.PruneService" in call().stdout.split()
+    assert "WatchJob(WatchJobRequest) -> JobEvent" in call("attnprune.v1.PruneService").stdout
+    listed = json.loads(call("attnprune.v1.PruneService/ListJobs", '{"pageSize": 5}').stdout)
+    assert [job["name"] for job in listed["jobs"]] == [name]
+    watched = call("attnprune.v1.PruneService/WatchJob", json.dumps({"name": name}))
+    assert '"terminal"' in watched.stdout
+    refused = call("attnprune.v1.PruneService/GetJob", '{"name": "jobs/nothere"}')
+    assert refused.returncode == 1 and "NOT_FOUND" in refused.stderr

@@ -174,8 +174,11 @@ def test_a_job_whose_tensor_has_rotted_fails_and_the_tensor_can_be_brought_again
 
 
 def test_wrong_flags_exit_with_two_and_name_the_flag(tmp_path):
-    for flags, word in ((["--workers", "0"], "workers"), (["--nonsense"], "nonsense"),
-                        (["--lease", "soon"], "lease"), (["--max-tensor-bytes", "5X"], "tensor"),
+    typo = tmp_path / "typo.toml"
+    typo.write_text("worker = 7\n")
+    for flags, word in ((["--workers", "0"], "workers"), (["--config", str(typo)], "worker"),
+                        (["--listen", "127.0.0.1:99999"], "listen"), (["--nonsense"], "nonsense"),
+                        (["--lease", "soon"], "must be a duration"), (["--max-tensor-bytes", "5X"], "tensor"),
                         (["--config", str(tmp_path / "missing.toml")], "missing.toml")):
         code, said = Server(tmp_path / "data", *flags).refuse()
         assert code == 2, (flags, said)

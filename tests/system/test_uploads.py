@@ -1,12 +1,14 @@
 """Uploads through kills of the server and of the client: resumed, whole, nothing sent twice."""
 import hashlib
+import json
+import struct
 import subprocess
 import threading
 
 import grpc
 import numpy
 
-from harness import BIN, CHUNK, Client, Server, cli, tensor_ref, wait_for
+from harness import BIN, CHUNK, Client, CountingProxy, Server, cli, tensor_ref, wait_for
 from attnprune.v1 import tensor_service_pb2 as tensor_api
 
 MIB = 1 << 20
@@ -67,16 +69,44 @@ def send_until_killed(server, client, ref, data, offset, kill_at):
     return acknowledged
 
 
+def test_a_kill_of_the_server_under_a_streaming_client_costs_one_chunk_at_most(tmp_path, dice):
+    ref, data = random_tensor(96, dice)
+    weights = tmp_path / "w.safetensors"
+    write_weights(weights, data, ref.shape)
+    with Server(tmp_path / "data") as server:
+        proxy = CountingProxy(server)
+        client = subprocess.Popen([BIN / "attnprune", *map(str, submit_arguments(
+            weights, proxy.address))], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        kills = 0
+        for moment in sorted(dice.randrange(MIB, len(data)) for _ in range(6)):
+            wait_for(lambda: proxy.sent_bytes >= moment + kills * CHUNK or
+                     client.poll() is not None, "the upload goes on")
+            kills += client.poll() is None
+            server.kill()
+            server.start()
+        _, said = client.communicate(timeout=120)
+        assert client.returncode == 0, said
+        assert kills == 6
+        with Client(server.address) as own:
+            assert own.download(ref.sha256) == data
+        # Beside the chunk that is in flight: gRPC's window of 64 KiB, headers, and the job itself.
+        allowed = kills * (CHUNK + (96 << 10)) + (1 << 16)
+        assert proxy.sent_bytes - len(data) <= allowed
+
+
+def submit_arguments(weights, address):
+    return ["submit", "--validate-only", "--weights", weights, "--q", "w", "--k", "w", "--heads",
+            "1", "--calibration", f"{weights}:x", "--method", "magnitude", "--patience", "60s",
+            "--server", address]
+
+
 def test_the_command_line_goes_on_with_an_upload_that_its_killed_predecessor_began(tmp_path, dice):
     # A layer whose weights take a while to send, as a file that the command line reads.
     ref, data = random_tensor(48, dice)
-    folder = tmp_path / "model"
-    folder.mkdir()
-    write_weights(folder / "w.safetensors", data, ref.shape)
+    weights = tmp_path / "w.safetensors"
+    write_weights(weights, data, ref.shape)
     with Server(tmp_path / "data") as server, Client(server.address) as client:
-        arguments = ["submit", "--validate-only", "--weights", folder / "w.safetensors", "--q", "w",
-                     "--k", "w", "--heads", "1", "--calibration", folder / "w.safetensors:x",
-                     "--method", "magnitude", "--server", server.address]
+        arguments = submit_arguments(weights, server.address)
         kills = 0
         for _ in range(5):
             before = committed(client, ref)
@@ -101,8 +131,6 @@ def is_there(client, ref):
 
 
 def write_weights(path, data, shape):
-    import json
-    import struct
     x = numpy.ones((8, shape[1]), "<f4").tobytes()
     header = json.dumps({
         "w": {"dtype": "F32", "shape": list(shape), "data_offsets": [0, len(data)]},

@@ -260,7 +260,7 @@ TEST(Server, SaysWhyItCannotListen) {
   const absl::Status taken = Server::Start(options).status();
   EXPECT_EQ(taken.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(taken.message()), HasSubstr("Address already in use"));
-  options.listen = "nowhere";
+  options.listen = "nowhere.invalid:0";
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kUnavailable);
 }
 
@@ -282,6 +282,9 @@ TEST(CheckedOptions, NamesTheOptionTheRuleAndTheValue) {
   };
   const Row rows[] = {
       {"data_dir", [](ServerOptions& o) { o.data_dir.clear(); }},
+      {"listen", [](ServerOptions& o) { o.listen = "127.0.0.1:99999"; }},
+      {"listen", [](ServerOptions& o) { o.listen = "127.0.0.1"; }},
+      {"listen", [](ServerOptions& o) { o.listen = ":80x"; }},
       {"workers", [](ServerOptions& o) { o.workers = 0; }},
       {"threads_per_job", [](ServerOptions& o) { o.threads_per_job = -1; }},
       {"max_queued_jobs", [](ServerOptions& o) { o.max_queued_jobs = 0; }},
