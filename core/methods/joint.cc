@@ -44,7 +44,7 @@ std::vector<Parameter> Parameters() {
        "still and the weights settle. With 0 the mask is the starting one."},
       {"score_rate", Kind::kReal, 0.02, 1e-9, 1e3,
        "How far a step moves a score, which starts as the logarithm of the weight's saliency."},
-      {"weight_rate", Kind::kReal, 0.02, 1e-9, 10,
+      {"weight_rate", Kind::kReal, 0.03, 1e-9, 10,
        "How far a step moves a weight, in units of 2 mean |W| of its matrix; falls to 0 while the "
        "weights settle."},
       BatchParameter("batch"),

@@ -28,7 +28,7 @@ SearchStart StartFromSaliency(const Problem& problem, ThreadPool& pool) {
 Parameter ValidationParameter(const char* name) {
   return {name,
           Parameter::Kind::kReal,
-          0.125,
+          0.25,
           0,
           0.9,
           "Fraction of the calibration batches, rounded but at least one on each side, that the "
