@@ -1,5 +1,6 @@
-// Every method on every layer of a model at several sparsities: held-out error, its ratio to the
-// best rival, and time, as Markdown. The tables of docs/results.md.
+// Every method on every layer of a model, or on several draws of the paper's synthetic data, at
+// several sparsities: held-out error, its ratio to the best rival, and time, as Markdown. The
+// tables of docs/results.md.
 #include <algorithm>
 #include <iostream>
 #include <map>
@@ -18,6 +19,7 @@
 #include "core/methods/registry.h"
 #include "core/problem/hf_layer.h"
 #include "core/problem/load_batches.h"
+#include "core/problem/synthetic.h"
 
 ABSL_FLAG(std::string, model, "data/tiny-llama", "folder of a Hugging Face model");
 ABSL_FLAG(std::string, data, "data/tiny-llama",
@@ -26,6 +28,10 @@ ABSL_FLAG(std::vector<std::string>, layers, (std::vector<std::string>{"0", "1", 
           "layers; those at even places chose the defaults of ste, joint and refit");
 ABSL_FLAG(std::vector<std::string>, sparsities,
           (std::vector<std::string>{"0.5", "0.7", "0.9", "2:4"}), "fractions or N:M");
+ABSL_FLAG(
+    int, synthetic, 0,
+    "calibration batches of the paper's synthetic data, in place of a model; --layers are the "
+    "seeds. 0: a model");
 ABSL_FLAG(int, threads, 1, "of every run");
 
 namespace attnprune {
@@ -49,20 +55,35 @@ std::vector<std::string> GdSettings() {
   return settings;
 }
 
-absl::StatusOr<Problem> LoadProblem(const std::string& layer, const std::string& sparsity) {
-  int index = 0;
-  if (!absl::SimpleAtoi(layer, &index)) return absl::InvalidArgumentError("layers must be numbers");
+// Section 6.1's, gd's default following the paper.
+bool Synthetic() { return absl::GetFlag(FLAGS_synthetic) > 0; }
+
+absl::StatusOr<Problem> DrawProblem(int seed) {
+  SyntheticOptions options;
+  options.k = absl::GetFlag(FLAGS_synthetic);
+  options.seed = static_cast<uint64_t>(seed);
+  return SyntheticProblem(options);
+}
+
+absl::StatusOr<Problem> LoadLayer(int index) {
   ATTNPRUNE_ASSIGN_OR_RETURN(HfLayer loaded, LoadHfLayer(absl::GetFlag(FLAGS_model), index));
-  const std::string tensor = absl::StrCat("model.layers.", layer, ".self_attn.input");
+  const std::string tensor = absl::StrCat("model.layers.", index, ".self_attn.input");
   const std::string folder = absl::GetFlag(FLAGS_data);
   Problem problem;
   problem.weights = std::move(loaded.weights);
   problem.attention = loaded.attention;
-  ATTNPRUNE_ASSIGN_OR_RETURN(problem.sparsity, ParseSparsity(sparsity));
   ATTNPRUNE_ASSIGN_OR_RETURN(problem.calibration,
                              LoadBatches(folder + "/calibration.safetensors", tensor));
   ATTNPRUNE_ASSIGN_OR_RETURN(problem.held_out,
                              LoadBatches(folder + "/held_out.safetensors", tensor));
+  return problem;
+}
+
+absl::StatusOr<Problem> MakeProblem(const std::string& layer, const std::string& sparsity) {
+  int index = 0;
+  if (!absl::SimpleAtoi(layer, &index)) return absl::InvalidArgumentError("layers must be numbers");
+  ATTNPRUNE_ASSIGN_OR_RETURN(Problem problem, Synthetic() ? DrawProblem(index) : LoadLayer(index));
+  ATTNPRUNE_ASSIGN_OR_RETURN(problem.sparsity, ParseSparsity(sparsity));
   return problem;
 }
 
@@ -111,10 +132,12 @@ std::string MeanRatio(const Row& row, const std::vector<double>& best, size_t fi
 }
 
 void PrintTable(const std::string& sparsity, const std::map<std::string, Row>& rows) {
-  const std::vector<double> masks = Best(rows, {"magnitude", "wanda", "gd, best of 8"});
-  const std::vector<double> all = Best(rows, {"magnitude", "wanda", "gd, best of 8", "sparsegpt"});
+  const std::vector<double> masks = Best(rows, {"magnitude", "wanda", "gd"});
+  const std::vector<double> all = Best(rows, {"magnitude", "wanda", "gd", "sparsegpt"});
   absl::PrintF("\nSparsity %s\n\n| method |", sparsity);
-  for (const std::string& layer : absl::GetFlag(FLAGS_layers)) absl::PrintF(" layer %s |", layer);
+  for (const std::string& layer : absl::GetFlag(FLAGS_layers)) {
+    absl::PrintF(" %s %s |", Synthetic() ? "seed" : "layer", layer);
+  }
   absl::PrintF(
       " ÷ best mask | ÷ best rival | chosen on | not chosen on | mask only | seconds |\n|---|");
   for (size_t i = 0; i < masks.size() + 6; ++i) absl::PrintF("---|");
@@ -138,12 +161,11 @@ absl::Status Run() {
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
   std::map<std::string, std::vector<std::string>> methods;
   for (const MethodInfo& info : Methods()) methods[info.name] = {info.name};
-  methods.erase("gd");
-  methods["gd, best of 8"] = GdSettings();
+  if (!Synthetic()) methods["gd"] = GdSettings();
   for (const std::string& sparsity : absl::GetFlag(FLAGS_sparsities)) {
     std::map<std::string, Row> rows;
     for (const std::string& layer : absl::GetFlag(FLAGS_layers)) {
-      ATTNPRUNE_ASSIGN_OR_RETURN(const Problem problem, LoadProblem(layer, sparsity));
+      ATTNPRUNE_ASSIGN_OR_RETURN(const Problem problem, MakeProblem(layer, sparsity));
       for (const auto& [name, texts] : methods) {
         ATTNPRUNE_ASSIGN_OR_RETURN(const Cell cell, BestOf(texts, problem));
         rows[name].push_back(cell);
