@@ -17,7 +17,8 @@ SearchSettings Settings(const ParameterValues& values) {
                    .score_rate = values.Get("score_rate"),
                    .weight_rate = values.Get("weight_rate")},
           .validation = values.Get("validation"),
-          .batches_per_step = values.GetInt("batch")};
+          .batches_per_step = values.GetInt("batch"),
+          .by_factors = values.GetSwitch("factors")};
 }
 
 class JointMethod final : public Method {
@@ -49,6 +50,7 @@ std::vector<Parameter> Parameters() {
        "weights settle."},
       BatchParameter("batch"),
       ValidationParameter("validation"),
+      FactorsParameter(),
   };
 }
 

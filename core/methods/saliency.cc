@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/kernels/gram.h"
+#include "core/methods/linear_map.h"
 
 namespace attnprune {
 namespace {
@@ -47,6 +48,14 @@ std::vector<double> OutputSquares(MatrixView w, const GramMatrix& gram) {
   return squares;
 }
 
+// ||X c_j|| of every output j of a factor.
+std::vector<double> OutputNorms(const NamedWeight& factor, const GramMatrix& gram) {
+  const Matrix out_in = OutIn(factor);
+  std::vector<double> norms = OutputSquares(out_in, gram);
+  for (double& norm : norms) norm = std::sqrt(norm);
+  return norms;
+}
+
 // Adds up the squares of every pair that the rotary embedding mixes.
 void JoinPairs(const Rope& rope, Index head_dim, std::vector<double>& squares) {
   const bool interleaved = rope.layout == RopeLayout::kInterleaved;
@@ -85,9 +94,18 @@ Partners PartnerNorms(const ProjectionWeights& layer, const GramMatrix& gram) {
 
 }  // namespace
 
-std::vector<Matrix> LogSaliency(const Problem& problem, ThreadPool& pool) {
+std::vector<Matrix> LogSaliency(const Problem& problem, SearchedWeights searched,
+                                ThreadPool& pool) {
   const std::vector<double> norms = ColumnNorms(problem.calibration.all(), pool);
   std::vector<Matrix> scores;
+  if (searched == SearchedWeights::kFactors) {
+    const GramMatrix gram = Gram(problem.calibration.all(), pool);
+    const std::vector<NamedWeight> factors = LinearMaps(problem, /*by_factors=*/true);
+    for (size_t i = 0; i < 2; ++i) {
+      scores.push_back(LogScores(factors[i].dense, norms, OutputNorms(factors[1 - i], gram)));
+    }
+    return scores;
+  }
   if (problem.fused()) {
     scores.push_back(LogScores(problem.fused_weights().w, norms, norms));
     return scores;

@@ -6,16 +6,17 @@
 #include "core/base/status_macros.h"
 #include "core/methods/binarize.h"
 #include "core/methods/fingerprint.h"
+#include "core/methods/linear_map.h"
 #include "core/methods/saliency.h"
 #include "core/methods/sparse_search_loop.h"
 
 namespace attnprune {
 namespace {
 
-SearchStart StartFromSaliency(const Problem& problem, ThreadPool& pool) {
-  const std::vector<NamedWeight> weights = AttentionWeights(problem);
+SearchStart StartFromSaliency(const Problem& problem, const std::vector<NamedWeight>& weights,
+                              SearchedWeights searched, ThreadPool& pool) {
   SearchStart start;
-  start.scores = LogSaliency(problem, pool);
+  start.scores = LogSaliency(problem, searched, pool);
   for (size_t m = 0; m < weights.size(); ++m) {
     start.masks.push_back(Binarize(start.scores[m], weights[m].inputs_are_rows, problem.sparsity));
     start.values.push_back(Matrix::CopyFrom(weights[m].dense));
@@ -42,6 +43,17 @@ Parameter BatchParameter(const char* name) {
           1e6,  "Calibration batches that a step learns from, at most; the steps take turns."};
 }
 
+Parameter FactorsParameter() {
+  return {
+      "factors",
+      Parameter::Kind::kSwitch,
+      1,
+      0,
+      1,
+      "1: search W_Q and W_K apart where a fused problem has them; 0: search the fused W itself. "
+      "No effect on projections."};
+}
+
 std::vector<double> FingerprintValues(const SearchSettings& settings) {
   const SearchPlan& plan = settings.plan;
   return {static_cast<double>(plan.steps),
@@ -50,20 +62,24 @@ std::vector<double> FingerprintValues(const SearchSettings& settings) {
           plan.score_rate,
           plan.weight_rate,
           settings.validation,
-          static_cast<double>(settings.batches_per_step)};
+          static_cast<double>(settings.batches_per_step),
+          settings.by_factors ? 1.0 : 0.0};
 }
 
 absl::StatusOr<PruneResult> SearchFromSaliency(absl::string_view method, const Problem& problem,
                                                const SearchSettings& settings,
                                                const RunOptions& options, ThreadPool& pool,
                                                ProgressObserver& observer) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<SearchObjectives> objectives,
-      SearchObjectives::Create(problem, SearchedWeights::kAttention, settings.validation,
-                               settings.batches_per_step, pool));
-  SparseSearch search(AttentionWeights(problem), problem.sparsity, StartFromSaliency(problem, pool),
-                      *objectives, pool, settings.plan,
-                      Fingerprint(problem, method, FingerprintValues(settings)));
+  const std::vector<NamedWeight> weights = LinearMaps(problem, settings.by_factors);
+  const SearchedWeights searched = problem.fused() && weights.size() == 2
+                                       ? SearchedWeights::kFactors
+                                       : SearchedWeights::kAttention;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<SearchObjectives> objectives,
+                             SearchObjectives::Create(problem, searched, settings.validation,
+                                                      settings.batches_per_step, pool));
+  SparseSearch search(weights, problem.sparsity,
+                      StartFromSaliency(problem, weights, searched, pool), *objectives, pool,
+                      settings.plan, Fingerprint(problem, method, FingerprintValues(settings)));
   if (!options.resume_from.empty()) {
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(options.resume_from));
   }

@@ -17,11 +17,13 @@ struct SearchSettings {
   SearchPlan plan;
   double validation = 0;       // fraction of the calibration batches that decides
   Index batches_per_step = 1;  // calibration batches that a step learns from, at most
+  bool by_factors = false;     // search W_Q and W_K apart where a fused problem has them
 };
 
-// "validation" and "batch", with their defaults.
+// "validation", "batch" and "factors", with their defaults.
 Parameter ValidationParameter(const char* name);
 Parameter BatchParameter(const char* name);
+Parameter FactorsParameter();
 
 // Every setting, in a fixed order, for Fingerprint.
 std::vector<double> FingerprintValues(const SearchSettings& settings);

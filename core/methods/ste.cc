@@ -16,7 +16,8 @@ SearchSettings Settings(const ParameterValues& values) {
                    .score_rate = values.Get("score_rate"),
                    .weight_rate = 0},
           .validation = values.Get("validation"),
-          .batches_per_step = values.GetInt("batch")};
+          .batches_per_step = values.GetInt("batch"),
+          .by_factors = values.GetSwitch("factors")};
 }
 
 class SteMethod final : public Method {
@@ -45,6 +46,7 @@ std::vector<Parameter> Parameters() {
        "falls to 0 once the sparsity has risen."},
       BatchParameter("batch"),
       ValidationParameter("validation"),
+      FactorsParameter(),
   };
 }
 

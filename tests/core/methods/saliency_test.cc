@@ -33,7 +33,8 @@ TEST(LogSaliency, OfAFusedWeightMeetsTheTokensOnBothSides) {
   const Problem problem =
       FusedProblem(MatrixOf({{1, -2}, {3, 4}}), MatrixOf({{1, 0}, {0, 2}}), Sparsity());
   ThreadPool pool(1);
-  EXPECT_THAT(Ratios(LogSaliency(problem, pool)[0]), RatiosAre(std::vector<double>{1, 4, 6, 16}));
+  EXPECT_THAT(Ratios(LogSaliency(problem, SearchedWeights::kAttention, pool)[0]),
+              RatiosAre(std::vector<double>{1, 4, 6, 16}));
 }
 
 // X = I. Without rotary embedding output i of W_Q meets row i of W_K alone: norms 1 and 5; and the
@@ -42,7 +43,7 @@ TEST(LogSaliency, OfAProjectionCountsWhatItsOutputMeets) {
   const Problem problem = ProjectionProblem(MatrixOf({{2, 0}, {0, 1}}), MatrixOf({{1, 0}, {3, 4}}),
                                             MatrixOf({{1, 0}, {0, 1}}), Sparsity());
   ThreadPool pool(1);
-  const std::vector<Matrix> scores = LogSaliency(problem, pool);
+  const std::vector<Matrix> scores = LogSaliency(problem, SearchedWeights::kAttention, pool);
   EXPECT_NEAR(Ratios(scores[0])[3], 5.0 / 2, 1e-3);  // |1| 5 over |2| 1
   EXPECT_NEAR(Ratios(scores[1])[2], 3.0 / 2, 1e-3);  // |3| 1 over |1| 2
   EXPECT_NEAR(Ratios(scores[1])[3], 4.0 / 2, 1e-3);
@@ -55,14 +56,28 @@ TEST(LogSaliency, TakesThePairThatRotaryEmbeddingMixesTogether) {
                                         MatrixOf({{1, 0}, {0, 1}}), Sparsity());
     std::get<ProjectionWeights>(problem.weights).rope = Rope{.layout = layout};
     ThreadPool pool(1);
-    EXPECT_NEAR(Ratios(LogSaliency(problem, pool)[0])[3], 1.0 / 2, 1e-3);
+    EXPECT_NEAR(Ratios(LogSaliency(problem, SearchedWeights::kAttention, pool)[0])[3], 1.0 / 2,
+                1e-3);
   }
+}
+
+// X = diag(1, 2). W_K's columns (1, 0) and (3, 4) become (1, 0) and (3, 8): what W_Q's outputs
+// meet.
+TEST(LogSaliency, OfAFactorCountsTheOtherFactorsColumn) {
+  const Problem problem = FactoredProblem(MatrixOf({{1, 2}, {3, 0}}), MatrixOf({{1, 3}, {0, 4}}),
+                                          MatrixOf({{1, 0}, {0, 2}}), Sparsity());
+  ThreadPool pool(1);
+  const std::vector<Matrix> scores = LogSaliency(problem, SearchedWeights::kFactors, pool);
+  EXPECT_NEAR(Ratios(scores[0])[1], 2 * std::sqrt(73.0), 1e-3);
+  EXPECT_NEAR(Ratios(scores[0])[2], 3 * 2, 1e-3);
+  EXPECT_NEAR(Ratios(scores[1])[1], 3 * 2 / std::sqrt(37.0), 1e-3);  // W_Q's: (1, 6) and (2, 0)
 }
 
 TEST(LogSaliency, OfWeightsThatAreAllZeroIsFiniteAndAllAlike) {
   const Problem problem = FusedProblem(Matrix(2, 2), MatrixOf({{1, 0}, {0, 2}}), Sparsity());
   ThreadPool pool(1);
-  EXPECT_THAT(Values(LogSaliency(problem, pool)[0]), ::testing::Each(std::log(1e-6f)));
+  EXPECT_THAT(Values(LogSaliency(problem, SearchedWeights::kAttention, pool)[0]),
+              ::testing::Each(std::log(1e-6f)));
 }
 
 }  // namespace
