@@ -24,6 +24,7 @@ std::vector<bool> EvenlySpaced(Index batches, Index chosen) {
 
 Batches Pick(const Batches& all, const std::vector<Index>& picked) {
   std::vector<Matrix> batches;
+  batches.reserve(picked.size());
   for (const Index j : picked) batches.push_back(Matrix::CopyFrom(all.batch(j)));
   return Batches::Stack(batches);
 }

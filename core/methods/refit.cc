@@ -1,6 +1,7 @@
 #include "core/methods/refit.h"
 
 #include <algorithm>
+#include <deque>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -193,20 +194,25 @@ std::unique_ptr<Method> Create(const char* name, const MethodInfo& base,
                                        Settings(values));
 }
 
+// The text for as long as the process lives.
+const char* Keep(std::string text) {
+  static std::deque<std::string>& texts = *new std::deque<std::string>;
+  return texts.emplace_back(std::move(text)).c_str();
+}
+
 }  // namespace
 
 MethodInfo WithRefit(const MethodInfo& base) {
-  // Registered once a process: its text lives as long.
-  const std::string& name = *new std::string(absl::StrCat(base.name, kSuffix));
-  const std::string& summary = *new std::string(
+  const char* const name = Keep(absl::StrCat(base.name, kSuffix));
+  const char* const summary = Keep(
       absl::StrCat("Runs ", base.name, ", then moves the kept weights under the attention loss"));
   std::vector<Parameter> parameters = base.parameters;
   std::ranges::move(RefitParameters(), std::back_inserter(parameters));
-  return {.name = name.c_str(),
-          .summary = summary.c_str(),
+  return {.name = name,
+          .summary = summary,
           .parameters = std::move(parameters),
-          .create = [text = name.c_str(), &base](const ParameterValues& values) {
-            return Create(text, base, values);
+          .create = [name, &base](const ParameterValues& values) {
+            return Create(name, base, values);
           }};
 }
 

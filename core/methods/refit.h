@@ -15,7 +15,8 @@ namespace attnprune {
 // stopped or ran into numbers that are not finite is not refitted. Stoppable, resumable and
 // observed through BASE's steps as well as through its own.
 //
-// `base` must outlive the result and all methods made from it.
+// `base` must outlive the result. For the registry's making, by one thread: keeps its texts for
+// ever.
 MethodInfo WithRefit(const MethodInfo& base);
 
 }  // namespace attnprune

@@ -85,8 +85,9 @@ std::string SerializeResult(const PruneResult& result, uint64_t fingerprint) {
     const PrunedMatrix& matrix = result.matrices[m];
     state.matrices[Key(matrix.name, "mask")] = &masks[m];
     state.matrices[Key(matrix.name, "weights")] = &matrix.weights;
-    if (!matrix.soft_mask.empty())
+    if (!matrix.soft_mask.empty()) {
       state.matrices[Key(matrix.name, "soft_mask")] = &matrix.soft_mask;
+    }
   }
   return SerializeState(state);
 }

@@ -24,12 +24,14 @@ constexpr int kConsiderations = 40;  // looks at the result in a whole run, abou
 
 std::vector<Matrix> ZerosLike(const std::vector<NamedWeight>& weights) {
   std::vector<Matrix> out;
+  out.reserve(weights.size());
   for (const NamedWeight& w : weights) out.emplace_back(w.dense.rows(), w.dense.cols());
   return out;
 }
 
 std::vector<Matrix> Copies(const std::vector<Matrix>& matrices) {
   std::vector<Matrix> out;
+  out.reserve(matrices.size());
   for (const Matrix& matrix : matrices) out.push_back(matrix.Clone());
   return out;
 }

@@ -2,6 +2,7 @@
 // several sparsities: held-out error, its ratio to the best rival, and time, as Markdown. The
 // tables of docs/results.md.
 #include <algorithm>
+#include <exception>
 #include <iostream>
 #include <map>
 #include <string>
@@ -114,8 +115,8 @@ std::vector<double> Best(const std::map<std::string, Row>& rows,
   std::vector<double> best;
   for (const Cell& cell : rows.at(rivals[0])) best.push_back(cell.held_out);
   for (const std::string& rival : rivals) {
-    for (size_t i = 0; i < best.size(); ++i)
-      best[i] = std::min(best[i], rows.at(rival)[i].held_out);
+    const Row& row = rows.at(rival);
+    for (size_t i = 0; i < best.size(); ++i) best[i] = std::min(best[i], row[i].held_out);
   }
   return best;
 }
@@ -179,10 +180,13 @@ absl::Status Run() {
 }  // namespace
 }  // namespace attnprune
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   absl::ParseCommandLine(argc, argv);
   const absl::Status status = attnprune::Run();
   if (status.ok()) return 0;
   std::cerr << "method_table: " << status.message() << "\n";
+  return 1;
+} catch (const std::exception& error) {  // std::bad_alloc where memory runs out
+  std::cerr << "method_table: " << error.what() << "\n";
   return 1;
 }

@@ -29,12 +29,13 @@ inline Problem LayerToSearch(const Sparsity& sparsity = Sparsity::Fraction(0.5))
   Problem problem;
   problem.weights = std::move(layer);
   problem.scale = 0.1;
+  static constexpr Index kBatches = 8, kTokens = 40;
   const Matrix mixture = GaussianMatrix(5, 12, 45);
   const auto tokens = [&mixture](unsigned seed) {
-    const Matrix sources = GaussianMatrix(8 * 40, 5, seed);
-    Matrix x = GaussianMatrix(8 * 40, 12, seed + 100);
+    const Matrix sources = GaussianMatrix(kBatches * kTokens, 5, seed);
+    Matrix x = GaussianMatrix(kBatches * kTokens, 12, seed + 100);
     Gemm(Trans::kNo, Trans::kNo, 0.5f, sources, mixture, 0.2f, x);
-    return Batches(std::move(x), std::vector<Index>(8, 40));
+    return Batches(std::move(x), std::vector<Index>(kBatches, kTokens));
   };
   problem.calibration = tokens(43);
   problem.held_out = tokens(44);
