@@ -64,6 +64,10 @@ void AddDataFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--held-out", f.held_out, "Tokens that are only scored. Repeatable")
       ->type_name("FILE[:NAME]")
       ->allow_extra_args(false);
+  app.add_option("--held-out-fraction", f.held_out_fraction,
+                 "Without --held-out: fraction of the calibration batches that the server holds "
+                 "out, evenly spaced; below 1")
+      ->capture_default_str();
   app.add_option("--attention", f.attention, "Default: the model's, or causal")
       ->type_name("causal|full|block:B|window:B");
   app.add_option("--sparsity", f.sparsity, "Fraction of weights to remove, or N:M such as 2:4")
@@ -256,6 +260,13 @@ absl::Status AddWeights(const JobFlags& f, JobTensors& tensors, v1::Problem* pro
 
 absl::Status AddData(const JobFlags& f, JobTensors& tensors, v1::Job* job) {
   if (f.calibration.empty()) return Usage("--calibration FILE[:NAME] is required");
+  if (!(f.held_out_fraction >= 0 && f.held_out_fraction < 1)) {
+    return Usage(absl::StrCat("--held-out-fraction must be in [0, 1), got ", f.held_out_fraction));
+  }
+  if (f.held_out_fraction > 0 && !f.held_out.empty()) {
+    return Usage("--held-out-fraction is for jobs without --held-out");
+  }
+  job->set_held_out_fraction(f.held_out_fraction);
   const std::string layer = f.layer >= 0 ? absl::StrCat(f.layer) : "";
   const std::string usual =
       layer.empty() ? "" : absl::StrCat("model.layers.", layer, ".self_attn.input");

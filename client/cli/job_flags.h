@@ -34,6 +34,7 @@ struct JobFlags {
   std::string rope_layout;
 
   std::vector<std::string> calibration, held_out;  // FILE[:NAME]
+  double held_out_fraction = 0;                    // of the calibration batches
   std::string attention;                           // empty: the model's, or causal
   std::string sparsity = "0.5";
   std::vector<std::string> methods;  // NAME[:PARAMETER=NUMBER,...]

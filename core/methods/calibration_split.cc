@@ -13,15 +13,6 @@ Index ValidationCount(Index batches, double fraction) {
   return std::clamp<Index>(wanted, 1, batches - 1);
 }
 
-// The `chosen` of `batches` that lie in the middle of as many equal stretches.
-std::vector<bool> EvenlySpaced(Index batches, Index chosen) {
-  std::vector<bool> result(static_cast<size_t>(batches), false);
-  for (Index i = 0; i < chosen; ++i) {
-    result[static_cast<size_t>((2 * i + 1) * batches / (2 * chosen))] = true;
-  }
-  return result;
-}
-
 Batches Pick(const Batches& all, const std::vector<Index>& picked) {
   std::vector<Matrix> batches;
   batches.reserve(picked.size());
@@ -31,9 +22,18 @@ Batches Pick(const Batches& all, const std::vector<Index>& picked) {
 
 }  // namespace
 
+std::vector<bool> BatchesSetApart(Index batches, double fraction) {
+  std::vector<bool> apart(static_cast<size_t>(batches), false);
+  const Index chosen = ValidationCount(batches, fraction);
+  for (Index i = 0; i < chosen; ++i) {
+    apart[static_cast<size_t>((2 * i + 1) * batches / (2 * chosen))] = true;
+  }
+  return apart;
+}
+
 CalibrationSplit SplitCalibration(const Batches& calibration, double fraction, Index per_part) {
   const Index count = calibration.count();
-  const std::vector<bool> decides = EvenlySpaced(count, ValidationCount(count, fraction));
+  const std::vector<bool> decides = BatchesSetApart(count, fraction);
   std::vector<Index> fit, validation;
   for (Index j = 0; j < count; ++j) {
     (decides[static_cast<size_t>(j)] ? validation : fit).push_back(j);

@@ -13,10 +13,13 @@ struct CalibrationSplit {
   Batches validation;        // empty: what is learned from decides too
 };
 
-// A pure function of the count and order of the batches. `fraction` in [0, 1) of them, rounded, but
-// at least one on each side, are for validation: evenly spaced, so that neither side is all
-// beginning or all end. With a single batch, or with fraction 0, nothing is set apart. The rest are
-// dealt out like cards to the fewest parts of at most `per_part` batches (at least 1).
+// Which of `batches` are set apart: `fraction` in [0, 1) of them, rounded, but at least one on each
+// side, evenly spaced (the middles of as many equal stretches), so that neither side is all
+// beginning or all end. None of a single batch, none with fraction 0.
+std::vector<bool> BatchesSetApart(Index batches, double fraction);
+
+// A pure function of the count and order of the batches. BatchesSetApart are for validation; the
+// rest are dealt out like cards to the fewest parts of at most `per_part` batches (at least 1).
 CalibrationSplit SplitCalibration(const Batches& calibration, double fraction, Index per_part);
 
 }  // namespace attnprune

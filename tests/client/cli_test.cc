@@ -79,6 +79,15 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"run --method gd", "--weights"},
       {"run --method gd:eta --weights DIR/weights.safetensors --fused w", "NAME:PARAMETER=NUMBER"},
       {"run --method gd --sparsity 1.2", "sparsity"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --calibration "
+       "DIR/calibration.safetensors --held-out-fraction 1",
+       "--held-out-fraction must be in [0, 1), got 1"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --calibration "
+       "DIR/calibration.safetensors --held-out-fraction nan",
+       "--held-out-fraction must be in [0, 1), got nan"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --calibration "
+       "DIR/calibration.safetensors --held-out DIR/held_out.safetensors --held-out-fraction 0.5",
+       "--held-out-fraction is for jobs without --held-out"},
       {"run --method gd --sparsity 4:2", "4:2"},
       {"run --method gd --label x", "KEY=VALUE"},
       {"run --method gd --model DIR", "--layer"},

@@ -44,6 +44,30 @@ def test_run_leaves_the_pruned_model_the_masks_and_the_plot(tmp_path):
     assert len(masks) == 2
 
 
+def test_a_part_of_the_calibration_set_is_held_out_and_the_table_says_so():
+    flags = ["run", *JOB[:6], "--sparsity", "0.7", "--held-out-fraction", "0.25",
+             "--method", "magnitude", "--method", "sparsegpt"]
+    done = cli(*flags)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout[done.stdout.index("method "):].splitlines()
+    assert table[0].split()[:5] == ["method", "held", "out", "mask", "only"]
+    rows = {line.split()[0]: [float(text) for text in line.split()[1:4]] for line in table[1:3]}
+    assert list(rows) == ["sparsegpt", "magnitude"], "best first"
+    held_out, mask_only, calibration = rows["sparsegpt"]
+    assert held_out < mask_only and held_out != calibration
+    assert rows["magnitude"][0] == rows["magnitude"][1], "it moves no weight"
+    assert table[3] == "held out: split off the calibration set (fraction 0.25)"
+
+    job = json.loads(cli(*flags, "--json").stdout)
+    assert job["heldOutFraction"] == 0.25
+    assert {result["heldOutSource"] for result in job["results"]} == {"HELD_OUT_SPLIT"}
+    moved = next(result for result in job["results"] if result["method"] == "sparsegpt")
+    assert moved["heldOut"]["maskOnlyRelativeError"] > moved["heldOut"]["relativeError"]
+
+    both = cli(*flags, "--held-out", MODEL / "held_out.safetensors")
+    assert both.returncode == 2 and "--held-out-fraction" in both.stderr
+
+
 def test_submit_watch_fetch_in_one_file_and_json_for_programs(server, tmp_path):
     at = ["--server", server.address]
     submitted = cli("submit", *JOB, "--method", "wanda", "--label", "run=a", *at)

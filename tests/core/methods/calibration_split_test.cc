@@ -51,6 +51,14 @@ TEST(CalibrationSplit, KeepsLengthsAndTokensOfEveryBatch) {
   EXPECT_EQ(split.fit[0].all()(3, 0), 5);
 }
 
+// The rule that job.proto states, in whole numbers.
+TEST(BatchesSetApart, AreThoseInTheMiddleOfEqualStretches) {
+  EXPECT_THAT(BatchesSetApart(2, 0.25), ElementsAre(false, true));
+  EXPECT_THAT(BatchesSetApart(3, 0.9), ElementsAre(true, false, true)) << "at most all but one";
+  EXPECT_THAT(BatchesSetApart(5, 0.4), ElementsAre(false, true, false, true, false));
+  EXPECT_THAT(BatchesSetApart(1, 0.9), ElementsAre(false));
+}
+
 struct Case {
   std::string sentence;
   Index count;
