@@ -24,6 +24,7 @@ void AddCommands(CLI::App& app, Action* action) {
   AddFetchCommand(app, action);
   AddInfoCommand(app, action);
   AddSynthCommand(app, action);
+  AddReproduceCommand(app, action);
   AddHealthCommand(app, action);
 }
 

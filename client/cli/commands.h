@@ -25,6 +25,7 @@ void AddDeleteCommand(CLI::App& app, Action* action);
 void AddFetchCommand(CLI::App& app, Action* action);
 void AddInfoCommand(CLI::App& app, Action* action);
 void AddSynthCommand(CLI::App& app, Action* action);
+void AddReproduceCommand(CLI::App& app, Action* action);
 void AddHealthCommand(CLI::App& app, Action* action);
 
 }  // namespace attnprune::cli

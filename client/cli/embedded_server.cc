@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <system_error>
 
-#include "absl/memory/memory.h"
 #include "absl/time/time.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
@@ -39,7 +38,7 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(const std:
                                                                       int threads) {
   StartLogging(LogFormat::kText, LogLevel::kError);
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
-  auto embedded = absl::WrapUnique(new EmbeddedServer(data_dir));
+  std::unique_ptr<EmbeddedServer> embedded(new EmbeddedServer(data_dir));
   if (embedded->folder_.path().empty()) {
     return absl::UnknownError("cannot make a temporary folder");
   }
