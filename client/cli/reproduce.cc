@@ -21,6 +21,7 @@
 #include "client/cli/watch_session.h"
 #include "core/base/format.h"
 #include "core/base/status_macros.h"
+#include "core/kernels/blas.h"
 #include "core/tensor/atomic_file.h"
 
 namespace attnprune::cli {
@@ -182,19 +183,16 @@ class FigureRunner {
 
   int Run() {
     const std::vector<FigureJob> jobs = PlanFigure(options_);
-    int code = kDone;
     for (size_t i = 0; i < jobs.size(); ++i) {
-      const int one = RunOne(jobs[i], absl::StrCat(i + 1, "/", jobs.size()));
-      if (one == kInterrupted) return one;
-      if (one != kDone && one != kFailed) return one;
-      if (one == kFailed) code = one;
+      const int code = RunOne(jobs[i], absl::StrCat(i + 1, "/", jobs.size()));
+      if (code != kDone) return code;
     }
     TellFigure(shell_, flags_, options_, rows_);
-    return code;
+    return code_;
   }
 
  private:
-  // kFailed: the job failed, its rows are missing, the next may do.
+  // Not kDone: there is no going on. A job that failed is told, and its rows are missing.
   int RunOne(const FigureJob& planned, const std::string& place) {
     const absl::StatusOr<FigureData> data = source_.Data(planned);
     if (!data.ok()) return UsageError(shell_, data.status());
@@ -206,7 +204,8 @@ class FigureRunner {
     const absl::Status written = WriteFiles(flags_, options_, rows_);
     if (!written.ok()) return LocalError(shell_, written);
     Note(shell_, absl::StrCat(place, "  ", PointText(planned), ResultText(planned, *ended)));
-    return ExitCodeOf(shell_, *ended);
+    if (ExitCodeOf(shell_, *ended) != kDone) code_ = kFailed;
+    return kDone;
   }
 
   absl::StatusOr<v1::Job> RunToItsEnd(const FigureJob& planned, const FigureData& data) {
@@ -238,6 +237,7 @@ class FigureRunner {
   client::Client& client_;
   std::vector<FigureRow> rows_;
   std::string running_;  // the job's name
+  int code_ = kDone;
 };
 
 int RunOn(const Shell& shell, const ReproduceFlags& flags, FigureOptions& options,
@@ -255,7 +255,9 @@ int RunOn(const Shell& shell, const ReproduceFlags& flags, FigureOptions& option
 
 int Run(const Shell& shell, const ReproduceFlags& flags) {
   FigureOptions options = flags.options;
-  absl::Status status = AddAxes(flags, options);
+  absl::Status status = InitializeBlas();
+  if (!status.ok()) return LocalError(shell, status);
+  status = AddAxes(flags, options);
   if (status.ok()) status = AddMethods(flags.methods, options);
   if (!status.ok()) return UsageError(shell, status);
   const auto source = OpenSource(flags, options);
