@@ -33,6 +33,7 @@ constexpr const char* kDefaultMethods[] = {"gd", "wanda", "sparsegpt", "magnitud
 struct ReproduceFlags {
   FigureOptions options;
   std::vector<std::string> axes, methods;  // empty: the defaults
+  std::vector<std::string> more_methods;   // beside those
   bool few = false;
   std::string output;
   std::string server;  // empty: one of its own
@@ -161,15 +162,16 @@ std::string PointText(const FigureJob& job) {
                       FormatNumber(job.rho));
 }
 
-// "gd 0.171/0.312" of the first run of each method.
+// "gd 0.171/0.312" of each run: calibration and held-out error.
 std::string ResultText(const FigureJob& job, const v1::Job& ended) {
-  std::vector<std::string> told;
   std::string text;
-  for (const FigureRow& row : RowsOf(job, ended)) {
-    if (std::find(told.begin(), told.end(), row.method) != told.end()) continue;
-    told.push_back(row.method);
-    absl::StrAppend(&text, "  ", row.method,
-                    absl::StrFormat(" %.3g/%.3g", row.calibration_error, row.held_out_error));
+  for (int i = 0; i < ended.results_size(); ++i) {
+    const v1::MethodResult& result = ended.results(i);
+    if (result.has_failure()) continue;
+    const auto& error = result.relative_error();
+    absl::StrAppend(&text, "  ", job.runs[static_cast<size_t>(i)].text,
+                    absl::StrFormat(" %.3g", error.calibration()),
+                    error.has_held_out() ? absl::StrFormat("/%.3g", error.held_out()) : "");
   }
   return text;
 }
@@ -250,6 +252,9 @@ int RunOn(const Shell& shell, const ReproduceFlags& flags, FigureOptions& option
     const absl::Status added = AddDefaultMethods(shell, **client, options);
     if (!added.ok()) return ServerError(shell, added);
   }
+  absl::Status valid = AddMethods(flags.more_methods, options);
+  if (valid.ok()) valid = Validate(options);
+  if (!valid.ok()) return UsageError(shell, valid);
   return FigureRunner(shell, flags, options, source, **client).Run();
 }
 
@@ -293,6 +298,9 @@ void AddCommonFlags(CLI::App& app, ReproduceFlags& f, const std::string& axes) {
                  "wanda, sparsegpt, magnitude and joint, as far as the server has them")
       ->type_name("NAME[:PARAMETER=NUMBER,...]")
       ->allow_extra_args(false);
+  app.add_option("--add-method", f.more_methods, "Draw this one beside those. Repeatable")
+      ->type_name("NAME[:PARAMETER=NUMBER,...]")
+      ->allow_extra_args(false);
   app.add_option("--output", f.output, "Folder for the .csv and .svg files; made if it is missing")
       ->type_name("DIR")
       ->required();
@@ -330,6 +338,9 @@ void AddFigure2(CLI::App& parent, Action* action) {
   AddCommonFlags(app, *flags, "lambda, n, rho");
   app.add_option("--d", flags->synthetic.d, "Width of weights and tokens")->capture_default_str();
   app.add_option("--rank", flags->synthetic.rank, "Of W_Q and W_K")->capture_default_str();
+  app.add_option("--x-std", flags->synthetic.x_std,
+                 "Standard deviation of the tokens: the softmax is nearly one-hot at 1")
+      ->capture_default_str();
   app.add_option("--held-out", flags->synthetic.held_out, "Held-out batches")
       ->capture_default_str();
   SetAction(app, action, flags);

@@ -47,6 +47,7 @@ class SyntheticFigure final : public FigureSource {
                                                                 .n = job.n,
                                                                 .k = job.k,
                                                                 .rank = flags_.rank,
+                                                                .x_std = flags_.x_std,
                                                                 .held_out_batches = flags_.held_out,
                                                                 .seed = job.seed}));
     const auto problem = std::make_shared<const Problem>(std::move(drawn));

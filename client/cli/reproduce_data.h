@@ -31,6 +31,7 @@ class FigureSource {
 // Section 6.1's data, drawn anew for each seed. A batch depends on seed, d and n, not on k.
 struct SyntheticFlags {
   int64_t d = 64, rank = 4, held_out = 8;  // held_out: batches
+  double x_std = 1;                        // of a token's entries
 };
 std::unique_ptr<FigureSource> SyntheticSource(const SyntheticFlags& flags);
 

@@ -248,9 +248,10 @@ TEST_F(CommandLine, ReproducesFigure3OnAModelsLayer) {
 TEST_F(CommandLine, LeavesOutDefaultMethodsThatTheServerLacksAndRefusesOthers) {
   const std::string line =
       "reproduce figure2 --d 4 --n 4 --rank 1 --k 1 --seeds 1 --axis rho=0.5 --output DIR/figures ";
-  const Outcome usual = Attnprune(line, dir());
+  const Outcome usual = Attnprune(line + "--add-method wanda:factors=0", dir());
   EXPECT_EQ(usual.code, 0) << usual.err;
   EXPECT_THAT(usual.out, HasSubstr("sparsegpt"));
+  EXPECT_THAT(usual.out, HasSubstr("wanda:factors=0"));
   const Outcome unknown = Attnprune(line + "--method nosuch", dir());
   EXPECT_EQ(unknown.code, 4);
   EXPECT_THAT(unknown.err, HasSubstr("nosuch"));

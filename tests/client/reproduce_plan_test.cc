@@ -68,7 +68,8 @@ TEST(PlanFigure, GivesGdSection7sSettingsInFigure3) {
   options.figure = Figure::kFigure3;
   options.axes = {{FigureAxis::kRho, {0.5}}};
   options.methods = {Named("gd+refit")};
-  const auto& parameters = PlanFigure(options)[0].runs[0].method.parameters();
+  const std::vector<FigureJob> jobs = PlanFigure(options);
+  const auto& parameters = jobs[0].runs[0].method.parameters();
   EXPECT_EQ(parameters.at("lambda"), 0.05);
   EXPECT_EQ(parameters.at("eta"), 0.005);
 }
