@@ -25,6 +25,7 @@ void AddCommands(CLI::App& app, Action* action) {
   AddMergeCommand(app, action);
   AddInfoCommand(app, action);
   AddSynthCommand(app, action);
+  AddReproduceCommand(app, action);
   AddHealthCommand(app, action);
 }
 

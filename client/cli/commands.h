@@ -26,6 +26,7 @@ void AddFetchCommand(CLI::App& app, Action* action);
 void AddMergeCommand(CLI::App& app, Action* action);
 void AddInfoCommand(CLI::App& app, Action* action);
 void AddSynthCommand(CLI::App& app, Action* action);
+void AddReproduceCommand(CLI::App& app, Action* action);
 void AddHealthCommand(CLI::App& app, Action* action);
 
 }  // namespace attnprune::cli

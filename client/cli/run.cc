@@ -1,8 +1,6 @@
 // attnprune run: a server of its own for one job, or one for each layer of a model. No set-up,
 // nothing left but the files asked for.
 #include <CLI/CLI.hpp>
-#include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -10,18 +8,14 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands.h"
 #include "client/cli/connect.h"
+#include "client/cli/embedded_server.h"
 #include "client/cli/job_flags.h"
 #include "client/cli/model_run.h"
 #include "client/cli/output_check.h"
 #include "client/cli/submission.h"
-#include "core/kernels/blas.h"
-#include "server/observe/log.h"
-#include "server/server.h"
 
 namespace attnprune::cli {
 namespace {
-
-constexpr absl::Duration kDrain = absl::Seconds(8);
 
 struct RunFlags {
   JobFlags job;
@@ -29,36 +23,6 @@ struct RunFlags {
   int threads = 0;
   bool json = false;
 };
-
-// The server's folder; removed again if it is a temporary one.
-class DataFolder {
- public:
-  explicit DataFolder(const std::string& asked) : path_(asked), temporary_(asked.empty()) {
-    if (!temporary_) return;
-    path_ = std::filesystem::temp_directory_path() / "attnprune-XXXXXX";
-    if (mkdtemp(path_.data()) == nullptr) path_.clear();
-  }
-  ~DataFolder() {
-    std::error_code ignored;
-    if (temporary_ && !path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  DataFolder(const DataFolder&) = delete;
-  DataFolder& operator=(const DataFolder&) = delete;
-
-  const std::string& path() const { return path_; }  // empty: could not be made
-
- private:
-  std::string path_;
-  const bool temporary_;
-};
-
-ServerOptions OptionsFor(const RunFlags& flags, const DataFolder& folder) {
-  ServerOptions options;
-  options.listen = "127.0.0.1:0";
-  options.data_dir = folder.path();
-  options.threads_per_job = flags.threads;
-  return options;
-}
 
 // what: the job or jobs that may go on.
 int SayInterrupted(const Shell& shell, const RunFlags& flags, const std::string& what) {
@@ -89,20 +53,12 @@ using Work = std::function<int(client::Client& client)>;
 
 // Does the work on a server that ends with it.
 int OnServerOfItsOwn(const Shell& shell, const RunFlags& flags, const Work& work) {
-  StartLogging(LogFormat::kText, LogLevel::kError);
-  if (const absl::Status blas = InitializeBlas(); !blas.ok()) return LocalError(shell, blas);
-  const DataFolder folder(flags.data_dir);
-  if (folder.path().empty()) {
-    return LocalError(shell, absl::UnknownError("cannot make a temporary folder"));
-  }
-  const auto server = Server::Start(OptionsFor(flags, folder));
+  const auto server = EmbeddedServer::Start(flags.data_dir, flags.threads);
   if (!server.ok()) return LocalError(shell, server.status());
   ConnectFlags connect;
   connect.server = (*server)->address();
   const auto client = Connect(shell, connect);
-  const int code = client.ok() ? work(**client) : ServerError(shell, client.status());
-  (*server)->Drain(kDrain);
-  return code;
+  return client.ok() ? work(**client) : ServerError(shell, client.status());
 }
 
 int Run(const Shell& shell, const RunFlags& flags) {

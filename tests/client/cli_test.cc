@@ -164,6 +164,20 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"list --limit 0", "limit"},
       {"synth", "--output"},
       {"synth --d 4 --rank 9 --output DIR/none", "rank"},
+      {"reproduce", "subcommand"},
+      {"reproduce figure2", "--output"},
+      {"reproduce figure2 --output DIR/none --rho 1", "--rho must be in [0, 1), got 1"},
+      {"reproduce figure2 --output DIR/none --points many", "--points"},
+      {"reproduce figure2 --output DIR/none --seeds 0", "--seeds"},
+      {"reproduce figure2 --output DIR/none --method gd:x", "NAME:PARAMETER=NUMBER"},
+      {"reproduce figure3 --output DIR/none --model DIR --layer 0 --held-out x.npy",
+       "--calibration"},
+      {"reproduce figure3 --output DIR/none --model DIR --layer 0 --calibration x.npy --held-out "
+       "x.npy",
+       "config.json"},
+      {"reproduce figure3 --output DIR/none --model DIR --layer 0 --calibration x.npy --held-out "
+       "x.npy --axis lambda",
+       "--axis must be one of n, rho in figure3, got lambda"},
   };
   for (const Row& row : rows) {
     const Outcome outcome = Attnprune(row.line, dir());
@@ -177,7 +191,7 @@ TEST_F(CommandLine, HelpsOnStandardOutput) {
   const Outcome help = Attnprune({"--help"});
   EXPECT_EQ(help.code, 0);
   for (const char* name : {"run", "submit", "watch", "get", "list", "cancel", "delete", "fetch",
-                           "merge", "info", "synth", "health", "Exit codes"}) {
+                           "merge", "info", "synth", "reproduce", "health", "Exit codes"}) {
     EXPECT_THAT(help.out, HasSubstr(name));
   }
   EXPECT_THAT(Attnprune({"run", "--help"}).out, HasSubstr("--calibration"));
@@ -235,6 +249,69 @@ TEST_F(CommandLine, ExitsWithOneWhenTheJobRunsOutOfTime) {
       Attnprune(absl::StrCat("run --timeout 1s", kJob, "--method gd:steps=1000000"), dir());
   EXPECT_EQ(outcome.code, 1);
   EXPECT_THAT(outcome.err, HasSubstr("failed"));
+}
+
+std::vector<std::string> LinesOf(const std::string& path) {
+  std::ifstream file(path);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  return lines;
+}
+
+TEST_F(CommandLine, ReproducesFigure2AsCsvAndSvg) {
+  const Outcome outcome = Attnprune(
+      "reproduce figure2 --d 8 --n 6 --rank 2 --k 2 --k 3 --seeds 2 --axis lambda=0.04,0.08 "
+      "--axis n=4,6 --method gd:steps=5 --method magnitude --output DIR/figures",
+      dir());
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("8/8  seed 1  k 3  n 4  rho 0.5  gd:steps=5 "));
+  EXPECT_THAT(outcome.out, HasSubstr("calibration / held out"));
+  const std::vector<std::string> rows = LinesOf(dir() + "/figures/figure2-n.csv");
+  ASSERT_EQ(rows.size(), 1u + 2 * 2 * 2 * 2) << "k, n, method, seed";
+  EXPECT_THAT(rows[1], StartsWith("figure2,n,4,2,gd:steps=5,0,0."));
+  EXPECT_EQ(std::count(rows[1].begin(), rows[1].end(), ','), 8);
+  for (const char* file : {"lambda.svg", "lambda-held-out.svg", "n.svg", "n-held-out.svg"}) {
+    EXPECT_TRUE(std::filesystem::exists(dir() + "/figures/figure2-" + file)) << file;
+  }
+  EXPECT_FALSE(std::filesystem::exists(dir() + "/figures/figure2-rho.csv"));
+}
+
+TEST_F(CommandLine, ReproducesFigure3OnAModelsLayer) {
+  const std::string model = ATTNPRUNE_TINY_LLAMA;
+  const std::string line =
+      absl::StrCat("reproduce figure3 --model ", model, " --layer 1 --calibration ", model,
+                   "/calibration.safetensors --held-out ", model,
+                   "/held_out.safetensors --axis n=8,16 --n 16 --output DIR/figures ");
+  const Outcome outcome =
+      Attnprune(line + "--k 4 --seeds 2 --method magnitude --method wanda", dir());
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const std::vector<std::string> rows = LinesOf(dir() + "/figures/figure3-n.csv");
+  ASSERT_EQ(rows.size(), 1u + 2 * 2 * 2);
+  const auto error_of = [&](size_t row) {
+    return std::vector<std::string>(absl::StrSplit(rows[row], ','));
+  };
+  // magnitude looks at no tokens: its mask, and so its held-out error, is one for both seeds.
+  EXPECT_EQ(error_of(1)[7], error_of(2)[7]);
+  EXPECT_NE(error_of(1)[6], error_of(2)[6]) << "each seed has sequences of its own";
+  EXPECT_NE(error_of(3)[7], error_of(4)[7]) << "wanda learns from them";
+
+  const Outcome many = Attnprune(line + "--k 16", dir());
+  EXPECT_EQ(many.code, 2);
+  EXPECT_THAT(many.err, HasSubstr("--k must be at most 15"));
+  const Outcome odd = Attnprune(line + "--n 129 --k 4", dir());
+  EXPECT_EQ(odd.code, 2);
+}
+
+TEST_F(CommandLine, LeavesOutDefaultMethodsThatTheServerLacksAndRefusesOthers) {
+  const std::string line =
+      "reproduce figure2 --d 4 --n 4 --rank 1 --k 1 --seeds 1 --axis rho=0.5 --output DIR/figures ";
+  const Outcome usual = Attnprune(line + "--add-method wanda:factors=0", dir());
+  EXPECT_EQ(usual.code, 0) << usual.err;
+  EXPECT_THAT(usual.out, HasSubstr("sparsegpt"));
+  EXPECT_THAT(usual.out, HasSubstr("wanda:factors=0"));
+  const Outcome unknown = Attnprune(line + "--method nosuch", dir());
+  EXPECT_EQ(unknown.code, 4);
+  EXPECT_THAT(unknown.err, HasSubstr("nosuch"));
 }
 
 absl::StatusOr<std::unique_ptr<Server>> StartServer(const TemporaryFolder& data) {
