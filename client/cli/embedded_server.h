@@ -13,7 +13,7 @@ class Server;
 
 namespace attnprune::cli {
 
-// The server's folder; removed again if it is a temporary one.
+// The server's folder; removed again if it is a temporary one, unless the process is killed.
 class DataFolder {
  public:
   explicit DataFolder(const std::string& asked);  // empty: a temporary folder
@@ -24,9 +24,12 @@ class DataFolder {
   const std::string& path() const { return path_; }  // empty: could not be made
 
  private:
-  std::string path_;
+  const std::string path_;
   const bool temporary_;
 };
+
+// Ends the process at once, whatever its other threads do, with every temporary DataFolder gone.
+[[noreturn]] void RemoveTemporaryFoldersAndExit(int code);
 
 // Listens on a free port of this machine until it is destroyed; then running jobs write a
 // checkpoint, which is of use only in a folder that stays.

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -72,7 +73,12 @@ absl::Status CheckSource(const v1::Job& job, const Checkpoint& source) {
 }
 
 std::string WithMethod(const std::string& text, const std::string& method) {
-  return absl::StrReplaceAll(text, {{kMethod, method}});
+  std::string name = method.empty() || method[0] == '.' ? absl::StrCat("_", method) : method;
+  for (char& c : name) {
+    const bool plain = absl::ascii_isalnum(static_cast<unsigned char>(c));
+    if (!plain && !absl::StrContains("+#._-", absl::string_view(&c, 1))) c = '_';
+  }
+  return absl::StrReplaceAll(text, {{kMethod, name}});
 }
 
 bool NamesEachMethod(const SaveFlags& flags) {
@@ -111,6 +117,8 @@ int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedT
 int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
                 const SaveFlags& flags) {
   if (!WantsFiles(flags)) return kDone;
+  const auto best = ResultOf(job, flags.method);
+  if (!best.ok()) return LocalError(shell, best.status());
   SaveFlags known = flags;
   if (known.source.empty()) {
     known.source = LabelledSource(shell, job);
@@ -121,8 +129,6 @@ int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, 
   if (const absl::Status safe = CheckOutputs(outputs, FilesOf(known.source)); !safe.ok()) {
     return UsageError(shell, safe);
   }
-  const auto best = ResultOf(job, flags.method);
-  if (!best.ok()) return LocalError(shell, best.status());
   std::vector<std::string> methods;
   for (const v1::MethodResult* result : BestFirst(job)) {
     if (!result->has_failure()) methods.push_back(result->method());

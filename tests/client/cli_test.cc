@@ -350,7 +350,10 @@ TEST_F(CommandLine, ManagesJobsOnAServer) {
   const Outcome fetched = run("fetch " + name + " --method magnitude --output DIR/f.safetensors");
   EXPECT_EQ(fetched.code, 0) << fetched.err;
   EXPECT_TRUE(SafetensorsFile::Open(dir() + "/f.safetensors")->Contains("w_q"));
-  EXPECT_EQ(run("fetch " + name + " --method ste --output DIR/g.safetensors").code, 1);
+  const Outcome none = run("fetch " + name + " --method ste --output DIR/g.safetensors");
+  EXPECT_EQ(none.code, 1);
+  EXPECT_EQ(none.err, absl::StrCat("attnprune: ", name,
+                                   " has no result of method ste; there is: magnitude\n"));
 
   const Outcome slow = run(absl::StrCat("submit", kJob, "--method gd:steps=1000000"));
   const std::string slow_name = slow.out.substr(0, slow.out.size() - 1);

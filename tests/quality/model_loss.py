@@ -3,6 +3,9 @@
 
     model_loss.py --tokens data/tiny-llama/held_out.safetensors data/tiny-llama pruned/gd ...
 
+Of each model but the first also how far it is from the first, token by token, with the standard error
+of that distance (see Distance).
+
 A model is a Hugging Face folder: config.json, and model.safetensors or its shards with their index;
 F16, BF16, F32 or F64; grouped queries, rotary embedding (rotate_half), RMSNorm, SwiGLU, biases
 where there are any, embeddings tied or not. Tokens are whole numbers, (k, n + 1) or (n + 1): in each
@@ -136,15 +139,33 @@ class Model:
         return self.norm(x, "model.norm") @ output.T
 
     def losses(self, tokens):
-        """Mean over the predicted tokens of each row of (k, n + 1)."""
-        means = []
+        """Of each predicted token, (k, n) of (k, n + 1)."""
+        losses = []
         for rows in numpy.array_split(tokens, -(-len(tokens) // ROWS)):
             logits = self.logits(rows[:, :-1]).astype(numpy.float64)
             top = logits.max(-1, keepdims=True)
             partition = (top + numpy.log(numpy.exp(logits - top).sum(-1, keepdims=True)))[..., 0]
             chosen = numpy.take_along_axis(logits, rows[:, 1:, None], -1)[..., 0]
-            means.extend((partition - chosen).mean(-1))
-        return numpy.array(means)
+            losses.append(partition - chosen)
+        return numpy.concatenate(losses)
+
+
+class Distance:
+    """Mean difference of two models' losses on the same tokens; what these have in common cancels.
+
+    by_token: its standard error if tokens were independent. by_row: from the rows' means, which holds
+    whatever the tokens of a row have in common; itself rough if rows are few. NaN for one of a kind.
+    """
+
+    def __init__(self, losses, reference):
+        more = losses - reference
+
+        def error(values):
+            return values.std(ddof=1) / values.size ** 0.5 if values.size > 1 else float("nan")
+        self.mean, self.by_token, self.by_row = more.mean(), error(more), error(more.mean(-1))
+
+    def __str__(self):
+        return f"{self.mean:+.4f} ± {self.by_token:.4f}, by row ± {self.by_row:.4f}"
 
 
 def read_tokens(text):
@@ -164,8 +185,12 @@ def main():
                         help=".safetensors (usual name: tokens) or .npy")
     arguments = parser.parse_args()
     tokens = read_tokens(arguments.tokens)
+    reference = None
     for folder in arguments.models:
-        print(f"{Model(folder).losses(tokens).mean():.4f}  {folder}", flush=True)
+        losses = Model(folder).losses(tokens)
+        distance = "" if reference is None else f" ({Distance(losses, reference)})"
+        reference = losses if reference is None else reference
+        print(f"{losses.mean():.4f}{distance}  {folder}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""What pruning W_Q and W_K of every layer does to a model's loss: a Markdown table of means, their
-distance from the dense model, and that distance's standard error over the rows of tokens.
+"""What pruning W_Q and W_K of every layer does to a model's loss: a Markdown table of means and, in
+brackets, their distance from the dense model, paired by token, with its standard errors
+(model_loss.Distance).
 
     prune_and_measure.py --method magnitude --method joint --sparsity 0.5 --sparsity 2:4
 
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import time
 
-from model_loss import Model, read_tokens
+from model_loss import Distance, Model, read_tokens
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("ATTNPRUNE_BIN", ROOT / "build/release/bin"))
@@ -86,7 +87,7 @@ def prune(address, arguments, sparsity, folder):
 
 
 def measure(address, arguments, folder):
-    """Losses of each row: the dense ones, and {method: those at each sparsity}."""
+    """Losses of each token: the dense ones, and {method: those at each sparsity}."""
     tokens = read_tokens(str(arguments.tokens or arguments.held_out))
     losses = {}
     for sparsity in arguments.sparsities:
@@ -98,10 +99,8 @@ def measure(address, arguments, folder):
 
 def table(sparsities, dense, losses):
     def cell(values):
-        more = values - dense  # the same rows: what they have in common cancels
-        error = more.std(ddof=1) / len(more) ** 0.5 if len(more) > 1 else float("nan")
-        return f"{values.mean():.4f} ({more.mean():+.4f} ± {error:.4f})"
-    rows = [["nats per token", *sparsities], ["---", *["---:"] * len(sparsities)],
+        return f"{values.mean():.4f} ({Distance(values, dense)})"
+    rows = [[f"nats per token, of {dense.size}", *sparsities], ["---", *["---:"] * len(sparsities)],
             ["dense", *[f"{dense.mean():.4f}"] * len(sparsities)]]
     rows += [[f"`{method}`", *map(cell, values)] for method, values in losses.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

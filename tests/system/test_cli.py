@@ -1,8 +1,10 @@
 """The command line as a person uses it: a pruned file out of a model, exit codes, Ctrl-C."""
 import json
+import os
 import re
 import signal
 import subprocess
+import time
 import xml.dom.minidom
 
 import numpy
@@ -106,6 +108,27 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server, client)
     back = cli(*come_back)
     assert back.returncode == 1, "cancelled counts as not done"
     assert "cancelled" in back.stderr
+
+
+def test_a_second_ctrl_c_ends_a_run_at_once_and_leaves_nothing_in_tmp(tmp_path):
+    data, temporary = tmp_path / "data", tmp_path / "tmp"
+    temporary.mkdir()
+    made = cli("synth", "--d", "512", "--n", "256", "--k", "64", "--rank", "8", "--output", data)
+    assert made.returncode == 0, made.stderr
+    run = subprocess.Popen(
+        [BIN / "attnprune", "run", "--weights", data / "weights.safetensors", "--fused", "w",
+         "--calibration", data / "calibration.safetensors", "--method", "gd:steps=1000000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(temporary)})
+    wait_for(lambda: run.stdout.readline().startswith("gd"), "the run shows progress")
+    assert len(list(temporary.glob("attnprune-*"))) == 1
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.1)  # a step takes longer, and the drain waits for it
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode == 130, said
+    assert not list(temporary.iterdir())
 
 
 def test_a_server_that_is_not_there_exits_with_three():

@@ -14,7 +14,7 @@ from harness import MODEL, ROOT, cli
 
 QUALITY = ROOT / "tests/quality"
 sys.path.insert(0, str(QUALITY))
-from model_loss import Model, read_tokens, to_float32  # pylint: disable=wrong-import-position
+from model_loss import Distance, Model, read_tokens, to_float32  # pylint: disable=wrong-import-position
 
 LAYERS = 4
 DATA = ["--calibration", MODEL / "calibration.safetensors", "--held-out",
@@ -217,6 +217,16 @@ def test_merge_refuses_what_was_not_pruned_and_what_was_pruned_twice(server, tmp
     assert some.returncode == 0 and "no job pruned layer 2" in some.stderr
 
 
+def test_a_distance_is_paired_by_token():
+    dense = numpy.array([[1.0, 5.0], [2.0, 9.0]])
+    same = Distance(dense + 0.25, dense)
+    assert (same.mean, same.by_token, same.by_row) == (0.25, 0, 0), "what is in common cancels"
+    other = Distance(dense + [[0, 2], [2, 4]], dense)
+    assert other.mean == 2
+    assert other.by_token == pytest.approx((8 / 3 / 4) ** 0.5), "of 0, 2, 2 and 4"
+    assert other.by_row == pytest.approx(1), "of 1 and 3"
+
+
 def test_the_table_of_losses_comes_out_of_one_command():
     done = subprocess.run(["/usr/bin/python3", "-B", QUALITY / "prune_and_measure.py", "--method",
                            "wanda", "--method", "sparsegpt", "--sparsity", "0.5"], text=True,
@@ -224,3 +234,6 @@ def test_the_table_of_losses_comes_out_of_one_command():
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[1] for line in lines[2:]] == ["dense", "`wanda`", "`sparsegpt`"]
+    assert "of 1024" in lines[0]
+    for line in lines[3:]:
+        assert re.search(r"\| \d\.\d{4} \([+-]\d\.\d{4} ± \d\.\d{4}, by row ± \d\.\d{4}\) \|", line)
