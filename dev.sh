@@ -7,19 +7,22 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly JOBS=${JOBS:-$(nproc)}
 readonly BUILD_PACKAGES=(
   build-essential cmake ninja-build pkg-config ccache libabsl-dev libeigen3-dev
-  libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libgtest-dev libgmock-dev
-  libbenchmark-dev)
-readonly SERVICE_PACKAGES=(
-  libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev
-  libsqlite3-dev libssl-dev)
+  libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libgrpc++-dev protobuf-compiler-grpc
+  libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev libsqlite3-dev libssl-dev)
+readonly TEST_PACKAGES=(
+  libgtest-dev libgmock-dev libbenchmark-dev python3-grpcio python3-numpy python3-protobuf
+  python3-pytest)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
+
+# A clone elsewhere finds what this one has compiled.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
 usage() {
   cat <<'END'
 usage: ./dev.sh COMMAND
 
-  demo [FLAGS]      prune a real attention layer with every method and compare them
-                    (FLAGS go to build/release/bin/prune_layer; --help lists them)
+  demo [FLAGS]      prune a real attention layer with every method, live, and compare them
+                    (FLAGS go to `attnprune run` as well; `attnprune run --help` lists them)
   test              every check that CI runs: format, build and tests with -Werror, the tests under
                     AddressSanitizer + UBSan and under ThreadSanitizer (clang), clang-tidy
                     over core/ and examples/
@@ -31,7 +34,6 @@ usage: ./dev.sh COMMAND
   format            rewrite the sources with clang-format
   bench [FLAGS]     benchmarks (FLAGS go to Google Benchmark)
   fuzz [SECONDS]    libFuzzer on every reader of foreign bytes, 60 seconds each by default
-  service           build and test the unfinished service (docs/service.md); not part of `test` yet
   setup             only install the Debian packages that all of this needs
 
 Packages are installed with apt only where missing, as root or through sudo. JOBS=N sets the number
@@ -102,11 +104,10 @@ stage() {
 sources() { # sources PATTERN...: the project's own C++ files
   local pattern names=()
   for pattern; do names+=(-o -name "$pattern"); done
-  find core examples tests -type f \( "${names[@]:1}" \) |
-    grep -vE '^tests/(server/|client/|bench/tensor_transfer)' | LC_ALL=C sort # service: see below
+  find core server client examples tests -type f \( "${names[@]:1}" \) | LC_ALL=C sort
 }
 
-configure() { cmake --preset "$1" -DATTNPRUNE_WERROR=ON "${@:2}"; }
+configure() { cmake --preset "$1" -DATTNPRUNE_WERROR=ON -DATTNPRUNE_BUILD_TESTS=ON "${@:2}"; }
 
 build() { # build PRESET TARGET [CMAKE_OPTION...]
   configure "$1" "${@:3}" && cmake --build --preset "$1" --parallel "$JOBS" --target "$2"
@@ -145,7 +146,8 @@ tidy_stage() { stage "clang-tidy of $1" build/tsan/tidy.log run_tidy "$2"; }
 # --- commands ---------------------------------------------------------------------------------
 
 setup_build() { install_packages "${BUILD_PACKAGES[@]}"; }
-setup_checks() { install_packages "${BUILD_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"; }
+setup_tests() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; }
+setup_checks() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"; }
 
 command_test() {
   setup_checks
@@ -153,27 +155,25 @@ command_test() {
   release_stages
   asan_stages
   tsan_stages
-  tidy_stage "the product" '^(core|examples)/'
+  tidy_stage "core and examples" '^(core|examples)/'
   printf '%-48sok %8d s\n' "everything" "$SECONDS"
 }
 
 command_demo() {
   setup_build
-  stage "build (g++ -O3)" build/release/demo.log build release prune_layer
-  [ $# -gt 0 ] || set -- gd gd:eta=0.2 magnitude sparsegpt wanda
+  stage "build (g++ -O3)" build/release/demo.log build release programs \
+    -DATTNPRUNE_BUILD_TESTS=OFF
+  local model=data/tiny-llama
   echo
-  exec build/release/bin/prune_layer "$@"
-}
-
-# The service has a build of its own until it is finished: build/service.
-command_service() {
-  install_packages "${BUILD_PACKAGES[@]}" "${SERVICE_PACKAGES[@]}"
-  stage "build the service, warnings as errors (g++ -O3)" build/service/build.log build service all
-  stage "tests" build/service/test.log run_tests service
+  build/release/bin/attnprune run --model $model --layer 1 --sparsity 0.5 \
+    --calibration $model/calibration.safetensors --held-out $model/held_out.safetensors \
+    --method magnitude --method wanda --method sparsegpt --method gd \
+    --output 'demo-output/{method}' --save-mask 'demo-output/{method}/masks.safetensors' \
+    --plot demo-output/curves.svg "$@"
 }
 
 command_bench() {
-  setup_build
+  setup_tests
   stage "build (g++ -O3)" build/release/build.log build release all
   local program
   for program in build/release/bin/*_bench; do "$program" "$@"; done
@@ -204,14 +204,15 @@ main() {
     demo) command_demo "$@" ;;
     build)
       setup_build
-      stage "build (g++ -O3)" build/release/build.log build release all "$@"
+      stage "build (g++ -O3)" build/release/build.log build release programs \
+        -DATTNPRUNE_BUILD_TESTS=OFF "$@"
       ;;
     unit)
-      setup_build
+      setup_tests
       release_stages
       ;;
     asan)
-      setup_build
+      setup_tests
       asan_stages
       ;;
     tsan)
@@ -228,7 +229,6 @@ main() {
       ;;
     bench) command_bench "$@" ;;
     fuzz) command_fuzz "$@" ;;
-    service) command_service ;;
     setup) setup_checks ;;
     help | -h | --help) usage ;;
     *)

@@ -1,13 +1,13 @@
 # Debian 12 packages; see dev.sh for their names.
 find_package(absl CONFIG REQUIRED)
-if(ATTNPRUNE_BUILD_SERVICE)
-  find_package(Protobuf REQUIRED)  # module mode, before gRPC
+find_package(Protobuf REQUIRED)  # module mode, before gRPC
+if(ATTNPRUNE_WITH_GRPC)
   find_package(gRPC CONFIG REQUIRED)
   find_package(CLI11 CONFIG REQUIRED)
-  find_package(spdlog CONFIG REQUIRED)
-  find_package(SQLite3 REQUIRED)
-  find_package(OpenSSL REQUIRED)
 endif()
+find_package(spdlog CONFIG REQUIRED)
+find_package(SQLite3 REQUIRED)
+find_package(OpenSSL REQUIRED)
 find_package(Eigen3 CONFIG REQUIRED)
 find_package(OpenBLAS CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)

@@ -41,14 +41,15 @@ bool ParseBytes(const std::string& text, int64_t* bytes) {
   return true;
 }
 
-// A flag whose text `parse` takes or refuses.
+// A flag whose text `parse` takes or refuses; `form` says what it must be.
 void AddParsed(CLI::App& app, const std::string& name, const char* type,
-               std::function<bool(const std::string&)> parse, const std::string& default_text,
-               const std::string& help) {
+               std::function<bool(const std::string&)> parse, const std::string& form,
+               const std::string& default_text, const std::string& help) {
   app.add_option(
          name,
-         [parse = std::move(parse)](const CLI::results_t& texts) {
-           return texts.size() == 1 && parse(texts[0]);
+         [name, form, parse = std::move(parse)](const CLI::results_t& texts) {
+           if (parse(texts.back())) return true;
+           throw CLI::ValidationError(name, absl::StrCat("must be ", form, ", got ", texts.back()));
          },
          help)
       ->type_name(type)
@@ -58,7 +59,7 @@ void AddParsed(CLI::App& app, const std::string& name, const char* type,
 void AddBytes(CLI::App& app, const std::string& name, int64_t& bytes, const std::string& help) {
   AddParsed(
       app, name, "BYTES", [&bytes](const std::string& text) { return ParseBytes(text, &bytes); },
-      BytesText(bytes), help);
+      "a size such as 512MiB or 4GiB", BytesText(bytes), help);
 }
 
 void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
@@ -66,7 +67,7 @@ void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duratio
   AddParsed(
       app, name, "DURATION",
       [&duration](const std::string& text) { return absl::ParseDuration(text, &duration); },
-      absl::FormatDuration(duration), help);
+      "a duration such as 500ms, 30s or 10m", absl::FormatDuration(duration), help);
 }
 
 template <typename Enum>
@@ -83,7 +84,7 @@ void AddChoice(CLI::App& app, const std::string& name, const char* names, Enum& 
         if (choice != choices.end()) value = choice->second;
         return choice != choices.end();
       },
-      current, help);
+      absl::StrCat("one of ", names), current, help);
 }
 
 void AddServerFlags(CLI::App& app, ServerOptions& o) {
@@ -137,6 +138,7 @@ absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, 
                       "Lowest level that is logged");
   AddDuration(app, "--drain-timeout", flags.drain_timeout,
               "After SIGTERM or SIGINT: for checkpoints and calls to end");
+  app.allow_config_extras(CLI::config_extras_mode::error);
   app.set_config("--config", "", "TOML or INI file of these flags, without dashes in front");
   app.set_version_flag("--version", ATTNPRUNE_VERSION);
   try {

@@ -11,11 +11,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/stop_request.h"
 #include "core/kernels/blas.h"
 #include "server/flags.h"
 #include "server/observe/log.h"
 #include "server/server.h"
-#include "server/stop_request.h"
 
 namespace attnprune {
 namespace {
@@ -24,6 +24,11 @@ constexpr int kCannotStart = 1, kUsage = 2;
 
 int Fail(const absl::Status& status) {
   std::cerr << "attnprune-server: cannot start: " << status.message() << std::endl;
+  if (absl::IsDataLoss(status)) {
+    std::cerr << "nothing in the folder was changed; put a backup of it in its place, or start on "
+                 "another --data-dir"
+              << std::endl;
+  }
   return absl::IsInvalidArgument(status) ? kUsage : kCannotStart;
 }
 

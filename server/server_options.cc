@@ -46,6 +46,17 @@ absl::Status CheckLimits(const ServerOptions& o) {
                     o.max_message_bytes - kMessageOverhead);
 }
 
+absl::Status CheckListen(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  int port = -1;
+  const bool valid = colon != std::string::npos && colon > 0 &&
+                     absl::SimpleAtoi(listen.substr(colon + 1), &port) && port >= 0 &&
+                     port <= 65535;
+  if (valid) return absl::OkStatus();
+  return FieldError("listen",
+                    absl::StrCat("must be HOST:PORT, port 0 to 65535, got \"", listen, "\""));
+}
+
 absl::Status CheckDurations(const ServerOptions& o) {
   constexpr absl::Duration kTick = absl::Milliseconds(10);
   ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("checkpoint_interval", o.checkpoint_interval, kTick));
@@ -79,6 +90,7 @@ Machine ThisMachine() {
 
 absl::StatusOr<ServerOptions> CheckedOptions(ServerOptions options, const Machine& machine) {
   if (options.data_dir.empty()) return FieldError("data_dir", "must be a folder, got \"\"");
+  ATTNPRUNE_RETURN_IF_ERROR(CheckListen(options.listen));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("workers", options.workers, 1, kMaxThreads));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("threads_per_job", options.threads_per_job, 0, kMaxThreads));
   ATTNPRUNE_RETURN_IF_ERROR(CheckLimits(options));

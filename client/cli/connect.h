@@ -7,18 +7,21 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "client/cli/shell.h"
 #include "client/library/client.h"
 
 namespace CLI {
 class App;
-}
+class Validator;
+}  // namespace CLI
 
 namespace attnprune::cli {
 
 struct ConnectFlags {
   std::string server = "127.0.0.1:50051";
-  absl::Duration patience = absl::Seconds(10);  // with a server that cannot be reached
+  // With a server that cannot be reached; not given: the library's, longer for watches.
+  absl::optional<absl::Duration> patience;
   bool json = false;
 };
 
@@ -26,6 +29,9 @@ void AddConnectFlags(CLI::App& app, ConnectFlags& flags);
 void AddJsonFlag(CLI::App& app, bool& json);
 void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
                  const std::string& help);
+
+// For ->check(): a whole number, at least `min`.
+CLI::Validator AtLeast(int64_t min);
 
 absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
                                                         const ConnectFlags& flags);

@@ -25,7 +25,7 @@ absl::Status Usage(const std::string& text) { return absl::InvalidArgumentError(
 void AddWeightFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--model", f.model, "Hugging Face folder: names, heads and rope from config.json")
       ->type_name("DIR");
-  app.add_option("--layer", f.layer, "Layer of the model, from 0")->check(CLI::NonNegativeNumber);
+  app.add_option("--layer", f.layer, "Layer of the model, from 0")->check(AtLeast(0));
   app.add_option("--weights", f.weights, "File of the weights")->type_name("FILE.safetensors");
   app.add_option("--fused", f.fused, "Tensor W of the fused problem, (d, d)")->type_name("NAME");
   app.add_option("--fused-product", f.fused_product, "Tensors whose product W = Q K' is pruned")
@@ -34,11 +34,10 @@ void AddWeightFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--k", f.k, "Tensor of the key projection, (out, in)")->type_name("NAME");
   app.add_option("--q-bias", f.q_bias, "Tensor of the queries' bias")->type_name("NAME");
   app.add_option("--k-bias", f.k_bias, "Tensor of the keys' bias")->type_name("NAME");
-  app.add_option("--heads", f.heads, "Query heads")->check(CLI::PositiveNumber);
+  app.add_option("--heads", f.heads, "Query heads")->check(AtLeast(1));
   app.add_option("--kv-heads", f.kv_heads, "Key heads; default: as many as query heads")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--rope-theta", f.rope_theta, "Base of the rotary embedding; default: none")
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeast(1));
+  app.add_option("--rope-theta", f.rope_theta, "Base of the rotary embedding; default: none");
   app.add_option("--rope-layout", f.rope_layout, "Pairs of the rotary embedding")
       ->check(CLI::IsMember({"rotate-half", "interleaved"}));
   app.add_option("--scale", f.scale,
@@ -61,7 +60,9 @@ void AddDataFlags(CLI::App& app, JobFlags& f) {
                  "Method with its parameters, as `attnprune info` lists them. Repeatable")
       ->type_name("NAME[:PARAMETER=NUMBER,...]")
       ->allow_extra_args(false);
-  app.add_option("--seed", f.seed, "Of methods that draw random numbers")->capture_default_str();
+  app.add_option("--seed", f.seed, "Of methods that draw random numbers")
+      ->check(AtLeast(0))
+      ->capture_default_str();
   app.add_option("--evaluate-every", f.evaluate_every,
                  "Steps between two evaluations of the binary mask; -1: never")
       ->check(CLI::Range(-1, 1'000'000'000))
@@ -81,8 +82,9 @@ void AddJobFlags(CLI::App& app, JobFlags& f) {
       ->capture_default_str();
   AddDuration(app, "--timeout", f.timeout, "Of the whole job; 0: none");
   app.add_option("--output", f.output,
-                 "File for the pruned weights of the best method, or of each one if the name has "
-                 "{method} in it; everything else in the weights' file is copied")
+                 "File (.safetensors), or with --model also a folder for the whole model, for the "
+                 "pruned weights of the best method, or of each one if the name has {method} in "
+                 "it; everything that was not pruned is copied")
       ->type_name("FILE");
   app.add_option("--save-mask", f.save_mask, "File for the masks, in the same way")
       ->type_name("FILE");
@@ -135,6 +137,9 @@ absl::Status CheckWeightFlags(const JobFlags& f) {
                   : absl::OkStatus();
   }
   if (f.q.empty() || f.k.empty() || f.heads == 0) return Usage("--q, --k and --heads go together");
+  if (f.rope_theta && !(*f.rope_theta > 0)) {
+    return Usage(absl::StrCat("--rope-theta must be above 0, got ", *f.rope_theta));
+  }
   if (!f.rope_layout.empty() && !f.rope_theta) return Usage("--rope-layout needs --rope-theta");
   return absl::OkStatus();
 }
@@ -281,7 +286,9 @@ absl::Status AddLabels(const JobFlags& f, v1::Job* job) {
     if (sides.size() != 2 || sides[0].empty()) {
       return Usage(absl::StrCat("--label must be KEY=VALUE, got ", text));
     }
-    (*job->mutable_labels())[sides[0]] = sides[1];
+    if (!job->mutable_labels()->insert({sides[0], sides[1]}).second) {
+      return Usage(absl::StrCat("--label must name a key once, got ", text));
+    }
   }
   AddWeightsLabel(f, job);
   return absl::OkStatus();

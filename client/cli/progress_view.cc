@@ -29,13 +29,22 @@ std::string ResultText(const v1::MethodResult& result) {
                       SecondsText(result.seconds()));
 }
 
-std::string FiguresText(const MethodProgress& method) {
+// Figures that go first where the line is too long for the terminal; never one in the middle.
+enum class Brevity { kAll, kNoLoss, kNoSpeed, kNoCalibration, kTimeOnly };
+constexpr Brevity kBrevities[] = {Brevity::kAll, Brevity::kNoLoss, Brevity::kNoSpeed,
+                                  Brevity::kNoCalibration, Brevity::kTimeOnly};
+
+std::string FiguresText(const MethodProgress& method, Brevity brevity) {
   const v1::Progress& p = *method.latest;
-  std::string text =
-      absl::StrFormat("%*d/%d  loss %.5g", static_cast<int>(absl::StrCat(p.steps()).size()),
-                      p.step(), p.steps(), p.attention_loss());
-  absl::StrAppend(&text, ErrorText(method.calibration_error, method.held_out_error));
-  if (p.elapsed_seconds() > 0) {
+  std::string text = absl::StrFormat("%*d/%d", static_cast<int>(absl::StrCat(p.steps()).size()),
+                                     p.step(), p.steps());
+  if (brevity < Brevity::kNoLoss) absl::StrAppendFormat(&text, "  loss %.5g", p.attention_loss());
+  const bool both = brevity < Brevity::kNoCalibration || !method.held_out_error.has_value();
+  if (brevity < Brevity::kTimeOnly) {
+    absl::StrAppend(
+        &text, ErrorText(both ? method.calibration_error : absl::nullopt, method.held_out_error));
+  }
+  if (brevity < Brevity::kNoSpeed && p.elapsed_seconds() > 0) {
     absl::StrAppendFormat(&text, "  %.3g/s", p.step() / p.elapsed_seconds());
   }
   return absl::StrCat(text, "  ", SecondsText(p.remaining_seconds()), " left");
@@ -47,9 +56,17 @@ double FractionOf(const MethodProgress& method) {
   return std::clamp(static_cast<double>(method.latest->step()) / method.latest->steps(), 0.0, 1.0);
 }
 
-std::string TextOf(const MethodProgress& method) {
+std::string TextOf(const MethodProgress& method, Brevity brevity) {
   if (method.result.has_value()) return ResultText(*method.result);
-  return method.latest.has_value() ? FiguresText(method) : "waiting";
+  return method.latest.has_value() ? FiguresText(method, brevity) : "waiting";
+}
+
+size_t WidestText(const ProgressModel& model, Brevity brevity) {
+  size_t width = 0;
+  for (const MethodProgress& method : model.methods()) {
+    width = std::max(width, TextOf(method, brevity).size());
+  }
+  return width;
 }
 
 std::string BarOf(double fraction, int width) {
@@ -106,18 +123,23 @@ void ProgressModel::Apply(const v1::JobEvent& event) {
 }
 
 std::vector<std::string> BarLines(const ProgressModel& model, int columns) {
-  size_t label_width = 0, text_width = 0;
+  size_t label_width = 0;
   for (const MethodProgress& method : model.methods()) {
     label_width = std::max(label_width, method.label.size());
-    text_width = std::max(text_width, TextOf(method).size());
   }
-  const int room = columns - static_cast<int>(label_width + text_width) - 6;
+  Brevity brevity = Brevity::kAll;
+  int room = 0;
+  for (const Brevity next : kBrevities) {
+    brevity = next;
+    room = columns - static_cast<int>(label_width + WidestText(model, brevity)) - 6;
+    if (room >= kNarrowestBar) break;
+  }
   const int bar_width = std::clamp(room, kNarrowestBar, kWidestBar);
   std::vector<std::string> lines;
   for (const MethodProgress& method : model.methods()) {
     std::string line =
         absl::StrCat(method.label, std::string(label_width - method.label.size() + 1, ' '),
-                     BarOf(FractionOf(method), bar_width), "  ", TextOf(method));
+                     BarOf(FractionOf(method), bar_width), "  ", TextOf(method, brevity));
     line.resize(std::min(line.size(), static_cast<size_t>(std::max(columns, 1))));
     lines.push_back(std::move(line));
   }
@@ -141,7 +163,7 @@ std::string PlainView::LineOf(const v1::JobEvent& event, const ProgressModel& mo
   last_[progress.method()] = now;
   for (const MethodProgress& method : model.methods()) {
     if (method.label == progress.method() && method.latest.has_value()) {
-      return absl::StrCat(method.label, "  ", FiguresText(method));
+      return absl::StrCat(method.label, "  ", FiguresText(method, Brevity::kAll));
     }
   }
   return "";

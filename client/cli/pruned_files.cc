@@ -5,6 +5,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/job_tensors.h"
@@ -16,12 +17,25 @@
 namespace attnprune::cli {
 namespace {
 
+namespace fs = std::filesystem;
+
+constexpr absl::string_view kSafetensors = ".safetensors";
+constexpr const char* kConfigEndings[] = {".json", ".txt", ".model", ".jinja"};
+
 TensorInfo InfoOf(const PrunedTensor& tensor) {
   return {.name = tensor.name,
           .dtype = tensor.dtype,
           .shape = tensor.shape,
           .bytes = tensor.weights,
           .file = {}};
+}
+
+// Shards are mapped while they are written: to write over one would damage both.
+absl::Status CheckIsAnother(const std::string& source, const std::string& output) {
+  std::error_code error;
+  if (!fs::equivalent(source, output, error) || error) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(output, ": output must be another file than the input"));
 }
 
 absl::Status Write(const std::string& path, const std::vector<TensorInfo>& tensors,
@@ -50,12 +64,40 @@ absl::Status Replace(const PrunedTensor& tensor, const std::string& path,
 
 absl::Status WriteShard(const std::string& shard, const std::vector<const PrunedTensor*>& pruned,
                         const std::string& output) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(shard, output));
   ATTNPRUNE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(shard));
   std::vector<TensorInfo> tensors = file.tensors();
   for (const PrunedTensor* tensor : pruned) {
     ATTNPRUNE_RETURN_IF_ERROR(Replace(*tensor, shard, tensors));
   }
   return Write(output, tensors, file.metadata());
+}
+
+std::string InFolder(const std::string& folder, const fs::path& file) {
+  return (fs::path(folder) / file.filename()).string();
+}
+
+absl::Status Copy(const fs::path& file, const std::string& to) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(file.string(), to));
+  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(to));
+  std::error_code error;
+  fs::copy_file(file, to, fs::copy_options::overwrite_existing, error);
+  if (!error) return absl::OkStatus();
+  return absl::UnknownError(
+      absl::StrCat(to, ": cannot copy ", file.string(), ": ", error.message()));
+}
+
+// What a model's folder has beside its weights, less weights of other formats.
+absl::Status CopyConfig(const std::string& source, const std::string& output) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(source, error)) {
+    const std::string ending = entry.path().extension().string();
+    const bool wanted = absl::c_linear_search(kConfigEndings, ending);
+    if (!wanted || !entry.is_regular_file(error)) continue;
+    ATTNPRUNE_RETURN_IF_ERROR(Copy(entry.path(), InFolder(output, entry.path())));
+  }
+  if (!error) return absl::OkStatus();
+  return absl::UnknownError(absl::StrCat(source, ": cannot be listed: ", error.message()));
 }
 
 using ByShard = std::map<std::string, std::vector<const PrunedTensor*>>;
@@ -73,12 +115,26 @@ absl::StatusOr<ByShard> SortByShard(const std::vector<PrunedTensor>& tensors,
   return shards;
 }
 
+absl::StatusOr<std::vector<std::string>> WriteModel(const std::string& source,
+                                                    const std::vector<std::string>& shards,
+                                                    const ByShard& pruned,
+                                                    const std::string& output) {
+  for (const std::string& shard : shards) {
+    const std::string to = InFolder(output, shard);
+    const auto found = pruned.find(shard);
+    ATTNPRUNE_RETURN_IF_ERROR(found == pruned.end() ? Copy(shard, to)
+                                                    : WriteShard(shard, found->second, to));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(CopyConfig(source, output));
+  return std::vector<std::string>{output};
+}
+
 }  // namespace
 
 absl::Status MakeFolderOf(const std::string& file) {
-  const std::filesystem::path folder = std::filesystem::path(file).parent_path();
+  const fs::path folder = fs::path(file).parent_path();
   std::error_code error;
-  if (!folder.empty()) std::filesystem::create_directories(folder, error);
+  if (!folder.empty()) fs::create_directories(folder, error);
   if (!error) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("cannot make the folder ", folder.string(), ": ", error.message()));
@@ -126,12 +182,13 @@ absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTen
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ByShard shards, SortByShard(tensors, checkpoint));
-  const bool folder =
-      shards.size() > 1 || absl::EndsWith(output, "/") || std::filesystem::is_directory(output);
+  if (fs::is_directory(source) && !absl::EndsWith(output, kSafetensors)) {
+    return WriteModel(source, checkpoint.shards(), shards, output);
+  }
+  const bool folder = shards.size() > 1 || absl::EndsWith(output, "/") || fs::is_directory(output);
   std::vector<std::string> files;
   for (const auto& [shard, pruned] : shards) {
-    const std::filesystem::path name = std::filesystem::path(shard).filename();
-    files.push_back(folder ? (std::filesystem::path(output) / name).string() : output);
+    files.push_back(folder ? InFolder(output, shard) : output);
     ATTNPRUNE_RETURN_IF_ERROR(WriteShard(shard, pruned, files.back()));
   }
   return files;

@@ -30,9 +30,14 @@ absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
 absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size);
 
 // Writes to `output` the file that the tensors came from with their bytes replaced and everything
-// else as it was. source: what Checkpoint::Open takes; empty: only the tensors are written. Where
-// they lie in several shards, `output` is a folder that gets each of these under its own name.
-// Returns the files. FAILED_PRECONDITION: the source is not what was pruned.
+// else as it was. source: what Checkpoint::Open takes; empty: only the tensors are written.
+//
+// `output` is a file if it ends in .safetensors, unless the tensors lie in several shards. If the
+// source is a model's folder and `output` is not a file, it is a folder that gets a whole model:
+// all shards, and beside them the source's config, tokenizer and index. Otherwise, a folder that
+// gets the pruned shards under their own names.
+//
+// Returns the files. FAILED_PRECONDITION: the source is not what was pruned, or is the output.
 absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTensor>& tensors,
                                                      const std::string& source,
                                                      const std::string& output);

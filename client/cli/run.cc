@@ -9,6 +9,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/connect.h"
 #include "client/cli/job_flags.h"
+#include "client/cli/output_check.h"
 #include "client/cli/submission.h"
 #include "core/kernels/blas.h"
 #include "server/observe/log.h"
@@ -77,6 +78,8 @@ int Run(const Shell& shell, const RunFlags& flags) {
   JobTensors tensors;
   const auto job = MakeJob(flags.job, tensors);
   if (!job.ok()) return UsageError(shell, job.status());
+  const absl::Status outputs = CheckJobOutputs(flags.job);
+  if (!outputs.ok()) return UsageError(shell, outputs);
   StartLogging(LogFormat::kText, LogLevel::kError);
   if (const absl::Status blas = InitializeBlas(); !blas.ok()) return LocalError(shell, blas);
   const DataFolder folder(flags.data_dir);
@@ -100,7 +103,7 @@ void AddRunCommand(CLI::App& app, Action* action) {
   command->add_option("--data-dir", flags->data_dir, "Keep the server's folder here")
       ->type_name("DIR");
   command->add_option("--threads", flags->threads, "That solve the job; 0: one a core")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   AddJsonFlag(*command, flags->json);
   command->callback(

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "client/cli/job_flags.h"
+#include "client/cli/output_check.h"
 #include "client/cli/pruned_files.h"
 #include "client/cli/result_table.h"
 #include "client/library/digest.h"
@@ -92,6 +93,10 @@ int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, 
     known.source = LabelledSource(shell, job);
   } else if (const absl::Status fits = CheckSource(job, known.source); !fits.ok()) {
     return UsageError(shell, fits);
+  }
+  const Outputs outputs = OutputsOf(flags.output, flags.masks, known.source);
+  if (const absl::Status safe = CheckOutputs(outputs, FilesOf(known.source)); !safe.ok()) {
+    return UsageError(shell, safe);
   }
   const auto result = ResultOf(job, flags.method);
   if (!result.ok()) return LocalError(shell, result.status());

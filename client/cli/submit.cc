@@ -7,6 +7,7 @@
 #include "client/cli/connect.h"
 #include "client/cli/format.h"
 #include "client/cli/job_flags.h"
+#include "client/cli/output_check.h"
 #include "client/cli/submission.h"
 #include "client/cli/watch_session.h"
 
@@ -53,6 +54,8 @@ int Run(const Shell& shell, const SubmitFlags& flags) {
   JobTensors tensors;
   const auto job = MakeJob(flags.job, tensors);
   if (!job.ok()) return UsageError(shell, job.status());
+  const absl::Status outputs = CheckJobOutputs(flags.job);
+  if (!outputs.ok()) return UsageError(shell, outputs);
   const auto client = Connect(shell, flags.connect);
   if (!client.ok()) return UsageError(shell, client.status());
   const auto created =

@@ -44,7 +44,7 @@ void AddWatchCommand(CLI::App& app, Action* action) {
   AddConnectFlags(*command, flags->connect);
   command->add_option("NAME", flags->name, "The job")->required();
   command->add_option("--after", flags->after, "Only events after this sequence")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0))
       ->capture_default_str();
   command->add_option("--plot", flags->plot, "File for the curves of loss and error")
       ->type_name("FILE.svg");

@@ -28,7 +28,7 @@ absl::StatusOr<v1::Job> WatchSession::Run(client::Client& client, int64_t after_
   last_sequence_ = after_sequence;
   return client.Watch(job_.name(), after_sequence, [this](const v1::JobEvent& event) {
     Show(event);
-    return true;
+    return shell_.out->good();  // nobody reads any more: `watch | head`
   });
 }
 

@@ -31,7 +31,7 @@ struct ClientOptions {
   int64_t chunk_bytes = int64_t{1} << 20;  // of an upload; never more than the server takes
   // Ends all waiting; may be null. Shared, as a signal may come when the client is gone.
   std::shared_ptr<Interrupt> interrupt;
-  // Waits between two tries; empty: Interrupt::Sleep. False: give up with CANCELLED. For tests.
+  // Waits between two tries; empty: real time. False: give up with CANCELLED. For tests.
   std::function<bool(absl::Duration)> sleep;
   // Called before each retry; may be empty.
   std::function<void(const absl::Status& error, absl::Duration wait)> on_retry;
@@ -56,8 +56,9 @@ using UploadObserver = std::function<void(const UploadProgress&)>;
 using EventHandler = std::function<bool(const v1::JobEvent&)>;
 
 // Thread-safe. Every error is the server's own with its details (status_details.h), or the
-// connection's. UNAVAILABLE is tried again until the patience of the options is used up, nothing
-// else is: what a deadline cut off may have happened.
+// connection's. UNAVAILABLE, and CANCELLED that nobody here asked for (a server that shuts down),
+// are tried again until the patience of the options is used up, nothing else is: what a deadline
+// cut off may have happened.
 class Client {
  public:
   // Makes no connection yet. INVALID_ARGUMENT: no server named.

@@ -1,5 +1,7 @@
 #include "client/library/connection.h"
 
+#include <algorithm>
+#include <chrono>
 #include <random>
 #include <utility>
 
@@ -8,6 +10,8 @@ namespace {
 
 constexpr int kFirstReconnectMs = 100, kLongestReconnectMs = 2000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
+constexpr absl::Duration kPollInterval = absl::Milliseconds(50);
+constexpr std::chrono::milliseconds kPollTime(5);
 
 // gRPC waits up to two minutes between two attempts to connect by itself; our backoff decides.
 std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
@@ -33,18 +37,25 @@ Connection::Connection(ClientOptions options)
       tensors_(v1::TensorService::NewStub(channel_)),
       seed_((uint64_t{std::random_device()()} << 32) + std::random_device()()) {
   if (options_.interrupt == nullptr) options_.interrupt = std::make_shared<Interrupt>();
-  if (!options_.sleep) {
-    options_.sleep = [interrupt = options_.interrupt](absl::Duration wait) {
-      return interrupt->Sleep(wait);
-    };
+}
+
+// gRPC connects only while somebody polls, and by itself looks every 5 s: a server that is back
+// would go unnoticed for so long.
+bool Connection::Sleep(absl::Duration wait) {
+  if (options_.sleep) return options_.sleep(wait);
+  const absl::Time end = absl::Now() + wait;
+  for (absl::Duration left = wait; left > absl::ZeroDuration(); left = end - absl::Now()) {
+    if (!options_.interrupt->Sleep(std::min(left, kPollInterval))) return false;
+    channel_->WaitForConnected(std::chrono::system_clock::now() + kPollTime);
   }
+  return true;
 }
 
 absl::Status Connection::WaitToRetry(const absl::Status& error, Backoff& backoff) {
   const absl::optional<absl::Duration> wait = backoff.Next();
   if (!wait.has_value()) return error;
   if (options_.on_retry) options_.on_retry(error, *wait);
-  if (!options_.sleep(*wait)) return absl::CancelledError("interrupted");
+  if (!Sleep(*wait)) return absl::CancelledError("interrupted");
   return absl::OkStatus();
 }
 
@@ -56,8 +67,11 @@ absl::Status Connection::Try(absl::Duration timeout,
   }
   const Interrupt::Hold hold(options_.interrupt.get(), [&context] { context.TryCancel(); });
   absl::Status status = call(context);
-  if (status.ok() || !options_.interrupt->triggered()) return status;
-  return absl::CancelledError("interrupted");
+  if (status.ok()) return status;
+  if (options_.interrupt->triggered()) return absl::CancelledError("interrupted");
+  // A server that is shutting down answers so what arrives on a connection that is still there.
+  if (absl::IsCancelled(status)) return absl::UnavailableError("the server is shutting down");
+  return status;
 }
 
 absl::Status Connection::Retry(const std::function<absl::Status(grpc::ClientContext&, int)>& call) {

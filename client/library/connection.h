@@ -43,6 +43,9 @@ class Connection {
                    const std::function<absl::Status(grpc::ClientContext&)>& call);
 
  private:
+  // False: interrupted.
+  bool Sleep(absl::Duration wait);
+
   ClientOptions options_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::PruneService::Stub> jobs_;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/optional.h"
 #include "core/base/status_macros.h"
 #include "server/jobs/checksum.h"
 
@@ -29,15 +30,18 @@ int64_t SealOf(absl::string_view table, const Row& row) {
 }  // namespace
 
 Row Seal(absl::string_view table, Row row) {
-  row.push_back(SealOf(table, row));
+  const int64_t seal = SealOf(table, row);
+  row.emplace_back(std::in_place_type<int64_t>, seal);
   return row;
 }
 
 absl::StatusOr<Row> Unseal(absl::string_view table, Row row) {
   if (!row.empty()) {
-    const Value seal = std::move(row.back());
+    const int64_t* const stored = std::get_if<int64_t>(&row.back());
+    const absl::optional<int64_t> seal =
+        stored != nullptr ? absl::make_optional(*stored) : absl::nullopt;
     row.pop_back();
-    if (seal == Value(SealOf(table, row))) return row;
+    if (seal == SealOf(table, row)) return row;
   }
   return absl::DataLossError(absl::StrCat("database: a row of table ", table, " is damaged"));
 }

@@ -5,11 +5,12 @@
 #include <type_traits>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
 #include "core/base/mutex.h"
 #include "core/base/status_macros.h"
-#include "server/jobs/files.h"
+#include "server/files/file.h"
 #include "server/jobs/job_edit.h"
 #include "server/jobs/job_schema.h"
 #include "server/jobs/page_token.h"
@@ -480,10 +481,12 @@ absl::Status SqliteJobStore::Recover() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<JobStore>> OpenSqliteJobStore(const FolderLock& lock,
-                                                             const SqliteJobStoreOptions& options) {
-  const std::string path = lock.folder() + "/jobs.sqlite3";
-  ATTNPRUNE_RETURN_IF_ERROR(MakeFolder(lock.folder(), "checkpoints"));
+namespace {
+
+absl::StatusOr<std::unique_ptr<JobStore>> Open(const FolderLock& lock, const std::string& path,
+                                               const SqliteJobStoreOptions& options) {
+  ATTNPRUNE_RETURN_IF_ERROR(MakeFolder(lock.folder() + "/checkpoints"));
+  ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(lock.folder()));
   ATTNPRUNE_RETURN_IF_ERROR(MakeJobDatabase(path));
   ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database writer, OpenJobDatabase(path));
   ATTNPRUNE_RETURN_IF_ERROR(CheckJobDatabase(&writer));
@@ -492,6 +495,16 @@ absl::StatusOr<std::unique_ptr<JobStore>> OpenSqliteJobStore(const FolderLock& l
                                                 lock.folder() + "/checkpoints");
   ATTNPRUNE_RETURN_IF_ERROR(store->Recover());
   return std::unique_ptr<JobStore>(std::move(store));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<JobStore>> OpenSqliteJobStore(const FolderLock& lock,
+                                                             const SqliteJobStoreOptions& options) {
+  const std::string path = lock.folder() + "/jobs.sqlite3";
+  absl::StatusOr<std::unique_ptr<JobStore>> store = Open(lock, path, options);
+  if (store.ok() || absl::StrContains(store.status().message(), path)) return store;
+  return absl::Status(store.status().code(), absl::StrCat(path, ": ", store.status().message()));
 }
 
 }  // namespace attnprune

@@ -148,8 +148,9 @@ MachineRate MeasureRate() {
   constexpr Index kSize = 512;
   constexpr int kRounds = 8;
   Matrix a(kSize, kSize), b(kSize, kSize), c(kSize, kSize);
-  a.array().setOnes();
-  b.array().setOnes();
+  for (Matrix* const factor : {&a, &b}) {
+    for (float& entry : factor->flat()) entry = 1.0f;
+  }
   double best = std::numeric_limits<double>::infinity();
   for (int round = 0; round < kRounds; ++round) {
     const auto start = std::chrono::steady_clock::now();

@@ -21,6 +21,7 @@ constexpr int kKeepaliveMs = 60'000;         // we ask silent clients this often
 constexpr int kKeepaliveTimeoutMs = 20'000;  // and take them for gone after this
 constexpr char kPruneService[] = "attnprune.v1.PruneService";
 constexpr char kTensorService[] = "attnprune.v1.TensorService";
+constexpr char kReady[] = "ready", kLive[] = "live";  // for probes: a draining server still lives
 
 // gRPC says only that it failed: the system is asked again, for the reason.
 std::string WhyNotListening(const std::string& listen) {
@@ -52,6 +53,9 @@ void Configure(const GrpcHostOptions& options, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  // Windows that grow with the connection's speed would let an upload run many chunks ahead of the
+  // disk; all of them would be lost, and sent twice, when the server is killed.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
 }
 
 void SetHealth(grpc::Server& server, bool serving) {
@@ -59,6 +63,8 @@ void SetHealth(grpc::Server& server, bool serving) {
   health->SetServingStatus(serving);
   health->SetServingStatus(kPruneService, serving);
   health->SetServingStatus(kTensorService, serving);
+  health->SetServingStatus(kReady, serving);
+  health->SetServingStatus(kLive, true);
 }
 
 }  // namespace

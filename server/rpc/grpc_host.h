@@ -25,14 +25,14 @@ struct GrpcHostOptions {
 // Thread-safe.
 class GrpcHost {
  public:
-  // Listens, and says SERVING in grpc.health.v1 for "" and each service. The services must outlive
-  // the host. UNAVAILABLE: cannot listen there, and why.
+  // Listens, and says SERVING in grpc.health.v1 for "", each service, "ready" and "live". The
+  // services must outlive the host. UNAVAILABLE: cannot listen there, and why.
   static absl::StatusOr<std::unique_ptr<GrpcHost>> Start(
       const GrpcHostOptions& options, const std::vector<grpc::Service*>& services);
   ~GrpcHost();  // Shutdown at once
 
   int port() const { return port_; }
-  // Health says NOT_SERVING from here on; calls are still taken.
+  // Health says NOT_SERVING from here on, except of "live"; calls are still taken.
   void StopServing();
   // Takes no more calls, waits until `deadline` for those there are, then cancels them. Returns
   // when none is left.

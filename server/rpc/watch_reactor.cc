@@ -59,6 +59,7 @@ void WatchReactor::Post(std::function<void()> task) {
 
 // Subscribes before the first read, so that nothing falls between the two.
 void WatchReactor::Open(const std::string& name, int64_t after_sequence) {
+  if (ended_) return;  // drained before it began
   absl::StatusOr<WatchCursor> cursor = WatchCursor::Open(context_.jobs, name, after_sequence);
   if (!cursor.ok()) return End(ToGrpc(cursor.status()));
   cursor_ = *std::move(cursor);

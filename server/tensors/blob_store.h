@@ -34,7 +34,7 @@
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "core/tensor/mapped_file.h"
-#include "server/tensors/file.h"
+#include "server/files/file.h"
 #include "server/tensors/sha256.h"
 #include "server/tensors/upload_spec.h"
 

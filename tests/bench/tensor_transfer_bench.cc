@@ -26,6 +26,7 @@
 #include "absl/strings/strip.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "core/base/clock.h"
+#include "server/rpc/grpc_host.h"
 #include "server/rpc/tensor_service.h"
 #include "server/tensors/blob_store.h"
 
@@ -95,12 +96,12 @@ class BareService final : public v1::TensorService::CallbackService {
 
 class ServerProcess {
  public:
-  // `serve` makes the service in the child.
-  explicit ServerProcess(const std::function<std::unique_ptr<grpc::Service>()>& serve) {
+  // `start` starts a server in the child, for good, and returns its port.
+  explicit ServerProcess(const std::function<int()>& start) {
     int ends[2];
     Require(pipe(ends) == 0, "cannot make a pipe");
     pid_ = fork();
-    if (pid_ == 0) Serve(serve(), ends[1]);
+    if (pid_ == 0) Serve(start(), ends[1]);
     Require(read(ends[0], &port_, sizeof(port_)) == sizeof(port_), "the server did not start");
     close(ends[0]);
     close(ends[1]);
@@ -135,26 +136,37 @@ class ServerProcess {
   void ResetPeak() const { std::ofstream(absl::StrCat("/proc/", pid_, "/clear_refs")) << "5"; }
 
  private:
-  [[noreturn]] static void Serve(std::unique_ptr<grpc::Service> service, int report) {
-    grpc::ServerBuilder builder;
-    int port = 0;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
-    builder.RegisterService(service.get());
-    const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  [[noreturn]] static void Serve(int port, int report) {
     Require(write(report, &port, sizeof(port)) == sizeof(port), "cannot report the port");
-    server->Wait();
-    std::_Exit(0);
+    while (true) pause();
   }
 
   pid_t pid_ = -1;
   int port_ = 0;
 };
 
-std::unique_ptr<grpc::Service> MakeRealService(const std::string& folder) {
+// A server with gRPC's own settings.
+int StartBare(const Flags& flags) {
+  static const auto service = std::make_unique<BareService>(flags);
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(service.get());
+  static const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  return port;
+}
+
+// attnprune's tensors as attnprune-server serves them.
+int StartReal(const std::string& folder) {
   static const RealClock clock;
-  absl::StatusOr<std::unique_ptr<BlobStore>> store = BlobStore::Open({.folder = folder}, &clock);
+  static absl::StatusOr<std::unique_ptr<BlobStore>> store =
+      BlobStore::Open({.folder = folder}, &clock);
   Require(store.ok(), store.status().ToString());
-  return NewTensorService({}, store->release());
+  static const std::unique_ptr<grpc::Service> service = NewTensorService({}, store->get());
+  static absl::StatusOr<std::unique_ptr<GrpcHost>> host =
+      GrpcHost::Start({.listen = "127.0.0.1:0"}, {service.get()});
+  Require(host.ok(), host.status().ToString());
+  return (*host)->port();
 }
 
 // --- the client ---------------------------------------------------------------------------------
@@ -239,8 +251,8 @@ void Report(const char* what, double mib, const Took& bare, const Took& real) {
 }
 
 void Run(const Flags& flags, const std::string& folder) {
-  const ServerProcess bare([&] { return std::make_unique<BareService>(flags); });
-  const ServerProcess real([&] { return MakeRealService(folder); });
+  const ServerProcess bare([&] { return StartBare(flags); });
+  const ServerProcess real([&] { return StartReal(folder); });
   const auto bare_stub = bare.Connect(), real_stub = real.Connect();
   const auto chunk = static_cast<size_t>(flags.chunk_kib << 10);
 

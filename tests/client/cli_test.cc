@@ -98,6 +98,25 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
        "name the tensor"},
       {"run --method gd --weights DIR/weights.safetensors --fused w --attention sideways",
        "sideways"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --calibration "
+       "DIR/calibration.safetensors --output DIR/weights.safetensors",
+       "--output must not be a file that is read"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --calibration "
+       "DIR/calibration.safetensors --save-mask DIR/./calibration.safetensors",
+       "--save-mask must not be a file that is read"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --calibration "
+       "DIR/calibration.safetensors --output DIR/",
+       "--output must not be a file that is read"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --calibration "
+       "DIR/calibration.safetensors --output DIR/o.safetensors --save-mask DIR/o.safetensors",
+       "--save-mask must not be the file of --output"},
+      {"run --method gd --weights DIR/weights.safetensors --fused w --calibration "
+       "DIR/calibration.safetensors --plot /dev/null/plot.svg",
+       "--plot must lie in a folder"},
+      {"run --method gd --heads 0", "at least 1, got 0"},
+      {"run --method gd --seed -1", "at least 0, got -1"},
+      {"run --method gd --timeout 1", "must be a duration such as"},
+      {"run --method gd --label a=b --label a=c", "once"},
       {"run --method gd --priority 2000", "priority"},
       {"run --method gd --timeout soon", "timeout"},
       {"submit --method gd --output x.safetensors", "--watch"},

@@ -65,6 +65,18 @@ TEST(BarLines, NeverAreWiderThanTheTerminal) {
   }
 }
 
+TEST(BarLines, DropWholeFiguresWhereThereIsLittleRoomAndTheTimeLeftLast) {
+  ProgressModel model(TwoMethods());
+  v1::JobEvent evaluated = ProgressAt(50, 2);
+  evaluated.mutable_progress()->set_calibration_error(0.125);
+  evaluated.mutable_progress()->set_held_out_error(0.5);
+  model.Apply(evaluated);
+  EXPECT_EQ(BarLines(model, 80)[0],
+            "gd    [#####.....]   50/100  error 0.12500  held out 0.50000  25/s  3.00 s left");
+  EXPECT_EQ(BarLines(model, 60)[0], "gd    [#####......]   50/100  held out 0.50000  3.00 s left");
+  EXPECT_EQ(BarLines(model, 40)[0], "gd    [####.....]   50/100  3.00 s left");
+}
+
 TEST(PlainView, WritesALineASecondAndTheLastStep) {
   ProgressModel model(TwoMethods());
   PlainView view;

@@ -14,6 +14,7 @@
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/base/mutex.h"
 #include "core/tensor/dtype.h"
+#include "core/tensor/matrix.h"
 #include "server/jobs/job_runner.h"
 #include "server/jobs/worker_pool.h"
 #include "server/tensors/blob_store.h"

@@ -9,6 +9,7 @@
 
 #include "core/judge/score.h"
 #include "core/methods/registry.h"
+#include "core/tensor/eigen.h"
 #include "server/jobs/problem_builder.h"
 #include "tests/server/execution/execution_fixture.h"
 #include "tests/server/execution/failing_store.h"
@@ -86,7 +87,7 @@ TEST_F(JobRunner, GivesTheBitsThatTheMethodsGiveWithoutIt) {
       std::string weights(static_cast<size_t>(matrix.weights.size()) * 2, '\0');
       ASSERT_TRUE(FromFloat32(matrix.weights.flat(), DType::kBF16, absl::MakeSpan(weights)).ok());
       EXPECT_EQ(place_.Bytes(stored.weights()), weights);
-      EXPECT_EQ(stored.pruned() * 2, stored.size());
+      EXPECT_EQ(stored.pruned(), matrix.mask.CountPruned());
       EXPECT_EQ(stored.weights().dtype(), v1::BF16);
       EXPECT_EQ(stored.mask().dtype(), v1::BITMASK);
     }
@@ -120,7 +121,8 @@ TEST_F(JobRunner, TellsEveryStepThenTheResultThenTheEnd) {
 TEST_F(JobRunner, TheResultsTensorsAreKeptFromCollection) {
   const std::string id = RunToEnd(DescentJob(&place_));
   const std::set<std::string> referenced = *place_.jobs().ReferencedDigests();
-  for (const v1::MatrixResult& matrix : place_.Result(id).matrices()) {
+  const v1::MethodResult result = place_.Result(id);
+  for (const v1::MatrixResult& matrix : result.matrices()) {
     EXPECT_EQ(referenced.count(matrix.mask().sha256()), 1u);
     EXPECT_EQ(referenced.count(matrix.weights().sha256()), 1u);
   }
@@ -155,7 +157,8 @@ TEST_F(JobRunner, PrunesAFusedProblemByItsWeightOrItsFactors) {
   const std::string factors = RunToEnd(job);
   ASSERT_EQ(place_.Get(factors).state, JobState::kSucceeded) << place_.Get(factors).failure.message;
   for (int i = 0; i < 2; ++i) {
-    for (const v1::MatrixResult& matrix : place_.Result(factors, i).matrices()) {
+    const v1::MethodResult result = place_.Result(factors, i);
+    for (const v1::MatrixResult& matrix : result.matrices()) {
       EXPECT_EQ(matrix.weights().shape(0), 8);
       EXPECT_EQ(matrix.weights().shape(1), matrix.name() == "w" ? 8 : 3);
     }

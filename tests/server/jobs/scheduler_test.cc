@@ -118,7 +118,7 @@ TEST(Overdue, SaysWhatTimeAndLostWorkersAskFor) {
 
 TEST(Overdue, DecidesOnEachJobByItself) {
   OutstandingJob second = Running(absl::Seconds(-1));
-  second.id = "b";
+  second.id = std::string("b");
   const std::vector<Action> actions =
       Overdue({kNow, {Queued("q", 1, 0), Cancelled(Running(absl::Seconds(1))), second}}, {});
   ASSERT_EQ(actions.size(), 2u);

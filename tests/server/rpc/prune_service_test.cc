@@ -123,7 +123,9 @@ TEST(PruneService, RefusesEveryBadRequestWithItsCodeAndField) {
     SCOPED_TRACE(row.title);
     EXPECT_EQ(row.status.error_code(), row.code) << row.status.error_message();
     EXPECT_FALSE(row.status.error_message().empty());
-    if (*row.field != '\0') EXPECT_EQ(FieldOf(row.status), row.field);
+    if (*row.field != '\0') {
+      EXPECT_EQ(FieldOf(row.status), row.field);
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 #include "server/server.h"
 
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/impl/client_unary_call.h>
 #include <grpcpp/impl/codegen/proto_utils.h>
 
 #include <chrono>
@@ -194,14 +195,14 @@ grpc::Status RawCall(grpc::Channel& channel, const char* method, const std::stri
   grpc::ClientContext context;
   const grpc::Slice slice(request);
   grpc::ByteBuffer request_bytes(&slice, 1), response_bytes;
-  grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer> call(
+  const grpc::Status status = grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(
       &channel, grpc::internal::RpcMethod(method, grpc::internal::RpcMethod::NORMAL_RPC), &context,
       request_bytes, &response_bytes);
   grpc::Slice joined;
   if (response_bytes.DumpToSingleSlice(&joined).ok()) {
     response->assign(reinterpret_cast<const char*>(joined.begin()), joined.size());
   }
-  return call.status();
+  return status;
 }
 
 TEST(Server, AnswersHealthChecksOfItselfAndItsServices) {
@@ -212,10 +213,12 @@ TEST(Server, AnswersHealthChecksOfItselfAndItsServices) {
   const char method[] = "/grpc.health.v1.Health/Check";
   ASSERT_TRUE(RawCall(*running.channel, method, "", &response).ok());
   EXPECT_EQ(response, serving);
-  const std::string name = "attnprune.v1.PruneService";
-  const std::string request = std::string("\x0A") + static_cast<char>(name.size()) + name;
-  ASSERT_TRUE(RawCall(*running.channel, method, request, &response).ok());
-  EXPECT_EQ(response, serving);
+  for (const std::string name :
+       {"attnprune.v1.PruneService", "attnprune.v1.TensorService", "ready", "live"}) {
+    const std::string request = std::string("\x0A") + static_cast<char>(name.size()) + name;
+    ASSERT_TRUE(RawCall(*running.channel, method, request, &response).ok()) << name;
+    EXPECT_EQ(response, serving) << name;
+  }
   EXPECT_EQ(RawCall(*running.channel, method, "\x0A\x01x", &response).error_code(),
             grpc::StatusCode::NOT_FOUND);
 }
@@ -257,7 +260,7 @@ TEST(Server, SaysWhyItCannotListen) {
   const absl::Status taken = Server::Start(options).status();
   EXPECT_EQ(taken.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(taken.message()), HasSubstr("Address already in use"));
-  options.listen = "nowhere";
+  options.listen = "nowhere.invalid:0";
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kUnavailable);
 }
 
@@ -279,6 +282,9 @@ TEST(CheckedOptions, NamesTheOptionTheRuleAndTheValue) {
   };
   const Row rows[] = {
       {"data_dir", [](ServerOptions& o) { o.data_dir.clear(); }},
+      {"listen", [](ServerOptions& o) { o.listen = "127.0.0.1:99999"; }},
+      {"listen", [](ServerOptions& o) { o.listen = "127.0.0.1"; }},
+      {"listen", [](ServerOptions& o) { o.listen = ":80x"; }},
       {"workers", [](ServerOptions& o) { o.workers = 0; }},
       {"threads_per_job", [](ServerOptions& o) { o.threads_per_job = -1; }},
       {"max_queued_jobs", [](ServerOptions& o) { o.max_queued_jobs = 0; }},

@@ -61,8 +61,11 @@ Service::Service(const ServiceOptions& options)
                                return news_.Subscribe(id, std::move(on_news));
                              });
   host_ = ValueOrDie(GrpcHost::Start({.listen = "127.0.0.1:0"}, {service_->service()}));
-  channel_ = grpc::CreateChannel("127.0.0.1:" + std::to_string(host_->port()),
-                                 grpc::InsecureChannelCredentials());
+  // Windows stay at 64 KiB, so that what a reader who does not read holds back is always the same.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  channel_ = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(host_->port()),
+                                       grpc::InsecureChannelCredentials(), arguments);
   stub_ = v1::PruneService::NewStub(channel_);
 }
 

@@ -1,6 +1,6 @@
-// POSIX files and folders as the tensor store needs them: errors as Status, full writes, syncs.
-#ifndef ATTNPRUNE_SERVER_TENSORS_FILE_H_
-#define ATTNPRUNE_SERVER_TENSORS_FILE_H_
+// POSIX files and folders as the stores need them: errors as Status, full writes, syncs.
+#ifndef ATTNPRUNE_SERVER_FILES_FILE_H_
+#define ATTNPRUNE_SERVER_FILES_FILE_H_
 
 #include <cstdint>
 #include <string>
@@ -86,4 +86,4 @@ absl::Status ForEachPiece(const File& file, int64_t bytes,
 
 }  // namespace attnprune
 
-#endif  // ATTNPRUNE_SERVER_TENSORS_FILE_H_
+#endif  // ATTNPRUNE_SERVER_FILES_FILE_H_

@@ -1,4 +1,4 @@
-#include "server/tensors/file.h"
+#include "server/files/file.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,11 +1,11 @@
-#include "server/stop_request.h"
+#include "core/base/stop_request.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 
 namespace attnprune {

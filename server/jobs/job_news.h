@@ -1,6 +1,6 @@
 // Wakes those who follow a job's log.
-#ifndef ATTNPRUNE_SERVER_RPC_JOB_NEWS_H_
-#define ATTNPRUNE_SERVER_RPC_JOB_NEWS_H_
+#ifndef ATTNPRUNE_SERVER_JOBS_JOB_NEWS_H_
+#define ATTNPRUNE_SERVER_JOBS_JOB_NEWS_H_
 
 #include <cstdint>
 #include <functional>
@@ -35,4 +35,4 @@ class JobNews final : public JobStoreListener {
 
 }  // namespace attnprune
 
-#endif  // ATTNPRUNE_SERVER_RPC_JOB_NEWS_H_
+#endif  // ATTNPRUNE_SERVER_JOBS_JOB_NEWS_H_

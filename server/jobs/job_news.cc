@@ -1,4 +1,4 @@
-#include "server/rpc/job_news.h"
+#include "server/jobs/job_news.h"
 
 #include <utility>
 

@@ -1,0 +1,117 @@
+"""The command line as a person uses it: a pruned file out of a model, exit codes, Ctrl-C."""
+import json
+import re
+import signal
+import subprocess
+import xml.dom.minidom
+
+import numpy
+
+import safetensors
+from harness import BIN, MODEL, Client, cli, submit, wait_for
+from attnprune.v1 import job_pb2 as job_api
+
+JOB = ["--model", MODEL, "--layer", "1", "--calibration", MODEL / "calibration.safetensors",
+       "--held-out", MODEL / "held_out.safetensors"]
+
+
+def test_run_leaves_the_pruned_model_the_masks_and_the_plot(tmp_path):
+    done = cli("run", *JOB, "--sparsity", "0.5", "--method", "magnitude", "--method", "wanda",
+               "--method", "sparsegpt", "--method", "gd", "--output", tmp_path / "{method}",
+               "--save-mask", tmp_path / "masks-{method}.safetensors",
+               "--plot", tmp_path / "plot.svg")
+    assert done.returncode == 0, done.stderr
+    table = done.stdout[done.stdout.index("method "):].splitlines()
+    best_first = [line.split()[0] for line in table[1:5]]
+    errors = [float(line.split()[1]) for line in table[1:5]]
+    assert sorted(best_first) == ["gd", "magnitude", "sparsegpt", "wanda"]
+    assert errors == sorted(errors)
+    xml.dom.minidom.parse(str(tmp_path / "plot.svg"))
+
+    before = safetensors.read(MODEL / "model.safetensors")
+    after = safetensors.read(tmp_path / "magnitude" / "model.safetensors")
+    masks = safetensors.read(tmp_path / "masks-magnitude.safetensors")
+    assert list(after) and set(after) == set(before), "the same names"
+    assert (tmp_path / "magnitude" / "config.json").exists()
+    for name, tensor in before.items():
+        assert after[name][:2] == tensor[:2], "the same dtype and shape"
+        if name not in masks:
+            assert after[name] == tensor, f"{name} is not the layer's and stays"
+            continue
+        kept = safetensors.array(masks[name])
+        assert (safetensors.array(after[name]) == safetensors.array(tensor) * kept).all()
+        assert numpy.count_nonzero(kept) == kept.size // 2
+    assert len(masks) == 2
+
+
+def test_submit_watch_fetch_in_one_file_and_json_for_programs(server, tmp_path):
+    at = ["--server", server.address]
+    submitted = cli("submit", *JOB, "--method", "wanda", "--label", "run=a", *at)
+    assert submitted.returncode == 0, submitted.stderr
+    name = submitted.stdout.strip()
+    watched = cli("watch", name, "--json", *at)
+    events = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert events[-1]["terminal"]["state"] == "SUCCEEDED"
+    shown = json.loads(cli("get", name, "--json", *at).stdout)
+    (result,) = shown["results"]
+    assert result["method"] == "wanda"
+    assert 0 < result["relativeError"]["heldOut"] < 1
+    assert len(result["perHead"]["heldOut"]) == 8
+    assert {"sparsity", "terminationReason", "steps", "seconds"} <= set(result)
+    fetched = cli("fetch", name, "--method", "wanda", "--output", tmp_path / "w", *at)
+    assert fetched.returncode == 0, fetched.stderr
+    assert (tmp_path / "w" / "model.safetensors").exists()
+    listed = json.loads(cli("list", "--label", "run=a", "--json", *at).stdout)
+    assert [job["name"] for job in listed["jobs"]] == [name]
+    assert cli("delete", name, *at).returncode == 0
+    assert cli("get", name, *at).returncode == 4
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server, client):
+    name = submit(client, methods=(("gd", {"steps": 1000000}),)).name
+    watch = subprocess.Popen([BIN / "attnprune", "watch", name, "--server", server.address],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: watch.stdout.readline().startswith("gd"), "the watch shows progress")
+    watch.send_signal(signal.SIGINT)
+    _, said = watch.communicate(timeout=30)
+    assert watch.returncode == 130
+    come_back = re.search(r"attnprune (watch .*)", said).group(1).split()
+    assert client.get(name).state == job_api.RUNNING
+    cancelled = cli("cancel", name, "--server", server.address)
+    assert cancelled.returncode == 0
+    back = cli(*come_back)
+    assert back.returncode == 1, "cancelled counts as not done"
+    assert "cancelled" in back.stderr
+
+
+def test_a_server_that_is_not_there_exits_with_three():
+    gone = cli("submit", *JOB, "--method", "wanda", "--server", "127.0.0.1:1", "--patience", "0s")
+    assert gone.returncode == 3
+    assert "127.0.0.1:1" in gone.stderr
+
+
+def test_a_server_that_dies_for_good_ends_a_watch_with_three(server, client):
+    name = submit(client, methods=(("gd", {"steps": 1000000}),)).name
+    client.wait_for_step(name)
+    watch = subprocess.Popen([BIN / "attnprune", "watch", name, "--server", server.address,
+                              "--patience", "1s"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: watch.stdout.readline().startswith("gd"), "the watch shows progress")
+    server.kill()
+    _, said = watch.communicate(timeout=60)
+    server.start()
+    assert watch.returncode == 3, said
+
+
+def test_validate_only_prints_the_estimate_and_creates_nothing(server, client):
+    valid = cli("submit", "--validate-only", *JOB, "--method", "gd", "--server", server.address)
+    assert valid.returncode == 0, valid.stderr
+    assert re.search(r"memory [\d.]+ MiB, time [\d.]+ s", valid.stdout)
+    assert cli("list", "--json", "--server", server.address).stdout.count('"name"') == 0
+
+
+def test_health_tells_a_container_whether_the_server_serves(server):
+    assert cli("health", "--server", server.address).returncode == 0
+    server.kill()
+    assert cli("health", "--server", server.address).returncode == 3
+    server.start()
