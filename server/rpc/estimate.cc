@@ -77,7 +77,10 @@ Data DataOf(const v1::AttentionMask& mask,
 }
 
 Data Part(const Data& data, double fraction) {
-  return {.tokens = data.tokens * fraction, .allowed = data.allowed * fraction};
+  Data part = data;
+  part.tokens *= fraction;
+  part.allowed *= fraction;
+  return part;
 }
 
 double LossOperations(const Layer& layer, const Data& data) {
