@@ -84,7 +84,7 @@ class ComposedServer final : public Server {
   std::unique_ptr<BlobStore> tensors_;
   std::unique_ptr<JobStore> jobs_;
   JobLog log_;
-  JobNews news_;
+  JobNews news_{&clock_};
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<JobListeners> listeners_;
   std::unique_ptr<TensorCollector> collector_;
@@ -110,11 +110,10 @@ absl::Status ComposedServer::Open() {
 
 // Jobs begin to run only when the address is ours: a server that cannot serve runs nothing.
 absl::Status ComposedServer::Serve() {
-  prune_service_ =
-      rpc::NewPruneService(PruneOptions(options_), jobs_.get(), tensors_.get(),
-                           [this](const std::string& job_id, std::function<void()> on_news) {
-                             return news_.Subscribe(job_id, std::move(on_news));
-                           });
+  prune_service_ = rpc::NewPruneService(PruneOptions(options_), jobs_.get(), tensors_.get(),
+                                        [this](const std::string& job_id, OnJobNews on_news) {
+                                          return news_.Subscribe(job_id, std::move(on_news));
+                                        });
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
   tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());

@@ -24,20 +24,23 @@ JobWriter::~JobWriter() {
 }
 
 void JobWriter::AddProgress(std::string payload, ProgressKind kind) {
-  {
-    MutexLock lock(&mutex_);
-    if (events_.size() >= kMaxProgress) ThinOut();
-    events_.push_back({{EventKind::kProgress, std::move(payload)}, kind});
-  }
-  changed_.NotifyAll();
+  Add({{EventKind::kProgress, std::move(payload)}, kind});
 }
 
 void JobWriter::AddWarning(std::string payload) {
+  Add({{EventKind::kWarning, std::move(payload)}, ProgressKind::kEvaluated});
+}
+
+// Wakes the writer for the first only: he takes the others with it.
+void JobWriter::Add(Pending pending) {
+  bool first;
   {
     MutexLock lock(&mutex_);
-    events_.push_back({{EventKind::kWarning, std::move(payload)}, ProgressKind::kEvaluated});
+    if (pending.event.kind == EventKind::kProgress && events_.size() >= kMaxProgress) ThinOut();
+    first = events_.empty();
+    events_.push_back(std::move(pending));
   }
-  changed_.NotifyAll();
+  if (first) changed_.NotifyAll();
 }
 
 // Drops every second step that was not evaluated or, if all were, every second of these.

@@ -66,6 +66,7 @@ class JobWriter {
     absl::optional<std::string> checkpoint;
   };
 
+  void Add(Pending pending);
   void Loop();
   Work TakeWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -26,7 +26,9 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                SubscribeToJob subscribe)
       : api_(options.api, jobs, tensors),
         io_(options.io_threads),
+        feeds_(jobs),
         watch_{.jobs = jobs,
+               .feeds = &feeds_,
                .subscribe = std::move(subscribe),
                .io = &io_,
                .registry = &registry_,
@@ -85,6 +87,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   const JobApi api_;
   WatchRegistry registry_;
   IoThreads io_;
+  LiveFeeds feeds_;
   const WatchContext watch_;
 };
 

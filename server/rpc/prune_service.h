@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "server/jobs/job_news.h"
 #include "server/rpc/job_api.h"
 
 namespace grpc {
@@ -15,9 +16,9 @@ class Service;
 
 namespace attnprune::rpc {
 
-// Calls on_news, from any thread, whenever a job's log has grown, until the handle is destroyed.
+// JobNews::Subscribe.
 using SubscribeToJob =
-    std::function<std::shared_ptr<void>(const std::string& job_id, std::function<void()> on_news)>;
+    std::function<std::shared_ptr<void>(const std::string& job_id, OnJobNews on_news)>;
 
 struct PruneServiceOptions {
   JobApiOptions api;

@@ -3,15 +3,13 @@
 #define ATTNPRUNE_SERVER_RPC_WATCH_CURSOR_H_
 
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <string>
-#include <utility>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "attnprune/v1/prune_service.pb.h"
 #include "server/jobs/job_store.h"
+#include "server/rpc/live_feed.h"
 
 namespace attnprune::rpc {
 
@@ -19,32 +17,34 @@ namespace attnprune::rpc {
 // who does not read costs no memory: what he missed is in the store. One caller at a time.
 class WatchCursor {
  public:
-  // Events with a greater sequence than `after_sequence`, at least 0, of the job. The store must
-  // outlive the cursor. NOT_FOUND; INVALID_ARGUMENT: not a name, or no event has that sequence yet.
-  static absl::StatusOr<WatchCursor> Open(JobStore* jobs, absl::string_view name,
+  // Events with a greater sequence than `after_sequence`, at least 0, of the job. The store and the
+  // feeds must outlive the cursor. NOT_FOUND; INVALID_ARGUMENT: not a name, or no event has that
+  // sequence yet.
+  static absl::StatusOr<WatchCursor> Open(JobStore* jobs, LiveFeeds* feeds, absl::string_view name,
                                           int64_t after_sequence);
 
-  // The next events, at most some 64; none: there are no newer ones. Events that were there when
-  // the cursor was opened all come; of later progress, if more than kMaxProgress of it has piled up
-  // since the last call, only the newest and the newest with an evaluation, method by method.
-  // OUT_OF_RANGE (ErrorInfo, "oldest_sequence"): compacted away.
-  absl::StatusOr<std::deque<v1::JobEvent>> Next();
+  // The next events, if any. Those that were there when the cursor was opened all come; later
+  // progress is thinned out as LiveFeed says. Errors: of ReadLog.
+  absl::StatusOr<SharedBatch> Next();
+
+  // False: there is nothing after the last Next, if `newest` is the newest event that one has heard
+  // of since before the first Next. Saves an empty read of the store.
+  bool MayHaveMore(int64_t newest) const { return more_ || newest > after_; }
 
   // The terminal event has been handed out, by this cursor or a former one: nothing will follow.
   bool ended() const { return ended_; }
   const std::string& job_id() const { return id_; }
 
-  static constexpr int kMaxProgress = 16;
-
  private:
-  WatchCursor(JobStore* jobs, std::string id, int64_t after);
-
-  absl::StatusOr<v1::JobEvent> Convert(const StoredEvent& event);
+  WatchCursor(JobStore* jobs, LiveFeeds* feeds, std::string id, int64_t after);
 
   JobStore* jobs_;
   std::string id_;
+  std::shared_ptr<LiveFeed> feed_;
   int64_t after_;
-  int64_t replay_until_;  // last sequence when the cursor was opened
+  int64_t replay_until_;    // last sequence when the cursor was opened
+  bool caught_up_ = false;  // a read has found nothing
+  bool more_ = true;
   bool ended_ = false;
 };
 

@@ -60,12 +60,14 @@ void WatchReactor::Post(std::function<void()> task) {
 // Subscribes before the first read, so that nothing falls between the two.
 void WatchReactor::Open(const std::string& name, int64_t after_sequence) {
   if (ended_) return;  // drained before it began
-  absl::StatusOr<WatchCursor> cursor = WatchCursor::Open(context_.jobs, name, after_sequence);
+  absl::StatusOr<WatchCursor> cursor =
+      WatchCursor::Open(context_.jobs, context_.feeds, name, after_sequence);
   if (!cursor.ok()) return End(ToGrpc(cursor.status()));
   cursor_ = *std::move(cursor);
-  subscription_ = context_.subscribe(cursor_->job_id(), [weak = weak_from_this()] {
-    if (const auto watch = weak.lock()) watch->OnNews();
-  });
+  subscription_ = context_.subscribe(
+      cursor_->job_id(), [weak = weak_from_this()](int64_t last_sequence, bool at_once) {
+        if (const auto watch = weak.lock()) watch->OnNews(last_sequence, at_once);
+      });
   SetAlarm();
   Pump();
 }
@@ -73,29 +75,34 @@ void WatchReactor::Open(const std::string& name, int64_t after_sequence) {
 void WatchReactor::Pump() {
   if (ended_ || writing_) return;
   if (end_.has_value()) return End(*end_);
-  if (!cursor_.has_value() || (pending_.empty() && !ReadMore())) return;
-  v1::JobEvent next = std::move(pending_.front());
-  pending_.pop_front();
-  Write(std::move(next));
+  if (!cursor_.has_value()) return;
+  if ((batch_ == nullptr || next_ == batch_->events.size()) && !ReadMore()) return;
+  Write(batch_->events[next_++]);
 }
 
 // False if there is nothing to write now; the stream may have ended.
 bool WatchReactor::ReadMore() {
-  absl::StatusOr<std::deque<v1::JobEvent>> events = cursor_->Next();
-  if (!events.ok()) {
-    End(ToGrpc(events.status()));
+  batch_ = nullptr;
+  if (cursor_->ended()) {
+    End(grpc::Status::OK);
     return false;
   }
-  pending_ = *std::move(events);
-  if (pending_.empty() && cursor_->ended()) End(grpc::Status::OK);
-  return !pending_.empty();
+  if (!cursor_->MayHaveMore(newest_)) return false;
+  absl::StatusOr<SharedBatch> batch = cursor_->Next();
+  if (!batch.ok()) {
+    End(ToGrpc(batch.status()));
+    return false;
+  }
+  batch_ = *std::move(batch);
+  next_ = 0;
+  return !batch_->events.empty();
 }
 
-void WatchReactor::Write(v1::JobEvent event) {
+void WatchReactor::Write(std::shared_ptr<const v1::JobEvent> event) {
   in_flight_ = std::move(event);
   writing_ = true;
   idle_ = false;
-  StartWrite(&in_flight_);
+  StartWrite(in_flight_.get());
 }
 
 // Everything that could call back is let go of here: after Finish comes OnDone.
@@ -107,18 +114,20 @@ void WatchReactor::End(const grpc::Status& status) {
   }
   ended_ = true;
   subscription_.reset();
-  pending_.clear();
+  batch_.reset();
   alarm_.reset();
   Finish(status);
 }
 
 void WatchReactor::OnTick() {
   if (ended_) return;
+  Pump();  // news that did not have to be read at once
+  if (ended_) return;
   if (idle_ && !writing_) {
     v1::JobEvent event;
     *event.mutable_time() = ToProto(absl::Now());
     event.mutable_heartbeat();
-    Write(std::move(event));
+    Write(std::make_shared<const v1::JobEvent>(std::move(event)));
   }
   idle_ = true;
   SetAlarm();
@@ -136,8 +145,11 @@ void WatchReactor::SetAlarm() {
 }
 
 // Many news make one task.
-void WatchReactor::OnNews() {
-  if (news_posted_.exchange(true)) return;
+void WatchReactor::OnNews(int64_t last_sequence, bool at_once) {
+  int64_t known = newest_;  // two writes may tell of themselves in the other order
+  while (known < last_sequence && !newest_.compare_exchange_weak(known, last_sequence)) {
+  }
+  if (!at_once || news_posted_.exchange(true)) return;
   Post([this] {
     news_posted_ = false;
     Pump();

@@ -6,7 +6,8 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <atomic>
-#include <deque>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <set>
@@ -17,6 +18,7 @@
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/base/mutex.h"
 #include "server/jobs/job_store.h"
+#include "server/rpc/live_feed.h"
 #include "server/rpc/prune_service.h"
 #include "server/rpc/watch_cursor.h"
 #include "server/tensors/io_threads.h"
@@ -44,15 +46,16 @@ class WatchRegistry {
 // What streams use; everything must outlive them.
 struct WatchContext {
   JobStore* jobs;
+  LiveFeeds* feeds;
   SubscribeToJob subscribe;
   IoThreads* io;
   WatchRegistry* registry;
   absl::Duration heartbeat;  // an idle stream gets one this often
 };
 
-// One stream. One write is in flight at most; what to write next is read from the store when it is
-// done, so that a reader who reads nothing holds one batch of WatchCursor and no more. A watcher
-// who leaves does not touch the job. Keeps itself alive from Start to OnDone.
+// One stream. One write is in flight at most; what to write next is read when it is done, so that a
+// reader who reads nothing holds one batch of WatchCursor and no more. A watcher who leaves does
+// not touch the job. Keeps itself alive from Start to OnDone.
 class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
                            public std::enable_shared_from_this<WatchReactor> {
  public:
@@ -71,23 +74,25 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
   void Open(const std::string& name, int64_t after_sequence);
   void Pump();
   bool ReadMore();
-  void Write(v1::JobEvent event);
+  void Write(std::shared_ptr<const v1::JobEvent> event);
   void End(const grpc::Status& status);
   void OnTick();
 
   void Post(std::function<void()> task);
-  void OnNews();
+  void OnNews(int64_t last_sequence, bool at_once);
   void SetAlarm();
 
   const WatchContext context_;
   Strand strand_;
   std::atomic<bool> news_posted_{false};
+  std::atomic<int64_t> newest_{0};  // sequence that news have told of
 
   // Touched on the strand only.
   absl::optional<WatchCursor> cursor_;
   std::shared_ptr<void> subscription_;
-  std::deque<v1::JobEvent> pending_;
-  v1::JobEvent in_flight_;  // gRPC reads it until OnWriteDone
+  SharedBatch batch_;
+  size_t next_ = 0;                                // of the batch, to be written
+  std::shared_ptr<const v1::JobEvent> in_flight_;  // gRPC reads it until OnWriteDone
   bool writing_ = false;
   bool idle_ = true;  // nothing written since the last tick
   bool ended_ = false;

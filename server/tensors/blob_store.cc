@@ -253,6 +253,11 @@ absl::StatusOr<std::unique_ptr<Upload>> BlobStore::StartUpload(const UploadSpec&
   }
   ATTNPRUNE_RETURN_IF_ERROR(Hold(spec, offset));
   upload->holds_id_ = true;  // from here on released with `upload`
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool there_now, IsThere(spec));
+  if (there_now) {  // another stream finished it since
+    upload->Remove();
+    return upload;
+  }
   const absl::Status status = upload->Begin(offset);
   if (status.ok()) return upload;
   if (offset == 0) upload->Remove();  // there is nothing to be resumed

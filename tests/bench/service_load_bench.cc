@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +15,7 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -133,8 +133,15 @@ class Watcher {
         thread_([this, name] { Follow(name); }) {}
   ~Watcher() { context_.TryCancel(); }
 
-  int64_t step() const { return step_; }
-  int64_t events() const { return events_; }
+  // Of the newest step seen: its number and, by the server's clock, when it was written.
+  struct Seen {
+    int64_t step = 0;
+    double seconds = 0;
+  };
+  Seen seen() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return seen_;
+  }
 
  private:
   static std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
@@ -148,29 +155,39 @@ class Watcher {
     const auto stream = stub_->WatchJob(&context_, request);
     v1::JobEvent event;
     while (stream->Read(&event)) {
-      ++events_;
-      if (event.has_progress()) step_ = event.progress().step();
+      if (!event.has_progress()) continue;
+      const std::lock_guard<std::mutex> lock(mutex_);
+      seen_ = {event.progress().step(),
+               static_cast<double>(event.time().seconds()) + 1e-9 * event.time().nanos()};
     }
     stream->Finish();
   }
 
   const std::unique_ptr<v1::PruneService::Stub> stub_;
   grpc::ClientContext context_;
-  std::atomic<int64_t> step_{0}, events_{0};
+  mutable std::mutex mutex_;
+  Seen seen_;
   std::jthread thread_;
 };
 
-// Steps a second that `control` sees over some seconds.
+// The next step that `control` sees, and so one that was made after this call.
+Watcher::Seen Next(const Watcher& control) {
+  const int64_t step = control.seen().step;
+  while (control.seen().step == step) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  return control.seen();
+}
+
+// Steps a second over some seconds, between two that `control` sees: a crowd sees few of them.
 double StepRate(const Watcher& control, int seconds) {
-  const int64_t before = control.step();
-  const Clock::time_point start = Clock::now();
+  const Watcher::Seen before = Next(control);
   std::this_thread::sleep_for(std::chrono::seconds(seconds));
-  return static_cast<double>(control.step() - before) / SecondsSince(start);
+  const Watcher::Seen after = Next(control);
+  return static_cast<double>(after.step - before.step) / (after.seconds - before.seconds);
 }
 
 bool MeasureWatchers(const Flags& flags, const std::string& address, const std::string& name) {
   const Watcher control(address, name);
-  while (control.step() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  while (control.seen().step == 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   std::vector<double> alone, watched, ratios;
   for (int round = 0; round < flags.rounds; ++round) {
     const double before = StepRate(control, flags.seconds);
@@ -179,8 +196,9 @@ bool MeasureWatchers(const Flags& flags, const std::string& address, const std::
       watchers.push_back(std::make_unique<Watcher>(address, name));
     }
     // Each has read what was there and follows now.
+    const int64_t step = control.seen().step;
     for (const auto& watcher : watchers) {
-      while (watcher->step() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      while (watcher->seen().step < step) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     const double with = StepRate(control, flags.seconds);
     watchers.clear();

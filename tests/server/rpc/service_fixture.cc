@@ -57,7 +57,7 @@ Service::Service(const ServiceOptions& options)
   prune.api.max_job_memory_bytes = options.max_job_memory_bytes;
   prune.api.limits.set_max_tensor_bytes(blobs.max_tensor_bytes);
   service_ = NewPruneService(prune, jobs_.get(), tensors_.get(),
-                             [this](const std::string& id, std::function<void()> on_news) {
+                             [this](const std::string& id, OnJobNews on_news) {
                                return news_.Subscribe(id, std::move(on_news));
                              });
   host_ = ValueOrDie(GrpcHost::Start({.listen = "127.0.0.1:0"}, {service_->service()}));

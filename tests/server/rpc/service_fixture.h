@@ -56,7 +56,7 @@ class Service {
   FolderLock lock_;
   std::unique_ptr<BlobStore> tensors_;
   std::unique_ptr<JobStore> jobs_;
-  JobNews news_;
+  JobNews news_{&clock_};
   std::unique_ptr<PruneServiceHandle> service_;
   std::unique_ptr<GrpcHost> host_;
   std::shared_ptr<grpc::Channel> channel_;
