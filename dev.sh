@@ -167,7 +167,7 @@ command_demo() {
   echo
   build/release/bin/attnprune run --model $model --layer 1 --sparsity 0.5 \
     --calibration $model/calibration.safetensors --held-out $model/held_out.safetensors \
-    --method magnitude --method wanda --method sparsegpt --method gd \
+    --method magnitude --method wanda --method sparsegpt --method gd --method joint \
     --output 'demo-output/{method}' --save-mask 'demo-output/{method}/masks.safetensors' \
     --plot demo-output/curves.svg "$@"
 }

@@ -22,8 +22,10 @@ void AddCommands(CLI::App& app, Action* action) {
   AddCancelCommand(app, action);
   AddDeleteCommand(app, action);
   AddFetchCommand(app, action);
+  AddMergeCommand(app, action);
   AddInfoCommand(app, action);
   AddSynthCommand(app, action);
+  AddReproduceCommand(app, action);
   AddHealthCommand(app, action);
 }
 

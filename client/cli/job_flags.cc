@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/connect.h"
+#include "client/cli/job_list.h"
 #include "core/base/status_macros.h"
 #include "core/problem/attention_mask.h"
 #include "core/problem/hf_layer.h"
@@ -22,10 +23,20 @@ constexpr size_t kLongestLabel = 255;
 
 absl::Status Usage(const std::string& text) { return absl::InvalidArgumentError(text); }
 
+bool ParseLayer(const CLI::results_t& texts, int64_t& layer) {
+  if (texts.size() != 1) return false;
+  if (texts[0] != "all") return absl::SimpleAtoi(texts[0], &layer) && layer >= 0;
+  layer = kAllLayers;
+  return true;
+}
+
 void AddWeightFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--model", f.model, "Hugging Face folder: names, heads and rope from config.json")
       ->type_name("DIR");
-  app.add_option("--layer", f.layer, "Layer of the model, from 0")->check(AtLeast(0));
+  const auto parse_layer = [&f](const CLI::results_t& texts) { return ParseLayer(texts, f.layer); };
+  app.add_option("--layer", parse_layer,
+                 "Layer of the model, from 0, or all of them: a job each, under one label")
+      ->type_name("N|all");
   app.add_option("--weights", f.weights, "File of the weights")->type_name("FILE.safetensors");
   app.add_option("--fused", f.fused, "Tensor W of the fused problem, (d, d)")->type_name("NAME");
   app.add_option("--fused-product", f.fused_product, "Tensors whose product W = Q K' is pruned")
@@ -46,12 +57,17 @@ void AddWeightFlags(CLI::App& app, JobFlags& f) {
 
 void AddDataFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--calibration", f.calibration,
-                 "Tokens to decide on, (n, d) or (k, n, d); .safetensors or .npy. Repeatable")
+                 "Tokens to decide on, (n, d) or (k, n, d); .safetensors or .npy; {layer} stands "
+                 "for the layer. Repeatable")
       ->type_name("FILE[:NAME]")
       ->allow_extra_args(false);
   app.add_option("--held-out", f.held_out, "Tokens that are only scored. Repeatable")
       ->type_name("FILE[:NAME]")
       ->allow_extra_args(false);
+  app.add_option("--held-out-fraction", f.held_out_fraction,
+                 "Without --held-out: fraction of the calibration batches that the server holds "
+                 "out, evenly spaced; below 1")
+      ->capture_default_str();
   app.add_option("--attention", f.attention, "Default: the model's, or causal")
       ->type_name("causal|full|block:B|window:B");
   app.add_option("--sparsity", f.sparsity, "Fraction of weights to remove, or N:M such as 2:4")
@@ -84,7 +100,7 @@ void AddJobFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--output", f.output,
                  "File (.safetensors), or with --model also a folder for the whole model, for the "
                  "pruned weights of the best method, or of each one if the name has {method} in "
-                 "it; everything that was not pruned is copied")
+                 "it; everything that was not pruned is copied. With --layer all: a folder")
       ->type_name("FILE");
   app.add_option("--save-mask", f.save_mask, "File for the masks, in the same way")
       ->type_name("FILE");
@@ -119,7 +135,7 @@ absl::Status CheckWeightFlags(const JobFlags& f) {
   const bool layout = f.heads || f.kv_heads || f.rope_theta || !f.rope_layout.empty() ||
                       !f.q_bias.empty() || !f.k_bias.empty();
   if (!f.model.empty()) {
-    if (f.layer < 0) return Usage("--model needs --layer N");
+    if (f.layer == kNoLayer) return Usage("--model needs --layer N or --layer all");
     if (!f.weights.empty() || !f.fused.empty() || !f.fused_product.empty() || parts || layout) {
       return Usage(
           "--model says by itself what the weights are: leave out --weights, --fused, "
@@ -127,7 +143,7 @@ absl::Status CheckWeightFlags(const JobFlags& f) {
     }
     return absl::OkStatus();
   }
-  if (f.layer >= 0) return Usage("--layer needs --model DIR");
+  if (f.layer != kNoLayer) return Usage("--layer needs --model DIR");
   if (f.weights.empty()) return Usage("--model DIR --layer N or --weights FILE is required");
   if (int{!f.fused.empty()} + int{!f.fused_product.empty()} + int{parts} != 1) {
     return Usage("--weights needs one of --fused, --fused-product, and --q with --k");
@@ -244,6 +260,13 @@ absl::Status AddWeights(const JobFlags& f, JobTensors& tensors, v1::Problem* pro
 
 absl::Status AddData(const JobFlags& f, JobTensors& tensors, v1::Job* job) {
   if (f.calibration.empty()) return Usage("--calibration FILE[:NAME] is required");
+  if (!(f.held_out_fraction >= 0 && f.held_out_fraction < 1)) {
+    return Usage(absl::StrCat("--held-out-fraction must be in [0, 1), got ", f.held_out_fraction));
+  }
+  if (f.held_out_fraction > 0 && !f.held_out.empty()) {
+    return Usage("--held-out-fraction is for jobs without --held-out");
+  }
+  job->set_held_out_fraction(f.held_out_fraction);
   const std::string layer = f.layer >= 0 ? absl::StrCat(f.layer) : "";
   const std::string usual =
       layer.empty() ? "" : absl::StrCat("model.layers.", layer, ".self_attn.input");
@@ -281,16 +304,9 @@ void AddWeightsLabel(const JobFlags& f, v1::Job* job) {
 }
 
 absl::Status AddLabels(const JobFlags& f, v1::Job* job) {
-  for (const std::string& text : f.labels) {
-    const std::vector<std::string> sides = absl::StrSplit(text, absl::MaxSplits('=', 1));
-    if (sides.size() != 2 || sides[0].empty()) {
-      return Usage(absl::StrCat("--label must be KEY=VALUE, got ", text));
-    }
-    if (!job->mutable_labels()->insert({sides[0], sides[1]}).second) {
-      return Usage(absl::StrCat("--label must name a key once, got ", text));
-    }
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(ParseLabels(f.labels, job->mutable_labels()));
   AddWeightsLabel(f, job);
+  if (f.layer >= 0) (*job->mutable_labels())[kLayerLabel] = absl::StrCat(f.layer);
   return absl::OkStatus();
 }
 

@@ -19,10 +19,13 @@ class App;
 
 namespace attnprune::cli {
 
+// What --layer can be beside a number.
+inline constexpr int64_t kNoLayer = -1, kAllLayers = -2;
+
 struct JobFlags {
   // The weights: a model's layer, or a file's tensors by name.
   std::string model;
-  int64_t layer = -1;  // -1: not given
+  int64_t layer = kNoLayer;
   std::string weights;
   std::string fused, fused_product;  // NAME; QNAME,KNAME
   std::string q, k, q_bias, k_bias;
@@ -31,6 +34,7 @@ struct JobFlags {
   std::string rope_layout;
 
   std::vector<std::string> calibration, held_out;  // FILE[:NAME]
+  double held_out_fraction = 0;                    // of the calibration batches
   std::string attention;                           // empty: the model's, or causal
   std::string sparsity = "0.5";
   std::vector<std::string> methods;  // NAME[:PARAMETER=NUMBER,...]
@@ -46,16 +50,18 @@ struct JobFlags {
 
 void AddJobFlags(CLI::App& app, JobFlags& flags);
 
-// Reads the files. An error is the user's: it names the flag or the file, the rule and the value.
-// What only the server can know (methods, limits) is left to it.
+// Reads the files, for one layer at most (model_run.h: all of them). An error is the user's: it
+// names the flag or the file, the rule and the value. What only the server can know (methods,
+// limits) is left to it.
 absl::StatusOr<v1::Job> MakeJob(const JobFlags& flags, JobTensors& tensors);
 
 // "gd" or "gd:lambda=0.05,steps=100". INVALID_ARGUMENT names --method.
 absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text);
 
-// The label that says which file a job's weights came from, so that `fetch` can copy the rest of
-// it.
+// Labels that a job gets: the file its weights came from, so that `fetch` can copy the rest of it;
+// the layer of --model.
 inline constexpr char kWeightsLabel[] = "attnprune/weights";
+inline constexpr char kLayerLabel[] = "attnprune/layer";
 
 }  // namespace attnprune::cli
 

@@ -132,7 +132,8 @@ absl::StatusOr<v1::TensorRef> JobTensors::AddNpy(const std::string& path) {
 absl::StatusOr<v1::TensorRef> JobTensors::AddBatches(const std::string& text,
                                                      const std::string& usual_name,
                                                      const std::string& layer) {
-  auto [path, name] = SplitFileAndName(text);
+  const std::string placed = layer.empty() ? text : absl::StrReplaceAll(text, {{"{layer}", layer}});
+  auto [path, name] = SplitFileAndName(placed);
   v1::TensorRef ref;
   if (absl::EndsWith(path, ".npy")) {
     if (!name.empty()) {
@@ -142,7 +143,6 @@ absl::StatusOr<v1::TensorRef> JobTensors::AddBatches(const std::string& text,
     ATTNPRUNE_ASSIGN_OR_RETURN(ref, AddNpy(path));
   } else if (absl::EndsWith(path, ".safetensors")) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint* file, Open(path));
-    name = absl::StrReplaceAll(name, {{"{layer}", layer}});
     if (name.empty()) {
       ATTNPRUNE_ASSIGN_OR_RETURN(name, OnlyBatches(*file, path, usual_name));
     }

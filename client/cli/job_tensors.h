@@ -23,8 +23,8 @@ class JobTensors {
   absl::StatusOr<v1::TensorRef> AddWeight(const std::string& path, const std::string& name);
 
   // "FILE" or "FILE:NAME" of (n, d) or (k, n, d), .safetensors or .npy. Without a name the file
-  // must have `usual_name`, or one tensor of a float type. "{layer}" in a name is `layer`. An .npy
-  // file of float64 is rounded to float32, as the solver would do.
+  // must have `usual_name`, or one tensor of a float type. "{layer}" is `layer`, unless that is
+  // empty. An .npy file of float64 is rounded to float32, as the solver would do.
   absl::StatusOr<v1::TensorRef> AddBatches(const std::string& text, const std::string& usual_name,
                                            const std::string& layer);
 

@@ -1,6 +1,5 @@
 // attnprune list: the jobs of a server, newest first.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -8,17 +7,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "client/cli/commands.h"
 #include "client/cli/connect.h"
 #include "client/cli/format.h"
+#include "client/cli/job_list.h"
 #include "client/cli/result_table.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
 namespace {
-
-constexpr int kLargestPage = 1000;
 
 struct ListFlags {
   ConnectFlags connect;
@@ -36,28 +33,8 @@ absl::StatusOr<v1::ListJobsRequest> RequestOf(const ListFlags& flags) {
     }
     request.add_states(state);
   }
-  for (const std::string& text : flags.labels) {
-    const std::vector<std::string> sides = absl::StrSplit(text, absl::MaxSplits('=', 1));
-    if (sides.size() != 2 || sides[0].empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("--label must be KEY=VALUE, got ", text));
-    }
-    (*request.mutable_labels())[sides[0]] = sides[1];
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(ParseLabels(flags.labels, request.mutable_labels()));
   return request;
-}
-
-// Pages until there are `limit` jobs; next_page_token says whether there are more.
-absl::StatusOr<v1::ListJobsResponse> ListAll(client::Client& client, v1::ListJobsRequest request,
-                                             int limit) {
-  v1::ListJobsResponse all;
-  do {
-    request.set_page_size(std::min(limit - all.jobs_size(), kLargestPage));
-    request.set_page_token(all.next_page_token());
-    ATTNPRUNE_ASSIGN_OR_RETURN(v1::ListJobsResponse page, client.ListJobs(request));
-    all.clear_next_page_token();
-    all.MergeFrom(page);
-  } while (!all.next_page_token().empty() && all.jobs_size() < limit);
-  return all;
 }
 
 std::string BestText(const v1::Job& job) {
@@ -88,7 +65,7 @@ int Run(const Shell& shell, const ListFlags& flags) {
   if (!request.ok()) return UsageError(shell, request.status());
   const auto client = Connect(shell, flags.connect);
   if (!client.ok()) return UsageError(shell, client.status());
-  const auto list = ListAll(**client, *request, flags.limit);
+  const auto list = ListJobs(**client, *request, flags.limit);
   if (!list.ok()) return ServerError(shell, list.status());
   *shell.out << (flags.connect.json ? Json(*list, JsonStyle::kIndented) : ListText(*list));
   if (!list->next_page_token().empty()) Note(shell, "there are more; see --limit");

@@ -12,6 +12,7 @@
 
 #include "absl/types/optional.h"
 #include "client/cli/cli.h"
+#include "client/cli/embedded_server.h"
 #include "core/base/stop_request.h"
 
 namespace {
@@ -30,12 +31,15 @@ absl::optional<int> ColumnsOf(int descriptor) {
   return size.ws_col < kNarrowestTerminal ? absl::nullopt : absl::make_optional<int>(size.ws_col);
 }
 
-// Ctrl-C and SIGTERM trigger the interrupt; a second one ends the process at once.
+// Ctrl-C and SIGTERM trigger the interrupt; a second one leaves at once, but not the temporary
+// folder of a server of its own. A third one waits for nothing.
 void TriggerOnStopRequest(std::shared_ptr<attnprune::client::Interrupt> interrupt) {
-  attnprune::CatchStopRequests();
+  attnprune::CatchStopRequests(/*waited_for=*/2);
   std::thread([interrupt = std::move(interrupt)] {
     attnprune::WaitForStopRequest();
     interrupt->Trigger();
+    const int signal = attnprune::WaitForStopRequest();
+    attnprune::cli::RemoveTemporaryFoldersAndExit(128 + signal);
   }).detach();
 }
 

@@ -131,6 +131,10 @@ absl::StatusOr<std::vector<std::string>> WriteModel(const std::string& source,
 
 }  // namespace
 
+std::string NameOf(const v1::MatrixResult& matrix) {
+  return matrix.weights().name().empty() ? matrix.name() : matrix.weights().name();
+}
+
 absl::Status MakeFolderOf(const std::string& file) {
   const fs::path folder = fs::path(file).parent_path();
   std::error_code error;
@@ -158,7 +162,7 @@ absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
   std::vector<PrunedTensor> tensors;
   for (const v1::MatrixResult& matrix : result.matrices()) {
     const v1::TensorRef& weights = matrix.weights();
-    PrunedTensor tensor{.name = weights.name().empty() ? matrix.name() : weights.name(),
+    PrunedTensor tensor{.name = NameOf(matrix),
                         .dtype = FromProto(weights.dtype()),
                         .shape = {weights.shape().begin(), weights.shape().end()},
                         .weights = {},

@@ -15,7 +15,7 @@
 namespace attnprune::cli {
 
 struct PrunedTensor {
-  std::string name;  // the input's; of a product that has none, "w"
+  std::string name;  // NameOf
   DType dtype;
   std::vector<Index> shape;
   std::string weights;  // raw bytes
@@ -41,6 +41,9 @@ absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size);
 absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTensor>& tensors,
                                                      const std::string& source,
                                                      const std::string& output);
+
+// The tensor's name in the files: the input's; of a product that has none, "w".
+std::string NameOf(const v1::MatrixResult& matrix);
 
 // Makes the folder that `file` is to lie in, if there is none.
 absl::Status MakeFolderOf(const std::string& file);

@@ -21,13 +21,48 @@ std::string HeldOutText(const v1::MethodResult& result) {
   return absl::StrFormat("%.5f", result.relative_error().held_out());
 }
 
+// What the mask alone costs; the error itself where the method moves no kept weight.
+std::string MaskOnlyText(const v1::MethodResult& result) {
+  const v1::BatchScore& judged = result.has_held_out() ? result.held_out() : result.calibration();
+  return absl::StrFormat("%.5f", judged.has_mask_only_relative_error()
+                                     ? judged.mask_only_relative_error()
+                                     : judged.relative_error());
+}
+
+// Where the held-out batches of the job's results came from, in a line; empty: nobody says.
+std::string SourceLine(const v1::Job& job) {
+  for (const v1::MethodResult& result : job.results()) {
+    switch (result.held_out_source()) {
+      case v1::HELD_OUT_GIVEN:
+        return "held out: the batches given for it\n";
+      case v1::HELD_OUT_SPLIT:
+        return absl::StrCat("held out: split off the calibration set (fraction ",
+                            job.held_out_fraction(), ")\n");
+      case v1::HELD_OUT_NONE:
+        return "nothing held out: errors are those on the calibration set\n";
+      default:
+        break;
+    }
+  }
+  return "";
+}
+
 std::vector<std::string> RowOf(const v1::MethodResult& result) {
   if (result.has_failure()) {
-    return {result.method(), "-", "-", "-", "-", "-", "-", "failed: " + result.failure().message()};
+    return {result.method(),
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "failed: " + result.failure().message()};
   }
   const v1::BatchScore& judged = result.has_held_out() ? result.held_out() : result.calibration();
   return {result.method(),
           HeldOutText(result),
+          MaskOnlyText(result),
           absl::StrFormat("%.5f", result.relative_error().calibration()),
           absl::StrFormat("%.5f", judged.linear_error()),
           absl::StrFormat("%.2f", 100 * result.sparsity()),
@@ -69,10 +104,10 @@ absl::StatusOr<const v1::MethodResult*> ResultOf(const v1::Job& job, const std::
 
 std::string ResultTable(const v1::Job& job) {
   if (job.results().empty()) return "";
-  std::vector<std::vector<std::string>> rows = {
-      {"method", "held out", "calibration", "linear", "pruned %", "steps", "seconds", "end"}};
+  std::vector<std::vector<std::string>> rows = {{"method", "held out", "mask only", "calibration",
+                                                 "linear", "pruned %", "steps", "seconds", "end"}};
   for (const v1::MethodResult* result : BestFirst(job)) rows.push_back(RowOf(*result));
-  return TableText(rows);
+  return absl::StrCat(TableText(rows), SourceLine(job));
 }
 
 std::string JobText(const v1::Job& job) {

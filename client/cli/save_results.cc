@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -25,11 +26,45 @@ std::vector<v1::TensorRef> WeightsOf(const v1::Problem& problem) {
   return {fused.q_factor(), fused.k_factor()};
 }
 
-// FAILED_PRECONDITION or NOT_FOUND if the file is not the one that the job's weights came from.
-absl::Status CheckSource(const v1::Job& job, const std::string& source) {
+absl::Status CheckSourceFile(const v1::Job& job, const std::string& source) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint file, Checkpoint::Open(source));
+  return CheckSource(job, file);
+}
+
+// Where the job's label points, if that is still there; else empty, with a note.
+std::string LabelledSource(const Shell& shell, const v1::Job& job) {
+  const auto label = job.labels().find(kWeightsLabel);
+  absl::Status status = absl::NotFoundError("the job does not say where its weights came from");
+  if (label != job.labels().end()) status = CheckSourceFile(job, label->second);
+  if (status.ok()) return label->second;
+  Note(shell, absl::StrCat("note: only the pruned tensors are written, as ", status.message(),
+                           "; name the file with --weights or --model"));
+  return "";
+}
+
+bool WantsFiles(const SaveFlags& flags) { return !flags.output.empty() || !flags.masks.empty(); }
+
+SaveFlags OfMethod(SaveFlags flags, const std::string& method) {
+  flags.method = method;
+  flags.output = WithMethod(flags.output, method);
+  flags.masks = WithMethod(flags.masks, method);
+  return flags;
+}
+
+int SaveOne(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
+            const SaveFlags& flags) {
+  const auto result = ResultOf(job, flags.method);
+  if (!result.ok()) return LocalError(shell, result.status());
+  const auto tensors = DownloadPruned(client, **result);
+  if (!tensors.ok()) return ServerError(shell, tensors.status());
+  return WriteFiles(shell, told, *tensors, (*result)->method(), flags);
+}
+
+}  // namespace
+
+absl::Status CheckSource(const v1::Job& job, const Checkpoint& source) {
   for (const v1::TensorRef& weight : WeightsOf(job.problem())) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, file.Find(weight.name()));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, source.Find(weight.name()));
     if (client::DigestOf(tensor->bytes) == weight.sha256()) continue;
     return absl::FailedPreconditionError(absl::StrCat(
         tensor->file, ": tensor ", weight.name(), " is not the one that ", job.name(), " pruned"));
@@ -37,81 +72,69 @@ absl::Status CheckSource(const v1::Job& job, const std::string& source) {
   return absl::OkStatus();
 }
 
-// Where the job's label points, if that is still there; else empty, with a note.
-std::string LabelledSource(const Shell& shell, const v1::Job& job) {
-  const auto label = job.labels().find(kWeightsLabel);
-  absl::Status status = absl::NotFoundError("the job does not say where its weights came from");
-  if (label != job.labels().end()) status = CheckSource(job, label->second);
-  if (status.ok()) return label->second;
-  Note(shell, absl::StrCat("note: only the pruned tensors are written, as ", status.message(),
-                           "; name the file with --weights or --model"));
-  return "";
+std::string WithMethod(const std::string& text, const std::string& method) {
+  std::string name = method.empty() || method[0] == '.' ? absl::StrCat("_", method) : method;
+  for (char& c : name) {
+    const bool plain = absl::ascii_isalnum(static_cast<unsigned char>(c));
+    if (!plain && !absl::StrContains("+#._-", absl::string_view(&c, 1))) c = '_';
+  }
+  return absl::StrReplaceAll(text, {{kMethod, name}});
 }
 
-int SaveOne(const Shell& shell, std::ostream& told, client::Client& client,
-            const v1::MethodResult& result, const SaveFlags& flags) {
-  const auto tensors = DownloadPruned(client, result);
-  if (!tensors.ok()) return ServerError(shell, tensors.status());
+bool NamesEachMethod(const SaveFlags& flags) {
+  return absl::StrContains(flags.output, kMethod) || absl::StrContains(flags.masks, kMethod);
+}
+
+int SaveByMethod(const SaveFlags& flags, const std::vector<std::string>& methods,
+                 const std::function<int(const SaveFlags&)>& save) {
+  if (!flags.method.empty()) return save(OfMethod(flags, flags.method));
+  SaveFlags each = flags, best = flags;
+  (absl::StrContains(flags.output, kMethod) ? best : each).output.clear();
+  (absl::StrContains(flags.masks, kMethod) ? best : each).masks.clear();
+  int code = WantsFiles(best) ? save(best) : kDone;
+  if (!WantsFiles(each)) return code;
+  for (const std::string& method : methods) {
+    if (code == kDone) code = save(OfMethod(each, method));
+  }
+  return code;
+}
+
+int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedTensor>& tensors,
+               const std::string& method, const SaveFlags& flags) {
   if (!flags.output.empty()) {
-    const auto files =
-        WritePruned(*tensors, flags.source, WithMethod(flags.output, result.method()));
+    const auto files = WritePruned(tensors, flags.source, flags.output);
     if (!files.ok()) return LocalError(shell, files.status());
-    for (const std::string& file : *files) {
-      told << "weights of " << result.method() << ": " << file << "\n";
-    }
+    for (const std::string& file : *files) told << "weights of " << method << ": " << file << "\n";
   }
   if (!flags.masks.empty()) {
-    const std::string file = WithMethod(flags.masks, result.method());
-    const absl::Status written = WriteMasks(*tensors, file);
+    const absl::Status written = WriteMasks(tensors, flags.masks);
     if (!written.ok()) return LocalError(shell, written);
-    told << "masks of " << result.method() << ": " << file << "\n";
+    told << "masks of " << method << ": " << flags.masks << "\n";
   }
   return kDone;
-}
-
-int SaveEach(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
-             const SaveFlags& flags) {
-  for (const v1::MethodResult* result : BestFirst(job)) {
-    if (result->has_failure()) continue;
-    const int code = SaveOne(shell, told, client, *result, flags);
-    if (code != kDone) return code;
-  }
-  return kDone;
-}
-
-}  // namespace
-
-std::string WithMethod(const std::string& text, const std::string& method) {
-  return absl::StrReplaceAll(text, {{kMethod, method}});
 }
 
 int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
                 const SaveFlags& flags) {
-  if (flags.output.empty() && flags.masks.empty()) return kDone;
+  if (!WantsFiles(flags)) return kDone;
+  const auto best = ResultOf(job, flags.method);
+  if (!best.ok()) return LocalError(shell, best.status());
   SaveFlags known = flags;
   if (known.source.empty()) {
     known.source = LabelledSource(shell, job);
-  } else if (const absl::Status fits = CheckSource(job, known.source); !fits.ok()) {
+  } else if (const absl::Status fits = CheckSourceFile(job, known.source); !fits.ok()) {
     return UsageError(shell, fits);
   }
   const Outputs outputs = OutputsOf(flags.output, flags.masks, known.source);
   if (const absl::Status safe = CheckOutputs(outputs, FilesOf(known.source)); !safe.ok()) {
     return UsageError(shell, safe);
   }
-  const auto result = ResultOf(job, flags.method);
-  if (!result.ok()) return LocalError(shell, result.status());
-  if (!flags.method.empty()) return SaveOne(shell, told, client, **result, known);
-
-  // What has {method} in its name is written for each method, what has not for the best.
-  SaveFlags each = known, best = known;
-  (absl::StrContains(flags.output, kMethod) ? best : each).output.clear();
-  (absl::StrContains(flags.masks, kMethod) ? best : each).masks.clear();
-  if (!best.output.empty() || !best.masks.empty()) {
-    const int code = SaveOne(shell, told, client, **result, best);
-    if (code != kDone) return code;
+  std::vector<std::string> methods;
+  for (const v1::MethodResult* result : BestFirst(job)) {
+    if (!result->has_failure()) methods.push_back(result->method());
   }
-  if (each.output.empty() && each.masks.empty()) return kDone;
-  return SaveEach(shell, told, client, job, each);
+  return SaveByMethod(known, methods,
+                      [&](const SaveFlags& one) { return SaveOne(shell, told, client, job, one); });
 }
 
 }  // namespace attnprune::cli

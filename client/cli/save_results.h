@@ -2,11 +2,16 @@
 #ifndef ATTNPRUNE_CLIENT_CLI_SAVE_RESULTS_H_
 #define ATTNPRUNE_CLIENT_CLI_SAVE_RESULTS_H_
 
+#include <functional>
 #include <string>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "attnprune/v1/job.pb.h"
+#include "client/cli/pruned_files.h"
 #include "client/cli/shell.h"
 #include "client/library/client.h"
+#include "core/tensor/checkpoint.h"
 
 namespace attnprune::cli {
 
@@ -21,7 +26,25 @@ struct SaveFlags {
 int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
                 const SaveFlags& flags);
 
-// `text` with {method} replaced.
+// FAILED_PRECONDITION or NOT_FOUND if the source is not where the job's weights came from.
+absl::Status CheckSource(const v1::Job& job, const Checkpoint& source);
+
+// One call of `save` for the files whose names have no {method}, then one with flags.method set for
+// each of `methods`, for those whose names have it, filled in. With flags.method given: one call
+// for that. Stops at the first exit code that is not kDone and returns it.
+int SaveByMethod(const SaveFlags& flags, const std::vector<std::string>& methods,
+                 const std::function<int(const SaveFlags&)>& save);
+
+// The files that the flags name, of one method; tells each on `told`. Returns an exit code.
+int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedTensor>& tensors,
+               const std::string& method, const SaveFlags& flags);
+
+// Whether a name has {method} in it: files for each method are wanted.
+bool NamesEachMethod(const SaveFlags& flags);
+
+// `text` with {method} replaced by the label `method`, which a server has chosen: what is not
+// [A-Za-z0-9+#._-] becomes "_", and one more "_" goes before a leading dot, so that it is always
+// one part of a path.
 std::string WithMethod(const std::string& text, const std::string& method);
 
 }  // namespace attnprune::cli

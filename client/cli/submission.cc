@@ -7,7 +7,6 @@
 #include "client/cli/format.h"
 #include "client/cli/result_table.h"
 #include "client/cli/save_results.h"
-#include "client/cli/watch_session.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
@@ -28,37 +27,57 @@ client::UploadObserver UploadLine(const Shell& shell) {
 
 }  // namespace
 
-absl::StatusOr<v1::Job> Submit(const Shell& shell, client::Client& client, const v1::Job& job,
-                               const JobTensors& tensors, SubmitMode mode) {
-  ATTNPRUNE_RETURN_IF_ERROR(client.Upload(tensors.all(), UploadLine(shell)).status());
+absl::Status UploadAll(const Shell& shell, client::Client& client, const JobTensors& tensors) {
+  return client.Upload(tensors.all(), UploadLine(shell)).status();
+}
+
+absl::StatusOr<v1::Job> Create(client::Client& client, const v1::Job& job,
+                               const std::string& request_id, SubmitMode mode) {
   v1::CreateJobRequest request;
   *request.mutable_job() = job;
+  request.set_request_id(request_id);
   request.set_validate_only(mode == SubmitMode::kValidateOnly);
   return client.CreateJob(request);
 }
 
-FollowResult Follow(const Shell& shell, client::Client& client, const v1::Job& job,
-                    const JobFlags& flags, bool json) {
-  WatchSession session(shell, job, json ? WatchOutput::kPeopleAside : WatchOutput::kPeople);
+absl::StatusOr<v1::Job> Submit(const Shell& shell, client::Client& client, const v1::Job& job,
+                               const JobTensors& tensors, SubmitMode mode) {
+  ATTNPRUNE_RETURN_IF_ERROR(UploadAll(shell, client, tensors));
+  return Create(client, job, "", mode);
+}
+
+FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::Job& job,
+                         const std::string& plot, WatchOutput output) {
+  WatchSession session(shell, job, output);
   const absl::StatusOr<v1::Job> ended = session.Run(client, 0);
-  FollowResult result{.last_sequence = session.last_sequence()};
+  FollowResult result{.last_sequence = session.last_sequence(), .ended = {}};
   if (!ended.ok()) {
     result.interrupted = absl::IsCancelled(ended.status());
     result.exit_code = result.interrupted ? int{kInterrupted} : ServerError(shell, ended.status());
     return result;
   }
-  if (json) *shell.out << Json(*ended, JsonStyle::kIndented);
   session.people() << "\n" << ResultTable(*ended) << std::flush;
+  result.ended = *ended;
   result.exit_code = ExitCodeOf(shell, *ended);
-  const int plotted = session.SavePlot(flags.plot);
+  const int plotted = session.SavePlot(plot);
   if (result.exit_code == kDone) result.exit_code = plotted;
-  if (ended->state() != v1::SUCCEEDED) return result;
-  const int saved = SaveResults(shell, session.people(), client, *ended,
+  return result;
+}
+
+FollowResult Follow(const Shell& shell, client::Client& client, const v1::Job& job,
+                    const JobFlags& flags, bool json) {
+  FollowResult result = FollowToEnd(shell, client, job, flags.plot,
+                                    json ? WatchOutput::kPeopleAside : WatchOutput::kPeople);
+  if (!result.ended.has_value()) return result;
+  if (json) *shell.out << Json(*result.ended, JsonStyle::kIndented);
+  if (result.ended->state() != v1::SUCCEEDED) return result;
+  std::ostream& people = json ? *shell.err : *shell.out;
+  const int saved = SaveResults(shell, people, client, *result.ended,
                                 {.method = {},
                                  .output = flags.output,
                                  .masks = flags.save_mask,
                                  .source = flags.model.empty() ? flags.weights : flags.model});
-  session.people() << std::flush;
+  people << std::flush;
   if (result.exit_code == kDone) result.exit_code = saved;
   return result;
 }

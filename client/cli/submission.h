@@ -2,17 +2,29 @@
 #ifndef ATTNPRUNE_CLIENT_CLI_SUBMISSION_H_
 #define ATTNPRUNE_CLIENT_CLI_SUBMISSION_H_
 
+#include <string>
+
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "attnprune/v1/job.pb.h"
 #include "client/cli/job_flags.h"
 #include "client/cli/shell.h"
+#include "client/cli/watch_session.h"
 #include "client/library/client.h"
 
 namespace attnprune::cli {
 
 enum class SubmitMode { kCreate, kValidateOnly };
 
-// Uploads what the server lacks, then creates the job. Errors are the server's.
+// Uploads what the server lacks. Errors are the server's, here and below.
+absl::Status UploadAll(const Shell& shell, client::Client& client, const JobTensors& tensors);
+
+// request_id: empty for one that nobody else has.
+absl::StatusOr<v1::Job> Create(client::Client& client, const v1::Job& job,
+                               const std::string& request_id, SubmitMode mode);
+
+// Both, for one job.
 absl::StatusOr<v1::Job> Submit(const Shell& shell, client::Client& client, const v1::Job& job,
                                const JobTensors& tensors, SubmitMode mode);
 
@@ -20,7 +32,12 @@ struct FollowResult {
   int exit_code = 0;
   bool interrupted = false;  // the job may go on
   int64_t last_sequence = 0;
+  absl::optional<v1::Job> ended;  // absent: interrupted, or the server is gone
 };
+
+// Watches the job to its end, shows the table, and draws `plot` unless that is empty.
+FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::Job& job,
+                         const std::string& plot, WatchOutput output);
 
 // Watches the job to its end, then shows the table (or, with json, the job), and saves what the
 // flags ask for.

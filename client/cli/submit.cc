@@ -1,12 +1,17 @@
-// attnprune submit: upload what the server lacks, create the job, and watch it if asked to.
+// attnprune submit: upload what the server lacks, create the job, or one for each layer of a model,
+// and watch it if asked to.
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands.h"
 #include "client/cli/connect.h"
 #include "client/cli/format.h"
 #include "client/cli/job_flags.h"
+#include "client/cli/job_list.h"
+#include "client/cli/model_run.h"
 #include "client/cli/output_check.h"
 #include "client/cli/submission.h"
 #include "client/cli/watch_session.h"
@@ -28,13 +33,13 @@ absl::Status Check(const SubmitFlags& flags) {
       "--output, --save-mask and --plot need --watch; or use attnprune fetch later");
 }
 
+std::string EstimateText(const v1::Job& job) {
+  return absl::StrCat("valid; memory ", BytesText(job.estimate().memory_bytes()), ", time ",
+                      SecondsText(job.estimate().seconds()), " on one idle thread\n");
+}
+
 int TellEstimate(const Shell& shell, const SubmitFlags& flags, const v1::Job& job) {
-  if (flags.connect.json) {
-    *shell.out << Json(job, JsonStyle::kIndented);
-  } else {
-    *shell.out << "valid; memory " << BytesText(job.estimate().memory_bytes()) << ", time "
-               << SecondsText(job.estimate().seconds()) << " on one idle thread\n";
-  }
+  *shell.out << (flags.connect.json ? Json(job, JsonStyle::kIndented) : EstimateText(job));
   return kDone;
 }
 
@@ -49,8 +54,80 @@ int TellJob(const Shell& shell, const SubmitFlags& flags, const v1::Job& job) {
   return kDone;
 }
 
-int Run(const Shell& shell, const SubmitFlags& flags) {
-  if (const absl::Status status = Check(flags); !status.ok()) return UsageError(shell, status);
+// --- every layer of a model ---
+
+// Shell arguments that find the run's jobs on this server.
+std::string Finding(const SubmitFlags& flags, const ModelRun& run) {
+  return absl::StrCat("--label ", LabelOf(run), " --server ", flags.connect.server);
+}
+
+void TellJobs(const Shell& shell, const SubmitFlags& flags, const std::vector<v1::Job>& jobs) {
+  if (flags.connect.json) {
+    *shell.out << Json(ListOf(jobs), JsonStyle::kIndented);
+    return;
+  }
+  for (const v1::Job& job : jobs) *shell.out << job.name() << "\n";
+}
+
+int TellEstimates(const Shell& shell, const SubmitFlags& flags, const std::vector<v1::Job>& jobs) {
+  if (flags.connect.json) {
+    TellJobs(shell, flags, jobs);
+    return kDone;
+  }
+  for (size_t layer = 0; layer < jobs.size(); ++layer) {
+    *shell.out << "layer " << layer << ": " << EstimateText(jobs[layer]);
+  }
+  return kDone;
+}
+
+int TellHowFar(const Shell& shell, const SubmitFlags& flags, const ModelRun& run,
+               const SubmittedRun& submitted) {
+  const int code = ServerError(shell, submitted.status);
+  if (flags.validate_only || submitted.jobs.empty()) return code;
+  TellJobs(shell, flags, submitted.jobs);
+  Note(shell, absl::StrCat("layers 0 to ", submitted.jobs.size() - 1, " of ", run.jobs.size(),
+                           " have their jobs. The same command with\n  --label ", LabelOf(run),
+                           "\ncreates those that are missing"));
+  return code;
+}
+
+int SayHowToMerge(const Shell& shell, const SubmitFlags& flags, const ModelRun& run,
+                  ExitCode code) {
+  Note(shell, absl::StrCat("see them with\n  attnprune list ", Finding(flags, run),
+                           "\nand when all have succeeded, write the model with\n  attnprune merge "
+                           "--model ",
+                           flags.job.model, " --output DIR ", Finding(flags, run)));
+  return code;
+}
+
+int RunAllLayers(const Shell& shell, const SubmitFlags& flags) {
+  JobTensors tensors;
+  const auto run = MakeModelRun(flags.job, tensors);
+  if (!run.ok()) return UsageError(shell, run.status());
+  const auto client = Connect(shell, flags.connect);
+  if (!client.ok()) return UsageError(shell, client.status());
+  if (!flags.validate_only) {
+    Note(shell, absl::StrCat(run->jobs.size(), " layers, labelled ", LabelOf(*run)));
+  }
+  const SubmittedRun submitted =
+      SubmitModelRun(shell, **client, *run, tensors,
+                     flags.validate_only ? SubmitMode::kValidateOnly : SubmitMode::kCreate);
+  if (!submitted.status.ok()) return TellHowFar(shell, flags, *run, submitted);
+  if (flags.validate_only) return TellEstimates(shell, flags, submitted.jobs);
+  if (!flags.watch) {
+    TellJobs(shell, flags, submitted.jobs);
+    return SayHowToMerge(shell, flags, *run, kDone);
+  }
+  const FollowedRun followed =
+      FollowModelRun(shell, **client, submitted.jobs, flags.job, flags.connect.json);
+  if (!followed.interrupted) return followed.exit_code;
+  Note(shell, "\nthe jobs go on without you");
+  return SayHowToMerge(shell, flags, *run, kInterrupted);
+}
+
+// --- one job ---
+
+int RunOneJob(const Shell& shell, const SubmitFlags& flags) {
   JobTensors tensors;
   const auto job = MakeJob(flags.job, tensors);
   if (!job.ok()) return UsageError(shell, job.status());
@@ -70,11 +147,17 @@ int Run(const Shell& shell, const SubmitFlags& flags) {
   return SayHowToComeBack(shell, created->name(), flags.connect.server, result.last_sequence);
 }
 
+int Run(const Shell& shell, const SubmitFlags& flags) {
+  if (const absl::Status status = Check(flags); !status.ok()) return UsageError(shell, status);
+  return flags.job.layer == kAllLayers ? RunAllLayers(shell, flags) : RunOneJob(shell, flags);
+}
+
 }  // namespace
 
 void AddSubmitCommand(CLI::App& app, Action* action) {
   auto flags = std::make_shared<SubmitFlags>();
-  CLI::App* command = app.add_subcommand("submit", "Give a job to a server; prints its name");
+  CLI::App* command = app.add_subcommand(
+      "submit", "Give a job to a server, or one for each layer; prints its name");
   AddConnectFlags(*command, flags->connect);
   AddJobFlags(*command, flags->job);
   command->add_flag("--watch", flags->watch, "Watch it to its end, then compare and save");

@@ -12,21 +12,22 @@ namespace attnprune {
 namespace {
 
 int stop_pipe[2] = {-1, -1};  // written before the handler is installed
-std::atomic<bool> requested{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "used in a signal handler");
+std::atomic<int> to_be_waited_for{0};
+static_assert(std::atomic<int>::is_always_lock_free, "used in a signal handler");
 
 void OnSignal(int number) {
-  if (requested.exchange(true)) _exit(128 + number);
+  if (to_be_waited_for.fetch_sub(1) <= 0) _exit(128 + number);
   const int saved_errno = errno;
   const char byte = static_cast<char>(number);
-  // One byte into an empty pipe: it is taken.
+  // A few bytes at most into the pipe: they are taken.
   if (write(stop_pipe[1], &byte, 1) != 1) _exit(128 + number);
   errno = saved_errno;
 }
 
 }  // namespace
 
-void CatchStopRequests() {
+void CatchStopRequests(int waited_for) {
+  to_be_waited_for = waited_for;
   if (pipe2(stop_pipe, O_CLOEXEC) != 0) abort();
   struct sigaction action {};
   action.sa_handler = OnSignal;

@@ -4,13 +4,14 @@
 
 namespace attnprune {
 
-// From here on the first SIGTERM or SIGINT is for WaitForStopRequest, and a second one ends the
-// process at once with exit code 128 + its number. Handlers rather than a blocked mask and sigwait:
-// OpenBLAS starts threads before main does, and in these the signals would not be blocked.
-// SIGPIPE is ignored: output that nobody reads must not end the program. Call once, first in main.
-void CatchStopRequests();
+// From here on the first `waited_for` (1 to 16) of SIGTERM and SIGINT are for WaitForStopRequest,
+// and the next one ends the process at once with exit code 128 + its number. Handlers rather than a
+// blocked mask and sigwait: OpenBLAS starts threads before main does, and in these the signals
+// would not be blocked. SIGPIPE is ignored: output that nobody reads must not end the program. Call
+// once, first in main.
+void CatchStopRequests(int waited_for = 1);
 
-// Returns the signal's number.
+// Returns the number of the first signal, then of the next. On one thread.
 int WaitForStopRequest();
 
 }  // namespace attnprune

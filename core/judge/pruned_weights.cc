@@ -43,6 +43,15 @@ absl::Status CheckMatrix(const PrunedMatrix& matrix) {
   return absl::OkStatus();
 }
 
+// The fused weight of two factors.
+std::vector<Matrix> ProductOf(const std::vector<Matrix>& factors) {
+  Matrix product(factors[0].rows(), factors[0].rows());
+  Gemm(Trans::kNo, Trans::kYes, 1.0f, factors[0], factors[1], 0.0f, product);
+  std::vector<Matrix> weights;
+  weights.push_back(std::move(product));
+  return weights;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<NamedWeight>> DenseMatrices(const Problem& problem,
@@ -70,15 +79,21 @@ absl::StatusOr<std::vector<NamedWeight>> DenseMatrices(const Problem& problem,
 
 std::vector<Matrix> PrunedAttentionWeights(const Problem& problem, const PruneResult& result) {
   std::vector<Matrix> weights;
-  if (PrunesFactors(problem, result)) {
-    const Matrix& q = result.matrices[0].weights;
-    Matrix product(q.rows(), q.rows());
-    Gemm(Trans::kNo, Trans::kYes, 1.0f, q, result.matrices[1].weights, 0.0f, product);
-    weights.push_back(std::move(product));
-    return weights;
-  }
   for (const PrunedMatrix& matrix : result.matrices) weights.push_back(matrix.weights.Clone());
-  return weights;
+  return PrunesFactors(problem, result) ? ProductOf(weights) : std::move(weights);
+}
+
+std::vector<Matrix> MaskedAttentionWeights(const Problem& problem, const PruneResult& result) {
+  const std::vector<NamedWeight> dense = PrunedMaps(problem, result);
+  std::vector<Matrix> weights;
+  bool moved = false;
+  for (size_t i = 0; i < result.matrices.size(); ++i) {
+    const PrunedMatrix& matrix = result.matrices[i];
+    weights.push_back(matrix.mask.Apply(dense[i].dense));
+    moved = moved || !std::ranges::equal(weights[i].flat(), matrix.weights.flat());
+  }
+  if (!moved) return {};
+  return PrunesFactors(problem, result) ? ProductOf(weights) : std::move(weights);
 }
 
 std::vector<Matrix> SoftAttentionWeights(const Problem& problem, const PruneResult& result) {

@@ -24,6 +24,10 @@ std::vector<Matrix> PrunedAttentionWeights(const Problem& problem, const PruneRe
 // W o M with the real-valued masks; empty if the result has none.
 std::vector<Matrix> SoftAttentionWeights(const Problem& problem, const PruneResult& result);
 
+// As PrunedAttentionWeights, of the dense weights under the result's masks; empty if those are what
+// the result holds, no kept weight having moved.
+std::vector<Matrix> MaskedAttentionWeights(const Problem& problem, const PruneResult& result);
+
 // Views of all of them.
 std::vector<MatrixView> Views(const std::vector<Matrix>& matrices);
 

@@ -1,6 +1,7 @@
 #include "core/judge/score.h"
 
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <new>
 #include <utility>
@@ -15,8 +16,9 @@
 namespace attnprune {
 namespace {
 
-absl::Status ScoreAttention(AttentionObjective& objective, const std::vector<Matrix>& pruned,
-                            const std::vector<Matrix>& soft, BatchScore& score) {
+absl::Status ScoreAttention(const Problem& problem, const PruneResult& result,
+                            const std::vector<Matrix>& pruned, AttentionObjective& objective,
+                            BatchScore& score) {
   const AttentionError error = objective.Error(Views(pruned));
   score.relative_error = error.relative();
   if (!std::isfinite(score.relative_error)) {
@@ -25,7 +27,14 @@ absl::Status ScoreAttention(AttentionObjective& objective, const std::vector<Mat
   for (size_t h = 0; h < error.dense.size(); ++h) {
     score.per_head.push_back(error.relative(static_cast<Index>(h)));
   }
+  const std::vector<Matrix> soft = SoftAttentionWeights(problem, result);
   if (!soft.empty()) score.soft_relative_error = objective.Error(Views(soft)).relative();
+  const std::vector<Matrix> masked = MaskedAttentionWeights(problem, result);
+  if (!masked.empty()) {
+    const double mask_only = objective.Error(Views(masked)).relative();
+    score.mask_only_relative_error =
+        std::isfinite(mask_only) ? mask_only : std::numeric_limits<double>::infinity();
+  }
   return absl::OkStatus();
 }
 
@@ -55,8 +64,7 @@ absl::StatusOr<BatchScore> ScoreBatches(const Problem& problem, const PruneResul
                              AttentionObjective::Create(problem, batches, field, pool));
   BatchScore score;
   const std::vector<Matrix> pruned = PrunedAttentionWeights(problem, result);
-  ATTNPRUNE_RETURN_IF_ERROR(
-      ScoreAttention(*objective, pruned, SoftAttentionWeights(problem, result), score));
+  ATTNPRUNE_RETURN_IF_ERROR(ScoreAttention(problem, result, pruned, *objective, score));
   ScoreLinear(problem, dense, result, pruned, batches.all(), pool, score);
   return score;
 }

@@ -20,6 +20,9 @@ struct BatchScore {
   std::vector<double> per_head;
   // The same with W o M for the real-valued mask before binarisation, where the method has one.
   absl::optional<double> soft_relative_error;
+  // The same with the binary mask on the dense weights: what the mask alone costs. Only where the
+  // method has moved kept weights; elsewhere it is relative_error. Infinite if logits overflow.
+  absl::optional<double> mask_only_relative_error;
   // ||X (W - W~)||_F^2 / ||X W||_F^2 over all tokens and attention weights (the fused W, W~ being
   // the product where its factors were pruned; or W_Q and W_K), so that methods can be compared.
   double linear_error = 0;

@@ -11,13 +11,6 @@
 namespace attnprune {
 namespace {
 
-constexpr Index kPiece = 1 << 15;  // floats; two pieces of five arrays fit the second-level cache
-
-template <typename MatrixType>
-auto PieceOf(MatrixType& matrix, Index first, Index count) {
-  return matrix.flat().subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-}
-
 std::vector<Matrix> LikeEach(const std::vector<NamedWeight>& weights, float value) {
   std::vector<Matrix> out;
   out.reserve(weights.size());
@@ -47,42 +40,28 @@ MaskDescent::MaskDescent(std::vector<NamedWeight> weights, AttentionObjective& o
       step_(step),
       lambda_(lambda),
       fingerprint_(fingerprint),
+      pieces_(weights_),
       masks_(LikeEach(weights_, 1.0f)),
       previous_masks_(LikeEach(weights_, 1.0f)),
       velocities_(LikeEach(weights_, 0.0f)),
       pruned_(LikeEach(weights_, 0.0f)),
       gradients_(LikeEach(weights_, 0.0f)),
       previous_loss_(std::numeric_limits<double>::quiet_NaN()) {
-  for (size_t m = 0; m < weights_.size(); ++m) {
-    dense_.push_back(Matrix::CopyFrom(weights_[m].dense));
-    for (Index first = 0; first < dense_[m].size(); first += kPiece) {
-      pieces_.push_back({m, first, std::min(kPiece, dense_[m].size() - first)});
-    }
-  }
-}
-
-template <typename Work>
-void MaskDescent::ForEachPiece(Work work) {
-  pool_.ParallelFor(static_cast<Index>(pieces_.size()), [&](Index i) {
-    const Piece& piece = pieces_[static_cast<size_t>(i)];
-    work(piece.matrix, piece.first, piece.count, static_cast<size_t>(i));
-  });
+  for (const NamedWeight& weight : weights_) dense_.push_back(Matrix::CopyFrom(weight.dense));
 }
 
 MaskDescent::Losses MaskDescent::Evaluate() {
-  ForEachPiece([this](size_t m, Index first, Index count, size_t) {
-    Hadamard(PieceOf(std::as_const(dense_[m]), first, count),
-             PieceOf(std::as_const(masks_[m]), first, count), PieceOf(pruned_[m], first, count));
+  pieces_.ForEach(pool_, [this](const Piece& piece, size_t) {
+    Hadamard(piece.Of(std::as_const(dense_)), piece.Of(std::as_const(masks_)), piece.Of(pruned_));
   });
   const std::vector<MatrixView> pruned(pruned_.begin(), pruned_.end());
   Losses losses;
   losses.attention = objective_.LossAndGradient(pruned, absl::MakeSpan(gradients_));
 
-  std::vector<MaskStepSums> sums(pieces_.size());
-  ForEachPiece([this, &sums](size_t m, Index first, Index count, size_t piece) {
-    sums[piece] = GradientInMask(PieceOf(std::as_const(dense_[m]), first, count),
-                                 PieceOf(std::as_const(masks_[m]), first, count),
-                                 static_cast<float>(lambda_), PieceOf(gradients_[m], first, count));
+  std::vector<MaskStepSums> sums(pieces_.count());
+  pieces_.ForEach(pool_, [this, &sums](const Piece& piece, size_t i) {
+    sums[i] = GradientInMask(piece.Of(std::as_const(dense_)), piece.Of(std::as_const(masks_)),
+                             static_cast<float>(lambda_), piece.Of(gradients_));
   });
   MaskStepSums total;
   for (const MaskStepSums& sum : sums) {
@@ -97,10 +76,9 @@ MaskDescent::Losses MaskDescent::Evaluate() {
 }
 
 void MaskDescent::Step(double loss) {
-  ForEachPiece([this](size_t m, Index first, Index count, size_t) {
-    HeavyBallStep(step_, PieceOf(std::as_const(gradients_[m]), first, count),
-                  PieceOf(std::as_const(masks_[m]), first, count),
-                  PieceOf(velocities_[m], first, count), PieceOf(previous_masks_[m], first, count));
+  pieces_.ForEach(pool_, [this](const Piece& piece, size_t) {
+    HeavyBallStep(step_, piece.Of(std::as_const(gradients_)), piece.Of(std::as_const(masks_)),
+                  piece.Of(velocities_), piece.Of(previous_masks_));
   });
   std::swap(masks_, previous_masks_);
   previous_loss_ = loss;

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "core/kernels/mask_step.h"
 #include "core/methods/method.h"
+#include "core/methods/pieces.h"
 #include "core/methods/solver_state.h"
 #include "core/objective/attention_objective.h"
 
@@ -46,16 +47,6 @@ class MaskDescent final : public Resumable {
   absl::Status Restore(const std::string& bytes, int max_steps);
 
  private:
-  // Consecutive entries of one of the matrices: the shard of the element-wise work.
-  struct Piece {
-    size_t matrix;
-    Index first, count;
-  };
-
-  // Calls work(matrix, first, count, index of the piece) for every piece.
-  template <typename Work>
-  void ForEachPiece(Work work);
-
   const std::vector<NamedWeight> weights_;
   AttentionObjective& objective_;
   ThreadPool& pool_;
@@ -63,7 +54,7 @@ class MaskDescent final : public Resumable {
   const double lambda_;
   const uint64_t fingerprint_;
 
-  std::vector<Piece> pieces_;
+  const Pieces pieces_;
   std::vector<Matrix> dense_;  // the weights, contiguous
   std::vector<Matrix> masks_, previous_masks_, velocities_;
   std::vector<Matrix> pruned_, gradients_;  // M o W, and the gradient of the last Evaluate

@@ -11,8 +11,11 @@
 #include "core/base/format.h"
 #include "core/base/status_macros.h"
 #include "core/methods/gd.h"
+#include "core/methods/joint.h"
 #include "core/methods/magnitude.h"
+#include "core/methods/refit.h"
 #include "core/methods/sparsegpt.h"
+#include "core/methods/ste.h"
 #include "core/methods/wanda.h"
 
 namespace attnprune {
@@ -52,7 +55,17 @@ absl::Status CheckValue(const MethodInfo& method, const Parameter& parameter, do
 
 absl::Span<const MethodInfo> Methods() {
   static const std::vector<MethodInfo>& methods =
-      *new std::vector<MethodInfo>{GdInfo(), MagnitudeInfo(), SparseGptInfo(), WandaInfo()};
+      *new std::vector<MethodInfo>{GdInfo(),
+                                   WithRefit(GdInfo()),
+                                   JointInfo(),
+                                   MagnitudeInfo(),
+                                   WithRefit(MagnitudeInfo()),
+                                   SparseGptInfo(),
+                                   WithRefit(SparseGptInfo()),
+                                   SteInfo(),
+                                   WithRefit(SteInfo()),
+                                   WandaInfo(),
+                                   WithRefit(WandaInfo())};
   return methods;
 }
 

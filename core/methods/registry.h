@@ -3,6 +3,7 @@
 #ifndef ATTNPRUNE_CORE_METHODS_REGISTRY_H_
 #define ATTNPRUNE_CORE_METHODS_REGISTRY_H_
 
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -37,6 +38,7 @@ class ParameterValues {
   double Get(const char* name) const { return values_.at(name); }
   int GetInt(const char* name) const { return static_cast<int>(values_.at(name)); }
   bool GetSwitch(const char* name) const { return values_.at(name) != 0; }
+  const std::map<std::string, double>& all() const { return values_; }
 
  private:
   std::map<std::string, double> values_;
@@ -46,7 +48,7 @@ struct MethodInfo {
   const char* name;
   const char* summary;
   std::vector<Parameter> parameters;
-  std::unique_ptr<Method> (*create)(const ParameterValues& values);
+  std::function<std::unique_ptr<Method>(const ParameterValues& values)> create;
 };
 
 // In order of name. Each method's file defines its entry.
@@ -57,7 +59,7 @@ absl::Span<const MethodInfo> Methods();
 absl::StatusOr<std::unique_ptr<Method>> CreateMethod(
     absl::string_view name, const std::map<std::string, double>& parameters = {});
 
-// "gd" or "gd:lambda=0.05,eta=0.005,steps=100".
+// "gd", "gd:lambda=0.05,eta=0.005,steps=100" or "wanda+refit:refit_steps=200".
 absl::StatusOr<std::unique_ptr<Method>> ParseMethod(absl::string_view text);
 
 }  // namespace attnprune

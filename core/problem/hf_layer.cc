@@ -109,4 +109,10 @@ absl::StatusOr<HfLayer> LoadHfLayer(const std::string& folder, Index layer) {
   return out;
 }
 
+absl::StatusOr<Index> CountHfLayers(const std::string& folder) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const HfAttention config,
+                             ReadConfig(absl::StrCat(folder, "/config.json"), 0));
+  return config.layers;
+}
+
 }  // namespace attnprune

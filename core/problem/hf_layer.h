@@ -34,6 +34,9 @@ struct HfLayer {
 // for, and a bias or a norm of queries and keys that it says nothing about.
 absl::StatusOr<HfLayer> LoadHfLayer(const std::string& folder, Index layer);
 
+// How many layers that model has, by its config.json. Errors as LoadHfLayer has about that file.
+absl::StatusOr<Index> CountHfLayers(const std::string& folder);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_PROBLEM_HF_LAYER_H_

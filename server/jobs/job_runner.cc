@@ -245,6 +245,7 @@ absl::StatusOr<JobRun::Produced> JobRun::Produce(int index) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const TheoryFigures figures,
                              Theory(problem_, solved.result, options_.threads));
   produced.message = MakeMethodResult(label, job_.problem(), solved.result, score, solved.seconds);
+  produced.message.set_held_out_source(HeldOutSourceOf(job_, problem_));
   AddTheory(figures, &produced.message);
   produced.result = std::move(solved.result);
   if (produced.result.reason == TerminationReason::kNumericalError) {

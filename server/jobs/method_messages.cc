@@ -16,6 +16,9 @@ v1::BatchScore ToProto(const BatchScore& score) {
     message.set_soft_relative_error(*score.soft_relative_error);
   }
   message.set_linear_error(score.linear_error);
+  if (score.mask_only_relative_error.has_value()) {
+    message.set_mask_only_relative_error(*score.mask_only_relative_error);
+  }
   return message;
 }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
+#include "core/methods/calibration_split.h"
 
 namespace attnprune {
 namespace {
@@ -194,6 +195,13 @@ Sparsity ToCore(const v1::Sparsity& sparsity) {
   return Sparsity::NOfM(sparsity.n_of_m().n(), sparsity.n_of_m().m());
 }
 
+void HoldOut(double fraction, Problem* problem) {
+  const Index all = problem->calibration.count();
+  CalibrationSplit split = SplitCalibration(problem->calibration, fraction, all);
+  problem->calibration = std::move(split.fit[0]);
+  problem->held_out = std::move(split.validation);
+}
+
 }  // namespace
 
 absl::StatusOr<Problem> BuildProblem(const v1::Job& job, BlobStore* tensors,
@@ -213,7 +221,13 @@ absl::StatusOr<Problem> BuildProblem(const v1::Job& job, BlobStore* tensors,
   if (job.problem().has_scale()) problem.scale = job.problem().scale();
   problem.sparsity = ToCore(job.sparsity());
   ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
+  if (job.held_out_fraction() > 0) HoldOut(job.held_out_fraction(), &problem);
   return problem;
+}
+
+v1::HeldOutSource HeldOutSourceOf(const v1::Job& job, const Problem& problem) {
+  if (!job.held_out().empty()) return v1::HELD_OUT_GIVEN;
+  return problem.held_out.count() > 0 ? v1::HELD_OUT_SPLIT : v1::HELD_OUT_NONE;
 }
 
 const v1::TensorRef* InputWeight(const v1::Problem& problem, absl::string_view matrix) {

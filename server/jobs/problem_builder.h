@@ -20,8 +20,14 @@ namespace attnprune {
 // gone, has not the size of its shape and dtype, or its bytes have changed. INVALID_ARGUMENT: the
 // problem breaks a rule, such as a weight that is not finite. CANCELLED: `stopped`, asked between
 // two tensors, said so.
+//
+// With a held_out_fraction the calibration batches are split as job.proto says: a pure function of
+// the job, so that a resumed job has the same problem.
 absl::StatusOr<Problem> BuildProblem(const v1::Job& job, BlobStore* tensors,
                                      absl::FunctionRef<bool()> stopped);
+
+// Where `problem`, built of `job`, has its held-out batches from.
+v1::HeldOutSource HeldOutSourceOf(const v1::Job& job, const Problem& problem);
 
 // The stored weight that a result's matrix ("w", "w_q", "w_k") takes the place of; nullptr for the
 // product of two factors, which is not stored.

@@ -76,6 +76,13 @@ Data DataOf(const v1::AttentionMask& mask,
   return data;
 }
 
+Data Part(const Data& data, double fraction) {
+  Data part = data;
+  part.tokens *= fraction;
+  part.allowed *= fraction;
+  return part;
+}
+
 double LossOperations(const Layer& layer, const Data& data) {
   return 2 * data.tokens * layer.entries +
          data.allowed * layer.heads * (2 * layer.head_dim + kSoftmaxOperations);
@@ -164,8 +171,12 @@ MachineRate MeasureRate() {
 
 v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate) {
   const Layer layer = LayerOf(job.problem());
-  const Data calibration = DataOf(job.problem().attention(), job.calibration());
-  const Data held_out = DataOf(job.problem().attention(), job.held_out());
+  Data calibration = DataOf(job.problem().attention(), job.calibration());
+  Data held_out = DataOf(job.problem().attention(), job.held_out());
+  if (job.held_out_fraction() > 0) {
+    held_out = Part(calibration, job.held_out_fraction());
+    calibration = Part(calibration, 1 - job.held_out_fraction());
+  }
   double operations = 0;
   for (const v1::Method& method : job.methods()) {
     operations += MethodOperations(job, method, layer, calibration, held_out);

@@ -204,6 +204,31 @@ absl::Status CheckBatches(absl::string_view field,
   return absl::OkStatus();
 }
 
+int64_t CountBatches(const google::protobuf::RepeatedPtrField<v1::TensorRef>& tensors) {
+  int64_t count = 0;
+  for (const v1::TensorRef& tensor : tensors) {
+    count += tensor.shape_size() == 3 ? tensor.shape(0) : 1;
+  }
+  return count;
+}
+
+// After CheckBatches, so that the batches can be counted.
+absl::Status CheckHeldOutFraction(const v1::Job& job) {
+  const double fraction = job.held_out_fraction();
+  if (fraction == 0) return absl::OkStatus();
+  std::string rule;
+  if (!(fraction > 0 && fraction < 1)) {  // written so that NaN fails too
+    rule = "must be in [0, 1)";
+  } else if (!job.held_out().empty()) {
+    rule = "must be 0 where job.held_out is given";
+  } else if (CountBatches(job.calibration()) < 2) {
+    rule = "must be 0 with a single calibration batch, which cannot be split";
+  } else {
+    return absl::OkStatus();
+  }
+  return FieldError("job.held_out_fraction", absl::StrCat(rule, ", got ", fraction));
+}
+
 absl::Status CheckSparsity(const v1::Sparsity& sparsity, int64_t features) {
   switch (sparsity.kind_case()) {
     case v1::Sparsity::kFraction:
@@ -237,6 +262,7 @@ absl::Status CheckProblem(const v1::Job& job, const CheckTensor& check_tensor,
   ATTNPRUNE_RETURN_IF_ERROR(
       CheckBatches("job.calibration", job.calibration(), features, check_tensor));
   ATTNPRUNE_RETURN_IF_ERROR(CheckBatches("job.held_out", job.held_out(), features, check_tensor));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckHeldOutFraction(job));
   return CheckSparsity(job.sparsity(), features);
 }
 

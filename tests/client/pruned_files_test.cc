@@ -58,8 +58,17 @@ TEST(WritePruned, RefusesAFileThatHasChanged) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("no longer the one that was pruned"));
 }
 
+TEST(WithMethod, KeepsALabelFromLeavingItsPlaceInThePath) {
+  EXPECT_EQ(WithMethod("out/{method}/w", "../../etc"), "out/_.._.._etc/w");
+  EXPECT_EQ(WithMethod("{method}", ".."), "_..");
+  EXPECT_EQ(WithMethod("{method}", "/tmp/x"), "_tmp_x");
+  EXPECT_EQ(WithMethod("out/{method}", ""), "out/_");
+  EXPECT_EQ(WithMethod("{method}.npz", std::string("a\0b\n", 4)), "a_b_.npz");
+}
+
 TEST(WithMethod, FillsThePlaceholder) {
   EXPECT_EQ(WithMethod("out/{method}.safetensors", "gd#2"), "out/gd#2.safetensors");
+  EXPECT_EQ(WithMethod("{method}", "wanda+refit"), "wanda+refit");
 }
 
 TEST(SplitFileAndName, SplitsAfterTheFilesEnding) {

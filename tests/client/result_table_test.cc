@@ -1,5 +1,7 @@
 #include "client/cli/result_table.h"
 
+#include <limits>
+
 #include "client/cli/format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -8,6 +10,7 @@ namespace attnprune::cli {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 v1::MethodResult& AddResult(v1::Job& job, const std::string& method, double calibration,
@@ -54,11 +57,38 @@ TEST(ResultOf, FindsTheBestOrTheNamedOneAndSaysWhatThereIs) {
 
 TEST(ResultTable, ShowsEachMethodInItsPlace) {
   const std::string table = ResultTable(ThreeMethods());
-  EXPECT_THAT(table, StartsWith("method     held out  calibration"));
+  EXPECT_THAT(table, StartsWith("method     held out  mask only  calibration"));
   EXPECT_LT(table.find("gd "), table.find("magnitude "));
-  EXPECT_THAT(table, HasSubstr("0.30000      0.20000"));
+  EXPECT_THAT(table, HasSubstr("0.30000    0.00000      0.20000"));
   EXPECT_THAT(table, HasSubstr("failed: no Cholesky factor"));
   EXPECT_EQ(ResultTable(v1::Job()), "");
+}
+
+// joint's mask costs 0.5 alone, 0.3 with the weights that it has moved; magnitude moves none.
+TEST(ResultTable, ShowsWhatTheMaskAloneCosts) {
+  v1::Job job;
+  v1::BatchScore& joint = *AddResult(job, "joint", 0.2, 0.3).mutable_held_out();
+  joint.set_relative_error(0.3);
+  joint.set_mask_only_relative_error(0.5);
+  AddResult(job, "magnitude", 0.1, 0.4).mutable_held_out()->set_relative_error(0.4);
+  v1::BatchScore& wild = *AddResult(job, "wild", 0.1, 0.6).mutable_held_out();
+  wild.set_mask_only_relative_error(std::numeric_limits<double>::infinity());
+  const std::string table = ResultTable(job);
+  EXPECT_THAT(table, HasSubstr("joint       0.30000    0.50000"));
+  EXPECT_THAT(table, HasSubstr("magnitude   0.40000    0.40000"));
+  EXPECT_THAT(table, HasSubstr("wild        0.60000        inf"));
+}
+
+TEST(ResultTable, SaysWhereTheHeldOutBatchesCameFrom) {
+  v1::Job job = ThreeMethods();
+  EXPECT_THAT(ResultTable(job), Not(HasSubstr("held out: "))) << "a server that does not say";
+  job.mutable_results(2)->set_held_out_source(v1::HELD_OUT_GIVEN);
+  EXPECT_THAT(ResultTable(job), HasSubstr("\nheld out: the batches given for it\n"));
+  job.set_held_out_fraction(0.25);
+  job.mutable_results(2)->set_held_out_source(v1::HELD_OUT_SPLIT);
+  EXPECT_THAT(ResultTable(job), HasSubstr("split off the calibration set (fraction 0.25)\n"));
+  job.mutable_results(2)->set_held_out_source(v1::HELD_OUT_NONE);
+  EXPECT_THAT(ResultTable(job), HasSubstr("\nnothing held out: "));
 }
 
 TEST(Format, WritesTimesAndSizesForPeople) {

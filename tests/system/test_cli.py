@@ -1,8 +1,10 @@
 """The command line as a person uses it: a pruned file out of a model, exit codes, Ctrl-C."""
 import json
+import os
 import re
 import signal
 import subprocess
+import time
 import xml.dom.minidom
 
 import numpy
@@ -44,6 +46,30 @@ def test_run_leaves_the_pruned_model_the_masks_and_the_plot(tmp_path):
     assert len(masks) == 2
 
 
+def test_a_part_of_the_calibration_set_is_held_out_and_the_table_says_so():
+    flags = ["run", *JOB[:6], "--sparsity", "0.7", "--held-out-fraction", "0.25",
+             "--method", "magnitude", "--method", "sparsegpt"]
+    done = cli(*flags)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout[done.stdout.index("method "):].splitlines()
+    assert table[0].split()[:5] == ["method", "held", "out", "mask", "only"]
+    rows = {line.split()[0]: [float(text) for text in line.split()[1:4]] for line in table[1:3]}
+    assert list(rows) == ["sparsegpt", "magnitude"], "best first"
+    held_out, mask_only, calibration = rows["sparsegpt"]
+    assert held_out < mask_only and held_out != calibration
+    assert rows["magnitude"][0] == rows["magnitude"][1], "it moves no weight"
+    assert table[3] == "held out: split off the calibration set (fraction 0.25)"
+
+    job = json.loads(cli(*flags, "--json").stdout)
+    assert job["heldOutFraction"] == 0.25
+    assert {result["heldOutSource"] for result in job["results"]} == {"HELD_OUT_SPLIT"}
+    moved = next(result for result in job["results"] if result["method"] == "sparsegpt")
+    assert moved["heldOut"]["maskOnlyRelativeError"] > moved["heldOut"]["relativeError"]
+
+    both = cli(*flags, "--held-out", MODEL / "held_out.safetensors")
+    assert both.returncode == 2 and "--held-out-fraction" in both.stderr
+
+
 def test_submit_watch_fetch_in_one_file_and_json_for_programs(server, tmp_path):
     at = ["--server", server.address]
     submitted = cli("submit", *JOB, "--method", "wanda", "--label", "run=a", *at)
@@ -82,6 +108,27 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server, client)
     back = cli(*come_back)
     assert back.returncode == 1, "cancelled counts as not done"
     assert "cancelled" in back.stderr
+
+
+def test_a_second_ctrl_c_ends_a_run_at_once_and_leaves_nothing_in_tmp(tmp_path):
+    data, temporary = tmp_path / "data", tmp_path / "tmp"
+    temporary.mkdir()
+    made = cli("synth", "--d", "512", "--n", "256", "--k", "64", "--rank", "8", "--output", data)
+    assert made.returncode == 0, made.stderr
+    run = subprocess.Popen(
+        [BIN / "attnprune", "run", "--weights", data / "weights.safetensors", "--fused", "w",
+         "--calibration", data / "calibration.safetensors", "--method", "gd:steps=1000000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(temporary)})
+    wait_for(lambda: run.stdout.readline().startswith("gd"), "the run shows progress")
+    assert len(list(temporary.glob("attnprune-*"))) == 1
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.1)  # a step takes longer, and the drain waits for it
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode == 130, said
+    assert not list(temporary.iterdir())
 
 
 def test_a_server_that_is_not_there_exits_with_three():

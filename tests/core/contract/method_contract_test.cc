@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -33,7 +34,10 @@ const MethodInfo& Info(const std::string& name) {
 std::unique_ptr<Method> ShortRun(const std::string& name) {
   std::map<std::string, double> parameters;
   for (const Parameter& parameter : Info(name).parameters) {
-    if (std::string(parameter.name) == "steps") parameters["steps"] = 12;
+    const std::string parameter_name = parameter.name;
+    if (parameter_name == "steps" || parameter_name == "refit_steps") {
+      parameters[parameter_name] = 12;
+    }
   }
   return CreateMethod(name, parameters).value();
 }
@@ -148,14 +152,38 @@ TEST_P(MethodContract, GivesTheSameBitsTwiceAndOnOneTwoAndFourThreads) {
   }
 }
 
+// Keeps the state after each step; stops at the given one.
+class StopAt final : public ProgressObserver {
+ public:
+  explicit StopAt(int step) : step_(step) {}
+  Verdict OnStep(const StepStats& stats, const Resumable& run) override {
+    states.push_back(run.SaveState());
+    EXPECT_EQ(stats.step, ++last_step) << "steps are numbered one by one";
+    steps = stats.steps;
+    return stats.step == step_ ? Verdict::kStop : Verdict::kContinue;
+  }
+  std::vector<std::string> states;
+  int last_step = 0, steps = 0;
+
+ private:
+  const int step_;
+};
+
+constexpr int kNever = -1;
+
+// Swapping the held-out data, or taking it away, changes no bit of the result and of no state on
+// the way, even while the run reports its error on it.
 TEST_P(MethodContract, NeverReadsHeldOutDataToDecide) {
   const auto method = ShortRun(name());
   Problem problem = MakeProblem();
-  const auto with = method->Prune(problem, {.evaluate_every = 3});
+  StopAt first(kNever), second(kNever), third(kNever);
+  const auto with = method->Prune(problem, {.evaluate_every = 1}, first);
   problem.held_out = GaussianBatches({31}, problem.features(), 99);
-  const auto swapped = method->Prune(problem, {.evaluate_every = 3});
+  const auto swapped = method->Prune(problem, {.evaluate_every = 1}, second);
   problem.held_out = Batches();
-  const auto without = method->Prune(problem);
+  const auto without = method->Prune(problem, {}, third);
+  EXPECT_EQ(first.states, second.states);
+  EXPECT_EQ(first.states, third.states);
   ASSERT_TRUE(with.ok() && swapped.ok() && without.ok());
   ExpectSameBits(*with, *swapped);
   ExpectSameBits(*with, *without);
@@ -270,8 +298,49 @@ TEST_P(MethodContract, StopsWithinOneStepWithAUsableMask) {
   EXPECT_TRUE(Judge(problem, *result).ok());
 }
 
+TEST_P(MethodContract, StopsAtAnyStepAndGoesOnFromThereToTheSameBits) {
+  const Problem problem = MakeProblem();
+  const auto method = ShortRun(name());
+  StopAt nobody(kNever);
+  const auto whole = method->Prune(problem, {}, nobody);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_EQ(nobody.last_step, nobody.steps);
+  for (int step = 1; step < nobody.steps; ++step) {
+    SCOPED_TRACE(step);
+    StopAt observer(step);
+    const auto stopped = method->Prune(problem, {}, observer);
+    ASSERT_TRUE(stopped.ok()) << stopped.status();  // Prune has checked sparsity and zeros
+    EXPECT_EQ(stopped->reason, TerminationReason::kStopped);
+    EXPECT_EQ(stopped->steps, step);
+    ASSERT_EQ(observer.last_step, step);
+    const std::string& state = observer.states.back();
+    EXPECT_EQ(state, nobody.states[static_cast<size_t>(step) - 1]);
+    const auto resumed = method->Prune(problem, {.threads = 2, .resume_from = state});
+    ASSERT_TRUE(resumed.ok()) << resumed.status();
+    ExpectSameBits(*whole, *resumed);
+  }
+}
+
+TEST_P(MethodContract, TakesUpItsLastStateWithTheSameBits) {
+  const Problem problem = MakeProblem();
+  const auto method = ShortRun(name());
+  StopAt nobody(kNever);
+  const auto whole = method->Prune(problem, {}, nobody);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  if (nobody.states.empty()) return;  // takes no steps
+  const auto resumed = method->Prune(problem, {.resume_from = nobody.states.back()});
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  ExpectSameBits(*whole, *resumed);
+}
+
+// GoogleTest takes no '+' in a name.
+std::string TestName(std::string method) {
+  std::replace(method.begin(), method.end(), '+', '_');
+  return method;
+}
+
 std::string CaseName(const ::testing::TestParamInfo<MethodContract::ParamType>& info) {
-  return std::get<0>(info.param) + std::get<1>(info.param).name;
+  return TestName(std::get<0>(info.param)) + std::get<1>(info.param).name;
 }
 
 std::vector<std::string> AllMethods() {
@@ -334,7 +403,7 @@ TEST_P(SmallestLayer, IsNeverPrunedBetterThanByTryingEveryMask) {
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryMethod, SmallestLayer, ::testing::ValuesIn(AllMethods()),
-                         [](const auto& test) { return test.param; });
+                         [](const auto& test) { return TestName(test.param); });
 
 }  // namespace
 }  // namespace attnprune::testing

@@ -17,7 +17,9 @@ using ::testing::HasSubstr;
 TEST(Registry, ListsEveryMethodOnceInOrderOfName) {
   std::vector<std::string> names;
   for (const MethodInfo& info : Methods()) names.emplace_back(info.name);
-  EXPECT_THAT(names, ElementsAre("gd", "magnitude", "sparsegpt", "wanda"));
+  EXPECT_THAT(names,
+              ElementsAre("gd", "gd+refit", "joint", "magnitude", "magnitude+refit", "sparsegpt",
+                          "sparsegpt+refit", "ste", "ste+refit", "wanda", "wanda+refit"));
 }
 
 TEST(Registry, DeclaresDefaultsWithinTheirRangesAndHelpForEach) {
@@ -40,7 +42,8 @@ TEST(Registry, DeclaresDefaultsWithinTheirRangesAndHelpForEach) {
 }
 
 TEST(Registry, ReadsAMethodFromText) {
-  for (const char* text : {"gd", "gd:steps=3", "gd:lambda=0.05,eta=5e-3,steps=10", "wanda"}) {
+  for (const char* text : {"gd", "gd:steps=3", "gd:lambda=0.05,eta=5e-3,steps=10", "wanda",
+                           "wanda+refit:refit_steps=200", "gd+refit:eta=0.1,refit_rate=0.01"}) {
     const auto method = ParseMethod(text);
     ASSERT_TRUE(method.ok()) << method.status();
     EXPECT_EQ((*method)->name(), std::string(text).substr(0, std::string(text).find(':')));
@@ -56,7 +59,8 @@ struct BadText {
 TEST(Registry, RefusesWhatItCannotRead) {
   const BadText rows[] = {
       {"an unknown method", "adam",
-       "method must be one of gd, magnitude, sparsegpt, wanda, got \"adam\""},
+       "method must be one of gd, gd+refit, joint, magnitude, magnitude+refit, sparsegpt, "
+       "sparsegpt+refit, ste, ste+refit, wanda, wanda+refit, got \"adam\""},
       {"nothing at all", "", "method must be one of"},
       {"an unknown parameter", "gd:lamda=1", "gd has no parameter \"lamda\"; it has lambda, eta"},
       {"a value below the range", "gd:lambda=-1",
@@ -74,6 +78,12 @@ TEST(Registry, RefusesWhatItCannotRead) {
       {"no step length", "gd:eta=0", "gd.eta must be a number in [1e-12, 1e+12], got 0"},
       {"a switch that is neither 0 nor 1", "gd:project=2",
        "gd.project must be a whole number in [0, 1]"},
+      {"a refit of nothing", "+refit", "method must be one of"},
+      {"a refit of a method that needs none", "joint+refit", "method must be one of"},
+      {"a refit's parameter without its prefix", "wanda+refit:steps=3",
+       "wanda+refit has no parameter \"steps\"; it has factors, refit_steps"},
+      {"a refit's parameter out of range", "wanda+refit:refit_validation=1",
+       "wanda+refit.refit_validation must be a number in [0, 0.9], got 1"},
       {"a parameter given twice", "gd:eta=1,eta=2", "gd.eta must be given once"},
   };
   for (const BadText& row : rows) {

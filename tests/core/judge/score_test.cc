@@ -84,6 +84,28 @@ TEST(Judge, ScoresTheSoftMaskApartFromTheBinaryOne) {
   EXPECT_GT(*score->calibration.soft_relative_error, 0.01);
 }
 
+TEST(Judge, ScoresTheMaskAloneWhereKeptWeightsHaveMoved) {
+  const Problem problem = TwoTokens();
+  BitMask mask(2, 2, /*kept=*/true);
+  mask.Prune(3);
+  const PruneResult mask_only = Keeping(problem, mask);
+  PruneResult moved = Keeping(problem, mask);
+  moved.matrices[0].weights(0, 0) += 1;
+  const Score expected = Judge(problem, mask_only).value(), score = Judge(problem, moved).value();
+  EXPECT_FALSE(expected.calibration.mask_only_relative_error.has_value());
+  EXPECT_EQ(score.calibration.mask_only_relative_error, expected.calibration.relative_error);
+}
+
+TEST(Judge, ScoresTheMaskAloneOfFactorsByTheirProduct) {
+  const Problem problem = FactoredContractProblem();
+  PruneResult result = CreateMethod("magnitude", {{"factors", 1}}).value()->Prune(problem).value();
+  const Score expected = Judge(problem, result).value();
+  for (float& w : result.matrices[1].weights.flat()) w *= 1.5f;  // zeros stay zeros
+  const Score score = Judge(problem, result).value();
+  EXPECT_EQ(score.calibration.mask_only_relative_error, expected.calibration.relative_error);
+  EXPECT_EQ(score.held_out->mask_only_relative_error, expected.held_out->relative_error);
+}
+
 // Pruning everything in one head's rows of W_Q changes that head alone.
 TEST(Judge, BlamesTheHeadThatWasPruned) {
   const Problem problem = ProjectionContractProblem();

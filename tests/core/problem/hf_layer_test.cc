@@ -243,6 +243,12 @@ TEST_F(SmallModel, RefusesAConfigItDoesNotUnderstandNamingTheFile) {
   ExpectRefused("config.json", "model_type", "got 'qwen3'");
 }
 
+TEST(HfLayer, CountsTheLayersOfTheModel) {
+  EXPECT_EQ(*CountHfLayers(ATTNPRUNE_TINY_LLAMA), 4);
+  const TempFolder folder;
+  EXPECT_THAT(CountHfLayers(folder.path()).status().message(), HasSubstr("config.json"));
+}
+
 TEST(HfLayer, RefusesAFolderWithoutConfig) {
   TempFolder folder;
   const absl::Status status = LoadHfLayer(folder.path(), 0).status();

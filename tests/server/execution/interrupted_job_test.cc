@@ -75,6 +75,24 @@ TEST_F(InterruptedJob, ADrainedJobGoesOnFromTheVeryStep) {
   EXPECT_GE(drained_in_a_method, 12);
 }
 
+// The split is made anew of the job at every start.
+TEST_F(InterruptedJob, AJobThatSplitsItsCalibrationSetGoesOnWithTheSameSplit) {
+  v1::Job job = DescentJob(&place_);
+  job.clear_held_out();
+  job.set_held_out_fraction(0.25);
+  const std::string undisturbed = place_.Create(job);
+  RunNext();
+  const std::string id = place_.Create(job);
+  StopSignal stop;
+  hooked_.SetHook(12, [&] { stop.Request(StopReason::kDraining); });
+  RunNext(&stop);
+  ASSERT_TRUE(place_.Get(id).has_checkpoint);
+  place_.Reopen();
+  RunNext();
+  EXPECT_EQ(Verdict(place_.Result(id)), Verdict(place_.Result(undisturbed)));
+  EXPECT_EQ(place_.Result(id).held_out_source(), v1::HELD_OUT_SPLIT);
+}
+
 TEST_F(InterruptedJob, NoStepIsTakenTwiceAfterADrain) {
   const std::string id = place_.Create(DescentJob(&place_));
   StopSignal stop;

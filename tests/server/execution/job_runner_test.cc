@@ -96,6 +96,96 @@ TEST_F(JobRunner, GivesTheBitsThatTheMethodsGiveWithoutIt) {
   }
 }
 
+// Three batches, a quarter held out: the one in the middle.
+v1::Job SplitJob(Place* place) {
+  v1::Job job = DescentJob(place);
+  AddMethod("sparsegpt", &job);
+  job.clear_held_out();
+  job.set_held_out_fraction(0.25);
+  return job;
+}
+
+TEST_F(JobRunner, HoldsOutAPartOfTheCalibrationBatches) {
+  Problem problem = LayerProblem();
+  const Batches all = problem.calibration.Clone();
+  std::vector<Matrix> kept;
+  for (const Index j : {0, 2}) kept.push_back(Matrix::CopyFrom(all.batch(j)));
+  problem.calibration = Batches::Stack(kept);
+  problem.held_out = Batches(Matrix::CopyFrom(all.batch(1)), {6});
+
+  const std::string id = RunToEnd(SplitJob(&place_));
+  const char* methods[] = {"gd:steps=12,eta=0.1", "sparsegpt"};
+  for (int i = 0; i < 2; ++i) {
+    SCOPED_TRACE(methods[i]);
+    PruneResult expected = *(*ParseMethod(methods[i]))->Prune(problem, RunOptions());
+    for (PrunedMatrix& matrix : expected.matrices) {
+      for (float& value : matrix.weights.flat()) value = static_cast<float>(Eigen::bfloat16(value));
+    }
+    const Score score = *Judge(problem, expected);
+    const v1::MethodResult result = place_.Result(id, i);
+    EXPECT_EQ(result.held_out_source(), v1::HELD_OUT_SPLIT);
+    EXPECT_EQ(result.relative_error().calibration(), score.calibration.relative_error);
+    EXPECT_EQ(result.relative_error().held_out(), score.held_out->relative_error);
+  }
+}
+
+// The same job with other numbers in the batch that is held out: the same masks and weights.
+TEST_F(JobRunner, NoMethodSeesTheBatchesThatAreSplitOff) {
+  v1::Job job = SplitJob(&place_);
+  for (const char* method : {"ste", "joint", "wanda+refit"}) AddMethod(method, &job);
+  const std::string plain = RunToEnd(job);
+  Matrix other = GaussianMatrix(12, 8, 3);
+  for (float& value : other.flat().subspan(6 * 8)) value = 3 * value + 1;
+  *job.mutable_calibration(0) = place_.Put(other, DType::kF32, {2, 6, 8});
+  const std::string swapped = RunToEnd(job);
+  for (int i = 0; i < job.methods_size(); ++i) {
+    SCOPED_TRACE(job.methods(i).name());
+    const v1::MethodResult one = place_.Result(plain, i), two = place_.Result(swapped, i);
+    EXPECT_NE(one.relative_error().held_out(), two.relative_error().held_out());
+    EXPECT_EQ(one.relative_error().calibration(), two.relative_error().calibration());
+    ASSERT_EQ(one.matrices_size(), 2);
+    for (int m = 0; m < 2; ++m) {
+      EXPECT_EQ(one.matrices(m).mask().sha256(), two.matrices(m).mask().sha256());
+      EXPECT_EQ(one.matrices(m).weights().sha256(), two.matrices(m).weights().sha256());
+    }
+  }
+}
+
+TEST_F(JobRunner, SaysWhereTheHeldOutBatchesCameFrom) {
+  v1::Job job = LayerJob(&place_);
+  AddMethod("magnitude", &job);
+  EXPECT_EQ(place_.Result(RunToEnd(job)).held_out_source(), v1::HELD_OUT_GIVEN);
+  job.clear_held_out();
+  const v1::MethodResult none = place_.Result(RunToEnd(job));
+  EXPECT_EQ(none.held_out_source(), v1::HELD_OUT_NONE);
+  EXPECT_FALSE(none.relative_error().has_held_out());
+}
+
+// Its weights back in place, SparseGPT's mask is as good as the judge says of a mask alone.
+TEST_F(JobRunner, TellsWhatTheMaskAloneCostsOfAMethodThatMovesWeights) {
+  v1::Job job = LayerJob(&place_);
+  AddMethod("sparsegpt", &job);
+  AddMethod("magnitude", &job);
+  const std::string id = RunToEnd(job);
+  const Problem problem = LayerProblem();
+  PruneResult masked = *(*ParseMethod("sparsegpt"))->Prune(problem, RunOptions());
+  const std::vector<NamedWeight> dense = AttentionWeights(problem);
+  for (size_t m = 0; m < 2; ++m) {
+    Matrix& weights = masked.matrices[m].weights;
+    for (Index e = 0; e < weights.size(); ++e) {
+      if (weights.flat()[static_cast<size_t>(e)] != 0) {
+        weights.data()[e] = dense[m].dense.data()[e];
+      }
+    }
+  }
+  const Score score = *Judge(problem, masked);
+  const v1::MethodResult moved = place_.Result(id, 0), still = place_.Result(id, 1);
+  EXPECT_EQ(moved.held_out().mask_only_relative_error(), score.held_out->relative_error);
+  EXPECT_EQ(moved.calibration().mask_only_relative_error(), score.calibration.relative_error);
+  EXPECT_NE(moved.held_out().mask_only_relative_error(), moved.held_out().relative_error());
+  EXPECT_FALSE(still.held_out().has_mask_only_relative_error());
+}
+
 TEST_F(JobRunner, TellsEveryStepThenTheResultThenTheEnd) {
   const std::string id = RunToEnd(DescentJob(&place_));
   std::vector<int> steps, evaluated;

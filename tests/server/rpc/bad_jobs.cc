@@ -189,6 +189,26 @@ void AddData(Table& t) {
   t.Add("held-out data of rank 4", "job.held_out[0].shape", "got 1 x 1 x 5 x 8", [](v1::Job& job) {
     *job.mutable_held_out(0) = Tensor('7', {1, 1, 5, 8});
   });
+  t.Add("a part held out beside held-out data", "job.held_out_fraction",
+        "must be 0 where job.held_out is given, got 0.25",
+        [](v1::Job& job) { job.set_held_out_fraction(0.25); });
+  const auto hold_out = [](double fraction) {
+    return [fraction](v1::Job& job) {
+      job.clear_held_out();
+      job.set_held_out_fraction(fraction);
+    };
+  };
+  t.Add("all batches held out", "job.held_out_fraction", "in [0, 1), got 1", hold_out(1));
+  t.Add("a negative part held out", "job.held_out_fraction", "got -0.1", hold_out(-0.1));
+  t.Add("a part held out that is no number", "job.held_out_fraction", "got nan", hold_out(kNaN));
+  t.Add("a part of a single batch held out", "job.held_out_fraction",
+        "must be 0 with a single calibration batch, which cannot be split, got 0.5",
+        [](v1::Job& job) {
+          job.clear_held_out();
+          job.clear_calibration();
+          *job.add_calibration() = Tensor('5', {1, 6, 8});
+          job.set_held_out_fraction(0.5);
+        });
   t.Add("no sparsity", "job.sparsity.kind", "got neither",
         [](v1::Job& job) { job.clear_sparsity(); });
   t.Add("a sparsity of 1", "job.sparsity.fraction", "in [0, 1), got 1",

@@ -50,6 +50,17 @@ TEST(EstimateJob, CountsAGradientAStep) {
   EXPECT_NEAR(difference, 1000 * gradient / (0.5 * kRate.flops_per_second), 1e-9);
 }
 
+// Steps cost less, as their gradients are of three quarters of the tokens only.
+TEST(EstimateJob, CountsTheBatchesThatAreSplitOffAsHeldOut) {
+  v1::Job whole = GdJob(1000);
+  whole.clear_held_out();
+  whole.set_evaluate_every(-1);
+  v1::Job split = whole;
+  split.set_held_out_fraction(0.25);
+  const double ratio = EstimateJob(split, kRate).seconds() / EstimateJob(whole, kRate).seconds();
+  EXPECT_NEAR(ratio, 0.75, 0.01);
+}
+
 TEST(EstimateJob, TakesTheDefaultOfStepsWhereNoneAreGiven) {
   v1::Job job = GdJob(100);
   job.mutable_methods(0)->clear_parameters();

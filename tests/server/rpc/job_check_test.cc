@@ -39,6 +39,7 @@ TEST(CheckJob, TakesTheLastValueThatARuleAllows) {
   job.mutable_sparsity()->mutable_n_of_m()->set_n(7);
   job.mutable_sparsity()->mutable_n_of_m()->set_m(8);
   job.clear_held_out();
+  job.set_held_out_fraction(0.999);
   EXPECT_TRUE(CheckJob(job, kLimit).ok()) << CheckJob(job, kLimit).status();
 }
 

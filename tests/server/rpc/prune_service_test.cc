@@ -55,6 +55,18 @@ TEST(PruneService, RefusesEveryBadJobWithTheFieldAtFault) {
   EXPECT_EQ(List(service, {}).response.jobs_size(), 0);
 }
 
+TEST(PruneService, RefusesEveryBadJobJustSoWhenOnlyAskedToCheckIt) {
+  Service service;
+  for (const BadJob& row : BadJobs()) {
+    SCOPED_TRACE(row.title);
+    v1::CreateJobRequest request = RequestFor(row.job);
+    request.set_validate_only(true);
+    const grpc::Status status = Create(service, request).status;
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(FieldOf(status), row.field);
+  }
+}
+
 // Every other bad input of every RPC. TensorService's are in tensor_service_test.cc.
 TEST(PruneService, RefusesEveryBadRequestWithItsCodeAndField) {
   Service service;

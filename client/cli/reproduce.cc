@@ -1,0 +1,384 @@
+// attnprune reproduce: the paper's Figures 2 and 3 with the methods of this server, as CSV and SVG.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/commands.h"
+#include "client/cli/connect.h"
+#include "client/cli/embedded_server.h"
+#include "client/cli/format.h"
+#include "client/cli/job_flags.h"
+#include "client/cli/pruned_files.h"
+#include "client/cli/reproduce_data.h"
+#include "client/cli/reproduce_plan.h"
+#include "client/cli/reproduce_rows.h"
+#include "client/cli/watch_session.h"
+#include "core/base/format.h"
+#include "core/base/status_macros.h"
+#include "core/kernels/blas.h"
+#include "core/tensor/atomic_file.h"
+
+namespace attnprune::cli {
+namespace {
+
+// The paper's three, what it leaves out, and the best there is.
+constexpr const char* kDefaultMethods[] = {"gd", "wanda", "sparsegpt", "magnitude", "joint"};
+
+struct ReproduceFlags {
+  FigureOptions options;
+  std::vector<std::string> axes, methods;  // empty: the defaults
+  std::vector<std::string> more_methods;   // beside those
+  bool few = false;
+  std::string output;
+  std::string server;  // empty: one of its own
+  int threads = 0;     // of that one
+  SyntheticFlags synthetic;
+  LayerSource::Flags layer;
+};
+
+// --- from flags to what is to be done ---
+
+absl::Status AddAxes(const ReproduceFlags& flags, FigureOptions& options) {
+  const Points points = flags.few ? Points::kFew : Points::kFull;
+  if (flags.axes.empty()) options.axes = DefaultAxes(options.figure, points);
+  for (const std::string& text : flags.axes) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(AxisPoints axis, ParseAxis(text, options.figure, points));
+    options.axes.push_back(std::move(axis));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddMethods(const std::vector<std::string>& texts, FigureOptions& options) {
+  for (const std::string& text : texts) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(v1::Method method, ParseMethodFlag(text));
+    options.methods.push_back({.text = text, .method = std::move(method)});
+  }
+  return absl::OkStatus();
+}
+
+// What depends on the layer's files: half of the sequences, whole ones, and no longer ones.
+void FillFromLayer(const LayerSource& source, const ReproduceFlags& flags, FigureOptions& options) {
+  if (options.ks.empty()) options.ks = {std::max<int64_t>(source.sequences() / 2, 1)};
+  if (options.n == 0) options.n = source.tokens();
+  if (!flags.axes.empty()) return;
+  for (AxisPoints& axis : options.axes) {
+    if (axis.axis != FigureAxis::kN) continue;
+    const auto too_long = [&](double n) { return n > static_cast<double>(source.tokens()); };
+    auto& points = axis.points;
+    points.erase(std::remove_if(points.begin(), points.end(), too_long), points.end());
+    if (points.empty()) points = {static_cast<double>(options.n)};
+  }
+}
+
+absl::StatusOr<std::unique_ptr<FigureSource>> OpenSource(const ReproduceFlags& flags,
+                                                         FigureOptions& options) {
+  if (options.figure == Figure::kFigure2) {
+    ATTNPRUNE_RETURN_IF_ERROR(Validate(options));
+    return SyntheticSource(flags.synthetic);
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::unique_ptr<LayerSource> source, LayerSource::Open(flags.layer));
+  FillFromLayer(*source, flags, options);
+  ATTNPRUNE_RETURN_IF_ERROR(Validate(options));
+  ATTNPRUNE_RETURN_IF_ERROR(source->Check(options));
+  return source;
+}
+
+// The default methods that the server has.
+absl::Status AddDefaultMethods(const Shell& shell, client::Client& client, FigureOptions& options) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ServerInfo info, client.GetServerInfo());
+  std::vector<std::string> present, missing;
+  for (const std::string name : kDefaultMethods) {
+    const bool known = std::any_of(info.methods().begin(), info.methods().end(),
+                                   [&](const v1::MethodInfo& m) { return m.name() == name; });
+    (known ? present : missing).push_back(name);
+  }
+  if (!missing.empty()) {
+    Note(shell,
+         absl::StrCat("left out, as the server does not have it: ", absl::StrJoin(missing, ", ")));
+  }
+  return AddMethods(present, options);
+}
+
+// --- files ---
+
+std::string PathOf(const ReproduceFlags& flags, const AxisPoints& axis, const char* ending) {
+  return absl::StrCat(flags.output, "/", ToString(flags.options.figure), "-", ToString(axis.axis),
+                      ending);
+}
+
+absl::Status Write(const std::string& path, const std::string& text) {
+  const absl::Span<const char> bytes = text;
+  return WriteFileAtomically(path, {bytes});
+}
+
+// All files anew, from the rows there are so far.
+absl::Status WriteFiles(const ReproduceFlags& flags, const FigureOptions& options,
+                        const std::vector<FigureRow>& rows) {
+  for (const AxisPoints& axis : options.axes) {
+    const std::vector<FigureRow> of_axis = RowsOfAxis(options, axis.axis, rows);
+    ATTNPRUNE_RETURN_IF_ERROR(
+        Write(PathOf(flags, axis, ".csv"), FigureCsv(options.figure, of_axis)));
+    ATTNPRUNE_RETURN_IF_ERROR(Write(PathOf(flags, axis, ".svg"),
+                                    FigurePlot(options, axis, of_axis, ErrorKind::kCalibration)));
+    ATTNPRUNE_RETURN_IF_ERROR(Write(PathOf(flags, axis, "-held-out.svg"),
+                                    FigurePlot(options, axis, of_axis, ErrorKind::kHeldOut)));
+  }
+  return absl::OkStatus();
+}
+
+void TellFigure(const Shell& shell, const ReproduceFlags& flags, const FigureOptions& options,
+                const std::vector<FigureRow>& rows) {
+  for (const AxisPoints& axis : options.axes) {
+    *shell.out << ToString(options.figure) << ", mean relative error, calibration / held out\n"
+               << FigureTable(options, axis, rows) << "\n";
+  }
+  for (const AxisPoints& axis : options.axes) {
+    for (const char* ending : {".csv", ".svg", "-held-out.svg"}) {
+      *shell.out << PathOf(flags, axis, ending) << "\n";
+    }
+  }
+  *shell.out << std::flush;
+}
+
+// --- jobs ---
+
+v1::Job JobOf(const FigureJob& planned, Figure figure, const FigureData& data) {
+  v1::Job job = data.job;
+  (*job.mutable_labels())["attnprune/figure"] = ToString(figure);
+  job.set_seed(planned.seed);
+  job.set_evaluate_every(-1);
+  for (const MethodRun& run : planned.runs) *job.add_methods() = run.method;
+  return job;
+}
+
+std::string PointText(const FigureJob& job) {
+  return absl::StrCat("seed ", job.seed, "  k ", job.k, "  n ", job.n, "  rho ",
+                      FormatNumber(job.rho));
+}
+
+// "gd 0.171/0.312" of each run: calibration and held-out error.
+std::string ResultText(const FigureJob& job, const v1::Job& ended) {
+  std::string text;
+  for (int i = 0; i < ended.results_size(); ++i) {
+    const v1::MethodResult& result = ended.results(i);
+    if (result.has_failure()) continue;
+    const auto& error = result.relative_error();
+    absl::StrAppend(&text, "  ", job.runs[static_cast<size_t>(i)].text,
+                    absl::StrFormat(" %.3g", error.calibration()),
+                    error.has_held_out() ? absl::StrFormat("/%.3g", error.held_out()) : "");
+  }
+  return text;
+}
+
+// Runs the jobs one after the other and keeps the files up to date.
+class FigureRunner {
+ public:
+  FigureRunner(const Shell& shell, const ReproduceFlags& flags, const FigureOptions& options,
+               const FigureSource& source, client::Client& client)
+      : shell_(shell), flags_(flags), options_(options), source_(source), client_(client) {}
+
+  int Run() {
+    const std::vector<FigureJob> jobs = PlanFigure(options_);
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      const int code = RunOne(jobs[i], absl::StrCat(i + 1, "/", jobs.size()));
+      if (code != kDone) return code;
+    }
+    TellFigure(shell_, flags_, options_, rows_);
+    return code_;
+  }
+
+ private:
+  // Not kDone: there is no going on. A job that failed is told, and its rows are missing.
+  int RunOne(const FigureJob& planned, const std::string& place) {
+    const absl::StatusOr<FigureData> data = source_.Data(planned);
+    if (!data.ok()) return UsageError(shell_, data.status());
+    const absl::StatusOr<v1::Job> ended = RunToItsEnd(planned, *data);
+    if (absl::IsCancelled(ended.status())) return Interrupted();
+    if (!ended.ok()) return ServerError(shell_, ended.status());
+    const std::vector<FigureRow> rows = RowsOf(planned, *ended);
+    rows_.insert(rows_.end(), rows.begin(), rows.end());
+    const absl::Status written = WriteFiles(flags_, options_, rows_);
+    if (!written.ok()) return LocalError(shell_, written);
+    Note(shell_, absl::StrCat(place, "  ", PointText(planned), ResultText(planned, *ended)));
+    if (ExitCodeOf(shell_, *ended) != kDone) code_ = kFailed;
+    return kDone;
+  }
+
+  absl::StatusOr<v1::Job> RunToItsEnd(const FigureJob& planned, const FigureData& data) {
+    ATTNPRUNE_RETURN_IF_ERROR(client_.Upload(data.tensors).status());
+    v1::CreateJobRequest request;
+    *request.mutable_job() = JobOf(planned, options_.figure, data);
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job created, client_.CreateJob(request));
+    running_ = created.name();
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        v1::Job ended, client_.Watch(running_, 0, [](const v1::JobEvent&) { return true; }));
+    running_.clear();
+    return ended;
+  }
+
+  int Interrupted() const {
+    const bool goes_on = !running_.empty() && !flags_.server.empty();
+    Note(shell_,
+         absl::StrCat("\ninterrupted; ",
+                      rows_.empty() ? "nothing was finished"
+                                    : absl::StrCat("what was finished is in ", flags_.output),
+                      goes_on ? absl::StrCat("; ", running_, " goes on on the server") : ""));
+    return kInterrupted;
+  }
+
+  const Shell& shell_;
+  const ReproduceFlags& flags_;
+  const FigureOptions& options_;
+  const FigureSource& source_;
+  client::Client& client_;
+  std::vector<FigureRow> rows_;
+  std::string running_;  // the job's name
+  int code_ = kDone;
+};
+
+int RunOn(const Shell& shell, const ReproduceFlags& flags, FigureOptions& options,
+          const FigureSource& source, const std::string& server) {
+  ConnectFlags connect;
+  connect.server = server;
+  const auto client = Connect(shell, connect);
+  if (!client.ok()) return UsageError(shell, client.status());
+  if (options.methods.empty()) {
+    const absl::Status added = AddDefaultMethods(shell, **client, options);
+    if (!added.ok()) return ServerError(shell, added);
+  }
+  absl::Status valid = AddMethods(flags.more_methods, options);
+  if (valid.ok()) valid = Validate(options);
+  if (!valid.ok()) return UsageError(shell, valid);
+  return FigureRunner(shell, flags, options, source, **client).Run();
+}
+
+int Run(const Shell& shell, const ReproduceFlags& flags) {
+  FigureOptions options = flags.options;
+  absl::Status status = InitializeBlas();
+  if (!status.ok()) return LocalError(shell, status);
+  status = AddAxes(flags, options);
+  if (status.ok()) status = AddMethods(flags.methods, options);
+  if (!status.ok()) return UsageError(shell, status);
+  const auto source = OpenSource(flags, options);
+  if (!source.ok()) return UsageError(shell, source.status());
+  status = MakeFolderOf(flags.output + "/x");
+  if (!status.ok()) return LocalError(shell, status);
+  if (!flags.server.empty()) return RunOn(shell, flags, options, **source, flags.server);
+  const auto server = EmbeddedServer::Start("", flags.threads);
+  if (!server.ok()) return LocalError(shell, server.status());
+  return RunOn(shell, flags, options, **source, (*server)->address());
+}
+
+// --- flags ---
+
+void AddCommonFlags(CLI::App& app, ReproduceFlags& f, const std::string& axes) {
+  app.add_option("--rho", f.options.rho, "Fraction of weights removed, where it is not varied")
+      ->capture_default_str();
+  app.add_option("--seeds", f.options.seeds, "Runs of each point; mean and range are drawn")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--points", [&f](const std::string& text) { f.few = text == "few"; },
+         "Points of an axis: 3 or 4 for a quick look, or 5 to 9")
+      ->check(CLI::IsMember({"few", "full"}))
+      ->default_str("full");
+  app.add_option("--axis", f.axes,
+                 absl::StrCat("Draw this axis only (", axes,
+                              "), at these points or the usual ones. Repeatable"))
+      ->type_name("NAME[=X,...]")
+      ->allow_extra_args(false);
+  app.add_option("--method", f.methods,
+                 "Draw these methods, as `attnprune info` lists them. Repeatable; default: gd, "
+                 "wanda, sparsegpt, magnitude and joint, as far as the server has them")
+      ->type_name("NAME[:PARAMETER=NUMBER,...]")
+      ->allow_extra_args(false);
+  app.add_option("--add-method", f.more_methods, "Draw this one beside those. Repeatable")
+      ->type_name("NAME[:PARAMETER=NUMBER,...]")
+      ->allow_extra_args(false);
+  app.add_option("--output", f.output, "Folder for the .csv and .svg files; made if it is missing")
+      ->type_name("DIR")
+      ->required();
+  app.add_option("--server", f.server, "Give the jobs to this server; default: one of its own")
+      ->type_name("HOST:PORT")
+      ->envname("ATTNPRUNE_SERVER");
+  app.add_option("--threads", f.threads, "That solve a job, of its own server; 0: one a core")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void AddKFlag(CLI::App& app, ReproduceFlags& f, const std::string& help) {
+  app.add_option("--k", f.options.ks, help)
+      ->check(CLI::PositiveNumber)
+      ->allow_extra_args(false)
+      ->capture_default_str();
+}
+
+void SetAction(CLI::App& app, Action* action, std::shared_ptr<ReproduceFlags> flags) {
+  app.callback(
+      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+}
+
+void AddFigure2(CLI::App& parent, Action* action) {
+  auto flags = std::make_shared<ReproduceFlags>();
+  flags->options.ks = {16, 64};
+  CLI::App& app = *parent.add_subcommand(
+      "figure2", "Error against lambda, n and rho on the paper's synthetic data (Section 6.1)");
+  AddKFlag(app, *flags, "Calibration batches; a panel each. Repeatable");
+  app.add_option("--lambda", flags->options.lambda,
+                 "The paper's, where it is not varied: gd gets lambda n times it, eta 0.1 / that")
+      ->capture_default_str();
+  app.add_option("--n", flags->options.n, "Tokens of a batch, where it is not varied")
+      ->capture_default_str();
+  AddCommonFlags(app, *flags, "lambda, n, rho");
+  app.add_option("--d", flags->synthetic.d, "Width of weights and tokens")->capture_default_str();
+  app.add_option("--rank", flags->synthetic.rank, "Of W_Q and W_K")->capture_default_str();
+  app.add_option("--x-std", flags->synthetic.x_std,
+                 "Standard deviation of the tokens: the softmax is nearly one-hot at 1")
+      ->capture_default_str();
+  app.add_option("--held-out", flags->synthetic.held_out, "Held-out batches")
+      ->capture_default_str();
+  SetAction(app, action, flags);
+}
+
+void AddFigure3(CLI::App& parent, Action* action) {
+  auto flags = std::make_shared<ReproduceFlags>();
+  flags->options.figure = Figure::kFigure3;
+  flags->options.n = 0;
+  CLI::App& app = *parent.add_subcommand(
+      "figure3", "Error against n and rho on a real layer with separate masks (Section 7)");
+  LayerSource::Flags& layer = flags->layer;
+  app.add_option("--model", layer.model, "Hugging Face folder")->type_name("DIR")->required();
+  app.add_option("--layer", layer.layer, "Layer of the model, from 0")
+      ->check(CLI::NonNegativeNumber)
+      ->required();
+  app.add_option("--calibration", layer.calibration,
+                 "Sequences to choose from, (k, n, d); a seed chooses --k of them")
+      ->type_name("FILE[:NAME]")
+      ->required();
+  app.add_option("--held-out", layer.held_out, "Sequences that are only scored, all of them")
+      ->type_name("FILE[:NAME]")
+      ->required();
+  AddKFlag(app, *flags, "Calibration sequences of a job; default: half of them. Repeatable");
+  app.add_option("--n", flags->options.n,
+                 "Sequences are cut to so many tokens, where it is not varied; default: whole");
+  AddCommonFlags(app, *flags, "n, rho");
+  SetAction(app, action, flags);
+}
+
+}  // namespace
+
+void AddReproduceCommand(CLI::App& app, Action* action) {
+  CLI::App* command = app.add_subcommand(
+      "reproduce", "Draw the paper's figures anew, on calibration and on held-out data");
+  command->require_subcommand(1);
+  AddFigure2(*command, action);
+  AddFigure3(*command, action);
+}
+
+}  // namespace attnprune::cli

@@ -1,0 +1,28 @@
+#include "core/kernels/adam.h"
+
+#include <cmath>
+#include <cstddef>
+
+namespace attnprune {
+
+AdamStep MakeAdamStep(double rate, double beta1, double beta2, int t) {
+  return {.rate = static_cast<float>(rate),
+          .beta1 = static_cast<float>(beta1),
+          .beta2 = static_cast<float>(beta2),
+          .correction1 = static_cast<float>(1 / (1 - std::pow(beta1, t))),
+          .correction2 = static_cast<float>(1 / (1 - std::pow(beta2, t)))};
+}
+
+void Adam(const AdamStep& step, absl::Span<const float> gradient, absl::Span<float> m,
+          absl::Span<float> v, absl::Span<float> x) {
+  constexpr float kSmallest = 1e-18f;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float g = gradient[i];
+    m[i] = step.beta1 * m[i] + (1 - step.beta1) * g;
+    v[i] = step.beta2 * v[i] + (1 - step.beta2) * g * g;
+    x[i] -=
+        step.rate * (m[i] * step.correction1) / (std::sqrt(v[i] * step.correction2) + kSmallest);
+  }
+}
+
+}  // namespace attnprune

@@ -1,0 +1,50 @@
+#include "core/methods/calibration_split.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace attnprune {
+namespace {
+
+Index ValidationCount(Index batches, double fraction) {
+  if (batches < 2 || fraction <= 0) return 0;
+  const auto wanted = static_cast<Index>(std::lround(fraction * static_cast<double>(batches)));
+  return std::clamp<Index>(wanted, 1, batches - 1);
+}
+
+Batches Pick(const Batches& all, const std::vector<Index>& picked) {
+  std::vector<Matrix> batches;
+  batches.reserve(picked.size());
+  for (const Index j : picked) batches.push_back(Matrix::CopyFrom(all.batch(j)));
+  return Batches::Stack(batches);
+}
+
+}  // namespace
+
+std::vector<bool> BatchesSetApart(Index batches, double fraction) {
+  std::vector<bool> apart(static_cast<size_t>(batches), false);
+  const Index chosen = ValidationCount(batches, fraction);
+  for (Index i = 0; i < chosen; ++i) {
+    apart[static_cast<size_t>((2 * i + 1) * batches / (2 * chosen))] = true;
+  }
+  return apart;
+}
+
+CalibrationSplit SplitCalibration(const Batches& calibration, double fraction, Index per_part) {
+  const Index count = calibration.count();
+  const std::vector<bool> decides = BatchesSetApart(count, fraction);
+  std::vector<Index> fit, validation;
+  for (Index j = 0; j < count; ++j) {
+    (decides[static_cast<size_t>(j)] ? validation : fit).push_back(j);
+  }
+  const Index parts = (static_cast<Index>(fit.size()) + per_part - 1) / per_part;
+  std::vector<std::vector<Index>> hands(static_cast<size_t>(parts));
+  for (size_t i = 0; i < fit.size(); ++i) hands[i % hands.size()].push_back(fit[i]);
+  CalibrationSplit split;
+  for (const std::vector<Index>& hand : hands) split.fit.push_back(Pick(calibration, hand));
+  if (!validation.empty()) split.validation = Pick(calibration, validation);
+  return split;
+}
+
+}  // namespace attnprune

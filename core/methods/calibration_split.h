@@ -1,0 +1,27 @@
+// The calibration batches cut in two: what a method learns from, and what decides for it.
+#ifndef ATTNPRUNE_CORE_METHODS_CALIBRATION_SPLIT_H_
+#define ATTNPRUNE_CORE_METHODS_CALIBRATION_SPLIT_H_
+
+#include <vector>
+
+#include "core/problem/batches.h"
+
+namespace attnprune {
+
+struct CalibrationSplit {
+  std::vector<Batches> fit;  // parts, one a step in turn; each at least one batch
+  Batches validation;        // empty: what is learned from decides too
+};
+
+// Which of `batches` are set apart: `fraction` in [0, 1) of them, rounded, but at least one on each
+// side, evenly spaced (the middles of as many equal stretches), so that neither side is all
+// beginning or all end. None of a single batch, none with fraction 0.
+std::vector<bool> BatchesSetApart(Index batches, double fraction);
+
+// A pure function of the count and order of the batches. BatchesSetApart are for validation; the
+// rest are dealt out like cards to the fewest parts of at most `per_part` batches (at least 1).
+CalibrationSplit SplitCalibration(const Batches& calibration, double fraction, Index per_part);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_CALIBRATION_SPLIT_H_

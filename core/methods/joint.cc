@@ -1,0 +1,70 @@
+#include "core/methods/joint.h"
+
+#include <memory>
+#include <vector>
+
+#include "core/methods/search_settings.h"
+
+namespace attnprune {
+namespace {
+
+SearchSettings Settings(const ParameterValues& values) {
+  const int steps = values.GetInt("steps");
+  const int rise = static_cast<int>(values.Get("rise") * steps);
+  return {.plan = {.steps = steps,
+                   .rise = rise,
+                   .freeze = rise,
+                   .score_rate = values.Get("score_rate"),
+                   .weight_rate = values.Get("weight_rate")},
+          .validation = values.Get("validation"),
+          .batches_per_step = values.GetInt("batch"),
+          .by_factors = values.GetSwitch("factors")};
+}
+
+class JointMethod final : public Method {
+ public:
+  explicit JointMethod(const ParameterValues& values) : settings_(Settings(values)) {}
+
+  absl::string_view name() const override { return "joint"; }
+
+ private:
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
+                                      ThreadPool& pool, ProgressObserver& observer) const override {
+    return SearchFromSaliency(name(), problem, settings_, options, pool, observer);
+  }
+
+  const SearchSettings settings_;
+};
+
+std::vector<Parameter> Parameters() {
+  using Kind = Parameter::Kind;
+  return {
+      {"steps", Kind::kInteger, 2000, 1, 1e6, "Steps."},
+      {"rise", Kind::kReal, 0.6, 0, 1,
+       "Fraction of the steps over which the sparsity rises to its target; then the mask stands "
+       "still and the weights settle. With 0 the mask is the starting one."},
+      {"score_rate", Kind::kReal, 0.02, 1e-9, 1e3,
+       "How far a step moves a score, which starts as the logarithm of the weight's saliency."},
+      {"weight_rate", Kind::kReal, 0.03, 1e-9, 10,
+       "How far a step moves a weight, in units of 2 mean |W| of its matrix; falls to 0 while the "
+       "weights settle."},
+      BatchParameter("batch"),
+      ValidationParameter("validation"),
+      FactorsParameter(),
+  };
+}
+
+}  // namespace
+
+const MethodInfo& JointInfo() {
+  static const MethodInfo info = {
+      .name = "joint",
+      .summary = "Searches mask and kept weights together under the attention loss",
+      .parameters = Parameters(),
+      .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
+        return std::make_unique<JointMethod>(values);
+      }};
+  return info;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,219 @@
+#include "core/methods/refit.h"
+
+#include <algorithm>
+#include <deque>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/methods/fingerprint.h"
+#include "core/methods/linear_map.h"
+#include "core/methods/refit_state.h"
+#include "core/methods/search_settings.h"
+#include "core/methods/sparse_search_loop.h"
+
+namespace attnprune {
+namespace {
+
+constexpr char kSuffix[] = "+refit";
+
+SearchSettings Settings(const ParameterValues& values) {
+  return {.plan = {.steps = values.GetInt("refit_steps"),
+                   .rise = 0,
+                   .freeze = 0,
+                   .score_rate = 0,
+                   .weight_rate = values.Get("refit_rate")},
+          .validation = values.Get("refit_validation"),
+          .batches_per_step = values.GetInt("refit_batch")};
+}
+
+std::vector<Parameter> RefitParameters() {
+  using Kind = Parameter::Kind;
+  return {
+      {"refit_steps", Kind::kInteger, 500, 1, 1e6, "Steps of the refit."},
+      {"refit_rate", Kind::kReal, 0.02, 1e-9, 10,
+       "How far a step moves a weight, in units of 2 mean |W| of its matrix; falls to 0."},
+      BatchParameter("refit_batch"),
+      ValidationParameter("refit_validation"),
+  };
+}
+
+// Passes the steps of one half of a run on as steps of the whole, with a state of the whole.
+class HalfOfRun final : public ProgressObserver {
+ public:
+  // steps_before: already taken; steps_after: still to come at most. base_result: empty while BASE
+  // runs.
+  HalfOfRun(int steps_before, int steps_after, std::string base_result, uint64_t fingerprint,
+            ProgressObserver& observer)
+      : steps_before_(steps_before),
+        steps_after_(steps_after),
+        base_result_(std::move(base_result)),
+        fingerprint_(fingerprint),
+        observer_(observer) {}
+
+  Verdict OnStep(const StepStats& stats, const Resumable& half) override {
+    StepStats whole = stats;
+    whole.step += steps_before_;
+    whole.steps += steps_before_ + steps_after_;
+    const Verdict verdict = observer_.OnStep(whole, State(*this, half));
+    stopped_ = verdict == Verdict::kStop;
+    return verdict;
+  }
+
+  bool stopped() const { return stopped_; }
+
+ private:
+  class State final : public Resumable {
+   public:
+    State(const HalfOfRun& run, const Resumable& half) : run_(run), half_(half) {}
+    std::string SaveState() const override {
+      RefitState state;
+      (run_.base_result_.empty() ? state.base_state : state.search_state) = half_.SaveState();
+      state.base_result = run_.base_result_;
+      return SerializeRefitState(state, run_.fingerprint_);
+    }
+
+   private:
+    const HalfOfRun& run_;
+    const Resumable& half_;
+  };
+
+  const int steps_before_, steps_after_;
+  const std::string base_result_;  // empty while BASE runs
+  const uint64_t fingerprint_;
+  ProgressObserver& observer_;
+  bool stopped_ = false;
+};
+
+class RefitMethod final : public Method {
+ public:
+  RefitMethod(std::string name, std::unique_ptr<Method> base, std::vector<double> parameters,
+              const SearchSettings& settings)
+      : name_(std::move(name)),
+        base_(std::move(base)),
+        parameters_(std::move(parameters)),
+        settings_(settings) {}
+
+  absl::string_view name() const override { return name_; }
+  Index PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const override {
+    return base_->PrunedCount(weight, sparsity);
+  }
+
+ private:
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
+                                      ThreadPool& pool, ProgressObserver& observer) const override;
+  // BASE's result. Its reason is kStopped if the observer wished so, even at BASE's last step.
+  absl::StatusOr<PruneResult> RunBase(const Problem& problem, const RunOptions& options,
+                                      uint64_t fingerprint, ProgressObserver& observer) const;
+  absl::StatusOr<PruneResult> Refit(const Problem& problem, PruneResult base,
+                                    const RunOptions& options, uint64_t fingerprint,
+                                    ThreadPool& pool, ProgressObserver& observer) const;
+
+  const std::string name_;
+  const std::unique_ptr<Method> base_;
+  const std::vector<double> parameters_;  // all, in order of name
+  const SearchSettings settings_;
+};
+
+absl::StatusOr<PruneResult> RefitMethod::RunBase(const Problem& problem, const RunOptions& options,
+                                                 uint64_t fingerprint,
+                                                 ProgressObserver& observer) const {
+  HalfOfRun half(0, settings_.plan.steps, "", fingerprint, observer);
+  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, base_->Prune(problem, options, half));
+  if (half.stopped()) result.reason = TerminationReason::kStopped;
+  return result;
+}
+
+SearchStart StartFrom(const PruneResult& base) {
+  SearchStart start;
+  for (const PrunedMatrix& matrix : base.matrices) {
+    start.masks.push_back(matrix.mask);
+    start.values.push_back(matrix.weights.Clone());
+  }
+  return start;
+}
+
+absl::StatusOr<PruneResult> RefitMethod::Refit(const Problem& problem, PruneResult base,
+                                               const RunOptions& options, uint64_t fingerprint,
+                                               ThreadPool& pool, ProgressObserver& observer) const {
+  const bool factors = problem.fused() && base.matrices.size() == 2;
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<SearchObjectives> objectives,
+      SearchObjectives::Create(problem,
+                               factors ? SearchedWeights::kFactors : SearchedWeights::kAttention,
+                               settings_.validation, settings_.batches_per_step, pool));
+  SparseSearch search(PrunedMaps(problem, base), problem.sparsity, StartFrom(base), *objectives,
+                      pool, settings_.plan, fingerprint);
+  if (!options.resume_from.empty()) {
+    ATTNPRUNE_RETURN_IF_ERROR(search.Restore(options.resume_from));
+  }
+  HalfOfRun half(base.steps, 0, SerializeResult(base, fingerprint), fingerprint, observer);
+  ATTNPRUNE_ASSIGN_OR_RETURN(base.reason, RunSparseSearch(search, *objectives, options, half));
+  base.steps += search.steps_taken();
+  std::vector<PrunedMatrix> best = search.Best();
+  for (size_t m = 0; m < best.size(); ++m) {
+    base.matrices[m].weights = std::move(best[m].weights);
+  }
+  return base;
+}
+
+absl::StatusOr<PruneResult> RefitMethod::DoPrune(const Problem& problem, const RunOptions& options,
+                                                 ThreadPool& pool,
+                                                 ProgressObserver& observer) const {
+  const uint64_t fingerprint = Fingerprint(problem, name_, parameters_);
+  RefitState state;
+  if (!options.resume_from.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(state, ParseRefitState(options.resume_from, fingerprint));
+  }
+  RunOptions half = options;
+  PruneResult base;
+  if (state.base_result.empty()) {
+    half.resume_from = state.base_state;
+    ATTNPRUNE_ASSIGN_OR_RETURN(base, RunBase(problem, half, fingerprint, observer));
+    if (base.reason == TerminationReason::kStopped ||
+        base.reason == TerminationReason::kNumericalError) {
+      return base;
+    }
+    half.resume_from.clear();
+  } else {
+    ATTNPRUNE_ASSIGN_OR_RETURN(base, ParseResult(state.base_result, problem, fingerprint));
+    half.resume_from = state.search_state;
+  }
+  return Refit(problem, std::move(base), half, fingerprint, pool, observer);
+}
+
+std::unique_ptr<Method> Create(const char* name, const MethodInfo& base,
+                               const ParameterValues& values) {
+  std::vector<double> parameters;
+  for (const auto& [key, value] : values.all()) parameters.push_back(value);
+  return std::make_unique<RefitMethod>(name, base.create(values), std::move(parameters),
+                                       Settings(values));
+}
+
+// The text for as long as the process lives.
+const char* Keep(std::string text) {
+  static std::deque<std::string>& texts = *new std::deque<std::string>;
+  return texts.emplace_back(std::move(text)).c_str();
+}
+
+}  // namespace
+
+MethodInfo WithRefit(const MethodInfo& base) {
+  const char* const name = Keep(absl::StrCat(base.name, kSuffix));
+  const char* const summary = Keep(
+      absl::StrCat("Runs ", base.name, ", then moves the kept weights under the attention loss"));
+  std::vector<Parameter> parameters = base.parameters;
+  std::ranges::move(RefitParameters(), std::back_inserter(parameters));
+  return {.name = name,
+          .summary = summary,
+          .parameters = std::move(parameters),
+          .create = [name, &base](const ParameterValues& values) {
+            return Create(name, base, values);
+          }};
+}
+
+}  // namespace attnprune

@@ -1,0 +1,118 @@
+#include "core/methods/refit_state.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "core/base/status_macros.h"
+#include "core/methods/linear_map.h"
+#include "core/methods/solver_state.h"
+
+namespace attnprune {
+namespace {
+
+constexpr char kFormat[] = "attnprune-refit-state-1 ";
+
+absl::Status Refuse(absl::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat("resume_from ", what));
+}
+
+std::string Key(absl::string_view matrix, const char* what) {
+  return absl::StrCat(matrix, ".", what);
+}
+
+bool IsFinite(const Matrix& matrix) {
+  return std::all_of(matrix.flat().begin(), matrix.flat().end(),
+                     [](float value) { return std::isfinite(value); });
+}
+
+// Takes a finite matrix of the weight's shape out of the state; empty if there is none.
+Matrix Take(SolverState& state, const NamedWeight& weight, const char* what) {
+  const auto found = state.matrices.find(Key(weight.name, what));
+  if (found == state.matrices.end()) return {};
+  Matrix& matrix = found->second;
+  const bool fits = matrix.rows() == weight.dense.rows() && matrix.cols() == weight.dense.cols();
+  return fits && IsFinite(matrix) ? std::move(matrix) : Matrix();
+}
+
+}  // namespace
+
+std::string SerializeRefitState(const RefitState& state, uint64_t fingerprint) {
+  const std::string hex = absl::StrFormat("%016x", fingerprint);
+  if (!state.base_is_done()) return absl::StrCat(kFormat, "base ", hex, "\n", state.base_state);
+  return absl::StrCat(kFormat, "refit ", hex, " ", state.base_result.size(), "\n",
+                      state.base_result, state.search_state);
+}
+
+absl::StatusOr<RefitState> ParseRefitState(absl::string_view bytes, uint64_t fingerprint) {
+  const std::string hex = absl::StrFormat("%016x", fingerprint);
+  if (!absl::ConsumePrefix(&bytes, kFormat)) {
+    return Refuse(absl::StrCat("must begin with \"", kFormat, "\""));
+  }
+  RefitState state;
+  if (absl::ConsumePrefix(&bytes, absl::StrCat("base ", hex, "\n")) && !bytes.empty()) {
+    state.base_state = std::string(bytes);
+    return state;
+  }
+  if (!absl::ConsumePrefix(&bytes, absl::StrCat("refit ", hex, " "))) {
+    return Refuse("was saved for another problem or other parameters, or is damaged");
+  }
+  const size_t line = bytes.find('\n');
+  size_t size = 0;
+  if (line == absl::string_view::npos || !absl::SimpleAtoi(bytes.substr(0, line), &size) ||
+      absl::StrCat(size) != bytes.substr(0, line) || size > bytes.size() - line - 1) {
+    return Refuse("is damaged: it must say how long its first part is");
+  }
+  bytes.remove_prefix(line + 1);
+  state.base_result = std::string(bytes.substr(0, size));
+  state.search_state = std::string(bytes.substr(size));
+  return state;
+}
+
+std::string SerializeResult(const PruneResult& result, uint64_t fingerprint) {
+  SolverStateView state;
+  state.fingerprint = fingerprint;
+  state.step = result.steps;
+  state.numbers = {static_cast<double>(result.damping_retries), result.lambda};
+  std::vector<Matrix> masks;
+  for (const PrunedMatrix& matrix : result.matrices) masks.push_back(matrix.mask.ToMatrix());
+  for (size_t m = 0; m < masks.size(); ++m) {
+    const PrunedMatrix& matrix = result.matrices[m];
+    state.matrices[Key(matrix.name, "mask")] = &masks[m];
+    state.matrices[Key(matrix.name, "weights")] = &matrix.weights;
+    if (!matrix.soft_mask.empty()) {
+      state.matrices[Key(matrix.name, "soft_mask")] = &matrix.soft_mask;
+    }
+  }
+  return SerializeState(state);
+}
+
+absl::StatusOr<PruneResult> ParseResult(const std::string& bytes, const Problem& problem,
+                                        uint64_t fingerprint) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint));
+  if (state.numbers.size() != 2) return Refuse("must hold the result of the first method");
+  PruneResult result;
+  result.steps = state.step;
+  result.damping_retries = static_cast<int>(state.numbers[0]);
+  result.lambda = state.numbers[1];
+  const bool by_factors = state.matrices.contains(Key("w_q", "mask"));
+  for (const NamedWeight& weight : LinearMaps(problem, by_factors)) {
+    const Matrix mask = Take(state, weight, "mask"), weights = Take(state, weight, "weights");
+    if (mask.empty() || weights.empty()) {
+      return Refuse("must hold every matrix of the first method's result, finite");
+    }
+    const BitMask bits = BitMask::FromNonZero(mask);
+    result.matrices.push_back({.name = weight.name,
+                               .mask = bits,
+                               .weights = bits.Apply(weights),
+                               .soft_mask = Take(state, weight, "soft_mask")});
+  }
+  return result;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,39 @@
+// What "BASE+refit" writes down to be resumed: BASE's own state while that runs, then BASE's result
+// and the state of the refit.
+//
+// The bytes are one line and one or two solver states (solver_state.h):
+//   "attnprune-refit-state-1 base FINGERPRINT\n" BASE's state
+//   "attnprune-refit-state-1 refit FINGERPRINT SIZE\n" BASE's result, SIZE bytes; the refit's state
+// FINGERPRINT: 16 hex digits, of the problem and all parameters. The line needs no checksum: every
+// byte of it is compared with what it must be, or decides where the states begin, which have one.
+#ifndef ATTNPRUNE_CORE_METHODS_REFIT_STATE_H_
+#define ATTNPRUNE_CORE_METHODS_REFIT_STATE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/methods/method.h"
+
+namespace attnprune {
+
+struct RefitState {
+  std::string base_state;                 // empty once BASE is done
+  std::string base_result, search_state;  // empty before
+  bool base_is_done() const { return base_state.empty(); }
+};
+
+std::string SerializeRefitState(const RefitState& state, uint64_t fingerprint);
+// INVALID_ARGUMENT naming `resume_from`. The states in it are not looked into.
+absl::StatusOr<RefitState> ParseRefitState(absl::string_view bytes, uint64_t fingerprint);
+
+// Matrices, steps, damping retries and lambda of a finished result; not its reason or time.
+std::string SerializeResult(const PruneResult& result, uint64_t fingerprint);
+// INVALID_ARGUMENT naming `resume_from` unless it is such a result, of `problem`.
+absl::StatusOr<PruneResult> ParseResult(const std::string& bytes, const Problem& problem,
+                                        uint64_t fingerprint);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_REFIT_STATE_H_

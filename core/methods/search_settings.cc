@@ -1,0 +1,94 @@
+#include "core/methods/search_settings.h"
+
+#include <memory>
+#include <utility>
+
+#include "core/base/status_macros.h"
+#include "core/methods/binarize.h"
+#include "core/methods/fingerprint.h"
+#include "core/methods/linear_map.h"
+#include "core/methods/saliency.h"
+#include "core/methods/sparse_search_loop.h"
+
+namespace attnprune {
+namespace {
+
+SearchStart StartFromSaliency(const Problem& problem, const std::vector<NamedWeight>& weights,
+                              SearchedWeights searched, ThreadPool& pool) {
+  SearchStart start;
+  start.scores = LogSaliency(problem, searched, pool);
+  for (size_t m = 0; m < weights.size(); ++m) {
+    start.masks.push_back(Binarize(start.scores[m], weights[m].inputs_are_rows, problem.sparsity));
+    start.values.push_back(Matrix::CopyFrom(weights[m].dense));
+  }
+  return start;
+}
+
+}  // namespace
+
+Parameter ValidationParameter(const char* name) {
+  return {name,
+          Parameter::Kind::kReal,
+          0.25,
+          0,
+          0.9,
+          "Fraction of the calibration batches, rounded but at least one on each side, that the "
+          "method does not learn from and by which it chooses what to return. With 0, or a single "
+          "batch, what it learns from decides."};
+}
+
+Parameter BatchParameter(const char* name) {
+  return {name, Parameter::Kind::kInteger,
+          4,    1,
+          1e6,  "Calibration batches that a step learns from, at most; the steps take turns."};
+}
+
+Parameter FactorsParameter() {
+  return {
+      "factors",
+      Parameter::Kind::kSwitch,
+      1,
+      0,
+      1,
+      "1: search W_Q and W_K apart where a fused problem has them; 0: search the fused W itself. "
+      "No effect on projections."};
+}
+
+std::vector<double> FingerprintValues(const SearchSettings& settings) {
+  const SearchPlan& plan = settings.plan;
+  return {static_cast<double>(plan.steps),
+          static_cast<double>(plan.rise),
+          static_cast<double>(plan.freeze),
+          plan.score_rate,
+          plan.weight_rate,
+          settings.validation,
+          static_cast<double>(settings.batches_per_step),
+          settings.by_factors ? 1.0 : 0.0};
+}
+
+absl::StatusOr<PruneResult> SearchFromSaliency(absl::string_view method, const Problem& problem,
+                                               const SearchSettings& settings,
+                                               const RunOptions& options, ThreadPool& pool,
+                                               ProgressObserver& observer) {
+  const std::vector<NamedWeight> weights = LinearMaps(problem, settings.by_factors);
+  const SearchedWeights searched = problem.fused() && weights.size() == 2
+                                       ? SearchedWeights::kFactors
+                                       : SearchedWeights::kAttention;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<SearchObjectives> objectives,
+                             SearchObjectives::Create(problem, searched, settings.validation,
+                                                      settings.batches_per_step, pool));
+  SparseSearch search(weights, problem.sparsity,
+                      StartFromSaliency(problem, weights, searched, pool), *objectives, pool,
+                      settings.plan, Fingerprint(problem, method, FingerprintValues(settings)));
+  if (!options.resume_from.empty()) {
+    ATTNPRUNE_RETURN_IF_ERROR(search.Restore(options.resume_from));
+  }
+  PruneResult result;
+  ATTNPRUNE_ASSIGN_OR_RETURN(result.reason,
+                             RunSparseSearch(search, *objectives, options, observer));
+  result.steps = search.steps_taken();
+  result.matrices = search.Best();
+  return result;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,304 @@
+#include "core/methods/sparse_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/kernels/adam.h"
+#include "core/kernels/attention.h"
+#include "core/kernels/mask_step.h"
+#include "core/kernels/select.h"
+#include "core/methods/binarize.h"
+#include "core/methods/solver_state.h"
+
+namespace attnprune {
+namespace {
+
+constexpr double kBeta1 = 0.9, kBeta2 = 0.999;
+constexpr int kConsiderations = 40;  // looks at the result in a whole run, about
+
+std::vector<Matrix> ZerosLike(const std::vector<NamedWeight>& weights) {
+  std::vector<Matrix> out;
+  out.reserve(weights.size());
+  for (const NamedWeight& w : weights) out.emplace_back(w.dense.rows(), w.dense.cols());
+  return out;
+}
+
+std::vector<Matrix> Copies(const std::vector<Matrix>& matrices) {
+  std::vector<Matrix> out;
+  out.reserve(matrices.size());
+  for (const Matrix& matrix : matrices) out.push_back(matrix.Clone());
+  return out;
+}
+
+std::vector<Matrix> Apply(const std::vector<BitMask>& masks, const std::vector<Matrix>& values) {
+  std::vector<Matrix> out;
+  for (size_t m = 0; m < masks.size(); ++m) out.push_back(masks[m].Apply(values[m]));
+  return out;
+}
+
+std::vector<MatrixView> ViewsOf(const std::vector<Matrix>& matrices) {
+  return {matrices.begin(), matrices.end()};
+}
+
+bool IsFinite(const Matrix& matrix) {
+  return std::all_of(matrix.flat().begin(), matrix.flat().end(),
+                     [](float value) { return std::isfinite(value); });
+}
+
+float TwiceMeanMagnitude(MatrixView w) {
+  double sum = 0;
+  for (Index i = 0; i < w.rows(); ++i) {
+    for (Index j = 0; j < w.cols(); ++j) sum += std::abs(static_cast<double>(w(i, j)));
+  }
+  return static_cast<float>(2 * sum / static_cast<double>(w.size()));
+}
+
+// Prunes `count` of the entries that Binarize prunes, the smallest scores among them.
+BitMask SelectSome(const Matrix& scores, bool inputs_are_rows, const Sparsity& sparsity,
+                   Index count) {
+  if (!sparsity.structured()) return PruneSmallest(scores, count);
+  const BitMask all = Binarize(scores, inputs_are_rows, sparsity);
+  std::vector<float> candidates;
+  std::vector<Index> places;
+  for (Index i = 0; i < scores.size(); ++i) {
+    if (all.kept(i)) continue;
+    candidates.push_back(scores.flat()[static_cast<size_t>(i)]);
+    places.push_back(i);
+  }
+  BitMask mask(scores.rows(), scores.cols(), /*kept=*/true);
+  for (const Index i : SmallestIndices(candidates, count)) {
+    mask.Prune(places[static_cast<size_t>(i)]);
+  }
+  return mask;
+}
+
+std::string Key(const NamedWeight& weight, const char* what) {
+  return absl::StrCat(weight.name, ".", what);
+}
+
+absl::Status Incomplete() {
+  return absl::InvalidArgumentError(
+      "resume_from must hold every matrix of the run, finite and of its sparsity");
+}
+
+}  // namespace
+
+double RisingFraction(const SearchPlan& plan, int t) {
+  if (t >= plan.rise) return 1;
+  const double left = 1 - static_cast<double>(t) / plan.rise;
+  return 1 - left * left * left;
+}
+
+double RateFactor(const SearchPlan& plan, int t) {
+  if (t < plan.rise) return 1;
+  const double done = static_cast<double>(t - plan.rise) / (plan.steps - plan.rise);
+  return 0.5 * (1 + std::cos(std::numbers::pi * done));
+}
+
+SparseSearch::SparseSearch(std::vector<NamedWeight> weights, const Sparsity& sparsity,
+                           SearchStart start, SearchObjectives& objectives, ThreadPool& pool,
+                           const SearchPlan& plan, uint64_t fingerprint)
+    : weights_(std::move(weights)),
+      sparsity_(sparsity),
+      objectives_(objectives),
+      pool_(pool),
+      plan_(plan),
+      fingerprint_(fingerprint),
+      pieces_(weights_),
+      start_{start.masks, Apply(start.masks, start.values)},
+      scores_(std::move(start.scores)),
+      values_(std::move(start.values)),
+      best_{start_.masks, Copies(start_.weights)},
+      pruned_(ZerosLike(weights_)),
+      gradients_(ZerosLike(weights_)),
+      mask_gradients_(ZerosLike(weights_)) {
+  for (const NamedWeight& weight : weights_) units_.push_back(TwiceMeanMagnitude(weight.dense));
+  for (const BitMask& mask : start_.masks) masks_.push_back(mask.ToMatrix());
+  if (plan_.freeze > 0) {
+    score_m_ = ZerosLike(weights_);
+    score_v_ = ZerosLike(weights_);
+  }
+  if (plan_.weight_rate > 0) {
+    value_m_ = ZerosLike(weights_);
+    value_v_ = ZerosLike(weights_);
+  }
+  best_error_ = objectives_.ValidationError(ViewsOf(best_.weights));
+  if (!std::isfinite(best_error_)) best_error_ = std::numeric_limits<double>::infinity();
+}
+
+void SparseSearch::PrepareMasks() {
+  const int selection = std::min(steps_taken_, plan_.freeze);  // the last one stands
+  if (plan_.freeze == 0 || selection == selection_) return;
+  const double fraction = RisingFraction(plan_, selection);
+  for (size_t m = 0; m < weights_.size(); ++m) {
+    const auto target = static_cast<double>(sparsity_.PrunedOf(scores_[m].size()));
+    masks_[m] = SelectSome(scores_[m], weights_[m].inputs_are_rows, sparsity_,
+                           static_cast<Index>(fraction * target))
+                    .ToMatrix();
+  }
+  selection_ = selection;
+}
+
+SparseSearch::Figures SparseSearch::Evaluate() {
+  PrepareMasks();
+  pieces_.ForEach(pool_, [this](const Piece& piece, size_t) {
+    Hadamard(piece.Of(std::as_const(values_)), piece.Of(std::as_const(masks_)), piece.Of(pruned_));
+  });
+  AttentionObjective& part = objectives_.PartOf(steps_taken_);
+  const double loss = part.LossAndGradient(ViewsOf(pruned_), absl::MakeSpan(gradients_));
+
+  std::vector<double> squares(pieces_.count());
+  pieces_.ForEach(pool_, [this, &squares](const Piece& piece, size_t i) {
+    std::ranges::copy(piece.Of(std::as_const(gradients_)), piece.Of(mask_gradients_).begin());
+    squares[i] = GradientInMask(piece.Of(std::as_const(values_)), piece.Of(std::as_const(masks_)),
+                                /*lambda=*/0, piece.Of(mask_gradients_))
+                     .gradient_squared;
+  });
+  Figures figures;
+  figures.relative_error = 2 * loss / part.dense_norm_squared();
+  figures.loss = 0.5 * figures.relative_error * objectives_.dense_norm_squared();
+  figures.gradient_norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0)) /
+                          static_cast<double>(objectives_.BatchesOf(steps_taken_));
+  figures.finite = std::isfinite(figures.loss) && std::isfinite(figures.gradient_norm);
+  return figures;
+}
+
+void SparseSearch::Step() {
+  const double factor = RateFactor(plan_, steps_taken_);
+  const AdamStep step = MakeAdamStep(factor, kBeta1, kBeta2, steps_taken_ + 1);
+  pieces_.ForEach(pool_, [this, &step](const Piece& piece, size_t) {
+    ScopedFlushDenormals flush;
+    if (ScoresMove()) {
+      AdamStep of_scores = step;
+      of_scores.rate *= static_cast<float>(plan_.score_rate);
+      Adam(of_scores, piece.Of(std::as_const(mask_gradients_)), piece.Of(score_m_),
+           piece.Of(score_v_), piece.Of(scores_));
+    }
+    if (plan_.weight_rate > 0) {
+      AdamStep of_values = step;
+      of_values.rate *= static_cast<float>(plan_.weight_rate) * units_[piece.matrix];
+      // pruned_ has done its work: it holds the gradient of what is kept.
+      Hadamard(piece.Of(std::as_const(gradients_)), piece.Of(std::as_const(masks_)),
+               piece.Of(pruned_));
+      Adam(of_values, piece.Of(std::as_const(pruned_)), piece.Of(value_m_), piece.Of(value_v_),
+           piece.Of(values_));
+    }
+  });
+  ++steps_taken_;
+  const int every = std::max(1, plan_.steps / kConsiderations);
+  const bool at_full_sparsity = steps_taken_ > plan_.rise;
+  if ((at_full_sparsity && steps_taken_ % every == 0) || steps_taken_ == plan_.steps) Consider();
+}
+
+std::vector<BitMask> SparseSearch::FullMasks() const {
+  if (plan_.freeze == 0) return start_.masks;
+  std::vector<BitMask> masks;
+  for (size_t m = 0; m < weights_.size(); ++m) {
+    masks.push_back(Binarize(scores_[m], weights_[m].inputs_are_rows, sparsity_));
+  }
+  return masks;
+}
+
+bool SparseSearch::PrunesAnything() const {
+  return std::any_of(start_.masks.begin(), start_.masks.end(),
+                     [](const BitMask& mask) { return mask.CountPruned() > 0; });
+}
+
+std::vector<Matrix> SparseSearch::Candidate() const { return Apply(FullMasks(), values_); }
+
+void SparseSearch::Consider() {
+  std::vector<BitMask> masks = FullMasks();
+  std::vector<Matrix> weights = Apply(masks, values_);
+  if (!std::all_of(weights.begin(), weights.end(), IsFinite)) return;
+  const double error = objectives_.ValidationError(ViewsOf(weights));
+  if (!(error < best_error_)) return;  // not a number is no better
+  best_ = {std::move(masks), std::move(weights)};
+  best_error_ = error;
+}
+
+std::vector<PrunedMatrix> SparseSearch::Best() {
+  const double best = objectives_.CalibrationError(ViewsOf(best_.weights));
+  const double start = objectives_.CalibrationError(ViewsOf(start_.weights));
+  const Solution& chosen = start < best ? start_ : best_;
+  std::vector<PrunedMatrix> matrices;
+  for (size_t m = 0; m < weights_.size(); ++m) {
+    matrices.push_back({.name = weights_[m].name,
+                        .mask = chosen.masks[m],
+                        .weights = chosen.weights[m].Clone(),
+                        .soft_mask = Matrix()});
+  }
+  return matrices;
+}
+
+// Calls visit(key, matrix) for all that a state holds but the best masks.
+template <typename Self, typename Visit>
+void SparseSearch::ForEachStateMatrix(Self& self, Visit visit) {
+  for (size_t m = 0; m < self.weights_.size(); ++m) {
+    const NamedWeight& weight = self.weights_[m];
+    if (self.plan_.freeze > 0) {
+      visit(Key(weight, "score"), self.scores_[m]);
+      visit(Key(weight, "score_m"), self.score_m_[m]);
+      visit(Key(weight, "score_v"), self.score_v_[m]);
+    }
+    if (self.plan_.weight_rate > 0) {
+      visit(Key(weight, "value"), self.values_[m]);
+      visit(Key(weight, "value_m"), self.value_m_[m]);
+      visit(Key(weight, "value_v"), self.value_v_[m]);
+    }
+    visit(Key(weight, "best_weight"), self.best_.weights[m]);
+  }
+}
+
+std::string SparseSearch::SaveState() const {
+  SolverStateView state;
+  state.fingerprint = fingerprint_;
+  state.step = steps_taken_;
+  state.numbers = {best_error_};
+  ForEachStateMatrix(*this, [&state](const std::string& key, const Matrix& matrix) {
+    state.matrices[key] = &matrix;
+  });
+  std::vector<Matrix> masks;
+  for (const BitMask& mask : best_.masks) masks.push_back(mask.ToMatrix());
+  for (size_t m = 0; m < masks.size(); ++m) {
+    state.matrices[Key(weights_[m], "best_mask")] = &masks[m];
+  }
+  return SerializeState(state);
+}
+
+absl::Status SparseSearch::Restore(const std::string& bytes) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_));
+  // The fingerprint covers shapes and method: what follows fits, or the state was forged.
+  if (state.step > plan_.steps) {
+    return absl::InvalidArgumentError(absl::StrCat("resume_from must hold a step of at most ",
+                                                   plan_.steps, ", got ", state.step));
+  }
+  bool complete = state.numbers.size() == 1;
+  const auto take = [&state, &complete](const std::string& key, Matrix& into) {
+    const auto found = state.matrices.find(key);
+    complete = complete && found != state.matrices.end() && SameShape(found->second, into) &&
+               IsFinite(found->second);
+    if (complete) into = std::move(found->second);
+  };
+  ForEachStateMatrix(*this, take);
+  for (size_t m = 0; m < weights_.size(); ++m) {
+    Matrix mask = best_.masks[m].ToMatrix();
+    take(Key(weights_[m], "best_mask"), mask);
+    BitMask best = BitMask::FromNonZero(mask);
+    complete = complete && best.CountPruned() == start_.masks[m].CountPruned();
+    best_.weights[m] = best.Apply(best_.weights[m]);
+    best_.masks[m] = std::move(best);
+  }
+  if (!complete) return Incomplete();
+  steps_taken_ = state.step;
+  best_error_ = state.numbers[0];
+  selection_ = kNoSelection;
+  return absl::OkStatus();
+}
+
+}  // namespace attnprune

@@ -1,0 +1,66 @@
+#include "core/methods/ste.h"
+
+#include <memory>
+#include <vector>
+
+#include "core/methods/search_settings.h"
+
+namespace attnprune {
+namespace {
+
+SearchSettings Settings(const ParameterValues& values) {
+  const int steps = values.GetInt("steps");
+  return {.plan = {.steps = steps,
+                   .rise = static_cast<int>(values.Get("rise") * steps),
+                   .freeze = steps,
+                   .score_rate = values.Get("score_rate"),
+                   .weight_rate = 0},
+          .validation = values.Get("validation"),
+          .batches_per_step = values.GetInt("batch"),
+          .by_factors = values.GetSwitch("factors")};
+}
+
+class SteMethod final : public Method {
+ public:
+  explicit SteMethod(const ParameterValues& values) : settings_(Settings(values)) {}
+
+  absl::string_view name() const override { return "ste"; }
+
+ private:
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
+                                      ThreadPool& pool, ProgressObserver& observer) const override {
+    return SearchFromSaliency(name(), problem, settings_, options, pool, observer);
+  }
+
+  const SearchSettings settings_;
+};
+
+std::vector<Parameter> Parameters() {
+  using Kind = Parameter::Kind;
+  return {
+      {"steps", Kind::kInteger, 1000, 1, 1e6, "Steps."},
+      {"rise", Kind::kReal, 0.3, 0, 1,
+       "Fraction of the steps over which the sparsity rises to its target."},
+      {"score_rate", Kind::kReal, 0.004, 1e-9, 1e3,
+       "How far a step moves a score, which starts as the logarithm of the weight's saliency; "
+       "falls to 0 once the sparsity has risen."},
+      BatchParameter("batch"),
+      ValidationParameter("validation"),
+      FactorsParameter(),
+  };
+}
+
+}  // namespace
+
+const MethodInfo& SteInfo() {
+  static const MethodInfo info = {
+      .name = "ste",
+      .summary = "Searches the mask by straight-through gradients of the attention loss",
+      .parameters = Parameters(),
+      .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
+        return std::make_unique<SteMethod>(values);
+      }};
+  return info;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,197 @@
+// A search can be written down after any step and taken up again with the same bits; a state that
+// is damaged, forged or of another run is refused.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/methods/solver_state.h"
+#include "core/tensor/safetensors.h"
+#include "tests/core/methods/search_runs.h"
+
+namespace attnprune::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SearchState : public ::testing::TestWithParam<std::string> {
+ protected:
+  absl::StatusOr<PruneResult> Run(const Problem& problem, const RunOptions& options,
+                                  Recorder& recorder) const {
+    return ParseMethod(GetParam()).value()->Prune(problem, options, recorder);
+  }
+  std::vector<std::string> States(const Problem& problem) const {
+    Recorder recorder(Recorder::States::kSaved);
+    Succeed(Run(problem, {}, recorder));
+    return recorder.states();
+  }
+  void ExpectRefused(const Problem& problem, const std::string& state, absl::string_view what) {
+    Recorder recorder;
+    const auto result = Run(problem, {.resume_from = state}, recorder);
+    ASSERT_FALSE(result.ok()) << what;
+    EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument) << what;
+    EXPECT_THAT(std::string(result.status().message()), HasSubstr("resume_from")) << what;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Methods, SearchState,
+                         ::testing::Values("ste:steps=9,rise=0.5", "joint:steps=10",
+                                           "wanda+refit:refit_steps=6",
+                                           "gd+refit:steps=4,refit_steps=5",
+                                           "ste+refit:steps=4,refit_steps=5"),
+                         [](const auto& test) {
+                           std::string name = test.param.substr(0, test.param.find(':'));
+                           for (char& c : name) c = c == '+' ? '_' : c;
+                           return name;
+                         });
+
+void ExpectSameFigures(const StepStats& a, const StepStats& b) {
+  EXPECT_EQ(a.step, b.step);
+  EXPECT_EQ(a.steps, b.steps);
+  EXPECT_EQ(a.attention_loss, b.attention_loss);
+  EXPECT_EQ(a.soft_relative_error, b.soft_relative_error);
+  EXPECT_EQ(a.gradient_norm, b.gradient_norm);
+  EXPECT_EQ(a.calibration_error, b.calibration_error);
+  EXPECT_EQ(a.held_out_error, b.held_out_error);
+}
+
+TEST_P(SearchState, ResumedAtAnyStepReportsAndSavesWhatTheUndisturbedRunDid) {
+  const Problem problem = LayerToSearch();
+  Recorder whole(Recorder::States::kSaved);
+  const PruneResult expected = Succeed(Run(problem, {.evaluate_every = 3}, whole));
+  for (size_t saved = 0; saved < whole.states().size(); ++saved) {
+    for (int threads : {1, 4}) {
+      Recorder rest(Recorder::States::kSaved);
+      const PruneResult resumed = Succeed(Run(
+          problem, {.threads = threads, .evaluate_every = 3, .resume_from = whole.states()[saved]},
+          rest));
+      ASSERT_EQ(rest.stats().size(), whole.stats().size() - saved - 1);
+      for (size_t t = 0; t < rest.stats().size(); ++t) {
+        ExpectSameFigures(rest.stats()[t], whole.stats()[saved + 1 + t]);
+        EXPECT_EQ(rest.states()[t], whole.states()[saved + 1 + t]);
+      }
+      EXPECT_EQ(resumed.steps, expected.steps);
+      EXPECT_EQ(resumed.reason, expected.reason);
+      for (size_t m = 0; m < expected.matrices.size(); ++m) {
+        EXPECT_EQ(resumed.matrices[m].mask, expected.matrices[m].mask);
+        EXPECT_EQ(Values(resumed.matrices[m].weights), Values(expected.matrices[m].weights));
+        EXPECT_EQ(Values(resumed.matrices[m].soft_mask), Values(expected.matrices[m].soft_mask));
+      }
+    }
+  }
+}
+
+// Held-out data is reported and never decides: neither a state nor a figure but its own errors
+// changes with it.
+TEST_P(SearchState, IsTheSameBitsWithOtherHeldOutData) {
+  Problem problem = LayerToSearch();
+  Recorder with(Recorder::States::kSaved), swapped(Recorder::States::kSaved);
+  Succeed(Run(problem, {.evaluate_every = 1}, with));
+  problem.held_out = GaussianBatches({7, 30}, problem.features(), 99);
+  Succeed(Run(problem, {.evaluate_every = 1}, swapped));
+  EXPECT_EQ(with.states(), swapped.states());
+  for (size_t t = 0; t < with.stats().size(); ++t) {
+    EXPECT_NE(with.stats()[t].held_out_error, swapped.stats()[t].held_out_error) << t;
+    StepStats same = swapped.stats()[t];
+    same.held_out_error = with.stats()[t].held_out_error;
+    ExpectSameFigures(with.stats()[t], same);
+  }
+}
+
+TEST_P(SearchState, IsRefusedByAnotherProblemAndByOtherParameters) {
+  const std::vector<std::string> states = States(LayerToSearch());
+  for (const std::string& state : {states.front(), states.back()}) {
+    ExpectRefused(LayerToSearch(Sparsity::Fraction(0.6)), state, "another sparsity");
+    Problem other = LayerToSearch();
+    std::get<ProjectionWeights>(other.weights).w_q(0, 0) += 0.25f;
+    ExpectRefused(other, state, "another weight");
+    const bool refit = absl::string_view(GetParam()).find("refit") != absl::string_view::npos;
+    for (const char* change : {"batch=3", "validation=0.5"}) {
+      const std::string text = absl::StrCat(GetParam(), ",", refit ? "refit_" : "", change);
+      const auto result = ParseMethod(text).value()->Prune(LayerToSearch(), {.resume_from = state});
+      EXPECT_THAT(std::string(result.status().message()), HasSubstr("resume_from")) << change;
+    }
+  }
+}
+
+TEST_P(SearchState, IsRefusedDamagedOrCutOff) {
+  Problem problem = LayerToSearch();
+  const std::vector<std::string> states = States(problem);
+  for (const std::string& state : {states.front(), states.back()}) {
+    // Every byte of the beginning, where the lines and headers are, and a sample of the rest.
+    for (size_t i = 0; i < state.size(); i += i < 600 ? 1 : 211) {
+      std::string damaged = state;
+      damaged[i] = static_cast<char>(damaged[i] ^ (1 << (i % 8)));
+      ExpectRefused(problem, damaged, absl::StrCat("a bit of byte ", i));
+    }
+    for (size_t size = 1; size < state.size(); size += size < 600 ? 7 : 499) {
+      ExpectRefused(problem, state.substr(0, size), absl::StrCat(size, " bytes"));
+    }
+    ExpectRefused(problem, state + '\0', "a byte behind it");
+    ExpectRefused(problem, state + state, "twice");
+  }
+  ExpectRefused(problem, "not a state", "text");
+}
+
+// A state read with its own fingerprint, to be changed and sealed anew.
+class Forgery {
+ public:
+  explicit Forgery(const std::string& image) {
+    const auto parsed = ParseSafetensors(image, "state").value();
+    fingerprint_ = std::stoull(parsed.metadata().find("fingerprint")->second, nullptr, 16);
+    state_ = ParseState(image, fingerprint_).value();
+  }
+  SolverState& state() { return state_; }
+  std::string Seal() const {
+    SolverStateView view{fingerprint_, state_.step, state_.numbers, {}};
+    for (const auto& [name, matrix] : state_.matrices) view.matrices[name] = &matrix;
+    return SerializeState(view);
+  }
+
+ private:
+  uint64_t fingerprint_;
+  SolverState state_;
+};
+
+TEST(ForgedSearchState, IsRefusedWithTooManySteps) {
+  Recorder recorder(Recorder::States::kSaved);
+  const auto method = ParseMethod("joint:steps=4").value();
+  Succeed(method->Prune(LayerToSearch(), {}, recorder));
+  Forgery forgery(recorder.states().back());
+  forgery.state().step = 2147483647;
+  EXPECT_THAT(
+      std::string(
+          method->Prune(LayerToSearch(), {.resume_from = forgery.Seal()}).status().message()),
+      HasSubstr("resume_from must hold a step of at most 4, got 2147483647"));
+}
+
+TEST(ForgedSearchState, IsRefusedWithANumberThatIsNoneOrAMaskOfAnotherSparsity) {
+  Recorder recorder(Recorder::States::kSaved);
+  const auto method = ParseMethod("joint:steps=4").value();
+  Succeed(method->Prune(LayerToSearch(), {}, recorder));
+  for (const auto& [name, value] : {std::pair<const char*, float>{"w_q.score", NAN},
+                                    {"w_k.value", INFINITY},
+                                    {"w_q.best_weight", NAN},
+                                    {"w_k.value_m", NAN}}) {
+    Forgery forgery(recorder.states()[1]);
+    forgery.state().matrices.at(name)(0, 0) = value;
+    EXPECT_THAT(
+        std::string(
+            method->Prune(LayerToSearch(), {.resume_from = forgery.Seal()}).status().message()),
+        HasSubstr("resume_from must hold every matrix of the run, finite"))
+        << name;
+  }
+  Forgery forgery(recorder.states()[1]);
+  for (float& kept : forgery.state().matrices.at("w_q.best_mask").flat()) kept = 1;
+  EXPECT_THAT(
+      std::string(
+          method->Prune(LayerToSearch(), {.resume_from = forgery.Seal()}).status().message()),
+      HasSubstr("of its sparsity"));
+}
+
+}  // namespace
+}  // namespace attnprune::testing
