@@ -31,6 +31,10 @@ Batches Pick(const Batches& all, const std::vector<Index>& picked) {
 
 }  // namespace
 
+Index DefaultBatchesPerStep(Index calibration_batches) {
+  return std::min<Index>((calibration_batches + 3) / 4, 4);
+}
+
 CalibrationSplit SplitCalibration(const Batches& calibration, double fraction, Index per_part) {
   const Index count = calibration.count();
   const std::vector<bool> decides = EvenlySpaced(count, ValidationCount(count, fraction));
