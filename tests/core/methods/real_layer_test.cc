@@ -61,10 +61,10 @@ class RealLayerLimits : public ::testing::TestWithParam<Row> {};
 
 INSTANTIATE_TEST_SUITE_P(
     OfTheTable, RealLayerLimits,
-    ::testing::Values(Row{Sparsity::Fraction(0.5), "gd:lambda=0.05,eta=0.08", 0.40, 0.12},
-                      Row{Sparsity::Fraction(0.7), "gd:lambda=0.05,eta=0.08", 0.80, 0.10},
+    ::testing::Values(Row{Sparsity::Fraction(0.5), "gd:lambda=0.05,eta=0.3", 0.40, 0.12},
+                      Row{Sparsity::Fraction(0.7), "gd:lambda=0.05,eta=0.3", 0.80, 0.10},
                       Row{Sparsity::Fraction(0.9), "gd:lambda=0.25,eta=0.02", 0.90, 0.17},
-                      Row{Sparsity::NOfM(2, 4), "gd:lambda=0.05,eta=0.08", 0.60, 0.25}),
+                      Row{Sparsity::NOfM(2, 4), "gd:lambda=0.05,eta=0.3", 0.60, 0.25}),
     [](const auto& test) {
       std::string name = "Sparsity" + ToString(test.param.sparsity);
       std::replace_if(
