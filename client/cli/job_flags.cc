@@ -80,7 +80,8 @@ void AddDataFlags(CLI::App& app, JobFlags& f) {
       ->check(AtLeast(0))
       ->capture_default_str();
   app.add_option("--evaluate-every", f.evaluate_every,
-                 "Steps between two evaluations of the binary mask; -1: never")
+                 "Steps between two evaluations of the binary mask; 0: 10, or a hundredth of a "
+                 "method's steps if that is more; -1: never")
       ->check(CLI::Range(-1, 1'000'000'000))
       ->capture_default_str();
 }

@@ -42,7 +42,7 @@ struct JobFlags {
   std::vector<std::string> labels;  // KEY=VALUE
   int32_t priority = 0;
   absl::Duration timeout;  // 0: none
-  int32_t evaluate_every = 10;
+  int32_t evaluate_every = 0;
 
   // Of the results.
   std::string output, save_mask, plot;

@@ -24,6 +24,13 @@ AdamStep MakeAdamStep(double rate, double beta1, double beta2, int t);
 void Adam(const AdamStep& step, absl::Span<const float> gradient, absl::Span<float> m,
           absl::Span<float> v, absl::Span<float> x);
 
+// Adam with one second moment v for all entries, which the caller keeps:
+//   m <- beta1 m + (1 - beta1) g;  x <- x - rate (m correction1) / (sqrt(v correction2) + 1e-18).
+// With v that of the mean of g^2, the largest gradients move furthest, as in plain descent, and the
+// scale of all of them does not matter.
+void SharedAdam(const AdamStep& step, double v, absl::Span<const float> gradient,
+                absl::Span<float> m, absl::Span<float> x);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_KERNELS_ADAM_H_

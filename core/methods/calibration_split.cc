@@ -31,6 +31,10 @@ std::vector<bool> BatchesSetApart(Index batches, double fraction) {
   return apart;
 }
 
+Index DefaultBatchesPerStep(Index calibration_batches) {
+  return std::min<Index>((calibration_batches + 3) / 4, 4);
+}
+
 CalibrationSplit SplitCalibration(const Batches& calibration, double fraction, Index per_part) {
   const Index count = calibration.count();
   const std::vector<bool> decides = BatchesSetApart(count, fraction);

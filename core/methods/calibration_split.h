@@ -22,6 +22,10 @@ std::vector<bool> BatchesSetApart(Index batches, double fraction);
 // rest are dealt out like cards to the fewest parts of at most `per_part` batches (at least 1).
 CalibrationSplit SplitCalibration(const Batches& calibration, double fraction, Index per_part);
 
+// Batches a step where nobody says how many: a quarter of the calibration batches, rounded up, 4 at
+// most. So a step costs no more than a quarter of one on all of them, but with fewer than 4.
+Index DefaultBatchesPerStep(Index calibration_batches);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_METHODS_CALIBRATION_SPLIT_H_

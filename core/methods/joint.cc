@@ -17,7 +17,7 @@ SearchSettings Settings(const ParameterValues& values) {
                    .score_rate = values.Get("score_rate"),
                    .weight_rate = values.Get("weight_rate")},
           .validation = values.Get("validation"),
-          .batches_per_step = values.GetInt("batch"),
+          .batches_per_step = values.Get("batch"),
           .by_factors = values.GetSwitch("factors")};
 }
 
@@ -43,8 +43,9 @@ std::vector<Parameter> Parameters() {
       {"rise", Kind::kReal, 0.6, 0, 1,
        "Fraction of the steps over which the sparsity rises to its target; then the mask stands "
        "still and the weights settle. With 0 the mask is the starting one."},
-      {"score_rate", Kind::kReal, 0.02, 1e-9, 1e3,
-       "How far a step moves a score, which starts as the logarithm of the weight's saliency."},
+      {"score_rate", Kind::kReal, 0.05, 1e-9, 1e3,
+       "How far a step moves a score of root-mean-square gradient in its matrix; a score starts as "
+       "the logarithm of the weight's saliency."},
       {"weight_rate", Kind::kReal, 0.03, 1e-9, 10,
        "How far a step moves a weight, in units of 2 mean |W| of its matrix; falls to 0 while the "
        "weights settle."},

@@ -28,14 +28,14 @@ SearchSettings Settings(const ParameterValues& values) {
                    .score_rate = 0,
                    .weight_rate = values.Get("refit_rate")},
           .validation = values.Get("refit_validation"),
-          .batches_per_step = values.GetInt("refit_batch")};
+          .batches_per_step = values.Get("refit_batch")};
 }
 
 std::vector<Parameter> RefitParameters() {
   using Kind = Parameter::Kind;
   return {
       {"refit_steps", Kind::kInteger, 500, 1, 1e6, "Steps of the refit."},
-      {"refit_rate", Kind::kReal, 0.02, 1e-9, 10,
+      {"refit_rate", Kind::kReal, 0.05, 1e-9, 10,
        "How far a step moves a weight, in units of 2 mean |W| of its matrix; falls to 0."},
       BatchParameter("refit_batch"),
       ValidationParameter("refit_validation"),
@@ -145,7 +145,7 @@ absl::StatusOr<PruneResult> RefitMethod::Refit(const Problem& problem, PruneResu
       const std::unique_ptr<SearchObjectives> objectives,
       SearchObjectives::Create(problem,
                                factors ? SearchedWeights::kFactors : SearchedWeights::kAttention,
-                               settings_.validation, settings_.batches_per_step, pool));
+                               settings_.validation, BatchesPerStep(settings_, problem), pool));
   SparseSearch search(PrunedMaps(problem, base), problem.sparsity, StartFrom(base), *objectives,
                       pool, settings_.plan, fingerprint);
   if (!options.resume_from.empty()) {

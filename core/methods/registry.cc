@@ -84,6 +84,35 @@ absl::StatusOr<std::unique_ptr<Method>> CreateMethod(
   return info->create(ParameterValues(std::move(values)));
 }
 
+absl::optional<double> ValueOf(absl::string_view method,
+                               const std::map<std::string, double>& parameters,
+                               absl::string_view parameter) {
+  for (const MethodInfo& info : Methods()) {
+    if (method != info.name) continue;
+    for (const Parameter& declared : info.parameters) {
+      if (parameter != declared.name) continue;
+      const auto given = parameters.find(declared.name);
+      return given == parameters.end() ? declared.default_value : given->second;
+    }
+  }
+  return absl::nullopt;
+}
+
+int StepsAtMost(absl::string_view method, const std::map<std::string, double>& parameters) {
+  constexpr double kMost = 1e6;  // of each; what is out of range is refused elsewhere
+  double steps = 0;
+  for (const char* parameter : {"steps", "refit_steps"}) {
+    steps += std::clamp(ValueOf(method, parameters, parameter).value_or(0), 0.0, kMost);
+  }
+  return static_cast<int>(steps);
+}
+
+int DefaultEvaluateEvery(absl::string_view method,
+                         const std::map<std::string, double>& parameters) {
+  constexpr int kEvery = 10, kEvaluations = 100;
+  return std::max(kEvery, (StepsAtMost(method, parameters) + kEvaluations - 1) / kEvaluations);
+}
+
 absl::StatusOr<std::unique_ptr<Method>> ParseMethod(absl::string_view text) {
   const std::pair<std::string, std::string> parts = absl::StrSplit(text, absl::MaxSplits(':', 1));
   std::map<std::string, double> parameters;

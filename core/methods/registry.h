@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "core/methods/method.h"
 
@@ -58,6 +59,20 @@ absl::Span<const MethodInfo> Methods();
 // with its rule and the value.
 absl::StatusOr<std::unique_ptr<Method>> CreateMethod(
     absl::string_view name, const std::map<std::string, double>& parameters = {});
+
+// What `parameters` say of one parameter, or its default, kAutomatic among them; absent if there is
+// no such method or it has no such parameter. Not checked against its range.
+absl::optional<double> ValueOf(absl::string_view method,
+                               const std::map<std::string, double>& parameters,
+                               absl::string_view parameter);
+
+// Steps that a run takes at most, a refit's included; 0: it takes none.
+int StepsAtMost(absl::string_view method, const std::map<std::string, double>& parameters);
+
+// RunOptions::evaluate_every for who has no wish: 10, and in runs of more than 1000 steps a
+// hundredth of them, rounded up. An evaluation is a pass over all calibration and held-out batches,
+// as dear as several steps of a method that learns from a part: so it stays a fraction of the run.
+int DefaultEvaluateEvery(absl::string_view method, const std::map<std::string, double>& parameters);
 
 // "gd", "gd:lambda=0.05,eta=0.005,steps=100" or "wanda+refit:refit_steps=200".
 absl::StatusOr<std::unique_ptr<Method>> ParseMethod(absl::string_view text);

@@ -1,5 +1,6 @@
 #include "core/methods/search_settings.h"
 
+#include <cmath>
 #include <memory>
 #include <utility>
 
@@ -38,9 +39,13 @@ Parameter ValidationParameter(const char* name) {
 }
 
 Parameter BatchParameter(const char* name) {
-  return {name, Parameter::Kind::kInteger,
-          4,    1,
-          1e6,  "Calibration batches that a step learns from, at most; the steps take turns."};
+  return {name,
+          Parameter::Kind::kInteger,
+          kAutomatic,
+          1,
+          1e6,
+          "Calibration batches that a step learns from, at most; the steps take turns. Default: a "
+          "quarter of the calibration batches, rounded up, 4 at most."};
 }
 
 Parameter FactorsParameter() {
@@ -54,6 +59,13 @@ Parameter FactorsParameter() {
       "No effect on projections."};
 }
 
+Index BatchesPerStep(const SearchSettings& settings, const Problem& problem) {
+  if (std::isnan(settings.batches_per_step)) {
+    return DefaultBatchesPerStep(problem.calibration.count());
+  }
+  return static_cast<Index>(settings.batches_per_step);
+}
+
 std::vector<double> FingerprintValues(const SearchSettings& settings) {
   const SearchPlan& plan = settings.plan;
   return {static_cast<double>(plan.steps),
@@ -62,7 +74,7 @@ std::vector<double> FingerprintValues(const SearchSettings& settings) {
           plan.score_rate,
           plan.weight_rate,
           settings.validation,
-          static_cast<double>(settings.batches_per_step),
+          settings.batches_per_step,
           settings.by_factors ? 1.0 : 0.0};
 }
 
@@ -76,7 +88,7 @@ absl::StatusOr<PruneResult> SearchFromSaliency(absl::string_view method, const P
                                        : SearchedWeights::kAttention;
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<SearchObjectives> objectives,
                              SearchObjectives::Create(problem, searched, settings.validation,
-                                                      settings.batches_per_step, pool));
+                                                      BatchesPerStep(settings, problem), pool));
   SparseSearch search(weights, problem.sparsity,
                       StartFromSaliency(problem, weights, searched, pool), *objectives, pool,
                       settings.plan, Fingerprint(problem, method, FingerprintValues(settings)));

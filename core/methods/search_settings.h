@@ -15,15 +15,18 @@ namespace attnprune {
 
 struct SearchSettings {
   SearchPlan plan;
-  double validation = 0;       // fraction of the calibration batches that decides
-  Index batches_per_step = 1;  // calibration batches that a step learns from, at most
-  bool by_factors = false;     // search W_Q and W_K apart where a fused problem has them
+  double validation = 0;  // fraction of the calibration batches that decides
+  // Calibration batches that a step learns from, at most; kAutomatic: DefaultBatchesPerStep.
+  double batches_per_step = kAutomatic;
+  bool by_factors = false;  // search W_Q and W_K apart where a fused problem has them
 };
 
 // "validation", "batch" and "factors", with their defaults.
 Parameter ValidationParameter(const char* name);
 Parameter BatchParameter(const char* name);
 Parameter FactorsParameter();
+
+Index BatchesPerStep(const SearchSettings& settings, const Problem& problem);
 
 // Every setting, in a fixed order, for Fingerprint.
 std::vector<double> FingerprintValues(const SearchSettings& settings);

@@ -117,12 +117,13 @@ SparseSearch::SparseSearch(std::vector<NamedWeight> weights, const Sparsity& spa
       best_{start_.masks, Copies(start_.weights)},
       pruned_(ZerosLike(weights_)),
       gradients_(ZerosLike(weights_)),
-      mask_gradients_(ZerosLike(weights_)) {
+      mask_gradients_(ZerosLike(weights_)),
+      mean_squares_(weights_.size(), 0.0) {
   for (const NamedWeight& weight : weights_) units_.push_back(TwiceMeanMagnitude(weight.dense));
   for (const BitMask& mask : start_.masks) masks_.push_back(mask.ToMatrix());
   if (plan_.freeze > 0) {
     score_m_ = ZerosLike(weights_);
-    score_v_ = ZerosLike(weights_);
+    score_v_.assign(weights_.size(), 0.0);
   }
   if (plan_.weight_rate > 0) {
     value_m_ = ZerosLike(weights_);
@@ -154,12 +155,19 @@ SparseSearch::Figures SparseSearch::Evaluate() {
   const double loss = part.LossAndGradient(ViewsOf(pruned_), absl::MakeSpan(gradients_));
 
   std::vector<double> squares(pieces_.count());
-  pieces_.ForEach(pool_, [this, &squares](const Piece& piece, size_t i) {
+  std::vector<size_t> matrix_of(pieces_.count());
+  pieces_.ForEach(pool_, [this, &squares, &matrix_of](const Piece& piece, size_t i) {
+    matrix_of[i] = piece.matrix;
     std::ranges::copy(piece.Of(std::as_const(gradients_)), piece.Of(mask_gradients_).begin());
     squares[i] = GradientInMask(piece.Of(std::as_const(values_)), piece.Of(std::as_const(masks_)),
                                 /*lambda=*/0, piece.Of(mask_gradients_))
                      .gradient_squared;
   });
+  std::ranges::fill(mean_squares_, 0.0);
+  for (size_t i = 0; i < squares.size(); ++i) {
+    mean_squares_[matrix_of[i]] +=
+        squares[i] / static_cast<double>(weights_[matrix_of[i]].dense.size());
+  }
   Figures figures;
   figures.relative_error = 2 * loss / part.dense_norm_squared();
   figures.loss = 0.5 * figures.relative_error * objectives_.dense_norm_squared();
@@ -172,13 +180,18 @@ SparseSearch::Figures SparseSearch::Evaluate() {
 void SparseSearch::Step() {
   const double factor = RateFactor(plan_, steps_taken_);
   const AdamStep step = MakeAdamStep(factor, kBeta1, kBeta2, steps_taken_ + 1);
+  if (ScoresMove()) {
+    for (size_t m = 0; m < score_v_.size(); ++m) {
+      score_v_[m] = kBeta2 * score_v_[m] + (1 - kBeta2) * mean_squares_[m];
+    }
+  }
   pieces_.ForEach(pool_, [this, &step](const Piece& piece, size_t) {
     ScopedFlushDenormals flush;
     if (ScoresMove()) {
       AdamStep of_scores = step;
       of_scores.rate *= static_cast<float>(plan_.score_rate);
-      Adam(of_scores, piece.Of(std::as_const(mask_gradients_)), piece.Of(score_m_),
-           piece.Of(score_v_), piece.Of(scores_));
+      SharedAdam(of_scores, score_v_[piece.matrix], piece.Of(std::as_const(mask_gradients_)),
+                 piece.Of(score_m_), piece.Of(scores_));
     }
     if (plan_.weight_rate > 0) {
       AdamStep of_values = step;
@@ -244,7 +257,6 @@ void SparseSearch::ForEachStateMatrix(Self& self, Visit visit) {
     if (self.plan_.freeze > 0) {
       visit(Key(weight, "score"), self.scores_[m]);
       visit(Key(weight, "score_m"), self.score_m_[m]);
-      visit(Key(weight, "score_v"), self.score_v_[m]);
     }
     if (self.plan_.weight_rate > 0) {
       visit(Key(weight, "value"), self.values_[m]);
@@ -260,6 +272,7 @@ std::string SparseSearch::SaveState() const {
   state.fingerprint = fingerprint_;
   state.step = steps_taken_;
   state.numbers = {best_error_};
+  state.numbers.insert(state.numbers.end(), score_v_.begin(), score_v_.end());
   ForEachStateMatrix(*this, [&state](const std::string& key, const Matrix& matrix) {
     state.matrices[key] = &matrix;
   });
@@ -278,7 +291,7 @@ absl::Status SparseSearch::Restore(const std::string& bytes) {
     return absl::InvalidArgumentError(absl::StrCat("resume_from must hold a step of at most ",
                                                    plan_.steps, ", got ", state.step));
   }
-  bool complete = state.numbers.size() == 1;
+  bool complete = state.numbers.size() == 1 + score_v_.size();
   const auto take = [&state, &complete](const std::string& key, Matrix& into) {
     const auto found = state.matrices.find(key);
     complete = complete && found != state.matrices.end() && SameShape(found->second, into) &&
@@ -294,9 +307,12 @@ absl::Status SparseSearch::Restore(const std::string& bytes) {
     best_.weights[m] = best.Apply(best_.weights[m]);
     best_.masks[m] = std::move(best);
   }
+  complete = complete && std::all_of(state.numbers.begin() + 1, state.numbers.end(),
+                                     [](double v) { return std::isfinite(v) && v >= 0; });
   if (!complete) return Incomplete();
   steps_taken_ = state.step;
   best_error_ = state.numbers[0];
+  std::copy(state.numbers.begin() + 1, state.numbers.end(), score_v_.begin());
   selection_ = kNoSelection;
   return absl::OkStatus();
 }

@@ -2,9 +2,10 @@
 // `joint` and `refit` have in common. sparse_search_loop.h owns the loop around it.
 //
 // Every weight matrix has scores S, values V and a binary mask M, which prunes the smallest scores.
-// A step evaluates the loss at W~ = M o V, takes its gradient G = dL/dW~, and moves by Adam
-//   S against V o G: the gradient in the mask, passed straight through the selection;
-//   V against M o G: a pruned value keeps its place, and comes back with it.
+// A step evaluates the loss at W~ = M o V, takes its gradient G = dL/dW~, and moves
+//   S against V o G: the gradient in the mask, passed straight through the selection. By Adam with
+//     one second moment a matrix, so that what matters more moves further;
+//   V against M o G: a pruned value keeps its place, and comes back with it. By Adam.
 #ifndef ATTNPRUNE_CORE_METHODS_SPARSE_SEARCH_H_
 #define ATTNPRUNE_CORE_METHODS_SPARSE_SEARCH_H_
 
@@ -26,7 +27,7 @@ struct SearchPlan {
   int steps = 0;
   int rise = 0;  // the sparsity rises to its target before this step, along a cubic; at most steps
   int freeze = 0;          // scores and masks stand still from this step on; 0: they never move
-  double score_rate = 0;   // how far a step moves a score
+  double score_rate = 0;   // how far a step moves a score of root-mean-square gradient
   double weight_rate = 0;  // how far a step moves a value, in units of 2 mean |W|; 0: not at all
 };
 
@@ -104,7 +105,8 @@ class SparseSearch final : public Resumable {
   const Solution start_;
 
   std::vector<float> units_;                        // 2 mean |W|, one a matrix
-  std::vector<Matrix> scores_, score_m_, score_v_;  // empty if the scores never move
+  std::vector<Matrix> scores_, score_m_;            // empty if the scores never move
+  std::vector<double> score_v_;                     // of the mean square, one a matrix
   std::vector<Matrix> values_, value_m_, value_v_;  // the moments empty if the values never move
   std::vector<Matrix> masks_;                       // 1 kept, 0 pruned
   int selection_ = kNoSelection;                    // the step whose scores masks_ were made of
@@ -112,6 +114,7 @@ class SparseSearch final : public Resumable {
   double best_error_ = 0;
   std::vector<Matrix> pruned_;                      // M o V
   std::vector<Matrix> gradients_, mask_gradients_;  // of the last Evaluate: G and V o G
+  std::vector<double> mean_squares_;                // of V o G, one a matrix
   int steps_taken_ = 0;
 };
 

@@ -16,7 +16,7 @@ SearchSettings Settings(const ParameterValues& values) {
                    .score_rate = values.Get("score_rate"),
                    .weight_rate = 0},
           .validation = values.Get("validation"),
-          .batches_per_step = values.GetInt("batch"),
+          .batches_per_step = values.Get("batch"),
           .by_factors = values.GetSwitch("factors")};
 }
 
@@ -41,9 +41,9 @@ std::vector<Parameter> Parameters() {
       {"steps", Kind::kInteger, 1000, 1, 1e6, "Steps."},
       {"rise", Kind::kReal, 0.3, 0, 1,
        "Fraction of the steps over which the sparsity rises to its target."},
-      {"score_rate", Kind::kReal, 0.004, 1e-9, 1e3,
-       "How far a step moves a score, which starts as the logarithm of the weight's saliency; "
-       "falls to 0 once the sparsity has risen."},
+      {"score_rate", Kind::kReal, 0.03, 1e-9, 1e3,
+       "How far a step moves a score of root-mean-square gradient in its matrix; a score starts as "
+       "the logarithm of the weight's saliency. Falls to 0 once the sparsity has risen."},
       BatchParameter("batch"),
       ValidationParameter("validation"),
       FactorsParameter(),

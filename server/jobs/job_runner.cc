@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <new>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,8 +26,6 @@
 namespace attnprune {
 namespace {
 
-constexpr int kEvaluateEvery = 10;  // the API's default
-
 absl::Time DeadlineOf(const JobRecord& job) {
   OutstandingJob outstanding;
   outstanding.timeout = job.timeout;
@@ -34,8 +33,9 @@ absl::Time DeadlineOf(const JobRecord& job) {
   return Deadline(outstanding);
 }
 
-int EvaluateEvery(const v1::Job& job) {
-  if (job.evaluate_every() == 0) return kEvaluateEvery;
+int EvaluateEvery(const v1::Job& job, const std::string& method,
+                  const std::map<std::string, double>& parameters) {
+  if (job.evaluate_every() == 0) return DefaultEvaluateEvery(method, parameters);
   return job.evaluate_every() < 0 ? 0 : job.evaluate_every();
 }
 
@@ -264,7 +264,7 @@ absl::StatusOr<JobRun::Solved> JobRun::Solve(int index) {
                              CreateMethod(spec.name(), parameters));
   RunOptions options;
   options.threads = options_.threads;
-  options.evaluate_every = EvaluateEvery(job_);
+  options.evaluate_every = EvaluateEvery(job_, spec.name(), parameters);
   if (absl::optional<MethodCheckpoint> checkpoint = ReadCheckpoint(index)) {
     options.resume_from = std::move(checkpoint->state);
     absl::StatusOr<Solved> solved = Attempt(*method, index, checkpoint->seconds, options);

@@ -4,8 +4,11 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <string>
 
 #include "core/kernels/blas.h"
+#include "core/methods/calibration_split.h"
 #include "core/methods/registry.h"
 #include "server/rpc/problem_check.h"
 
@@ -15,7 +18,6 @@ namespace {
 constexpr double kFloat = 4, kDouble = 8;
 constexpr double kSoftmaxOperations = 100;  // an entry: exp, maximum, sum, division
 constexpr double kReachedRate = 0.5;
-constexpr int kDefaultEvaluateEvery = 10;
 
 // Sizes as doubles: an estimate may be rough, and must not overflow.
 struct Layer {
@@ -27,6 +29,7 @@ struct Layer {
 };
 
 struct Data {
+  double batches = 0;
   double tokens = 0;   // N
   double allowed = 0;  // A
 };
@@ -70,6 +73,7 @@ Data DataOf(const v1::AttentionMask& mask,
     const bool stacked = batch.shape_size() == 3;
     const double count = stacked ? static_cast<double>(batch.shape(0)) : 1;
     const double length = static_cast<double>(batch.shape(stacked ? 1 : 0));
+    data.batches += count;
     data.tokens += count * length;
     data.allowed += count * Allowed(mask, length);
   }
@@ -98,28 +102,39 @@ double LinearOperations(const Layer& layer, const Data& data) {
   return 2 * data.tokens * d * d + 2 * d * d * d + 2 * layer.entries * d;
 }
 
-// Steps at most; 0 for a method without steps.
-double StepsOf(const v1::Method& method) {
-  const auto given = method.parameters().find("steps");
-  if (given != method.parameters().end()) return given->second;
-  for (const MethodInfo& info : Methods()) {
-    if (method.name() != info.name) continue;
-    for (const Parameter& parameter : info.parameters) {
-      if (parameter.name == absl::string_view("steps")) return parameter.default_value;
-    }
+using Parameters = std::map<std::string, double>;
+
+Parameters ParametersOf(const v1::Method& method) {
+  return {method.parameters().begin(), method.parameters().end()};
+}
+
+// Gradients on all calibration batches that the steps of one kind amount to: those of a search
+// learn from `batch` of them each.
+double Gradients(const v1::Method& method, const char* steps, const char* batch,
+                 const Data& calibration) {
+  const Parameters parameters = ParametersOf(method);
+  const double count = ValueOf(method.name(), parameters, steps).value_or(0);
+  double per_step = ValueOf(method.name(), parameters, batch).value_or(calibration.batches);
+  if (std::isnan(per_step)) {
+    const auto batches = static_cast<Index>(std::min(calibration.batches, 1e9));
+    per_step = static_cast<double>(DefaultBatchesPerStep(batches));
   }
-  return 0;
+  return count * std::min(per_step / std::max(calibration.batches, 1.0), 1.0);
 }
 
 double MethodOperations(const v1::Job& job, const v1::Method& method, const Layer& layer,
                         const Data& calibration, const Data& held_out) {
   const double losses = LossOperations(layer, calibration) + LossOperations(layer, held_out);
   const double scoring = 4 * losses;
-  const double steps = StepsOf(method);
+  const Parameters parameters = ParametersOf(method);
+  const double steps = StepsAtMost(method.name(), parameters);
   if (steps == 0) return LinearOperations(layer, calibration) + scoring;
-  const int every = job.evaluate_every() == 0 ? kDefaultEvaluateEvery : job.evaluate_every();
+  const int every = job.evaluate_every() == 0 ? DefaultEvaluateEvery(method.name(), parameters)
+                                              : job.evaluate_every();
   const double evaluations = every < 0 ? 0 : std::ceil(steps / every);
-  return steps * GradientOperations(layer, calibration) + evaluations * losses + scoring;
+  const double gradients = Gradients(method, "steps", "batch", calibration) +
+                           Gradients(method, "refit_steps", "refit_batch", calibration);
+  return gradients * GradientOperations(layer, calibration) + evaluations * losses + scoring;
 }
 
 double LargestInput(const v1::Job& job) {
@@ -144,7 +159,8 @@ double MemoryBytes(const v1::Job& job, const Layer& layer, const Data& calibrati
     const double with_steps = kFloat * 8 * layer.entries;
     const double without =
         kFloat * 10 * layer.entries + 2 * kDouble * layer.features * layer.features;
-    solver = std::max(solver, StepsOf(method) > 0 ? with_steps : without);
+    const bool steps = StepsAtMost(method.name(), ParametersOf(method)) > 0;
+    solver = std::max(solver, steps ? with_steps : without);
   }
   return common + solver + LargestInput(job);
 }

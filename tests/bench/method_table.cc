@@ -140,8 +140,9 @@ void PrintTable(const std::string& sparsity, const std::map<std::string, Row>& r
     absl::PrintF(" %s %s |", Synthetic() ? "seed" : "layer", layer);
   }
   absl::PrintF(
-      " ÷ best mask | ÷ best rival | chosen on | not chosen on | mask only | seconds |\n|---|");
-  for (size_t i = 0; i < masks.size() + 6; ++i) absl::PrintF("---|");
+      " ÷ best mask | chosen on | not chosen on | ÷ best rival | chosen on | not chosen on | mask "
+      "only | seconds |\n|---|");
+  for (size_t i = 0; i < masks.size() + 8; ++i) absl::PrintF("---|");
   for (const auto& [name, row] : rows) {
     double mask_only = 0, seconds = 0;
     absl::PrintF("\n| %s |", name);
@@ -150,9 +151,11 @@ void PrintTable(const std::string& sparsity, const std::map<std::string, Row>& r
       mask_only += cell.mask_only / static_cast<double>(row.size());
       seconds += cell.seconds / static_cast<double>(row.size());
     }
-    absl::PrintF(" %s | %s | %s | %s | %.4f | %.2f |", MeanRatio(row, masks, 0, 1),
-                 MeanRatio(row, all, 0, 1), MeanRatio(row, all, 0, 2), MeanRatio(row, all, 1, 2),
-                 mask_only, seconds);
+    for (const std::vector<double>& best : {masks, all}) {
+      absl::PrintF(" %s | %s | %s |", MeanRatio(row, best, 0, 1), MeanRatio(row, best, 0, 2),
+                   MeanRatio(row, best, 1, 2));
+    }
+    absl::PrintF(" %.4f | %.2f |", mask_only, seconds);
   }
   absl::PrintF("\n");
   std::cout.flush();

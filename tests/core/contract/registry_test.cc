@@ -94,5 +94,31 @@ TEST(Registry, RefusesWhatItCannotRead) {
   }
 }
 
+TEST(Registry, KnowsTheValueOfAParameter) {
+  EXPECT_EQ(ValueOf("gd", {}, "steps"), 100);
+  EXPECT_EQ(ValueOf("gd", {{"steps", 7}}, "steps"), 7);
+  EXPECT_TRUE(std::isnan(ValueOf("gd", {}, "lambda").value()));
+  EXPECT_FALSE(ValueOf("wanda", {{"steps", 7}}, "steps").has_value());
+  EXPECT_FALSE(ValueOf("adam", {}, "steps").has_value());
+}
+
+TEST(Registry, CountsTheStepsOfAMethodAndOfItsRefit) {
+  EXPECT_EQ(StepsAtMost("gd", {}), 100);
+  EXPECT_EQ(StepsAtMost("gd+refit", {{"steps", 7}, {"refit_steps", 30}}), 37);
+  EXPECT_EQ(StepsAtMost("wanda+refit", {{"refit_steps", 30}}), 30);
+  EXPECT_EQ(StepsAtMost("sparsegpt", {}), 0);
+  EXPECT_EQ(StepsAtMost("gd", {{"steps", 1e300}}), 1000000);
+  EXPECT_EQ(StepsAtMost("gd", {{"steps", -5}}), 0);
+}
+
+TEST(Registry, EvaluatesEveryTenStepsAndLongRunsAboutAHundredTimes) {
+  EXPECT_EQ(DefaultEvaluateEvery("gd", {}), 10);
+  EXPECT_EQ(DefaultEvaluateEvery("gd", {{"steps", 1000}}), 10);
+  EXPECT_EQ(DefaultEvaluateEvery("gd", {{"steps", 1001}}), 11);
+  EXPECT_EQ(DefaultEvaluateEvery("joint", {{"steps", 3000}}), 30);
+  EXPECT_EQ(DefaultEvaluateEvery("ste+refit", {{"steps", 2000}, {"refit_steps", 1000}}), 30);
+  EXPECT_EQ(DefaultEvaluateEvery("magnitude", {}), 10);
+}
+
 }  // namespace
 }  // namespace attnprune

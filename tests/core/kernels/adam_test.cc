@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
 namespace attnprune {
@@ -55,6 +56,38 @@ TEST(Adam, StaysFiniteWhereASquareUnderflows) {
   Descent run({0, 0});
   run.Take({1e-30f, -1e-38f});
   EXPECT_THAT(run.x, Each(::testing::Truly([](float x) { return std::isfinite(x); })));
+}
+
+// v = 4, corrected by 1 / (1 - 0.999): each entry moves in proportion to its gradient over 2, at
+// every scale of both.
+TEST(SharedAdam, MovesEveryEntryInProportionToItsGradient) {
+  for (const double scale : {1.0, 1e-14, 1e20}) {
+    const auto g = [scale](double x) { return static_cast<float>(x * scale); };
+    std::vector<float> x = {0, 1, 1}, m(3);
+    SharedAdam(MakeAdamStep(0.5, 0.9, 0.999, 1), 0.001 * 4 * scale * scale,
+               std::vector<float>{g(2), g(-6), 0}, absl::MakeSpan(m), absl::MakeSpan(x));
+    constexpr float kRoundings = 3 * 3e-5f;  // as above, on a step of 1.5
+    EXPECT_THAT(x, ElementsAre(FloatNear(-0.5f, kRoundings), FloatNear(2.5f, kRoundings), 1));
+  }
+}
+
+// Worked in float64: g = 2, then -1; v stays what the caller says.
+TEST(SharedAdam, KeepsAFirstMoment) {
+  std::vector<float> x = {0}, m = {0};
+  for (const auto& [t, g] : {std::pair<int, float>{1, 2.0f}, {2, -1.0f}}) {
+    const AdamStep step = MakeAdamStep(0.5, 0.9, 0.999, t);
+    SharedAdam(step, 1 / static_cast<double>(step.correction2), std::vector<float>{g},
+               absl::MakeSpan(m), absl::MakeSpan(x));
+  }
+  EXPECT_NEAR(m[0], 0.9 * 0.2 - 0.1, 1e-6);
+  EXPECT_NEAR(x[0], -0.5 * 2 - 0.5 * (0.9 * 0.2 - 0.1) / (1 - 0.81), 1e-5);
+}
+
+TEST(SharedAdam, StandsStillWithoutAnyGradient) {
+  std::vector<float> x = {3}, m = {0};
+  SharedAdam(MakeAdamStep(0.5, 0.9, 0.999, 1), 0, std::vector<float>{0}, absl::MakeSpan(m),
+             absl::MakeSpan(x));
+  EXPECT_THAT(x, ElementsAre(3));
 }
 
 }  // namespace

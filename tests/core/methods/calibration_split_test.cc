@@ -33,6 +33,13 @@ std::vector<std::vector<int>> Parts(const CalibrationSplit& split) {
   return parts;
 }
 
+TEST(DefaultBatchesPerStep, IsAQuarterRoundedUpAndFourAtMost) {
+  const Index expected[] = {1, 1, 1, 1, 2, 2, 2, 2, 3};
+  for (Index k = 1; k <= 9; ++k) EXPECT_EQ(DefaultBatchesPerStep(k), expected[k - 1]) << k;
+  EXPECT_EQ(DefaultBatchesPerStep(16), 4);
+  EXPECT_EQ(DefaultBatchesPerStep(64), 4);
+}
+
 TEST(CalibrationSplit, SpreadsValidationEvenlyAndDealsOutTheRest) {
   const CalibrationSplit split = SplitCalibration(Numbered(8), 0.25, 4);
   EXPECT_THAT(Numbers(split.validation), ElementsAre(2, 6));

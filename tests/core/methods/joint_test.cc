@@ -14,16 +14,20 @@ namespace {
 constexpr double kValidation = 0.25;
 const char kShort[] = "joint:steps=200";
 
-double HeldOut(const Problem& problem, const std::string& method) {
-  return Judge(problem, RunMethod(method, problem))->held_out->relative_error;
+double OnCalibration(const Problem& problem, const std::string& method) {
+  return Judge(problem, RunMethod(method, problem))->calibration.relative_error;
 }
 
-TEST(Joint, BeatsEveryOtherMethodOnUnseenData) {
+// What the search itself achieves: it has 240 tokens of 5 sources to learn from here. What that is
+// worth on unseen data is tested on a real layer (real_layer_test.cc): on this one, at 2:4, where
+// SparseGPT's linear problem is nearly the right one, it is worth little.
+TEST(Joint, FitsCalibrationDataWithHalfTheErrorOfEveryOtherMethodOrLess) {
   for (const Sparsity& sparsity : {Sparsity::Fraction(0.5), Sparsity::NOfM(2, 4)}) {
     const Problem problem = LayerToSearch(sparsity);
-    const double joint = HeldOut(problem, kShort);
-    for (const char* rival : {"magnitude", "wanda", "sparsegpt", "gd"}) {
-      EXPECT_LT(joint, 0.9 * HeldOut(problem, rival)) << rival << " at " << ToString(sparsity);
+    const double joint = OnCalibration(problem, "joint");
+    for (const char* rival : {"magnitude", "wanda", "sparsegpt", "gd", "gd:eta=0.08"}) {
+      EXPECT_LT(joint, 0.5 * OnCalibration(problem, rival))
+          << rival << " at " << ToString(sparsity);
     }
   }
 }

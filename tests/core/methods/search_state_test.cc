@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -85,20 +86,63 @@ TEST_P(SearchState, ResumedAtAnyStepReportsAndSavesWhatTheUndisturbedRunDid) {
   }
 }
 
-// Held-out data is reported and never decides: neither a state nor a figure but its own errors
-// changes with it.
-TEST_P(SearchState, IsTheSameBitsWithOtherHeldOutData) {
-  Problem problem = LayerToSearch();
+// The step after which the held-out error was least.
+int BestByHeldOut(const Recorder& recorder) {
+  const auto least = std::ranges::min_element(recorder.stats(), {},
+                                              [](const StepStats& s) { return *s.held_out_error; });
+  return least->step;
+}
+
+// Held-out data is reported and never decides: neither the result, nor a state, nor a figure but
+// its own errors changes with it. `choice`: whether the two sets of held-out data would choose
+// different steps, so that a method that looked would give itself away.
+enum class Choice { kSeen, kNotSeen };
+Choice ExpectSameBitsWithOtherHeldOutData(const Method& method, Problem problem,
+                                          Batches other_held_out) {
   Recorder with(Recorder::States::kSaved), swapped(Recorder::States::kSaved);
-  Succeed(Run(problem, {.evaluate_every = 1}, with));
-  problem.held_out = GaussianBatches({7, 30}, problem.features(), 99);
-  Succeed(Run(problem, {.evaluate_every = 1}, swapped));
+  const PruneResult a = Succeed(method.Prune(problem, {.evaluate_every = 1}, with));
+  problem.held_out = std::move(other_held_out);
+  const PruneResult b = Succeed(method.Prune(problem, {.evaluate_every = 1}, swapped));
+  for (size_t m = 0; m < a.matrices.size(); ++m) {
+    EXPECT_EQ(a.matrices[m].mask, b.matrices[m].mask);
+    EXPECT_EQ(Values(a.matrices[m].weights), Values(b.matrices[m].weights));
+  }
   EXPECT_EQ(with.states(), swapped.states());
   for (size_t t = 0; t < with.stats().size(); ++t) {
     EXPECT_NE(with.stats()[t].held_out_error, swapped.stats()[t].held_out_error) << t;
     StepStats same = swapped.stats()[t];
     same.held_out_error = with.stats()[t].held_out_error;
     ExpectSameFigures(with.stats()[t], same);
+  }
+  return BestByHeldOut(with) == BestByHeldOut(swapped) ? Choice::kNotSeen : Choice::kSeen;
+}
+
+TEST_P(SearchState, IsTheSameBitsWithOtherHeldOutData) {
+  const Problem problem = LayerToSearch();
+  ExpectSameBitsWithOtherHeldOutData(*ParseMethod(GetParam()).value(), LayerToSearch(),
+                                     GaussianBatches({7, 30}, problem.features(), 99));
+}
+
+// Long steps, so that the error goes up and down: which step is kept, is a real choice, and the two
+// sets of held-out data would make it differently.
+TEST(SearchChoice, IsTheSameBitsWhereHeldOutDataWouldChooseAnotherStep) {
+  for (const char* text :
+       {"ste:steps=40,rise=0.2,score_rate=1", "joint:steps=40,rise=0.9,score_rate=1",
+        "wanda+refit:refit_steps=40,refit_rate=0.5",
+        "gd+refit:steps=3,refit_steps=40,refit_rate=0.5",
+        "magnitude+refit:refit_steps=40,refit_rate=0.5",
+        "sparsegpt+refit:refit_steps=40,refit_rate=0.5",
+        "ste+refit:steps=9,refit_steps=40,refit_rate=0.5"}) {
+    SCOPED_TRACE(text);
+    int seen = 0;
+    for (const unsigned seed : {98u, 99u, 100u}) {
+      const Problem problem = LayerToSearch();
+      const Choice choice =
+          ExpectSameBitsWithOtherHeldOutData(*ParseMethod(text).value(), LayerToSearch(),
+                                             GaussianBatches({7, 30}, problem.features(), seed));
+      seen += choice == Choice::kSeen ? 1 : 0;
+    }
+    EXPECT_GT(seen, 0) << "nothing to tell a method that looks from one that does not";
   }
 }
 
@@ -184,6 +228,15 @@ TEST(ForgedSearchState, IsRefusedWithANumberThatIsNoneOrAMaskOfAnotherSparsity) 
             method->Prune(LayerToSearch(), {.resume_from = forgery.Seal()}).status().message()),
         HasSubstr("resume_from must hold every matrix of the run, finite"))
         << name;
+  }
+  for (const double value : {-1.0, std::nan(""), HUGE_VAL}) {
+    Forgery forgery(recorder.states()[1]);
+    forgery.state().numbers[1] = value;  // the second moment of w_q's scores
+    EXPECT_THAT(
+        std::string(
+            method->Prune(LayerToSearch(), {.resume_from = forgery.Seal()}).status().message()),
+        HasSubstr("resume_from must hold every matrix of the run, finite"))
+        << value;
   }
   Forgery forgery(recorder.states()[1]);
   for (float& kept : forgery.state().matrices.at("w_q.best_mask").flat()) kept = 1;

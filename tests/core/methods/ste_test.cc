@@ -14,7 +14,7 @@ namespace attnprune::testing {
 namespace {
 
 constexpr double kValidation = 0.25;
-const char kShort[] = "ste:steps=60,score_rate=0.05";
+const char kShort[] = "ste:steps=60";
 
 double HeldOut(const Problem& problem, const PruneResult& result) {
   return Judge(problem, result)->held_out->relative_error;
@@ -33,12 +33,13 @@ PruneResult StartingMask(const Problem& problem) {
   return result;
 }
 
+// The limits on a real layer, gd among the rivals: real_layer_test.cc.
 TEST(Ste, FindsABetterMaskThanMagnitudeAndWandaOnUnseenData) {
   for (const Sparsity& sparsity : {Sparsity::Fraction(0.5), Sparsity::NOfM(2, 4)}) {
     const Problem problem = LayerToSearch(sparsity);
     const double ste = HeldOut(problem, RunMethod(kShort, problem));
-    EXPECT_LT(ste, 0.9 * HeldOut(problem, RunMethod("magnitude", problem)));
-    EXPECT_LT(ste, 0.9 * HeldOut(problem, RunMethod("wanda", problem)));
+    EXPECT_LT(ste, 0.7 * HeldOut(problem, RunMethod("magnitude", problem)));
+    EXPECT_LT(ste, 0.7 * HeldOut(problem, RunMethod("wanda", problem)));
   }
 }
 
@@ -69,7 +70,7 @@ TEST(Ste, LeavesKeptWeightsAsTheyWere) {
 TEST(Ste, RaisesTheSparsityToItsTargetOverTheFirstSteps) {
   const Problem problem = LayerToSearch();
   Recorder recorder;
-  Succeed(ParseMethod("ste:steps=20,rise=0.5,score_rate=1e-9")
+  Succeed(ParseMethod("ste:steps=20,rise=0.5,score_rate=1e-9,batch=8")
               .value()
               ->Prune(problem, {.evaluate_every = 20}, recorder));
   const std::vector<StepStats>& stats = recorder.stats();

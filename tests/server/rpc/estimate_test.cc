@@ -75,6 +75,37 @@ TEST(EstimateJob, CountsEvaluationsOnlyWhereThereAreAny) {
   EXPECT_LT(EstimateJob(GdJob(100), kRate).seconds(), EstimateJob(often, kRate).seconds());
 }
 
+v1::Job JobOf(const char* method, const std::map<std::string, double>& parameters) {
+  v1::Job job = GdJob(100);
+  job.mutable_methods(0)->set_name(method);
+  job.mutable_methods(0)->clear_parameters();
+  job.mutable_methods(0)->mutable_parameters()->insert(parameters.begin(), parameters.end());
+  job.set_evaluate_every(-1);
+  return job;
+}
+
+TEST(EstimateJob, CountsTheStepsOfARefitToo) {
+  const auto seconds = [](double gd, double refit) {
+    return EstimateJob(
+               JobOf("gd+refit", {{"steps", gd}, {"refit_steps", refit}, {"refit_batch", 1000}}),
+               kRate)
+        .seconds();
+  };
+  EXPECT_NEAR(seconds(300, 100), seconds(100, 300), 1e-12);
+  EXPECT_LT(seconds(100, 100), seconds(100, 300));
+}
+
+TEST(EstimateJob, CountsOnlyTheBatchesThatAStepLearnsFrom) {
+  const auto seconds = [](double steps, double batch) {
+    v1::Job job = JobOf("joint", {{"steps", steps}, {"batch", batch}});
+    job.clear_calibration();
+    *job.add_calibration() = Tensor('5', {8, 12, 8});
+    return EstimateJob(job, kRate).seconds();
+  };
+  EXPECT_NEAR(seconds(400, 4), seconds(200, 8), 1e-12);
+  EXPECT_EQ(seconds(400, 8), seconds(400, 1000));
+}
+
 TEST(EstimateJob, CountsTheEntriesThatTheAttentionMaskAllows) {
   EXPECT_LT(With(v1::BLOCK, 10).memory_bytes(), With(v1::WINDOW, 10).memory_bytes());
   EXPECT_LT(With(v1::WINDOW, 10).seconds(), With(v1::CAUSAL, 0).seconds());
