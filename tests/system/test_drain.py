@@ -67,4 +67,6 @@ def test_the_command_line_follows_a_job_through_orderly_restarts(tmp_path):
         out, err = watch.communicate(timeout=60)
         assert watch.returncode == 0, err
         assert "server draining" in out
-        assert "gd" in out.splitlines()[-1], "the table comes last"
+        *_, row, source = out.splitlines()
+        assert row.startswith("gd"), "the table comes last"
+        assert source == "held out: the batches given for it"

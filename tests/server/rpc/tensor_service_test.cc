@@ -141,13 +141,15 @@ class TensorServiceTest : public StoreTest {
     while (Query(upload_id) < bytes) std::this_thread::yield();
   }
 
-  // After a break, until the server has noticed it: a running upload counts in full.
+  // A stream writes the upload, of which not all is there: a running upload counts in full.
+  bool IsHeld(const std::string& upload_id) {
+    const BlobStoreUsage usage = store_->Usage();
+    return usage.uploads > 0 && usage.upload_bytes > Query(upload_id);
+  }
+
+  // After a break, until the server has noticed it.
   void AwaitFree(const std::string& upload_id) {
-    const auto held = [&] {
-      const BlobStoreUsage usage = store_->Usage();
-      return usage.uploads > 0 && usage.upload_bytes > Query(upload_id);
-    };
-    while (held()) std::this_thread::yield();
+    while (IsHeld(upload_id)) std::this_thread::yield();
     // Came whole: it is being finished.
     while (store_->Usage().upload_bytes == 20'500) std::this_thread::yield();
   }
@@ -244,6 +246,8 @@ TEST_F(TensorServiceTest, ResumesAfterAnyNumberOfBreaksAtAnyMoment) {
   for (int round = 0; committed < 20'500; ++round) {
     UploadStream stream(stub_.get());
     stream.Send(HeaderOf("a", bytes_, committed));
+    // Once broken off it must not come later, and turn the next one away.
+    while (!IsHeld("a")) std::this_thread::yield();
     const int64_t before = committed;
     for (int i = 0; i < 3 && before + stream.bytes_sent() < 20'500; ++i) {
       stream.Send(absl::MakeConstSpan(bytes_).subspan(before + stream.bytes_sent(), kChunk));
