@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -56,6 +57,10 @@ struct Row {
   const char* gd;
   double ste_limit, joint_limit;
 };
+
+std::ostream& operator<<(std::ostream& out, const Row& row) {
+  return out << ToString(row.sparsity);
+}
 
 class RealLayerLimits : public ::testing::TestWithParam<Row> {};
 
