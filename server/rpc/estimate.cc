@@ -82,6 +82,7 @@ Data DataOf(const v1::AttentionMask& mask,
 
 Data Part(const Data& data, double fraction) {
   Data part = data;
+  part.batches *= fraction;
   part.tokens *= fraction;
   part.allowed *= fraction;
   return part;

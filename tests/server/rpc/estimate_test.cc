@@ -106,6 +106,19 @@ TEST(EstimateJob, CountsOnlyTheBatchesThatAStepLearnsFrom) {
   EXPECT_EQ(seconds(400, 8), seconds(400, 1000));
 }
 
+// Of 4 given batches or of 8 of which half is split off: the same steps.
+TEST(EstimateJob, CountsTheBatchesOfAStepAmongThoseThatTheSplitLeaves) {
+  v1::Job given = JobOf("joint", {{"batch", 2}});
+  given.clear_calibration();
+  given.clear_held_out();
+  v1::Job split = given;
+  *given.add_calibration() = Tensor('5', {4, 12, 8});
+  *given.add_held_out() = Tensor('6', {4, 12, 8});
+  *split.add_calibration() = Tensor('5', {8, 12, 8});
+  split.set_held_out_fraction(0.5);
+  EXPECT_NEAR(EstimateJob(given, kRate).seconds(), EstimateJob(split, kRate).seconds(), 1e-12);
+}
+
 TEST(EstimateJob, CountsTheEntriesThatTheAttentionMaskAllows) {
   EXPECT_LT(With(v1::BLOCK, 10).memory_bytes(), With(v1::WINDOW, 10).memory_bytes());
   EXPECT_LT(With(v1::WINDOW, 10).seconds(), With(v1::CAUSAL, 0).seconds());
