@@ -31,9 +31,9 @@ absl::Status Check(const MergeFlags& flags) {
     return absl::InvalidArgumentError("either names of jobs or --label KEY=VALUE is required");
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckMergeOutput(flags.save.source, flags.save.output));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint source, Checkpoint::Open(flags.save.source));
+  ATTNPRUNE_RETURN_IF_ERROR(Checkpoint::Open(flags.save.source).status());
   return CheckOutputs(OutputsOf(flags.save.output, flags.save.masks, flags.save.source),
-                      source.shards());
+                      FilesOf(flags.save.source));
 }
 
 absl::StatusOr<v1::ListJobsRequest> RequestOf(const MergeFlags& flags) {

@@ -88,9 +88,6 @@ int MergeOne(const Shell& shell, std::ostream& told, client::Client& client,
              const std::vector<v1::Job>& jobs, const Checkpoint& source, const SaveFlags& flags) {
   const auto parts = ChooseParts(jobs, flags.method);
   if (!parts.ok()) return LocalError(shell, parts.status());
-  if (const absl::Status once = CheckNoTensorTwice(*parts); !once.ok()) {
-    return UsageError(shell, once);
-  }
   const auto tensors = DownloadAll(client, *parts);
   if (!tensors.ok()) return ServerError(shell, tensors.status());
   told << MergeTable(*parts);
@@ -137,6 +134,18 @@ absl::Status CheckNoTensorTwice(const std::vector<MergePart>& parts) {
   return absl::OkStatus();
 }
 
+absl::Status CheckTensorsAreThere(const std::vector<MergePart>& parts, const Checkpoint& source) {
+  for (const MergePart& part : parts) {
+    for (const v1::MatrixResult& matrix : part.result->matrices()) {
+      if (source.Contains(NameOf(matrix))) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("a merged job must have pruned tensors of the model: ", part.job->name(),
+                       " pruned ", Quoted(NameOf(matrix)), ", which it does not have"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 std::vector<Index> LayersLeft(const std::vector<MergePart>& parts, const Checkpoint& source) {
   std::set<std::string> written;
   for (const MergePart& part : parts) {
@@ -178,10 +187,13 @@ int MergeResults(const Shell& shell, std::ostream& told, client::Client& client,
   if (const absl::Status fits = CheckSourceOfAll(jobs, *source); !fits.ok()) {
     return UsageError(shell, fits);
   }
-  // Before CommonMethods asks for results that unfinished jobs cannot have.
-  if (const auto parts = ChooseParts(jobs, flags.method); !parts.ok()) {
-    return LocalError(shell, parts.status());
-  }
+  // Before CommonMethods asks for results that unfinished jobs cannot have. Every method of a job
+  // prunes the same tensors.
+  const auto parts = ChooseParts(jobs, flags.method);
+  if (!parts.ok()) return LocalError(shell, parts.status());
+  absl::Status sound = CheckNoTensorTwice(*parts);
+  if (sound.ok()) sound = CheckTensorsAreThere(*parts, *source);
+  if (!sound.ok()) return UsageError(shell, sound);
   std::vector<std::string> methods;
   if (flags.method.empty() && NamesEachMethod(flags)) {
     methods = CommonMethods(shell, jobs);
@@ -189,7 +201,7 @@ int MergeResults(const Shell& shell, std::ostream& told, client::Client& client,
       return LocalError(shell, absl::NotFoundError("no method has a result in every job"));
     }
   }
-  return SaveByMethod(flags, methods, [&](const SaveFlags& one) {
+  return SaveByMethod(shell, flags, methods, [&](const SaveFlags& one) {
     return MergeOne(shell, told, client, jobs, *source, one);
   });
 }

@@ -30,6 +30,10 @@ absl::StatusOr<std::vector<MergePart>> ChooseParts(const std::vector<v1::Job>& j
 // INVALID_ARGUMENT names a tensor that two parts would write, and their jobs. Pure.
 absl::Status CheckNoTensorTwice(const std::vector<MergePart>& parts);
 
+// INVALID_ARGUMENT names a tensor that the model has not, such as the product of two factors, and
+// the job that pruned it. Pure.
+absl::Status CheckTensorsAreThere(const std::vector<MergePart>& parts, const Checkpoint& source);
+
 // The model's layers whose query weights no part writes: a source whose tensors have other names
 // than Hugging Face's has none. Pure.
 std::vector<Index> LayersLeft(const std::vector<MergePart>& parts, const Checkpoint& source);
@@ -40,10 +44,10 @@ std::string MergeTable(const std::vector<MergePart>& parts);
 // INVALID_ARGUMENT if `output` is a file's name where the source is a folder.
 absl::Status CheckMergeOutput(const std::string& source, const std::string& output);
 
-// Writes what `flags` ask for: flags.source, which must be given and no place of
-// the output (output_check.h), with the weights of all jobs in
-// their places. With {method} in a name: a checkpoint for each method that every job has. Checks
-// everything before the first byte is written, and holds all pruned weights in memory. Tells the
+// Writes what `flags` ask for: flags.source, which must be given and no place of the output
+// (output_check.h), with the weights of all jobs in their places. With {method} in a name: a
+// checkpoint for each method that every job has. Checks everything before the first byte is
+// written, and holds all pruned weights in memory. Tells the
 // tables and the files on `told`. Returns an exit code, errors told.
 int MergeResults(const Shell& shell, std::ostream& told, client::Client& client,
                  const std::vector<v1::Job>& jobs, const SaveFlags& flags);

@@ -3,7 +3,6 @@
 #define ATTNPRUNE_CLIENT_CLI_OUTPUT_CHECK_H_
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -11,18 +10,25 @@
 
 namespace attnprune::cli {
 
-// (flag, path) of a file that will be written.
-using Outputs = std::vector<std::pair<std::string, std::string>>;
+// A file that will be written.
+struct Output {
+  std::string flag, given;  // as the user wrote it: the file, or the folder that it will lie in
+  std::string path;         // the file
+  bool of_model = false;    // one of a whole model's, in a folder
+};
+using Outputs = std::vector<Output>;
 
 // INVALID_ARGUMENT, naming the flag: an output is one of the `inputs` (links and other spellings
-// included) or another output, or the folder that it is to lie in cannot be made or written.
+// included) or another output, or the folder that it is to lie in cannot be made or written; or a
+// model's folder has another model in it, which would stay and be loaded in place of the new one.
 absl::Status CheckOutputs(const Outputs& outputs, const std::vector<std::string>& inputs);
 
-// Of a job's flags: --output, --save-mask and --plot against the model's or file's shards, the
+// Of a job's flags: --output, --save-mask and --plot against FilesOf the model or file, the
 // calibration and the held-out files.
 absl::Status CheckJobOutputs(const JobFlags& flags);
 
-// The files of the weights at `source`; none if they cannot be opened, or it is empty.
+// What must not be written over where the weights come from `source`: all files of a folder, or the
+// file and its shards. None if it is empty or cannot be opened.
 std::vector<std::string> FilesOf(const std::string& source);
 
 // What --output and --save-mask write when they come from the weights at `source` (empty: unknown).

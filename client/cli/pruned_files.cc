@@ -10,7 +10,9 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/job_tensors.h"
 #include "core/base/status_macros.h"
+#include "core/tensor/atomic_file.h"
 #include "core/tensor/checkpoint.h"
+#include "core/tensor/mapped_file.h"
 #include "core/tensor/messages.h"
 #include "core/tensor/safetensors.h"
 
@@ -77,26 +79,23 @@ std::string InFolder(const std::string& folder, const fs::path& file) {
   return (fs::path(folder) / file.filename()).string();
 }
 
-absl::Status Copy(const fs::path& file, const std::string& to) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(file.string(), to));
+absl::Status Copy(const std::string& file, const std::string& to) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(file, to));
   ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(to));
-  std::error_code error;
-  fs::copy_file(file, to, fs::copy_options::overwrite_existing, error);
-  if (!error) return absl::OkStatus();
-  return absl::UnknownError(
-      absl::StrCat(to, ": cannot copy ", file.string(), ": ", error.message()));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile from, MappedFile::Open(file));
+  return WriteFileAtomically(to, {from.bytes()});
 }
 
 // What a model's folder has beside its weights, less weights of other formats.
-absl::Status CopyConfig(const std::string& source, const std::string& output) {
+absl::StatusOr<std::vector<std::string>> ConfigFiles(const std::string& source) {
+  std::vector<std::string> files;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(source, error)) {
     const std::string ending = entry.path().extension().string();
-    const bool wanted = absl::c_linear_search(kConfigEndings, ending);
-    if (!wanted || !entry.is_regular_file(error)) continue;
-    ATTNPRUNE_RETURN_IF_ERROR(Copy(entry.path(), InFolder(output, entry.path())));
+    if (!absl::c_linear_search(kConfigEndings, ending)) continue;
+    if (entry.is_regular_file(error)) files.push_back(entry.path().string());
   }
-  if (!error) return absl::OkStatus();
+  if (!error) return files;
   return absl::UnknownError(absl::StrCat(source, ": cannot be listed: ", error.message()));
 }
 
@@ -125,11 +124,24 @@ absl::StatusOr<std::vector<std::string>> WriteModel(const std::string& source,
     ATTNPRUNE_RETURN_IF_ERROR(found == pruned.end() ? Copy(shard, to)
                                                     : WriteShard(shard, found->second, to));
   }
-  ATTNPRUNE_RETURN_IF_ERROR(CopyConfig(source, output));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> configs, ConfigFiles(source));
+  for (const std::string& file : configs) {
+    ATTNPRUNE_RETURN_IF_ERROR(Copy(file, InFolder(output, file)));
+  }
   return std::vector<std::string>{output};
 }
 
 }  // namespace
+
+std::vector<std::string> ModelFiles(const std::string& source) {
+  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(source);
+  const absl::StatusOr<std::vector<std::string>> configs = ConfigFiles(source);
+  if (!checkpoint.ok() || !configs.ok()) return {};
+  std::vector<std::string> files = checkpoint->shards();
+  files.insert(files.end(), configs->begin(), configs->end());
+  for (std::string& file : files) file = fs::path(file).filename().string();
+  return files;
+}
 
 std::string NameOf(const v1::MatrixResult& matrix) {
   return matrix.weights().name().empty() ? matrix.name() : matrix.weights().name();

@@ -42,6 +42,10 @@ absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTen
                                                      const std::string& source,
                                                      const std::string& output);
 
+// Names, without folder, of the files that a whole model written by WritePruned has, from the
+// folder `source`: its shards, config, tokenizer and index. None if it holds no model.
+std::vector<std::string> ModelFiles(const std::string& source);
+
 // The tensor's name in the files: the input's; of a product that has none, "w".
 std::string NameOf(const v1::MatrixResult& matrix);
 

@@ -51,6 +51,30 @@ SaveFlags OfMethod(SaveFlags flags, const std::string& method) {
   return flags;
 }
 
+// Of SaveByMethod.
+std::vector<SaveFlags> CallsOf(const SaveFlags& flags, const std::vector<std::string>& methods) {
+  if (!flags.method.empty()) return {OfMethod(flags, flags.method)};
+  SaveFlags each = flags, best = flags;
+  (absl::StrContains(flags.output, kMethod) ? best : each).output.clear();
+  (absl::StrContains(flags.masks, kMethod) ? best : each).masks.clear();
+  std::vector<SaveFlags> calls;
+  if (WantsFiles(best)) calls.push_back(best);
+  if (!WantsFiles(each)) return calls;
+  for (const std::string& method : methods) calls.push_back(OfMethod(each, method));
+  return calls;
+}
+
+absl::Status CheckAllOutputs(const std::vector<SaveFlags>& calls,
+                             const std::vector<std::string>& inputs) {
+  Outputs all;
+  for (const SaveFlags& call : calls) {
+    for (const Output& output : OutputsOf(call.output, call.masks, call.source)) {
+      all.push_back(output);
+    }
+  }
+  return CheckOutputs(all, inputs);
+}
+
 int SaveOne(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
             const SaveFlags& flags) {
   const auto result = ResultOf(job, flags.method);
@@ -85,16 +109,16 @@ bool NamesEachMethod(const SaveFlags& flags) {
   return absl::StrContains(flags.output, kMethod) || absl::StrContains(flags.masks, kMethod);
 }
 
-int SaveByMethod(const SaveFlags& flags, const std::vector<std::string>& methods,
+int SaveByMethod(const Shell& shell, const SaveFlags& flags,
+                 const std::vector<std::string>& methods,
                  const std::function<int(const SaveFlags&)>& save) {
-  if (!flags.method.empty()) return save(OfMethod(flags, flags.method));
-  SaveFlags each = flags, best = flags;
-  (absl::StrContains(flags.output, kMethod) ? best : each).output.clear();
-  (absl::StrContains(flags.masks, kMethod) ? best : each).masks.clear();
-  int code = WantsFiles(best) ? save(best) : kDone;
-  if (!WantsFiles(each)) return code;
-  for (const std::string& method : methods) {
-    if (code == kDone) code = save(OfMethod(each, method));
+  const std::vector<SaveFlags> calls = CallsOf(flags, methods);
+  if (const absl::Status safe = CheckAllOutputs(calls, FilesOf(flags.source)); !safe.ok()) {
+    return UsageError(shell, safe);
+  }
+  int code = kDone;
+  for (const SaveFlags& call : calls) {
+    if (code == kDone) code = save(call);
   }
   return code;
 }
@@ -125,15 +149,11 @@ int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, 
   } else if (const absl::Status fits = CheckSourceFile(job, known.source); !fits.ok()) {
     return UsageError(shell, fits);
   }
-  const Outputs outputs = OutputsOf(flags.output, flags.masks, known.source);
-  if (const absl::Status safe = CheckOutputs(outputs, FilesOf(known.source)); !safe.ok()) {
-    return UsageError(shell, safe);
-  }
   std::vector<std::string> methods;
   for (const v1::MethodResult* result : BestFirst(job)) {
     if (!result->has_failure()) methods.push_back(result->method());
   }
-  return SaveByMethod(known, methods,
+  return SaveByMethod(shell, known, methods,
                       [&](const SaveFlags& one) { return SaveOne(shell, told, client, job, one); });
 }
 

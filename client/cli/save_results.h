@@ -31,8 +31,10 @@ absl::Status CheckSource(const v1::Job& job, const Checkpoint& source);
 
 // One call of `save` for the files whose names have no {method}, then one with flags.method set for
 // each of `methods`, for those whose names have it, filled in. With flags.method given: one call
-// for that. Stops at the first exit code that is not kDone and returns it.
-int SaveByMethod(const SaveFlags& flags, const std::vector<std::string>& methods,
+// for that. None, and kUsage told, if CheckOutputs refuses a file of any of them. Stops at the
+// first exit code that is not kDone and returns it.
+int SaveByMethod(const Shell& shell, const SaveFlags& flags,
+                 const std::vector<std::string>& methods,
                  const std::function<int(const SaveFlags&)>& save);
 
 // The files that the flags name, of one method; tells each on `told`. Returns an exit code.

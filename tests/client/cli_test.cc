@@ -156,6 +156,13 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"run --method gd --model LLAMA --layer all --calibration LLAMA/calibration.safetensors "
        "--output LLAMA",
        "a file that is read"},
+      {"merge x --model LLAMA --output DIR/out --save-mask LLAMA/config.json",
+       "--save-mask must not be a file that is read or one of the model's folder"},
+      {"merge x --model LLAMA --output DIR/out --save-mask DIR/out/config.json",
+       "--save-mask must not be the file of --output"},
+      {"submit --method gd --model LLAMA --layer 0 --calibration LLAMA/calibration.safetensors "
+       "--watch --plot LLAMA/held_out.safetensors",
+       "--plot must not be a file that is read or one of the model's folder"},
       {"merge x --model DIR/none --output DIR/out", "none"},
       {"watch", "NAME"},
       {"fetch jobs/x", "--output"},

@@ -217,6 +217,56 @@ def test_merge_refuses_what_was_not_pruned_and_what_was_pruned_twice(server, tmp
     assert some.returncode == 0 and "no job pruned layer 2" in some.stderr
 
 
+def test_merge_costs_nobody_a_model(server, tmp_path):
+    at = ["--server", server.address]
+    names = submit_all(at, "--method", "magnitude", "--method", "wanda")
+    model = tmp_path / "par" / "wanda"
+    shutil.copytree(MODEL, model)
+    (model / "tokenizer.json").write_text("{}")
+    before = {file.name: file.read_bytes() for file in model.iterdir()}
+
+    def merge(*flags, source=model):
+        return cli("merge", "--model", source, *names, *flags, *at)
+    out = tmp_path / "out"
+    refused = merge("--output", out, "--save-mask", model / "tokenizer.json")
+    assert refused.returncode == 2 and "one of the model's folder" in refused.stderr
+    refused = merge("--output", out, "--save-mask", out / "tokenizer.json")
+    assert refused.returncode == 2 and "--save-mask must not be the file of --output" in refused.stderr
+    refused = merge("--output", tmp_path / "par" / "{method}")
+    assert refused.returncode == 2, "one of the folders is the model's own"
+    assert [file.name for file in (tmp_path / "par").iterdir()] == ["wanda"], "nothing was written"
+    assert {file.name: file.read_bytes() for file in model.iterdir()} == before
+    assert not out.exists()
+
+    # The files of the source may not be written; a copy of them may, and again.
+    (model / "tokenizer.json").chmod(0o444)
+    for _ in range(2):
+        assert merge("--output", out, "--save-mask", out / "masks.safetensors").returncode == 0
+    assert (out / "tokenizer.json").stat().st_mode & 0o200
+
+    # model.safetensors would be loaded in place of the shards that are written beside it.
+    sharded = tmp_path / "sharded"
+    write_shards(sharded)
+    refused = merge("--output", out, source=sharded)
+    assert refused.returncode == 2
+    assert "without another model" in refused.stderr and "model.safetensors" in refused.stderr
+    assert merge("--output", tmp_path / "shards", source=sharded).returncode == 0
+    assert merge("--output", tmp_path / "shards").returncode == 2, "its index would stay"
+
+
+def test_merge_refuses_a_product_that_the_model_has_no_tensor_of(server, tmp_path):
+    at = ["--server", server.address]
+    prefix = "model.layers.1.self_attn"
+    name = cli("submit", "--weights", MODEL / "model.safetensors", "--fused-product",
+               f"{prefix}.q_proj.weight,{prefix}.q_proj.weight", "--method", "magnitude",
+               "--calibration", f"{MODEL}/calibration.safetensors:{prefix}.input",
+               *at).stdout.strip()
+    assert cli("watch", name, *at).returncode == 0
+    refused = cli("merge", "--model", MODEL, "--output", tmp_path / "out", name, *at)
+    assert refused.returncode == 2 and name in refused.stderr and "'w'" in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_distance_is_paired_by_token():
     dense = numpy.array([[1.0, 5.0], [2.0, 9.0]])
     same = Distance(dense + 0.25, dense)
