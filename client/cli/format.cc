@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/string_view.h"
 
 namespace attnprune::cli {
 
@@ -35,6 +38,15 @@ std::string BytesText(int64_t bytes) {
 std::string StateText(v1::JobState state) {
   return v1::JobState_IsValid(state) ? absl::AsciiStrToLower(v1::JobState_Name(state))
                                      : absl::StrCat("state ", static_cast<int>(state));
+}
+
+std::string ShellWord(const std::string& text) {
+  const bool plain = absl::c_all_of(text, [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
+           absl::string_view("%+,-./:=@_").find(c) != absl::string_view::npos;
+  });
+  if (plain && !text.empty()) return text;
+  return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "'\\''"}}), "'");
 }
 
 std::string Json(const google::protobuf::Message& message, JsonStyle style) {

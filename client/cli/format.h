@@ -18,6 +18,9 @@ std::string SecondsText(double seconds);    // "0.42 s", "12 s", "3 min 05 s", "
 std::string BytesText(int64_t bytes);       // "512 B", "1.5 MiB"
 std::string StateText(v1::JobState state);  // "succeeded"
 
+// `text` as one word of a POSIX shell, quoted where it has to be.
+std::string ShellWord(const std::string& text);
+
 // protobuf JSON, fields that are 0 included. indented: over several lines; else one line. Ends with
 // a newline.
 enum class JsonStyle { kLine, kIndented };

@@ -307,8 +307,12 @@ void AddWeightsLabel(const JobFlags& f, v1::Job* job) {
 absl::Status AddLabels(const JobFlags& f, v1::Job* job) {
   ATTNPRUNE_RETURN_IF_ERROR(ParseLabels(f.labels, job->mutable_labels()));
   AddWeightsLabel(f, job);
-  if (f.layer >= 0) (*job->mutable_labels())[kLayerLabel] = absl::StrCat(f.layer);
-  return absl::OkStatus();
+  if (f.layer < 0) return absl::OkStatus();
+  const std::string layer = absl::StrCat(f.layer);
+  const auto [label, added] = job->mutable_labels()->insert({kLayerLabel, layer});
+  if (added || label->second == layer) return absl::OkStatus();
+  return Usage(absl::StrCat("--label ", kLayerLabel, " must be the job's layer, ", layer, ", got ",
+                            label->second));
 }
 
 absl::Status AddMethods(const JobFlags& f, v1::Job* job) {

@@ -1,8 +1,10 @@
 // attnprune reproduce: the paper's Figures 2 and 3 with the methods of this server, as CSV and SVG.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -117,17 +119,31 @@ absl::Status Write(const std::string& path, const std::string& text) {
   return WriteFileAtomically(path, {bytes});
 }
 
-// All files anew, from the rows there are so far.
-absl::Status WriteFiles(const ReproduceFlags& flags, const FigureOptions& options,
-                        const std::vector<FigureRow>& rows) {
+// The rows there are so far, beside a figure that is there from before.
+constexpr char kPartial[] = ".partial.csv";
+
+absl::Status WriteRows(const ReproduceFlags& flags, const FigureOptions& options,
+                       const std::vector<FigureRow>& rows, const char* ending) {
+  for (const AxisPoints& axis : options.axes) {
+    ATTNPRUNE_RETURN_IF_ERROR(
+        Write(PathOf(flags, axis, ending),
+              FigureCsv(options.figure, RowsOfAxis(options, axis.axis, rows))));
+  }
+  return absl::OkStatus();
+}
+
+// The figures, whole; the partial rows go.
+absl::Status WriteFigures(const ReproduceFlags& flags, const FigureOptions& options,
+                          const std::vector<FigureRow>& rows) {
+  ATTNPRUNE_RETURN_IF_ERROR(WriteRows(flags, options, rows, ".csv"));
   for (const AxisPoints& axis : options.axes) {
     const std::vector<FigureRow> of_axis = RowsOfAxis(options, axis.axis, rows);
-    ATTNPRUNE_RETURN_IF_ERROR(
-        Write(PathOf(flags, axis, ".csv"), FigureCsv(options.figure, of_axis)));
     ATTNPRUNE_RETURN_IF_ERROR(Write(PathOf(flags, axis, ".svg"),
                                     FigurePlot(options, axis, of_axis, ErrorKind::kCalibration)));
     ATTNPRUNE_RETURN_IF_ERROR(Write(PathOf(flags, axis, "-held-out.svg"),
                                     FigurePlot(options, axis, of_axis, ErrorKind::kHeldOut)));
+    std::error_code ignored;
+    std::filesystem::remove(PathOf(flags, axis, kPartial), ignored);
   }
   return absl::OkStatus();
 }
@@ -176,7 +192,7 @@ std::string ResultText(const FigureJob& job, const v1::Job& ended) {
   return text;
 }
 
-// Runs the jobs one after the other and keeps the files up to date.
+// Runs the jobs one after the other, keeps the rows there are in a file and draws them at the end.
 class FigureRunner {
  public:
   FigureRunner(const Shell& shell, const ReproduceFlags& flags, const FigureOptions& options,
@@ -189,6 +205,8 @@ class FigureRunner {
       const int code = RunOne(jobs[i], absl::StrCat(i + 1, "/", jobs.size()));
       if (code != kDone) return code;
     }
+    const absl::Status written = WriteFigures(flags_, options_, rows_);
+    if (!written.ok()) return LocalError(shell_, written);
     TellFigure(shell_, flags_, options_, rows_);
     return code_;
   }
@@ -203,7 +221,7 @@ class FigureRunner {
     if (!ended.ok()) return ServerError(shell_, ended.status());
     const std::vector<FigureRow> rows = RowsOf(planned, *ended);
     rows_.insert(rows_.end(), rows.begin(), rows.end());
-    const absl::Status written = WriteFiles(flags_, options_, rows_);
+    const absl::Status written = WriteRows(flags_, options_, rows_, kPartial);
     if (!written.ok()) return LocalError(shell_, written);
     Note(shell_, absl::StrCat(place, "  ", PointText(planned), ResultText(planned, *ended)));
     if (ExitCodeOf(shell_, *ended) != kDone) code_ = kFailed;
@@ -227,7 +245,8 @@ class FigureRunner {
     Note(shell_,
          absl::StrCat("\ninterrupted; ",
                       rows_.empty() ? "nothing was finished"
-                                    : absl::StrCat("what was finished is in ", flags_.output),
+                                    : absl::StrCat("the rows that were finished are in ",
+                                                   flags_.output, "/*", kPartial),
                       goes_on ? absl::StrCat("; ", running_, " goes on on the server") : ""));
     return kInterrupted;
   }

@@ -58,7 +58,8 @@ int TellJob(const Shell& shell, const SubmitFlags& flags, const v1::Job& job) {
 
 // Shell arguments that find the run's jobs on this server.
 std::string Finding(const SubmitFlags& flags, const ModelRun& run) {
-  return absl::StrCat("--label ", LabelOf(run), " --server ", flags.connect.server);
+  return absl::StrCat("--label ", ShellWord(LabelOf(run)), " --server ",
+                      ShellWord(flags.connect.server));
 }
 
 void TellJobs(const Shell& shell, const SubmitFlags& flags, const std::vector<v1::Job>& jobs) {
@@ -86,8 +87,8 @@ int TellHowFar(const Shell& shell, const SubmitFlags& flags, const ModelRun& run
   if (flags.validate_only || submitted.jobs.empty()) return code;
   TellJobs(shell, flags, submitted.jobs);
   Note(shell, absl::StrCat("layers 0 to ", submitted.jobs.size() - 1, " of ", run.jobs.size(),
-                           " have their jobs. The same command with\n  --label ", LabelOf(run),
-                           "\ncreates those that are missing"));
+                           " have their jobs. The same command with\n  --label ",
+                           ShellWord(LabelOf(run)), "\ncreates those that are missing"));
   return code;
 }
 
@@ -96,7 +97,7 @@ int SayHowToMerge(const Shell& shell, const SubmitFlags& flags, const ModelRun& 
   Note(shell, absl::StrCat("see them with\n  attnprune list ", Finding(flags, run),
                            "\nand when all have succeeded, write the model with\n  attnprune merge "
                            "--model ",
-                           flags.job.model, " --output DIR ", Finding(flags, run)));
+                           ShellWord(flags.job.model), " --output DIR ", Finding(flags, run)));
   return code;
 }
 

@@ -238,7 +238,8 @@ void SparseSearch::Consider() {
 std::vector<PrunedMatrix> SparseSearch::Best() {
   const double best = objectives_.CalibrationError(ViewsOf(best_.weights));
   const double start = objectives_.CalibrationError(ViewsOf(start_.weights));
-  const Solution& chosen = start < best ? start_ : best_;
+  const bool best_is_worse = start < best || !std::isfinite(best);
+  const Solution& chosen = best_is_worse ? start_ : best_;
   std::vector<PrunedMatrix> matrices;
   for (size_t m = 0; m < weights_.size(); ++m) {
     matrices.push_back({.name = weights_[m].name,

@@ -73,7 +73,8 @@ class SparseSearch final : public Resumable {
   std::vector<Matrix> Candidate() const;
   // Keeps the candidate if, on the batches that decide, it is strictly better than the best so far.
   void Consider();
-  // The best so far; but the start where that is better on the calibration batches as a whole.
+  // The best so far; but the start where that is better on the calibration batches as a whole, or
+  // where the best overflows on them.
   std::vector<PrunedMatrix> Best();
 
   std::string SaveState() const override;

@@ -12,6 +12,7 @@
 #include "core/tensor/atomic_file.h"
 #include "core/tensor/messages.h"
 #include "core/tensor/safetensors.h"
+#include "core/tensor/strict_json.h"
 
 namespace attnprune {
 namespace {
@@ -25,11 +26,8 @@ struct Plan {
 };
 
 absl::StatusOr<std::string> JsonString(absl::string_view text) {
-  try {
-    return nlohmann::json(std::string(text)).dump();
-  } catch (const nlohmann::json::type_error&) {
-    return absl::InvalidArgumentError(absl::StrCat("text must be UTF-8, got ", Quoted(text)));
-  }
+  if (IsUtf8(text)) return nlohmann::json(std::string(text)).dump();
+  return absl::InvalidArgumentError(absl::StrCat("text must be UTF-8, got ", Quoted(text)));
 }
 
 absl::Status CheckTensor(const TensorInfo& tensor) {

@@ -86,4 +86,13 @@ absl::StatusOr<nlohmann::json> ParseStrictJson(absl::string_view text, int max_d
   return nlohmann::json::parse(text.begin(), text.end());
 }
 
+bool IsUtf8(absl::string_view text) {
+  try {
+    nlohmann::json(std::string(text)).dump();
+    return true;
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
+
 }  // namespace attnprune

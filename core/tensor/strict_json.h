@@ -14,6 +14,8 @@ namespace attnprune {
 // nested deeper than max_depth (the outermost counts 1).
 absl::StatusOr<nlohmann::json> ParseStrictJson(absl::string_view text, int max_depth);
 
+bool IsUtf8(absl::string_view text);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_TENSOR_STRICT_JSON_H_

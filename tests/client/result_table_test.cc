@@ -109,5 +109,12 @@ TEST(Format, WritesTheApisJson) {
   EXPECT_EQ(line.find('\n'), line.size() - 1);
 }
 
+TEST(ShellWord, QuotesWhatAShellWouldTakeApart) {
+  EXPECT_EQ(ShellWord("attnprune/model-run=a1"), "attnprune/model-run=a1");
+  EXPECT_EQ(ShellWord("a b;c"), "'a b;c'");
+  EXPECT_EQ(ShellWord("it's"), "'it'\\''s'");
+  EXPECT_EQ(ShellWord(""), "''");
+}
+
 }  // namespace
 }  // namespace attnprune::cli

@@ -1,9 +1,11 @@
 """The paper's figures on a small size: from a server and without one, the same numbers."""
 import csv
 import json
+import signal
+import subprocess
 import xml.dom.minidom
 
-from harness import MODEL, cli
+from harness import BIN, MODEL, cli, wait_for
 
 SMALL = ["figure2", "--d", "16", "--n", "16", "--rank", "2", "--k", "2", "--k", "4", "--held-out", "2",
          "--axis", "n=8,16", "--axis", "rho=0.5,0.7", "--method", "gd:steps=10", "--method", "wanda",
@@ -63,3 +65,22 @@ def test_figure_3_prunes_a_real_layer_with_masks_of_their_own(tmp_path):
                   if row["method"] == method and row["seed"] == "0"]
         assert errors == sorted(errors), "the more goes, the more it costs"
     check_plots(tmp_path, "figure3-rho", ["magnitude", "sparsegpt"])
+
+
+def test_ctrl_c_leaves_the_figure_that_was_there_and_the_rows_that_were_finished(tmp_path):
+    drawn = cli("reproduce", *SMALL, "--output", tmp_path)
+    assert drawn.returncode == 0, drawn.stderr
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert not [name for name in before if "partial" in name]
+
+    partial = tmp_path / "figure2-n.partial.csv"
+    again = subprocess.Popen([BIN / "attnprune", "reproduce", *SMALL, "--add-method",
+                              "joint:steps=3000", "--output", tmp_path], stderr=subprocess.PIPE,
+                             stdout=subprocess.DEVNULL, text=True)
+    wait_for(partial.exists, "the first job has ended")
+    again.send_signal(signal.SIGINT)
+    _, said = again.communicate(timeout=60)
+    assert again.returncode == 130, said
+    assert "partial.csv" in said
+    assert rows_of(tmp_path, "figure2-n.partial"), "what was finished"
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
