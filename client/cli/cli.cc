@@ -2,9 +2,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands.h"
-#include "core/tensor/messages.h"
 #include "core/tensor/strict_json.h"
 
 namespace attnprune::cli {
@@ -37,8 +37,9 @@ void AddCommands(CLI::App& app, Action* action) {
 int RunCommandLine(const std::vector<std::string>& arguments, const Shell& shell) {
   for (const std::string& argument : arguments) {
     if (IsUtf8(argument)) continue;  // as all texts of the API are
-    return UsageError(shell, absl::InvalidArgumentError(
-                                 absl::StrCat("arguments must be UTF-8, got ", Quoted(argument))));
+    return UsageError(shell,
+                      absl::InvalidArgumentError(absl::StrCat("arguments must be UTF-8, got \"",
+                                                              absl::CHexEscape(argument), "\"")));
   }
   Action action;
   CLI::App app("Prunes attention weights so that the attention matrix stays what it was.",

@@ -150,6 +150,15 @@ double LargestInput(const v1::Job& job) {
   return largest;
 }
 
+// Matrices of a weight's size that a method with steps holds at its peak, which is a checkpoint of
+// it. Counted by the memory that the server takes for W of 2048 x 2048.
+double MatricesAtOnce(const v1::Method& method) {
+  const Parameters parameters = ParametersOf(method);
+  const bool searches = ValueOf(method.name(), parameters, "validation").has_value() ||
+                        ValueOf(method.name(), parameters, "refit_validation").has_value();
+  return searches ? 34 : 17;
+}
+
 double MemoryBytes(const v1::Job& job, const Layer& layer, const Data& calibration,
                    const Data& held_out) {
   const double tokens = calibration.tokens + held_out.tokens;
@@ -157,7 +166,7 @@ double MemoryBytes(const v1::Job& job, const Layer& layer, const Data& calibrati
                                   layer.heads * (calibration.allowed + held_out.allowed));
   double solver = 0;
   for (const v1::Method& method : job.methods()) {
-    const double with_steps = kFloat * 8 * layer.entries;
+    const double with_steps = kFloat * MatricesAtOnce(method) * layer.entries;
     const double without =
         kFloat * 10 * layer.entries + 2 * kDouble * layer.features * layer.features;
     const bool steps = StepsAtMost(method.name(), ParametersOf(method)) > 0;

@@ -90,7 +90,7 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
        "--held-out-fraction is for jobs without --held-out"},
       {"run --method gd --sparsity 4:2", "4:2"},
       {"run --method gd --label x", "KEY=VALUE"},
-      {"run --method gd --label k=\xff\xfe", "arguments must be UTF-8, got 'k=\\xFF\\xFE'"},
+      {"run --method gd --label k=\xff\xfe", "arguments must be UTF-8, got \"k=\\xff\\xfe\""},
       {"run --method gd --model LLAMA --layer 1 --label attnprune/layer=3",
        "--label attnprune/layer must be the job's layer, 1, got 3"},
       {"run --method gd --model DIR", "--layer"},

@@ -111,10 +111,11 @@ class Server:
                                check=False)
         return ended.returncode, ended.stderr
 
-    def memory_bytes(self):
+    def memory_bytes(self, which="VmRSS"):
+        """VmHWM: the most there has been."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(next(line.split()[1] for line in status.splitlines()
-                        if line.startswith("VmRSS"))) * 1024
+                        if line.startswith(which))) * 1024
 
 
 class Client:

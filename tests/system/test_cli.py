@@ -8,9 +8,10 @@ import time
 import xml.dom.minidom
 
 import numpy
+import pytest
 
 import safetensors
-from harness import BIN, MODEL, Client, cli, submit, wait_for
+from harness import BIN, MODEL, Client, Server, cli, submit, wait_for
 from attnprune.v1 import job_pb2 as job_api
 
 JOB = ["--model", MODEL, "--layer", "1", "--calibration", MODEL / "calibration.safetensors",
@@ -162,3 +163,20 @@ def test_health_tells_a_container_whether_the_server_serves(server):
     server.kill()
     assert cli("health", "--server", server.address).returncode == 3
     server.start()
+
+
+@pytest.mark.parametrize("method", ["gd:steps=60", "joint:steps=60", "wanda+refit:refit_steps=60"])
+def test_the_estimated_memory_is_what_a_job_with_checkpoints_takes(tmp_path, method):
+    assert cli("synth", "--d", "1024", "--n", "16", "--k", "2", "--output", tmp_path).returncode == 0
+    job = ["--weights", tmp_path / "weights.safetensors", "--fused", "w", "--calibration",
+           tmp_path / "calibration.safetensors", "--method", method]
+    with Server(tmp_path / "data", "--checkpoint-interval", "10ms") as server:
+        at = ["--server", server.address]
+        estimate = int(json.loads(cli("submit", *job, "--validate-only", "--json",
+                                      *at).stdout)["estimate"]["memoryBytes"])
+        # The first job of a process maps the libraries' code and what they keep.
+        assert cli("submit", *job[:-1], "magnitude", "--watch", *at).returncode == 0
+        before = server.memory_bytes()
+        assert cli("submit", *job, "--watch", *at).returncode == 0
+        taken = server.memory_bytes("VmHWM") - before
+    assert 0.5 * estimate < taken < 1.2 * estimate, f"{taken >> 20} MiB of {estimate >> 20} estimated"
