@@ -1,6 +1,5 @@
 #include "core/methods/joint.h"
 
-#include <memory>
 #include <vector>
 
 #include "core/methods/search_settings.h"
@@ -20,21 +19,6 @@ SearchSettings Settings(const ParameterValues& values) {
           .batches_per_step = values.Get("batch"),
           .by_factors = values.GetSwitch("factors")};
 }
-
-class JointMethod final : public Method {
- public:
-  explicit JointMethod(const ParameterValues& values) : settings_(Settings(values)) {}
-
-  absl::string_view name() const override { return "joint"; }
-
- private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
-                                      ThreadPool& pool, ProgressObserver& observer) const override {
-    return SearchFromSaliency(name(), problem, settings_, options, pool, observer);
-  }
-
-  const SearchSettings settings_;
-};
 
 std::vector<Parameter> Parameters() {
   using Kind = Parameter::Kind;
@@ -62,8 +46,8 @@ const MethodInfo& JointInfo() {
       .name = "joint",
       .summary = "Searches mask and kept weights together under the attention loss",
       .parameters = Parameters(),
-      .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
-        return std::make_unique<JointMethod>(values);
+      .create = [](const ParameterValues& values) {
+        return NewSearchMethod("joint", Settings(values));
       }};
   return info;
 }

@@ -9,6 +9,7 @@
 #include "core/methods/fingerprint.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/saliency.h"
+#include "core/methods/search_objectives.h"
 #include "core/methods/sparse_search_loop.h"
 
 namespace attnprune {
@@ -66,6 +67,9 @@ Index BatchesPerStep(const SearchSettings& settings, const Problem& problem) {
   return static_cast<Index>(settings.batches_per_step);
 }
 
+namespace {
+
+// Every setting, in a fixed order, for Fingerprint.
 std::vector<double> FingerprintValues(const SearchSettings& settings) {
   const SearchPlan& plan = settings.plan;
   return {static_cast<double>(plan.steps),
@@ -78,20 +82,34 @@ std::vector<double> FingerprintValues(const SearchSettings& settings) {
           settings.by_factors ? 1.0 : 0.0};
 }
 
-absl::StatusOr<PruneResult> SearchFromSaliency(absl::string_view method, const Problem& problem,
-                                               const SearchSettings& settings,
-                                               const RunOptions& options, ThreadPool& pool,
-                                               ProgressObserver& observer) {
-  const std::vector<NamedWeight> weights = LinearMaps(problem, settings.by_factors);
+class SearchMethod final : public Method {
+ public:
+  SearchMethod(const char* name, const SearchSettings& settings)
+      : name_(name), settings_(settings) {}
+
+  absl::string_view name() const override { return name_; }
+
+ private:
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
+                                      ThreadPool& pool, ProgressObserver& observer) const override;
+
+  const char* const name_;
+  const SearchSettings settings_;
+};
+
+absl::StatusOr<PruneResult> SearchMethod::DoPrune(const Problem& problem, const RunOptions& options,
+                                                  ThreadPool& pool,
+                                                  ProgressObserver& observer) const {
+  const std::vector<NamedWeight> weights = LinearMaps(problem, settings_.by_factors);
   const SearchedWeights searched = problem.fused() && weights.size() == 2
                                        ? SearchedWeights::kFactors
                                        : SearchedWeights::kAttention;
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<SearchObjectives> objectives,
-                             SearchObjectives::Create(problem, searched, settings.validation,
-                                                      BatchesPerStep(settings, problem), pool));
+                             SearchObjectives::Create(problem, searched, settings_.validation,
+                                                      BatchesPerStep(settings_, problem), pool));
   SparseSearch search(weights, problem.sparsity,
                       StartFromSaliency(problem, weights, searched, pool), *objectives, pool,
-                      settings.plan, Fingerprint(problem, method, FingerprintValues(settings)));
+                      settings_.plan, Fingerprint(problem, name_, FingerprintValues(settings_)));
   if (!options.resume_from.empty()) {
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(options.resume_from));
   }
@@ -101,6 +119,12 @@ absl::StatusOr<PruneResult> SearchFromSaliency(absl::string_view method, const P
   result.steps = search.steps_taken();
   result.matrices = search.Best();
   return result;
+}
+
+}  // namespace
+
+std::unique_ptr<Method> NewSearchMethod(const char* name, const SearchSettings& settings) {
+  return std::make_unique<SearchMethod>(name, settings);
 }
 
 }  // namespace attnprune

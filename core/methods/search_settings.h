@@ -1,14 +1,12 @@
-// The parameters that `ste`, `joint` and `refit` share, and a whole search from them.
+// The parameters that `ste`, `joint` and `refit` share, and the method that `ste` and `joint` are.
 #ifndef ATTNPRUNE_CORE_METHODS_SEARCH_SETTINGS_H_
 #define ATTNPRUNE_CORE_METHODS_SEARCH_SETTINGS_H_
 
+#include <memory>
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "core/methods/method.h"
 #include "core/methods/registry.h"
-#include "core/methods/search_objectives.h"
 #include "core/methods/sparse_search.h"
 
 namespace attnprune {
@@ -28,14 +26,9 @@ Parameter FactorsParameter();
 
 Index BatchesPerStep(const SearchSettings& settings, const Problem& problem);
 
-// Every setting, in a fixed order, for Fingerprint.
-std::vector<double> FingerprintValues(const SearchSettings& settings);
-
-// Searches from LogSaliency's scores and the dense weights.
-absl::StatusOr<PruneResult> SearchFromSaliency(absl::string_view method, const Problem& problem,
-                                               const SearchSettings& settings,
-                                               const RunOptions& options, ThreadPool& pool,
-                                               ProgressObserver& observer);
+// The method of that name, which must live as long, that searches from LogSaliency's scores and the
+// dense weights.
+std::unique_ptr<Method> NewSearchMethod(const char* name, const SearchSettings& settings);
 
 }  // namespace attnprune
 

@@ -1,6 +1,5 @@
 #include "core/methods/ste.h"
 
-#include <memory>
 #include <vector>
 
 #include "core/methods/search_settings.h"
@@ -19,21 +18,6 @@ SearchSettings Settings(const ParameterValues& values) {
           .batches_per_step = values.Get("batch"),
           .by_factors = values.GetSwitch("factors")};
 }
-
-class SteMethod final : public Method {
- public:
-  explicit SteMethod(const ParameterValues& values) : settings_(Settings(values)) {}
-
-  absl::string_view name() const override { return "ste"; }
-
- private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
-                                      ThreadPool& pool, ProgressObserver& observer) const override {
-    return SearchFromSaliency(name(), problem, settings_, options, pool, observer);
-  }
-
-  const SearchSettings settings_;
-};
 
 std::vector<Parameter> Parameters() {
   using Kind = Parameter::Kind;
@@ -57,8 +41,8 @@ const MethodInfo& SteInfo() {
       .name = "ste",
       .summary = "Searches the mask by straight-through gradients of the attention loss",
       .parameters = Parameters(),
-      .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
-        return std::make_unique<SteMethod>(values);
+      .create = [](const ParameterValues& values) {
+        return NewSearchMethod("ste", Settings(values));
       }};
   return info;
 }

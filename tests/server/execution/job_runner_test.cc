@@ -56,6 +56,15 @@ Problem LayerProblem() {
   return problem;
 }
 
+// What a method gives, in the weights' own dtype.
+PruneResult PrunedInBF16(const Problem& problem, const char* method) {
+  PruneResult result = *(*ParseMethod(method))->Prune(problem, RunOptions());
+  for (PrunedMatrix& matrix : result.matrices) {
+    for (float& value : matrix.weights.flat()) value = static_cast<float>(Eigen::bfloat16(value));
+  }
+  return result;
+}
+
 TEST_F(JobRunner, GivesTheBitsThatTheMethodsGiveWithoutIt) {
   v1::Job job = DescentJob(&place_);
   AddMethod("sparsegpt", &job);
@@ -66,10 +75,7 @@ TEST_F(JobRunner, GivesTheBitsThatTheMethodsGiveWithoutIt) {
   const char* methods[] = {"gd:steps=12,eta=0.1", "sparsegpt"};
   for (int i = 0; i < 2; ++i) {
     SCOPED_TRACE(methods[i]);
-    PruneResult expected = *(*ParseMethod(methods[i]))->Prune(problem, RunOptions());
-    for (PrunedMatrix& matrix : expected.matrices) {
-      for (float& value : matrix.weights.flat()) value = static_cast<float>(Eigen::bfloat16(value));
-    }
+    const PruneResult expected = PrunedInBF16(problem, methods[i]);
     const Score score = *Judge(problem, expected);
     const v1::MethodResult result = place_.Result(id, i);
     EXPECT_EQ(result.relative_error().calibration(), score.calibration.relative_error);
@@ -117,10 +123,7 @@ TEST_F(JobRunner, HoldsOutAPartOfTheCalibrationBatches) {
   const char* methods[] = {"gd:steps=12,eta=0.1", "sparsegpt"};
   for (int i = 0; i < 2; ++i) {
     SCOPED_TRACE(methods[i]);
-    PruneResult expected = *(*ParseMethod(methods[i]))->Prune(problem, RunOptions());
-    for (PrunedMatrix& matrix : expected.matrices) {
-      for (float& value : matrix.weights.flat()) value = static_cast<float>(Eigen::bfloat16(value));
-    }
+    const PruneResult expected = PrunedInBF16(problem, methods[i]);
     const Score score = *Judge(problem, expected);
     const v1::MethodResult result = place_.Result(id, i);
     EXPECT_EQ(result.held_out_source(), v1::HELD_OUT_SPLIT);
