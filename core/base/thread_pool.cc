@@ -1,10 +1,34 @@
 #include "core/base/thread_pool.h"
 
+#include <immintrin.h>
+
+#include <chrono>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
 
 namespace attnprune {
+namespace {
+
+// The phases of a step follow each other within microseconds, and waking a thread takes tens of
+// them: so who waits looks again for a while before it sleeps. Longer than the pauses between
+// phases, shorter than anything that a busy machine would notice.
+constexpr std::chrono::microseconds kPatience{50};
+
+// Whether `done` came true within kPatience.
+template <typename Predicate>
+bool SoonTrue(Predicate done) {
+  const auto give_up = std::chrono::steady_clock::now() + kPatience;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return true;
+      _mm_pause();
+    }
+  } while (std::chrono::steady_clock::now() < give_up);
+  return false;
+}
+
+}  // namespace
 
 absl::Status CheckThreads(int threads) {
   if (threads >= 1 && threads <= kMaxThreads) return absl::OkStatus();
@@ -14,7 +38,7 @@ absl::Status CheckThreads(int threads) {
 
 ThreadPool::ThreadPool(int threads) {
   try {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { WorkerLoop(); });
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { WorkerLoop(i); });
   } catch (const std::system_error&) {
     // No more threads to be had.
   }
@@ -23,49 +47,65 @@ ThreadPool::ThreadPool(int threads) {
 ThreadPool::~ThreadPool() {
   MutexLock lock(&mutex_);
   stopping_ = true;
+  generation_.fetch_add(1, std::memory_order_release);
   wake_.NotifyAll();
 }  // the lock is released before workers_ joins: members are destroyed after this body
 
-void ThreadPool::ParallelFor(std::ptrdiff_t shards, absl::FunctionRef<void(std::ptrdiff_t)> shard) {
+void ThreadPool::ParallelFor(std::ptrdiff_t shards, Shard shard) {
+  ParallelFor(shards, [&shard](std::ptrdiff_t i, int) { shard(i); });
+}
+
+void ThreadPool::ParallelFor(std::ptrdiff_t shards, ShardOfWorker shard) {
   shard_ = &shard;
   shards_ = shards;
   next_.store(0, std::memory_order_relaxed);
   if (workers_.empty() || shards <= 1) {
-    RunShards();
+    RunShards(0);
     return;
   }
   {
     MutexLock lock(&mutex_);
-    ++generation_;
-    running_ = static_cast<int>(workers_.size());
+    running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
     wake_.NotifyAll();
   }
-  RunShards();
-  MutexLock lock(&mutex_);
-  finished_.Wait(&mutex_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return running_ == 0; });
+  RunShards(0);
+  AwaitWorkers();
 }
 
-void ThreadPool::RunShards() {
+void ThreadPool::AwaitWorkers() {
+  const auto finished = [this] { return running_.load(std::memory_order_acquire) == 0; };
+  if (SoonTrue(finished)) return;
+  MutexLock lock(&mutex_);
+  finished_.Wait(&mutex_, finished);
+}
+
+void ThreadPool::RunShards(int worker) {
   for (std::ptrdiff_t i = next_.fetch_add(1, std::memory_order_relaxed); i < shards_;
        i = next_.fetch_add(1, std::memory_order_relaxed)) {
-    (*shard_)(i);
+    (*shard_)(i, worker);
   }
 }
 
-void ThreadPool::WorkerLoop() {
+void ThreadPool::WorkerLoop(int worker) {
   long seen = 0;
   for (;;) {
+    const auto called = [this, seen] {
+      return generation_.load(std::memory_order_acquire) != seen;
+    };
+    if (!SoonTrue(called)) {
+      MutexLock lock(&mutex_);
+      wake_.Wait(&mutex_, called);
+    }
+    seen = generation_.load(std::memory_order_acquire);
     {
       MutexLock lock(&mutex_);
-      wake_.Wait(&mutex_, [this, seen]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return stopping_ || generation_ != seen;
-      });
       if (stopping_) return;
-      seen = generation_;
     }
-    RunShards();
-    MutexLock lock(&mutex_);
-    if (--running_ == 0) finished_.NotifyAll();
+    RunShards(worker);
+    if (running_.fetch_sub(1, std::memory_order_acq_rel) > 1) continue;
+    MutexLock lock(&mutex_);  // so that it is not lost between a look at running_ and the wait
+    finished_.NotifyAll();
   }
 }
 

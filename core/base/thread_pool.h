@@ -25,6 +25,9 @@ absl::Status CheckThreads(int threads);
 // nor from inside a shard.
 class ThreadPool {
  public:
+  using Shard = absl::FunctionRef<void(std::ptrdiff_t shard)>;
+  using ShardOfWorker = absl::FunctionRef<void(std::ptrdiff_t shard, int worker)>;
+
   // threads: how many run shards, the caller's own included; at least 1. Where the system gives
   // fewer, the pool makes do with those: the results are the same.
   explicit ThreadPool(int threads);
@@ -36,21 +39,26 @@ class ThreadPool {
 
   // Calls shard(0) … shard(shards - 1), each once, and returns when all are done. Shards are
   // started in order of index; the heaviest should come first. `shard` must not throw.
-  void ParallelFor(std::ptrdiff_t shards, absl::FunctionRef<void(std::ptrdiff_t)> shard);
+  void ParallelFor(std::ptrdiff_t shards, Shard shard);
+  // The same; `worker`, 0 <= worker < threads(), is the same for no two shards that run at once.
+  // For scratch memory only: which worker runs a shard is chance.
+  void ParallelFor(std::ptrdiff_t shards, ShardOfWorker shard);
 
  private:
-  void WorkerLoop();
-  void RunShards();
+  void WorkerLoop(int worker);
+  void RunShards(int worker);
+  void AwaitWorkers();
 
   Mutex mutex_;
   CondVar wake_;
   CondVar finished_;
-  long generation_ ABSL_GUARDED_BY(mutex_) = 0;  // counts ParallelFor calls
-  int running_ ABSL_GUARDED_BY(mutex_) = 0;      // workers still inside the current call
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  // Written under mutex_; read without it by who has not yet given up hope and gone to sleep.
+  std::atomic<long> generation_{0};  // counts ParallelFor calls
+  std::atomic<int> running_{0};      // workers still inside the current call
 
   // Written by ParallelFor before it wakes the workers and constant until they have finished.
-  const absl::FunctionRef<void(std::ptrdiff_t)>* shard_ = nullptr;
+  const ShardOfWorker* shard_ = nullptr;
   std::ptrdiff_t shards_ = 0;
 
   std::atomic<std::ptrdiff_t> next_{0};

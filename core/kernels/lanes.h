@@ -1,4 +1,6 @@
-// Fixed-width float vectors (GCC's and clang's vector extension), and exp on them.
+// Fixed-width float vectors (GCC's and clang's vector extension), and exp on them: 16 lanes where a
+// file is compiled for AVX-512, 8 elsewhere. Files of both kinds are linked into one program, so
+// that each width has a namespace of its own.
 //
 // Every loop over a row runs in whole lanes over padded storage, so a value never depends on where
 // in memory the row starts or how long it is.
@@ -10,7 +12,14 @@
 
 #include "core/tensor/matrix.h"
 
+#if defined(__AVX512F__)
+#define ATTNPRUNE_LANES_NAMESPACE lanes16
+#else
+#define ATTNPRUNE_LANES_NAMESPACE lanes8
+#endif
+
 namespace attnprune {
+inline namespace ATTNPRUNE_LANES_NAMESPACE {
 
 #if defined(__AVX512F__)
 inline constexpr Index kLanes = 16;
@@ -31,18 +40,42 @@ inline Lanes LoadLanes(const float* p) {
   return v;
 }
 inline void StoreLanes(float* p, Lanes v) { std::memcpy(p, &v, sizeof(v)); }
-inline Lanes Broadcast(float x) { return Lanes{} + x; }
+inline Lanes Broadcast(float x) {
+#if defined(__AVX512F__)
+  return Lanes{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#else
+  return Lanes{x, x, x, x, x, x, x, x};
+#endif
+}
+// 0, 1, ... in the lanes.
+inline IntLanes CountingLanes() {
+  IntLanes v{};
+  for (Index i = 0; i < kLanes; ++i) v[i] = static_cast<int32_t>(i);
+  return v;
+}
 inline Lanes Max(Lanes a, Lanes b) { return a > b ? a : b; }
 
+// The two halves of a vector put together by `combine`, and so on down to one number.
+template <typename Combine>
+inline float Reduce(Lanes v, Combine combine) {
+#if defined(__AVX512F__)
+  const auto eight = combine(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                             __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+#else
+  const Lanes eight = v;
+#endif
+  const auto four = combine(__builtin_shufflevector(eight, eight, 0, 1, 2, 3),
+                            __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+  const auto two = combine(four, __builtin_shufflevector(four, four, 2, 3, 0, 1));
+  const auto one = combine(two, __builtin_shufflevector(two, two, 1, 0, 3, 2));
+  return one[0];
+}
+
 inline float SumLanes(Lanes v) {
-  float sum = 0;
-  for (Index i = 0; i < kLanes; ++i) sum += v[i];
-  return sum;
+  return Reduce(v, [](auto a, auto b) { return a + b; });
 }
 inline float MaxLanes(Lanes v) {
-  float max = v[0];
-  for (Index i = 1; i < kLanes; ++i) max = v[i] > max ? v[i] : max;
-  return max;
+  return Reduce(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 // e^x for x <= 0, within 1.25 ulp (over every float from -87 to 0: 0.94 with fused multiply-add,
@@ -71,6 +104,7 @@ inline Lanes ExpNonPositive(Lanes x) {
   return x < -87.0f ? Lanes{} : y * power;
 }
 
+}  // namespace ATTNPRUNE_LANES_NAMESPACE
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_KERNELS_LANES_H_

@@ -43,15 +43,26 @@ MaskStepSums GradientInMask(absl::Span<const float> weights, absl::Span<const fl
   return {gradient_squared.Total(), mask_squared.Total()};
 }
 
-void HeavyBallStep(const HeavyBall& step, absl::Span<const float> gradient,
-                   absl::Span<const float> mask, absl::Span<float> velocity,
-                   absl::Span<float> next) {
+namespace {
+
+template <bool kProject>
+void Step(const HeavyBall& step, absl::Span<const float> gradient, absl::Span<const float> mask,
+          absl::Span<const float> weights, absl::Span<float> velocity, absl::Span<float> next,
+          absl::Span<float> pruned) {
   for (size_t i = 0; i < next.size(); ++i) {
     velocity[i] = step.momentum * velocity[i] + gradient[i] * step.inverse_batches;
-    next[i] = mask[i] - step.eta * velocity[i];
+    const float moved = mask[i] - step.eta * velocity[i];
+    next[i] = kProject ? std::clamp(moved, 0.0f, 1.0f) : moved;
+    pruned[i] = weights[i] * next[i];
   }
-  if (!step.project) return;
-  for (float& m : next) m = std::clamp(m, 0.0f, 1.0f);
+}
+
+}  // namespace
+
+void HeavyBallStep(const HeavyBall& step, absl::Span<const float> gradient,
+                   absl::Span<const float> mask, absl::Span<const float> weights,
+                   absl::Span<float> velocity, absl::Span<float> next, absl::Span<float> pruned) {
+  (step.project ? Step<true> : Step<false>)(step, gradient, mask, weights, velocity, next, pruned);
 }
 
 }  // namespace attnprune

@@ -28,10 +28,10 @@ struct HeavyBall {
   bool project;  // clamp the mask to [0, 1]
 };
 
-// v <- momentum v + g / k;  next <- M - eta v.
+// v <- momentum v + g / k;  next <- M - eta v;  pruned <- weights o next, in one pass over memory.
 void HeavyBallStep(const HeavyBall& step, absl::Span<const float> gradient,
-                   absl::Span<const float> mask, absl::Span<float> velocity,
-                   absl::Span<float> next);
+                   absl::Span<const float> mask, absl::Span<const float> weights,
+                   absl::Span<float> velocity, absl::Span<float> next, absl::Span<float> pruned);
 
 }  // namespace attnprune
 

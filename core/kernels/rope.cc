@@ -19,19 +19,37 @@ RopeTable MakeRopeTable(double theta, Index head_dim, Index positions, bool inte
   return table;
 }
 
+namespace {
+
+// Pairs (i, i + half) of one head.
+void RotateHalves(const float* __restrict cos, const float* __restrict sin, Index half, float sign,
+                  float* __restrict first, float* __restrict second) {
+  for (Index i = 0; i < half; ++i) {
+    const float a = first[i], b = second[i], s = sign * sin[i];
+    first[i] = a * cos[i] - b * s;
+    second[i] = a * s + b * cos[i];
+  }
+}
+
+// Pairs (2 i, 2 i + 1) of one head.
+void RotateNeighbours(const float* cos, const float* sin, Index half, float sign, float* head) {
+  for (Index i = 0; i < half; ++i) {
+    const float a = head[2 * i], b = head[2 * i + 1], s = sign * sin[i];
+    head[2 * i] = a * cos[i] - b * s;
+    head[2 * i + 1] = a * s + b * cos[i];
+  }
+}
+
+}  // namespace
+
 void RotateToken(const RopeTable& table, Index position, Index heads, float sign, float* row) {
   const Index half = table.cos.cols();
-  const Index pair_step = table.interleaved ? 2 : 1;   // from one pair's first entry to the next
-  const Index partner = table.interleaved ? 1 : half;  // from a pair's first entry to its second
-  const float* cos = table.cos.row(position);
-  const float* sin = table.sin.row(position);
+  const float *cos = table.cos.row(position), *sin = table.sin.row(position);
   for (Index h = 0; h < heads; ++h, row += 2 * half) {
-    for (Index i = 0; i < half; ++i) {
-      float& first = row[i * pair_step];
-      float& second = row[i * pair_step + partner];
-      const float a = first, b = second, s = sign * sin[i];
-      first = a * cos[i] - b * s;
-      second = a * s + b * cos[i];
+    if (table.interleaved) {
+      RotateNeighbours(cos, sin, half, sign, row);
+    } else {
+      RotateHalves(cos, sin, half, sign, row, row + half);
     }
   }
 }

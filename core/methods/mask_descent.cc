@@ -50,10 +50,15 @@ MaskDescent::MaskDescent(std::vector<NamedWeight> weights, AttentionObjective& o
   for (const NamedWeight& weight : weights_) dense_.push_back(Matrix::CopyFrom(weight.dense));
 }
 
-MaskDescent::Losses MaskDescent::Evaluate() {
+void MaskDescent::Prune() {
   pieces_.ForEach(pool_, [this](const Piece& piece, size_t) {
     Hadamard(piece.Of(std::as_const(dense_)), piece.Of(std::as_const(masks_)), piece.Of(pruned_));
   });
+  pruned_is_current_ = true;
+}
+
+MaskDescent::Losses MaskDescent::Evaluate() {
+  if (!pruned_is_current_) Prune();
   const std::vector<MatrixView> pruned(pruned_.begin(), pruned_.end());
   Losses losses;
   losses.attention = objective_.LossAndGradient(pruned, absl::MakeSpan(gradients_));
@@ -78,7 +83,8 @@ MaskDescent::Losses MaskDescent::Evaluate() {
 void MaskDescent::Step(double loss) {
   pieces_.ForEach(pool_, [this](const Piece& piece, size_t) {
     HeavyBallStep(step_, piece.Of(std::as_const(gradients_)), piece.Of(std::as_const(masks_)),
-                  piece.Of(velocities_), piece.Of(previous_masks_));
+                  piece.Of(std::as_const(dense_)), piece.Of(velocities_), piece.Of(previous_masks_),
+                  piece.Of(pruned_));
   });
   std::swap(masks_, previous_masks_);
   previous_loss_ = loss;
@@ -88,6 +94,7 @@ void MaskDescent::Step(double loss) {
 void MaskDescent::StepBack() {
   if (steps_taken_ == 0) return;
   std::swap(masks_, previous_masks_);
+  pruned_is_current_ = false;
   --steps_taken_;
 }
 
@@ -122,6 +129,7 @@ absl::Status MaskDescent::Restore(const std::string& bytes, int max_steps) {
     into = std::move(found->second);
     return true;
   };
+  pruned_is_current_ = false;
   bool complete = state.numbers.size() == 1;
   for (size_t m = 0; m < weights_.size(); ++m) {
     complete = complete && take(Key(weights_[m], "mask"), masks_[m]) &&

@@ -47,6 +47,8 @@ class MaskDescent final : public Resumable {
   absl::Status Restore(const std::string& bytes, int max_steps);
 
  private:
+  void Prune();  // pruned_ = M o W
+
   const std::vector<NamedWeight> weights_;
   AttentionObjective& objective_;
   ThreadPool& pool_;
@@ -58,6 +60,7 @@ class MaskDescent final : public Resumable {
   std::vector<Matrix> dense_;  // the weights, contiguous
   std::vector<Matrix> masks_, previous_masks_, velocities_;
   std::vector<Matrix> pruned_, gradients_;  // M o W, and the gradient of the last Evaluate
+  bool pruned_is_current_ = false;          // of masks_
   int steps_taken_ = 0;
   double previous_loss_;
 };

@@ -18,9 +18,10 @@ double Sum(const std::vector<double>& values) {
 }
 
 std::unique_ptr<AttentionObjective> MakeObjective(const Problem& problem, const Batches& batches,
-                                                  ThreadPool& pool) {
-  if (problem.fused()) return std::make_unique<FusedObjective>(problem, batches, pool);
-  return std::make_unique<ProjectionObjective>(problem, batches, pool);
+                                                  ThreadPool& pool,
+                                                  const ObjectiveOptions& options) {
+  if (problem.fused()) return std::make_unique<FusedObjective>(problem, batches, pool, options);
+  return std::make_unique<ProjectionObjective>(problem, batches, pool, options);
 }
 
 }  // namespace
@@ -33,13 +34,14 @@ double AttentionError::relative(Index head) const {
 }
 
 absl::StatusOr<std::unique_ptr<AttentionObjective>> AttentionObjective::Create(
-    const Problem& problem, const Batches& batches, const char* field, ThreadPool& pool) {
+    const Problem& problem, const Batches& batches, const char* field, ThreadPool& pool,
+    const ObjectiveOptions& options) {
   std::unique_ptr<AttentionObjective> objective;
   try {
-    objective = MakeObjective(problem, batches, pool);
+    objective = MakeObjective(problem, batches, pool, options);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        field, " needs more memory than there is for the attention matrices of ", batches.count(),
+        field, " needs more memory than there is for the attention of ", batches.count(),
         " batches of up to ", batches.longest(), " tokens and ", problem.heads(), " heads"));
   }
   if (!std::isfinite(objective->dense_norm_squared())) {

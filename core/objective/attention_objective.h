@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/base/thread_pool.h"
+#include "core/objective/attention_budget.h"
 #include "core/problem/problem.h"
 #include "core/tensor/matrix.h"
 
@@ -24,7 +25,16 @@ struct AttentionError {
   double relative(Index head) const;
 };
 
-// Holds the dense attention f of a problem on its batches, computed once. Not thread-safe: one
+struct ObjectiveOptions {
+  // Of dense attention matrices; null: no limit. No bit depends on it.
+  AttentionBudget* budget = nullptr;
+  // Projections and their gradients exist for this many floats of tokens at a time. A constant in
+  // the product, because the gradient's sums over tokens are grouped by it.
+  Index chunk_floats = Index{8} << 20;
+};
+
+// Holds the dense attention f of a problem on its batches, computed once, or what it takes to make
+// it again where the budget has no room for it. Not thread-safe: one
 // caller at a time; it uses the pool's threads inside. The bits of every answer depend on the input
 // and the CPU type only, not on the number of threads.
 class AttentionObjective {
@@ -36,10 +46,10 @@ class AttentionObjective {
   // INVALID_ARGUMENT if a dense logit is NaN or +infinity in float32, or if all of one query's are
   // -infinity; `field` names the batches there. (One -infinity among finite logits is an attention
   // of 0, as in exact arithmetic.)
-  static absl::StatusOr<std::unique_ptr<AttentionObjective>> Create(const Problem& problem,
-                                                                    const Batches& batches,
-                                                                    const char* field,
-                                                                    ThreadPool& pool);
+  // RESOURCE_EXHAUSTED where memory runs out.
+  static absl::StatusOr<std::unique_ptr<AttentionObjective>> Create(
+      const Problem& problem, const Batches& batches, const char* field, ThreadPool& pool,
+      const ObjectiveOptions& options = {});
 
   // Attention loss sum_j 1/2 ||f~_j - f_j||_F^2 over batches and heads, f~ from `weights`, and its
   // gradient in those weights: gradients[i] has the shape of weights[i]

@@ -1,5 +1,6 @@
 #include "core/objective/dense_attention.h"
 
+#include <algorithm>
 #include <new>
 #include <numeric>
 
@@ -16,11 +17,13 @@ AttentionLayout MakeLayout(const AttentionMask& mask, Index tokens) {
   return AttentionLayout(std::move(ranges));
 }
 
+constexpr Index kFloatBytes = sizeof(float);
+
 }  // namespace
 
 DenseAttentionStore::DenseAttentionStore(const AttentionMask& mask, const Batches& batches,
-                                         Index heads)
-    : heads_(heads), norms_(static_cast<size_t>(batches.count() * heads)) {
+                                         Index heads, AttentionBudget* budget)
+    : heads_(heads), budget_(budget), norms_(static_cast<size_t>(batches.count() * heads)) {
   Index total = 0;
   for (Index j = 0; j < batches.count(); ++j) {
     const Index tokens = batches.length(j);
@@ -28,13 +31,63 @@ DenseAttentionStore::DenseAttentionStore(const AttentionMask& mask, const Batche
     if (is_new) entry->second = MakeLayout(mask, tokens);
     layouts_.push_back(&entry->second);
     offsets_.push_back(total);
+    first_tokens_.push_back(batches.begin(j));
     Index all_heads = 0;
     if (__builtin_mul_overflow(heads, entry->second.packed_size(), &all_heads) ||
-        __builtin_add_overflow(total, all_heads, &total)) {
+        __builtin_add_overflow(total, all_heads, &total) || total > PTRDIFF_MAX / kFloatBytes) {
       throw std::bad_alloc();
     }
   }
-  storage_ = Matrix(1, total);
+  if (budget == nullptr || budget->Take(total * kFloatBytes)) {
+    packed_ = Matrix(1, total);
+  } else {
+    row_max_ = Matrix(1, heads * batches.total_tokens());
+    row_inverse_sum_ = Matrix(1, heads * batches.total_tokens());
+  }
+}
+
+DenseAttentionStore::~DenseAttentionStore() {
+  if (budget_ != nullptr && keeps_attention()) budget_->GiveBack(packed_.size() * kFloatBytes);
+}
+
+Index DenseAttentionStore::scratch_size(Index width) const {
+  Index largest = 0;
+  for (const auto& [tokens, layout] : by_length_) {
+    largest = std::max(largest, AttentionScratchSize(layout, width));
+  }
+  return largest;
+}
+
+Index DenseAttentionStore::PackedOffset(Index batch, Index head) const {
+  return offsets_[static_cast<size_t>(batch)] + head * layout(batch).packed_size();
+}
+
+Index DenseAttentionStore::QueryOffset(Index batch, Index head) const {
+  return first_tokens_[static_cast<size_t>(batch)] * heads_ + head * layout(batch).tokens();
+}
+
+double DenseAttentionStore::Fill(Index batch, Index head, const AttentionHead& dense,
+                                 float* scratch) {
+  const AttentionKernels& kernels = AttentionKernelsOfThisCpu();
+  if (keeps_attention()) {
+    return kernels.dense(dense, scratch, packed_.data() + PackedOffset(batch, head), nullptr,
+                         nullptr);
+  }
+  const Index first = QueryOffset(batch, head);
+  return kernels.dense(dense, scratch, nullptr, row_max_.data() + first,
+                       row_inverse_sum_.data() + first);
+}
+
+DenseRows DenseAttentionStore::rows(Index batch, Index head) const {
+  DenseRows rows{};
+  if (keeps_attention()) {
+    rows.packed = packed_.data() + PackedOffset(batch, head);
+  } else {
+    const Index first = QueryOffset(batch, head);
+    rows.row_max = row_max_.data() + first;
+    rows.row_inverse_sum = row_inverse_sum_.data() + first;
+  }
+  return rows;
 }
 
 std::vector<double> DenseAttentionStore::NormPerHead() const {

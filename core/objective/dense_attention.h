@@ -1,4 +1,4 @@
-// The dense attention f of every batch and head, and the layouts to walk it by.
+// The dense attention f of every batch and head, or what it takes to make it again.
 #ifndef ATTNPRUNE_CORE_OBJECTIVE_DENSE_ATTENTION_H_
 #define ATTNPRUNE_CORE_OBJECTIVE_DENSE_ATTENTION_H_
 
@@ -6,35 +6,57 @@
 #include <vector>
 
 #include "core/kernels/attention.h"
+#include "core/objective/attention_budget.h"
 #include "core/problem/problem.h"
 
 namespace attnprune {
 
-// Storage only; filled by the objectives. Distinct (batch, head) entries may be written at once.
+// Storage and layouts only; filled by the objectives. Distinct (batch, head) entries may be written
+// at once.
 class DenseAttentionStore {
  public:
-  DenseAttentionStore(const AttentionMask& mask, const Batches& batches, Index heads);
+  // Keeps f where `budget` (null: no limit) has room for it, else two numbers a query. Throws
+  // std::bad_alloc where memory or its addresses run out.
+  DenseAttentionStore(const AttentionMask& mask, const Batches& batches, Index heads,
+                      AttentionBudget* budget);
+  ~DenseAttentionStore();
+  DenseAttentionStore(const DenseAttentionStore&) = delete;
+  DenseAttentionStore& operator=(const DenseAttentionStore&) = delete;
+
+  // Whether f is kept. If not, DenseRows needs the dense queries and keys too.
+  bool keeps_attention() const { return !packed_.empty(); }
 
   const AttentionLayout& layout(Index batch) const { return *layouts_[static_cast<size_t>(batch)]; }
-  float* packed(Index batch, Index head) {
-    return storage_.data() + offsets_[static_cast<size_t>(batch)] +
-           head * layout(batch).packed_size();
-  }
-  // ||f||^2 of one head of one batch.
+  // Floats of scratch for the kernels on any of the batches.
+  Index scratch_size(Index width) const;
+
+  // Computes f of one head of one batch, or of some of its blocks, and keeps what is to be kept of
+  // it. Returns ||f||^2 of those rows.
+  double Fill(Index batch, Index head, const AttentionHead& dense, float* scratch);
+  // f as the kernels take it; without the dense queries and keys where it is not kept.
+  DenseRows rows(Index batch, Index head) const;
+
+  // ||f||^2 of one head of one batch: for the objective to set.
   double& norm(Index batch, Index head) {
     return norms_[static_cast<size_t>(batch * heads_ + head)];
   }
-  // Over the batches, per head; and over everything.
+  // The same over the batches, per head; and over everything.
   std::vector<double> NormPerHead() const;
   double TotalNorm() const;
 
  private:
+  Index PackedOffset(Index batch, Index head) const;  // in packed_
+  Index QueryOffset(Index batch, Index head) const;   // in row_max_ and row_inverse_sum_
+
   Index heads_;
+  AttentionBudget* const budget_;
   std::map<Index, AttentionLayout> by_length_;   // nodes do not move
   std::vector<const AttentionLayout*> layouts_;  // one a batch
-  std::vector<Index> offsets_;                   // one a batch
+  std::vector<Index> offsets_;                   // one a batch, in packed_
+  std::vector<Index> first_tokens_;              // one a batch
   std::vector<double> norms_;                    // batches x heads
-  Matrix storage_;
+  Matrix packed_;                                // empty if f is not kept
+  Matrix row_max_, row_inverse_sum_;             // batches x heads x tokens; empty if f is kept
 };
 
 // Sums of a batches x heads table over the batches, in order.

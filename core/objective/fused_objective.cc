@@ -10,6 +10,7 @@ namespace attnprune {
 namespace {
 
 constexpr Index kTokensPerShard = 256;
+constexpr Index kBlocksPerPart = 8;  // 512 rows: long batches occupy several threads
 
 double Sum(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
@@ -17,66 +18,128 @@ double Sum(const std::vector<double>& values) {
 
 }  // namespace
 
-FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, ThreadPool& pool)
+FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
+                               const ObjectiveOptions& options)
     : batches_(batches),
       pool_(pool),
       scale_(problem.effective_scale()),
-      dense_(problem.attention, batches, 1),
-      y_(batches.total_tokens(), batches.features()),
-      z_(batches.total_tokens(), batches.features()),
-      partials_(static_cast<size_t>(batches.count())) {
-  ComputeProducts(problem.fused_weights().w);
-  pool_.ParallelFor(batches_.count(), [&](Index j) {
+      dense_(problem.attention, batches, 1, options.budget),
+      panel_floats_(KeyPanelFloats(batches.longest(), batches.features(), PanelUse::kGradients)),
+      scratch_(pool, panel_floats_ + dense_.scratch_size(batches.features())) {
+  const std::vector<Chunk> chunks =
+      CutIntoChunks(batches, batches.features(), options.chunk_floats);
+  for (const Chunk& chunk : chunks) AddParts(chunk);
+  partials_.resize(parts_.size());
+  y_ = Matrix(LargestChunk(chunks), batches.features());
+  z_ = Matrix(LargestChunk(chunks), batches.features());
+  FillDense(problem.fused_weights().w);
+}
+
+void FusedObjective::AddParts(const Chunk& chunk) {
+  ChunkParts parts{.chunk = chunk, .first = parts_.size(), .count = 0};
+  for (Index j = chunk.first_batch; j < chunk.first_batch + chunk.batches; ++j) {
+    const auto blocks = static_cast<Index>(dense_.layout(j).blocks().size());
+    // The last rows have the most keys when causal: the heaviest part comes first.
+    for (Index last = blocks; last > 0; last -= std::min(last, kBlocksPerPart)) {
+      parts_.push_back({j, std::max<Index>(last - kBlocksPerPart, 0), last});
+    }
+  }
+  parts.count = parts_.size() - parts.first;
+  chunks_.push_back(parts);
+}
+
+void FusedObjective::ComputeProducts(const Chunk& chunk, MatrixView w, MutableMatrixView y) {
+  const MatrixView x = batches_.all().Rows(chunk.first_token, chunk.tokens);
+  ForRowShards(pool_, chunk.tokens, kTokensPerShard, [&](Index first, Index count) {
     ScopedFlushDenormals flush;
-    dense_.norm(j, 0) = DenseAttention(dense_.layout(j), BatchRows(y_, j), batches_.batch(j),
-                                       scale_, dense_.packed(j, 0));
+    Gemm(Trans::kNo, Trans::kNo, 1.0f, x.Rows(first, count), w, 0.0f, y.Rows(first, count));
   });
 }
 
-MatrixView FusedObjective::BatchRows(const Matrix& stacked, Index batch) const {
-  return MatrixView(stacked).Rows(batches_.begin(batch), batches_.length(batch));
+void FusedObjective::ForEachPart(const ChunkParts& chunk, PanelUse use,
+                                 absl::FunctionRef<double(const Work&)> value) {
+  pool_.ParallelFor(static_cast<Index>(chunk.count), [&](Index i, int worker) {
+    ScopedFlushDenormals flush;
+    const size_t index = chunk.first + static_cast<size_t>(i);
+    const Part& part = parts_[index];
+    const AttentionLayout& layout = dense_.layout(part.batch);
+    const Index tokens = layout.tokens(), row = batches_.begin(part.batch);
+    float* scratch = scratch_.of(worker);
+    const KeyPanels keys = PackKeys(batches_.batch(part.batch), use, scratch);
+    Work work;
+    work.batch = part.batch;
+    work.row = row - chunk.chunk.first_token;
+    work.head = HeadOf(layout, part.first_block, part.last_block,
+                       MatrixView(y_).Rows(work.row, tokens), keys, scale_);
+    work.dense = dense_.rows(part.batch, 0);
+    if (!dense_.keeps_attention()) {
+      const MatrixView y = MatrixView(dense_y_).Rows(row, tokens);
+      work.dense.a = y.data();
+      work.dense.a_stride = y.stride();
+      work.dense.transposed = keys.transposed;
+    }
+    work.scratch = scratch + panel_floats_;
+    partials_[index] = value(work);
+  });
 }
 
-void FusedObjective::ComputeProducts(MatrixView w) {
-  ForRowShards(pool_, batches_.total_tokens(), kTokensPerShard, [&](Index first, Index count) {
-    ScopedFlushDenormals flush;
-    Gemm(Trans::kNo, Trans::kNo, 1.0f, batches_.all().Rows(first, count), w, 0.0f,
-         MutableMatrixView(y_).Rows(first, count));
-  });
+void FusedObjective::FillDense(MatrixView w) {
+  if (!dense_.keeps_attention()) dense_y_ = Matrix(batches_.total_tokens(), batches_.features());
+  for (const ChunkParts& chunk : chunks_) {
+    ComputeProducts(chunk.chunk, w, y_);
+    if (!dense_.keeps_attention()) {
+      const MatrixView y = MatrixView(y_).Rows(0, chunk.chunk.tokens);
+      std::copy_n(y.data(), y.size(), dense_y_.row(chunk.chunk.first_token));
+    }
+    ForEachPart(chunk, PanelUse::kLogits, [&](const Work& work) {
+      return dense_.Fill(work.batch, 0, work.head, work.scratch);
+    });
+  }
+  for (size_t i = 0; i < parts_.size(); ++i) dense_.norm(parts_[i].batch, 0) += partials_[i];
 }
 
 double FusedObjective::LossAndGradient(absl::Span<const MatrixView> weights,
                                        absl::Span<Matrix> gradients) {
-  ComputeProducts(weights[0]);
-  pool_.ParallelFor(batches_.count(), [&](Index j) {
-    ScopedFlushDenormals flush;
-    MutableMatrixView z = MutableMatrixView(z_).Rows(batches_.begin(j), batches_.length(j));
-    partials_[static_cast<size_t>(j)] =
-        AttentionLossGradient(dense_.layout(j), BatchRows(y_, j), batches_.batch(j), scale_,
-                              dense_.packed(j, 0), z, MutableMatrixView());
-  });
   if (gradients[0].empty()) gradients[0] = Matrix(weights[0].rows(), weights[0].cols());
-  ShardedTransposedGemm(pool_, 1.0f, batches_.all(), z_, gradients[0]);
+  const Index d = batches_.features();
+  for (const ChunkParts& chunk : chunks_) {
+    ComputeProducts(chunk.chunk, weights[0], y_);
+    ForEachPart(chunk, PanelUse::kGradients, [&](const Work& work) {
+      return AttentionKernelsOfThisCpu().loss_gradient(work.head, work.dense, work.scratch,
+                                                       z_.row(work.row), d, nullptr, 0);
+    });
+    const Index tokens = chunk.chunk.tokens;
+    ShardedTransposedGemm(pool_, batches_.all().Rows(chunk.chunk.first_token, tokens),
+                          MatrixView(z_).Rows(0, tokens),
+                          chunk.first == 0 ? Into::kReplace : Into::kAdd, gradients[0]);
+  }
   return Sum(partials_);
 }
 
 AttentionError FusedObjective::Error(absl::Span<const MatrixView> weights) {
-  ComputeProducts(weights[0]);
-  pool_.ParallelFor(batches_.count(), [&](Index j) {
-    ScopedFlushDenormals flush;
-    partials_[static_cast<size_t>(j)] = AttentionDifference(
-        dense_.layout(j), BatchRows(y_, j), batches_.batch(j), scale_, dense_.packed(j, 0));
-  });
+  for (const ChunkParts& chunk : chunks_) {
+    ComputeProducts(chunk.chunk, weights[0], y_);
+    ForEachPart(chunk, PanelUse::kLogits, [&](const Work& work) {
+      return AttentionKernelsOfThisCpu().difference(work.head, work.dense, work.scratch);
+    });
+  }
   return {{Sum(partials_)}, dense_.NormPerHead()};
 }
 
 double FusedObjective::SmallestLogAttention(absl::Span<const MatrixView> weights) {
-  ComputeProducts(weights[0]);
-  pool_.ParallelFor(batches_.count(), [&](Index j) {
-    partials_[static_cast<size_t>(j)] = attnprune::SmallestLogAttention(
-        dense_.layout(j), BatchRows(y_, j), batches_.batch(j), scale_);
-  });
-  return *std::min_element(partials_.begin(), partials_.end());
+  double smallest = 0;
+  for (const ChunkParts& chunk : chunks_) {
+    ComputeProducts(chunk.chunk, weights[0], y_);
+    for (Index i = 0; i < chunk.chunk.batches; ++i) {
+      const Index j = chunk.chunk.first_batch + i;
+      const Index row = batches_.begin(j) - chunk.chunk.first_token;
+      smallest =
+          std::min(smallest, attnprune::SmallestLogAttention(
+                                 dense_.layout(j), MatrixView(y_).Rows(row, batches_.length(j)),
+                                 batches_.batch(j), scale_));
+    }
+  }
+  return smallest;
 }
 
 }  // namespace attnprune

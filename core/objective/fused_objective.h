@@ -4,16 +4,20 @@
 
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "core/objective/attention_objective.h"
+#include "core/objective/chunks.h"
 #include "core/objective/dense_attention.h"
+#include "core/objective/worker_scratch.h"
 
 namespace attnprune {
 
 // dL/dW = s X' p X (Theorem 5.3 without the mask), by Y = X W, the attention kernel with A = Y and
-// B = X giving Z = s p X a batch, and one product X' Z over all tokens.
+// B = X giving Z = s p X a batch, and one product X' Z over all tokens of a chunk.
 class FusedObjective final : public AttentionObjective {
  public:
-  FusedObjective(const Problem& problem, const Batches& batches, ThreadPool& pool);
+  FusedObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
+                 const ObjectiveOptions& options);
 
   double LossAndGradient(absl::Span<const MatrixView> weights,
                          absl::Span<Matrix> gradients) override;
@@ -22,15 +26,41 @@ class FusedObjective final : public AttentionObjective {
   double SmallestLogAttention(absl::Span<const MatrixView> weights) override;
 
  private:
-  void ComputeProducts(MatrixView w);  // y_ = X w
-  MatrixView BatchRows(const Matrix& stacked, Index batch) const;
+  // Some row blocks of one batch: what one shard works on.
+  struct Part {
+    Index batch, first_block, last_block;
+  };
+  struct ChunkParts {
+    Chunk chunk;
+    size_t first, count;  // in parts_
+  };
+  // One part, ready for the kernels.
+  struct Work {
+    Index batch;
+    Index row;  // the batch's first row in y_ and z_
+    AttentionHead head;
+    DenseRows dense;
+    float* scratch;
+  };
+
+  void AddParts(const Chunk& chunk);
+  void ComputeProducts(const Chunk& chunk, MatrixView w, MutableMatrixView y);  // y = X w
+  // Calls value(work) for each part of a chunk, on the pool's threads; the answers go to partials_.
+  void ForEachPart(const ChunkParts& chunk, PanelUse use,
+                   absl::FunctionRef<double(const Work&)> value);
+  void FillDense(MatrixView w);
 
   const Batches& batches_;
   ThreadPool& pool_;
   const float scale_;
   DenseAttentionStore dense_;
-  Matrix y_, z_;                  // tokens x d
-  std::vector<double> partials_;  // one a batch
+  std::vector<ChunkParts> chunks_;
+  std::vector<Part> parts_;
+  Matrix dense_y_;  // tokens x d; empty where f is kept
+  Matrix y_, z_;    // tokens of a chunk x d
+  Index panel_floats_ = 0;
+  WorkerScratch scratch_;         // a batch's keys in panels, then the kernels' scratch
+  std::vector<double> partials_;  // one a part
 };
 
 }  // namespace attnprune

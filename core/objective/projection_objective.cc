@@ -28,70 +28,119 @@ void AddBias(const std::vector<float>& bias, float* row) {
 }  // namespace
 
 ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& batches,
-                                         ThreadPool& pool)
+                                         ThreadPool& pool, const ObjectiveOptions& options)
     : layer_(problem.projections()),
       batches_(batches),
       pool_(pool),
       scale_(problem.effective_scale()),
       rope_(TableFor(layer_, batches.longest())),
-      dense_(problem.attention, batches, layer_.heads),
-      q_(batches.total_tokens(), layer_.w_q.rows()),
-      k_(batches.total_tokens(), layer_.w_k.rows()),
-      d_q_(batches.total_tokens(), layer_.w_q.rows()),
-      d_k_(batches.total_tokens(), layer_.w_k.rows()),
+      dense_(problem.attention, batches, layer_.heads, options.budget),
+      chunks_(CutIntoChunks(batches, layer_.w_q.rows(), options.chunk_floats)),
+      q_(LargestChunk(chunks_), layer_.w_q.rows()),
+      k_(LargestChunk(chunks_), layer_.w_k.rows()),
+      d_q_(LargestChunk(chunks_), layer_.w_q.rows()),
+      d_k_(LargestChunk(chunks_), layer_.w_k.rows()),
+      panel_floats_(KeyPanelFloats(batches.longest(), layer_.head_dim(), PanelUse::kGradients)),
+      scratch_(pool, 2 * panel_floats_ + dense_.scratch_size(layer_.head_dim())),
       partials_(static_cast<size_t>(batches.count() * layer_.heads)) {
   for (Index j = 0; j < batches.count(); ++j) {
     for (Index t = 0; t < batches.length(j); ++t) positions_.push_back(t);
   }
-  Project(layer_.w_q, layer_.w_k);
-  ForEachHead([&](const Head& h) {
-    return dense_.norm(h.batch, h.head) = DenseAttention(dense_.layout(h.batch), h.q, h.k, scale_,
-                                                         dense_.packed(h.batch, h.head));
-  });
+  FillDense();
 }
 
-void ProjectionObjective::RotateRows(Index first, Index count, float sign, Matrix& q,
-                                     Matrix& k) const {
+void ProjectionObjective::FillDense() {
+  for (const Chunk& chunk : chunks_) {
+    Project(chunk, layer_.w_q, layer_.w_k);
+    if (!dense_.keeps_attention()) KeepDense(chunk);
+    ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
+      double& norm = dense_.norm(work.batch, work.head);
+      norm = dense_.Fill(work.batch, work.head, work.attention, work.scratch);
+      return norm;
+    });
+  }
+}
+
+void ProjectionObjective::KeepDense(const Chunk& chunk) {
+  if (dense_q_.empty()) {
+    dense_q_ = Matrix(batches_.total_tokens(), q_.cols());
+    dense_k_ = Matrix(batches_.total_tokens(), k_.cols());
+  }
+  std::copy_n(q_.data(), chunk.tokens * q_.cols(), dense_q_.row(chunk.first_token));
+  std::copy_n(k_.data(), chunk.tokens * k_.cols(), dense_k_.row(chunk.first_token));
+}
+
+void ProjectionObjective::RotateRows(const Chunk& chunk, Index first, Index count, float sign,
+                                     Matrix& q, Matrix& k) const {
   if (rope_.empty()) return;
   for (Index t = first; t < first + count; ++t) {
-    const Index position = positions_[static_cast<size_t>(t)];
+    const Index position = positions_[static_cast<size_t>(chunk.first_token + t)];
     RotateToken(rope_, position, layer_.heads, sign, q.row(t));
     RotateToken(rope_, position, layer_.kv_heads, sign, k.row(t));
   }
 }
 
-void ProjectionObjective::Project(MatrixView w_q, MatrixView w_k) {
-  ForRowShards(pool_, batches_.total_tokens(), kTokensPerShard, [&](Index first, Index count) {
+void ProjectionObjective::Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k) {
+  const MatrixView tokens = batches_.all().Rows(chunk.first_token, chunk.tokens);
+  ForRowShards(pool_, chunk.tokens, kTokensPerShard, [&](Index first, Index count) {
     ScopedFlushDenormals flush;
-    const MatrixView x = batches_.all().Rows(first, count);
+    const MatrixView x = tokens.Rows(first, count);
     Gemm(Trans::kNo, Trans::kYes, 1.0f, x, w_q, 0.0f, MutableMatrixView(q_).Rows(first, count));
     Gemm(Trans::kNo, Trans::kYes, 1.0f, x, w_k, 0.0f, MutableMatrixView(k_).Rows(first, count));
     for (Index t = first; t < first + count; ++t) {
       AddBias(layer_.b_q, q_.row(t));
       AddBias(layer_.b_k, k_.row(t));
     }
-    RotateRows(first, count, 1.0f, q_, k_);
+    RotateRows(chunk, first, count, 1.0f, q_, k_);
   });
 }
 
-void ProjectionObjective::UnrotateGradients() {
-  ForRowShards(pool_, batches_.total_tokens(), kTokensPerShard, [&](Index first, Index count) {
+void ProjectionObjective::UnrotateGradients(const Chunk& chunk) {
+  ForRowShards(pool_, chunk.tokens, kTokensPerShard, [&](Index first, Index count) {
     ScopedFlushDenormals flush;
-    RotateRows(first, count, -1.0f, d_q_, d_k_);
+    RotateRows(chunk, first, count, -1.0f, d_q_, d_k_);
   });
 }
 
-void ProjectionObjective::ForEachHead(absl::FunctionRef<double(const Head&)> value) {
-  const Index group = layer_.heads / layer_.kv_heads, dim = layer_.head_dim();
-  pool_.ParallelFor(batches_.count() * layer_.kv_heads, [&](Index shard) {
+MatrixView ProjectionObjective::HeadOfRows(const Matrix& rows, Index first, Index tokens,
+                                           Index head) const {
+  const Index dim = layer_.head_dim();
+  return MatrixView(rows).Block(first, head * dim, tokens, dim);
+}
+
+void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
+                                      absl::FunctionRef<double(const Work&)> value) {
+  const Index group = layer_.heads / layer_.kv_heads;
+  pool_.ParallelFor(chunk.batches * layer_.kv_heads, [&](Index shard, int worker) {
     ScopedFlushDenormals flush;
-    const Index batch = shard / layer_.kv_heads, kv_head = shard % layer_.kv_heads;
+    const Index batch = chunk.first_batch + shard / layer_.kv_heads;
+    const Index kv_head = shard % layer_.kv_heads;
     const Index first = batches_.begin(batch), tokens = batches_.length(batch);
-    const MatrixView k = MatrixView(k_).Block(first, kv_head * dim, tokens, dim);
+    const Index row = first - chunk.first_token;
+    float* scratch = scratch_.of(worker);
+    const KeyPanels keys = PackKeys(HeadOfRows(k_, row, tokens, kv_head), use, scratch);
+    const bool rebuilds = !dense_q_.empty();
+    KeyPanels dense_keys;
+    if (rebuilds) {
+      dense_keys = PackKeys(HeadOfRows(dense_k_, first, tokens, kv_head), PanelUse::kLogits,
+                            scratch + panel_floats_);
+    }
     for (Index head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-      const MatrixView q = MatrixView(q_).Block(first, head * dim, tokens, dim);
-      partials_[static_cast<size_t>(batch * layer_.heads + head)] =
-          value({batch, head, kv_head, q, k});
+      const AttentionLayout& layout = dense_.layout(batch);
+      Work work{.batch = batch,
+                .head = head,
+                .kv_head = kv_head,
+                .row = row,
+                .attention = HeadOf(layout, HeadOfRows(q_, row, tokens, head), keys, scale_),
+                .dense = dense_.rows(batch, head),
+                .scratch = scratch + 2 * panel_floats_};
+      if (rebuilds) {
+        const MatrixView q = HeadOfRows(dense_q_, first, tokens, head);
+        work.dense.a = q.data();
+        work.dense.a_stride = q.stride();
+        work.dense.transposed = dense_keys.transposed;
+      }
+      partials_[static_cast<size_t>(batch * layer_.heads + head)] = value(work);
     }
   });
 }
@@ -99,37 +148,52 @@ void ProjectionObjective::ForEachHead(absl::FunctionRef<double(const Head&)> val
 double ProjectionObjective::LossAndGradient(absl::Span<const MatrixView> weights,
                                             absl::Span<Matrix> gradients) {
   const Index dim = layer_.head_dim(), group = layer_.heads / layer_.kv_heads;
-  Project(weights[0], weights[1]);
-  ForEachHead([&](const Head& h) {
-    const Index first = batches_.begin(h.batch), tokens = batches_.length(h.batch);
-    const auto d_q = MutableMatrixView(d_q_).Block(first, h.head * dim, tokens, dim);
-    const auto d_k = MutableMatrixView(d_k_).Block(first, h.kv_head * dim, tokens, dim);
-    if (h.head % group == 0) SetZero(d_k);  // the heads of a group add to it in order
-    return AttentionLossGradient(dense_.layout(h.batch), h.q, h.k, scale_,
-                                 dense_.packed(h.batch, h.head), d_q, d_k);
-  });
-  UnrotateGradients();
   for (size_t i = 0; i < 2; ++i) {
     if (gradients[i].empty()) gradients[i] = Matrix(weights[i].rows(), weights[i].cols());
-    ShardedTransposedGemm(pool_, 1.0f, i == 0 ? d_q_ : d_k_, batches_.all(), gradients[i]);
+  }
+  for (const Chunk& chunk : chunks_) {
+    Project(chunk, weights[0], weights[1]);
+    ForEachHead(chunk, PanelUse::kGradients, [&](const Work& work) {
+      const auto d_q = MutableMatrixView(d_q_).Block(work.row, work.head * dim,
+                                                     batches_.length(work.batch), dim);
+      const auto d_k = MutableMatrixView(d_k_).Block(work.row, work.kv_head * dim,
+                                                     batches_.length(work.batch), dim);
+      if (work.head % group == 0) SetZero(d_k);  // the heads of a group add to it in order
+      return AttentionKernelsOfThisCpu().loss_gradient(work.attention, work.dense, work.scratch,
+                                                       d_q.data(), d_q.stride(), d_k.data(),
+                                                       d_k.stride());
+    });
+    UnrotateGradients(chunk);
+    const MatrixView x = batches_.all().Rows(chunk.first_token, chunk.tokens);
+    const Into into = chunk.first_batch == 0 ? Into::kReplace : Into::kAdd;
+    for (size_t i = 0; i < 2; ++i) {
+      const MatrixView d = MatrixView(i == 0 ? d_q_ : d_k_).Rows(0, chunk.tokens);
+      ShardedTransposedGemm(pool_, d, x, into, gradients[i]);
+    }
   }
   return std::accumulate(partials_.begin(), partials_.end(), 0.0);
 }
 
 AttentionError ProjectionObjective::Error(absl::Span<const MatrixView> weights) {
-  Project(weights[0], weights[1]);
-  ForEachHead([&](const Head& h) {
-    return AttentionDifference(dense_.layout(h.batch), h.q, h.k, scale_,
-                               dense_.packed(h.batch, h.head));
-  });
+  for (const Chunk& chunk : chunks_) {
+    Project(chunk, weights[0], weights[1]);
+    ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
+      return AttentionKernelsOfThisCpu().difference(work.attention, work.dense, work.scratch);
+    });
+  }
   return {SumOverBatches(partials_, layer_.heads), dense_.NormPerHead()};
 }
 
 double ProjectionObjective::SmallestLogAttention(absl::Span<const MatrixView> weights) {
-  Project(weights[0], weights[1]);
-  ForEachHead([&](const Head& h) {
-    return attnprune::SmallestLogAttention(dense_.layout(h.batch), h.q, h.k, scale_);
-  });
+  for (const Chunk& chunk : chunks_) {
+    Project(chunk, weights[0], weights[1]);
+    ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
+      const Index tokens = batches_.length(work.batch);
+      return attnprune::SmallestLogAttention(
+          dense_.layout(work.batch), HeadOfRows(q_, work.row, tokens, work.head),
+          HeadOfRows(k_, work.row, tokens, work.kv_head), scale_);
+    });
+  }
   return *std::min_element(partials_.begin(), partials_.end());
 }
 

@@ -8,7 +8,9 @@
 #include "absl/functional/function_ref.h"
 #include "core/kernels/rope.h"
 #include "core/objective/attention_objective.h"
+#include "core/objective/chunks.h"
 #include "core/objective/dense_attention.h"
+#include "core/objective/worker_scratch.h"
 
 namespace attnprune {
 
@@ -16,7 +18,8 @@ namespace attnprune {
 // head; dW = (R^-1 dQ)' X. The heads of a group share K, so one shard is a batch and a kv head.
 class ProjectionObjective final : public AttentionObjective {
  public:
-  ProjectionObjective(const Problem& problem, const Batches& batches, ThreadPool& pool);
+  ProjectionObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
+                      const ObjectiveOptions& options);
 
   double LossAndGradient(absl::Span<const MatrixView> weights,
                          absl::Span<Matrix> gradients) override;
@@ -25,16 +28,25 @@ class ProjectionObjective final : public AttentionObjective {
   double SmallestLogAttention(absl::Span<const MatrixView> weights) override;
 
  private:
-  // One head of one batch.
-  struct Head {
+  // One head of one batch, ready for the kernels.
+  struct Work {
     Index batch, head, kv_head;
-    MatrixView q, k;  // tokens x head_dim
+    Index row;  // the batch's first row in q_, k_, d_q_ and d_k_
+    AttentionHead attention;
+    DenseRows dense;
+    float* scratch;
   };
 
-  void Project(MatrixView w_q, MatrixView w_k);                    // q_ and k_
-  void UnrotateGradients();                                        // R^-1 on d_q_ and d_k_
-  void ForEachHead(absl::FunctionRef<double(const Head&)> value);  // into partials_
-  void RotateRows(Index first, Index count, float sign, Matrix& q, Matrix& k) const;
+  void Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k);  // q_ and k_
+  void UnrotateGradients(const Chunk& chunk);                        // R^-1 on d_q_ and d_k_
+  void RotateRows(const Chunk& chunk, Index first, Index count, float sign, Matrix& q,
+                  Matrix& k) const;
+  // Calls value(work) for each head of each batch, on the pool's threads; the answers go to
+  // partials_. The heads of a kv head come one after the other.
+  void ForEachHead(const Chunk& chunk, PanelUse use, absl::FunctionRef<double(const Work&)> value);
+  void FillDense();
+  void KeepDense(const Chunk& chunk);  // copies q_ and k_ to dense_q_ and dense_k_
+  MatrixView HeadOfRows(const Matrix& rows, Index first, Index tokens, Index head) const;
 
   const ProjectionWeights& layer_;
   const Batches& batches_;
@@ -43,7 +55,11 @@ class ProjectionObjective final : public AttentionObjective {
   RopeTable rope_;                // empty without rotary embedding
   std::vector<Index> positions_;  // of every token in its batch
   DenseAttentionStore dense_;
-  Matrix q_, k_, d_q_, d_k_;      // tokens x (heads * head_dim), tokens x (kv_heads * head_dim)
+  const std::vector<Chunk> chunks_;
+  Matrix dense_q_, dense_k_;      // of all tokens; empty where f is kept
+  Matrix q_, k_, d_q_, d_k_;      // tokens of a chunk x (heads * head_dim), x (kv_heads * head_dim)
+  const Index panel_floats_;      // of a kv head's keys
+  WorkerScratch scratch_;         // keys in panels, dense keys in panels, the kernels' scratch
   std::vector<double> partials_;  // batches x heads
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/kernels/attention.h"
 #include "core/kernels/blas.h"
 
 namespace attnprune {
@@ -14,13 +15,46 @@ void ForRowShards(ThreadPool& pool, Index total, Index rows,
   });
 }
 
-void ShardedTransposedGemm(ThreadPool& pool, float alpha, MatrixView a, MatrixView b,
-                           MutableMatrixView c) {
-  // Half of a small matrix, so that two threads share it; else tall enough for GEMM's full rate.
-  const Index rows = std::clamp<Index>((c.rows() + 1) / 2, 1, 128);
-  ForRowShards(pool, c.rows(), rows, [&](Index first, Index count) {
-    Gemm(Trans::kYes, Trans::kNo, alpha, a.Cols(first, count), b, 0.0f, c.Rows(first, count));
+namespace {
+
+// A result so small that its rows are not enough for several threads.
+constexpr Index kSmallResult = 128 * 128;
+constexpr Index kTokensPerSum = 512;
+
+// By runs of tokens, each with a sum of its own; the sums are added up in order.
+void GemmByTokens(ThreadPool& pool, MatrixView a, MatrixView b, Into into, MutableMatrixView c) {
+  const Index runs = (a.rows() + kTokensPerSum - 1) / kTokensPerSum;
+  Matrix sums(runs * c.rows(), c.cols());
+  ForRowShards(pool, a.rows(), kTokensPerSum, [&](Index first, Index count) {
+    ScopedFlushDenormals flush;
+    const Index run = first / kTokensPerSum;
+    Gemm(Trans::kYes, Trans::kNo, 1.0f, a.Rows(first, count), b.Rows(first, count), 0.0f,
+         MutableMatrixView(sums).Rows(run * c.rows(), c.rows()));
   });
+  for (Index run = 0; run < runs; ++run) {
+    const bool replace = run == 0 && into == Into::kReplace;
+    for (Index i = 0; i < c.rows(); ++i) {
+      const float* sum = sums.row(run * c.rows() + i);
+      float* row = c.row(i);
+      for (Index j = 0; j < c.cols(); ++j) row[j] = replace ? sum[j] : row[j] + sum[j];
+    }
+  }
+}
+
+void GemmByRows(ThreadPool& pool, MatrixView a, MatrixView b, Into into, MutableMatrixView c) {
+  constexpr Index kRows = 256;
+  const float beta = into == Into::kAdd ? 1.0f : 0.0f;
+  ForRowShards(pool, c.rows(), kRows, [&](Index first, Index count) {
+    ScopedFlushDenormals flush;
+    Gemm(Trans::kYes, Trans::kNo, 1.0f, a.Cols(first, count), b, beta, c.Rows(first, count));
+  });
+}
+
+}  // namespace
+
+void ShardedTransposedGemm(ThreadPool& pool, MatrixView a, MatrixView b, Into into,
+                           MutableMatrixView c) {
+  (c.size() <= kSmallResult ? GemmByTokens : GemmByRows)(pool, a, b, into, c);
 }
 
 }  // namespace attnprune

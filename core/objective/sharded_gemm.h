@@ -12,8 +12,11 @@ namespace attnprune {
 void ForRowShards(ThreadPool& pool, Index total, Index rows,
                   absl::FunctionRef<void(Index, Index)> shard);
 
-// c = a' b, cut by rows of c. a: t x m, b: t x n, c: m x n; t the long side (tokens).
-void ShardedTransposedGemm(ThreadPool& pool, float alpha, MatrixView a, MatrixView b,
+enum class Into { kReplace, kAdd };
+
+// c = a' b or c += a' b, cut by rows of c, or by tokens where c is small. a: t x m, b: t x n,
+// c: m x n; t the long side (tokens).
+void ShardedTransposedGemm(ThreadPool& pool, MatrixView a, MatrixView b, Into into,
                            MutableMatrixView c);
 
 }  // namespace attnprune

@@ -7,16 +7,19 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "core/kernels/lanes.h"
 #include "tests/support/matrices.h"
+#include "tests/support/whole_attention.h"
 
 namespace attnprune {
 namespace {
 
 using ::attnprune::testing::GaussianMatrix;
 using ::attnprune::testing::Values;
+using ::attnprune::testing::WholeAttention;
 using ::testing::Each;
 using ::testing::Gt;
 using ::testing::SizeIs;
@@ -53,31 +56,54 @@ struct MaskCase {
   Ranges ranges;
 };
 
-class AttentionOfEveryMask : public ::testing::TestWithParam<MaskCase> {
+// Every kind of mask, by the kernels of every instruction set that this CPU has.
+class AttentionOfEveryMask
+    : public ::testing::TestWithParam<std::tuple<MaskCase, const AttentionKernels*>> {
  protected:
-  AttentionLayout Layout(Index n) const { return AttentionLayout(GetParam().ranges(n)); }
+  void SetUp() override {
+    if (&kernels() == &kAttentionKernelsAvx512 &&
+        &AttentionKernelsOfThisCpu() != &kAttentionKernelsAvx512) {
+      GTEST_SKIP() << "this CPU has no AVX-512";
+    }
+  }
+  const AttentionKernels& kernels() const { return *std::get<1>(GetParam()); }
+  AttentionLayout Layout(Index n) const {
+    return AttentionLayout(std::get<0>(GetParam()).ranges(n));
+  }
 };
 INSTANTIATE_TEST_SUITE_P(
     All, AttentionOfEveryMask,
-    ::testing::Values(MaskCase{"Causal", Causal}, MaskCase{"Full", Full},
-                      MaskCase{"BlockOf1", BlockCausal<1>}, MaskCase{"BlockOf7", BlockCausal<7>},
-                      MaskCase{"BlockOf32", BlockCausal<32>}, MaskCase{"WindowOf1", Window<1>},
-                      MaskCase{"WindowOf5", Window<5>}, MaskCase{"WindowOf40", Window<40>}),
-    [](const auto& mask) { return mask.param.name; });
+    ::testing::Combine(::testing::Values(MaskCase{"Causal", Causal}, MaskCase{"Full", Full},
+                                         MaskCase{"BlockOf1", BlockCausal<1>},
+                                         MaskCase{"BlockOf7", BlockCausal<7>},
+                                         MaskCase{"BlockOf32", BlockCausal<32>},
+                                         MaskCase{"WindowOf1", Window<1>},
+                                         MaskCase{"WindowOf5", Window<5>},
+                                         MaskCase{"WindowOf40", Window<40>}),
+                       ::testing::Values(&kAttentionKernelsAvx2, &kAttentionKernelsAvx512)),
+    [](const auto& test) {
+      return std::get<0>(test.param).name + "_" + std::get<1>(test.param)->name;
+    });
 
-// Around the blocks of 32 rows and the lanes of 8 or 16.
-constexpr Index kSizes[] = {1, 2, 8, 17, 31, 32, 33, 64, 65, 100};
+// Around the blocks of 64 rows, the panels of 32 columns, the tiles of 4 or 8 rows and the lanes of
+// 8 or 16.
+constexpr Index kSizes[] = {1, 2, 8, 17, 31, 32, 33, 64, 65, 100, 130, 300};
+
+// Entries of a query: less than a vector, whole vectors, more than a panel, deeper than the 256
+// that are multiplied at once.
+constexpr Index kWidths[] = {1, 6, 16, 40, 64, 300};
+Index WidthFor(Index n) { return kWidths[static_cast<size_t>(n) % std::size(kWidths)]; }
 
 bool Allowed(const AttentionLayout& layout, Index i, Index j) {
   return layout.keys(i).begin <= j && j < layout.keys(i).end;
 }
 
-TEST_P(AttentionOfEveryMask, HasALayoutWhoseBlocksCoverExactlyWhatIsAllowed) {
+TEST_P(AttentionOfEveryMask, HasALayoutWhoseBlocksCoverWhatIsAllowedFromAWholeVectorOn) {
   for (Index n = 1; n <= 100; ++n) {
     const AttentionLayout layout = Layout(n);
     ASSERT_EQ(layout.tokens(), n);
     Index next_row = 0;
-    for (const AttentionLayout::Block& block : layout.blocks()) {
+    for (const AttentionBlock& block : layout.blocks()) {
       ASSERT_EQ(block.row, next_row) << n;
       ASSERT_GT(block.rows, 0) << n;
       next_row += block.rows;
@@ -86,32 +112,34 @@ TEST_P(AttentionOfEveryMask, HasALayoutWhoseBlocksCoverExactlyWhatIsAllowed) {
         first = std::min(first, layout.keys(i).begin);
         end = std::max(end, layout.keys(i).end);
       }
-      ASSERT_EQ(block.key, first) << n;
+      ASSERT_EQ(block.key, first / kAttentionPadding * kAttentionPadding) << n;
       ASSERT_EQ(block.key + block.keys, end) << n;
     }
     ASSERT_EQ(next_row, n);
   }
 }
 
-TEST_P(AttentionOfEveryMask, HasALayoutOfBlocksOneBehindTheOtherInWholeLanes) {
+TEST_P(AttentionOfEveryMask, HasALayoutOfBlocksOneBehindTheOtherInWholeVectors) {
   for (Index n = 1; n <= 100; ++n) {
     const AttentionLayout layout = Layout(n);
     Index next_float = 0, largest = 0;
-    for (const AttentionLayout::Block& block : layout.blocks()) {
+    for (const AttentionBlock& block : layout.blocks()) {
       ASSERT_EQ(block.offset, next_float) << n;
-      ASSERT_EQ(block.stride, PadToLanes(block.keys)) << n;
+      ASSERT_EQ(block.stride % kAttentionPadding, 0) << n;
+      ASSERT_GE(block.stride, block.keys) << n;
+      ASSERT_LT(block.stride, block.keys + kAttentionPadding) << n;
       next_float += block.rows * block.stride;
       largest = std::max(largest, block.rows * block.stride);
     }
     ASSERT_EQ(layout.packed_size(), next_float) << n;
-    ASSERT_EQ(layout.scratch_size(), largest) << n;
+    ASSERT_EQ(layout.block_size(), largest) << n;
   }
 }
 
-TEST(AttentionLayout, CutsRowsIntoBlocksOf32) {
-  EXPECT_THAT(AttentionLayout(Causal(32)).blocks(), SizeIs(1));
-  EXPECT_THAT(AttentionLayout(Causal(33)).blocks(), SizeIs(2));
-  EXPECT_THAT(AttentionLayout(Causal(100)).blocks(), SizeIs(4));
+TEST(AttentionLayout, CutsRowsIntoBlocksOf64) {
+  EXPECT_THAT(AttentionLayout(Causal(64)).blocks(), SizeIs(1));
+  EXPECT_THAT(AttentionLayout(Causal(65)).blocks(), SizeIs(2));
+  EXPECT_THAT(AttentionLayout(Causal(200)).blocks(), SizeIs(4));
 }
 
 TEST(AttentionLayout, OfNoTokensIsEmpty) {
@@ -202,29 +230,31 @@ double EntryBound(const Matrix& a, const Matrix& b, float scale) {
 
 // --- f -------------------------------------------------------------------------------------------
 
-constexpr Index kWidth = 6;
 constexpr float kScale = 0.4f;
 
 // Queries and keys of n tokens and the attention of other queries, packed.
 struct Case {
-  Case(const AttentionLayout& of, Index n)
+  Case(const AttentionLayout& of, Index n, const AttentionKernels& kernels)
       : layout(of),
-        a(GaussianMatrix(n, kWidth, 1)),
-        b(GaussianMatrix(n, kWidth, 2)),
-        dense_a(GaussianMatrix(n, kWidth, 3)),
-        packed(static_cast<size_t>(of.packed_size()), kNaN) {
-    norm = DenseAttention(layout, dense_a, b, kScale, packed.data());
+        a(GaussianMatrix(n, WidthFor(n), 1)),
+        b(GaussianMatrix(n, WidthFor(n), 2)),
+        dense_a(GaussianMatrix(n, WidthFor(n), 3)),
+        packed(static_cast<size_t>(of.packed_size()), kNaN),
+        attention(layout, b, kScale, kernels) {
+    norm = attention.Dense(dense_a, packed.data());
   }
+  DenseRows dense() const { return {.packed = packed.data()}; }
 
   AttentionLayout layout;
   Matrix a, b, dense_a;
   std::vector<float> packed;
+  mutable WholeAttention attention;
   double norm = 0;
 };
 
 TEST_P(AttentionOfEveryMask, IsTheSoftmaxOfItsLogits) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n);
+    const Case c(Layout(n), n, kernels());
     const Matrix f = Unpack(c.layout, c.packed.data());
     const Rows expected = Softmax(c.layout, c.dense_a, c.b, kScale);
     const double relative = EntryBound(c.dense_a, c.b, kScale);
@@ -243,7 +273,7 @@ TEST_P(AttentionOfEveryMask, IsTheSoftmaxOfItsLogits) {
 // The sum of the row in lanes, its reciprocal, the products.
 TEST_P(AttentionOfEveryMask, HasRowsThatSumToOne) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n);
+    const Case c(Layout(n), n, kernels());
     const Matrix f = Unpack(c.layout, c.packed.data());
     for (Index i = 0; i < n; ++i) {
       double sum = 0;
@@ -256,8 +286,8 @@ TEST_P(AttentionOfEveryMask, HasRowsThatSumToOne) {
 // The storage was full of NaN before.
 TEST_P(AttentionOfEveryMask, IsExactlyZeroInPackedStorageWhereNotAllowedPaddingIncluded) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n);
-    for (const AttentionLayout::Block& block : c.layout.blocks()) {
+    const Case c(Layout(n), n, kernels());
+    for (const AttentionBlock& block : c.layout.blocks()) {
       for (Index i = 0; i < block.rows; ++i) {
         for (Index j = 0; j < block.stride; ++j) {
           const float f = c.packed[static_cast<size_t>(block.offset + i * block.stride + j)];
@@ -280,7 +310,7 @@ TEST_P(AttentionOfEveryMask, IsUnpackedFromEveryPlaceToItsOwn) {
     for (size_t i = 0; i < packed.size(); ++i) packed[i] = static_cast<float>(i + 1);
     const Matrix dense = Unpack(layout, packed.data());
     Matrix expected(n, n);
-    for (const AttentionLayout::Block& block : layout.blocks()) {
+    for (const AttentionBlock& block : layout.blocks()) {
       for (Index i = 0; i < block.rows; ++i) {
         for (Index j = 0; j < block.keys; ++j) {
           expected(block.row + i, block.key + j) =
@@ -296,7 +326,7 @@ TEST(DenseAttention, IsEvenWhereAllLogitsAreEqual) {
   const AttentionLayout layout(Causal(4));
   std::vector<float> packed(static_cast<size_t>(layout.packed_size()));
   const Matrix zero(4, 2), b = GaussianMatrix(4, 2, 1);
-  DenseAttention(layout, zero, b, 1.0f, packed.data());
+  WholeAttention(layout, b, 1.0f).Dense(zero, packed.data());
   const Matrix f = Unpack(layout, packed.data());
   for (Index i : {0, 1, 3}) {
     for (Index j = 0; j <= i; ++j) EXPECT_EQ(f(i, j), 1.0f / static_cast<float>(i + 1));
@@ -311,24 +341,56 @@ struct LossAndGradient {
 };
 
 // d_a starts as NaN, d_b as `start` everywhere.
-LossAndGradient Evaluate(const Case& c, float start) {
-  LossAndGradient out{0, Matrix::Constant(c.a.rows(), kWidth, kNaN),
-                      Matrix::Constant(c.b.rows(), kWidth, start)};
-  out.loss = AttentionLossGradient(c.layout, c.a, c.b, kScale, c.packed.data(), out.d_a, out.d_b);
+LossAndGradient Evaluate(const Case& c, float start, const DenseRows& dense) {
+  LossAndGradient out{0, Matrix::Constant(c.a.rows(), c.a.cols(), kNaN),
+                      Matrix::Constant(c.b.rows(), c.b.cols(), start)};
+  out.loss = c.attention.LossGradient(c.a, dense, out.d_a, out.d_b);
   return out;
 }
 
+LossAndGradient Evaluate(const Case& c, float start) { return Evaluate(c, start, c.dense()); }
+
 TEST_P(AttentionOfEveryMask, HasADifferenceOfTwiceItsLossBitForBit) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n);
-    const double difference = AttentionDifference(c.layout, c.a, c.b, kScale, c.packed.data());
+    const Case c(Layout(n), n, kernels());
+    const double difference = c.attention.Difference(c.a, c.dense());
     EXPECT_EQ(difference, 2 * Evaluate(c, 0).loss) << n;
+  }
+}
+
+TEST_P(AttentionOfEveryMask, IsTheSameBitForBitWhereItIsRebuiltInsteadOfKept) {
+  for (Index n : kSizes) {
+    const Case c(Layout(n), n, kernels());
+    const DenseRows rebuilt = c.attention.DenseToRebuild(c.dense_a);
+    const LossAndGradient kept = Evaluate(c, 0), made_again = Evaluate(c, 0, rebuilt);
+    EXPECT_EQ(made_again.loss, kept.loss) << n;
+    EXPECT_EQ(Values(made_again.d_a), Values(kept.d_a)) << n;
+    EXPECT_EQ(Values(made_again.d_b), Values(kept.d_b)) << n;
+    EXPECT_EQ(c.attention.Difference(c.a, rebuilt), 2 * kept.loss) << n;
+  }
+}
+
+// Columns beside the target's belong to other heads.
+TEST_P(AttentionOfEveryMask, WritesItsOwnColumnsOnly) {
+  for (Index n : kSizes) {
+    const Case c(Layout(n), n, kernels());
+    const Index width = c.a.cols();
+    Matrix d_a = Matrix::Constant(n, width + 5, -7), d_b = Matrix::Constant(n, width + 5, -7);
+    c.attention.LossGradient(c.a, c.dense(), MutableMatrixView(d_a).Cols(2, width),
+                             MutableMatrixView(d_b).Cols(2, width));
+    for (const Matrix* m : {&d_a, &d_b}) {
+      for (Index i = 0; i < n; ++i) {
+        for (Index k : {Index{0}, Index{1}, width + 2, width + 3, width + 4}) {
+          ASSERT_EQ((*m)(i, k), -7) << n << ": " << i << ", " << k;
+        }
+      }
+    }
   }
 }
 
 TEST_P(AttentionOfEveryMask, HasNoLossAndNoGradientAtItsOwnQueriesExactly) {
   for (Index n : kSizes) {
-    Case c(Layout(n), n);
+    Case c(Layout(n), n, kernels());
     c.a = c.dense_a.Clone();
     const LossAndGradient at_dense = Evaluate(c, 0);
     EXPECT_EQ(at_dense.loss, 0) << n;
@@ -355,7 +417,7 @@ void AddGradients(const Case& c, Index i, const std::vector<double>& p,
   for (Index j = 0; j < c.b.rows(); ++j) {
     const double p_j = p[static_cast<size_t>(j)];
     const double bound = 1.1 * p_bound[static_cast<size_t>(j)] + (n + 2) * kUnit * std::abs(p_j);
-    for (Index k = 0; k < kWidth; ++k) {
+    for (Index k = 0; k < c.a.cols(); ++k) {
       const double a = static_cast<double>(c.a(i, k)), b = static_cast<double>(c.b(j, k));
       At(out.d_a, i, k) += scale * p_j * b;
       At(out.d_b, j, k) += scale * p_j * a;
@@ -394,10 +456,10 @@ Reference InFloat64(const Case& c) {
   const Rows f = Softmax(c.layout, c.dense_a, c.b, kScale);
   const Rows f_tilde = Softmax(c.layout, c.a, c.b, kScale);
   const double e = std::max(EntryBound(c.a, c.b, kScale), EntryBound(c.dense_a, c.b, kScale));
-  Reference out{.d_a = Zeros(n, kWidth),
-                .d_b = Zeros(n, kWidth),
-                .d_a_bound = Zeros(n, kWidth),
-                .d_b_bound = Zeros(n, kWidth)};
+  Reference out{.d_a = Zeros(n, c.a.cols()),
+                .d_b = Zeros(n, c.a.cols()),
+                .d_a_bound = Zeros(n, c.a.cols()),
+                .d_b_bound = Zeros(n, c.a.cols())};
   for (Index i = 0; i < n; ++i) {
     AddRow(c, i, e, f_tilde[static_cast<size_t>(i)], f[static_cast<size_t>(i)], out);
   }
@@ -406,12 +468,12 @@ Reference InFloat64(const Case& c) {
 
 TEST_P(AttentionOfEveryMask, HasTheLossAndGradientOfItsFormulas) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n);
+    const Case c(Layout(n), n, kernels());
     const LossAndGradient got = Evaluate(c, 0);
     const Reference expected = InFloat64(c);
     EXPECT_NEAR(got.loss, expected.loss, 1.1 * expected.loss_bound) << n;
     for (Index i = 0; i < n; ++i) {
-      for (Index k = 0; k < kWidth; ++k) {
+      for (Index k = 0; k < c.a.cols(); ++k) {
         ASSERT_NEAR(got.d_a(i, k), At(expected.d_a, i, k), At(expected.d_a_bound, i, k))
             << n << ": " << i << ", " << k;
         ASSERT_NEAR(got.d_b(i, k), At(expected.d_b, i, k), At(expected.d_b_bound, i, k))
@@ -425,7 +487,7 @@ TEST_P(AttentionOfEveryMask, HasTheLossAndGradientOfItsFormulas) {
 TEST_P(AttentionOfEveryMask, AddsToTheGradientOfItsKeys) {
   constexpr float kStart = 64;
   for (Index n : kSizes) {
-    const Case c(Layout(n), n);
+    const Case c(Layout(n), n, kernels());
     const LossAndGradient from_zero = Evaluate(c, 0), from_start = Evaluate(c, kStart);
     EXPECT_EQ(Values(from_start.d_a), Values(from_zero.d_a)) << n;
     const double parts =
@@ -433,7 +495,7 @@ TEST_P(AttentionOfEveryMask, AddsToTheGradientOfItsKeys) {
     const double bound = static_cast<double>(c.layout.blocks().size() + 2) * 2 * kUnit *
                          (static_cast<double>(kStart) + parts);
     for (Index i = 0; i < n; ++i) {
-      for (Index k = 0; k < kWidth; ++k) {
+      for (Index k = 0; k < c.a.cols(); ++k) {
         ASSERT_NEAR(from_start.d_b(i, k), kStart + from_zero.d_b(i, k), bound) << n << ": " << i;
       }
     }
@@ -442,11 +504,10 @@ TEST_P(AttentionOfEveryMask, AddsToTheGradientOfItsKeys) {
 
 TEST_P(AttentionOfEveryMask, NeedsNoGradientOfItsKeys) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n);
+    const Case c(Layout(n), n, kernels());
     const LossAndGradient both = Evaluate(c, 0);
-    Matrix d_a(n, kWidth);
-    const double loss = AttentionLossGradient(c.layout, c.a, c.b, kScale, c.packed.data(), d_a,
-                                              MutableMatrixView());
+    Matrix d_a(n, c.a.cols());
+    const double loss = c.attention.LossGradient(c.a, c.dense(), d_a, MutableMatrixView());
     EXPECT_EQ(loss, both.loss) << n;
     EXPECT_EQ(Values(d_a), Values(both.d_a)) << n;
   }
@@ -457,7 +518,7 @@ TEST_P(AttentionOfEveryMask, NeedsNoGradientOfItsKeys) {
 TEST_P(AttentionOfEveryMask, KnowsTheLogarithmOfItsSmallestEntry) {
   constexpr float kLoud = 30;
   for (Index n : kSizes) {
-    const Case c(Layout(n), n);
+    const Case c(Layout(n), n, kernels());
     double smallest = 0;
     const Rows log_f = LogSoftmax(c.layout, c.a, c.b, kLoud);
     for (Index i = 0; i < n; ++i) {
@@ -472,7 +533,7 @@ TEST_P(AttentionOfEveryMask, KnowsTheLogarithmOfItsSmallestEntry) {
 }
 
 TEST(SmallestLogAttention, IsFarBelowFloat32) {
-  const Case c(AttentionLayout(Causal(100)), 100);
+  const Case c(AttentionLayout(Causal(100)), 100, AttentionKernelsOfThisCpu());
   EXPECT_LT(SmallestLogAttention(c.layout, c.a, c.b, 30), -150);
 }
 

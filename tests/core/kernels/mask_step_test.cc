@@ -97,12 +97,15 @@ TEST(HeavyBallStep, KeepsMomentumAndMovesAgainstIt) {
   for (size_t size : kSizes) {
     const std::vector<float> gradient = SmallIntegers(size, 6), mask = SmallIntegers(size, 7);
     const std::vector<float> before = SmallIntegers(size, 8);
-    std::vector<float> velocity = before, next(size, NAN);
-    HeavyBallStep(kFree, gradient, mask, absl::MakeSpan(velocity), absl::MakeSpan(next));
+    const std::vector<float> weights = SmallIntegers(size, 9);
+    std::vector<float> velocity = before, next(size, NAN), pruned(size, NAN);
+    HeavyBallStep(kFree, gradient, mask, weights, absl::MakeSpan(velocity), absl::MakeSpan(next),
+                  absl::MakeSpan(pruned));
     for (size_t i = 0; i < size; ++i) {
       const float v = 0.5f * before[i] + 0.25f * gradient[i];
       ASSERT_EQ(velocity[i], v) << size << ", " << i;
       ASSERT_EQ(next[i], mask[i] - 0.125f * v) << size << ", " << i;
+      ASSERT_EQ(pruned[i], weights[i] * next[i]) << size << ", " << i;
     }
   }
 }
@@ -111,17 +114,21 @@ TEST(HeavyBallStep, KeepsMomentumAndMovesAgainstIt) {
 TEST(HeavyBallStep, ClampsTheMaskButNotTheVelocity) {
   const std::vector<float> gradient = {-128, -16, 0, 16, 128};
   const std::vector<float> mask = {0.5f, 0.25f, 1, 0.25f, 0.5f};
-  std::vector<float> velocity(5, 0.0f), next(5);
-  HeavyBallStep(kProjected, gradient, mask, absl::MakeSpan(velocity), absl::MakeSpan(next));
+  const std::vector<float> weights = {2, 4, -2, 8, 8};
+  std::vector<float> velocity(5, 0.0f), next(5), pruned(5);
+  HeavyBallStep(kProjected, gradient, mask, weights, absl::MakeSpan(velocity), absl::MakeSpan(next),
+                absl::MakeSpan(pruned));
   EXPECT_THAT(next, ElementsAre(1, 0.75f, 1, 0, 0));
+  EXPECT_THAT(pruned, ElementsAre(2, 3, -2, 0, 0));
   EXPECT_THAT(velocity, ElementsAre(-32, -4, 0, 4, 32));
 }
 
 TEST(HeavyBallStep, ClampsEveryEntry) {
   for (size_t size : kSizes) {
     const std::vector<float> gradient(size, -128.0f), mask(size, 1.0f);
-    std::vector<float> velocity(size, 0.0f), next(size, NAN);
-    HeavyBallStep(kProjected, gradient, mask, absl::MakeSpan(velocity), absl::MakeSpan(next));
+    std::vector<float> velocity(size, 0.0f), next(size, NAN), pruned(size, NAN);
+    HeavyBallStep(kProjected, gradient, mask, mask, absl::MakeSpan(velocity), absl::MakeSpan(next),
+                  absl::MakeSpan(pruned));
     EXPECT_EQ(next, std::vector<float>(size, 1.0f));
   }
 }
@@ -131,9 +138,10 @@ TEST(HeavyBallStep, KeepsNaNWhenItClamps) {
   constexpr size_t kSize = 19;
   for (size_t i = 0; i < kSize; ++i) {
     std::vector<float> gradient(kSize, 0.0f), mask(kSize, 1.0f), velocity(kSize, 0.0f);
-    std::vector<float> next(kSize);
+    std::vector<float> next(kSize), pruned(kSize);
     gradient[i] = std::numeric_limits<float>::quiet_NaN();
-    HeavyBallStep(kProjected, gradient, mask, absl::MakeSpan(velocity), absl::MakeSpan(next));
+    HeavyBallStep(kProjected, gradient, mask, mask, absl::MakeSpan(velocity), absl::MakeSpan(next),
+                  absl::MakeSpan(pruned));
     for (size_t j = 0; j < kSize; ++j) EXPECT_EQ(std::isnan(next[j]), i == j) << i << ", " << j;
   }
 }

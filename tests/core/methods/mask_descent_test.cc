@@ -103,8 +103,8 @@ std::vector<float> MaskWithoutPieces(const Problem& problem, int steps) {
     run.objective().LossAndGradient({MatrixView(pruned)}, absl::MakeSpan(gradient));
     GradientInMask(w.flat(), std::as_const(mask).flat(), static_cast<float>(kLambda),
                    gradient[0].flat());
-    HeavyBallStep(kStep, std::as_const(gradient[0]).flat(), std::as_const(mask).flat(),
-                  velocity.flat(), next.flat());
+    HeavyBallStep(kStep, std::as_const(gradient[0]).flat(), std::as_const(mask).flat(), w.flat(),
+                  velocity.flat(), next.flat(), pruned.flat());
     std::swap(mask, next);
   }
   return Values(mask);

@@ -14,6 +14,7 @@
 #include "tests/reference/float32_bounds.h"
 #include "tests/reference/golden.h"
 #include "tests/reference/gradient_check.h"
+#include "tests/support/whole_attention.h"
 
 namespace attnprune {
 namespace {
@@ -53,12 +54,13 @@ Dense KernelAttention(const AttentionProblem& problem, const std::vector<Dense>&
   }
   const AttentionLayout layout = LayoutOf(problem.attention, x.rows());
   Matrix packed(1, layout.packed_size());
-  DenseAttention(layout, a, b, static_cast<float>(problem.effective_scale()), packed.data());
+  attnprune::testing::WholeAttention(layout, b, static_cast<float>(problem.effective_scale()))
+      .Dense(a, packed.data());
   const Matrix f = Unpack(layout, packed.data());
   return reference::ToDense(MatrixView(f));
 }
 
-class GoldenObjective : public testing::TestWithParam<std::string> {
+class GoldenObjective : public ::testing::TestWithParam<std::string> {
  protected:
   void ExpectAttention(const std::vector<Dense>& weights, const std::string& prefix) {
     for (size_t j = 0; j < problem_.batches.size(); ++j) {
@@ -104,7 +106,7 @@ class GoldenObjective : public testing::TestWithParam<std::string> {
 
 class FusedGoldenObjective : public GoldenObjective {};
 INSTANTIATE_TEST_SUITE_P(Files, FusedGoldenObjective,
-                         testing::ValuesIn(reference::FusedGoldenFiles()),
+                         ::testing::ValuesIn(reference::FusedGoldenFiles()),
                          [](const auto& file) { return file.param; });
 
 // gd.* are the gradient descent's: see tests/core/methods.
@@ -118,12 +120,12 @@ TEST_P(FusedGoldenObjective, ReproducesEveryTensorButThoseOfTheDescent) {
   EXPECT_NEAR(regularization, expected, 4 * kUnit * expected) << "squares of rounded masks";
   EXPECT_NEAR(core_.Error(pruned_).relative(), golden_.ReadScalar("relative_error_soft"),
               bounds_.relative(sums_));
-  EXPECT_THAT(golden_.Unread(), testing::Each(testing::StartsWith("gd.")));
+  EXPECT_THAT(golden_.Unread(), ::testing::Each(::testing::StartsWith("gd.")));
 }
 
 class ProjectionGoldenObjective : public GoldenObjective {};
 INSTANTIATE_TEST_SUITE_P(Files, ProjectionGoldenObjective,
-                         testing::ValuesIn(reference::ProjectionGoldenFiles()),
+                         ::testing::ValuesIn(reference::ProjectionGoldenFiles()),
                          [](const auto& file) { return file.param; });
 
 TEST_P(ProjectionGoldenObjective, ReproducesEveryTensor) {
@@ -138,7 +140,7 @@ TEST_P(ProjectionGoldenObjective, ReproducesEveryTensor) {
     EXPECT_NEAR(errors.relative(head), per_head(head), bounds_.relative(sums_, head));
   }
   EXPECT_NEAR(errors.relative(), golden_.ReadScalar("relative_error"), bounds_.relative(sums_));
-  EXPECT_THAT(golden_.Unread(), testing::IsEmpty());
+  EXPECT_THAT(golden_.Unread(), ::testing::IsEmpty());
 }
 
 }  // namespace

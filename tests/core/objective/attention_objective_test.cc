@@ -49,6 +49,33 @@ TEST_P(Objective, HasTheLossAndGradientOfTheReference) {
                    bounds_.weight_gradients));
 }
 
+// A chunk of at most one float is one batch.
+TEST_P(Objective, HasTheLossAndGradientOfTheReferenceBatchByBatch) {
+  CoreObjective by_batch(problem(), 1, {.chunk_floats = 1});
+  const CoreObjective::Answer answer = by_batch.LossAndGradient(pruned_);
+  EXPECT_EQ(answer.loss, core_.LossAndGradient(pruned_).loss);
+  EXPECT_TRUE(Near(reference::ToDense(answer.gradients), WeightGradients(problem(), pruned_),
+                   bounds_.weight_gradients));
+  EXPECT_EQ(by_batch.Error(pruned_).difference, core_.Error(pruned_).difference);
+  EXPECT_EQ(by_batch.SmallestLogAttention(pruned_), core_.SmallestLogAttention(pruned_));
+}
+
+TEST_P(Objective, HasTheSameBitsWithNoRoomForDenseAttention) {
+  for (const Index chunk_floats : {Index{1}, ObjectiveOptions().chunk_floats}) {
+    CoreObjective kept(problem(), 1, {.chunk_floats = chunk_floats});
+    AttentionBudget none(0);
+    CoreObjective rebuilt(problem(), 2, {.budget = &none, .chunk_floats = chunk_floats});
+    const CoreObjective::Answer expected = kept.LossAndGradient(pruned_);
+    const CoreObjective::Answer answer = rebuilt.LossAndGradient(pruned_);
+    EXPECT_EQ(answer.loss, expected.loss);
+    for (size_t i = 0; i < expected.gradients.size(); ++i) {
+      EXPECT_EQ(answer.gradients[i].flat(), expected.gradients[i].flat());
+    }
+    EXPECT_EQ(rebuilt.Error(pruned_).difference, kept.Error(pruned_).difference);
+    EXPECT_EQ(rebuilt->dense_norm_squared(), kept->dense_norm_squared());
+  }
+}
+
 TEST_P(Objective, HasTheErrorsOfTheReferenceHeadByHead) {
   const AttentionError errors = core_.Error(pruned_);
   const reference::ErrorSums expected = Errors(problem(), pruned_);

@@ -22,10 +22,11 @@ class CoreObjective {
     std::vector<Matrix> gradients;  // in the pruned weights
   };
 
-  explicit CoreObjective(const reference::AttentionProblem& problem, int threads = 1)
+  explicit CoreObjective(const reference::AttentionProblem& problem, int threads = 1,
+                         const ObjectiveOptions& options = {})
       : problem_(reference::ToCore(problem)), pool_(threads) {
     absl::StatusOr<std::unique_ptr<AttentionObjective>> created =
-        AttentionObjective::Create(problem_, problem_.calibration, "calibration", pool_);
+        AttentionObjective::Create(problem_, problem_.calibration, "calibration", pool_, options);
     if (!created.ok()) {
       status_ = created.status();
       return;

@@ -1,0 +1,56 @@
+// The attention kernels on whole heads, with memory of their own: as a test wants to call them.
+#ifndef ATTNPRUNE_TESTS_SUPPORT_WHOLE_ATTENTION_H_
+#define ATTNPRUNE_TESTS_SUPPORT_WHOLE_ATTENTION_H_
+
+#include "core/kernels/attention.h"
+
+namespace attnprune::testing {
+
+// One head's keys, packed, and scratch for it.
+class WholeAttention {
+ public:
+  WholeAttention(const AttentionLayout& layout, MatrixView b, float scale,
+                 const AttentionKernels& kernels = AttentionKernelsOfThisCpu())
+      : layout_(layout),
+        kernels_(kernels),
+        scale_(scale),
+        room_(1, KeyPanelFloats(b.rows(), b.cols(), PanelUse::kGradients)),
+        scratch_(1, AttentionScratchSize(layout, b.cols())) {
+    float* straight = room_.data() + PanelFloats(b.rows(), b.cols());
+    kernels.pack_keys(b.data(), b.stride(), b.rows(), b.cols(), room_.data(), straight);
+    keys_ = {b.rows(), b.cols(), room_.data(), straight};
+  }
+
+  // f of queries `a` into packed storage, or only what rebuilds it.
+  double Dense(MatrixView a, float* packed) {
+    return kernels_.dense(Head(a), scratch_.data(), packed, nullptr, nullptr);
+  }
+  DenseRows DenseToRebuild(MatrixView a) {
+    row_max_ = Matrix(1, a.rows());
+    row_inverse_sum_ = Matrix(1, a.rows());
+    kernels_.dense(Head(a), scratch_.data(), nullptr, row_max_.data(), row_inverse_sum_.data());
+    return {nullptr,          a.data(),        a.stride(),
+            keys_.transposed, row_max_.data(), row_inverse_sum_.data()};
+  }
+  double Difference(MatrixView a, const DenseRows& dense) {
+    return kernels_.difference(Head(a), dense, scratch_.data());
+  }
+  double LossGradient(MatrixView a, const DenseRows& dense, MutableMatrixView d_a,
+                      MutableMatrixView d_b) {
+    return kernels_.loss_gradient(Head(a), dense, scratch_.data(), d_a.data(), d_a.stride(),
+                                  d_b.rows() == 0 ? nullptr : d_b.data(), d_b.stride());
+  }
+
+ private:
+  AttentionHead Head(MatrixView a) const { return HeadOf(layout_, a, keys_, scale_); }
+
+  const AttentionLayout& layout_;
+  const AttentionKernels& kernels_;
+  const float scale_;
+  Matrix room_, scratch_, row_max_, row_inverse_sum_;
+  KeyPanels keys_;
+};
+
+}  // namespace attnprune::testing
+
+#endif  // ATTNPRUNE_TESTS_SUPPORT_WHOLE_ATTENTION_H_
