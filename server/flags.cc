@@ -103,8 +103,10 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
       ->capture_default_str();
   AddBytes(app, "--max-tensor-bytes", o.max_tensor_bytes, "Size of one tensor");
   AddBytes(app, "--max-total-bytes", o.max_total_bytes, "Size of all tensors and uploads");
-  AddBytes(app, "--max-job-memory", o.max_job_memory_bytes,
-           "Memory that a job may be estimated to need; 0: the machine's divided by the workers");
+  AddBytes(
+      app, "--memory-budget,--max-job-memory", o.max_job_memory_bytes,
+      "Memory that a job may take: dense attention that does not fit is rebuilt at every step, "
+      "and a job that does not fit even so is refused; 0: the machine's divided by the workers");
   AddBytes(app, "--max-message-bytes", o.max_message_bytes, "Size of one message received");
   AddBytes(app, "--max-chunk-bytes", o.max_chunk_bytes, "Size of one message's piece of an upload");
   AddDuration(app, "--checkpoint-interval", o.checkpoint_interval,

@@ -37,6 +37,7 @@ rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
   prune.api.workers = options.workers;
   prune.api.threads_per_job = options.threads_per_job;
   prune.api.rate = rpc::MeasureRate();
+  prune.api.rate.threads = options.threads_per_job;
   v1::Limits& limits = prune.api.limits;
   limits.set_max_queued_jobs(options.max_queued_jobs);
   limits.set_max_tensor_bytes(options.max_tensor_bytes);
@@ -51,6 +52,7 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
   workers.workers = options.workers;
   workers.lease = options.lease;
   workers.runner.threads = options.threads_per_job;
+  workers.runner.memory_budget_bytes = options.max_job_memory_bytes;
   workers.runner.checkpoint_interval = options.checkpoint_interval;
   workers.runner.clock = clock;
   workers.runner.on_trouble = [](const std::string& job_id, const absl::Status& status) {

@@ -75,7 +75,8 @@ EmbeddedServer::~EmbeddedServer() {
 }
 
 absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(const std::string& data_dir,
-                                                                      int threads) {
+                                                                      int threads,
+                                                                      int64_t memory_budget) {
   StartLogging(LogFormat::kText, LogLevel::kError);
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
   std::unique_ptr<EmbeddedServer> embedded(new EmbeddedServer(data_dir));
@@ -86,6 +87,7 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(const std:
   options.listen = "127.0.0.1:0";
   options.data_dir = embedded->folder_.path();
   options.threads_per_job = threads;
+  options.max_job_memory_bytes = memory_budget;
   ATTNPRUNE_ASSIGN_OR_RETURN(embedded->server_, Server::Start(options));
   return embedded;
 }

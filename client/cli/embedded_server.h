@@ -35,9 +35,10 @@ class DataFolder {
 // checkpoint, which is of use only in a folder that stays.
 class EmbeddedServer {
  public:
-  // data_dir empty: a temporary folder. threads: that solve a job; 0: one a core. Errors are local.
+  // data_dir empty: a temporary folder. threads: that solve a job; 0: one a core.
+  // memory_budget: bytes that a job may take; 0: the machine's memory. Errors are local.
   static absl::StatusOr<std::unique_ptr<EmbeddedServer>> Start(const std::string& data_dir,
-                                                               int threads);
+                                                               int threads, int64_t memory_budget);
   ~EmbeddedServer();
 
   std::string address() const;  // HOST:PORT

@@ -289,7 +289,7 @@ int Run(const Shell& shell, const ReproduceFlags& flags) {
   status = MakeFolderOf(flags.output + "/x");
   if (!status.ok()) return LocalError(shell, status);
   if (!flags.server.empty()) return RunOn(shell, flags, options, **source, flags.server);
-  const auto server = EmbeddedServer::Start("", flags.threads);
+  const auto server = EmbeddedServer::Start("", flags.threads, /*memory_budget=*/0);
   if (!server.ok()) return LocalError(shell, server.status());
   return RunOn(shell, flags, options, **source, (*server)->address());
 }

@@ -21,6 +21,7 @@ struct RunFlags {
   JobFlags job;
   std::string data_dir;  // empty: a temporary folder
   int threads = 0;
+  int64_t memory_budget = 0;  // bytes; 0: the machine's memory
   bool json = false;
 };
 
@@ -53,7 +54,7 @@ using Work = std::function<int(client::Client& client)>;
 
 // Does the work on a server that ends with it.
 int OnServerOfItsOwn(const Shell& shell, const RunFlags& flags, const Work& work) {
-  const auto server = EmbeddedServer::Start(flags.data_dir, flags.threads);
+  const auto server = EmbeddedServer::Start(flags.data_dir, flags.threads, flags.memory_budget);
   if (!server.ok()) return LocalError(shell, server.status());
   ConnectFlags connect;
   connect.server = (*server)->address();
@@ -91,6 +92,14 @@ void AddRunCommand(CLI::App& app, Action* action) {
   command->add_option("--threads", flags->threads, "That solve the job; 0: one a core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  command
+      ->add_option(
+          "--memory-budget", flags->memory_budget,
+          "Memory that the job may take, such as 2GiB: dense attention that does not fit is "
+          "rebuilt at every step; 0: the machine's memory")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->type_name("BYTES")
+      ->default_str("0");
   AddJsonFlag(*command, flags->json);
   command->callback(
       [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });

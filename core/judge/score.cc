@@ -57,11 +57,12 @@ void ScoreLinear(const Problem& problem, const std::vector<NamedWeight>& dense,
 }
 
 absl::StatusOr<BatchScore> ScoreBatches(const Problem& problem, const PruneResult& result,
-                                        const Batches& batches, const char* field,
-                                        ThreadPool& pool) {
+                                        const Batches& batches, const char* field, ThreadPool& pool,
+                                        DenseAttention attention) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<NamedWeight> dense, DenseMatrices(problem, result));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionObjective> objective,
-                             AttentionObjective::Create(problem, batches, field, pool));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<AttentionObjective> objective,
+      AttentionObjective::Create(problem, batches, field, pool, {.dense = attention}));
   BatchScore score;
   const std::vector<Matrix> pruned = PrunedAttentionWeights(problem, result);
   ATTNPRUNE_RETURN_IF_ERROR(ScoreAttention(problem, result, pruned, *objective, score));
@@ -71,17 +72,18 @@ absl::StatusOr<BatchScore> ScoreBatches(const Problem& problem, const PruneResul
 
 }  // namespace
 
-absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result, int threads) {
+absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result, int threads,
+                            DenseAttention attention) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckThreads(threads));
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
   ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
   ThreadPool pool(threads);
   Score score;
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      score.calibration, ScoreBatches(problem, result, problem.calibration, "calibration", pool));
+  ATTNPRUNE_ASSIGN_OR_RETURN(score.calibration, ScoreBatches(problem, result, problem.calibration,
+                                                             "calibration", pool, attention));
   if (problem.held_out.count() > 0) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(score.held_out,
-                               ScoreBatches(problem, result, problem.held_out, "held_out", pool));
+    ATTNPRUNE_ASSIGN_OR_RETURN(score.held_out, ScoreBatches(problem, result, problem.held_out,
+                                                            "held_out", pool, attention));
   }
   for (const PrunedMatrix& matrix : result.matrices) {
     score.sparsity.push_back({matrix.name, matrix.mask.CountPruned(), matrix.mask.size()});

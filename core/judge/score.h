@@ -44,10 +44,11 @@ struct Score {
   std::vector<MatrixSparsity> sparsity;
 };
 
-// Scores `result`, which a method gave for `problem`. threads: at least 1; never changes a bit.
-// INVALID_ARGUMENT when the problem is not valid, the result is not one of it, or logits overflow;
-// RESOURCE_EXHAUSTED when memory runs out.
-absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result, int threads = 1);
+// Scores `result`, which a method gave for `problem`. threads: at least 1; neither it nor
+// `attention` ever changes a bit. INVALID_ARGUMENT when the problem is not valid, the result is not
+// one of it, or logits overflow; RESOURCE_EXHAUSTED when memory runs out.
+absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result, int threads = 1,
+                            DenseAttention attention = DenseAttention::kKeep);
 
 }  // namespace attnprune
 

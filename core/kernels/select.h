@@ -6,6 +6,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
+#include "core/base/thread_pool.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
 
@@ -14,6 +15,20 @@ namespace attnprune {
 // Flat indices of the `count` smallest scores, ascending by index; of equal scores the lower index
 // goes first. 0 <= count <= scores.size(); no NaN. -0 equals 0. O(size).
 std::vector<Index> SmallestIndices(absl::Span<const float> scores, Index count);
+
+// Where the `count` smallest of some scores end, which is found without sorting them.
+struct Cut {
+  float threshold = 0;
+  Index equal_pruned = 0;  // of the scores that equal the threshold, the first so many go
+  Index equal = 0;         // scores that equal it
+};
+
+// 0 < count <= scores.size(); no NaN. -0 equals 0. Two passes over the scores on the pool's
+// threads, and a sort of the few that share the leading bits of the threshold.
+Cut FindCut(absl::Span<const float> scores, Index count, ThreadPool& pool);
+
+// mask: 0 where PruneSmallest prunes, else 1; as large as scores. count may be 0.
+void PruneSmallestInto(const Matrix& scores, Index count, ThreadPool& pool, Matrix& mask);
 
 // Prunes exactly `count` entries of the whole matrix (Algorithm 1's binarisation).
 BitMask PruneSmallest(const Matrix& scores, Index count);

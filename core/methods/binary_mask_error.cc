@@ -13,7 +13,8 @@ absl::Status BinaryMaskError::Evaluate(const std::vector<NamedWeight>& weights,
   if (problem_.held_out.count() == 0) return absl::OkStatus();
   if (held_out_ == nullptr) {
     ATTNPRUNE_ASSIGN_OR_RETURN(
-        held_out_, AttentionObjective::Create(problem_, problem_.held_out, "held_out", pool_));
+        held_out_, AttentionObjective::Create(problem_, problem_.held_out, "held_out", pool_,
+                                              {.dense = attention_}));
   }
   stats.held_out_error = held_out_->Error(views).relative();
   return absl::OkStatus();

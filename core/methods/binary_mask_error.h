@@ -17,8 +17,9 @@ namespace attnprune {
 class BinaryMaskError {
  public:
   // calibration: the run's own objective. Everything borrowed must outlive this.
-  BinaryMaskError(const Problem& problem, AttentionObjective& calibration, ThreadPool& pool)
-      : problem_(problem), calibration_(calibration), pool_(pool) {}
+  BinaryMaskError(const Problem& problem, AttentionObjective& calibration, ThreadPool& pool,
+                  DenseAttention attention)
+      : problem_(problem), calibration_(calibration), pool_(pool), attention_(attention) {}
 
   // Fills in stats.calibration_error and, if there are held-out batches, stats.held_out_error.
   absl::Status Evaluate(const std::vector<NamedWeight>& weights, const std::vector<BitMask>& masks,
@@ -28,6 +29,7 @@ class BinaryMaskError {
   const Problem& problem_;
   AttentionObjective& calibration_;
   ThreadPool& pool_;
+  const DenseAttention attention_;  // of the held-out objective
   std::unique_ptr<AttentionObjective> held_out_;
 };
 

@@ -132,7 +132,7 @@ class GdLoop {
         evaluate_every_(run.evaluate_every),
         objective_(objective),
         descent_(descent),
-        binary_error_(problem, objective, pool),
+        binary_error_(problem, objective, pool, run.attention),
         observer_(observer) {}
 
   absl::StatusOr<TerminationReason> Run() {
@@ -189,9 +189,9 @@ class GdLoop {
 absl::StatusOr<PruneResult> GdMethod::DoPrune(const Problem& problem, const RunOptions& run,
                                               ThreadPool& pool, ProgressObserver& observer) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const GdOptions options, FillDefaults(options_, problem));
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<AttentionObjective> objective,
-      AttentionObjective::Create(problem, problem.calibration, "calibration", pool));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionObjective> objective,
+                             AttentionObjective::Create(problem, problem.calibration, "calibration",
+                                                        pool, {.dense = run.attention}));
   MaskDescent descent(AttentionWeights(problem), *objective, pool, StepOf(options, problem),
                       options.lambda, RunFingerprint(problem, options));
   if (!run.resume_from.empty()) {

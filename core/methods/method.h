@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "core/base/thread_pool.h"
+#include "core/objective/attention_objective.h"
 #include "core/problem/problem.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
@@ -61,7 +62,8 @@ class ProgressObserver {
 };
 
 struct RunOptions {
-  int threads = 1;          // at least 1; never changes the result's bits
+  int threads = 1;                                   // at least 1; never changes the result's bits
+  DenseAttention attention = DenseAttention::kKeep;  // never changes them either
   int evaluate_every = 0;   // steps between evaluations of the binary mask; 0: never
   std::string resume_from;  // empty, or what SaveState gave for the same problem and parameters
 };

@@ -143,9 +143,9 @@ absl::StatusOr<PruneResult> RefitMethod::Refit(const Problem& problem, PruneResu
   const bool factors = problem.fused() && base.matrices.size() == 2;
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<SearchObjectives> objectives,
-      SearchObjectives::Create(problem,
-                               factors ? SearchedWeights::kFactors : SearchedWeights::kAttention,
-                               settings_.validation, BatchesPerStep(settings_, problem), pool));
+      SearchObjectives::Create(
+          problem, factors ? SearchedWeights::kFactors : SearchedWeights::kAttention,
+          settings_.validation, BatchesPerStep(settings_, problem), pool, options.attention));
   SparseSearch search(PrunedMaps(problem, base), problem.sparsity, StartFrom(base), *objectives,
                       pool, settings_.plan, fingerprint);
   if (!options.resume_from.empty()) {

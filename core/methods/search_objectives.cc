@@ -26,10 +26,11 @@ class ErrorSums {
 
 absl::StatusOr<std::unique_ptr<SearchObjectives>> SearchObjectives::Create(
     const Problem& problem, SearchedWeights searched, double validation_fraction,
-    Index batches_per_step, ThreadPool& pool) {
+    Index batches_per_step, ThreadPool& pool, DenseAttention attention) {
   auto result = std::unique_ptr<SearchObjectives>(new SearchObjectives(
       problem, searched,
-      SplitCalibration(problem.calibration, validation_fraction, batches_per_step), pool));
+      SplitCalibration(problem.calibration, validation_fraction, batches_per_step), pool,
+      attention));
   for (const Batches& part : result->split_.fit) {
     ATTNPRUNE_ASSIGN_OR_RETURN(result->fit_.emplace_back(), result->Make(part, "calibration"));
   }
@@ -42,8 +43,9 @@ absl::StatusOr<std::unique_ptr<SearchObjectives>> SearchObjectives::Create(
 
 absl::StatusOr<std::unique_ptr<AttentionObjective>> SearchObjectives::Make(const Batches& batches,
                                                                            const char* field) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(std::unique_ptr<AttentionObjective> objective,
-                             AttentionObjective::Create(problem_, batches, field, pool_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      std::unique_ptr<AttentionObjective> objective,
+      AttentionObjective::Create(problem_, batches, field, pool_, {.dense = attention_}));
   if (searched_ == SearchedWeights::kAttention) return objective;
   return std::make_unique<FactoredObjective>(std::move(objective));
 }

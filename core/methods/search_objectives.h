@@ -24,11 +24,9 @@ enum class SearchedWeights {
 class SearchObjectives {
  public:
   // Errors: AttentionObjective::Create's, naming `calibration`.
-  static absl::StatusOr<std::unique_ptr<SearchObjectives>> Create(const Problem& problem,
-                                                                  SearchedWeights searched,
-                                                                  double validation_fraction,
-                                                                  Index batches_per_step,
-                                                                  ThreadPool& pool);
+  static absl::StatusOr<std::unique_ptr<SearchObjectives>> Create(
+      const Problem& problem, SearchedWeights searched, double validation_fraction,
+      Index batches_per_step, ThreadPool& pool, DenseAttention attention);
 
   // What step number `step` (from 0) learns from.
   AttentionObjective& PartOf(int step) { return *fit_[static_cast<size_t>(step) % fit_.size()]; }
@@ -48,8 +46,12 @@ class SearchObjectives {
 
  private:
   SearchObjectives(const Problem& problem, SearchedWeights searched, CalibrationSplit split,
-                   ThreadPool& pool)
-      : problem_(problem), searched_(searched), split_(std::move(split)), pool_(pool) {}
+                   ThreadPool& pool, DenseAttention attention)
+      : problem_(problem),
+        searched_(searched),
+        split_(std::move(split)),
+        pool_(pool),
+        attention_(attention) {}
   absl::StatusOr<std::unique_ptr<AttentionObjective>> Make(const Batches& batches,
                                                            const char* field);
 
@@ -57,6 +59,7 @@ class SearchObjectives {
   const SearchedWeights searched_;
   const CalibrationSplit split_;  // the objectives look at it
   ThreadPool& pool_;
+  const DenseAttention attention_;
   std::vector<std::unique_ptr<AttentionObjective>> fit_;
   std::unique_ptr<AttentionObjective> validation_, held_out_;  // null: none
 };

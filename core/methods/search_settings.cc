@@ -104,9 +104,10 @@ absl::StatusOr<PruneResult> SearchMethod::DoPrune(const Problem& problem, const 
   const SearchedWeights searched = problem.fused() && weights.size() == 2
                                        ? SearchedWeights::kFactors
                                        : SearchedWeights::kAttention;
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<SearchObjectives> objectives,
-                             SearchObjectives::Create(problem, searched, settings_.validation,
-                                                      BatchesPerStep(settings_, problem), pool));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<SearchObjectives> objectives,
+      SearchObjectives::Create(problem, searched, settings_.validation,
+                               BatchesPerStep(settings_, problem), pool, options.attention));
   SparseSearch search(weights, problem.sparsity,
                       StartFromSaliency(problem, weights, searched, pool), *objectives, pool,
                       settings_.plan, Fingerprint(problem, name_, FingerprintValues(settings_)));

@@ -59,10 +59,9 @@ float TwiceMeanMagnitude(MatrixView w) {
   return static_cast<float>(2 * sum / static_cast<double>(w.size()));
 }
 
-// Prunes `count` of the entries that Binarize prunes, the smallest scores among them.
-BitMask SelectSome(const Matrix& scores, bool inputs_are_rows, const Sparsity& sparsity,
-                   Index count) {
-  if (!sparsity.structured()) return PruneSmallest(scores, count);
+// Prunes `count` of the entries that Binarize prunes in groups, the smallest scores among them.
+BitMask SelectSomeInGroups(const Matrix& scores, bool inputs_are_rows, const Sparsity& sparsity,
+                           Index count) {
   const BitMask all = Binarize(scores, inputs_are_rows, sparsity);
   std::vector<float> candidates;
   std::vector<Index> places;
@@ -139,9 +138,13 @@ void SparseSearch::PrepareMasks() {
   const double fraction = RisingFraction(plan_, selection);
   for (size_t m = 0; m < weights_.size(); ++m) {
     const auto target = static_cast<double>(sparsity_.PrunedOf(scores_[m].size()));
-    masks_[m] = SelectSome(scores_[m], weights_[m].inputs_are_rows, sparsity_,
-                           static_cast<Index>(fraction * target))
-                    .ToMatrix();
+    const auto count = static_cast<Index>(fraction * target);
+    if (sparsity_.structured()) {
+      masks_[m] =
+          SelectSomeInGroups(scores_[m], weights_[m].inputs_are_rows, sparsity_, count).ToMatrix();
+    } else {
+      PruneSmallestInto(scores_[m], count, pool_, masks_[m]);
+    }
   }
   selection_ = selection;
 }

@@ -10,7 +10,6 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/base/thread_pool.h"
-#include "core/objective/attention_budget.h"
 #include "core/problem/problem.h"
 #include "core/tensor/matrix.h"
 
@@ -25,16 +24,21 @@ struct AttentionError {
   double relative(Index head) const;
 };
 
+// What becomes of the dense attention f between two uses. No bit of any answer depends on it.
+enum class DenseAttention {
+  kKeep,
+  kRebuild,  // made again at every use, from two numbers a query and head: slower
+};
+
 struct ObjectiveOptions {
-  // Of dense attention matrices; null: no limit. No bit depends on it.
-  AttentionBudget* budget = nullptr;
+  DenseAttention dense = DenseAttention::kKeep;
   // Projections and their gradients exist for this many floats of tokens at a time. A constant in
   // the product, because the gradient's sums over tokens are grouped by it.
   Index chunk_floats = Index{8} << 20;
 };
 
 // Holds the dense attention f of a problem on its batches, computed once, or what it takes to make
-// it again where the budget has no room for it. Not thread-safe: one
+// it again. Not thread-safe: one
 // caller at a time; it uses the pool's threads inside. The bits of every answer depend on the input
 // and the CPU type only, not on the number of threads.
 class AttentionObjective {

@@ -17,13 +17,11 @@ AttentionLayout MakeLayout(const AttentionMask& mask, Index tokens) {
   return AttentionLayout(std::move(ranges));
 }
 
-constexpr Index kFloatBytes = sizeof(float);
-
 }  // namespace
 
 DenseAttentionStore::DenseAttentionStore(const AttentionMask& mask, const Batches& batches,
-                                         Index heads, AttentionBudget* budget)
-    : heads_(heads), budget_(budget), norms_(static_cast<size_t>(batches.count() * heads)) {
+                                         Index heads, DenseAttention use)
+    : heads_(heads), use_(use), norms_(static_cast<size_t>(batches.count() * heads)) {
   Index total = 0;
   for (Index j = 0; j < batches.count(); ++j) {
     const Index tokens = batches.length(j);
@@ -34,20 +32,16 @@ DenseAttentionStore::DenseAttentionStore(const AttentionMask& mask, const Batche
     first_tokens_.push_back(batches.begin(j));
     Index all_heads = 0;
     if (__builtin_mul_overflow(heads, entry->second.packed_size(), &all_heads) ||
-        __builtin_add_overflow(total, all_heads, &total) || total > PTRDIFF_MAX / kFloatBytes) {
+        __builtin_add_overflow(total, all_heads, &total)) {
       throw std::bad_alloc();
     }
   }
-  if (budget == nullptr || budget->Take(total * kFloatBytes)) {
+  if (keeps_attention()) {
     packed_ = Matrix(1, total);
   } else {
     row_max_ = Matrix(1, heads * batches.total_tokens());
     row_inverse_sum_ = Matrix(1, heads * batches.total_tokens());
   }
-}
-
-DenseAttentionStore::~DenseAttentionStore() {
-  if (budget_ != nullptr && keeps_attention()) budget_->GiveBack(packed_.size() * kFloatBytes);
 }
 
 Index DenseAttentionStore::scratch_size(Index width) const {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/kernels/attention.h"
-#include "core/objective/attention_budget.h"
+#include "core/objective/attention_objective.h"
 #include "core/problem/problem.h"
 
 namespace attnprune {
@@ -15,16 +15,12 @@ namespace attnprune {
 // at once.
 class DenseAttentionStore {
  public:
-  // Keeps f where `budget` (null: no limit) has room for it, else two numbers a query. Throws
-  // std::bad_alloc where memory or its addresses run out.
+  // Throws std::bad_alloc where memory or its addresses run out.
   DenseAttentionStore(const AttentionMask& mask, const Batches& batches, Index heads,
-                      AttentionBudget* budget);
-  ~DenseAttentionStore();
-  DenseAttentionStore(const DenseAttentionStore&) = delete;
-  DenseAttentionStore& operator=(const DenseAttentionStore&) = delete;
+                      DenseAttention use);
 
   // Whether f is kept. If not, DenseRows needs the dense queries and keys too.
-  bool keeps_attention() const { return !packed_.empty(); }
+  bool keeps_attention() const { return use_ == DenseAttention::kKeep; }
 
   const AttentionLayout& layout(Index batch) const { return *layouts_[static_cast<size_t>(batch)]; }
   // Floats of scratch for the kernels on any of the batches.
@@ -49,7 +45,7 @@ class DenseAttentionStore {
   Index QueryOffset(Index batch, Index head) const;   // in row_max_ and row_inverse_sum_
 
   Index heads_;
-  AttentionBudget* const budget_;
+  const DenseAttention use_;
   std::map<Index, AttentionLayout> by_length_;   // nodes do not move
   std::vector<const AttentionLayout*> layouts_;  // one a batch
   std::vector<Index> offsets_;                   // one a batch, in packed_

@@ -23,7 +23,7 @@ FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, T
     : batches_(batches),
       pool_(pool),
       scale_(problem.effective_scale()),
-      dense_(problem.attention, batches, 1, options.budget),
+      dense_(problem.attention, batches, 1, options.dense),
       panel_floats_(KeyPanelFloats(batches.longest(), batches.features(), PanelUse::kGradients)),
       scratch_(pool, panel_floats_ + dense_.scratch_size(batches.features())) {
   const std::vector<Chunk> chunks =

@@ -34,7 +34,7 @@ ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& 
       pool_(pool),
       scale_(problem.effective_scale()),
       rope_(TableFor(layer_, batches.longest())),
-      dense_(problem.attention, batches, layer_.heads, options.budget),
+      dense_(problem.attention, batches, layer_.heads, options.dense),
       chunks_(CutIntoChunks(batches, layer_.w_q.rows(), options.chunk_floats)),
       q_(LargestChunk(chunks_), layer_.w_q.rows()),
       k_(LargestChunk(chunks_), layer_.w_k.rows()),

@@ -128,6 +128,7 @@ class JobRun {
   absl::Status RunMethod(int index);
   absl::StatusOr<Produced> Produce(int index);
   absl::StatusOr<Solved> Solve(int index);
+  DenseAttention Attention() const;
   absl::StatusOr<Solved> Attempt(const Method& method, int index, double seconds_before,
                                  const RunOptions& options);
   absl::optional<MethodCheckpoint> ReadCheckpoint(int index);
@@ -240,7 +241,8 @@ absl::StatusOr<JobRun::Produced> JobRun::Produce(int index) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop());
   ATTNPRUNE_ASSIGN_OR_RETURN(produced.weights,
                              RoundToStored(job_.problem(), *tensors_, &solved.result));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Score score, Judge(problem_, solved.result, options_.threads));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Score score,
+                             Judge(problem_, solved.result, options_.threads, Attention()));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop());
   ATTNPRUNE_ASSIGN_OR_RETURN(const TheoryFigures figures,
                              Theory(problem_, solved.result, options_.threads));
@@ -256,6 +258,13 @@ absl::StatusOr<JobRun::Produced> JobRun::Produce(int index) {
   return produced;
 }
 
+DenseAttention JobRun::Attention() const {
+  const bool fits =
+      options_.memory_budget_bytes == 0 ||
+      job_.estimate().memory_keeping_attention_bytes() <= options_.memory_budget_bytes;
+  return fits ? DenseAttention::kKeep : DenseAttention::kRebuild;
+}
+
 absl::StatusOr<JobRun::Solved> JobRun::Solve(int index) {
   const v1::Method& spec = job_.methods(index);
   const std::map<std::string, double> parameters(spec.parameters().begin(),
@@ -264,6 +273,7 @@ absl::StatusOr<JobRun::Solved> JobRun::Solve(int index) {
                              CreateMethod(spec.name(), parameters));
   RunOptions options;
   options.threads = options_.threads;
+  options.attention = Attention();
   options.evaluate_every = EvaluateEvery(job_, spec.name(), parameters);
   if (absl::optional<MethodCheckpoint> checkpoint = ReadCheckpoint(index)) {
     options.resume_from = std::move(checkpoint->state);

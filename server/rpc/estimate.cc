@@ -21,17 +21,19 @@ constexpr double kReachedRate = 0.5;
 
 // Sizes as doubles: an estimate may be rough, and must not overflow.
 struct Layer {
-  double features = 0;  // d
-  double entries = 0;   // P
-  double outputs = 0;   // R
-  double heads = 1;     // H
-  double head_dim = 0;  // h
+  double features = 0;    // d
+  double entries = 0;     // P
+  double outputs = 0;     // R
+  double heads = 1;       // H
+  double head_dim = 0;    // h
+  bool rebuilds = false;  // dense attention at every use
 };
 
 struct Data {
   double batches = 0;
   double tokens = 0;   // N
   double allowed = 0;  // A
+  double longest = 0;  // n
 };
 
 Layer LayerOf(const v1::Problem& problem) {
@@ -76,6 +78,7 @@ Data DataOf(const v1::AttentionMask& mask,
     data.batches += count;
     data.tokens += count * length;
     data.allowed += count * Allowed(mask, length);
+    data.longest = std::max(data.longest, length);
   }
   return data;
 }
@@ -88,14 +91,18 @@ Data Part(const Data& data, double fraction) {
   return part;
 }
 
+double SoftmaxOperations(const Layer& layer, const Data& data) {
+  return data.allowed * layer.heads * (2 * layer.head_dim + kSoftmaxOperations);
+}
+
 double LossOperations(const Layer& layer, const Data& data) {
   return 2 * data.tokens * layer.entries +
-         data.allowed * layer.heads * (2 * layer.head_dim + kSoftmaxOperations);
+         (layer.rebuilds ? 2 : 1) * SoftmaxOperations(layer, data);
 }
 
 double GradientOperations(const Layer& layer, const Data& data) {
-  return 4 * data.tokens * layer.entries +
-         data.allowed * layer.heads * (6 * layer.head_dim + kSoftmaxOperations);
+  return LossOperations(layer, data) + 2 * data.tokens * layer.entries +
+         4 * data.allowed * layer.heads * layer.head_dim;
 }
 
 double LinearOperations(const Layer& layer, const Data& data) {
@@ -159,20 +166,42 @@ double MatricesAtOnce(const v1::Method& method) {
   return searches ? 34 : 17;
 }
 
+// Floats of one set of batches: its tokens, a chunk's projections and gradients, dense attention.
+double DataFloats(const Layer& layer, const Data& data) {
+  constexpr double kChunkFloats = 8 << 20, kPaddingOfARow = 32;
+  const double chunk = std::max(data.longest, kChunkFloats / layer.outputs);
+  const double kept = layer.heads * (data.allowed + kPaddingOfARow * data.tokens);
+  const double to_rebuild = data.tokens * (layer.outputs + 2 * layer.heads);
+  return data.tokens * layer.features + 2 * layer.outputs * std::min(data.tokens, chunk) +
+         (layer.rebuilds ? to_rebuild : kept);
+}
+
+double ScratchFloats(const Layer& layer, const Data& data, int threads) {
+  constexpr double kTwoBlocksOfRows = 128;
+  return threads * data.longest * (4 * layer.head_dim + kTwoBlocksOfRows);
+}
+
+double SolverBytes(const v1::Method& method, const Layer& layer) {
+  if (StepsAtMost(method.name(), ParametersOf(method)) > 0) {
+    return kFloat * MatricesAtOnce(method) * layer.entries;
+  }
+  return kFloat * 10 * layer.entries + 2 * kDouble * layer.features * layer.features;
+}
+
 double MemoryBytes(const v1::Job& job, const Layer& layer, const Data& calibration,
-                   const Data& held_out) {
-  const double tokens = calibration.tokens + held_out.tokens;
-  const double common = kFloat * (tokens * layer.features + 2 * tokens * layer.outputs +
-                                  layer.heads * (calibration.allowed + held_out.allowed));
+                   const Data& held_out, int threads) {
   double solver = 0;
   for (const v1::Method& method : job.methods()) {
-    const double with_steps = kFloat * MatricesAtOnce(method) * layer.entries;
-    const double without =
-        kFloat * 10 * layer.entries + 2 * kDouble * layer.features * layer.features;
-    const bool steps = StepsAtMost(method.name(), ParametersOf(method)) > 0;
-    solver = std::max(solver, steps ? with_steps : without);
+    solver = std::max(solver, SolverBytes(method, layer));
   }
-  return common + solver + LargestInput(job);
+  const double floats = DataFloats(layer, calibration) + DataFloats(layer, held_out) +
+                        ScratchFloats(layer, calibration, threads) +
+                        ScratchFloats(layer, held_out, threads);
+  return kFloat * floats + solver + LargestInput(job);
+}
+
+int64_t ToBytes(double bytes) {
+  return bytes < 9e18 ? static_cast<int64_t>(bytes) : std::numeric_limits<int64_t>::max();
 }
 
 }  // namespace
@@ -195,22 +224,23 @@ MachineRate MeasureRate() {
   return {.flops_per_second = operations / std::max(best, 1e-9)};
 }
 
-v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate) {
-  const Layer layer = LayerOf(job.problem());
+v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate, int64_t budget) {
+  Layer layer = LayerOf(job.problem());
   Data calibration = DataOf(job.problem().attention(), job.calibration());
   Data held_out = DataOf(job.problem().attention(), job.held_out());
   if (job.held_out_fraction() > 0) {
     held_out = Part(calibration, job.held_out_fraction());
     calibration = Part(calibration, 1 - job.held_out_fraction());
   }
+  v1::Estimate estimate;
+  const int64_t keeping = ToBytes(MemoryBytes(job, layer, calibration, held_out, rate.threads));
+  layer.rebuilds = budget > 0 && keeping > budget;
+  estimate.set_memory_keeping_attention_bytes(keeping);
+  estimate.set_memory_bytes(ToBytes(MemoryBytes(job, layer, calibration, held_out, rate.threads)));
   double operations = 0;
   for (const v1::Method& method : job.methods()) {
     operations += MethodOperations(job, method, layer, calibration, held_out);
   }
-  v1::Estimate estimate;
-  const double memory = MemoryBytes(job, layer, calibration, held_out);
-  estimate.set_memory_bytes(memory < 9e18 ? static_cast<int64_t>(memory)
-                                          : std::numeric_limits<int64_t>::max());
   estimate.set_seconds(operations / (kReachedRate * rate.flops_per_second));
   return estimate;
 }

@@ -9,25 +9,32 @@ namespace attnprune::rpc {
 // Measured once, by MeasureRate.
 struct MachineRate {
   double flops_per_second = 50e9;  // of a large single-precision product on one idle thread
+  int threads = 1;                 // that solve a job; each has scratch of its own
 };
 
 // Multiplies two 512 x 512 matrices for some 20 ms. InitializeBlas must have been called.
 MachineRate MeasureRate();
 
-// `job` must have passed CheckJob. With P the weights' entries, d the input features, N the tokens
-// of the calibration batches, N' the held-out ones, R the outputs (rows of all weights; d when
-// fused), H heads of width h (1 of d when fused) and A the entries that the attention mask allows:
+// `job` must have passed CheckJob. budget: bytes that the job may take, 0 for no limit; dense
+// attention is kept if everything fits with it. With P the weights' entries, d the input features,
+// N the tokens of the calibration batches, N' the held-out ones, n the longest batch, R the outputs
+// (rows of all weights; d when fused), H heads of width h (1 of d when fused) and A the entries
+// that the attention mask allows:
 //
-// memory    4 bytes times: (N + N') d tokens, 2 (N + N') R projections and their gradients,
-//           H (A + A') of dense attention, 8 P of weights and solver state (10 P and 2 d^2 doubles
-//           for methods without steps), and the largest input as it is stored
+// memory    4 bytes times: (N + N') d tokens;
+//           projections and gradients of a chunk (chunks.h): 2 R min(tokens, 8 Mi / R), of the
+//           calibration and of the held-out batches;
+//           dense attention: H (A + A' + 32 (N + N')) kept, or (N + N') (R + 2 H) to rebuild it;
+//           on each thread: 4 n h of keys in panels and 128 n of a block's rows;
+//           solver state: 17 P, or 34 P for searches and refit (10 P and 2 d^2 doubles for methods
+//           without steps); and the largest input as it is stored
 // operations  of one loss: 2 N P + 2 A H h, its softmax counted as 100 an entry; of one gradient:
-//           4 N P + 6 A H h and the same softmax
-//           of a method with steps: a gradient a step, a loss on all data at each evaluation
-//           of one without: at most SparseGPT's 2 N d^2 + 2 d^3 + 2 P d
-//           of scoring: four losses on all data a method
+//           4 N P + 6 A H h and the same softmax; 2 A H h and the softmax more where dense
+//           attention is rebuilt of a method with steps: a gradient a step, a loss on all data at
+//           each evaluation of one without: at most SparseGPT's 2 N d^2 + 2 d^3 + 2 P d of scoring:
+//           four losses on all data a method
 // seconds   operations over half the measured rate; the solver's kernels reach 0.4 to 0.7 of it
-v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate);
+v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate, int64_t budget = 0);
 
 }  // namespace attnprune::rpc
 

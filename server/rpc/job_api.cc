@@ -124,7 +124,8 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request) c
   if (!request.has_job()) return FieldError("job", "must be given, got none");
   ATTNPRUNE_ASSIGN_OR_RETURN(CheckedJob checked,
                              CheckJob(request.job(), options_.limits.max_tensor_bytes()));
-  const v1::Estimate estimate = EstimateJob(checked.job, options_.rate);
+  const v1::Estimate estimate =
+      EstimateJob(checked.job, options_.rate, options_.max_job_memory_bytes);
   ATTNPRUNE_RETURN_IF_ERROR(CheckMemory(estimate, options_.max_job_memory_bytes));
   ATTNPRUNE_RETURN_IF_ERROR(CheckTensors(checked));
   if (request.validate_only()) {

@@ -16,8 +16,10 @@
 namespace attnprune::rpc {
 
 struct JobApiOptions {
-  v1::Limits limits;                 // as GetServerInfo tells them
-  int64_t max_job_memory_bytes = 0;  // a job's estimate may not be above; 0: no limit
+  v1::Limits limits;  // as GetServerInfo tells them
+  // That a job may take; 0: no limit. Dense attention is rebuilt where it would not fit; a job
+  // whose estimate is above even so is refused.
+  int64_t max_job_memory_bytes = 0;
   int workers = 1;
   int threads_per_job = 1;
   MachineRate rate;                               // for estimates

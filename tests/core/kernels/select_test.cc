@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -105,6 +106,50 @@ TEST(PruneSmallestPerGroup, ComparesWithinConsecutiveEntries) {
   EXPECT_THAT(Picture(PruneSmallestPerGroup(
                   MatrixOf({{1, 2, 3, 4, 9, 9, 1, 2}, {4, 3, 2, 1, 5, 5, 5, 5}}), 2, 4)),
               ElementsAre("..xxxx..", "xx....xx"));
+}
+
+// --- by a cut, on threads
+// -------------------------------------------------------------------------
+
+// More than one run of scores, in three kinds: all apart, most alike, all in one bin.
+std::vector<Matrix> LargeScores() {
+  constexpr Index kRows = 200, kCols = 700;
+  std::mt19937 random(20261124);
+  std::normal_distribution<float> normal;
+  std::vector<Matrix> kinds;
+  for (int kind = 0; kind < 3; ++kind) {
+    Matrix& scores = kinds.emplace_back(kRows, kCols);
+    for (float& score : scores.flat()) {
+      const float value = normal(random);
+      score = kind == 0 ? value : kind == 1 ? std::round(value) : 1 + 1e-4f * value;
+    }
+  }
+  return kinds;
+}
+
+TEST(PruneSmallestInto, PrunesWhatPruneSmallestDoesOnAnyNumberOfThreads) {
+  for (const Matrix& scores : LargeScores()) {
+    for (const Index count : {Index{0}, Index{1}, Index{69'999}, Index{126'000}, scores.size()}) {
+      const Matrix expected = PruneSmallest(scores, count).ToMatrix();
+      for (const int threads : {1, 2, 3}) {
+        ThreadPool pool(threads);
+        Matrix mask = Matrix::Constant(scores.rows(), scores.cols(), -7);
+        PruneSmallestInto(scores, count, pool, mask);
+        ASSERT_EQ(mask.flat(), expected.flat()) << count << " on " << threads;
+      }
+    }
+  }
+}
+
+TEST(PruneSmallestInto, OrdersSignsZerosAndInfinities) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  ThreadPool pool(1);
+  const Matrix scores = MatrixOf({{0.0f, -1.0f, -0.0f, kInfinity, -kInfinity, 1e-40f, -1e-40f}});
+  for (Index count = 0; count <= scores.size(); ++count) {
+    Matrix mask(1, scores.cols());
+    PruneSmallestInto(scores, count, pool, mask);
+    EXPECT_EQ(mask.flat(), PruneSmallest(scores, count).ToMatrix().flat()) << count;
+  }
 }
 
 }  // namespace

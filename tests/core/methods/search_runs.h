@@ -65,7 +65,7 @@ inline DecidingErrors ErrorsOf(const PruneResult& result, const Problem& problem
   const auto objectives =
       SearchObjectives::Create(
           problem, factors ? SearchedWeights::kFactors : SearchedWeights::kAttention, validation,
-          /*batches_per_step=*/4, pool)
+          /*batches_per_step=*/4, pool, DenseAttention::kKeep)
           .value();
   std::vector<MatrixView> weights;
   for (const PrunedMatrix& matrix : result.matrices) weights.emplace_back(matrix.weights);

@@ -60,11 +60,11 @@ TEST_P(Objective, HasTheLossAndGradientOfTheReferenceBatchByBatch) {
   EXPECT_EQ(by_batch.SmallestLogAttention(pruned_), core_.SmallestLogAttention(pruned_));
 }
 
-TEST_P(Objective, HasTheSameBitsWithNoRoomForDenseAttention) {
+TEST_P(Objective, HasTheSameBitsWhereDenseAttentionIsRebuilt) {
   for (const Index chunk_floats : {Index{1}, ObjectiveOptions().chunk_floats}) {
     CoreObjective kept(problem(), 1, {.chunk_floats = chunk_floats});
-    AttentionBudget none(0);
-    CoreObjective rebuilt(problem(), 2, {.budget = &none, .chunk_floats = chunk_floats});
+    CoreObjective rebuilt(problem(), 2,
+                          {.dense = DenseAttention::kRebuild, .chunk_floats = chunk_floats});
     const CoreObjective::Answer expected = kept.LossAndGradient(pruned_);
     const CoreObjective::Answer answer = rebuilt.LossAndGradient(pruned_);
     EXPECT_EQ(answer.loss, expected.loss);
