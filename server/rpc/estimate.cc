@@ -169,7 +169,7 @@ double MatricesAtOnce(const v1::Method& method) {
 // Floats of one set of batches: its tokens, a chunk's projections and gradients, dense attention.
 double DataFloats(const Layer& layer, const Data& data) {
   constexpr double kChunkFloats = 8 << 20, kPaddingOfARow = 32;
-  const double chunk = std::max(data.longest, kChunkFloats / layer.outputs);
+  const double chunk = std::max(data.longest, kChunkFloats / (layer.heads * layer.head_dim));
   const double kept = layer.heads * (data.allowed + kPaddingOfARow * data.tokens);
   const double to_rebuild = data.tokens * (layer.outputs + 2 * layer.heads);
   return data.tokens * layer.features + 2 * layer.outputs * std::min(data.tokens, chunk) +
@@ -197,7 +197,10 @@ double MemoryBytes(const v1::Job& job, const Layer& layer, const Data& calibrati
   const double floats = DataFloats(layer, calibration) + DataFloats(layer, held_out) +
                         ScratchFloats(layer, calibration, threads) +
                         ScratchFloats(layer, held_out, threads);
-  return kFloat * floats + solver + LargestInput(job);
+  const double solving = kFloat * floats + solver;
+  const double reading =
+      kFloat * layer.features * (calibration.tokens + held_out.tokens) + LargestInput(job);
+  return std::max(solving, reading);
 }
 
 int64_t ToBytes(double bytes) {

@@ -16,24 +16,28 @@ struct MachineRate {
 MachineRate MeasureRate();
 
 // `job` must have passed CheckJob. budget: bytes that the job may take, 0 for no limit; dense
-// attention is kept if everything fits with it. With P the weights' entries, d the input features,
-// N the tokens of the calibration batches, N' the held-out ones, n the longest batch, R the outputs
-// (rows of all weights; d when fused), H heads of width h (1 of d when fused) and A the entries
-// that the attention mask allows:
+// attention is kept if everything fits with it.
 //
-// memory    4 bytes times: (N + N') d tokens;
-//           projections and gradients of a chunk (chunks.h): 2 R min(tokens, 8 Mi / R), of the
-//           calibration and of the held-out batches;
-//           dense attention: H (A + A' + 32 (N + N')) kept, or (N + N') (R + 2 H) to rebuild it;
-//           on each thread: 4 n h of keys in panels and 128 n of a block's rows;
-//           solver state: 17 P, or 34 P for searches and refit (10 P and 2 d^2 doubles for methods
-//           without steps); and the largest input as it is stored
-// operations  of one loss: 2 N P + 2 A H h, its softmax counted as 100 an entry; of one gradient:
-//           4 N P + 6 A H h and the same softmax; 2 A H h and the softmax more where dense
-//           attention is rebuilt of a method with steps: a gradient a step, a loss on all data at
-//           each evaluation of one without: at most SparseGPT's 2 N d^2 + 2 d^3 + 2 P d of scoring:
-//           four losses on all data a method
-// seconds   operations over half the measured rate; the solver's kernels reach 0.4 to 0.7 of it
+// With P the weights' entries, d the input features, N the tokens of the calibration batches, N' of
+// the held-out ones, n the longest batch, R the outputs (rows of all weights; d when fused), H
+// heads of width h (1 of d when fused) and A the entries that the attention mask allows:
+//
+// memory, 4 bytes times
+//   (N + N') d tokens
+//   2 R min(tokens, 8 Mi / H h): projections and gradients of a chunk (chunks.h), of either set
+//   H (A + A' + 32 (N + N')): dense attention kept; or (N + N') (R + 2 H) to rebuild it
+//   on each thread 4 n h of keys in panels and 128 n of a block's rows
+//   17 P of solver state, or 34 P for searches and refit; 10 P and 2 d^2 doubles without steps
+// or, if that is more, all tokens and the largest input at 8 bytes an entry, while it is read
+//
+// operations
+//   of a loss: 2 N P + 2 A H h, and the softmax, counted as 100 an entry
+//   of a gradient: 4 N P + 6 A H h and the same softmax
+//   where dense attention is rebuilt: 2 A H h and the softmax once more
+//   with steps: a gradient a step, a loss on all data at each evaluation; without: at most
+//   SparseGPT's 2 N d^2 + 2 d^3 + 2 P d; scoring: four losses on all data a method
+//
+// seconds: operations over half the measured rate
 v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate, int64_t budget = 0);
 
 }  // namespace attnprune::rpc
