@@ -18,6 +18,7 @@ namespace {
 constexpr double kFloat = 4, kDouble = 8;
 constexpr double kSoftmaxOperations = 100;  // an entry: exp, maximum, sum, division
 constexpr double kReachedRate = 0.5;
+constexpr double kAnyJob = 8 << 20;  // bytes of a small job: events, results, the allocator's
 
 // Sizes as doubles: an estimate may be rough, and must not overflow.
 struct Layer {
@@ -200,7 +201,7 @@ double MemoryBytes(const v1::Job& job, const Layer& layer, const Data& calibrati
   const double solving = kFloat * floats + solver;
   const double reading =
       kFloat * layer.features * (calibration.tokens + held_out.tokens) + LargestInput(job);
-  return std::max(solving, reading);
+  return std::max(solving, reading) + kAnyJob;
 }
 
 int64_t ToBytes(double bytes) {

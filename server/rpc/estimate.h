@@ -28,7 +28,8 @@ MachineRate MeasureRate();
 //   H (A + A' + 32 (N + N')): dense attention kept; or (N + N') (R + 2 H) to rebuild it
 //   on each thread 4 n h of keys in panels and 128 n of a block's rows
 //   17 P of solver state, or 34 P for searches and refit; 10 P and 2 d^2 doubles without steps
-// or, if that is more, all tokens and the largest input at 8 bytes an entry, while it is read
+// or, if that is more, all tokens and the largest input at 8 bytes an entry, while it is read;
+// and 8 MiB that any job takes
 //
 // operations
 //   of a loss: 2 N P + 2 A H h, and the softmax, counted as 100 an entry
