@@ -2,6 +2,7 @@
 
 #include <grpcpp/impl/service_type.h>
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -31,6 +32,9 @@ namespace {
 
 // Of the time to drain, for the jobs' checkpoints; the rest is for calls that are under way.
 constexpr double kDrainJobs = 0.7;
+// For HTTP to end, of what is then left: a viewer who does not read holds nobody up, and can come
+// back.
+constexpr absl::Duration kDrainHttp = absl::Seconds(1);
 
 rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
   rpc::PruneServiceOptions prune;
@@ -188,7 +192,7 @@ bool ComposedServer::Drain(absl::Duration timeout) {
   if (web_ != nullptr) web_->StopServing();
   const bool idle = workers_ == nullptr || workers_->Drain(kDrainJobs * timeout);
   if (prune_service_ != nullptr) prune_service_->Drain();
-  if (web_ != nullptr) web_->Shutdown(deadline);
+  if (web_ != nullptr) web_->Shutdown(std::min(deadline, absl::Now() + kDrainHttp));
   if (host_ != nullptr) host_->Shutdown(deadline);
   return idle;
 }

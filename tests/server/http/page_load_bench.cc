@@ -138,7 +138,7 @@ double StepsTaken(int port) {
   }
   close(fd);
   constexpr absl::string_view kName = "\nattnprune_solver_steps_total{method=\"gd\"} ";
-  const size_t found = text.find(kName);
+  const size_t found = text.find(kName.data());
   double steps = 0;
   Require(found != std::string::npos &&
               absl::SimpleAtod(text.substr(found + kName.size(),
