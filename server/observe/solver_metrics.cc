@@ -108,7 +108,7 @@ std::vector<SolverMetrics::Figures> SolverMetrics::ReadSlots() const {
                     .gradient = slot.gradient,
                     .calibration_error = slot.calibration_error,
                     .held_out_error = slot.held_out_error,
-                    .age = std::max(0.0, static_cast<double>(now - slot.saved_at) * 1e-9)};
+                    .age = std::max(0.0, static_cast<double>(now - slot.saved_at) / 1e9)};
     if (version % 2 == 0 && version == slot.version) all.push_back(std::move(figures));
   }
   return all;
