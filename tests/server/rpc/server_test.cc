@@ -261,6 +261,7 @@ TEST(Server, SaysWhyItCannotListen) {
   EXPECT_EQ(taken.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(taken.message()), HasSubstr("Address already in use"));
   options.listen = "nowhere.invalid:0";
+  options.allow_unauthenticated_network = true;
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kUnavailable);
 }
 
