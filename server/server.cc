@@ -2,6 +2,7 @@
 
 #include <grpcpp/impl/service_type.h>
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "absl/types/optional.h"
 #include "core/base/clock.h"
 #include "core/base/status_macros.h"
+#include "server/http/web_host.h"
 #include "server/jobs/folder_lock.h"
 #include "server/jobs/job_listeners.h"
 #include "server/jobs/job_news.h"
@@ -20,6 +22,7 @@
 #include "server/rpc/grpc_host.h"
 #include "server/rpc/prune_service.h"
 #include "server/rpc/tensor_service.h"
+#include "server/server_metrics.h"
 #include "server/server_options.h"
 #include "server/tensor_collector.h"
 #include "server/tensors/blob_store.h"
@@ -29,6 +32,9 @@ namespace {
 
 // Of the time to drain, for the jobs' checkpoints; the rest is for calls that are under way.
 constexpr double kDrainJobs = 0.7;
+// For HTTP to end, of what is then left: a viewer who does not read holds nobody up, and can come
+// back.
+constexpr absl::Duration kDrainHttp = absl::Seconds(1);
 
 rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
   rpc::PruneServiceOptions prune;
@@ -47,7 +53,17 @@ rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
   return prune;
 }
 
-WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock) {
+http::WebOptions WebOptionsOf(const ServerOptions& options, const rpc::JobApiOptions& api) {
+  http::WebOptions web;
+  web.http.listen = options.http_listen;
+  web.access.names = options.http_hosts;
+  web.api = api;
+  web.heartbeat = options.heartbeat;
+  return web;
+}
+
+WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock,
+                                ServerMetrics* metrics) {
   WorkerPoolOptions workers;
   workers.workers = options.workers;
   workers.lease = options.lease;
@@ -55,7 +71,9 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
   workers.runner.memory_budget_bytes = options.max_job_memory_bytes;
   workers.runner.checkpoint_interval = options.checkpoint_interval;
   workers.runner.clock = clock;
-  workers.runner.on_trouble = [](const std::string& job_id, const absl::Status& status) {
+  workers.runner.observer = &metrics->solver;
+  workers.runner.on_trouble = [metrics](const std::string& job_id, const absl::Status& status) {
+    metrics->jobs.OnTrouble();
     Log(LogLevel::kWarning, "job.trouble",
         {{"job", absl::StrCat("jobs/", job_id)}, {"error", status.ToString()}});
   };
@@ -65,21 +83,33 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
 // Destroyed from the last member to the first: whoever uses another comes after it.
 class ComposedServer final : public Server {
  public:
-  explicit ComposedServer(ServerOptions options) : options_(std::move(options)) {}
+  explicit ComposedServer(ServerOptions options)
+      : options_(std::move(options)),
+        metrics_(options_.workers, options_.max_queued_jobs, &clock_) {}
   ~ComposedServer() override;
 
   absl::Status Open();
   absl::Status Serve();
+  absl::Status ServeHttp(const rpc::JobApiOptions& api);
 
   int port() const override { return host_->port(); }
   std::string address() const override {
     return absl::StrCat(options_.listen.substr(0, options_.listen.rfind(':')), ":", port());
   }
+  int http_port() const override { return web_ == nullptr ? 0 : web_->port(); }
+  std::string http_address() const override { return web_ == nullptr ? "" : web_->address(); }
   bool Drain(absl::Duration timeout) override;
 
  private:
+  rpc::SubscribeToJob Subscribing() {
+    return [this](const std::string& job_id, OnJobNews on_news) {
+      return news_.Subscribe(job_id, std::move(on_news));
+    };
+  }
+
   const ServerOptions options_;
   const RealClock clock_;
+  ServerMetrics metrics_;
   std::atomic<bool> drained_{false};
 
   absl::optional<FolderLock> lock_;
@@ -93,6 +123,7 @@ class ComposedServer final : public Server {
   std::unique_ptr<rpc::PruneServiceHandle> prune_service_;
   std::unique_ptr<grpc::Service> tensor_service_;
   std::unique_ptr<rpc::GrpcHost> host_;
+  std::unique_ptr<http::WebHost> web_;
 };
 
 // The lock comes first: nothing in the folder is touched while another server uses it.
@@ -112,22 +143,23 @@ absl::Status ComposedServer::Open() {
 
 // Jobs begin to run only when the address is ours: a server that cannot serve runs nothing.
 absl::Status ComposedServer::Serve() {
-  prune_service_ = rpc::NewPruneService(PruneOptions(options_), jobs_.get(), tensors_.get(),
-                                        [this](const std::string& job_id, OnJobNews on_news) {
-                                          return news_.Subscribe(job_id, std::move(on_news));
-                                        });
+  const rpc::PruneServiceOptions prune_options = PruneOptions(options_);
+  prune_service_ = rpc::NewPruneService(prune_options, jobs_.get(), tensors_.get(), Subscribing());
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
+  tensor_options.metrics = &metrics_.transfers;
   tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());
-  workers_ =
-      std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_), jobs_.get(), tensors_.get());
-  listeners_ =
-      std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &news_, workers_.get()});
+  workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &metrics_), jobs_.get(),
+                                          tensors_.get());
+  listeners_ = std::make_unique<JobListeners>(
+      std::vector<JobStoreListener*>{&log_, &metrics_.jobs, &news_, workers_.get()});
   jobs_->SetListener(listeners_.get());
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      host_, rpc::GrpcHost::Start(
-                 {.listen = options_.listen, .max_message_bytes = options_.max_message_bytes},
-                 {prune_service_->service(), tensor_service_.get()}));
+      host_, rpc::GrpcHost::Start({.listen = options_.listen,
+                                   .max_message_bytes = options_.max_message_bytes,
+                                   .calls = &metrics_.rpcs},
+                                  {prune_service_->service(), tensor_service_.get()}));
+  ATTNPRUNE_RETURN_IF_ERROR(ServeHttp(prune_options.api));
   workers_->Start();
   collector_ = std::make_unique<TensorCollector>(
       TensorCollectorOptions{.grace = options_.tensor_grace, .interval = options_.collect_interval},
@@ -135,18 +167,41 @@ absl::Status ComposedServer::Serve() {
   return absl::OkStatus();
 }
 
+absl::Status ComposedServer::ServeHttp(const rpc::JobApiOptions& api) {
+  if (options_.http_listen.empty()) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<http::WebHost>> web = http::WebHost::Start(
+      WebOptionsOf(options_, api),
+      {.jobs = jobs_.get(),
+       .tensors = tensors_.get(),
+       .subscribe = Subscribing(),
+       .metrics = &metrics_.web,
+       .metrics_text = [this] { return metrics_.Text(jobs_.get(), *tensors_); }});
+  if (web.ok()) {
+    web_ = *std::move(web);
+  } else if (options_.http_optional) {
+    Log(LogLevel::kWarning, "http.none", {{"error", std::string(web.status().message())}});
+  } else {
+    return web.status();
+  }
+  return absl::OkStatus();
+}
+
 bool ComposedServer::Drain(absl::Duration timeout) {
   if (drained_.exchange(true)) return true;
   const absl::Time deadline = absl::Now() + timeout;
+  metrics_.draining = true;
   if (host_ != nullptr) host_->StopServing();
+  if (web_ != nullptr) web_->StopServing();
   const bool idle = workers_ == nullptr || workers_->Drain(kDrainJobs * timeout);
   if (prune_service_ != nullptr) prune_service_->Drain();
+  if (web_ != nullptr) web_->Shutdown(std::min(deadline, absl::Now() + kDrainHttp));
   if (host_ != nullptr) host_->Shutdown(deadline);
   return idle;
 }
 
 ComposedServer::~ComposedServer() {
   Drain(absl::ZeroDuration());
+  web_.reset();
   host_.reset();
   collector_.reset();
   if (jobs_ != nullptr) jobs_->SetListener(nullptr);

@@ -178,6 +178,7 @@ def test_wrong_flags_exit_with_two_and_name_the_flag(tmp_path):
     typo.write_text("worker = 7\n")
     for flags, word in ((["--workers", "0"], "workers"), (["--config", str(typo)], "worker"),
                         (["--listen", "127.0.0.1:99999"], "listen"), (["--nonsense"], "nonsense"),
+                        (["--http-listen", "0.0.0.0:0"], "--allow-unauthenticated-network"),
                         (["--lease", "soon"], "must be a duration"), (["--max-tensor-bytes", "5X"], "tensor"),
                         (["--config", str(tmp_path / "missing.toml")], "missing.toml")):
         code, said = Server(tmp_path / "data", *flags).refuse()
