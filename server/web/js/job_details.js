@@ -1,0 +1,85 @@
+// A job's head: its state, what was asked for, when it ran.
+import { setBadge } from "./badge.js";
+import { el, setText } from "./dom.js";
+import { bytes, clock, count, duration, ended, number, seconds, sparsity } from "./format.js";
+import { runSeconds } from "./queue_view.js";
+
+// Rows [name, text] of a job's description; of what does not apply there is none.
+export function describe(job) {
+  const { problem = {}, estimate } = job;
+  return [
+    ["problem", problemText(problem)],
+    ["attention", attentionText(problem.attention)],
+    ["sparsity", sparsity(job.sparsity)],
+    ["calibration", shapes(job.calibration)],
+    ["held out", heldOutText(job)],
+    ["priority", job.priority ? String(job.priority) : undefined],
+    ["attempt", job.attempt > 1 ? String(job.attempt) : undefined],
+    ["estimate", estimate && `${duration(number(estimate.seconds))}, ${bytes(estimate.memoryBytes)}`],
+    ["created", clock(job.createTime)],
+    ...Object.entries(job.labels ?? {}).sort(),
+  ].filter(([, text]) => text !== undefined);
+}
+
+function problemText({ fused, projections }) {
+  if (fused) {
+    const weight = fused.weight ?? fused.qFactor;
+    return `fused, d = ${weight?.shape?.[0] ?? "?"}${weight?.name ? ` (${weight.name})` : ""}`;
+  }
+  if (!projections) return undefined;
+  const { heads, kvHeads, wQ, rope } = projections;
+  const groups = Number(kvHeads) && kvHeads !== heads ? `, ${kvHeads} key heads` : "";
+  const rotary = rope ? `, rotary θ = ${count(rope.theta || 10000)}` : "";
+  return `${heads} heads${groups}, d = ${wQ?.shape?.[1] ?? "?"}${rotary}${wQ?.name ? ` (${wQ.name})` : ""}`;
+}
+
+function attentionText(attention) {
+  const kind = (attention?.kind ?? "CAUSAL").toLowerCase().replace("attention_kind_unspecified", "causal");
+  return Number(attention?.size) ? `${kind}, ${attention.size} tokens` : kind;
+}
+
+function shapes(tensors) {
+  return tensors?.length ? tensors.map(({ shape }) => (shape ?? []).join(" × ")).join("; ") : undefined;
+}
+
+function heldOutText(job) {
+  const fraction = number(job.heldOutFraction) ?? 0;
+  return shapes(job.heldOut) ?? (fraction > 0 ? `${fraction} of the calibration batches` : "none");
+}
+
+export class JobHead {
+  constructor(parts) {
+    this.parts = parts;
+    parts.badge.className = "badge";
+  }
+
+  update(job) {
+    const { parts } = this;
+    setBadge(parts.badge, job.state, job.cancelRequested);
+    const over = ended(job.state);
+    parts.cancel.hidden = over;
+    parts.cancel.disabled = Boolean(job.cancelRequested);
+    setText(parts.failure, job.state === "FAILED" ? job.failure?.message ?? "failed" : "");
+    parts.failure.hidden = job.state !== "FAILED";
+    this.updateDetails(job);
+    this.tick(job);
+  }
+
+  updateDetails(job) {
+    const rows = describe(job);
+    const key = JSON.stringify(rows);
+    if (key === this.key) return;
+    this.key = key;
+    this.parts.details.replaceChildren(...rows.map(([name, text]) =>
+      el("div", {}, el("dt", {}, name), el("dd", {}, text))));
+  }
+
+  // What changes with the clock.
+  tick(job) {
+    const ran = runSeconds(job);
+    const queued = seconds(job.startTime) === undefined && !ended(job.state)
+      ? `waiting for ${duration(Math.floor(Date.now() / 1000 - seconds(job.createTime)))}` : "not started";
+    setText(this.parts.ran, ran === undefined ? queued : `${ended(job.state) ? "ran" : "running for"} ${
+      duration(ended(job.state) ? ran : Math.floor(ran))}`);
+  }
+}
