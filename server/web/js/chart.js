@@ -1,6 +1,6 @@
 // One uPlot chart: lines named at their ends, values under the pointer or the arrow keys.
 import { el } from "./dom.js";
-import { count, duration, figure } from "./format.js";
+import { count, duration, figure, shortFigure } from "./format.js";
 import { table } from "./curve_data.js";
 import { canvasColours, methodColour } from "./theme.js";
 
@@ -9,7 +9,6 @@ const DASHES = { train: [], calibration: [], heldOut: [7, 4], level: [2, 4] };
 export const KIND_WORDS = {
   train: "", calibration: "calibration", heldOut: "held out", level: "result",
 };
-const LABEL_FONT = "600 12px system-ui, sans-serif";
 const LABEL_HEIGHT = 14;
 const LABEL_ROOM = 86;
 
@@ -54,10 +53,11 @@ export class Chart {
   plotOptions() {
     const { logX, logY, x } = this.options;
     this.colours = canvasColours();
-    const axis = { stroke: this.colours.text, font: "12px system-ui, sans-serif",
+    const font = `12px ${this.colours.font}`;
+    const axis = { stroke: this.colours.text, font,
       grid: { stroke: this.colours.grid, width: 1 }, ticks: { stroke: this.colours.grid, width: 1 } };
     const xValues = (_, ticks) => ticks.map((tick) => (tick === null ? "" : count(tick)));
-    const yValues = (_, ticks) => ticks.map((tick) => (tick === null ? "" : figure(tick)));
+    const yValues = (_, ticks) => ticks.map((tick) => (tick === null ? "" : shortFigure(tick)));
     return {
       width: this.box.clientWidth, height: HEIGHT, legend: { show: false },
       padding: [10, LABEL_ROOM, 0, 0],
@@ -65,8 +65,8 @@ export class Chart {
       scales: { x: { time: false, distr: logX ? 3 : 1 }, y: { distr: logY ? 3 : 1 } },
       axes: [
         { ...axis, values: xValues, space: 70, label: x === "seconds" ? "seconds" : "step",
-          labelSize: 20, labelFont: axis.font, size: 36 },
-        { ...axis, values: yValues, size: 62, space: 34 },
+          labelSize: 20, labelFont: font, size: 36 },
+        { ...axis, values: yValues, size: 52, space: 30 },
       ],
       series: [{}, ...this.lines.map((line) => this.seriesOf(line))],
       hooks: { draw: [(plot) => this.drawLabels(plot)], setCursor: [() => this.onCursor()] },
@@ -80,7 +80,7 @@ export class Chart {
     };
   }
 
-  // A method's name where its line ends; of two lines of one method the lower one carries it.
+  // A method's name where its line ends; of its two lines the held-out one carries it.
   drawLabels(plot) {
     const labels = new Map();
     this.lines.forEach(({ label, method }, i) => {
@@ -93,7 +93,8 @@ export class Chart {
     const ratio = devicePixelRatio;
     const placed = spread([...labels.values()], LABEL_HEIGHT * ratio, bbox.top, bbox.top + bbox.height);
     ctx.save();
-    ctx.font = LABEL_FONT.replace("12px", `${12 * ratio}px`);
+    ctx.font = `600 ${12 * ratio}px ${this.colours.font}`;
+    ctx.textAlign = "left";
     ctx.textBaseline = "middle";
     for (const { label, method, at } of placed) {
       ctx.fillStyle = methodColour(method);

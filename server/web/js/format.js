@@ -25,6 +25,17 @@ export function figure(value) {
   return value.toFixed(Math.min(digits, 6));
 }
 
+// The same in as few characters as two significant digits take.
+export function shortFigure(value) {
+  if (value === undefined || !Number.isFinite(value) || value === 0) return figure(value);
+  const size = Math.abs(value);
+  if (size < 1e-3 || size >= 1e4) {
+    const [mantissa, exponent] = value.toExponential(1).split("e");
+    return `${mantissa.replace(/\.0$/, "")}e${Number(exponent)}`;
+  }
+  return String(Number(value.toPrecision(2)));
+}
+
 export function percent(fraction, digits = 2) {
   return fraction === undefined ? NONE : `${(100 * fraction).toFixed(digits)} %`;
 }

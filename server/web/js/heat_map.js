@@ -2,7 +2,7 @@
 // are its cells' text; with many heads only the colours are seen and the numbers are read or hovered.
 import { colourOf, css, inkOn } from "./colour_scale.js";
 import { el } from "./dom.js";
-import { figure, number } from "./format.js";
+import { figure, number, shortFigure } from "./format.js";
 
 const MOST_WITH_NUMBERS = 16;
 
@@ -45,7 +45,7 @@ function heatRow(method, values, range) {
   return el("tr", {}, el("th", { scope: "row" }, method), ...values.map((value, head) => {
     const colour = colourOf(shareOf(value, range));
     const cell = el("td", { title: `${method}, head ${head}: ${figure(value)}` },
-      el("span", {}, figure(value)));
+      el("span", {}, shortFigure(value)));
     cell.style.background = css(colour);
     cell.style.color = inkOn(colour);
     return cell;

@@ -1,7 +1,8 @@
 // A job's head: its state, what was asked for, when it ran.
 import { setBadge } from "./badge.js";
 import { el, setText } from "./dom.js";
-import { bytes, clock, count, duration, ended, number, seconds, sparsity } from "./format.js";
+import { bytes, clock, count, duration, ended, figure, number, seconds, sparsity, NONE } from "./format.js";
+import { ranking } from "./job_model.js";
 import { runSeconds } from "./queue_view.js";
 
 // Rows [name, text] of a job's description; of what does not apply there is none.
@@ -53,8 +54,9 @@ export class JobHead {
     parts.badge.className = "badge";
   }
 
-  update(job) {
+  update(model) {
     const { parts } = this;
+    const { job } = model;
     setBadge(parts.badge, job.state, job.cancelRequested);
     const over = ended(job.state);
     parts.cancel.hidden = over;
@@ -62,6 +64,7 @@ export class JobHead {
     setText(parts.failure, job.state === "FAILED" ? job.failure?.message ?? "failed" : "");
     parts.failure.hidden = job.state !== "FAILED";
     this.updateDetails(job);
+    this.updateTiles(model);
     this.tick(job);
   }
 
@@ -72,6 +75,19 @@ export class JobHead {
     this.key = key;
     this.parts.details.replaceChildren(...rows.map(([name, text]) =>
       el("div", {}, el("dt", {}, name), el("dd", {}, text))));
+  }
+
+  updateTiles(model) {
+    const { parts } = this;
+    const [best] = model.ranked;
+    setText(parts.bestName, model.hasHeldOut ? "Best held-out error" : "Best error");
+    setText(parts.best, best ? figure(ranking(best)) : NONE);
+    setText(parts.bestMethod, best?.method ?? "");
+    setText(parts.done, `${(model.job.results ?? []).length} of ${model.methods.size}`);
+    setText(parts.pruned, sparsity(model.job.sparsity));
+    const running = [...model.methods.values()].find((run) => run.state(model.job.state) === "running");
+    setText(parts.left, running ? duration(number(running.progress.remainingSeconds)) : NONE);
+    setText(parts.leftMethod, running ? `${running.label}, ${figure(running.rate)}/s` : "");
   }
 
   // What changes with the clock.

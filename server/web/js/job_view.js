@@ -116,7 +116,7 @@ export class JobView {
     if (this.closed) return;
     this.waiting = false;
     const { model } = this;
-    this.head.update(model.job);
+    this.head.update(model);
     this.methods.update(model);
     const curve = this.curves.update(model);
     this.notices.update(model);

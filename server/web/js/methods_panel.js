@@ -26,24 +26,21 @@ class MethodRow {
     paintSwatch(swatch, index);
     this.bar = el("progress", { max: 1, value: 0, "aria-label": `${label}: share of the steps` });
     this.steps = el("span", { class: "steps" });
-    this.state = el("td");
     this.cells = Array.from({ length: 5 }, () => el("td", { class: "number" }));
     const [rate, left, loss, calibration, heldOut] = this.cells;
-    left.classList.add("hide-narrow");
-    loss.classList.add("hide-narrow");
-    calibration.classList.add("hide-narrow");
-    this.node = el("tr", {}, el("th", { scope: "row" }, swatch, label), this.state,
+    for (const cell of [rate, left, loss, calibration]) cell.classList.add("hide-narrow");
+    this.node = el("tr", {}, el("th", { scope: "row" }, swatch, label), 
       el("td", { class: "bar" }, this.bar, this.steps), rate, left, loss, calibration, heldOut);
   }
 
   update(run, jobState) {
     const state = run.state(jobState);
     this.node.dataset.state = state;
-    setText(this.state, state);
     const step = run.result?.steps ?? run.progress?.step ?? 0;
     const most = run.progress?.steps ?? step;
     this.bar.value = state === "done" ? 1 : most > 0 ? step / most : 0;
-    setText(this.steps, most > 0 ? `${count(step)} / ${count(most)}` : NONE);
+    const taken = most > 0 ? ` · ${count(step)} / ${count(most)}` : state === "done" ? " · one pass" : "";
+    setText(this.steps, state + taken);
     this.show(run, state);
   }
 
@@ -54,7 +51,8 @@ class MethodRow {
     const left = state === "running" ? number(progress.remainingSeconds) : undefined;
     const texts = [
       rate === undefined ? NONE : `${figure(rate)}/s`,
-      state === "done" ? `took ${duration(number(result.seconds))}` : duration(left),
+      state === "done" ? duration(number(result.seconds) ?? 0)
+        : left === undefined ? NONE : `${duration(left)} left`,
       figure(number(progress?.attentionLoss)), figure(number(error.calibration)),
       figure(number(error.heldOut)),
     ];

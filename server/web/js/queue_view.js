@@ -114,6 +114,7 @@ class QueueRow {
     const link = el("a", { href: `#/jobs/${encodeURIComponent(id)}` }, id);
     const labels = Object.entries(job.labels ?? {}).filter(([key]) => !key.startsWith("attnprune/"))
       .sort().map(([key, value]) => el("li", {}, value === "" ? key : `${key}=${value}`));
+    this.done = el("td", { class: "number hide-medium" });
     this.best = el("td", { class: "number" });
     this.time = el("td", { class: "number hide-narrow" });
     this.created = el("td", { class: "number hide-narrow", title: clock(job.createTime) });
@@ -121,12 +122,13 @@ class QueueRow {
     this.node = el("tr", {}, el("td", {}, this.badge),
       el("th", { scope: "row" }, link, labels.length > 0 ? el("ul", { class: "labels" }, ...labels) : null),
       el("td", { class: "hide-medium" }, methods.join(", ")),
-      el("td", { class: "number hide-narrow" }, sparsity(job.sparsity)),
+      this.done, el("td", { class: "number hide-narrow" }, sparsity(job.sparsity)),
       this.best, this.time, this.created);
   }
 
   update(job) {
     setBadge(this.badge, job.state, job.cancelRequested);
+    setText(this.done, `${(job.results ?? []).length} of ${(job.methods ?? []).length}`);
     setText(this.best, bestOf(job));
     setText(this.time, duration(runSeconds(job)));
     setText(this.created, ago(job.createTime));

@@ -58,5 +58,6 @@ export function canvasColours() {
     probe.style.color = `var(${name})`;
     return getComputedStyle(probe).color;
   };
-  return { text: resolve("--muted"), grid: resolve("--grid"), surface: resolve("--surface") };
+  const font = getComputedStyle(document.body).fontFamily;
+  return { text: resolve("--muted"), grid: resolve("--grid"), font };
 }
