@@ -1,8 +1,8 @@
 // Where a method's masks keep weights: a picture for each matrix of one result, and its numbers.
 import { getDensity } from "./api.js";
 import { colourOf } from "./colour_scale.js";
-import { el, reconcile } from "./dom.js";
-import { count, number, percent } from "./format.js";
+import { el, reconcile, setText } from "./dom.js";
+import { count, percent } from "./format.js";
 import { drawScale } from "./heat_map.js";
 
 const CELLS = 64;  // rows and columns of a picture at most
@@ -39,39 +39,55 @@ export class DensityPanel {
     this.shown = method;
     const index = model.job.results.findIndex((result) => result.method === method);
     const matrices = model.job.results[index].matrices ?? [];
-    const pictures = await Promise.all(matrices.map((matrix) => this.picture(index, matrix)));
-    if (this.shown === method) this.parts.densityPictures.replaceChildren(...pictures);
-  }
-
-  async picture(index, matrix) {
+    let grids;
     try {
-      return densityFigure(matrix, await getDensity(this.jobId, index, matrix.name, CELLS));
+      grids = await Promise.all(matrices.map(({ name }) => getDensity(this.jobId, index, name, CELLS)));
     } catch (error) {
       this.shown = undefined;  // asked again with the next result or choice
-      return el("p", { class: "muted" }, `No picture of ${matrix.name}: ${error.message}`);
+      this.parts.densityPictures.replaceChildren(
+        el("p", { class: "muted" }, `No pictures: ${error.message}`));
+      return;
     }
+    if (this.shown === method) this.draw(matrices, grids);
+  }
+
+  // All pictures of a method on one scale, from the emptiest cell to the fullest.
+  draw(matrices, grids) {
+    const { parts } = this;
+    const range = rangeOf(grids.flatMap(({ kept }) => kept));
+    parts.densityPictures.replaceChildren(
+      ...matrices.map((matrix, i) => densityFigure(matrix, grids[i], range)));
+    setText(parts.densityLow, `${percent(range.low, 0)} kept`);
+    setText(parts.densityHigh, percent(range.high, 0));
   }
 }
 
-function densityFigure(matrix, grid) {
-  const kept = grid.kept.map(number);
-  const canvas = el("canvas", { width: grid.columns, height: grid.rows, role: "img",
-    "aria-label": `Mask density of ${matrix.name}; its numbers stand below` });
-  paint(canvas, kept);
-  return el("figure", {}, canvas, el("figcaption", {}, el("b", {}, matrix.name), ` ${blurb(matrix, kept)}`));
+function rangeOf(shares) {
+  return { low: shares.reduce((a, b) => Math.min(a, b), 1),
+    high: shares.reduce((a, b) => Math.max(a, b), 0) };
 }
 
-function paint(canvas, kept) {
+function densityFigure(matrix, grid, range) {
+  const canvas = el("canvas", { width: grid.columns, height: grid.rows, role: "img",
+    "aria-label": `Mask density of ${matrix.name}; its numbers stand below` });
+  canvas.style.aspectRatio = `${grid.matrixColumns} / ${grid.matrixRows}`;
+  paint(canvas, grid.kept, range);
+  return el("figure", {}, canvas,
+    el("figcaption", {}, el("b", {}, matrix.name), ` ${blurb(matrix, grid)}`));
+}
+
+function paint(canvas, kept, { low, high }) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
-  kept.forEach((share, i) => image.data.set([...colourOf(share), 255], 4 * i));
+  kept.forEach((share, i) => {
+    image.data.set([...colourOf(high > low ? (share - low) / (high - low) : 0.5), 255], 4 * i);
+  });
   context.putImageData(image, 0, 0);
 }
 
-function blurb(matrix, kept) {
-  const shape = (matrix.mask?.shape ?? []).map(count).join(" × ");
-  const least = kept.reduce((a, b) => Math.min(a, b), 1);
-  const most = kept.reduce((a, b) => Math.max(a, b), 0);
-  const whole = `${shape}, ${count(Number(matrix.size) - Number(matrix.pruned))} of ${count(matrix.size)} weights kept`;
-  return `${whole} (${percent(1 - matrix.sparsity)}); ${percent(least, 0)} to ${percent(most, 0)} in a cell.`;
+function blurb(matrix, { matrixRows, matrixColumns, kept }) {
+  const { low, high } = rangeOf(kept);
+  const left = Number(matrix.size) - Number(matrix.pruned);
+  return `${count(matrixRows)} × ${count(matrixColumns)}: ${count(left)} of ${count(matrix.size)} weights `
+    + `kept (${percent(1 - matrix.sparsity)}), ${percent(low, 0)} to ${percent(high, 0)} in a cell.`;
 }

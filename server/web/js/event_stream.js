@@ -35,6 +35,7 @@ export class EventStream {
     if (sequence <= this.lastSequence) return;  // seen before a reconnect
     this.lastSequence = sequence;
     this.handlers.onEvent(event);
+    if (event.terminal) this.end();
   }
 
   lost() {
