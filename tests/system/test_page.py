@@ -282,7 +282,7 @@ def test_a_server_that_was_killed_is_missed_and_found_again(browser, tmp_path):
             wait_for(lambda: len(browser.sequences()) > 50, "the page follows")
             server.kill()
             browser.wait_for_text("#connection", "reconnecting")
-            assert browser.find("#away").is_displayed()
+            wait_for(browser.find("#away").is_displayed, "the banner is there")
             browser.wait_for_text("#announcer", "does not answer")
             server.start()
             wait_for(lambda: not browser.find("#away").is_displayed(), "the server is found again")

@@ -58,4 +58,6 @@ export function getDensity(id, resultIndex, matrix, cells) {
   return call(`${jobPath(id)}/results/${resultIndex}/density?${query}`);
 }
 
-export const eventsUrl = (id) => `${BASE}/${jobPath(id)}/events`;
+// A text/event-stream of the JobEvents with a greater sequence.
+export const eventsUrl = (id, afterSequence) =>
+  `${BASE}/${jobPath(id)}/events${afterSequence > 0 ? `?afterSequence=${afterSequence}` : ""}`;

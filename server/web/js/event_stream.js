@@ -5,8 +5,8 @@ const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8000;
 
 // EventSource itself comes back after a broken connection and says where it was (Last-Event-ID). It
-// gives up for good when the server answers with an error, as one that shuts down does: then this
-// opens a new one, which is sent the log from its start, and drops what was seen before.
+// gives up for good when it is answered with an error, as a server that shuts down does: then this
+// opens a new one, after the last event that was seen.
 export class EventStream {
   // handlers: onEvent(JobEvent), onConnected(), onLost(), onEnd(). None is called after close().
   constructor(id, handlers) {
@@ -19,7 +19,7 @@ export class EventStream {
 
   open() {
     this.timer = undefined;
-    this.source = new EventSource(eventsUrl(this.id));
+    this.source = new EventSource(eventsUrl(this.id, this.lastSequence));
     this.source.onopen = () => {
       this.retryMs = FIRST_RETRY_MS;
       this.handlers.onConnected();
@@ -46,8 +46,23 @@ export class EventStream {
   }
 
   end() {
+    this.ended = true;
     this.close();
     this.handlers.onEnd();
+  }
+
+  // Lets go of the connection: a browser has six to a server, for all of its tabs together.
+  pause() {
+    if (this.ended || this.paused) return;
+    this.paused = true;
+    this.close();
+  }
+
+  // Goes on after the last event that was seen.
+  resume() {
+    if (!this.paused) return;
+    this.paused = false;
+    this.open();
   }
 
   close() {

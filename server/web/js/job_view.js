@@ -17,6 +17,7 @@ import { ResultsTable } from "./results_table.js";
 
 const FRAME_MS = 100;  // between two drawings at least
 const RETRY_MS = 2000;
+const HIDDEN_MS = 30000;  // a tab that is hidden for so long follows no more until it is seen again
 
 export class JobView {
   constructor(main, id) {
@@ -61,12 +62,20 @@ export class JobView {
     this.parts.body.hidden = false;
     this.changed("results");
     this.clock = setInterval(() => this.head.tick(this.model.job), 1000);
+    this.onVisibility = () => this.visibilityChanged();
+    document.addEventListener("visibilitychange", this.onVisibility);
     this.stream = new EventStream(this.id, {
       onConnected: () => setConnection("live"),
       onLost: () => setConnection("away"),
       onEnd: () => setConnection("on"),
       onEvent: (event) => this.onEvent(event),
     });
+  }
+
+  visibilityChanged() {
+    clearTimeout(this.hiddenTimer);
+    if (document.visibilityState === "visible") this.stream.resume();
+    else this.hiddenTimer = setTimeout(() => this.stream.pause(), HIDDEN_MS);
   }
 
   makePanels() {
@@ -143,6 +152,8 @@ export class JobView {
   close() {
     this.closed = true;
     clearTimeout(this.timer);
+    clearTimeout(this.hiddenTimer);
+    document.removeEventListener("visibilitychange", this.onVisibility);
     clearInterval(this.clock);
     this.stream?.close();
     this.curves?.destroy();
