@@ -16,8 +16,7 @@ from selenium.webdriver.common.by import By
 from harness import BIN, wait_for
 
 SCREENSHOTS = pathlib.Path(os.environ.get("ATTNPRUNE_SCREENSHOTS", BIN.parent / "screenshots"))
-# One process a job: the sandbox needs rights that root in a container does not have; /dev/shm may be
-# tiny there.
+# The sandbox needs rights that root in a container does not have, and /dev/shm may be tiny there.
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars",
          "--disable-background-networking", "--disable-component-update", "--lang=en-US")
 
@@ -33,7 +32,7 @@ document.addEventListener("attnprune:event", (e) => seen.push(e.detail));
 
 
 class Browser:
-    """One Chromium. `base` is the page's address; the size and the colours are the test's choice."""
+    """One Chromium, whose window and colours are the test's choice."""
 
     def __init__(self):
         options = Options()
@@ -107,7 +106,8 @@ class Browser:
         nodes = []
         for node in self.cdp("Accessibility.getFullAXTree")["nodes"]:
             if not node.get("ignored"):
-                properties = {p["name"]: p["value"].get("value") for p in node.get("properties", [])}
+                properties = {entry["name"]: entry["value"].get("value")
+                              for entry in node.get("properties", [])}
                 nodes.append({"role": node["role"]["value"], "name": node["name"]["value"].strip(),
                               "focusable": bool(properties.get("focusable"))})
         return nodes
@@ -164,7 +164,7 @@ return failures;""")
 
 
 class CuttingProxy:
-    """TCP in front of a port: remembers what browsers ask for, and cuts every connection on demand."""
+    """TCP in front of a port: remembers what was asked for, and cuts every connection on demand."""
 
     def __init__(self, port):
         self.upstream = port
@@ -219,9 +219,10 @@ class CuttingProxy:
 
 
 def load_cost(browser):
-    """Of the page that is open: bytes that moved by address, and when the first curve was drawn (ms)."""
+    """Of the open page: bytes moved by address, and when the first curve was drawn (ms)."""
     return json.loads(browser.js("""
-const entries = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
+const entries = ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type));
 const first = performance.getEntriesByName("attnprune:first-curve")[0];
 return JSON.stringify({bytes: Object.fromEntries(entries.map((e) =>
-  [e.name.replace(/^[a-z]+:\\/\\/[^/]*/, ""), e.transferSize])), firstCurve: first?.startTime});"""))
+  [e.name.replace(/^[a-z]+:\\/\\/[^/]*/, ""), e.transferSize])),
+  firstCurve: first?.startTime});"""))

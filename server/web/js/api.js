@@ -21,14 +21,18 @@ async function failure(response) {
 async function call(path, options = {}) {
   let response;
   try {
-    response = await fetch(`${BASE}/${path}`, { signal: AbortSignal.timeout(LIMIT_MS), ...options });
+    response = await fetch(`${BASE}/${path}`, {
+      signal: AbortSignal.timeout(LIMIT_MS),
+      ...options,
+    });
   } catch (error) {
     throw new ApiError(0, `the server does not answer (${error.message})`);
   }
   if (!response.ok) throw await failure(response);
   try {
     return await response.json();
-  } catch (error) {  // the connection broke in mid-answer
+  } catch (error) {
+    // the connection broke in mid-answer
     throw new ApiError(0, `the answer is cut short (${error.message})`);
   }
 }

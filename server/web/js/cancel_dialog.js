@@ -3,8 +3,9 @@ import { cancelJob } from "./api.js";
 import { announce } from "./announcer.js";
 
 const dialog = document.getElementById("cancel-dialog");
-const [question, trouble, yes, no] = ["question", "trouble", "yes", "no"]
-  .map((name) => dialog.querySelector(`[data-part=${name}]`));
+const [question, trouble, yes, no] = ["question", "trouble", "yes", "no"].map((name) =>
+  dialog.querySelector(`[data-part=${name}]`),
+);
 
 let job;
 let onDone;

@@ -7,7 +7,10 @@ import { canvasColours, methodColour } from "./theme.js";
 const HEIGHT = 280;
 const DASHES = { train: [], calibration: [], heldOut: [7, 4], level: [2, 4] };
 export const KIND_WORDS = {
-  train: "", calibration: "calibration", heldOut: "held out", level: "result",
+  train: "",
+  calibration: "calibration",
+  heldOut: "held out",
+  level: "result",
 };
 const LABEL_HEIGHT = 14;
 const LABEL_ROOM = 86;
@@ -31,8 +34,10 @@ export class Chart {
   update(lines, options) {
     this.lines = lines;
     this.options = options;
-    const shape = JSON.stringify([options,
-      lines.map(({ label, kind, points }) => [label, kind, points.length < 3])]);
+    const shape = JSON.stringify([
+      options,
+      lines.map(({ label, kind, points }) => [label, kind, points.length < 3]),
+    ]);
     const data = table(lines, options.logY);
     if (shape === this.shape) {
       this.plot.setData(data);
@@ -54,18 +59,31 @@ export class Chart {
     const { logX, logY, x } = this.options;
     this.colours = canvasColours();
     const font = `12px ${this.colours.font}`;
-    const axis = { stroke: this.colours.text, font,
-      grid: { stroke: this.colours.grid, width: 1 }, ticks: { stroke: this.colours.grid, width: 1 } };
+    const axis = {
+      stroke: this.colours.text,
+      font,
+      grid: { stroke: this.colours.grid, width: 1 },
+      ticks: { stroke: this.colours.grid, width: 1 },
+    };
     const xValues = (_, ticks) => ticks.map((tick) => (tick === null ? "" : count(tick)));
     const yValues = (_, ticks) => ticks.map((tick) => (tick === null ? "" : shortFigure(tick)));
     return {
-      width: this.box.clientWidth, height: HEIGHT, legend: { show: false },
+      width: this.box.clientWidth,
+      height: HEIGHT,
+      legend: { show: false },
       padding: [10, LABEL_ROOM, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
       scales: { x: { time: false, distr: logX ? 3 : 1 }, y: { distr: logY ? 3 : 1 } },
       axes: [
-        { ...axis, values: xValues, space: 70, label: x === "seconds" ? "seconds" : "step",
-          labelSize: 20, labelFont: font, size: 36 },
+        {
+          ...axis,
+          values: xValues,
+          space: 70,
+          label: x === "seconds" ? "seconds" : "step",
+          labelSize: 20,
+          labelFont: font,
+          size: 36,
+        },
         { ...axis, values: yValues, size: 52, space: 30 },
       ],
       series: [{}, ...this.lines.map((line) => this.seriesOf(line))],
@@ -75,8 +93,12 @@ export class Chart {
 
   seriesOf({ label, method, kind, points }) {
     return {
-      label, stroke: methodColour(method), width: kind === "level" ? 1.5 : 2, dash: DASHES[kind],
-      spanGaps: true, points: { show: points.length < 3 && kind !== "level", size: 5 },
+      label,
+      stroke: methodColour(method),
+      width: kind === "level" ? 1.5 : 2,
+      dash: DASHES[kind],
+      spanGaps: true,
+      points: { show: points.length < 3 && kind !== "level", size: 5 },
     };
   }
 
@@ -91,7 +113,12 @@ export class Chart {
     });
     const { ctx, bbox } = plot;
     const ratio = devicePixelRatio;
-    const placed = spread([...labels.values()], LABEL_HEIGHT * ratio, bbox.top, bbox.top + bbox.height);
+    const placed = spread(
+      [...labels.values()],
+      LABEL_HEIGHT * ratio,
+      bbox.top,
+      bbox.top + bbox.height,
+    );
     ctx.save();
     ctx.font = `600 ${12 * ratio}px ${this.colours.font}`;
     ctx.textAlign = "left";
@@ -116,12 +143,15 @@ export class Chart {
       return;
     }
     const x = this.plot.data[0][idx];
-    const rows = this.lines.map((line, i) => [line, nearest(this.plot.data, i + 1, idx)])
+    const rows = this.lines
+      .map((line, i) => [line, nearest(this.plot.data, i + 1, idx)])
       .filter(([, y]) => y !== null);
     this.tip.replaceChildren(
       el("strong", {}, this.options.x === "seconds" ? duration(x) : `step ${count(x)}`),
-      ...rows.map(([line, y]) => el("div", {}, `${line.label} ${KIND_WORDS[line.kind]} `,
-        el("b", {}, figure(y)))));
+      ...rows.map(([line, y]) =>
+        el("div", {}, `${line.label} ${KIND_WORDS[line.kind]} `, el("b", {}, figure(y))),
+      ),
+    );
     this.tip.hidden = rows.length === 0;
     this.tip.classList.toggle("left", left > this.plot.over.clientWidth / 2);
   }
@@ -132,11 +162,17 @@ export class Chart {
     if (last < 0) return;
     const now = this.plot.cursor.idx ?? last;
     const stride = Math.max(1, Math.round(last / 50));
-    const target = { ArrowLeft: Math.max(0, now - stride), ArrowRight: Math.min(last, now + stride),
-      Home: 0, End: last, Escape: null }[event.key];
+    const target = {
+      ArrowLeft: Math.max(0, now - stride),
+      ArrowRight: Math.min(last, now + stride),
+      Home: 0,
+      End: last,
+      Escape: null,
+    }[event.key];
     if (target === undefined) return;
     event.preventDefault();
-    if (target === null) this.leave(); else this.moveTo(target);
+    if (target === null) this.leave();
+    else this.moveTo(target);
   }
 
   moveTo(index) {
@@ -171,7 +207,8 @@ export class Chart {
 
 const shorten = (label) => (label.length > 12 ? `${label.slice(0, 11)}…` : label);
 
-// The value of a line at an index, or the one before it where the line has none; null beyond its ends.
+// The value of a line at an index, or the one before it where the line has none; null beyond its
+// ends.
 function nearest(data, line, index) {
   const ys = data[line];
   if (ys.findLastIndex((y) => y !== null && y !== undefined) < index) return null;
@@ -196,4 +233,3 @@ function spread(labels, height, top, bottom) {
   }
   return labels.filter(({ at }) => at >= top);
 }
-

@@ -11,9 +11,7 @@ export const LOSS_FIGURES = {
 // Lines {label, method, index, kind, points: [[x, y], …]}; x is "step" or "seconds".
 export function lossLines(model, figure, x, shown) {
   const { column } = LOSS_FIGURES[figure];
-  return methodLines(model, shown, (run, line) => [
-    line("train", column, run.losses.points, x),
-  ]);
+  return methodLines(model, shown, (run, line) => [line("train", column, run.losses.points, x)]);
 }
 
 // Calibration and held-out curves; a method with a result but no curve is a level line.
@@ -32,8 +30,11 @@ function methodLines(model, shown, linesOf) {
     const own = index++;
     if (!shown(run.label)) continue;
     const line = (kind, column, points, x) => ({
-      label: run.label, method: own, kind,
-      points: points.map((point) => [point[x === "seconds" ? 1 : 0], point[column]])
+      label: run.label,
+      method: own,
+      kind,
+      points: points
+        .map((point) => [point[x === "seconds" ? 1 : 0], point[column]])
         .filter(([, y]) => y !== undefined),
     });
     lines.push(...linesOf(run, line).filter((made) => made && made.points.length > 0));
@@ -54,7 +55,15 @@ function levelLines(model, curves, x, shown, sets) {
     const held = sets.heldOut ? number(error.heldOut) : undefined;
     const level = held ?? (sets.calibration ? number(error.calibration) : undefined);
     if (level === undefined || !Number.isFinite(level)) continue;
-    lines.push({ label: run.label, method: own, kind: "level", points: [[from, level], [to, level]] });
+    lines.push({
+      label: run.label,
+      method: own,
+      kind: "level",
+      points: [
+        [from, level],
+        [to, level],
+      ],
+    });
   }
   return lines;
 }
@@ -64,6 +73,12 @@ function levelLines(model, curves, x, shown, sets) {
 export function table(lines, logY) {
   if (lines.length === 0) return [[], []];
   const usable = (y) => (Number.isFinite(y) && (!logY || y > 0) ? y : null);
-  const tables = lines.map(({ points }) => [points.map(([x]) => x), points.map(([, y]) => usable(y))]);
-  return uPlot.join(tables, tables.map(() => [0, 0]));
+  const tables = lines.map(({ points }) => [
+    points.map(([x]) => x),
+    points.map(([, y]) => usable(y)),
+  ]);
+  return uPlot.join(
+    tables,
+    tables.map(() => [0, 0]),
+  );
 }

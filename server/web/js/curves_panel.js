@@ -5,12 +5,12 @@ import { el, reconcile } from "./dom.js";
 import { count, duration, figure } from "./format.js";
 import { paintSwatch } from "./theme.js";
 
-const TABLE_ROWS = 12;  // of each method in the table of the curves
+const TABLE_ROWS = 12; // of each method in the table of the curves
 
 export class CurvesPanel {
   constructor(parts, onChange) {
     this.parts = parts;
-    this.hidden = new Set();  // labels of methods that are not drawn
+    this.hidden = new Set(); // labels of methods that are not drawn
     this.boxes = new Map();
     this.lossChart = new Chart(parts.lossChart);
     this.errorChart = new Chart(parts.errorChart);
@@ -27,8 +27,10 @@ export class CurvesPanel {
     const [x, logX] = parts.xUnit.value === "log" ? ["step", true] : [parts.xUnit.value, false];
     const options = { x, logX, logY: parts.logY.checked };
     const shown = (label) => !this.hidden.has(label);
-    const sets = { calibration: parts.showCalibration.checked,
-      heldOut: model.hasHeldOut && parts.showHeldOut.checked };
+    const sets = {
+      calibration: parts.showCalibration.checked,
+      heldOut: model.hasHeldOut && parts.showHeldOut.checked,
+    };
     parts.showHeldOut.disabled = !model.hasHeldOut;
     const figureName = parts.lossFigure.value;
     const losses = lossLines(model, figureName, x, shown);
@@ -51,7 +53,8 @@ export class CurvesPanel {
   makeBox(label, index) {
     const input = el("input", { type: "checkbox", checked: true });
     input.addEventListener("change", () => {
-      if (input.checked) this.hidden.delete(label); else this.hidden.add(label);
+      if (input.checked) this.hidden.delete(label);
+      else this.hidden.add(label);
       this.onChange();
     });
     const swatch = el("span", { class: "swatch", "aria-hidden": "true" });
@@ -67,9 +70,20 @@ export class CurvesPanel {
       const picked = points.filter((_, i) => (points.length - 1 - i) % stride === 0);
       for (const [step, seconds, calibration, heldOut] of picked) {
         const loss = run.losses.points.findLast((point) => point[0] <= step)?.[2];
-        rows.push(el("tr", {}, el("th", { scope: "row" }, run.label),
-          ...[count(step), duration(seconds), figure(loss), figure(calibration), figure(heldOut)]
-            .map((text) => el("td", { class: "number" }, text))));
+        rows.push(
+          el(
+            "tr",
+            {},
+            el("th", { scope: "row" }, run.label),
+            ...[
+              count(step),
+              duration(seconds),
+              figure(loss),
+              figure(calibration),
+              figure(heldOut),
+            ].map((text) => el("td", { class: "number" }, text)),
+          ),
+        );
       }
     }
     this.parts.curveRows.replaceChildren(...rows);
@@ -91,8 +105,11 @@ function draw(chart, lines, options, empty, what) {
   chart.box.hidden = lines.length === 0;
   if (lines.length === 0) return;
   chart.update(lines, options);
-  const ends = lines.map(({ label, kind, points }) =>
-    `${label}${kind === "heldOut" ? " held out" : ""} ${figure(points.at(-1)[1])}`);
-  chart.describe(`Chart of ${what} by ${options.x}. Latest: ${ends.join(", ")}. Arrow keys read values.`);
+  const ends = lines.map(
+    ({ label, kind, points }) =>
+      `${label}${kind === "heldOut" ? " held out" : ""} ${figure(points.at(-1)[1])}`,
+  );
+  chart.describe(
+    `Chart of ${what} by ${options.x}. Latest: ${ends.join(", ")}. Arrow keys read values.`,
+  );
 }
-

@@ -38,7 +38,7 @@ export function fromTemplate(id) {
   return { root, parts };
 }
 
-// Makes `children` the children of `parent`, moving as few as possible: what has the focus keeps it.
+// Makes `children` the children of `parent`, moving few of them: what has the focus keeps it.
 export function reconcile(parent, children) {
   let next = parent.firstChild;
   for (const child of children) {

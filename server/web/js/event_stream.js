@@ -31,8 +31,8 @@ export class EventStream {
 
   receive(event) {
     const sequence = Number(event.sequence ?? 0);
-    if (sequence === 0) return;  // a heartbeat
-    if (sequence <= this.lastSequence) return;  // seen before a reconnect
+    if (sequence === 0) return; // a heartbeat
+    if (sequence <= this.lastSequence) return; // seen before a reconnect
     this.lastSequence = sequence;
     this.handlers.onEvent(event);
     if (event.terminal) this.end();
@@ -40,7 +40,7 @@ export class EventStream {
 
   lost() {
     this.handlers.onLost();
-    if (this.source.readyState !== EventSource.CLOSED) return;  // it comes back by itself
+    if (this.source.readyState !== EventSource.CLOSED) return; // it comes back by itself
     this.timer = setTimeout(() => this.open(), this.retryMs);
     this.retryMs = Math.min(2 * this.retryMs, LAST_RETRY_MS);
   }

@@ -50,15 +50,24 @@ export function duration(seconds) {
   if (seconds < 10) return `${seconds.toFixed(2)} s`;
   if (seconds < 60) return `${seconds.toFixed(0)} s`;
   const whole = Math.round(seconds);
-  const parts = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60, whole % 60];
+  const parts = [
+    Math.floor(whole / 86400),
+    Math.floor(whole / 3600) % 24,
+    Math.floor(whole / 60) % 60,
+    whole % 60,
+  ];
   const units = ["d", "h", "min", "s"];
   const first = parts.findIndex((part) => part > 0);
-  return parts.slice(first, first + 2).map((part, i) => `${part} ${units[first + i]}`).join(" ");
+  return parts
+    .slice(first, first + 2)
+    .map((part, i) => `${part} ${units[first + i]}`)
+    .join(" ");
 }
 
 export function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let size = Number(value), unit = 0;
+  let size = Number(value),
+    unit = 0;
   for (; size >= 1024 && unit + 1 < units.length; ++unit) size /= 1024;
   return `${unit === 0 ? size : size.toFixed(1)} ${units[unit]}`;
 }
@@ -72,7 +81,12 @@ export function ago(timestamp, now = Date.now() / 1000) {
   const then = seconds(timestamp);
   if (then === undefined) return NONE;
   const passed = Math.max(0, now - then);
-  return passed < 5 ? "just now" : `${duration(passed < 60 ? Math.floor(passed) : passed).split(" ").slice(0, 2).join(" ")} ago`;
+  return passed < 5
+    ? "just now"
+    : `${duration(passed < 60 ? Math.floor(passed) : passed)
+        .split(" ")
+        .slice(0, 2)
+        .join(" ")} ago`;
 }
 
 export function clock(timestamp) {

@@ -1,34 +1,43 @@
-// What the page knows of a job: built from the job and its events, with nothing of the screen in it.
-import { ended, number } from "./format.js";
+// What the page knows of a job: built from the job and its events, with nothing of the screen.
+import { ended, number, seconds } from "./format.js";
 import { Series } from "./series.js";
 
-const RATE_WINDOW_S = 3;  // of solving time, that steps a second are taken over
+const RATE_WINDOW_S = 3; // of solving time, that steps a second are taken over
 
 export class MethodRun {
   constructor(label) {
     this.label = label;
-    this.progress = undefined;  // the newest
+    this.progress = undefined; // the newest
     this.result = undefined;
-    this.losses = new Series();  // [step, seconds, attention loss, soft error, gradient norm]
-    this.errors = new Series();  // [step, seconds, calibration error, held-out error or undefined]
-    this.recent = [];            // [step, seconds] that the rate is taken from
+    this.losses = new Series(); // [step, seconds, attention loss, soft error, gradient norm]
+    this.errors = new Series(); // [step, seconds, calibration error, held-out error or undefined]
+    this.recent = []; // [step, seconds] that the rate is taken from
   }
 
   addProgress(progress) {
     this.progress = progress;
     const { step, elapsedSeconds } = progress;
-    this.losses.add([step, elapsedSeconds, number(progress.attentionLoss),
-      number(progress.softRelativeError), number(progress.gradientNorm)]);
+    this.losses.add([
+      step,
+      elapsedSeconds,
+      number(progress.attentionLoss),
+      number(progress.softRelativeError),
+      number(progress.gradientNorm),
+    ]);
     if (progress.calibrationError !== undefined) {
-      this.errors.add([step, elapsedSeconds, number(progress.calibrationError),
-        number(progress.heldOutError)]);
+      this.errors.add([
+        step,
+        elapsedSeconds,
+        number(progress.calibrationError),
+        number(progress.heldOutError),
+      ]);
     }
     this.addToRate(step, elapsedSeconds);
   }
 
   addToRate(step, elapsed) {
     const recent = this.recent;
-    if (recent.length > 0 && recent.at(-1)[0] >= step) recent.length = 0;  // back at a checkpoint
+    if (recent.length > 0 && recent.at(-1)[0] >= step) recent.length = 0; // back at a checkpoint
     if (recent.length > 1 && elapsed - recent.at(-2)[1] < RATE_WINDOW_S / 10) recent.pop();
     recent.push([step, elapsed]);
     while (recent.length > 2 && elapsed - recent[1][1] >= RATE_WINDOW_S) recent.shift();
@@ -55,13 +64,23 @@ export class MethodRun {
 
 // The error that methods are ranked by: on held-out data where there is any.
 export function ranking(result) {
-  return number(result.relativeError?.heldOut) ?? number(result.relativeError?.calibration) ?? Infinity;
+  return (
+    number(result.relativeError?.heldOut) ?? number(result.relativeError?.calibration) ?? Infinity
+  );
+}
+
+// From the first start to the end, or until now.
+export function runSeconds(job, now = Date.now() / 1000) {
+  const start = seconds(job.startTime);
+  if (start === undefined) return undefined;
+  const end = seconds(job.endTime) ?? (ended(job.state) ? undefined : now);
+  return end === undefined ? undefined : Math.max(0, end - start);
 }
 
 export class JobModel {
   constructor(job) {
     this.methods = new Map();
-    this.notices = [];  // {time, text, kind}: states and warnings, oldest first
+    this.notices = []; // {time, text, kind}: states and warnings, oldest first
     this.eventCount = 0;
     this.lastSequence = 0;
     this.setJob(job);
@@ -99,7 +118,8 @@ export class JobModel {
     this.run(result.method).result = result;
     const results = (this.job.results ??= []);
     const index = results.findIndex((known) => known.method === result.method);
-    if (index < 0) results.push(result); else results[index] = result;
+    if (index < 0) results.push(result);
+    else results[index] = result;
     if (result.failure) {
       this.note({ time }, "warning", `${result.method} failed: ${result.failure.message}`);
     }
@@ -107,7 +127,8 @@ export class JobModel {
   }
 
   onState({ time, stateChange: change }) {
-    if (!ended(this.job.state)) {  // a replayed log speaks of the past
+    if (!ended(this.job.state)) {
+      // a replayed log speaks of the past
       this.job.state = change.state;
       if (change.attempt) this.job.attempt = change.attempt;
       if (change.state === "RUNNING") this.job.startTime ??= time;
@@ -120,8 +141,11 @@ export class JobModel {
   onTerminal({ time, terminal }) {
     this.setJob(terminal);
     const why = terminal.failure?.message;
-    this.note({ time }, terminal.state === "FAILED" ? "warning" : "state",
-      `${terminal.state.toLowerCase()}${why ? `: ${why}` : ""}`);
+    this.note(
+      { time },
+      terminal.state === "FAILED" ? "warning" : "state",
+      `${terminal.state.toLowerCase()}${why ? `: ${why}` : ""}`,
+    );
     return "terminal";
   }
 
@@ -136,7 +160,8 @@ export class JobModel {
 
   // Results that did not fail, best first.
   get ranked() {
-    return (this.job.results ?? []).filter((result) => !result.failure)
+    return (this.job.results ?? [])
+      .filter((result) => !result.failure)
       .sort((a, b) => ranking(a) - ranking(b));
   }
 }

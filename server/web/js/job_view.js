@@ -15,9 +15,9 @@ import { MethodsPanel } from "./methods_panel.js";
 import { Notices } from "./notices.js";
 import { ResultsTable } from "./results_table.js";
 
-const FRAME_MS = 100;  // between two drawings at least
+const FRAME_MS = 100; // between two drawings at least
 const RETRY_MS = 2000;
-const HIDDEN_MS = 30000;  // a tab that is hidden for so long follows no more until it is seen again
+const HIDDEN_MS = 30000; // a tab that is hidden for so long follows no more until it is seen again
 
 export class JobView {
   constructor(main, id) {
@@ -88,11 +88,13 @@ export class JobView {
     this.heat = new HeatMap(parts, () => this.heat.update(this.model));
     this.densities = new DensityPanel(parts, this.id);
     this.notices = new Notices(parts.notices);
-    parts.cancel.addEventListener("click", () => askToCancel(this.id, (answer) => {
-      this.model.job.cancelRequested = true;
-      if (ended(answer.state)) this.model.setJob(answer);
-      this.changed();
-    }));
+    parts.cancel.addEventListener("click", () =>
+      askToCancel(this.id, (answer) => {
+        this.model.job.cancelRequested = true;
+        if (ended(answer.state)) this.model.setJob(answer);
+        this.changed();
+      }),
+    );
   }
 
   onEvent(event) {
@@ -105,7 +107,9 @@ export class JobView {
   tell(kind, event) {
     if (kind === "state") announce(`Job ${STATES[event.stateChange.state]?.word ?? "changed"}.`);
     if (kind === "result" && !event.methodResult.failure) {
-      announce(`${event.methodResult.method} done, relative error ${figure(ranking(event.methodResult))}.`);
+      announce(
+        `${event.methodResult.method} done, relative error ${figure(ranking(event.methodResult))}.`,
+      );
     }
     if (kind === "warning") announce(this.model.notices.at(-1).text);
     if (kind === "terminal") announce(`Job ${STATES[event.terminal.state]?.word ?? "ended"}.`);

@@ -13,8 +13,8 @@ let view;
 // "#/" and "#/?state=RUNNING": the queue; "#/jobs/ID": a job.
 function makeView() {
   const [path, query] = location.hash.replace(/^#/, "").split("?");
-  const id = path.match(/^\/jobs\/([^/]+)$/)?.[1];
-  return id ? new JobView(main, decodeURIComponent(id)) : new QueueView(main, new URLSearchParams(query));
+  const id = path.match(/^\/jobs\/([a-z0-9-]+)$/)?.[1];
+  return id ? new JobView(main, id) : new QueueView(main, new URLSearchParams(query));
 }
 
 function route({ first = false } = {}) {
@@ -28,9 +28,13 @@ async function showServer() {
   try {
     const info = await getServerInfo();
     setText(document.getElementById("version"), `v${info.version}`);
-    setText(document.getElementById("load"),
-      `${info.runningJobs ?? 0} running, ${info.queuedJobs ?? 0} queued`);
-  } catch { /* the view that is open says so */ }
+    setText(
+      document.getElementById("load"),
+      `${info.runningJobs ?? 0} running, ${info.queuedJobs ?? 0} queued`,
+    );
+  } catch {
+    /* the view that is open says so */
+  }
 }
 
 function watchServer() {
@@ -43,17 +47,25 @@ globalThis.attnprune = {
   connection: connectionState,
   snapshot() {
     const model = view.model;
-    return model && {
-      job: model.job, eventCount: model.eventCount, lastSequence: model.lastSequence,
-      methods: [...model.methods.values()].map((run) => ({
-        label: run.label, state: run.state(model.job.state), progress: run.progress,
-        losses: run.losses.points, errors: run.errors.points })),
-    };
+    return (
+      model && {
+        job: model.job,
+        eventCount: model.eventCount,
+        lastSequence: model.lastSequence,
+        methods: [...model.methods.values()].map((run) => ({
+          label: run.label,
+          state: run.state(model.job.state),
+          progress: run.progress,
+          losses: run.losses.points,
+          errors: run.errors.points,
+        })),
+      }
+    );
   },
 };
 
 document.getElementById("skip").addEventListener("click", (event) => {
-  event.preventDefault();  // the address's fragment is the view's
+  event.preventDefault(); // the address's fragment is the view's
   main.focus();
 });
 bindThemeButton(document.getElementById("theme"));

@@ -16,7 +16,10 @@ export class MethodsPanel {
       this.rows.get(run.label).update(run, model.job.state);
       index += 1;
     }
-    reconcile(this.body, [...this.rows.values()].map(({ node }) => node));
+    reconcile(
+      this.body,
+      [...this.rows.values()].map(({ node }) => node),
+    );
   }
 }
 
@@ -29,8 +32,17 @@ class MethodRow {
     this.cells = Array.from({ length: 5 }, () => el("td", { class: "number" }));
     const [rate, left, loss, calibration, heldOut] = this.cells;
     for (const cell of [rate, left, loss, calibration]) cell.classList.add("hide-narrow");
-    this.node = el("tr", {}, el("th", { scope: "row" }, swatch, label), 
-      el("td", { class: "bar" }, this.bar, this.steps), rate, left, loss, calibration, heldOut);
+    this.node = el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, swatch, label),
+      el("td", { class: "bar" }, this.bar, this.steps),
+      rate,
+      left,
+      loss,
+      calibration,
+      heldOut,
+    );
   }
 
   update(run, jobState) {
@@ -39,21 +51,28 @@ class MethodRow {
     const step = run.result?.steps ?? run.progress?.step ?? 0;
     const most = run.progress?.steps ?? step;
     this.bar.value = state === "done" ? 1 : most > 0 ? step / most : 0;
-    const taken = most > 0 ? ` · ${count(step)} / ${count(most)}` : state === "done" ? " · one pass" : "";
+    const taken =
+      most > 0 ? ` · ${count(step)} / ${count(most)}` : state === "done" ? " · one pass" : "";
     setText(this.steps, state + taken);
     this.show(run, state);
   }
 
   show(run, state) {
     const { rate, result, progress } = run;
-    const error = result?.relativeError ??
-      { calibration: run.errors.last?.[2], heldOut: run.errors.last?.[3] };
+    const error = result?.relativeError ?? {
+      calibration: run.errors.last?.[2],
+      heldOut: run.errors.last?.[3],
+    };
     const left = state === "running" ? number(progress.remainingSeconds) : undefined;
     const texts = [
       rate === undefined ? NONE : `${figure(rate)}/s`,
-      state === "done" ? duration(number(result.seconds) ?? 0)
-        : left === undefined ? NONE : `${duration(left)} left`,
-      figure(number(progress?.attentionLoss)), figure(number(error.calibration)),
+      state === "done"
+        ? duration(number(result.seconds) ?? 0)
+        : left === undefined
+          ? NONE
+          : `${duration(left)} left`,
+      figure(number(progress?.attentionLoss)),
+      figure(number(error.calibration)),
       figure(number(error.heldOut)),
     ];
     texts.forEach((text, i) => setText(this.cells[i], text));

@@ -1,10 +1,10 @@
-// The queue: jobs newest first, by state and label, page by page, looked at again every few seconds.
+// The queue: jobs newest first, by state and label, page by page, looked at every few seconds.
 import { ApiError, listJobs } from "./api.js";
 import { setBadge, stateBadge } from "./badge.js";
 import { setConnection } from "./connection.js";
 import { el, fromTemplate, reconcile, setText } from "./dom.js";
-import { ago, clock, duration, ended, figure, jobId, number, seconds, sparsity, NONE } from "./format.js";
-import { ranking } from "./job_model.js";
+import { ago, clock, duration, ended, figure, jobId, number, sparsity, NONE } from "./format.js";
+import { ranking, runSeconds } from "./job_model.js";
 
 const PAGE_SIZE = 20;
 const INTERVAL_MS = 2500;
@@ -16,7 +16,7 @@ export class QueueView {
     main.replaceChildren(root);
     this.parts = parts;
     this.rows = new Map();
-    this.tokens = [""];  // of this page and those before it
+    this.tokens = [""]; // of this page and those before it
     parts.state.value = query.get("state") ?? "";
     parts.label.value = query.get("label") ?? "";
     parts.state.addEventListener("change", () => this.filter());
@@ -40,7 +40,8 @@ export class QueueView {
   }
 
   turn(by) {
-    if (by < 0) this.tokens.pop(); else this.tokens.push(this.next);
+    if (by < 0) this.tokens.pop();
+    else this.tokens.push(this.next);
     this.refresh();
   }
 
@@ -48,9 +49,13 @@ export class QueueView {
     clearTimeout(this.timer);
     const turn = (this.turnNumber = (this.turnNumber ?? 0) + 1);
     try {
-      const answer = await listJobs({ pageSize: PAGE_SIZE, pageToken: this.tokens.at(-1),
-        state: this.parts.state.value, labels: labelsOf(this.parts.label.value) });
-      if (turn !== this.turnNumber) return;  // asked again meanwhile, or gone
+      const answer = await listJobs({
+        pageSize: PAGE_SIZE,
+        pageToken: this.tokens.at(-1),
+        state: this.parts.state.value,
+        labels: labelsOf(this.parts.label.value),
+      });
+      if (turn !== this.turnNumber) return; // asked again meanwhile, or gone
       setConnection("on");
       this.show(answer);
     } catch (error) {
@@ -78,7 +83,10 @@ export class QueueView {
       return [job.name, row];
     });
     this.rows = new Map(rows);
-    reconcile(parts.rows, rows.map(([, row]) => row.node));
+    reconcile(
+      parts.rows,
+      rows.map(([, row]) => row.node),
+    );
     parts.table.hidden = jobs.length === 0;
     parts.empty.hidden = jobs.length > 0;
     const filtered = parts.state.value || parts.label.value.trim();
@@ -101,10 +109,14 @@ export class QueueView {
 
 // "a=b, c=d" -> [["a", "b"], ["c", "d"]]; a key alone has the empty value.
 function labelsOf(text) {
-  return text.split(",").map((part) => part.trim()).filter(Boolean).map((part) => {
-    const [key, ...value] = part.split("=");
-    return [key.trim(), value.join("=").trim()];
-  });
+  return text
+    .split(",")
+    .map((part) => part.trim())
+    .filter(Boolean)
+    .map((part) => {
+      const [key, ...value] = part.split("=");
+      return [key.trim(), value.join("=").trim()];
+    });
 }
 
 class QueueRow {
@@ -112,18 +124,32 @@ class QueueRow {
     this.badge = stateBadge();
     const id = jobId(job.name);
     const link = el("a", { href: `#/jobs/${encodeURIComponent(id)}` }, id);
-    const labels = Object.entries(job.labels ?? {}).filter(([key]) => !key.startsWith("attnprune/"))
-      .sort().map(([key, value]) => el("li", {}, value === "" ? key : `${key}=${value}`));
+    const labels = Object.entries(job.labels ?? {})
+      .filter(([key]) => !key.startsWith("attnprune/"))
+      .sort()
+      .map(([key, value]) => el("li", {}, value === "" ? key : `${key}=${value}`));
     this.done = el("td", { class: "number hide-medium" });
     this.best = el("td", { class: "number" });
     this.time = el("td", { class: "number hide-narrow" });
     this.created = el("td", { class: "number hide-narrow", title: clock(job.createTime) });
     const methods = (job.methods ?? []).map((method) => method.label || method.name);
-    this.node = el("tr", {}, el("td", {}, this.badge),
-      el("th", { scope: "row" }, link, labels.length > 0 ? el("ul", { class: "labels" }, ...labels) : null),
+    this.node = el(
+      "tr",
+      {},
+      el("td", {}, this.badge),
+      el(
+        "th",
+        { scope: "row" },
+        link,
+        labels.length > 0 ? el("ul", { class: "labels" }, ...labels) : null,
+      ),
       el("td", { class: "hide-medium" }, methods.join(", ")),
-      this.done, el("td", { class: "number hide-narrow" }, sparsity(job.sparsity)),
-      this.best, this.time, this.created);
+      this.done,
+      el("td", { class: "number hide-narrow" }, sparsity(job.sparsity)),
+      this.best,
+      this.time,
+      this.created,
+    );
   }
 
   update(job) {
@@ -140,12 +166,4 @@ function bestOf(job) {
   if (done.length === 0) return NONE;
   const best = done.reduce((a, b) => (ranking(b) < ranking(a) ? b : a));
   return `${figure(number(ranking(best)))} ${best.method}`;
-}
-
-// From the first start to the end, or until now.
-export function runSeconds(job, now = Date.now() / 1000) {
-  const start = seconds(job.startTime);
-  if (start === undefined) return undefined;
-  const end = seconds(job.endTime) ?? (ended(job.state) ? undefined : now);
-  return end === undefined ? undefined : Math.max(0, end - start);
 }

@@ -12,7 +12,8 @@ export class ResultsTable {
     const ranked = model.ranked;
     this.body.replaceChildren(
       ...ranked.map((result, i) => resultRow(result, i === 0 && ranked.length > 1)),
-      ...failed.map(failedRow));
+      ...failed.map(failedRow),
+    );
   }
 }
 
@@ -23,14 +24,26 @@ function resultRow(result, best) {
   const name = el("th", { scope: "row" }, result.method);
   if (best) name.append(" ", el("span", { class: "best" }, icon("star"), "best"));
   const cell = (text) => el("td", { class: "number" }, text);
-  return el("tr", { class: best ? "is-best" : null }, name,
-    cell(figure(number(heldOut))), cell(figure(number(calibration))),
-    cell(figure(number(maskOnly))), cell(figure(number(scored.linearError))),
-    cell(percent(number(result.sparsity) ?? 0)), cell(count(result.steps ?? 0)),
-    cell(duration(number(result.seconds) ?? 0)), el("td", {}, result.terminationReason ?? ""));
+  return el(
+    "tr",
+    { class: best ? "is-best" : null },
+    name,
+    cell(figure(number(heldOut))),
+    cell(figure(number(calibration))),
+    cell(figure(number(maskOnly))),
+    cell(figure(number(scored.linearError))),
+    cell(percent(number(result.sparsity) ?? 0)),
+    cell(count(result.steps ?? 0)),
+    cell(duration(number(result.seconds) ?? 0)),
+    el("td", {}, result.terminationReason ?? ""),
+  );
 }
 
 function failedRow(result) {
-  return el("tr", { class: "is-failed" }, el("th", { scope: "row" }, result.method),
-    el("td", { colspan: 8 }, icon("cross"), ` failed: ${result.failure.message}`));
+  return el(
+    "tr",
+    { class: "is-failed" },
+    el("th", { scope: "row" }, result.method),
+    el("td", { colspan: 8 }, icon("cross"), ` failed: ${result.failure.message}`),
+  );
 }

@@ -1,8 +1,8 @@
 // A curve that keeps its shape and not every point, however many steps there are.
 
-// Points are arrays whose first entry grows from point to point. At most `limit` are kept: when they
-// are that many, every second one goes and from then on points come no closer than the gaps that are
-// left. The first and the newest point always stay.
+// Points are arrays whose first entry grows from point to point. At most `limit` are kept: when
+// there are that many, every second one goes and from then on points come no closer than the gaps
+// that are left. The first and the newest point always stay.
 export class Series {
   constructor(limit = 1000) {
     this.limit = limit;
@@ -23,7 +23,7 @@ export class Series {
   thin() {
     const last = this.points.length - 1;
     this.points = this.points.filter((_, i) => i % 2 === 0 || i === last);
-    this.spacing = 2 * (this.points[last >> 1][0] - this.points[0][0]) / this.limit;
+    this.spacing = (2 * (this.points[last >> 1][0] - this.points[0][0])) / this.limit;
   }
 
   get last() {

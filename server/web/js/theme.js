@@ -1,4 +1,4 @@
-// Light or dark: the system's scheme unless chosen otherwise here, and the colours of methods in it.
+// Light or dark: the system's scheme unless chosen otherwise here, and methods' colours in it.
 const KEY = "attnprune.theme";
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 const listeners = new Set();
@@ -22,7 +22,9 @@ function toggle() {
   document.documentElement.dataset.theme = theme;
   try {
     localStorage.setItem(KEY, theme);
-  } catch { /* it lasts until the page is closed */ }
+  } catch {
+    /* it lasts until the page is closed */
+  }
   notify();
 }
 
@@ -35,10 +37,14 @@ export function bindThemeButton(button) {
 
 // Told apart with the common colour blindnesses too; names stand beside every use.
 const METHOD_COLOURS = [
-  { light: "#0b62c4", dark: "#6db3ff" }, { light: "#b84300", dark: "#ff9d5c" },
-  { light: "#00795a", dark: "#3fd0a4" }, { light: "#a3307f", dark: "#f59ad2" },
-  { light: "#7a5c00", dark: "#e3c04a" }, { light: "#5b47b5", dark: "#b4a5ff" },
-  { light: "#4d5966", dark: "#b6c2cf" }, { light: "#9c1c2e", dark: "#ff8f9b" },
+  { light: "#0b62c4", dark: "#6db3ff" },
+  { light: "#b84300", dark: "#ff9d5c" },
+  { light: "#00795a", dark: "#3fd0a4" },
+  { light: "#a3307f", dark: "#f59ad2" },
+  { light: "#7a5c00", dark: "#e3c04a" },
+  { light: "#5b47b5", dark: "#b4a5ff" },
+  { light: "#4d5966", dark: "#b6c2cf" },
+  { light: "#9c1c2e", dark: "#ff8f9b" },
 ];
 
 export function methodColour(index) {

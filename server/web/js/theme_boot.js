@@ -3,5 +3,7 @@
   try {
     const theme = localStorage.getItem("attnprune.theme");
     if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
-  } catch { /* no storage: the system's scheme */ }
+  } catch {
+    /* no storage: the system's scheme */
+  }
 })();
