@@ -29,10 +29,23 @@ export class JobView {
     this.heading = parts.heading;
     setText(parts.heading, id);
     setText(parts.fetchCommand, `attnprune watch jobs/${id}`);
+    this.early = []; // events that came before the job
+    this.follow();
     this.load();
   }
 
-  // The job, then its events: the first says which methods there are and what has come out so far.
+  follow() {
+    this.stream = new EventStream(this.id, {
+      onConnected: () => setConnection("live"),
+      onLost: () => setConnection("away"),
+      onEnd: () => setConnection("on"),
+      onEvent: (event) => this.onEvent(event),
+    });
+    this.onVisibility = () => this.visibilityChanged();
+    document.addEventListener("visibilitychange", this.onVisibility);
+  }
+
+  // The job itself says which methods there are and what has come out so far.
   async load() {
     let job;
     try {
@@ -41,13 +54,12 @@ export class JobView {
       if (!this.closed) this.cannotLoad(error);
       return;
     }
-    if (this.closed) return;
-    setConnection("on");
-    this.start(job);
+    if (!this.closed) this.start(job);
   }
 
   cannotLoad(error) {
     if (error.status === 404 || error.status === 400) {
+      this.stream.close();
       setConnection("on");
       setText(this.parts.trouble, `There is no job ${this.id} (${error.message}).`);
       return;
@@ -62,14 +74,7 @@ export class JobView {
     this.parts.body.hidden = false;
     this.changed("results");
     this.clock = setInterval(() => this.head.tick(this.model.job), 1000);
-    this.onVisibility = () => this.visibilityChanged();
-    document.addEventListener("visibilitychange", this.onVisibility);
-    this.stream = new EventStream(this.id, {
-      onConnected: () => setConnection("live"),
-      onLost: () => setConnection("away"),
-      onEnd: () => setConnection("on"),
-      onEvent: (event) => this.onEvent(event),
-    });
+    this.early.forEach((event) => this.onEvent(event));
   }
 
   visibilityChanged() {
@@ -98,6 +103,10 @@ export class JobView {
   }
 
   onEvent(event) {
+    if (!this.model) {
+      this.early.push(event);
+      return;
+    }
     const kind = this.model.apply(event);
     document.dispatchEvent(new CustomEvent("attnprune:event", { detail: event }));
     this.tell(kind, event);
@@ -121,7 +130,8 @@ export class JobView {
     if (what === "results") this.resultsChanged = true;
     if (this.waiting) return;
     this.waiting = true;
-    const wait = Math.max(0, FRAME_MS - (performance.now() - (this.drawnAt ?? -Infinity)));
+    const passed = performance.now() - (this.drawnAt ?? 0);
+    const wait = this.marked ? Math.max(0, FRAME_MS - passed) : 0; // the first curve waits not
     setTimeout(() => requestAnimationFrame(() => this.draw()), wait);
   }
 
@@ -159,7 +169,7 @@ export class JobView {
     clearTimeout(this.hiddenTimer);
     document.removeEventListener("visibilitychange", this.onVisibility);
     clearInterval(this.clock);
-    this.stream?.close();
+    this.stream.close();
     this.curves?.destroy();
   }
 }
