@@ -1,5 +1,6 @@
 """The live page in headless Chromium, on a real server with real jobs."""
 import json
+import os
 import subprocess
 
 import pytest
@@ -106,16 +107,20 @@ def test_the_first_load_is_small_and_shows_a_curve_at_once(browser, server, clie
     name = submit(client, methods=(("magnitude", {}), ("gd", {}))).name
     client.finish(name)
     costs = []
-    for _ in range(5):  # other programs run beside this one: the best load counts
+    for _ in range(5):
         browser.cdp("Network.clearBrowserCache")
         opened(browser, server, name)
         browser.wait_for_js("document.querySelectorAll('.pictures canvas').length === 2")
         costs.append(load_cost(browser))
     times = sorted(cost["firstCurve"] for cost in costs)
     moved = max(sum(cost["bytes"].values()) for cost in costs)
-    print(f"first load: {moved} bytes, first curve after {[round(time) for time in times]} ms")
+    print(f"first load: {moved} bytes, first curve after {[round(time) for time in times]} ms, "
+          f"load average {os.getloadavg()[0]}, {os.cpu_count()} cores")
     assert 50_000 < moved < FIRST_LOAD_BYTES, costs[0]["bytes"]
-    assert times[0] < FIRST_CURVE_MS, costs
+    # Other programs may want the same cores: the best of five loads counts, and by as much more time
+    # as there are more who wait for a core than there are cores.
+    crowd = max(1, os.getloadavg()[0] / os.cpu_count())
+    assert times[0] < FIRST_CURVE_MS * crowd, (crowd, costs)
 
 
 def test_the_curve_moves_while_the_job_runs(browser, server, running):

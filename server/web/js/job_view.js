@@ -143,16 +143,17 @@ export class JobView {
     this.methods.update(model);
     const curve = this.curves.update(model);
     this.notices.update(model);
-    if (this.resultsChanged) this.drawResults();
     if (curve && !this.marked) {
       this.marked = true;
-      performance.mark("attnprune:first-curve");
+      afterPaint(() => performance.mark("attnprune:first-curve"));
     }
     this.drawnAt = performance.now();
+    if (this.resultsChanged) afterPaint(() => this.drawResults());
+    this.resultsChanged = false;
   }
 
   drawResults() {
-    this.resultsChanged = false;
+    if (this.closed) return;
     this.parts.results.hidden = (this.model.job.results ?? []).length === 0;
     this.results.update(this.model);
     this.heat.update(this.model);
@@ -172,4 +173,9 @@ export class JobView {
     this.stream.close();
     this.curves?.destroy();
   }
+}
+
+// From within an animation frame: once what it drew is on the screen.
+function afterPaint(then) {
+  setTimeout(then);
 }
