@@ -15,7 +15,8 @@ import { MethodsPanel } from "./methods_panel.js";
 import { Notices } from "./notices.js";
 import { ResultsTable } from "./results_table.js";
 
-const FRAME_MS = 100; // between two drawings at least
+const FRAME_MS = 100; // between two drawings at least,
+const REST = 4; // and so many times what the last one took
 const RETRY_MS = 2000;
 const HIDDEN_MS = 30000; // a tab that is hidden for so long follows no more until it is seen again
 
@@ -124,20 +125,21 @@ export class JobView {
     if (kind === "terminal") announce(`Job ${STATES[event.terminal.state]?.word ?? "ended"}.`);
   }
 
-  // Something has changed: draws with the next frame, at most every FRAME_MS. A hidden tab gets no
-  // frames; its model goes on.
+  // Something has changed: draws with the next frame, but leaves the processor its rest. A hidden
+  // tab gets no frames; its model goes on.
   changed(what) {
     if (what === "results") this.resultsChanged = true;
     if (this.waiting) return;
     this.waiting = true;
     const passed = performance.now() - (this.drawnAt ?? 0);
-    const wait = this.marked ? Math.max(0, FRAME_MS - passed) : 0; // the first curve waits not
-    setTimeout(() => requestAnimationFrame(() => this.draw()), wait);
+    const rest = this.marked ? Math.max(FRAME_MS, REST * this.cost) : 0; // the first curve waits not
+    setTimeout(() => requestAnimationFrame(() => this.draw()), Math.max(0, rest - passed));
   }
 
   draw() {
     if (this.closed) return;
     this.waiting = false;
+    const begin = performance.now();
     const { model } = this;
     this.head.update(model);
     this.methods.update(model);
@@ -148,6 +150,7 @@ export class JobView {
       afterPaint(() => performance.mark("attnprune:first-curve"));
     }
     this.drawnAt = performance.now();
+    this.cost = this.drawnAt - begin;
     if (this.resultsChanged) afterPaint(() => this.drawResults());
     this.resultsChanged = false;
   }
