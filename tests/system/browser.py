@@ -13,7 +13,7 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from harness import BIN, wait_for
+from harness import BIN, LIMIT, wait_for
 
 SCREENSHOTS = pathlib.Path(os.environ.get("ATTNPRUNE_SCREENSHOTS", BIN.parent / "screenshots"))
 # The sandbox needs rights that root in a container does not have, and /dev/shm may be tiny there.
@@ -78,11 +78,11 @@ class Browser:
         return self.js("return [...document.querySelectorAll(arguments[0])]"
                        ".map((node) => node.textContent.trim())", selector)
 
-    def wait_for_text(self, selector, pattern, limit=60):
+    def wait_for_text(self, selector, pattern, limit=LIMIT):
         return wait_for(lambda: re.search(pattern, self.text(selector)),
                         f"{pattern!r} in {selector}, which says {self.text(selector)!r}", limit)
 
-    def wait_for_js(self, expression, limit=60):
+    def wait_for_js(self, expression, limit=LIMIT):
         return wait_for(lambda: self.js(f"return {expression}"), expression, limit)
 
     def snapshot(self):
