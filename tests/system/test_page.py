@@ -9,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from browser import Browser, contrast_failures, CuttingProxy, load_cost
-from harness import BIN, Client, Server, submit, wait_for
+from harness import BIN, Client, layer_job, Server, submit, wait_for
 from attnprune.v1 import job_pb2 as job_api
 
 FIRST_LOAD_BYTES = 200_000
@@ -476,6 +476,21 @@ def test_360_pixels_are_wide_enough(browser, server, compared, running):
     assert browser.find("#cancel-dialog").is_displayed()
     assert browser.overflow() == 0
     browser.press(Keys.ESCAPE)
+
+
+def test_many_heads_fit_too(browser, server, client):
+    job, tensors = layer_job(methods=(("magnitude", {}), ("gd", {"steps": 20})))
+    job.problem.projections.heads, job.problem.projections.kv_heads = 32, 16
+    client.upload_missing(tensors)
+    job = client.finish(client.create(job).name)
+    browser.emulate(width=360, height=740)
+    opened(browser, server, job.name)
+    browser.wait_for_js("document.querySelectorAll('.heat tbody tr').length === 2")
+    assert browser.overflow() == 0
+    figures = [float(text) for text in browser.texts(".heat tbody tr:first-child td")]
+    best = min(job.results, key=lambda result: result.relative_error.held_out)
+    assert figures == pytest.approx(best.per_head.held_out, rel=0.06)
+    browser.shot("heads-360")
 
 
 def test_who_wants_no_motion_gets_none(browser, server, running):
