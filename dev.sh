@@ -12,7 +12,7 @@ readonly BUILD_PACKAGES=(
   libboost-dev zlib1g-dev)
 readonly TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev python3-grpcio python3-numpy python3-protobuf
-  python3-pytest)
+  python3-pytest python3-selenium chromium chromium-driver fonts-inter)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
 
 # A clone elsewhere finds what this one has compiled.

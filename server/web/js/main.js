@@ -1,0 +1,75 @@
+// Which view the address asks for, the page's head, and the hook for tests and scripts.
+import { getServerInfo } from "./api.js";
+import { connectionState } from "./connection.js";
+import { setText } from "./dom.js";
+import { JobView } from "./job_view.js";
+import { QueueView } from "./queue_view.js";
+import { bindThemeButton, onThemeChange } from "./theme.js";
+
+const SERVER_INTERVAL_MS = 5000;
+const main = document.getElementById("main");
+let view;
+
+// "#/" and "#/?state=RUNNING": the queue; "#/jobs/ID": a job.
+function makeView() {
+  const [path, query] = location.hash.replace(/^#/, "").split("?");
+  const id = path.match(/^\/jobs\/([a-z0-9-]+)$/)?.[1];
+  return id ? new JobView(main, id) : new QueueView(main, new URLSearchParams(query));
+}
+
+function route({ first = false } = {}) {
+  view?.close();
+  view = makeView();
+  document.title = `${view.title} · attnprune`;
+  if (!first) view.heading.focus();
+}
+
+async function showServer() {
+  try {
+    const info = await getServerInfo();
+    setText(document.getElementById("version"), `v${info.version}`);
+    setText(
+      document.getElementById("load"),
+      `${info.runningJobs ?? 0} running, ${info.queuedJobs ?? 0} queued`,
+    );
+  } catch {
+    /* the view that is open says so */
+  }
+}
+
+function watchServer() {
+  if (document.visibilityState === "visible") showServer();
+  setTimeout(watchServer, SERVER_INTERVAL_MS);
+}
+
+// docs/page.md: what a script can read of the open job; undefined while there is none.
+globalThis.attnprune = {
+  connection: connectionState,
+  snapshot() {
+    const model = view.model;
+    return (
+      model && {
+        job: model.job,
+        eventCount: model.eventCount,
+        lastSequence: model.lastSequence,
+        methods: [...model.methods.values()].map((run) => ({
+          label: run.label,
+          state: run.state(model.job.state),
+          progress: run.progress,
+          losses: run.losses.points,
+          errors: run.errors.points,
+        })),
+      }
+    );
+  },
+};
+
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address's fragment is the view's
+  main.focus();
+});
+bindThemeButton(document.getElementById("theme"));
+onThemeChange(() => view.themeChanged());
+addEventListener("hashchange", () => route());
+route({ first: true });
+watchServer();
