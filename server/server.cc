@@ -9,13 +9,13 @@
 #include "absl/types/optional.h"
 #include "core/base/clock.h"
 #include "core/base/status_macros.h"
+#include "server/call_log.h"
 #include "server/jobs/folder_lock.h"
 #include "server/jobs/job_listeners.h"
 #include "server/jobs/job_news.h"
 #include "server/jobs/sqlite_job_store.h"
 #include "server/jobs/worker_pool.h"
 #include "server/observe/job_log.h"
-#include "server/observe/log.h"
 #include "server/rpc/estimate.h"
 #include "server/rpc/grpc_host.h"
 #include "server/rpc/prune_service.h"
@@ -32,6 +32,7 @@ constexpr double kDrainJobs = 0.7;
 
 rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
   rpc::PruneServiceOptions prune;
+  prune.on_call = LogCall;
   prune.heartbeat = options.heartbeat;
   prune.api.max_job_memory_bytes = options.max_job_memory_bytes;
   prune.api.workers = options.workers;
@@ -46,16 +47,15 @@ rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
   return prune;
 }
 
-WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock) {
+WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock, JobLog* log) {
   WorkerPoolOptions workers;
   workers.workers = options.workers;
   workers.lease = options.lease;
   workers.runner.threads = options.threads_per_job;
   workers.runner.checkpoint_interval = options.checkpoint_interval;
   workers.runner.clock = clock;
-  workers.runner.on_trouble = [](const std::string& job_id, const absl::Status& status) {
-    Log(LogLevel::kWarning, "job.trouble",
-        {{"job", absl::StrCat("jobs/", job_id)}, {"error", status.ToString()}});
+  workers.runner.on_trouble = [log](const std::string& job_id, const absl::Status& status) {
+    log->OnTrouble(job_id, status);
   };
   return workers;
 }
@@ -116,9 +116,10 @@ absl::Status ComposedServer::Serve() {
                                         });
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
+  tensor_options.on_call = LogCall;
   tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());
-  workers_ =
-      std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_), jobs_.get(), tensors_.get());
+  workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &log_), jobs_.get(),
+                                          tensors_.get());
   listeners_ =
       std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &news_, workers_.get()});
   jobs_->SetListener(listeners_.get());

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "server/rpc/call_record.h"
 #include "server/tensors/blob_store.h"
 
 namespace grpc {
@@ -16,7 +17,8 @@ namespace attnprune::rpc {
 struct TensorServiceOptions {
   int64_t max_chunk_bytes = int64_t{2} << 20;       // of one message of an upload
   int64_t download_chunk_bytes = int64_t{1} << 20;  // of one message of a download
-  int io_threads = 2;  // that read, write and hash; streams share them chunk by chunk
+  int io_threads = 2;    // that read, write and hash; streams share them chunk by chunk
+  CallListener on_call;  // told of each call's end; may be empty
 };
 
 // An upload holds at most three of its chunks in memory (arriving, waiting, being hashed), a
