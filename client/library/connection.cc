@@ -37,8 +37,8 @@ TraceContext TraceOf(const ClientOptions& options) {
 
 // `error` with the request id that the server's log has it under. A server that did not answer in
 // time may have logged the call all the same, one that cannot be reached has not.
-absl::Status WithRequestId(const absl::Status& error, const grpc::ClientContext& context,
-                           const std::string& sent) {
+absl::Status NameRequest(const absl::Status& error, const grpc::ClientContext& context,
+                         const std::string& sent) {
   const auto& trailing = context.GetServerTrailingMetadata();
   const auto found = trailing.find(kRequestIdKey);
   if (found != trailing.end()) {
@@ -102,7 +102,7 @@ absl::Status Connection::TryAs(const std::string& request_id, absl::Duration tim
   if (options_.interrupt->triggered()) return absl::CancelledError("interrupted");
   // A server that is shutting down answers so what arrives on a connection that is still there.
   if (absl::IsCancelled(status)) return absl::UnavailableError("the server is shutting down");
-  return WithRequestId(status, context, request_id);
+  return NameRequest(status, context, request_id);
 }
 
 absl::Status Connection::Retry(const std::function<absl::Status(grpc::ClientContext&, int)>& call) {

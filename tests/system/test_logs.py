@@ -79,7 +79,7 @@ def test_a_job_carries_the_request_and_trace_that_made_it_through_kills_to_its_e
     of_job = [line for line in lines(logged)
               if line.get("job") == job.name and line["message"].startswith("job.")]
     assert [line["state"] for line in of_job if "state" in line] == [
-        "QUEUED", "RUNNING", "QUEUED", "RUNNING", "CANCELLED"]
+        "QUEUED", "RUNNING", "RUNNING", "CANCELLED"], "what opening the folder requeues has no line"
     assert {"job.state", "job.progress", "job.cancel", "job.end"} <= {
         line["message"] for line in of_job}
     for line in of_job:

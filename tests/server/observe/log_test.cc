@@ -16,8 +16,7 @@ TEST(FormatEvent, WritesFieldsAfterTheEvent) {
 TEST(FormatEvent, QuotesWhatWouldBreakALineOrAField) {
   EXPECT_EQ(FormatEvent(LogFormat::kText, "job.warning", {{"text", "a b=\"c\"\n"}}),
             R"(job.warning text="a b=\"c\"\n")");
-  EXPECT_EQ(FormatEvent(LogFormat::kText, "job.warning", {{"text", ""}}),
-            R"(job.warning text="")");
+  EXPECT_EQ(FormatEvent(LogFormat::kText, "job.warning", {{"text", ""}}), R"(job.warning text="")");
 }
 
 TEST(FormatEvent, ReplacesBytesThatAreNoText) {
