@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 import tfevents
-from harness import BIN, MODEL, cli, submit, wait_for
+from harness import BIN, MODEL, Client, Server, cli, submit, wait_for
 
 JOB = ["--model", MODEL, "--layer", "1", "--calibration", MODEL / "calibration.safetensors",
        "--held-out", MODEL / "held_out.safetensors"]
@@ -145,25 +145,27 @@ def test_a_watch_shows_points_while_the_job_runs_and_taken_up_again_none_twice(s
     assert len(steps_of(run)) > seen and only_grows(steps_of(run))
 
 
-def test_steps_taken_again_after_a_kill_take_the_place_of_the_old_ones(server, client, tmp_path):
-    name = submit(client, methods=FOREVER).name
+def test_steps_taken_again_after_a_kill_take_the_place_of_the_old_ones(tmp_path):
     run = tmp_path / "runs/gd"
-    watch = watching(server, name, "--tensorboard", tmp_path / "runs")
-    wait_for(lambda: run.exists() and len(steps_of(run)) >= 5, "points before the kill")
-    server.kill()  # before the first checkpoint, after 5 s: it starts over
-    before = steps_of(run)
-    server.start()
-    wait_for(lambda: steps_of(run)[-1] != before[-1], "points after it")
-    (file,) = tfevents.event_files(run)
-    starts = [event.step for event in tfevents.events(file)
-              if event.session_log.status == tfevents.START]
-    client.cancel(name)
-    watch.communicate(timeout=60)
+    with Server(tmp_path / "data", "--checkpoint-interval", "1h") as server:
+        with Client(server.address) as client:
+            name = submit(client, methods=FOREVER).name
+        watch = watching(server, name, "--tensorboard", tmp_path / "runs")
+        wait_for(lambda: run.exists() and len(steps_of(run)) >= 5, "points before the kill")
+        server.kill()
+        before = steps_of(run)
+        server.start()  # without a checkpoint it starts over
+        wait_for(lambda: steps_of(run)[-1] != before[-1], "points after it")
+        (file,) = tfevents.event_files(run)
+        starts = [event.step for event in tfevents.events(file)
+                  if event.session_log.status == tfevents.START]
+        with Client(server.address) as client:
+            client.cancel(name)
+        watch.communicate(timeout=60)
+        done = exported(server, name, "--tensorboard", tmp_path / "after")
+        assert done.returncode == 0, done.stderr
     assert len(starts) == 2 and starts[0] == 0 and starts[1] <= before[-1]
     assert only_grows(steps_of(run))
-
-    done = exported(server, name, "--tensorboard", tmp_path / "after")
-    assert done.returncode == 0, done.stderr
     (file,) = tfevents.event_files(tmp_path / "after/gd")
     raw = [event.step for event in tfevents.events(file)
            if any(value.tag == "attention_loss" for value in event.summary.value)]
