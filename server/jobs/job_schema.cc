@@ -107,7 +107,7 @@ CREATE TABLE job_origins (
 std::vector<std::string> SealedTables(int64_t version) {
   std::vector<std::string> tables = {"jobs",        "job_specs",   "job_labels",
                                      "job_tensors", "job_results", "job_events"};
-  if (version >= 2) tables.push_back("job_origins");
+  if (version >= 2) tables.emplace_back("job_origins");
   return tables;
 }
 
