@@ -105,7 +105,7 @@ stage() {
 sources() { # sources PATTERN...: the project's own C++ files
   local pattern names=()
   for pattern; do names+=(-o -name "$pattern"); done
-  find core server client examples tests -type f \( "${names[@]:1}" \) | LC_ALL=C sort
+  find core server client trace examples tests -type f \( "${names[@]:1}" \) | LC_ALL=C sort
 }
 
 configure() { cmake --preset "$1" -DATTNPRUNE_WERROR=ON -DATTNPRUNE_BUILD_TESTS=ON "${@:2}"; }
@@ -156,7 +156,7 @@ command_test() {
   release_stages
   asan_stages
   tsan_stages
-  tidy_stage "all that needs no gRPC" '^(core|examples|server/(files|jobs|observe|tensors))/'
+  tidy_stage "all that needs no gRPC" '^(core|examples|trace|server/(files|jobs|observe|tensors))/'
   printf '%-48sok %8d s\n' "everything" "$SECONDS"
 }
 

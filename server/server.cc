@@ -10,6 +10,7 @@
 #include "absl/types/optional.h"
 #include "core/base/clock.h"
 #include "core/base/status_macros.h"
+#include "server/call_log.h"
 #include "server/http/web_host.h"
 #include "server/jobs/folder_lock.h"
 #include "server/jobs/job_listeners.h"
@@ -17,7 +18,6 @@
 #include "server/jobs/sqlite_job_store.h"
 #include "server/jobs/worker_pool.h"
 #include "server/observe/job_log.h"
-#include "server/observe/log.h"
 #include "server/rpc/estimate.h"
 #include "server/rpc/grpc_host.h"
 #include "server/rpc/prune_service.h"
@@ -38,6 +38,7 @@ constexpr absl::Duration kDrainHttp = absl::Seconds(1);
 
 rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
   rpc::PruneServiceOptions prune;
+  prune.on_call = LogCall;
   prune.heartbeat = options.heartbeat;
   prune.api.max_job_memory_bytes = options.max_job_memory_bytes;
   prune.api.workers = options.workers;
@@ -63,7 +64,7 @@ http::WebOptions WebOptionsOf(const ServerOptions& options, const rpc::JobApiOpt
 }
 
 WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock,
-                                ServerMetrics* metrics) {
+                                ServerMetrics* metrics, JobLog* log) {
   WorkerPoolOptions workers;
   workers.workers = options.workers;
   workers.lease = options.lease;
@@ -72,10 +73,10 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
   workers.runner.checkpoint_interval = options.checkpoint_interval;
   workers.runner.clock = clock;
   workers.runner.observer = &metrics->solver;
-  workers.runner.on_trouble = [metrics](const std::string& job_id, const absl::Status& status) {
+  workers.runner.on_trouble = [metrics, log](const std::string& job_id,
+                                             const absl::Status& status) {
     metrics->jobs.OnTrouble();
-    Log(LogLevel::kWarning, "job.trouble",
-        {{"job", absl::StrCat("jobs/", job_id)}, {"error", status.ToString()}});
+    log->OnTrouble(job_id, status);
   };
   return workers;
 }
@@ -148,9 +149,10 @@ absl::Status ComposedServer::Serve() {
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
   tensor_options.metrics = &metrics_.transfers;
+  tensor_options.on_call = LogCall;
   tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());
-  workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &metrics_), jobs_.get(),
-                                          tensors_.get());
+  workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &metrics_, &log_),
+                                          jobs_.get(), tensors_.get());
   listeners_ = std::make_unique<JobListeners>(
       std::vector<JobStoreListener*>{&log_, &metrics_.jobs, &news_, workers_.get()});
   jobs_->SetListener(listeners_.get());

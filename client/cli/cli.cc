@@ -25,6 +25,7 @@ void AddCommands(CLI::App& app, Action* action) {
   AddCancelCommand(app, action);
   AddDeleteCommand(app, action);
   AddFetchCommand(app, action);
+  AddExportCommand(app, action);
   AddMergeCommand(app, action);
   AddInfoCommand(app, action);
   AddSynthCommand(app, action);

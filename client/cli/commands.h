@@ -23,6 +23,7 @@ void AddListCommand(CLI::App& app, Action* action);
 void AddCancelCommand(CLI::App& app, Action* action);
 void AddDeleteCommand(CLI::App& app, Action* action);
 void AddFetchCommand(CLI::App& app, Action* action);
+void AddExportCommand(CLI::App& app, Action* action);
 void AddMergeCommand(CLI::App& app, Action* action);
 void AddInfoCommand(CLI::App& app, Action* action);
 void AddSynthCommand(CLI::App& app, Action* action);

@@ -1,6 +1,7 @@
 #include "client/cli/connect.h"
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -68,6 +69,7 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
     options.watch_retry.patience = *flags.patience;
   }
   options.interrupt = shell.interrupt;
+  if (const char* const trace = getenv("TRACEPARENT")) options.traceparent = trace;
   return client::Client::Create(options);
 }
 

@@ -33,6 +33,7 @@ void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duratio
 // For ->check(): a whole number, at least `min`.
 CLI::Validator AtLeast(int64_t min);
 
+// The calls are part of the trace in the environment's TRACEPARENT, or of a new one.
 absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
                                                         const ConnectFlags& flags);
 

@@ -6,30 +6,13 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "client/cli/temporary_folder.h"
 
 namespace attnprune {
 class Server;
 }
 
 namespace attnprune::cli {
-
-// The server's folder; removed again if it is a temporary one, unless the process is killed.
-class DataFolder {
- public:
-  explicit DataFolder(const std::string& asked);  // empty: a temporary folder
-  ~DataFolder();
-  DataFolder(const DataFolder&) = delete;
-  DataFolder& operator=(const DataFolder&) = delete;
-
-  const std::string& path() const { return path_; }  // empty: could not be made
-
- private:
-  const std::string path_;
-  const bool temporary_;
-};
-
-// Ends the process at once, whatever its other threads do, with every temporary DataFolder gone.
-[[noreturn]] void RemoveTemporaryFoldersAndExit(int code);
 
 // Listens on a free port of this machine until it is destroyed; then running jobs write a
 // checkpoint, which is of use only in a folder that stays.
@@ -44,9 +27,11 @@ class EmbeddedServer {
   std::string address() const;  // HOST:PORT
 
  private:
-  explicit EmbeddedServer(const std::string& data_dir);
+  EmbeddedServer() = default;
 
-  const DataFolder folder_;  // outlives the server
+  // Both outlive the server. Empty: the folder is given.
+  std::unique_ptr<OwnTemporaryFolder> temporary_;
+  std::string folder_;
   std::unique_ptr<Server> server_;
 };
 

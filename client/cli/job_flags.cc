@@ -106,6 +106,9 @@ void AddJobFlags(CLI::App& app, JobFlags& f) {
   app.add_option("--save-mask", f.save_mask, "File for the masks, in the same way")
       ->type_name("FILE");
   app.add_option("--plot", f.plot, "File for the curves of loss and error")->type_name("FILE.svg");
+  app.add_option("--tensorboard", f.tensorboard,
+                 "Folder for TensorBoard, written while the job runs: a run for each method")
+      ->type_name("DIR");
 }
 
 absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text) {

@@ -45,7 +45,7 @@ struct JobFlags {
   int32_t evaluate_every = 0;
 
   // Of the results.
-  std::string output, save_mask, plot;
+  std::string output, save_mask, plot, tensorboard;
 };
 
 void AddJobFlags(CLI::App& app, JobFlags& flags);

@@ -12,7 +12,7 @@
 
 #include "absl/types/optional.h"
 #include "client/cli/cli.h"
-#include "client/cli/embedded_server.h"
+#include "client/cli/temporary_folder.h"
 #include "core/base/stop_request.h"
 
 namespace {

@@ -60,8 +60,13 @@ std::vector<std::string> CommonMethods(const Shell& shell, const std::vector<v1:
   return common;
 }
 
-absl::Status CheckSourceOfAll(const std::vector<v1::Job>& jobs, const Checkpoint& source) {
-  for (const v1::Job& job : jobs) ATTNPRUNE_RETURN_IF_ERROR(CheckSource(job, source));
+// Hashes every weight that was pruned. CANCELLED: interrupted.
+absl::Status CheckSourceOfAll(const Shell& shell, const std::vector<v1::Job>& jobs,
+                              const Checkpoint& source) {
+  for (const v1::Job& job : jobs) {
+    if (shell.interrupt->triggered()) return absl::CancelledError("interrupted");
+    ATTNPRUNE_RETURN_IF_ERROR(CheckSource(job, source));
+  }
   return absl::OkStatus();
 }
 
@@ -184,8 +189,8 @@ int MergeResults(const Shell& shell, std::ostream& told, client::Client& client,
                  const std::vector<v1::Job>& jobs, const SaveFlags& flags) {
   const auto source = Checkpoint::Open(flags.source);
   if (!source.ok()) return UsageError(shell, source.status());
-  if (const absl::Status fits = CheckSourceOfAll(jobs, *source); !fits.ok()) {
-    return UsageError(shell, fits);
+  if (const absl::Status fits = CheckSourceOfAll(shell, jobs, *source); !fits.ok()) {
+    return absl::IsCancelled(fits) ? Interrupted(shell) : UsageError(shell, fits);
   }
   // Before CommonMethods asks for results that unfinished jobs cannot have. Every method of a job
   // prunes the same tensors.

@@ -48,7 +48,8 @@ absl::Status CheckMergeOutput(const std::string& source, const std::string& outp
 // (output_check.h), with the weights of all jobs in their places. With {method} in a name: a
 // checkpoint for each method that every job has. Checks everything before the first byte is
 // written, and holds all pruned weights in memory. Tells the
-// tables and the files on `told`. Returns an exit code, errors told.
+// tables and the files on `told`. Returns an exit code, errors told; an interrupt ends it between
+// two tensors or files, with the checkpoint that was being written as it was before.
 int MergeResults(const Shell& shell, std::ostream& told, client::Client& client,
                  const std::vector<v1::Job>& jobs, const SaveFlags& flags);
 

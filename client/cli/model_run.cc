@@ -24,13 +24,17 @@ constexpr size_t kLongestId = 90;  // so that a request_id has room for the rest
 
 absl::Status Usage(const std::string& text) { return absl::InvalidArgumentError(text); }
 
+absl::Status CheckNamesLayer(const char* flag, const char* what, const std::string& text) {
+  if (text.empty() || absl::StrContains(text, kLayer)) return absl::OkStatus();
+  return Usage(absl::StrCat(flag, " must have {layer} in it with --layer all, a ", what,
+                            " for each, got ", text));
+}
+
 // An error of flags beyond those of one job.
 absl::Status CheckFlags(const JobFlags& flags) {
   if (flags.model.empty()) return Usage("--layer needs --model DIR");
-  if (!flags.plot.empty() && !absl::StrContains(flags.plot, kLayer)) {
-    return Usage(absl::StrCat(
-        "--plot must have {layer} in it with --layer all, a file for each, got ", flags.plot));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckNamesLayer("--plot", "file", flags.plot));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckNamesLayer("--tensorboard", "folder", flags.tensorboard));
   return CheckMergeOutput(flags.model, flags.output);
 }
 
@@ -115,7 +119,8 @@ FollowedRun FollowModelRun(const Shell& shell, client::Client& client,
     people << (layer == 0 ? "" : "\n") << "layer " << layer << " of " << jobs.size() << ": "
            << jobs[layer].name() << std::endl;
     const FollowResult result =
-        FollowToEnd(shell, client, jobs[layer], WithLayer(flags.plot, layer), output);
+        FollowToEnd(shell, client, jobs[layer],
+                    {WithLayer(flags.plot, layer), WithLayer(flags.tensorboard, layer)}, output);
     if (followed.exit_code == kDone) followed.exit_code = result.exit_code;
     followed.interrupted = result.interrupted;
     if (!result.ended.has_value()) return followed;

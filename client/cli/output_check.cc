@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/cli/event_export.h"
 #include "client/cli/job_tensors.h"
 #include "client/cli/pruned_files.h"
 #include "core/base/status_macros.h"
@@ -73,6 +74,13 @@ bool IsOneFile(const std::string& output, const std::string& source) {
   return absl::EndsWith(output, ".safetensors") || !fs::is_directory(source, error);
 }
 
+// Of --method NAME[:PARAMETER=NUMBER,...].
+std::vector<std::string> LabelsOfFlags(const std::vector<std::string>& methods) {
+  std::vector<std::string> names;
+  for (const std::string& method : methods) names.push_back(method.substr(0, method.find(':')));
+  return LabelsOf(names);
+}
+
 }  // namespace
 
 std::vector<std::string> FilesOf(const std::string& source) {
@@ -133,7 +141,8 @@ absl::Status CheckJobOutputs(const JobFlags& flags) {
   }
   Outputs outputs = OutputsOf(flags.output, flags.save_mask, source);
   if (!flags.plot.empty()) outputs.push_back({"--plot", flags.plot, flags.plot});
-  return CheckOutputs(outputs, inputs);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckOutputs(outputs, inputs));
+  return CheckTensorBoard(flags.tensorboard, LabelsOfFlags(flags.methods));
 }
 
 }  // namespace attnprune::cli

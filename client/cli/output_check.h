@@ -24,7 +24,7 @@ using Outputs = std::vector<Output>;
 absl::Status CheckOutputs(const Outputs& outputs, const std::vector<std::string>& inputs);
 
 // Of a job's flags: --output, --save-mask and --plot against FilesOf the model or file, the
-// calibration and the held-out files.
+// calibration and the held-out files; --tensorboard.
 absl::Status CheckJobOutputs(const JobFlags& flags);
 
 // What must not be written over where the weights come from `source`: all files of a folder, or the

@@ -1,5 +1,7 @@
 #include "client/cli/pruned_files.h"
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <system_error>
@@ -9,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/job_tensors.h"
+#include "client/cli/temporary_folder.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/atomic_file.h"
 #include "core/tensor/checkpoint.h"
@@ -30,6 +33,12 @@ TensorInfo InfoOf(const PrunedTensor& tensor) {
           .shape = tensor.shape,
           .bytes = tensor.weights,
           .file = {}};
+}
+
+using Stopped = absl::FunctionRef<bool()>;
+
+absl::Status CheckGoesOn(Stopped stopped) {
+  return stopped() ? absl::CancelledError("interrupted") : absl::OkStatus();
 }
 
 // Shards are mapped while they are written: to write over one would damage both.
@@ -66,7 +75,6 @@ absl::Status Replace(const PrunedTensor& tensor, const std::string& path,
 
 absl::Status WriteShard(const std::string& shard, const std::vector<const PrunedTensor*>& pruned,
                         const std::string& output) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(shard, output));
   ATTNPRUNE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(shard));
   std::vector<TensorInfo> tensors = file.tensors();
   for (const PrunedTensor* tensor : pruned) {
@@ -80,8 +88,6 @@ std::string InFolder(const std::string& folder, const fs::path& file) {
 }
 
 absl::Status Copy(const std::string& file, const std::string& to) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(file, to));
-  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(to));
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile from, MappedFile::Open(file));
   return WriteFileAtomically(to, {from.bytes()});
 }
@@ -114,21 +120,58 @@ absl::StatusOr<ByShard> SortByShard(const std::vector<PrunedTensor>& tensors,
   return shards;
 }
 
-absl::StatusOr<std::vector<std::string>> WriteModel(const std::string& source,
-                                                    const std::vector<std::string>& shards,
-                                                    const ByShard& pruned,
-                                                    const std::string& output) {
+// A file to write: `from` with the tensors that were pruned in their places.
+struct Planned {
+  std::string from;
+  std::vector<const PrunedTensor*> pruned;  // none: a copy
+};
+
+absl::Status WriteOne(const Planned& file, const std::string& to) {
+  return file.pruned.empty() ? Copy(file.from, to) : WriteShard(file.from, file.pruned, to);
+}
+
+absl::Status PutInPlace(const fs::path& file, const fs::path& folder) {
+  const fs::path to = folder / file.filename();
+  std::error_code error;
+  fs::rename(file, to, error);
+  if (!error) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(to.string(), ": cannot be put in place: ", error.message()));
+}
+
+// All of them or none, as far as the file system goes.
+absl::Status WriteTogether(const std::vector<Planned>& files, const std::string& output,
+                           Stopped stopped) {
+  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(InFolder(output, "file")));
+  const OwnTemporaryFolder staging(output, ".attnprune");
+  if (staging.path().empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(output, ": cannot make a folder in it: ", std::strerror(errno)));
+  }
+  for (const Planned& file : files) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(file.from, InFolder(output, file.from)));
+    ATTNPRUNE_RETURN_IF_ERROR(WriteOne(file, InFolder(staging.path(), file.from)));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
+  for (const Planned& file : files) {
+    ATTNPRUNE_RETURN_IF_ERROR(PutInPlace(InFolder(staging.path(), file.from), output));
+  }
+  return absl::OkStatus();
+}
+
+// Every shard, and what lies beside them.
+absl::StatusOr<std::vector<Planned>> PlanModel(const std::string& source,
+                                               const std::vector<std::string>& shards,
+                                               const ByShard& pruned) {
+  std::vector<Planned> files;
   for (const std::string& shard : shards) {
-    const std::string to = InFolder(output, shard);
     const auto found = pruned.find(shard);
-    ATTNPRUNE_RETURN_IF_ERROR(found == pruned.end() ? Copy(shard, to)
-                                                    : WriteShard(shard, found->second, to));
+    files.push_back({shard, found == pruned.end() ? Planned().pruned : found->second});
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> configs, ConfigFiles(source));
-  for (const std::string& file : configs) {
-    ATTNPRUNE_RETURN_IF_ERROR(Copy(file, InFolder(output, file)));
-  }
-  return std::vector<std::string>{output};
+  for (const std::string& file : configs) files.push_back({file, {}});
+  return files;
 }
 
 }  // namespace
@@ -189,7 +232,8 @@ absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
 
 absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTensor>& tensors,
                                                      const std::string& source,
-                                                     const std::string& output) {
+                                                     const std::string& output, Stopped stopped) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
   if (source.empty()) {
     std::vector<TensorInfo> infos;
     for (const PrunedTensor& tensor : tensors) infos.push_back(InfoOf(tensor));
@@ -199,15 +243,22 @@ absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTen
   ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ByShard shards, SortByShard(tensors, checkpoint));
   if (fs::is_directory(source) && !absl::EndsWith(output, kSafetensors)) {
-    return WriteModel(source, checkpoint.shards(), shards, output);
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<Planned> model,
+                               PlanModel(source, checkpoint.shards(), shards));
+    ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(model, output, stopped));
+    return std::vector<std::string>{output};
   }
-  const bool folder = shards.size() > 1 || absl::EndsWith(output, "/") || fs::is_directory(output);
-  std::vector<std::string> files;
-  for (const auto& [shard, pruned] : shards) {
-    files.push_back(folder ? InFolder(output, shard) : output);
-    ATTNPRUNE_RETURN_IF_ERROR(WriteShard(shard, pruned, files.back()));
+  std::vector<Planned> files;
+  for (const auto& [shard, pruned] : shards) files.push_back({shard, pruned});
+  if (files.size() == 1 && !absl::EndsWith(output, "/") && !fs::is_directory(output)) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(files[0].from, output));
+    ATTNPRUNE_RETURN_IF_ERROR(WriteOne(files[0], output));
+    return std::vector<std::string>{output};
   }
-  return files;
+  ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, output, stopped));
+  std::vector<std::string> written;
+  for (const Planned& file : files) written.push_back(InFolder(output, file.from));
+  return written;
 }
 
 absl::Status WriteMasks(const std::vector<PrunedTensor>& tensors, const std::string& output) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attnprune/v1/job.pb.h"
@@ -38,9 +39,13 @@ absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size);
 // gets the pruned shards under their own names.
 //
 // Returns the files. FAILED_PRECONDITION: the source is not what was pruned, or is the output.
+// Several files are written beside each other first, in a temporary folder of `output`, and then
+// put in place together: until then an error leaves everything as it was. CANCELLED: `stopped`,
+// asked before each file and once more before they are put in place, said so.
 absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTensor>& tensors,
                                                      const std::string& source,
-                                                     const std::string& output);
+                                                     const std::string& output,
+                                                     absl::FunctionRef<bool()> stopped);
 
 // Names, without folder, of the files that a whole model written by WritePruned has, from the
 // folder `source`: its shards, config, tokenizer and index. None if it holds no model.

@@ -1,30 +1,23 @@
 // attnprune reproduce: the paper's Figures 2 and 3 with the methods of this server, as CSV and SVG.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/commands.h"
 #include "client/cli/connect.h"
 #include "client/cli/embedded_server.h"
-#include "client/cli/format.h"
 #include "client/cli/job_flags.h"
 #include "client/cli/pruned_files.h"
 #include "client/cli/reproduce_data.h"
+#include "client/cli/reproduce_jobs.h"
 #include "client/cli/reproduce_plan.h"
-#include "client/cli/reproduce_rows.h"
-#include "client/cli/watch_session.h"
-#include "core/base/format.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
-#include "core/tensor/atomic_file.h"
 
 namespace attnprune::cli {
 namespace {
@@ -107,160 +100,6 @@ absl::Status AddDefaultMethods(const Shell& shell, client::Client& client, Figur
   return AddMethods(present, options);
 }
 
-// --- files ---
-
-std::string PathOf(const ReproduceFlags& flags, const AxisPoints& axis, const char* ending) {
-  return absl::StrCat(flags.output, "/", ToString(flags.options.figure), "-", ToString(axis.axis),
-                      ending);
-}
-
-absl::Status Write(const std::string& path, const std::string& text) {
-  const absl::Span<const char> bytes = text;
-  return WriteFileAtomically(path, {bytes});
-}
-
-// The rows there are so far, beside a figure that is there from before.
-constexpr char kPartial[] = ".partial.csv";
-
-absl::Status WriteRows(const ReproduceFlags& flags, const FigureOptions& options,
-                       const std::vector<FigureRow>& rows, const char* ending) {
-  for (const AxisPoints& axis : options.axes) {
-    ATTNPRUNE_RETURN_IF_ERROR(
-        Write(PathOf(flags, axis, ending),
-              FigureCsv(options.figure, RowsOfAxis(options, axis.axis, rows))));
-  }
-  return absl::OkStatus();
-}
-
-// The figures, whole; the partial rows go.
-absl::Status WriteFigures(const ReproduceFlags& flags, const FigureOptions& options,
-                          const std::vector<FigureRow>& rows) {
-  ATTNPRUNE_RETURN_IF_ERROR(WriteRows(flags, options, rows, ".csv"));
-  for (const AxisPoints& axis : options.axes) {
-    const std::vector<FigureRow> of_axis = RowsOfAxis(options, axis.axis, rows);
-    ATTNPRUNE_RETURN_IF_ERROR(Write(PathOf(flags, axis, ".svg"),
-                                    FigurePlot(options, axis, of_axis, ErrorKind::kCalibration)));
-    ATTNPRUNE_RETURN_IF_ERROR(Write(PathOf(flags, axis, "-held-out.svg"),
-                                    FigurePlot(options, axis, of_axis, ErrorKind::kHeldOut)));
-    std::error_code ignored;
-    std::filesystem::remove(PathOf(flags, axis, kPartial), ignored);
-  }
-  return absl::OkStatus();
-}
-
-void TellFigure(const Shell& shell, const ReproduceFlags& flags, const FigureOptions& options,
-                const std::vector<FigureRow>& rows) {
-  for (const AxisPoints& axis : options.axes) {
-    *shell.out << ToString(options.figure) << ", mean relative error, calibration / held out\n"
-               << FigureTable(options, axis, rows) << "\n";
-  }
-  for (const AxisPoints& axis : options.axes) {
-    for (const char* ending : {".csv", ".svg", "-held-out.svg"}) {
-      *shell.out << PathOf(flags, axis, ending) << "\n";
-    }
-  }
-  *shell.out << std::flush;
-}
-
-// --- jobs ---
-
-v1::Job JobOf(const FigureJob& planned, Figure figure, const FigureData& data) {
-  v1::Job job = data.job;
-  (*job.mutable_labels())["attnprune/figure"] = ToString(figure);
-  job.set_seed(planned.seed);
-  job.set_evaluate_every(-1);
-  for (const MethodRun& run : planned.runs) *job.add_methods() = run.method;
-  return job;
-}
-
-std::string PointText(const FigureJob& job) {
-  return absl::StrCat("seed ", job.seed, "  k ", job.k, "  n ", job.n, "  rho ",
-                      FormatNumber(job.rho));
-}
-
-// "gd 0.171/0.312" of each run: calibration and held-out error.
-std::string ResultText(const FigureJob& job, const v1::Job& ended) {
-  std::string text;
-  for (int i = 0; i < ended.results_size(); ++i) {
-    const v1::MethodResult& result = ended.results(i);
-    if (result.has_failure()) continue;
-    const auto& error = result.relative_error();
-    absl::StrAppend(&text, "  ", job.runs[static_cast<size_t>(i)].text,
-                    absl::StrFormat(" %.3g", error.calibration()),
-                    error.has_held_out() ? absl::StrFormat("/%.3g", error.held_out()) : "");
-  }
-  return text;
-}
-
-// Runs the jobs one after the other, keeps the rows there are in a file and draws them at the end.
-class FigureRunner {
- public:
-  FigureRunner(const Shell& shell, const ReproduceFlags& flags, const FigureOptions& options,
-               const FigureSource& source, client::Client& client)
-      : shell_(shell), flags_(flags), options_(options), source_(source), client_(client) {}
-
-  int Run() {
-    const std::vector<FigureJob> jobs = PlanFigure(options_);
-    for (size_t i = 0; i < jobs.size(); ++i) {
-      const int code = RunOne(jobs[i], absl::StrCat(i + 1, "/", jobs.size()));
-      if (code != kDone) return code;
-    }
-    const absl::Status written = WriteFigures(flags_, options_, rows_);
-    if (!written.ok()) return LocalError(shell_, written);
-    TellFigure(shell_, flags_, options_, rows_);
-    return code_;
-  }
-
- private:
-  // Not kDone: there is no going on. A job that failed is told, and its rows are missing.
-  int RunOne(const FigureJob& planned, const std::string& place) {
-    const absl::StatusOr<FigureData> data = source_.Data(planned);
-    if (!data.ok()) return UsageError(shell_, data.status());
-    const absl::StatusOr<v1::Job> ended = RunToItsEnd(planned, *data);
-    if (absl::IsCancelled(ended.status())) return Interrupted();
-    if (!ended.ok()) return ServerError(shell_, ended.status());
-    const std::vector<FigureRow> rows = RowsOf(planned, *ended);
-    rows_.insert(rows_.end(), rows.begin(), rows.end());
-    const absl::Status written = WriteRows(flags_, options_, rows_, kPartial);
-    if (!written.ok()) return LocalError(shell_, written);
-    Note(shell_, absl::StrCat(place, "  ", PointText(planned), ResultText(planned, *ended)));
-    if (ExitCodeOf(shell_, *ended) != kDone) code_ = kFailed;
-    return kDone;
-  }
-
-  absl::StatusOr<v1::Job> RunToItsEnd(const FigureJob& planned, const FigureData& data) {
-    ATTNPRUNE_RETURN_IF_ERROR(client_.Upload(data.tensors).status());
-    v1::CreateJobRequest request;
-    *request.mutable_job() = JobOf(planned, options_.figure, data);
-    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job created, client_.CreateJob(request));
-    running_ = created.name();
-    ATTNPRUNE_ASSIGN_OR_RETURN(
-        v1::Job ended, client_.Watch(running_, 0, [](const v1::JobEvent&) { return true; }));
-    running_.clear();
-    return ended;
-  }
-
-  int Interrupted() const {
-    const bool goes_on = !running_.empty() && !flags_.server.empty();
-    Note(shell_,
-         absl::StrCat("\ninterrupted; ",
-                      rows_.empty() ? "nothing was finished"
-                                    : absl::StrCat("the rows that were finished are in ",
-                                                   flags_.output, "/*", kPartial),
-                      goes_on ? absl::StrCat("; ", running_, " goes on on the server") : ""));
-    return kInterrupted;
-  }
-
-  const Shell& shell_;
-  const ReproduceFlags& flags_;
-  const FigureOptions& options_;
-  const FigureSource& source_;
-  client::Client& client_;
-  std::vector<FigureRow> rows_;
-  std::string running_;  // the job's name
-  int code_ = kDone;
-};
-
 int RunOn(const Shell& shell, const ReproduceFlags& flags, FigureOptions& options,
           const FigureSource& source, const std::string& server) {
   ConnectFlags connect;
@@ -274,7 +113,8 @@ int RunOn(const Shell& shell, const ReproduceFlags& flags, FigureOptions& option
   absl::Status valid = AddMethods(flags.more_methods, options);
   if (valid.ok()) valid = Validate(options);
   if (!valid.ok()) return UsageError(shell, valid);
-  return FigureRunner(shell, flags, options, source, **client).Run();
+  const ServerKind kind = flags.server.empty() ? ServerKind::kItsOwn : ServerKind::kGiven;
+  return RunFigure(shell, **client, kind, options, source, flags.output);
 }
 
 int Run(const Shell& shell, const ReproduceFlags& flags) {

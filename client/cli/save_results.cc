@@ -2,7 +2,6 @@
 
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -10,6 +9,7 @@
 #include "client/cli/output_check.h"
 #include "client/cli/pruned_files.h"
 #include "client/cli/result_table.h"
+#include "client/export/path_part.h"
 #include "client/library/digest.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/checkpoint.h"
@@ -84,6 +84,11 @@ int SaveOne(const Shell& shell, std::ostream& told, client::Client& client, cons
   return WriteFiles(shell, told, *tensors, (*result)->method(), flags);
 }
 
+// A file could not be written, or was not because of an interrupt.
+int WriteError(const Shell& shell, const absl::Status& status) {
+  return absl::IsCancelled(status) ? Interrupted(shell) : LocalError(shell, status);
+}
+
 }  // namespace
 
 absl::Status CheckSource(const v1::Job& job, const Checkpoint& source) {
@@ -97,12 +102,7 @@ absl::Status CheckSource(const v1::Job& job, const Checkpoint& source) {
 }
 
 std::string WithMethod(const std::string& text, const std::string& method) {
-  std::string name = method.empty() || method[0] == '.' ? absl::StrCat("_", method) : method;
-  for (char& c : name) {
-    const bool plain = absl::ascii_isalnum(static_cast<unsigned char>(c));
-    if (!plain && !absl::StrContains("+#._-", absl::string_view(&c, 1))) c = '_';
-  }
-  return absl::StrReplaceAll(text, {{kMethod, name}});
+  return absl::StrReplaceAll(text, {{kMethod, exporting::PathPart(method)}});
 }
 
 bool NamesEachMethod(const SaveFlags& flags) {
@@ -126,11 +126,13 @@ int SaveByMethod(const Shell& shell, const SaveFlags& flags,
 int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedTensor>& tensors,
                const std::string& method, const SaveFlags& flags) {
   if (!flags.output.empty()) {
-    const auto files = WritePruned(tensors, flags.source, flags.output);
-    if (!files.ok()) return LocalError(shell, files.status());
+    const auto files = WritePruned(tensors, flags.source, flags.output,
+                                   [&shell] { return shell.interrupt->triggered(); });
+    if (!files.ok()) return WriteError(shell, files.status());
     for (const std::string& file : *files) told << "weights of " << method << ": " << file << "\n";
   }
   if (!flags.masks.empty()) {
+    if (shell.interrupt->triggered()) return Interrupted(shell);
     const absl::Status written = WriteMasks(tensors, flags.masks);
     if (!written.ok()) return LocalError(shell, written);
     told << "masks of " << method << ": " << flags.masks << "\n";

@@ -44,9 +44,7 @@ int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedT
 // Whether a name has {method} in it: files for each method are wanted.
 bool NamesEachMethod(const SaveFlags& flags);
 
-// `text` with {method} replaced by the label `method`, which a server has chosen: what is not
-// [A-Za-z0-9+#._-] becomes "_", and one more "_" goes before a leading dot, so that it is always
-// one part of a path.
+// `text` with {method} replaced by PathPart of the label `method`, which a server has chosen.
 std::string WithMethod(const std::string& text, const std::string& method);
 
 }  // namespace attnprune::cli

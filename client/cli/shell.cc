@@ -24,10 +24,12 @@ int LocalError(const Shell& shell, const absl::Status& status) {
 
 int ServerError(const Shell& shell, const absl::Status& status) {
   const ExitCode code = ExitCodeOf(status);
-  if (code == kInterrupted) return Complain(shell, "interrupted", code);
+  if (code == kInterrupted) return Interrupted(shell);
   const char* who = code == kUnreachable ? "cannot reach the server: " : "the server refused: ";
   return Complain(shell, who + client::Explain(status), code);
 }
+
+int Interrupted(const Shell& shell) { return Complain(shell, "interrupted", kInterrupted); }
 
 void Note(const Shell& shell, const std::string& text) { *shell.err << text << std::endl; }
 

@@ -33,6 +33,8 @@ int UsageError(const Shell& shell, const absl::Status& status);
 int LocalError(const Shell& shell, const absl::Status& status);   // not of the server's making
 int ServerError(const Shell& shell, const absl::Status& status);  // of a call
 
+int Interrupted(const Shell& shell);  // by Ctrl-C
+
 // Notes, on err.
 void Note(const Shell& shell, const std::string& text);
 

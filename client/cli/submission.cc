@@ -47,8 +47,11 @@ absl::StatusOr<v1::Job> Submit(const Shell& shell, client::Client& client, const
 }
 
 FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::Job& job,
-                         const std::string& plot, WatchOutput output) {
+                         const CurveFiles& files, WatchOutput output) {
   WatchSession session(shell, job, output);
+  if (const absl::Status recorded = session.WriteTensorBoard(files.tensorboard); !recorded.ok()) {
+    return {.exit_code = UsageError(shell, recorded), .ended = {}};
+  }
   const absl::StatusOr<v1::Job> ended = session.Run(client, 0);
   FollowResult result{.last_sequence = session.last_sequence(), .ended = {}};
   if (!ended.ok()) {
@@ -59,14 +62,14 @@ FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::J
   session.people() << "\n" << ResultTable(*ended) << std::flush;
   result.ended = *ended;
   result.exit_code = ExitCodeOf(shell, *ended);
-  const int plotted = session.SavePlot(plot);
+  const int plotted = session.SaveCurves(files.plot);
   if (result.exit_code == kDone) result.exit_code = plotted;
   return result;
 }
 
 FollowResult Follow(const Shell& shell, client::Client& client, const v1::Job& job,
                     const JobFlags& flags, bool json) {
-  FollowResult result = FollowToEnd(shell, client, job, flags.plot,
+  FollowResult result = FollowToEnd(shell, client, job, {flags.plot, flags.tensorboard},
                                     json ? WatchOutput::kPeopleAside : WatchOutput::kPeople);
   if (!result.ended.has_value()) return result;
   if (json) *shell.out << Json(*result.ended, JsonStyle::kIndented);

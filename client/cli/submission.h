@@ -35,9 +35,14 @@ struct FollowResult {
   absl::optional<v1::Job> ended;  // absent: interrupted, or the server is gone
 };
 
-// Watches the job to its end, shows the table, and draws `plot` unless that is empty.
+// Files of a watch; each empty: none.
+struct CurveFiles {
+  std::string plot, tensorboard;
+};
+
+// Watches the job to its end, shows the table, and writes the curves.
 FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::Job& job,
-                         const std::string& plot, WatchOutput output);
+                         const CurveFiles& files, WatchOutput output);
 
 // Watches the job to its end, then shows the table (or, with json, the job), and saves what the
 // flags ask for.

@@ -27,10 +27,12 @@ struct SubmitFlags {
 
 absl::Status Check(const SubmitFlags& flags) {
   const JobFlags& job = flags.job;
-  const bool wants_files = !job.output.empty() || !job.save_mask.empty() || !job.plot.empty();
+  const bool wants_files = !job.output.empty() || !job.save_mask.empty() || !job.plot.empty() ||
+                           !job.tensorboard.empty();
   if (!wants_files || flags.watch) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      "--output, --save-mask and --plot need --watch; or use attnprune fetch later");
+      "--output, --save-mask, --plot and --tensorboard need --watch; or use attnprune fetch and "
+      "attnprune export later");
 }
 
 std::string EstimateText(const v1::Job& job) {
@@ -145,7 +147,8 @@ int RunOneJob(const Shell& shell, const SubmitFlags& flags) {
   Note(shell, created->name());
   const FollowResult result = Follow(shell, **client, *created, flags.job, flags.connect.json);
   if (!result.interrupted) return result.exit_code;
-  return SayHowToComeBack(shell, created->name(), flags.connect.server, result.last_sequence);
+  return SayHowToComeBack(shell, created->name(), flags.connect.server,
+                          WhereToGoOn(flags.job.tensorboard, result.last_sequence));
 }
 
 int Run(const Shell& shell, const SubmitFlags& flags) {

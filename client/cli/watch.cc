@@ -1,6 +1,7 @@
 // attnprune watch: follow a job. Leaving never ends it.
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <string>
 
 #include "client/cli/commands.h"
 #include "client/cli/connect.h"
@@ -12,7 +13,7 @@ namespace {
 
 struct WatchFlags {
   ConnectFlags connect;
-  std::string name, plot;
+  std::string name, plot, tensorboard;
   int64_t after = 0;
 };
 
@@ -23,14 +24,17 @@ int Run(const Shell& shell, const WatchFlags& flags) {
   if (!job.ok()) return ServerError(shell, job.status());
   WatchSession session(shell, *job,
                        flags.connect.json ? WatchOutput::kEvents : WatchOutput::kPeople);
+  const absl::Status recorded = session.WriteTensorBoard(flags.tensorboard);
+  if (!recorded.ok()) return UsageError(shell, recorded);
   const auto ended = session.Run(**client, flags.after);
   if (absl::IsCancelled(ended.status())) {
-    return SayHowToComeBack(shell, job->name(), flags.connect.server, session.last_sequence());
+    return SayHowToComeBack(shell, job->name(), flags.connect.server,
+                            WhereToGoOn(flags.tensorboard, session.last_sequence()));
   }
   if (!ended.ok()) return ServerError(shell, ended.status());
   session.people() << "\n" << ResultTable(*ended) << std::flush;
   const int code = ExitCodeOf(shell, *ended);
-  const int plotted = session.SavePlot(flags.plot);
+  const int plotted = session.SaveCurves(flags.plot);
   session.people() << std::flush;
   return code == kDone ? plotted : code;
 }
@@ -43,11 +47,17 @@ void AddWatchCommand(CLI::App& app, Action* action) {
       "watch", "Follow a job from its beginning. Ctrl-C leaves it running (exit code 130)");
   AddConnectFlags(*command, flags->connect);
   command->add_option("NAME", flags->name, "The job")->required();
-  command->add_option("--after", flags->after, "Only events after this sequence")
-      ->check(AtLeast(0))
-      ->capture_default_str();
+  CLI::Option* after =
+      command->add_option("--after", flags->after, "Only events after this sequence")
+          ->check(AtLeast(0))
+          ->capture_default_str();
   command->add_option("--plot", flags->plot, "File for the curves of loss and error")
       ->type_name("FILE.svg");
+  command
+      ->add_option("--tensorboard", flags->tensorboard,
+                   "Folder for TensorBoard, written while you watch: a run for each method")
+      ->type_name("DIR")
+      ->excludes(after);
   command->callback(
       [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
 }

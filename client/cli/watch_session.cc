@@ -5,8 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/cli/event_export.h"
 #include "client/cli/format.h"
 #include "client/cli/pruned_files.h"
+#include "core/base/status_macros.h"
 #include "core/tensor/atomic_file.h"
 
 namespace attnprune::cli {
@@ -24,6 +26,14 @@ WatchSession::WatchSession(const Shell& shell, const v1::Job& job, WatchOutput o
       columns_(output == WatchOutput::kPeople ? shell.out_columns : shell.err_columns),
       model_(job) {}
 
+absl::Status WatchSession::WriteTensorBoard(const std::string& folder) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckTensorBoard(folder, job_));
+  if (folder.empty()) return absl::OkStatus();
+  tensorboard_ = std::make_unique<exporting::LiveTensorBoard>(
+      exporting::TensorBoardFolderOf(folder, job_.name()));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::Job> WatchSession::Run(client::Client& client, int64_t after_sequence) {
   last_sequence_ = after_sequence;
   return client.Watch(job_.name(), after_sequence, [this](const v1::JobEvent& event) {
@@ -36,6 +46,7 @@ void WatchSession::Show(const v1::JobEvent& event) {
   last_sequence_ = std::max(last_sequence_, event.sequence());
   model_.Apply(event);
   recorder_.Apply(event);
+  Record(event);
   if (output_ == WatchOutput::kEvents) *shell_.out << Json(event, JsonStyle::kLine) << std::flush;
   if (columns_.has_value()) {
     Redraw(event);
@@ -43,6 +54,16 @@ void WatchSession::Show(const v1::JobEvent& event) {
   }
   const std::string line = plain_.LineOf(event, model_);
   if (!line.empty()) *people_ << line << std::endl;
+}
+
+// The job's watch is worth more than its files.
+void WatchSession::Record(const v1::JobEvent& event) {
+  if (tensorboard_ == nullptr) return;
+  const absl::Status written = tensorboard_->Add(event, absl::Now());
+  if (written.ok()) return;
+  tensorboard_.reset();
+  tensorboard_failed_ = true;
+  LocalError(shell_, written);
 }
 
 void WatchSession::EraseBars() {
@@ -66,15 +87,16 @@ void WatchSession::Redraw(const v1::JobEvent& event) {
   *people_ << std::flush;
 }
 
-int WatchSession::SavePlot(const std::string& plot) const {
-  if (plot.empty()) return kDone;
+int WatchSession::SaveCurves(const std::string& plot) const {
+  const int code = tensorboard_failed_ ? kFailed : kDone;
+  if (plot.empty()) return code;
   const std::string svg = LossPlot(job_.name(), recorder_.curves());
   const absl::Span<const char> bytes = svg;
   absl::Status written = MakeFolderOf(plot);
   if (written.ok()) written = WriteFileAtomically(plot, {bytes});
   if (!written.ok()) return LocalError(shell_, written);
   *people_ << "plot: " << plot << "\n";
-  return kDone;
+  return code;
 }
 
 int ExitCodeOf(const Shell& shell, const v1::Job& job) {
@@ -92,10 +114,15 @@ int ExitCodeOf(const Shell& shell, const v1::Job& job) {
   return kDone;
 }
 
+std::string WhereToGoOn(const std::string& tensorboard, int64_t last_sequence) {
+  return tensorboard.empty() ? absl::StrCat("--after ", last_sequence)
+                             : absl::StrCat("--tensorboard ", ShellWord(tensorboard));
+}
+
 int SayHowToComeBack(const Shell& shell, const std::string& name, const std::string& server,
-                     int64_t last_sequence) {
+                     const std::string& where) {
   Note(shell, absl::StrCat("\n", name, " goes on without you. Come back with\n  attnprune watch ",
-                           name, " --server ", server, " --after ", last_sequence,
+                           name, " --server ", server, " ", where,
                            "\nor end it with\n  attnprune cancel ", name, " --server ", server));
   return kInterrupted;
 }

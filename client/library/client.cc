@@ -103,6 +103,10 @@ class ClientImpl final : public Client {
     return WatchJob(connection_, name, after_sequence, handler);
   }
 
+  absl::StatusOr<v1::Job> Replay(const std::string& name, const EventHandler& handler) override {
+    return ReplayJob(connection_, name, handler);
+  }
+
  private:
   // A unary call of PruneService that may be repeated.
   template <typename Request, typename Response>

@@ -33,6 +33,10 @@ struct ClientOptions {
   std::shared_ptr<Interrupt> interrupt;
   // Waits between two tries; empty: real time. False: give up with CANCELLED. For tests.
   std::function<bool(absl::Duration)> sleep;
+  // For the server's log (trace/trace_context.h). traceparent: what the calls are part of; a new
+  // trace if it is empty or breaks the grammar. request_id: of every call; where it is empty or
+  // breaks the rules, each call has a random one, the same for all its tries.
+  std::string traceparent, request_id;
   // Called before each retry; may be empty.
   std::function<void(const absl::Status& error, absl::Duration wait)> on_retry;
 };
@@ -56,9 +60,9 @@ using UploadObserver = std::function<void(const UploadProgress&)>;
 using EventHandler = std::function<bool(const v1::JobEvent&)>;
 
 // Thread-safe. Every error is the server's own with its details (status_details.h), or the
-// connection's. UNAVAILABLE, and CANCELLED that nobody here asked for (a server that shuts down),
-// are tried again until the patience of the options is used up, nothing else is: what a deadline
-// cut off may have happened.
+// connection's; RequestIdOf finds it in the server's log. UNAVAILABLE, and CANCELLED that nobody
+// here asked for (a server that shuts down), are tried again until the patience of the options is
+// used up, nothing else is: what a deadline cut off may have happened.
 class Client {
  public:
   // Makes no connection yet. INVALID_ARGUMENT: no server named.
@@ -92,6 +96,9 @@ class Client {
   // place. CANCELLED: the handler or the interrupt has stopped it; the job goes on.
   virtual absl::StatusOr<v1::Job> Watch(const std::string& name, int64_t after_sequence,
                                         const EventHandler& handler) = 0;
+  // The same for those events that the job has by now; returns the job as it then is, which may go
+  // on. Gives up as other calls do, not as a watch.
+  virtual absl::StatusOr<v1::Job> Replay(const std::string& name, const EventHandler& handler) = 0;
 };
 
 }  // namespace attnprune::client

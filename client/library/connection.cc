@@ -5,6 +5,8 @@
 #include <random>
 #include <utility>
 
+#include "client/library/status_details.h"
+
 namespace attnprune::client {
 namespace {
 
@@ -28,10 +30,28 @@ std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
   return grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments);
 }
 
+TraceContext TraceOf(const ClientOptions& options) {
+  const auto given = ParseTraceparent(options.traceparent);
+  return given.has_value() ? *given : NewTrace();
+}
+
+// `error` with the request id that the server's log has it under. A server that did not answer in
+// time may have logged the call all the same, one that cannot be reached has not.
+absl::Status NameRequest(const absl::Status& error, const grpc::ClientContext& context,
+                         const std::string& sent) {
+  const auto& trailing = context.GetServerTrailingMetadata();
+  const auto found = trailing.find(kRequestIdKey);
+  if (found != trailing.end()) {
+    return WithRequestId(error, std::string(found->second.data(), found->second.size()));
+  }
+  return absl::IsDeadlineExceeded(error) ? WithRequestId(error, sent) : error;
+}
+
 }  // namespace
 
 Connection::Connection(ClientOptions options)
     : options_(std::move(options)),
+      trace_(TraceOf(options_)),
       channel_(MakeChannel(options_)),
       jobs_(v1::PruneService::NewStub(channel_)),
       tensors_(v1::TensorService::NewStub(channel_)),
@@ -59,9 +79,20 @@ absl::Status Connection::WaitToRetry(const absl::Status& error, Backoff& backoff
   return absl::OkStatus();
 }
 
+std::string Connection::NextRequestId() const {
+  return IsRequestId(options_.request_id) ? options_.request_id : NewRequestId();
+}
+
 absl::Status Connection::Try(absl::Duration timeout,
                              const std::function<absl::Status(grpc::ClientContext&)>& call) {
+  return TryAs(NextRequestId(), timeout, call);
+}
+
+absl::Status Connection::TryAs(const std::string& request_id, absl::Duration timeout,
+                               const std::function<absl::Status(grpc::ClientContext&)>& call) {
   grpc::ClientContext context;
+  context.AddMetadata(kRequestIdKey, request_id);
+  context.AddMetadata(kTraceparentKey, ToTraceparent(ChildOf(trace_)));
   if (timeout != absl::InfiniteDuration()) {
     context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   }
@@ -71,15 +102,16 @@ absl::Status Connection::Try(absl::Duration timeout,
   if (options_.interrupt->triggered()) return absl::CancelledError("interrupted");
   // A server that is shutting down answers so what arrives on a connection that is still there.
   if (absl::IsCancelled(status)) return absl::UnavailableError("the server is shutting down");
-  return status;
+  return NameRequest(status, context, request_id);
 }
 
 absl::Status Connection::Retry(const std::function<absl::Status(grpc::ClientContext&, int)>& call) {
+  const std::string request_id = NextRequestId();
   Backoff backoff = NewBackoff(options_.retry);
   for (int attempt = 1;; ++attempt) {
-    const absl::Status status = Try(options_.call_timeout, [&](grpc::ClientContext& context) {
-      return call(context, attempt);
-    });
+    const absl::Status status =
+        TryAs(request_id, options_.call_timeout,
+              [&](grpc::ClientContext& context) { return call(context, attempt); });
     if (!absl::IsUnavailable(status)) return status;
     const absl::Status waited = WaitToRetry(status, backoff);
     if (!waited.ok()) return waited;

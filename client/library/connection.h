@@ -8,6 +8,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -15,6 +16,7 @@
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "client/library/backoff.h"
 #include "client/library/client.h"
+#include "trace/trace_context.h"
 
 namespace attnprune::client {
 
@@ -45,8 +47,12 @@ class Connection {
  private:
   // False: interrupted.
   bool Sleep(absl::Duration wait);
+  std::string NextRequestId() const;
+  absl::Status TryAs(const std::string& request_id, absl::Duration timeout,
+                     const std::function<absl::Status(grpc::ClientContext&)>& call);
 
   ClientOptions options_;
+  const TraceContext trace_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::PruneService::Stub> jobs_;
   std::unique_ptr<v1::TensorService::Stub> tensors_;
@@ -59,6 +65,8 @@ absl::StatusOr<UploadProgress> UploadTensors(Connection& connection,
 absl::StatusOr<std::string> DownloadTensor(Connection& connection, const std::string& sha256);
 absl::StatusOr<v1::Job> WatchJob(Connection& connection, const std::string& name,
                                  int64_t after_sequence, const EventHandler& handler);
+absl::StatusOr<v1::Job> ReplayJob(Connection& connection, const std::string& name,
+                                  const EventHandler& handler);
 
 }  // namespace attnprune::client
 

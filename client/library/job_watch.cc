@@ -10,15 +10,19 @@
 namespace attnprune::client {
 namespace {
 
+enum class Mode { kFollow, kReplay };
+
 class Watcher {
  public:
   Watcher(Connection& connection, const std::string& name, int64_t after,
-          const EventHandler& handler)
+          const EventHandler& handler, Mode mode)
       : connection_(connection),
         name_(name),
         last_(after),
         handler_(handler),
-        backoff_(connection.NewBackoff(connection.options().watch_retry)) {}
+        mode_(mode),
+        backoff_(connection.NewBackoff(mode == Mode::kReplay ? connection.options().retry
+                                                             : connection.options().watch_retry)) {}
 
   absl::StatusOr<v1::Job> Run() {
     while (true) {
@@ -40,6 +44,7 @@ class Watcher {
     v1::WatchJobRequest request;
     request.set_name(name_);
     request.set_after_sequence(last_);
+    request.set_replay_only(mode_ == Mode::kReplay);
     const auto stream = connection_.jobs().WatchJob(&context, request);
     v1::JobEvent event;
     while (stream->Read(&event)) {
@@ -72,7 +77,8 @@ class Watcher {
     return true;
   }
 
-  // The stream ended well without a terminal event: it was before after_sequence.
+  // The stream ended well without a terminal event: it was before after_sequence, or is still to
+  // come.
   absl::StatusOr<v1::Job> Ended() {
     v1::GetJobRequest request;
     request.set_name(name_);
@@ -87,6 +93,7 @@ class Watcher {
   const std::string name_;
   int64_t last_;  // sequence of the last event handed on
   const EventHandler& handler_;
+  const Mode mode_;
   Backoff backoff_;
   absl::optional<v1::Job> terminal_;
   bool stopped_ = false;
@@ -96,7 +103,12 @@ class Watcher {
 
 absl::StatusOr<v1::Job> WatchJob(Connection& connection, const std::string& name,
                                  int64_t after_sequence, const EventHandler& handler) {
-  return Watcher(connection, name, after_sequence, handler).Run();
+  return Watcher(connection, name, after_sequence, handler, Mode::kFollow).Run();
+}
+
+absl::StatusOr<v1::Job> ReplayJob(Connection& connection, const std::string& name,
+                                  const EventHandler& handler) {
+  return Watcher(connection, name, 0, handler, Mode::kReplay).Run();
 }
 
 }  // namespace attnprune::client

@@ -11,11 +11,13 @@
 #include "absl/strings/string_view.h"
 #include "attnprune/v1/errors.pb.h"
 #include "core/base/field_error.h"
+#include "trace/trace_context.h"
 
 namespace attnprune::client {
 namespace {
 
 constexpr absl::string_view kTypePrefix = "type.googleapis.com/google.rpc.";
+constexpr absl::string_view kRequestIdPayload = "attnprune/x-request-id";
 
 // The detail of that name, if the status has one that can be read.
 template <typename Detail>
@@ -70,6 +72,16 @@ absl::optional<int64_t> OldestSequence(const absl::Status& status) {
   return sequence;
 }
 
+std::string RequestIdOf(const absl::Status& status) {
+  const absl::optional<absl::Cord> id = status.GetPayload(kRequestIdPayload);
+  return id.has_value() ? std::string(*id) : "";
+}
+
+absl::Status WithRequestId(absl::Status status, const std::string& request_id) {
+  if (IsRequestId(request_id)) status.SetPayload(kRequestIdPayload, absl::Cord(request_id));
+  return status;
+}
+
 std::string Explain(const absl::Status& status) {
   std::string text = absl::StrCat(status.message(), " (", absl::StatusCodeToString(status.code()));
   const std::string field = FieldAtFault(status);
@@ -79,6 +91,8 @@ std::string Explain(const absl::Status& status) {
   if (const auto delay = RetryDelay(status)) {
     absl::StrAppend(&text, "; try again in ", absl::FormatDuration(*delay));
   }
+  const std::string request = RequestIdOf(status);
+  if (!request.empty()) absl::StrAppend(&text, "; request ", request);
   return absl::StrCat(text, ")");
 }
 

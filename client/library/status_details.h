@@ -29,7 +29,12 @@ std::vector<std::string> MissingTensors(const absl::Status& status);
 // ErrorInfo's "oldest_sequence": where a job's history begins now.
 absl::optional<int64_t> OldestSequence(const absl::Status& status);
 
-// For people: "message (RESOURCE_EXHAUSTED; try again in 5s)".
+// The call's id in the server's log; empty: unknown, or the server did not see the call.
+std::string RequestIdOf(const absl::Status& status);
+// `status` (not OK) with it, if it is one (IsRequestId).
+absl::Status WithRequestId(absl::Status status, const std::string& request_id);
+
+// For people: "message (RESOURCE_EXHAUSTED; try again in 5s; request 7f3c)".
 std::string Explain(const absl::Status& status);
 
 }  // namespace attnprune::client

@@ -68,6 +68,7 @@ int64_t JobEdit::AddStateChange(absl::string_view reason) {
 int64_t JobEdit::AddEvent(StoredEvent event) {
   event.sequence = record().next_sequence++;
   event.time = now_;
+  event.origin = record().origin;
   aftermath_->events.push_back(std::move(event));
   return aftermath_->events.back().sequence;
 }

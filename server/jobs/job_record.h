@@ -16,6 +16,13 @@ namespace attnprune {
 
 using Labels = std::map<std::string, std::string>;
 
+// The request that made a job, for log lines: its id and the trace that it was part of
+// (trace/trace_context.h), as text. Both empty: nobody knows.
+struct JobOrigin {
+  std::string request_id;
+  std::string traceparent;
+};
+
 // What a client asked for. The store keeps `spec` and `request_digest` as the bytes they are.
 struct NewJob {
   std::string request_id;      // empty: none
@@ -25,6 +32,7 @@ struct NewJob {
   Labels labels;
   std::string spec;                         // the serialized job
   std::vector<std::string> tensor_digests;  // tensors the job reads; kept from collection with it
+  JobOrigin origin;  // of the call that makes it; no part of the request that is compared
 };
 
 // Why a job failed; code kOk means it did not.
@@ -56,6 +64,7 @@ struct JobRecord {
   bool has_checkpoint = false;
   int64_t next_sequence = 1;    // of the next event
   int64_t oldest_sequence = 1;  // no event but progress is missing from here on
+  JobOrigin origin;
 };
 
 // The right to write to a running job. Of use until the job is requeued, claimed anew or ended.
@@ -82,6 +91,7 @@ struct StoredEvent {
   // kProgress and kWarning: as given to AppendEvents. kMethodResult: the result's bytes.
   // kStateChange and kTerminal: why, for people; may be empty.
   std::string payload;
+  JobOrigin origin;  // the job's, for listeners; ReadEvents leaves it empty
 };
 
 // kind: kProgress or kWarning; the store writes the others itself.

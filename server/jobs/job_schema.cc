@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
@@ -15,10 +17,11 @@ namespace attnprune {
 namespace {
 
 constexpr int64_t kApplicationId = 0x61706a31;  // "apj1"
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
 
-// Times and durations are nanoseconds, times since 1970; states and kinds as in job_record.h. Each
-// table's last column seals the row (sealed_rows.h). A number is never used for a second job.
+// Version 1. Times and durations are nanoseconds, times since 1970; states and kinds as in
+// job_record.h. Each table's last column seals the row (sealed_rows.h). A number is never used for
+// a second job.
 constexpr char kSchema[] = R"sql(
 CREATE TABLE jobs (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -91,19 +94,33 @@ CREATE TABLE job_events (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr const char* kSealedTables[] = {"jobs",        "job_specs",   "job_labels",
-                                         "job_tensors", "job_results", "job_events"};
+// Version 2 is version 1 and, behind it, the requests that made the jobs; jobs of before have none.
+constexpr char kOrigins[] = R"sql(
+CREATE TABLE job_origins (
+  job INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+  request_id TEXT NOT NULL,
+  traceparent TEXT NOT NULL,
+  seal INTEGER NOT NULL
+) STRICT;
+)sql";
+
+std::vector<std::string> SealedTables(int64_t version) {
+  std::vector<std::string> tables = {"jobs",        "job_specs",   "job_labels",
+                                     "job_tensors", "job_results", "job_events"};
+  if (version >= 2) tables.emplace_back("job_origins");
+  return tables;
+}
 
 bool Exists(const std::string& path) {
   struct stat facts;
   return lstat(path.c_str(), &facts) == 0;
 }
 
-absl::StatusOr<sqlite::Database> EmptyDatabase() {
+absl::StatusOr<sqlite::Database> EmptyDatabase(int64_t version) {
   ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database database, sqlite::Database::Open(":memory:"));
-  ATTNPRUNE_RETURN_IF_ERROR(
-      database.ExecuteScript(absl::StrCat("PRAGMA application_id = ", kApplicationId, ";",
-                                          "PRAGMA user_version = ", kSchemaVersion, ";", kSchema)));
+  ATTNPRUNE_RETURN_IF_ERROR(database.ExecuteScript(
+      absl::StrCat("PRAGMA application_id = ", kApplicationId, ";",
+                   "PRAGMA user_version = ", version, ";", kSchema, version >= 2 ? kOrigins : "")));
   return database;
 }
 
@@ -120,7 +137,8 @@ absl::StatusOr<std::string> ReadSchema(sqlite::Database* database) {
   }
 }
 
-absl::Status CheckVersion(sqlite::Database* database) {
+// The version, one that can be read.
+absl::StatusOr<int64_t> CheckVersion(sqlite::Database* database) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t application,
                              database->ReadInteger("PRAGMA application_id"));
   if (application != kApplicationId) {
@@ -128,17 +146,17 @@ absl::Status CheckVersion(sqlite::Database* database) {
         absl::StrCat("database: not one of attnprune's (application id ", application, ")"));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t version, database->ReadInteger("PRAGMA user_version"));
-  if (version != kSchemaVersion) {
+  if (version < 1 || version > kSchemaVersion) {
     return absl::FailedPreconditionError(
         absl::StrCat("database: made by another version of attnprune (schema ", version,
-                     ", this one reads ", kSchemaVersion, ")"));
+                     ", this one reads 1 to ", kSchemaVersion, ")"));
   }
-  return absl::OkStatus();
+  return version;
 }
 
-absl::Status CheckSchema(sqlite::Database* database) {
+absl::Status CheckSchema(sqlite::Database* database, int64_t version) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string schema, ReadSchema(database));
-  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database empty, EmptyDatabase());
+  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database empty, EmptyDatabase(version));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string expected, ReadSchema(&empty));
   if (schema == expected) return absl::OkStatus();
   return absl::DataLossError("database: its tables are not those of this schema version");
@@ -185,14 +203,26 @@ absl::Status UnknownIsDamage(const absl::Status& status) {
   return absl::IsUnknown(status) ? absl::DataLossError(status.message()) : status;
 }
 
+// One transaction: a crash leaves the old version or the new one. Only what was checked gets here.
+absl::Status BringUpToDate(sqlite::Database* database, int64_t version) {
+  if (version == kSchemaVersion) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Transaction transaction,
+                             sqlite::Transaction::Begin(database, sqlite::TransactionKind::kWrite));
+  ATTNPRUNE_RETURN_IF_ERROR(database->ExecuteScript(
+      absl::StrCat(kOrigins, "PRAGMA user_version = ", kSchemaVersion, ";")));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database, kSchemaVersion));
+  return transaction.Commit();
+}
+
 absl::Status CheckContents(sqlite::Database* database) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckVersion(database));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t version, CheckVersion(database));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database, version));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStructure(database));
-  for (const char* table : kSealedTables) {
+  for (const std::string& table : SealedTables(version)) {
     ATTNPRUNE_RETURN_IF_ERROR(sqlite::CheckSeals(database, table));
   }
-  return CheckReferences(database);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckReferences(database));
+  return BringUpToDate(database, version);
 }
 
 }  // namespace
@@ -202,7 +232,7 @@ absl::Status MakeJobDatabase(const std::string& path) {
   if (Exists(path + "-wal")) {
     return absl::DataLossError(absl::StrCat(path, ": missing, but its log is there"));
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database database, EmptyDatabase());
+  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database database, EmptyDatabase(kSchemaVersion));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string image, database.Serialize());
   return WriteFileAtomically(path, {absl::Span<const char>(image.data(), image.size())});
 }

@@ -16,8 +16,9 @@ absl::Status MakeJobDatabase(const std::string& path);
 // A connection that writes to disk at every commit (WAL, synchronous=FULL).
 absl::StatusOr<sqlite::Database> OpenJobDatabase(const std::string& path);
 
-// Reads all of it. DATA_LOSS: damaged. FAILED_PRECONDITION: another program's, or a newer
-// version's.
+// Reads all of it; one of an older version that is sound is brought up to date, which that version
+// can then no longer read. DATA_LOSS: damaged. FAILED_PRECONDITION: another program's, or a newer
+// version's. After an error nothing is changed.
 absl::Status CheckJobDatabase(sqlite::Database* database);
 
 }  // namespace attnprune

@@ -41,7 +41,19 @@ absl::StatusOr<absl::optional<JobRow>> JobTables::FindRow(const std::string& con
       Query query, database_.Start(absl::StrCat("SELECT * FROM jobs WHERE ", condition), values));
   ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed("jobs", query));
   if (!row.has_value()) return absl::optional<JobRow>();
-  return absl::optional<JobRow>(DecodeJob(*std::move(row)));
+  JobRow job = DecodeJob(*std::move(row));
+  ATTNPRUNE_ASSIGN_OR_RETURN(job.record.origin, ReadOrigin(job.number));
+  return absl::optional<JobRow>(std::move(job));
+}
+
+// Jobs of before schema 2 have none.
+absl::StatusOr<JobOrigin> JobTables::ReadOrigin(int64_t number) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(Query query,
+                             database_.Start("SELECT * FROM job_origins WHERE job = ?", {number}));
+  ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed("job_origins", query));
+  if (!row.has_value()) return JobOrigin();
+  return JobOrigin{std::get<std::string>(std::move((*row)[1])),
+                   std::get<std::string>(std::move((*row)[2]))};
 }
 
 absl::StatusOr<absl::optional<JobRow>> JobTables::FindById(absl::string_view id) {
@@ -167,7 +179,8 @@ absl::Status JobTables::Insert(JobRow* row) {
     ATTNPRUNE_RETURN_IF_ERROR(
         sqlite::InsertSealed(&database_, "job_labels", {row->number, key, value}));
   }
-  return absl::OkStatus();
+  return sqlite::InsertSealed(&database_, "job_origins",
+                              {row->number, job.origin.request_id, job.origin.traceparent});
 }
 
 absl::Status JobTables::Save(const JobRow& row) {

@@ -69,6 +69,7 @@ class JobTables {
  private:
   absl::StatusOr<absl::optional<JobRow>> FindRow(const std::string& condition,
                                                  absl::Span<const sqlite::Value> values);
+  absl::StatusOr<JobOrigin> ReadOrigin(int64_t number);
   absl::Status ReadSpecAndLabels(int64_t number, JobRecord* record);
   absl::Status ReadResults(int64_t number, std::vector<std::string>* results);
 

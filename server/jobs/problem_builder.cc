@@ -10,6 +10,7 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/methods/calibration_split.h"
+#include "server/jobs/finite_check.h"
 
 namespace attnprune {
 namespace {
@@ -107,7 +108,8 @@ absl::Status TensorReader::Read(absl::string_view field, const v1::TensorRef& te
   const auto size = static_cast<int64_t>(out.size() * SizeOf(dtype));
   const absl::StatusOr<MappedFile> file = tensors_->Map(tensor.sha256(), size);
   if (!file.ok()) return TensorError(field, tensor, file.status());
-  return ToFloat32(dtype, file->bytes(), out);
+  ATTNPRUNE_RETURN_IF_ERROR(ToFloat32(dtype, file->bytes(), out));
+  return CheckFinite(field, tensor, out);
 }
 
 absl::StatusOr<Batches> TensorReader::ReadBatches(absl::string_view field, const TensorRefs& refs) {
@@ -195,6 +197,15 @@ Sparsity ToCore(const v1::Sparsity& sparsity) {
   return Sparsity::NOfM(sparsity.n_of_m().n(), sparsity.n_of_m().m());
 }
 
+// core/ names its own fields. What is checked of the job and of its tensors never gets there, a
+// product of two factors that overflows does.
+absl::Status ValidateAsField(const Problem& problem) {
+  const absl::Status status = Validate(problem);
+  if (status.ok()) return status;
+  return WithField(absl::Status(status.code(), absl::StrCat("job.problem: ", status.message())),
+                   "job.problem");
+}
+
 void HoldOut(double fraction, Problem* problem) {
   const Index all = problem->calibration.count();
   CalibrationSplit split = SplitCalibration(problem->calibration, fraction, all);
@@ -220,7 +231,7 @@ absl::StatusOr<Problem> BuildProblem(const v1::Job& job, BlobStore* tensors,
   problem.attention = ToCore(job.problem().attention());
   if (job.problem().has_scale()) problem.scale = job.problem().scale();
   problem.sparsity = ToCore(job.sparsity());
-  ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
+  ATTNPRUNE_RETURN_IF_ERROR(ValidateAsField(problem));
   if (job.held_out_fraction() > 0) HoldOut(job.held_out_fraction(), &problem);
   return problem;
 }

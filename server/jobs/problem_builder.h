@@ -18,8 +18,8 @@ namespace attnprune {
 //
 // Errors name the field, "job.calibration[1]", and for a tensor the digest. DATA_LOSS: a tensor is
 // gone, has not the size of its shape and dtype, or its bytes have changed. INVALID_ARGUMENT: the
-// problem breaks a rule, such as a weight that is not finite. CANCELLED: `stopped`, asked between
-// two tensors, said so.
+// problem breaks a rule, such as a value that is not finite, with its place in the tensor.
+// CANCELLED: `stopped`, asked between two tensors, said so.
 //
 // With a held_out_fraction the calibration batches are split as job.proto says: a pure function of
 // the job, so that a resumed job has the same problem.

@@ -204,6 +204,7 @@ absl::StatusOr<CreateOutcome> SqliteJobStore::Insert(const NewJob& job, JobTable
   row.record.request_digest = job.request_digest;
   row.record.labels = job.labels;
   row.record.spec = job.spec;
+  row.record.origin = job.origin;
   ATTNPRUNE_RETURN_IF_ERROR(tables.Insert(&row));
   ATTNPRUNE_RETURN_IF_ERROR(
       tables.AddTensors(row, {job.tensor_digests.begin(), job.tensor_digests.end()}));

@@ -1,49 +1,132 @@
 #include "server/observe/job_log.h"
 
 #include "absl/strings/str_cat.h"
-#include "server/observe/log.h"
+#include "attnprune/v1/job.pb.h"
+#include "attnprune/v1/prune_service.pb.h"
+#include "trace/trace_context.h"
 
 namespace attnprune {
 namespace {
+
+void Append(const LogFields& more, LogFields* fields) {
+  fields->insert(fields->end(), more.begin(), more.end());
+}
 
 // Fields that every line of a job begins with.
 LogFields Common(const std::string& job_id, const StoredEvent& event) {
   return {{"job", absl::StrCat("jobs/", job_id)}, {"sequence", absl::StrCat(event.sequence)}};
 }
 
-void LogState(const char* name, LogFields fields, const StoredEvent& event) {
-  fields.emplace_back("state", std::string(ToString(event.state)));
-  fields.emplace_back("attempt", absl::StrCat(event.attempt));
+LogLevel LevelOf(const StoredEvent& event) {
+  if (event.kind == EventKind::kProgress) return LogLevel::kDebug;
+  const bool bad = event.kind == EventKind::kWarning || event.state == JobState::kFailed;
+  return bad ? LogLevel::kWarning : LogLevel::kInfo;
+}
+
+const char* NameOf(EventKind kind) {
+  switch (kind) {
+    case EventKind::kStateChange:
+      return "job.state";
+    case EventKind::kTerminal:
+      return "job.end";
+    case EventKind::kProgress:
+      return "job.progress";
+    case EventKind::kMethodResult:
+      return "job.result";
+    case EventKind::kWarning:
+      break;
+  }
+  return "job.warning";
+}
+
+LogFields StateFields(const StoredEvent& event) {
+  LogFields fields = {{"state", std::string(ToString(event.state))},
+                      {"attempt", absl::StrCat(event.attempt)}};
   if (!event.payload.empty()) fields.emplace_back("reason", event.payload);
-  Log(event.state == JobState::kFailed ? LogLevel::kWarning : LogLevel::kInfo, name, fields);
+  return fields;
+}
+
+LogFields ProgressFields(const StoredEvent& event) {
+  v1::Progress progress;
+  if (!progress.ParseFromString(event.payload)) return {};
+  return {{"method", progress.method()}, {"step", absl::StrCat(progress.step())}};
+}
+
+LogFields ResultFields(const StoredEvent& event) {
+  LogFields fields = {{"method_index", absl::StrCat(event.method_index)}};
+  v1::MethodResult result;
+  if (!result.ParseFromString(event.payload)) return fields;
+  fields.emplace_back("method", result.method());
+  if (result.has_failure()) fields.emplace_back("error", result.failure().message());
+  return fields;
+}
+
+// What only this kind of event has.
+LogFields OwnFields(const StoredEvent& event) {
+  switch (event.kind) {
+    case EventKind::kStateChange:
+    case EventKind::kTerminal:
+      return StateFields(event);
+    case EventKind::kProgress:
+      return ProgressFields(event);
+    case EventKind::kMethodResult:
+      return ResultFields(event);
+    case EventKind::kWarning:
+      break;
+  }
+  return {{"text", event.payload}};
 }
 
 void LogEvent(const std::string& job_id, const StoredEvent& event) {
+  const LogLevel level = LevelOf(event);
+  if (!Logs(level)) return;
   LogFields fields = Common(job_id, event);
-  switch (event.kind) {
-    case EventKind::kStateChange:
-      return LogState("job.state", fields, event);
-    case EventKind::kTerminal:
-      return LogState("job.end", fields, event);
-    case EventKind::kProgress:
-      return Log(LogLevel::kDebug, "job.progress", fields);
-    case EventKind::kMethodResult:
-      fields.emplace_back("method_index", absl::StrCat(event.method_index));
-      return Log(LogLevel::kInfo, "job.result", fields);
-    case EventKind::kWarning:
-      fields.emplace_back("message", event.payload);
-      return Log(LogLevel::kWarning, "job.warning", fields);
-  }
+  Append(OwnFields(event), &fields);
+  Append(FieldsOf(event.origin), &fields);
+  Log(level, NameOf(event.kind), fields);
 }
 
 }  // namespace
 
+LogFields FieldsOf(const JobOrigin& origin) {
+  LogFields fields;
+  if (!origin.request_id.empty()) fields.emplace_back("request_id", origin.request_id);
+  if (const auto trace = ParseTraceparent(origin.traceparent)) {
+    fields.emplace_back("trace_id", trace->trace_id);
+    fields.emplace_back("span_id", trace->span_id);
+  }
+  return fields;
+}
+
+LogFields JobLog::FieldsOf(const std::string& job_id) const {
+  const MutexLock lock(&mutex_);
+  const auto origin = origins_.find(job_id);
+  return origin == origins_.end() ? LogFields() : attnprune::FieldsOf(origin->second);
+}
+
 void JobLog::OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) {
-  for (const StoredEvent& event : events) LogEvent(job_id, event);
+  for (const StoredEvent& event : events) {
+    LogEvent(job_id, event);
+    const MutexLock lock(&mutex_);
+    if (event.kind == EventKind::kTerminal) {
+      origins_.erase(job_id);
+    } else {
+      origins_[job_id] = event.origin;
+    }
+  }
 }
 
 void JobLog::OnCancelRequested(const std::string& job_id) {
-  Log(LogLevel::kInfo, "job.cancel", {{"job", absl::StrCat("jobs/", job_id)}});
+  LogFields fields = {{"job", absl::StrCat("jobs/", job_id)}};
+  Append(FieldsOf(job_id), &fields);
+  Log(LogLevel::kInfo, "job.cancel", fields);
+}
+
+void JobLog::OnTrouble(const std::string& job_id, const absl::Status& status) {
+  LogFields fields = {{"error", status.ToString()}};
+  if (!job_id.empty()) fields.emplace_back("job", absl::StrCat("jobs/", job_id));
+  Append(FieldsOf(job_id), &fields);
+  Log(LogLevel::kWarning, "job.trouble", fields);
 }
 
 }  // namespace attnprune

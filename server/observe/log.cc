@@ -58,15 +58,17 @@ void StartLogging(LogFormat format, LogLevel lowest) {
   spdlog::set_default_logger(std::move(logger));
 }
 
+bool Logs(LogLevel level) { return spdlog::default_logger_raw()->should_log(ToSpdlog(level)); }
+
 void Log(LogLevel level, absl::string_view event, const LogFields& fields) {
-  spdlog::logger* const logger = spdlog::default_logger_raw();
-  if (!logger->should_log(ToSpdlog(level))) return;
-  logger->log(ToSpdlog(level), spdlog::string_view_t(FormatEvent(current_format, event, fields)));
+  if (!Logs(level)) return;
+  spdlog::default_logger_raw()->log(
+      ToSpdlog(level), spdlog::string_view_t(FormatEvent(current_format, event, fields)));
 }
 
 std::string FormatEvent(LogFormat format, absl::string_view event, const LogFields& fields) {
   const bool text = format == LogFormat::kText;
-  std::string line = text ? std::string(event) : absl::StrCat("\"event\":", Quoted(event));
+  std::string line = text ? std::string(event) : absl::StrCat("\"message\":", Quoted(event));
   for (const auto& [name, value] : fields) {
     if (text) {
       absl::StrAppend(&line, " ", name, "=", IsPlain(value) ? value : Quoted(value));

@@ -12,7 +12,7 @@ namespace attnprune {
 
 enum class LogFormat {
   kText,  // 2026-01-31T12:00:00.000Z info job.state job=jobs/x state=RUNNING
-  kJson,  // {"time":"2026-01-31T12:00:00.000Z","level":"info","event":"job.state","job":"jobs/x"}
+  kJson,  // {"time":"2026-01-31T12:00:00.000Z","level":"info","message":"job.state","job":"jobs/x"}
 };
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
@@ -21,7 +21,12 @@ void StartLogging(LogFormat format, LogLevel lowest);
 
 using LogFields = std::vector<std::pair<std::string, std::string>>;
 
-// Thread-safe; a line is written whole. Values with anything but plain characters are quoted.
+// Whether a line of that level is written. Thread-safe.
+bool Logs(LogLevel level);
+
+// Thread-safe; a line is written whole. Values with anything but plain characters are quoted. JSON
+// is valid whatever the bytes: those that are no UTF-8 are replaced. No field may be named time,
+// level or message.
 void Log(LogLevel level, absl::string_view event, const LogFields& fields = {});
 
 // The line without time and level, for tests: "job.state job=jobs/x", or JSON's part after level.

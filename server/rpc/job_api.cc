@@ -119,7 +119,8 @@ absl::Status JobApi::WithRetry(absl::Status status) const {
   return WithRetryAfter(std::move(status), options_.retry_after);
 }
 
-absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request) const {
+absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
+                                          const JobOrigin& origin) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   if (!request.has_job()) return FieldError("job", "must be given, got none");
   ATTNPRUNE_ASSIGN_OR_RETURN(CheckedJob checked,
@@ -132,8 +133,9 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request) c
     *checked.job.mutable_estimate() = estimate;
     return std::move(checked.job);
   }
-  absl::StatusOr<CreateOutcome> outcome =
-      jobs_->Create(MakeNewJob(checked, request.request_id(), estimate));
+  NewJob job = MakeNewJob(checked, request.request_id(), estimate);
+  job.origin = origin;
+  absl::StatusOr<CreateOutcome> outcome = jobs_->Create(job);
   if (!outcome.ok()) return WithRetry(outcome.status());
   return ToProto(outcome->job);
 }

@@ -32,8 +32,10 @@ class JobApi {
  public:
   JobApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors);
 
-  // OK means that the job is on disk (fsync); with validate_only nothing is stored.
-  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request) const;
+  // OK means that the job is on disk (fsync); with validate_only nothing is stored. origin: kept
+  // with the job, unless the request is repeated.
+  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request,
+                                    const JobOrigin& origin) const;
   absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request) const;
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) const;
   absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) const;

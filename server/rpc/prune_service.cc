@@ -25,6 +25,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   PruneService(const PruneServiceOptions& options, JobStore* jobs, BlobStore* tensors,
                SubscribeToJob subscribe)
       : api_(options.api, jobs, tensors),
+        on_call_(options.on_call),
         io_(options.io_threads),
         feeds_(jobs),
         watch_{.jobs = jobs,
@@ -40,51 +41,70 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* context,
                                       const v1::CreateJobRequest* request,
                                       v1::Job* response) override {
-    return Run(context, response, [this, request] { return api_.CreateJob(*request); });
+    return Run("CreateJob", context, response, [this, request](CallRecord& record) {
+      absl::StatusOr<v1::Job> job = api_.CreateJob(*request, record.origin());
+      if (job.ok()) record.SetJob(job->name());
+      return job;
+    });
   }
   grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
                                    const v1::GetJobRequest* request, v1::Job* response) override {
-    return Run(context, response, [this, request] { return api_.GetJob(*request); });
+    return Run("GetJob", context, response, [this, request](CallRecord& record) {
+      record.SetJob(request->name());
+      return api_.GetJob(*request);
+    });
   }
   grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
                                      const v1::ListJobsRequest* request,
                                      v1::ListJobsResponse* response) override {
-    return Run(context, response, [this, request] { return api_.ListJobs(*request); });
+    return Run("ListJobs", context, response,
+               [this, request](CallRecord&) { return api_.ListJobs(*request); });
   }
   grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
                                       const v1::CancelJobRequest* request,
                                       v1::Job* response) override {
-    return Run(context, response, [this, request] { return api_.CancelJob(*request); });
+    return Run("CancelJob", context, response, [this, request](CallRecord& record) {
+      record.SetJob(request->name());
+      return api_.CancelJob(*request);
+    });
   }
   grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
                                       const v1::DeleteJobRequest* request,
                                       google::protobuf::Empty* response) override {
-    return Run(context, response, [this, request] { return api_.DeleteJob(*request); });
+    return Run("DeleteJob", context, response, [this, request](CallRecord& record) {
+      record.SetJob(request->name());
+      return api_.DeleteJob(*request);
+    });
   }
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const v1::GetServerInfoRequest*,
                                           v1::ServerInfo* response) override {
-    return Run(context, response, [this] { return api_.GetServerInfo(); });
+    return Run("GetServerInfo", context, response,
+               [this](CallRecord&) { return api_.GetServerInfo(); });
   }
-  grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext*,
+  grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
                                                    const v1::WatchJobRequest* request) override {
-    return WatchReactor::Start(watch_, *request);
+    return WatchReactor::Start(watch_, *request, CallRecord(on_call_, "WatchJob", context));
   }
 
  private:
   // Runs `call` on a thread that may wait. A call whose client has gone by then is not begun.
   template <typename Response, typename Call>
-  grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* context, Response* response,
-                                Call call) {
+  grpc::ServerUnaryReactor* Run(const char* method, grpc::CallbackServerContext* context,
+                                Response* response, Call call) {
     grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-    io_.Post([context, response, reactor, call = std::move(call)] {
-      if (context->IsCancelled()) return reactor->Finish(grpc::Status::CANCELLED);
-      reactor->Finish(ToGrpc(Assign(call(), response)));
+    io_.Post([context, response, reactor, record = CallRecord(on_call_, method, context),
+              call = std::move(call)]() mutable {
+      const grpc::Status status =
+          context->IsCancelled() ? grpc::Status::CANCELLED : ToGrpc(Assign(call(record), response));
+      record.Finish(status);
+      reactor->Finish(status);
     });
     return reactor;
   }
 
   const JobApi api_;
+  const CallListener on_call_;
   WatchRegistry registry_;
   IoThreads io_;
   LiveFeeds feeds_;

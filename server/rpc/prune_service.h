@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "server/jobs/job_news.h"
+#include "server/rpc/call_record.h"
 #include "server/rpc/job_api.h"
 
 namespace grpc {
@@ -23,7 +24,8 @@ using SubscribeToJob =
 struct PruneServiceOptions {
   JobApiOptions api;
   absl::Duration heartbeat = absl::Seconds(15);  // an idle watch stream gets one this often
-  int io_threads = 4;  // that wait for the disk; calls and streams share them
+  int io_threads = 4;    // that wait for the disk; calls and streams share them
+  CallListener on_call;  // told of each call's end; may be empty
 };
 
 // Thread-safe.

@@ -67,8 +67,11 @@ UploadSpec ToSpec(const v1::UploadHeader& header) {
 // chunk.
 class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorRequest> {
  public:
-  UploadReactor(Backend* backend, v1::UploadTensorResponse* response)
-      : backend_(backend), response_(response), strand_(&backend->threads) {
+  UploadReactor(Backend* backend, CallRecord record, v1::UploadTensorResponse* response)
+      : backend_(backend),
+        record_(std::move(record)),
+        response_(response),
+        strand_(&backend->threads) {
     backend_->calls.Begin();
     StartRead(&request_);
   }
@@ -143,10 +146,13 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   // The last thing that a task does.
   void End(const absl::Status& status) {
     upload_.reset();  // so that who hears of the end finds the upload free
-    Finish(ToGrpc(status));
+    const grpc::Status end = ToGrpc(status);
+    record_.Finish(end);
+    Finish(end);
   }
 
   Backend* const backend_;
+  const CallRecord record_;
   v1::UploadTensorResponse* const response_;
   v1::UploadTensorRequest request_;  // the read's, or OnReadDone's
   std::unique_ptr<Upload> upload_;   // the strand's
@@ -156,14 +162,17 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
 // One DownloadTensor stream: either a write is on its way or a task is posted that starts the next.
 class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensorResponse> {
  public:
-  DownloadReactor(Backend* backend, const v1::DownloadTensorRequest& request)
-      : backend_(backend), sha256_(request.sha256()), offset_(request.offset()) {
+  DownloadReactor(Backend* backend, CallRecord record, const v1::DownloadTensorRequest& request)
+      : backend_(backend),
+        record_(std::move(record)),
+        sha256_(request.sha256()),
+        offset_(request.offset()) {
     backend_->calls.Begin();
     backend_->threads.Post([this] { Begin(); });
   }
 
   void OnWriteDone(bool ok) override {
-    if (!ok) return Finish(grpc::Status::CANCELLED);
+    if (!ok) return End(grpc::Status::CANCELLED);
     backend_->threads.Post([this] { SendNext(); });
   }
 
@@ -175,7 +184,7 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
 
  private:
   void Begin() {
-    if (absl::Status status = Open(); !status.ok()) return Finish(ToGrpc(status));
+    if (absl::Status status = Open(); !status.ok()) return End(ToGrpc(status));
     SendNext();
   }
 
@@ -193,12 +202,12 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   }
 
   void SendNext() {
-    if (offset_ == size_) return Finish(grpc::Status::OK);
+    if (offset_ == size_) return End(grpc::Status::OK);
     const int64_t bytes = std::min(backend_->options.download_chunk_bytes, size_ - offset_);
     std::string& data = *response_.mutable_data();
     data.resize(static_cast<size_t>(bytes));
     const absl::Status status = file_.ReadAt(offset_, absl::MakeSpan(data));
-    if (!status.ok()) return Finish(ToGrpc(status));
+    if (!status.ok()) return End(ToGrpc(status));
     offset_ += bytes;
     if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
       metrics->downloaded.Add(bytes);
@@ -206,7 +215,13 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
     StartWrite(&response_);
   }
 
+  void End(const grpc::Status& status) {
+    record_.Finish(status);
+    Finish(status);
+  }
+
   Backend* const backend_;
+  const CallRecord record_;
   const std::string sha256_;
   File file_;
   int64_t offset_;  // of what is sent next
@@ -227,13 +242,14 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
   grpc::ServerUnaryReactor* FindMissingTensors(grpc::CallbackServerContext* context,
                                                const v1::FindMissingTensorsRequest* request,
                                                v1::FindMissingTensorsResponse* response) override {
-    return Answer(context, [this, request, response] { return FindMissing(*request, response); });
+    return Answer("FindMissingTensors", context,
+                  [this, request, response] { return FindMissing(*request, response); });
   }
 
   grpc::ServerUnaryReactor* QueryUpload(grpc::CallbackServerContext* context,
                                         const v1::QueryUploadRequest* request,
                                         v1::QueryUploadResponse* response) override {
-    return Answer(context, [this, request, response]() -> absl::Status {
+    return Answer("QueryUpload", context, [this, request, response]() -> absl::Status {
       ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t bytes,
                                  backend_.store->CommittedBytes(request->upload_id()));
       response->set_committed_bytes(bytes);
@@ -242,23 +258,30 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
   }
 
   grpc::ServerReadReactor<v1::UploadTensorRequest>* UploadTensor(
-      grpc::CallbackServerContext*, v1::UploadTensorResponse* response) override {
-    return new UploadReactor(&backend_, response);
+      grpc::CallbackServerContext* context, v1::UploadTensorResponse* response) override {
+    return new UploadReactor(&backend_, RecordOf("UploadTensor", context), response);
   }
 
   grpc::ServerWriteReactor<v1::DownloadTensorResponse>* DownloadTensor(
-      grpc::CallbackServerContext*, const v1::DownloadTensorRequest* request) override {
-    return new DownloadReactor(&backend_, *request);
+      grpc::CallbackServerContext* context, const v1::DownloadTensorRequest* request) override {
+    return new DownloadReactor(&backend_, RecordOf("DownloadTensor", context), *request);
   }
 
  private:
+  CallRecord RecordOf(const char* method, grpc::CallbackServerContext* context) {
+    return CallRecord(backend_.options.on_call, method, context);
+  }
+
   // Answers a unary call on a thread that may wait for files.
   template <typename Handler>
-  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, Handler handler) {
+  grpc::ServerUnaryReactor* Answer(const char* method, grpc::CallbackServerContext* context,
+                                   Handler handler) {
     grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
     backend_.calls.Begin();
-    backend_.threads.Post([this, reactor, handler] {
-      reactor->Finish(ToGrpc(handler()));
+    backend_.threads.Post([this, reactor, handler, record = RecordOf(method, context)] {
+      const grpc::Status status = ToGrpc(handler());
+      record.Finish(status);
+      reactor->Finish(status);
       backend_.calls.End();
     });
     return reactor;

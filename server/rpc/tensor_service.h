@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "server/observe/instruments.h"
+#include "server/rpc/call_record.h"
 #include "server/tensors/blob_store.h"
 
 namespace grpc {
@@ -24,6 +25,7 @@ struct TensorServiceOptions {
   int64_t download_chunk_bytes = int64_t{1} << 20;  // of one message of a download
   int io_threads = 2;  // that read, write and hash; streams share them chunk by chunk
   TransferMetrics* metrics = nullptr;  // may be null; must outlive the service
+  CallListener on_call;                // told of each call's end; may be empty
 };
 
 // An upload holds at most three of its chunks in memory (arriving, waiting, being hashed), a

@@ -31,6 +31,9 @@ class WatchCursor {
   // of since before the first Next. Saves an empty read of the store.
   bool MayHaveMore(int64_t newest) const { return more_ || newest > after_; }
 
+  // All that the log held when the cursor was opened has been handed out.
+  bool replayed() const { return caught_up_ || after_ >= replay_until_; }
+
   // The terminal event has been handed out, by this cursor or a former one: nothing will follow.
   bool ended() const { return ended_; }
   const std::string& job_id() const { return id_; }

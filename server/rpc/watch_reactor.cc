@@ -38,32 +38,34 @@ void WatchRegistry::Drain() {
   for (const auto& watch : watches) watch->Drain();
 }
 
-WatchReactor* WatchReactor::Start(const WatchContext& context, const v1::WatchJobRequest& request) {
-  const auto watch = std::make_shared<WatchReactor>(context);
+WatchReactor* WatchReactor::Start(const WatchContext& context, const v1::WatchJobRequest& request,
+                                  CallRecord record) {
+  record.SetJob(request.name());
+  const auto watch = std::make_shared<WatchReactor>(context, std::move(record));
   watch->self_ = watch;
   if (!context.registry->Add(watch)) {
     watch->Post([w = watch.get()] { w->End(Draining()); });
     return watch.get();
   }
-  watch->Post([w = watch.get(), name = request.name(), after = request.after_sequence()] {
-    w->Open(name, after);
-  });
+  watch->Post([w = watch.get(), request] { w->Open(request); });
   return watch.get();
 }
 
-WatchReactor::WatchReactor(const WatchContext& context) : context_(context), strand_(context.io) {}
+WatchReactor::WatchReactor(const WatchContext& context, CallRecord record)
+    : context_(context), record_(std::move(record)), strand_(context.io) {}
 
 void WatchReactor::Post(std::function<void()> task) {
   strand_.Post([self = shared_from_this(), task = std::move(task)] { task(); });
 }
 
 // Subscribes before the first read, so that nothing falls between the two.
-void WatchReactor::Open(const std::string& name, int64_t after_sequence) {
+void WatchReactor::Open(const v1::WatchJobRequest& request) {
   if (ended_) return;  // drained before it began
   absl::StatusOr<WatchCursor> cursor =
-      WatchCursor::Open(context_.jobs, context_.feeds, name, after_sequence);
+      WatchCursor::Open(context_.jobs, context_.feeds, request.name(), request.after_sequence());
   if (!cursor.ok()) return End(ToGrpc(cursor.status()));
   cursor_ = *std::move(cursor);
+  replay_only_ = request.replay_only();
   subscription_ = context_.subscribe(
       cursor_->job_id(), [weak = weak_from_this()](int64_t last_sequence, bool at_once) {
         if (const auto watch = weak.lock()) watch->OnNews(last_sequence, at_once);
@@ -83,7 +85,7 @@ void WatchReactor::Pump() {
 // False if there is nothing to write now; the stream may have ended.
 bool WatchReactor::ReadMore() {
   batch_ = nullptr;
-  if (cursor_->ended()) {
+  if (cursor_->ended() || (replay_only_ && cursor_->replayed())) {
     End(grpc::Status::OK);
     return false;
   }
@@ -95,6 +97,7 @@ bool WatchReactor::ReadMore() {
   }
   batch_ = *std::move(batch);
   next_ = 0;
+  if (batch_->events.empty() && replay_only_) End(grpc::Status::OK);
   return !batch_->events.empty();
 }
 
@@ -116,6 +119,7 @@ void WatchReactor::End(const grpc::Status& status) {
   subscription_.reset();
   batch_.reset();
   alarm_.reset();
+  record_.Finish(status);
   Finish(status);
 }
 

@@ -18,6 +18,7 @@
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/base/mutex.h"
 #include "server/jobs/job_store.h"
+#include "server/rpc/call_record.h"
 #include "server/rpc/live_feed.h"
 #include "server/rpc/prune_service.h"
 #include "server/rpc/watch_cursor.h"
@@ -60,9 +61,10 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
                            public std::enable_shared_from_this<WatchReactor> {
  public:
   // Begins the stream and returns its reactor, for gRPC.
-  static WatchReactor* Start(const WatchContext& context, const v1::WatchJobRequest& request);
+  static WatchReactor* Start(const WatchContext& context, const v1::WatchJobRequest& request,
+                             CallRecord record);
 
-  explicit WatchReactor(const WatchContext& context);
+  WatchReactor(const WatchContext& context, CallRecord record);
   void Drain();
 
   void OnWriteDone(bool ok) override;
@@ -71,7 +73,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
 
  private:
   // Each runs on the strand, and so alone.
-  void Open(const std::string& name, int64_t after_sequence);
+  void Open(const v1::WatchJobRequest& request);
   void Pump();
   bool ReadMore();
   void Write(std::shared_ptr<const v1::JobEvent> event);
@@ -83,6 +85,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
   void SetAlarm();
 
   const WatchContext context_;
+  const CallRecord record_;
   Strand strand_;
   std::atomic<bool> news_posted_{false};
   std::atomic<int64_t> newest_{0};  // sequence that news have told of
@@ -94,6 +97,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
   size_t next_ = 0;                                // of the batch, to be written
   std::shared_ptr<const v1::JobEvent> in_flight_;  // gRPC reads it until OnWriteDone
   bool writing_ = false;
+  bool replay_only_ = false;
   bool idle_ = true;  // nothing written since the last tick
   bool ended_ = false;
   absl::optional<grpc::Status> end_;  // the stream is to end so as soon as nothing is in flight

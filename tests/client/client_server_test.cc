@@ -168,6 +168,57 @@ TEST(ClientAndServer, ShowEveryEventOnceThroughARestart) {
   EXPECT_EQ(ended->attempt(), 2);
 }
 
+TEST(ClientAndServer, ReplayWhatThereIsOfAJobThatGoesOn) {
+  const TemporaryFolder folder;
+  const auto server = StartServer(folder.path(), 0);
+  const auto client = ClientOf(server->address());
+  const SmallJob small(1'000'000);
+  ASSERT_TRUE(client->Upload(small.tensors).ok());
+  const std::string name = client->CreateJob(small.Request())->name();
+  int64_t seen = 0;
+  (void)client->Watch(name, 0, [&](const v1::JobEvent& event) {
+    seen = event.sequence();
+    return !event.has_progress();
+  });
+  int64_t last = 0;
+  const auto note = [&last](const v1::JobEvent& event) {
+    EXPECT_GT(event.sequence(), last);
+    EXPECT_FALSE(event.has_terminal());
+    last = event.sequence();
+    return true;
+  };
+  const auto job = client->Replay(name, note);
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->state(), v1::RUNNING);
+  EXPECT_GE(last, seen);
+  ASSERT_TRUE(client->CancelJob(name).ok());
+  (void)client->Watch(name, 0, [](const v1::JobEvent&) { return true; });
+  bool terminal = false;
+  const auto ended = client->Replay(name, [&terminal](const v1::JobEvent& event) {
+    terminal = event.has_terminal();
+    return true;
+  });
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_TRUE(terminal);
+  EXPECT_EQ(ended->state(), v1::CANCELLED);
+  EXPECT_EQ(client->Replay("jobs/none", note).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(ClientAndServer, TellUnderWhichRequestACallWasRefused) {
+  const TemporaryFolder folder;
+  const auto server = StartServer(folder.path(), 0);
+  ClientOptions options;
+  options.server = server->address();
+  options.request_id = "order/66";
+  EXPECT_EQ(RequestIdOf((*Client::Create(options))->GetJob("jobs/none").status()), "order/66");
+  options.request_id = "no such id \n";
+  const auto client = *Client::Create(options);
+  const std::string one = RequestIdOf(client->GetJob("jobs/none").status());
+  const std::string two = RequestIdOf(client->GetJob("jobs/none").status());
+  EXPECT_EQ(one.size(), 32u);
+  EXPECT_NE(one, two);
+}
+
 TEST(ClientAndServer, LeaveAJobRunningWhenAWatchIsInterrupted) {
   const TemporaryFolder folder;
   const auto server = StartServer(folder.path(), 0);

@@ -1,5 +1,8 @@
 #include "client/cli/pruned_files.h"
 
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -36,7 +39,7 @@ TEST(WritePruned, ReplacesTheWeightsAndCopiesEverythingElse) {
           .ok());
   const PrunedTensor pruned{
       .name = "q", .dtype = DType::kF16, .shape = {2, 2}, .weights = zeros, .kept = "\1\1\1\1"};
-  const auto files = WritePruned({pruned}, in, out);
+  const auto files = WritePruned({pruned}, in, out, [] { return false; });
   ASSERT_TRUE(files.ok()) << files.status();
   const auto file = SafetensorsFile::Open(out);
   ASSERT_TRUE(file.ok());
@@ -54,8 +57,47 @@ TEST(WritePruned, RefusesAFileThatHasChanged) {
   const PrunedTensor pruned{
       .name = "q", .dtype = DType::kF16, .shape = {2, 2}, .weights = q, .kept = {}};
   const absl::Status status =
-      WritePruned({pruned}, in, folder.path() + "/out.safetensors").status();
+      WritePruned({pruned}, in, folder.path() + "/out.safetensors", [] { return false; }).status();
   EXPECT_THAT(std::string(status.message()), HasSubstr("no longer the one that was pruned"));
+}
+
+// Two shards and a config: asked before each file and before they are put in place.
+TEST(WritePruned, StoppedAtAnyMomentLeavesTheOldCheckpointWhole) {
+  const TemporaryFolder folder;
+  const std::string in = folder.path() + "/in", out = folder.path() + "/out", q(8, 'q');
+  std::filesystem::create_directory(in);
+  ASSERT_TRUE(WriteSafetensors(in + "/a.safetensors", {Info("q", {2, 2}, q)}).ok());
+  ASSERT_TRUE(WriteSafetensors(in + "/b.safetensors", {Info("k", {2, 2}, q)}).ok());
+  std::ofstream(in + "/model.safetensors.index.json")
+      << R"({"weight_map": {"q": "a.safetensors", "k": "b.safetensors"}})";
+  const PrunedTensor pruned{.name = "q",
+                            .dtype = DType::kF16,
+                            .shape = {2, 2},
+                            .weights = std::string(8, '\0'),
+                            .kept = {}};
+  std::filesystem::create_directory(out);
+  std::ofstream(out + "/a.safetensors") << "old";
+  const auto contents = [&out] {
+    std::map<std::string, std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator(out)) {
+      std::ifstream file(entry.path());
+      files[entry.path().filename()] = std::string(std::istreambuf_iterator<char>(file), {});
+    }
+    return files;
+  };
+  int looks = 0;
+  for (int stop_at = 1;; ++stop_at) {
+    looks = 0;
+    const auto files = WritePruned({pruned}, in, out, [&] { return ++looks == stop_at; });
+    if (files.ok()) break;
+    EXPECT_EQ(files.status().code(), absl::StatusCode::kCancelled) << files.status();
+    EXPECT_EQ(contents(), (std::map<std::string, std::string>{{"a.safetensors", "old"}}));
+  }
+  EXPECT_EQ(looks, 5) << "at the beginning, before each of three files, and before their places";
+  EXPECT_EQ(contents().size(), 3u);
+  const auto file = SafetensorsFile::Open(out + "/a.safetensors");
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ((*file->Find("q"))->bytes, absl::Span<const char>(pruned.weights));
 }
 
 TEST(WithMethod, KeepsALabelFromLeavingItsPlaceInThePath) {

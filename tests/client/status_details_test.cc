@@ -46,6 +46,15 @@ TEST(FromGrpc, KnowsWhereHistoryBegins) {
   EXPECT_EQ(OldestSequence(status), 42);
 }
 
+TEST(Explain, NamesTheRequestThatTheServersLogHas) {
+  const absl::Status status = WithRequestId(absl::NotFoundError("no job jobs/x"), "order/66");
+  EXPECT_EQ(RequestIdOf(status), "order/66");
+  EXPECT_EQ(Explain(status), "no job jobs/x (NOT_FOUND; request order/66)");
+  EXPECT_EQ(RequestIdOf(absl::NotFoundError("no job jobs/x")), "");
+  EXPECT_EQ(RequestIdOf(WithRequestId(absl::NotFoundError("x"), "\x1b[2J")), "")
+      << "a server's text that is none goes to no terminal";
+}
+
 TEST(FromGrpc, LeavesOutDetailsThatCannotBeRead) {
   const absl::Status status =
       FromGrpc(grpc::Status(grpc::StatusCode::INTERNAL, "oops", "\xFF\xFFnonsense"));

@@ -6,7 +6,9 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
+#include "absl/strings/str_cat.h"
 #include "core/judge/score.h"
 #include "core/methods/registry.h"
 #include "core/tensor/eigen.h"
@@ -333,8 +335,21 @@ TEST_F(JobRunner, AWeightThatIsNoNumberFailsTheJobAtOnce) {
   *job.mutable_problem()->mutable_projections()->mutable_w_q() = place_.Put(spoiled, DType::kF32);
   const JobRecord record = place_.Get(RunToEnd(job));
   EXPECT_EQ(record.failure.code, absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(record.failure.message, HasSubstr("w_q must be finite"));
+  EXPECT_EQ(record.failure.message,
+            "job.problem.projections.w_q must be finite in float32, got nan at row 3, column 2");
   EXPECT_TRUE(record.results.empty());
+}
+
+TEST_F(JobRunner, ATokenThatIsNoNumberFailsTheJobAndIsNamedByItsPlaceInTheJob) {
+  v1::Job job = DescentJob(&place_);
+  Matrix spoiled = GaussianMatrix(12, 8, 3);
+  spoiled(7, 5) = std::numeric_limits<float>::infinity();
+  *job.add_calibration() = place_.Put(spoiled, DType::kF32, {2, 6, 8});
+  const JobRecord record = place_.Get(RunToEnd(job));
+  EXPECT_EQ(record.failure.code, absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(record.failure.message,
+            absl::StrCat("job.calibration[", job.calibration_size() - 1,
+                         "] must be finite in float32, got inf at batch 1, row 1, column 5"));
 }
 
 TEST_F(JobRunner, ACancelTakesEffectWithinOneStep) {

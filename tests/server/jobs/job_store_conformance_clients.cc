@@ -21,6 +21,7 @@ TEST_P(JobStoreConformance, KeepsWhatWasAskedForByteForByte) {
   job.timeout = absl::Seconds(90);
   job.labels = {{"team", "vision"}, {"empty", ""}};
   job.spec = std::string("\0spec\xfe\0", 7);
+  job.origin = {"request/7", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"};
   const std::string id = CreateJob(job);
   Reopen();
   const JobRecord record = Get(id);
@@ -32,6 +33,8 @@ TEST_P(JobStoreConformance, KeepsWhatWasAskedForByteForByte) {
   EXPECT_EQ(record.timeout, absl::Seconds(90));
   EXPECT_EQ(record.labels, job.labels);
   EXPECT_EQ(record.spec, job.spec);
+  EXPECT_EQ(record.origin.request_id, job.origin.request_id);
+  EXPECT_EQ(record.origin.traceparent, job.origin.traceparent);
   EXPECT_EQ(record.create_time, clock().Now());
   EXPECT_FALSE(record.start_time.has_value());
   EXPECT_FALSE(record.end_time.has_value());
@@ -45,6 +48,15 @@ TEST_P(JobStoreConformance, CreateWithAKnownRequestGivesTheSameJob) {
   EXPECT_EQ(again->job.id, id);
   EXPECT_FALSE(again->created);
   EXPECT_THAT(Events(id), SizeIs(1));
+}
+
+TEST_P(JobStoreConformance, AKnownRequestRepeatedByAnotherCallKeepsTheFirstOnesOrigin) {
+  NewJob job = WithRequest("r", "digest");
+  job.origin.request_id = "first";
+  const std::string id = CreateJob(job);
+  job.origin.request_id = "second";
+  ASSERT_TRUE(store().Create(job).ok());
+  EXPECT_EQ(Get(id).origin.request_id, "first");
 }
 
 TEST_P(JobStoreConformance, CreateRefusesAKnownRequestIdWithAnotherRequest) {

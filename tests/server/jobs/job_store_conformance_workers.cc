@@ -13,6 +13,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::SizeIs;
 using enum absl::StatusCode;
 
 TEST_P(JobStoreConformance, ClaimMakesAJobTheWorkersOwn) {
@@ -346,7 +347,10 @@ class Recorder final : public JobStoreListener {
  public:
   void OnEvents(const std::string& id, absl::Span<const StoredEvent> events) override {
     MutexLock lock(&mutex_);
-    for (const StoredEvent& event : events) sequences_[id].push_back(event.sequence);
+    for (const StoredEvent& event : events) {
+      sequences_[id].push_back(event.sequence);
+      origins_.insert(event.origin.request_id);
+    }
   }
   void OnCancelRequested(const std::string& id) override {
     MutexLock lock(&mutex_);
@@ -360,12 +364,36 @@ class Recorder final : public JobStoreListener {
     MutexLock lock(&mutex_);
     return cancelled_;
   }
+  std::set<std::string> origins() {
+    MutexLock lock(&mutex_);
+    return origins_;
+  }
 
  private:
   Mutex mutex_;
   std::map<std::string, std::vector<int64_t>> sequences_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> cancelled_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> origins_ ABSL_GUARDED_BY(mutex_);
 };
+
+TEST_P(JobStoreConformance, TheListenerHearsOfTheRequestThatMadeTheJobWithEveryEvent) {
+  Recorder recorder;
+  store().SetListener(&recorder);
+  NewJob job;
+  job.origin.request_id = "order/66";
+  const std::string id = CreateJob(job);
+  ASSERT_TRUE(store().Requeue(Claim(), RequeueCause::kDraining, "").ok());
+  store().SetListener(nullptr);
+  Reopen();
+  store().SetListener(&recorder);
+  const JobClaim claim = Claim();
+  ASSERT_TRUE(store().AppendEvents(claim, {ProgressEvent("p")}).ok());
+  ASSERT_TRUE(store().FinishMethod(claim, 0, "r", {}).ok());
+  ASSERT_TRUE(store().Finish(claim, JobState::kSucceeded, {}, "").ok());
+  store().SetListener(nullptr);
+  EXPECT_THAT(recorder.sequences()[id], SizeIs(7));
+  EXPECT_THAT(recorder.origins(), ElementsAre("order/66"));
+}
 
 TEST_P(JobStoreConformance, TheListenerHearsOfCancelRequestsOnceAndOfRunningJobsOnly) {
   Recorder recorder;

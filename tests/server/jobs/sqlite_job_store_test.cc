@@ -9,6 +9,7 @@
 #include <iostream>
 
 #include "absl/time/clock.h"
+#include "server/jobs/sqlite.h"
 #include "tests/server/jobs/job_store_conformance.h"
 #include "tests/server/jobs/sqlite_place.h"
 
@@ -68,6 +69,60 @@ TEST(SqliteJobStore, KeepsOneCheckpointFileAJobAndNoneAfterTheEnd) {
   EXPECT_EQ(FilesIn(folder / "checkpoints"), 1u);
   ASSERT_TRUE(store.Finish(claim, JobState::kSucceeded, {}, "").ok());
   EXPECT_EQ(FilesIn(folder / "checkpoints"), 0u);
+}
+
+// Made by attnprune 0.1.0 of before schema 2: a job that has succeeded, one of 23 progress events
+// that the server was drained in, one that was never claimed.
+void CopyOldDatabase(const std::string& folder) {
+  std::filesystem::copy_file(ATTNPRUNE_TEST_DATA "/store/jobs-schema1.sqlite3",
+                             folder + "/jobs.sqlite3");
+  std::filesystem::permissions(folder + "/jobs.sqlite3", std::filesystem::perms::owner_write,
+                               std::filesystem::perm_options::add);
+}
+
+TEST(SqliteJobStore, TakesUpADatabaseOfSchema1WithAllThatIsInIt) {
+  ScratchFolder folder;
+  CopyOldDatabase(folder.path());
+  std::string made;
+  for (int opening = 0; opening < 2; ++opening) {  // the second one finds it up to date
+    const auto opened = OpenStore(folder.path(), {});
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    JobStore& store = *opened->store;
+    const JobPage page = *store.List({}, 10, "");
+    ASSERT_GE(page.jobs.size(), 3u);
+    const JobRecord& first = page.jobs.back();
+    EXPECT_EQ(first.id, "7njvxh07h6kf");
+    EXPECT_EQ(first.state, JobState::kSucceeded);
+    EXPECT_EQ(first.labels.at("made-by"), "0.1.0");
+    EXPECT_EQ(first.results.size(), 1u);
+    EXPECT_EQ(first.origin.request_id, "");
+    EXPECT_EQ(store.ReadEvents("gw9jrbmrdxqx", 0, 100)->size(), 24u);
+    if (opening == 1) {
+      EXPECT_EQ(store.Get(made)->origin.request_id, "new");
+      EXPECT_EQ((**store.Claim("worker", absl::Seconds(1))).id, "ct712hpn2dxy") << "priority 5";
+      EXPECT_EQ((**store.Claim("worker", absl::Seconds(1))).id, "gw9jrbmrdxqx");
+    } else {
+      NewJob job;
+      job.origin.request_id = "new";
+      made = store.Create(job)->job.id;
+    }
+  }
+}
+
+TEST(SqliteJobStore, LeavesADamagedDatabaseOfSchema1AsItWas) {
+  ScratchFolder folder;
+  CopyOldDatabase(folder.path());
+  {
+    auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
+    ASSERT_TRUE(database.ok());
+    ASSERT_TRUE(database->Execute("UPDATE jobs SET priority = 7").ok());
+  }
+  EXPECT_EQ(CodeOf(OpenStore(folder.path(), {})), absl::StatusCode::kDataLoss);
+  auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
+  ASSERT_TRUE(database.ok());
+  EXPECT_EQ(*database->ReadInteger("PRAGMA user_version"), 1);
+  EXPECT_EQ(*database->ReadInteger("SELECT count(*) FROM sqlite_schema WHERE name = 'job_origins'"),
+            0);
 }
 
 TEST(SqliteJobStore, RemovesLeftoversOfCheckpointsOnOpening) {

@@ -10,19 +10,18 @@ TEST(FormatEvent, WritesFieldsAfterTheEvent) {
                         {{"job", "jobs/a-1"}, {"state", "RUNNING"}, {"attempt", "1"}}),
             "job.state job=jobs/a-1 state=RUNNING attempt=1");
   EXPECT_EQ(FormatEvent(LogFormat::kJson, "job.state", {{"job", "jobs/a-1"}}),
-            R"("event":"job.state","job":"jobs/a-1")");
+            R"("message":"job.state","job":"jobs/a-1")");
 }
 
 TEST(FormatEvent, QuotesWhatWouldBreakALineOrAField) {
-  EXPECT_EQ(FormatEvent(LogFormat::kText, "job.warning", {{"message", "a b=\"c\"\n"}}),
-            R"(job.warning message="a b=\"c\"\n")");
-  EXPECT_EQ(FormatEvent(LogFormat::kText, "job.warning", {{"message", ""}}),
-            R"(job.warning message="")");
+  EXPECT_EQ(FormatEvent(LogFormat::kText, "job.warning", {{"text", "a b=\"c\"\n"}}),
+            R"(job.warning text="a b=\"c\"\n")");
+  EXPECT_EQ(FormatEvent(LogFormat::kText, "job.warning", {{"text", ""}}), R"(job.warning text="")");
 }
 
 TEST(FormatEvent, ReplacesBytesThatAreNoText) {
   EXPECT_EQ(FormatEvent(LogFormat::kJson, "e", {{"m", "a\xFF"}}),
-            "\"event\":\"e\",\"m\":\"a\uFFFD\"");
+            "\"message\":\"e\",\"m\":\"a\uFFFD\"");
 }
 
 }  // namespace

@@ -1,0 +1,50 @@
+#include "client/export/event_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "core/tensor/messages.h"
+
+namespace attnprune::exporting {
+namespace {
+
+constexpr mode_t kMode = 0666;  // less the umask
+
+}  // namespace
+
+absl::StatusOr<EventFile> EventFile::Create(const std::string& path) {
+  const int descriptor =
+      open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, kMode);
+  if (descriptor < 0) return ErrnoError(errno, path, "make");
+  return EventFile(path, descriptor);
+}
+
+EventFile::EventFile(EventFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      size_(other.size_) {}
+
+EventFile::~EventFile() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+absl::Status EventFile::Append(absl::string_view records) {
+  absl::string_view left = records;
+  while (!left.empty()) {
+    const ssize_t written = write(descriptor_, left.data(), left.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) {
+      absl::Status status = ErrnoError(errno, path_, "write");
+      if (ftruncate(descriptor_, size_) == 0) return status;
+      return Annotate(status, "its last record is cut off");
+    }
+    left.remove_prefix(static_cast<size_t>(written));
+  }
+  size_ += static_cast<int64_t>(records.size());
+  return absl::OkStatus();
+}
+
+}  // namespace attnprune::exporting

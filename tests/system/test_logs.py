@@ -1,0 +1,140 @@
+"""Log lines for programs: valid JSON, and which request they belong to, through the job's whole life."""
+import json
+import os
+import re
+import subprocess
+
+import grpc
+import pytest
+
+from harness import BIN, MODEL, Client, Server, cli, layer_job, submit, wait_for
+from attnprune.v1 import prune_service_pb2 as prune_api
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SPAN = "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
+JOB = ["--model", MODEL, "--layer", "1", "--calibration", MODEL / "calibration.safetensors"]
+FOREVER = (("gd", {"steps": 1000000}),)
+
+
+@pytest.fixture
+def logged(data_dir):
+    with Server(data_dir, "--log-format", "json", "--log-level", "debug") as running:
+        yield running
+
+
+def lines(server):
+    return [json.loads(line) for line in server.log.splitlines()]
+
+
+def calls(server, rpc):
+    return [line for line in lines(server) if line["message"] == "rpc" and line["rpc"] == rpc]
+
+
+def create(client, metadata=(), **options):
+    """(job, the call's leading metadata, its trailing metadata)"""
+    job, tensors = layer_job(**options)
+    client.upload_missing(tensors)
+    made, call = client.jobs.CreateJob.with_call(prune_api.CreateJobRequest(job=job),
+                                                 metadata=metadata)
+    return made, dict(call.initial_metadata()), dict(call.trailing_metadata())
+
+
+def test_every_line_is_an_object_with_time_level_and_message(logged):
+    with Client(logged.address) as client:
+        name = submit(client, methods=(("gd", {"steps": 30}), ("wanda", {}))).name
+        client.finish(name)
+        with pytest.raises(grpc.RpcError):
+            client.get('jobs/"x"\n\u2028{')
+    logged.terminate()
+    for line in lines(logged):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]), line
+        assert line["level"] in ("debug", "info", "warning", "error"), line
+        assert line["message"], line
+        assert all(isinstance(value, str) for value in line.values()), line
+    of_job = [line for line in lines(logged) if line.get("job") == name]
+    assert {"job.state", "job.progress", "job.result", "job.end", "rpc"} <= {
+        line["message"] for line in of_job}
+    assert {line["method"] for line in of_job if line["message"] == "job.result"} == {"gd", "wanda"}
+    assert {line["method"] for line in of_job if line["message"] == "job.progress"} == {"gd"}
+    (refused,) = [line for line in calls(logged, "GetJob") if line["code"] == "INVALID_ARGUMENT"]
+    assert refused["level"] == "info" and "job" not in refused
+
+
+def test_a_job_carries_the_request_and_trace_that_made_it_through_kills_to_its_end(logged):
+    with Client(logged.address) as client:
+        job, leading, trailing = create(client, [("x-request-id", "order/66"),
+                                                 ("traceparent", TRACEPARENT)], methods=FOREVER)
+        assert leading["x-request-id"] == trailing["x-request-id"] == "order/66"
+        client.wait_for_step(job.name)
+    logged.kill()
+    logged.start()
+    with Client(logged.address) as client:
+        client.wait_for_step(job.name)
+        client.cancel(job.name)
+        client.finish(job.name)
+    (made,) = calls(logged, "CreateJob")
+    assert (made["job"], made["request_id"], made["trace_id"]) == (job.name, "order/66", TRACE)
+    assert made["parent_span_id"] == SPAN and made["span_id"] not in (SPAN, "0" * 16)
+    of_job = [line for line in lines(logged)
+              if line.get("job") == job.name and line["message"].startswith("job.")]
+    assert [line["state"] for line in of_job if "state" in line] == [
+        "QUEUED", "RUNNING", "RUNNING", "CANCELLED"], "what opening the folder requeues has no line"
+    assert {"job.state", "job.progress", "job.cancel", "job.end"} <= {
+        line["message"] for line in of_job}
+    for line in of_job:
+        assert (line["request_id"], line["trace_id"], line["span_id"]) == (
+            "order/66", TRACE, made["span_id"]), line
+    (cancel,) = calls(logged, "CancelJob")
+    assert cancel["request_id"] != "order/66", "another request"
+
+
+@pytest.mark.parametrize("metadata", [
+    [], [("x-request-id", "a b")], [("x-request-id", "x" * 129)], [("x-request-id", '"}{')],
+    [("traceparent", f"00-{'0' * 32}-{SPAN}-01")], [("traceparent", f"ff-{TRACE}-{SPAN}-01")],
+    [("traceparent", TRACEPARENT.upper())]])
+def test_what_breaks_the_rules_is_replaced(logged, metadata):
+    with Client(logged.address) as client:
+        _, call = client.jobs.GetServerInfo.with_call(prune_api.GetServerInfoRequest(),
+                                                      metadata=metadata)
+    given = dict(call.trailing_metadata())["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", given)
+    line = wait_for(lambda: calls(logged, "GetServerInfo"), "the call is logged")[0]
+    assert line["request_id"] == given
+    assert re.fullmatch(r"[0-9a-f]{32}", line["trace_id"]) and line["trace_id"] != TRACE
+    assert "parent_span_id" not in line
+
+
+def test_the_command_line_sends_its_trace_and_says_under_which_request_it_was_refused(logged):
+    refused = cli("get", "jobs/none", "--server", logged.address,
+                  env={**os.environ, "TRACEPARENT": TRACEPARENT})
+    assert refused.returncode == 4
+    given = re.search(r"request ([0-9a-f]{32})\)", refused.stderr).group(1)
+    (line,) = calls(logged, "GetJob")
+    assert (line["request_id"], line["trace_id"], line["code"]) == (given, TRACE, "NOT_FOUND")
+    assert line["parent_span_id"] != SPAN, "each call is a span of its own"
+
+    done = cli("submit", *JOB, "--method", "wanda", "--watch", "--server", logged.address,
+               env={**os.environ, "TRACEPARENT": "no trace"})
+    assert done.returncode == 0, done.stderr
+    others = [line for line in lines(logged)
+              if line["message"] == "rpc" and line["trace_id"] != TRACE]
+    assert {"FindMissingTensors", "GetServerInfo", "UploadTensor", "CreateJob", "WatchJob"} <= {
+        line["rpc"] for line in others}
+    assert len({line["trace_id"] for line in others}) == 1, "one command, one trace"
+    assert len({line["request_id"] for line in others}) == len(others), "each call is a request"
+
+
+def test_text_lines_name_the_request_too_and_successful_reads_are_left_to_debug(server, client):
+    job, _, given = create(client, methods=(("wanda", {}),))
+    client.finish(job.name)
+    server.terminate()
+    assert f"request_id={given['x-request-id']}" in server.log
+    assert " rpc rpc=CreateJob code=OK " in server.log
+    assert "rpc=GetJob" not in server.log and "rpc=WatchJob" not in server.log
+
+
+def test_an_embedded_server_says_nothing_of_its_calls():
+    done = subprocess.run([BIN / "attnprune", "run", *map(str, JOB), "--method", "wanda"],
+                          capture_output=True, text=True, timeout=120, check=True)
+    assert "rpc" not in done.stderr and "rpc" not in done.stdout
