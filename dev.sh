@@ -13,6 +13,7 @@ readonly TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev python3-grpcio python3-numpy python3-protobuf
   python3-pytest)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
+readonly CONTAINER_PACKAGES=(buildah ca-certificates catatonit debootstrap jq podman runc)
 
 # A clone elsewhere finds what this one has compiled.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
@@ -34,7 +35,8 @@ usage: ./dev.sh COMMAND
   format            rewrite the sources with clang-format
   bench [FLAGS]     benchmarks (FLAGS go to Google Benchmark)
   fuzz [SECONDS]    libFuzzer on every reader of foreign bytes, 60 seconds each by default
-  setup             only install the Debian packages that all of this needs
+  setup [build]     only install the Debian packages that all of this (that building) needs
+  container         builds the container image and runs it: deploy/test-container.sh
 
 Packages are installed with apt only where missing, as root or through sudo. JOBS=N sets the number
 of parallel jobs (default: all cores). Logs are in build/.
@@ -196,6 +198,11 @@ command_fuzz() {
   done
 }
 
+command_container() {
+  install_packages "${CONTAINER_PACKAGES[@]}"
+  deploy/test-container.sh
+}
+
 main() {
   local command=${1:-help}
   shift || true
@@ -229,7 +236,8 @@ main() {
       ;;
     bench) command_bench "$@" ;;
     fuzz) command_fuzz "$@" ;;
-    setup) setup_checks ;;
+    setup) if [ "${1:-}" = build ]; then setup_build; else setup_checks; fi ;;
+    container) command_container ;;
     help | -h | --help) usage ;;
     *)
       usage >&2
