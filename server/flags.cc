@@ -91,6 +91,20 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
   app.add_option("--listen", o.listen, "HOST:PORT to listen on; port 0 takes any free one")
       ->type_name("HOST:PORT")
       ->capture_default_str();
+  app.add_option(
+         "--http-listen", o.http_listen,
+         "HOST:PORT of the page, its JSON and metrics; empty: none. If the default is taken, "
+         "the server runs without")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  app.add_option("--http-host", o.http_hosts,
+                 "A name that the HTTP port is reached by, beside addresses and localhost; "
+                 "repeatable")
+      ->type_name("NAME");
+  app.add_flag(
+      "--allow-unauthenticated-network", o.allow_unauthenticated_network,
+      "Lets --listen and --http-listen name addresses that others reach, who may then read, "
+      "submit, cancel and delete everything: there is no access control");
   app.add_option("--data-dir", o.data_dir,
                  "Folder of jobs and tensors; made if it is missing, one server at a time")
       ->type_name("DIR")
@@ -122,10 +136,13 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
 absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, int* exit_code) {
   ServerFlags flags;
   flags.server.data_dir = "attnprune-data";
+  flags.server.http_listen = "127.0.0.1:8080";
   CLI::App app("Prunes attention weights: a gRPC server with a durable queue of jobs.",
                "attnprune-server");
   AddServerFlags(app, flags.server);
   app.add_option("--port-file", flags.port_file, "File that gets the port once it is listened on")
+      ->type_name("FILE");
+  app.add_option("--http-port-file", flags.http_port_file, "The same for the HTTP port")
       ->type_name("FILE");
   AddChoice<LogFormat>(app, "--log-format", "text|json", flags.log_format,
                        {{"text", LogFormat::kText}, {"json", LogFormat::kJson}},
@@ -147,6 +164,7 @@ absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, 
     *exit_code = app.exit(error) == 0 ? 0 : kUsage;
     return absl::nullopt;
   }
+  flags.server.http_optional = app.count("--http-listen") == 0;
   return flags;
 }
 

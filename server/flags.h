@@ -12,7 +12,8 @@ namespace attnprune {
 
 struct ServerFlags {
   ServerOptions server;
-  std::string port_file;  // gets the port, for scripts; empty: none
+  std::string port_file;       // gets the port, for scripts; empty: none
+  std::string http_port_file;  // gets the port of HTTP
   LogFormat log_format = LogFormat::kText;
   LogLevel log_level = LogLevel::kInfo;
   absl::Duration drain_timeout = absl::Seconds(8);  // after SIGTERM

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iostream>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -46,13 +47,20 @@ int Run(const ServerFlags& flags) {
   if (const absl::Status blas = InitializeBlas(); !blas.ok()) return Fail(blas);
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(flags.server);
   if (!server.ok()) return Fail(server.status());
-  if (!flags.port_file.empty()) {
-    const absl::Status written = WritePortFile(flags.port_file, (*server)->port());
+  for (const auto& [path, port] : {std::pair(flags.http_port_file, (*server)->http_port()),
+                                   std::pair(flags.port_file, (*server)->port())}) {
+    if (path.empty()) continue;
+    const absl::Status written = WritePortFile(path, port);
     if (!written.ok()) return Fail(written);
   }
   std::cout << "listening on " << (*server)->address() << std::endl;
+  if (const std::string http = (*server)->http_address(); !http.empty()) {
+    std::cout << "page and metrics on http://" << http << "/" << std::endl;
+  }
   Log(LogLevel::kInfo, "server.start",
-      {{"address", (*server)->address()}, {"data_dir", flags.server.data_dir}});
+      {{"address", (*server)->address()},
+       {"http", (*server)->http_address()},
+       {"data_dir", flags.server.data_dir}});
   const int signal = WaitForStopRequest();
   Log(LogLevel::kInfo, "server.drain", {{"signal", absl::StrCat(signal)}});
   const bool idle = (*server)->Drain(flags.drain_timeout);

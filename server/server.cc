@@ -9,6 +9,7 @@
 #include "absl/types/optional.h"
 #include "core/base/clock.h"
 #include "core/base/status_macros.h"
+#include "server/http/web_host.h"
 #include "server/jobs/folder_lock.h"
 #include "server/jobs/job_listeners.h"
 #include "server/jobs/job_news.h"
@@ -46,6 +47,15 @@ rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
   return prune;
 }
 
+http::WebOptions WebOptionsOf(const ServerOptions& options, const rpc::JobApiOptions& api) {
+  http::WebOptions web;
+  web.http.listen = options.http_listen;
+  web.access.names = options.http_hosts;
+  web.api = api;
+  web.heartbeat = options.heartbeat;
+  return web;
+}
+
 WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock) {
   WorkerPoolOptions workers;
   workers.workers = options.workers;
@@ -68,14 +78,23 @@ class ComposedServer final : public Server {
 
   absl::Status Open();
   absl::Status Serve();
+  absl::Status ServeHttp(const rpc::JobApiOptions& api);
 
   int port() const override { return host_->port(); }
   std::string address() const override {
     return absl::StrCat(options_.listen.substr(0, options_.listen.rfind(':')), ":", port());
   }
+  int http_port() const override { return web_ == nullptr ? 0 : web_->port(); }
+  std::string http_address() const override { return web_ == nullptr ? "" : web_->address(); }
   bool Drain(absl::Duration timeout) override;
 
  private:
+  rpc::SubscribeToJob Subscribing() {
+    return [this](const std::string& job_id, OnJobNews on_news) {
+      return news_.Subscribe(job_id, std::move(on_news));
+    };
+  }
+
   const ServerOptions options_;
   const RealClock clock_;
   std::atomic<bool> drained_{false};
@@ -85,12 +104,14 @@ class ComposedServer final : public Server {
   std::unique_ptr<JobStore> jobs_;
   JobLog log_;
   JobNews news_{&clock_};
+  http::WebMetrics web_metrics_;
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<JobListeners> listeners_;
   std::unique_ptr<TensorCollector> collector_;
   std::unique_ptr<rpc::PruneServiceHandle> prune_service_;
   std::unique_ptr<grpc::Service> tensor_service_;
   std::unique_ptr<rpc::GrpcHost> host_;
+  std::unique_ptr<http::WebHost> web_;
 };
 
 // The lock comes first: nothing in the folder is touched while another server uses it.
@@ -110,10 +131,8 @@ absl::Status ComposedServer::Open() {
 
 // Jobs begin to run only when the address is ours: a server that cannot serve runs nothing.
 absl::Status ComposedServer::Serve() {
-  prune_service_ = rpc::NewPruneService(PruneOptions(options_), jobs_.get(), tensors_.get(),
-                                        [this](const std::string& job_id, OnJobNews on_news) {
-                                          return news_.Subscribe(job_id, std::move(on_news));
-                                        });
+  const rpc::PruneServiceOptions prune_options = PruneOptions(options_);
+  prune_service_ = rpc::NewPruneService(prune_options, jobs_.get(), tensors_.get(), Subscribing());
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
   tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());
@@ -126,6 +145,7 @@ absl::Status ComposedServer::Serve() {
       host_, rpc::GrpcHost::Start(
                  {.listen = options_.listen, .max_message_bytes = options_.max_message_bytes},
                  {prune_service_->service(), tensor_service_.get()}));
+  ATTNPRUNE_RETURN_IF_ERROR(ServeHttp(prune_options.api));
   workers_->Start();
   collector_ = std::make_unique<TensorCollector>(
       TensorCollectorOptions{.grace = options_.tensor_grace, .interval = options_.collect_interval},
@@ -133,18 +153,39 @@ absl::Status ComposedServer::Serve() {
   return absl::OkStatus();
 }
 
+absl::Status ComposedServer::ServeHttp(const rpc::JobApiOptions& api) {
+  if (options_.http_listen.empty()) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<http::WebHost>> web =
+      http::WebHost::Start(WebOptionsOf(options_, api), {.jobs = jobs_.get(),
+                                                         .tensors = tensors_.get(),
+                                                         .subscribe = Subscribing(),
+                                                         .metrics = &web_metrics_,
+                                                         .metrics_text = [] { return ""; }});
+  if (web.ok()) {
+    web_ = *std::move(web);
+  } else if (options_.http_optional) {
+    Log(LogLevel::kWarning, "http.none", {{"error", std::string(web.status().message())}});
+  } else {
+    return web.status();
+  }
+  return absl::OkStatus();
+}
+
 bool ComposedServer::Drain(absl::Duration timeout) {
   if (drained_.exchange(true)) return true;
   const absl::Time deadline = absl::Now() + timeout;
   if (host_ != nullptr) host_->StopServing();
+  if (web_ != nullptr) web_->StopServing();
   const bool idle = workers_ == nullptr || workers_->Drain(kDrainJobs * timeout);
   if (prune_service_ != nullptr) prune_service_->Drain();
+  if (web_ != nullptr) web_->Shutdown(deadline);
   if (host_ != nullptr) host_->Shutdown(deadline);
   return idle;
 }
 
 ComposedServer::~ComposedServer() {
   Drain(absl::ZeroDuration());
+  web_.reset();
   host_.reset();
   collector_.reset();
   if (jobs_ != nullptr) jobs_->SetListener(nullptr);

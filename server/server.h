@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -14,7 +15,12 @@ namespace attnprune {
 
 struct ServerOptions {
   std::string listen = "127.0.0.1:50051";  // HOST:PORT; port 0: any free one
-  std::string data_dir;                    // made if it is missing; one server at a time. Required
+  // HOST:PORT of the page, the API as JSON and metrics (docs/http.md); empty: none
+  std::string http_listen;
+  bool http_optional = false;           // an address that cannot be had is a warning, no error
+  std::vector<std::string> http_hosts;  // names the page is reached by, beside addresses, localhost
+  bool allow_unauthenticated_network = false;  // listen and http_listen need not be on loopback
+  std::string data_dir;  // made if it is missing; one server at a time. Required
 
   int workers = 1;          // jobs that run at the same time, at least 1
   int threads_per_job = 0;  // that solve one job; 0: the cores divided by the workers. Never
@@ -48,6 +54,9 @@ class Server {
   virtual int port() const = 0;
   // "127.0.0.1:50051", with the port that is listened on.
   virtual std::string address() const = 0;
+  // Of HTTP, alike; 0 and "" if there is none.
+  virtual int http_port() const = 0;
+  virtual std::string http_address() const = 0;
 
   // Ends in order, within `timeout` or little more: health says NOT_SERVING, running jobs are
   // checkpointed and given back to the queue, watch streams end with UNAVAILABLE, calls get to

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
+#include "server/http/access.h"
 
 namespace attnprune {
 namespace {
@@ -46,15 +47,31 @@ absl::Status CheckLimits(const ServerOptions& o) {
                     o.max_message_bytes - kMessageOverhead);
 }
 
-absl::Status CheckListen(const std::string& listen) {
+absl::Status CheckListen(absl::string_view field, const std::string& listen, bool any_network) {
   const size_t colon = listen.rfind(':');
   int port = -1;
   const bool valid = colon != std::string::npos && colon > 0 &&
                      absl::SimpleAtoi(listen.substr(colon + 1), &port) && port >= 0 &&
                      port <= 65535;
-  if (valid) return absl::OkStatus();
-  return FieldError("listen",
-                    absl::StrCat("must be HOST:PORT, port 0 to 65535, got \"", listen, "\""));
+  if (!valid) {
+    return FieldError(field,
+                      absl::StrCat("must be HOST:PORT, port 0 to 65535, got \"", listen, "\""));
+  }
+  if (any_network || http::IsLoopbackHost(absl::string_view(listen).substr(0, colon))) {
+    return absl::OkStatus();
+  }
+  return FieldError(
+      field, absl::StrCat("must be an address of this machine alone, such as 127.0.0.1:", port,
+                          ", unless --allow-unauthenticated-network is given: there is no access "
+                          "control, and whoever reaches the port may read, submit, cancel and "
+                          "delete everything; got \"",
+                          listen, "\""));
+}
+
+absl::Status CheckAddresses(const ServerOptions& o) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckListen("listen", o.listen, o.allow_unauthenticated_network));
+  if (o.http_listen.empty()) return absl::OkStatus();
+  return CheckListen("http_listen", o.http_listen, o.allow_unauthenticated_network);
 }
 
 absl::Status CheckDurations(const ServerOptions& o) {
@@ -90,7 +107,7 @@ Machine ThisMachine() {
 
 absl::StatusOr<ServerOptions> CheckedOptions(ServerOptions options, const Machine& machine) {
   if (options.data_dir.empty()) return FieldError("data_dir", "must be a folder, got \"\"");
-  ATTNPRUNE_RETURN_IF_ERROR(CheckListen(options.listen));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckAddresses(options));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("workers", options.workers, 1, kMaxThreads));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("threads_per_job", options.threads_per_job, 0, kMaxThreads));
   ATTNPRUNE_RETURN_IF_ERROR(CheckLimits(options));

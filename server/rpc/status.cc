@@ -99,8 +99,7 @@ absl::Status WithPreconditions(absl::Status status, absl::string_view type,
   return WithDetail(std::move(status), "PreconditionFailure", detail);
 }
 
-grpc::Status ToGrpc(const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
+v1::RpcStatus ToRpcStatus(const absl::Status& status) {
   const std::string field = FieldAtFault(status);
   const absl::Status full = field.empty() ? status : WithBadRequest(status, field);
   v1::RpcStatus wire;
@@ -112,7 +111,13 @@ grpc::Status ToGrpc(const absl::Status& status) {
     detail.set_type_url(std::string(type));
     detail.set_value(std::string(payload));
   });
-  return grpc::Status(ToGrpcCode(full.code()), wire.message(),
+  return wire;
+}
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const v1::RpcStatus wire = ToRpcStatus(status);
+  return grpc::Status(ToGrpcCode(status.code()), wire.message(),
                       wire.details().empty() ? "" : wire.SerializeAsString());
 }
 

@@ -14,6 +14,9 @@
 namespace grpc {
 class Status;
 }
+namespace attnprune::v1 {
+class RpcStatus;
+}
 
 namespace attnprune::rpc {
 
@@ -27,6 +30,10 @@ absl::Status WithReason(absl::Status status, absl::string_view reason,
 // PreconditionFailure: one violation of `type` a subject; of many, the first 30.
 absl::Status WithPreconditions(absl::Status status, absl::string_view type,
                                const std::vector<std::string>& subjects);
+
+// As a google.rpc.Status: code, message, the details above and, for a field at fault
+// (core/base/field_error.h), BadRequest. Long texts are cut.
+v1::RpcStatus ToRpcStatus(const absl::Status& status);
 
 // Code, message and, in grpc-status-details-bin, a google.rpc.Status with the details above and,
 // for a field at fault (core/base/field_error.h), BadRequest. Long texts are cut, so that all of it

@@ -34,6 +34,7 @@ class WatchCursor {
   // The terminal event has been handed out, by this cursor or a former one: nothing will follow.
   bool ended() const { return ended_; }
   const std::string& job_id() const { return id_; }
+  int64_t replay_until() const { return replay_until_; }  // the newest event when it was opened
 
  private:
   WatchCursor(JobStore* jobs, LiveFeeds* feeds, std::string id, int64_t after);

@@ -1,0 +1,98 @@
+#include "server/http/access.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+
+namespace attnprune::http {
+namespace {
+
+// "name:8080" → "name", "[::1]:80" → "::1"; empty if it is not of that form.
+std::string HostName(absl::string_view host) {
+  if (absl::ConsumePrefix(&host, "[")) {
+    const size_t end = host.find(']');
+    return end == absl::string_view::npos ? "" : std::string(host.substr(0, end));
+  }
+  return absl::AsciiStrToLower(host.substr(0, host.find(':')));
+}
+
+bool IsAddress(const std::string& host) {
+  in6_addr address;
+  return inet_pton(AF_INET, host.c_str(), &address) == 1 ||
+         inet_pton(AF_INET6, host.c_str(), &address) == 1;
+}
+
+bool IsLocalhost(absl::string_view host) {
+  return host == "localhost" || absl::EndsWith(host, ".localhost");
+}
+
+bool IsKnownHost(const AccessOptions& options, const std::string& host) {
+  return IsAddress(host) || IsLocalhost(host) ||
+         std::any_of(options.names.begin(), options.names.end(),
+                     [&](const std::string& name) { return absl::EqualsIgnoreCase(name, host); });
+}
+
+// An Origin is scheme://host[:port]; behind a proxy the scheme may be https.
+bool IsOwnOrigin(const Request& request) {
+  absl::string_view origin = request.origin;
+  const bool http = absl::ConsumePrefix(&origin, "http://");
+  return (http || absl::ConsumePrefix(&origin, "https://")) &&
+         absl::EqualsIgnoreCase(origin, request.host);
+}
+
+absl::Status CheckSite(const Request& request) {
+  const bool link = request.verb != Verb::kPost && request.fetch_mode == "navigate";
+  if (request.fetch_site == "cross-site" && !link) {
+    return absl::PermissionDeniedError("requests from pages of other sites are refused");
+  }
+  if (request.verb != Verb::kPost) return absl::OkStatus();
+  if (!request.origin.empty() && !IsOwnOrigin(request)) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        "Origin must be that of this server's own page for a POST, got \"", request.origin, "\""));
+  }
+  if (request.fetch_site == "same-site") {
+    return absl::PermissionDeniedError("a POST from a page of another origin is refused");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckAccess(const AccessOptions& options, const Request& request) {
+  if (!IsKnownHost(options, HostName(request.host))) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("Host must be an address, localhost or a name given with --http-host, got \"",
+                     request.host, "\""));
+  }
+  return CheckSite(request);
+}
+
+const Pairs& SecurityHeaders() {
+  static const Pairs& headers = *new Pairs{
+      {"Content-Security-Policy",
+       "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+       "img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"},
+      {"X-Content-Type-Options", "nosniff"},
+      {"Referrer-Policy", "no-referrer"},
+      {"Cross-Origin-Resource-Policy", "same-origin"},
+      {"Cross-Origin-Opener-Policy", "same-origin"}};
+  return headers;
+}
+
+bool IsLoopbackHost(absl::string_view host) {
+  const std::string name = HostName(absl::StrContains(host, "::") && !absl::StartsWith(host, "[")
+                                        ? absl::StrCat("[", host, "]")
+                                        : std::string(host));
+  in6_addr address;
+  if (inet_pton(AF_INET, name.c_str(), &address) == 1) return absl::StartsWith(name, "127.");
+  if (inet_pton(AF_INET6, name.c_str(), &address) == 1) return IN6_IS_ADDR_LOOPBACK(&address);
+  return name == "localhost";
+}
+
+}  // namespace attnprune::http

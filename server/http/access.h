@@ -1,0 +1,44 @@
+// Who may use the HTTP port, and what browsers are told: the one place for both.
+//
+// There are no users yet: whoever reaches the port may read everything and cancel jobs, which is
+// why it is on loopback unless --allow-unauthenticated-network is given. What must be kept out all
+// the same are pages of other sites in the browser of somebody who reaches the port:
+//
+// DNS rebinding   evil.example resolves to 127.0.0.1, so that its script reads this server as its
+//                 own. The Host header then is evil.example: only addresses, localhost and the
+//                 names given with --http-host are taken.
+// CSRF            a form or a script of another site posts here. Browsers then send Origin (and
+//                 Sec-Fetch-Site): POST is taken only from this server's own pages, or from
+//                 programs that send neither, such as curl.
+// embedding       other sites' scripts, frames and images get nothing: Sec-Fetch-Site "cross-site"
+// is
+//                 refused but for following a link; no CORS header is ever sent.
+#ifndef ATTNPRUNE_SERVER_HTTP_ACCESS_H_
+#define ATTNPRUNE_SERVER_HTTP_ACCESS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "server/http/message.h"
+
+namespace attnprune::http {
+
+struct AccessOptions {
+  std::vector<std::string>
+      names;  // hosts that the port is reached by, beside addresses and localhost
+};
+
+// PERMISSION_DENIED: says which of the rules above, and how to be let in. Pure.
+absl::Status CheckAccess(const AccessOptions& options, const Request& request);
+
+// Sent with every answer: a page of this server loads nothing from elsewhere, runs no inline
+// script, and is in nobody's frame.
+const Pairs& SecurityHeaders();
+
+// "localhost", "127.0.0.1" … and "[::1]", with or without brackets. Pure.
+bool IsLoopbackHost(absl::string_view host);
+
+}  // namespace attnprune::http
+
+#endif  // ATTNPRUNE_SERVER_HTTP_ACCESS_H_

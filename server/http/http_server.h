@@ -1,0 +1,52 @@
+// HTTP/1.1 over TCP: connections, limits and timeouts; what is answered is the handler's matter.
+#ifndef ATTNPRUNE_SERVER_HTTP_HTTP_SERVER_H_
+#define ATTNPRUNE_SERVER_HTTP_HTTP_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/http/io_loop.h"
+#include "server/http/message.h"
+
+namespace attnprune::http {
+
+struct HttpServerOptions {
+  std::string listen;          // HOST:PORT; port 0: any free one
+  int max_connections = 2000;  // further ones get 503 and are closed
+  // From the beginning of a connection, or its last answer, to the end of the next request.
+  absl::Duration request_timeout = absl::Seconds(30);
+  // A reader who takes nothing of an answer or an event for so long is dropped; a stream of events
+  // can be resumed.
+  absl::Duration write_timeout = absl::Seconds(60);
+};
+
+inline constexpr int kMaxHeaderBytes = 16 << 10;
+inline constexpr int kMaxBodyBytes = 64 << 10;
+// Of a connection that the system holds for a reader who is behind.
+inline constexpr int kSendBufferBytes = 128 << 10;
+
+// Thread-safe. Everything happens on the loop; one answer a connection is under way, and of a
+// stream one piece.
+class HttpServer {
+ public:
+  // UNAVAILABLE: cannot listen there, and why. All three must outlive the loop's last task, so stop
+  // the loop (IoLoop::Stop) before they go.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const HttpServerOptions& options,
+                                                           IoLoop* loop, Handler* handler,
+                                                           Observer* observer);
+  virtual ~HttpServer() = default;
+
+  virtual int port() const = 0;
+  // "127.0.0.1:8080", with the port that is listened on.
+  virtual std::string address() const = 0;
+
+  // Takes no more connections and requests, sends streams to their ends, and answers what has been
+  // asked. Returns when nothing is left, or at `deadline` after closing what is.
+  virtual void Shutdown(absl::Time deadline) = 0;
+};
+
+}  // namespace attnprune::http
+
+#endif  // ATTNPRUNE_SERVER_HTTP_HTTP_SERVER_H_

@@ -1,0 +1,280 @@
+#include "server/http/http_session.h"
+
+#include <boost/asio/write.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/status.hpp>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace attnprune::http {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+
+namespace {
+
+using Parser = beast::http::request_parser<beast::http::string_body>;
+
+constexpr absl::Duration kLinger = absl::Seconds(1);  // for a refused client to read why
+constexpr absl::string_view kLastChunk = "0\r\n\r\n";
+
+Verb VerbOf(beast::http::verb verb) {
+  switch (verb) {
+    case beast::http::verb::get:
+      return Verb::kGet;
+    case beast::http::verb::head:
+      return Verb::kHead;
+    case beast::http::verb::post:
+      return Verb::kPost;
+    default:
+      return Verb::kOther;
+  }
+}
+
+std::string Header(const Parser::value_type& message, const char* name) {
+  const auto value = message[name];
+  return {value.data(), value.size()};
+}
+
+Request ToRequest(Parser::value_type message) {
+  Request request;
+  request.verb = VerbOf(message.method());
+  request.host = Header(message, "Host");
+  request.origin = Header(message, "Origin");
+  request.fetch_site = Header(message, "Sec-Fetch-Site");
+  request.fetch_mode = Header(message, "Sec-Fetch-Mode");
+  request.accept_encoding = Header(message, "Accept-Encoding");
+  request.if_none_match = Header(message, "If-None-Match");
+  request.last_event_id = Header(message, "Last-Event-ID");
+  request.body = std::move(message.body());
+  return request;
+}
+
+// Chunked: a piece of a stream is <hex length>\r\n<piece>\r\n, and the length 0 ends it.
+std::string Head(const Response& response, bool streams, bool keep_alive) {
+  const auto reason =
+      beast::http::obsolete_reason(static_cast<beast::http::status>(response.status));
+  std::string head = absl::StrCat(
+      "HTTP/1.1 ", response.status, " ", absl::string_view(reason.data(), reason.size()),
+      "\r\nDate: ", absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone()),
+      keep_alive ? "\r\n" : "\r\nConnection: close\r\n");
+  if (!response.content_type.empty()) {
+    absl::StrAppend(&head, "Content-Type: ", response.content_type, "\r\n");
+  }
+  for (const auto& [name, value] : response.headers) {
+    absl::StrAppend(&head, name, ": ", value, "\r\n");
+  }
+  if (streams) {
+    absl::StrAppend(&head, "Transfer-Encoding: chunked\r\n");
+  } else if (response.status != 204 && response.status != 304) {
+    absl::StrAppend(&head, "Content-Length: ", response.body == nullptr ? 0 : response.body->size(),
+                    "\r\n");
+  }
+  return absl::StrCat(head, "\r\n");
+}
+
+asio::const_buffer BufferOf(absl::string_view bytes) { return {bytes.data(), bytes.size()}; }
+
+}  // namespace
+
+Session::Session(asio::ip::tcp::socket socket, std::shared_ptr<const SessionContext> context)
+    : context_(std::move(context)),
+      stream_(std::move(socket)),
+      buffer_(kMaxHeaderBytes + kMaxBodyBytes) {}
+
+void Session::Start() {
+  Error ignored;
+  stream_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+  stream_.socket().set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
+  Read();
+}
+
+void Session::Drain() {
+  if (draining_) return;
+  draining_ = true;
+  if (events_ != nullptr) return Pump();
+  if (!answering_) Close();
+}
+
+void Session::Close() {
+  if (closed_) return;
+  closed_ = true;
+  events_.reset();
+  Error ignored;
+  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  stream_.close();
+  context_->on_closed(this);
+}
+
+// --- Requests ---
+
+void Session::Read() {
+  parser_.emplace();
+  parser_->header_limit(kMaxHeaderBytes);
+  parser_->body_limit(kMaxBodyBytes);
+  stream_.expires_after(absl::ToChronoNanoseconds(context_->options.request_timeout));
+  beast::http::async_read(
+      stream_, buffer_, *parser_,
+      [self = shared_from_this()](const Error& error, size_t) { self->OnRead(error); });
+}
+
+void Session::OnRead(const Error& error) {
+  if (closed_) return;
+  asked_ = absl::Now();
+  if (error) return Refuse(error);
+  stream_.expires_never();
+  answering_ = true;
+  keep_alive_ = parser_->get().keep_alive();
+  head_only_ = parser_->get().method() == beast::http::verb::head;
+  Dispatch();
+}
+
+// What is no request gets an answer where one can be given, and the connection ends.
+void Session::Refuse(const Error& error) {
+  using Code = beast::http::error;
+  const bool not_http = error.category() == make_error_code(Code::bad_method).category() &&
+                        error != Code::end_of_stream && error != Code::partial_message;
+  if (!not_http) return Close();
+  answering_ = refused_ = true;
+  keep_alive_ = head_only_ = false;
+  Answer answer;
+  if (error == Code::header_limit || error == Code::buffer_overflow) {
+    answer.response = context_->handler->Refuse(
+        431, absl::StrCat("the headers must be at most ", kMaxHeaderBytes, " bytes"));
+  } else if (error == Code::body_limit) {
+    answer.response = context_->handler->Refuse(
+        413, absl::StrCat("the body must be at most ", kMaxBodyBytes, " bytes"));
+  } else {
+    answer.response =
+        context_->handler->Refuse(400, absl::StrCat("not an HTTP request: ", error.message()));
+  }
+  OnAnswer(std::move(answer));
+}
+
+void Session::Dispatch() {
+  const auto target = parser_->get().target();
+  const absl::string_view text(target.data(), target.size());
+  const bool old = parser_->get().version() < 11;
+  Request request = ToRequest(parser_->release());
+  if (const absl::Status status = ParseTarget(text, &request); !status.ok()) {
+    Answer answer;
+    answer.response = context_->handler->Refuse(400, status.message());
+    return OnAnswer(std::move(answer));
+  }
+  context_->handler->Handle(std::move(request), [self = shared_from_this(), old](Answer answer) {
+    auto shared = std::make_shared<Answer>(std::move(answer));
+    self->context_->loop->Post([self, old, shared] {
+      if (old && shared->stream != nullptr) {
+        shared->stream.reset();
+        shared->response =
+            self->context_->handler->Refuse(505, "a stream of events needs HTTP/1.1");
+      }
+      self->OnAnswer(std::move(*shared));
+    });
+  });
+}
+
+// --- Answers ---
+
+void Session::OnAnswer(Answer answer) {
+  if (closed_) return;
+  route_ = answer.route;
+  status_ = answer.response.status;
+  if (draining_) keep_alive_ = false;
+  events_ = std::move(answer.stream);
+  if (events_ != nullptr) keep_alive_ = false;
+  piece_ = events_ == nullptr && !head_only_ ? answer.response.body : nullptr;
+  SendHead(answer.response, events_ != nullptr);
+}
+
+void Session::SendHead(const Response& response, bool streams) {
+  head_ = Head(response, streams, keep_alive_);
+  const std::array<asio::const_buffer, 2> bytes = {
+      BufferOf(head_), BufferOf(piece_ == nullptr ? absl::string_view() : *piece_)};
+  stream_.expires_after(absl::ToChronoNanoseconds(context_->options.write_timeout));
+  asio::async_write(stream_, bytes,
+                    [self = shared_from_this(), streams](const Error& error, size_t sent) {
+                      if (streams) return self->OnStreamBegun(error, sent);
+                      self->OnAnswerSent(error, sent);
+                    });
+}
+
+void Session::CountAnswer() {
+  context_->observer->OnAnswered(route_, status_, absl::ToDoubleSeconds(absl::Now() - asked_));
+}
+
+void Session::OnAnswerSent(const Error& error, size_t bytes) {
+  if (closed_) return;
+  context_->observer->OnSent(bytes);
+  piece_.reset();
+  answering_ = false;
+  if (error) return Close();
+  CountAnswer();
+  if (refused_) return Linger();
+  if (!keep_alive_ || draining_) return Close();
+  Read();
+}
+
+// Closing with bytes unread would reset the connection, and the answer would not arrive.
+void Session::Linger() {
+  Error ignored;
+  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  stream_.expires_after(absl::ToChronoNanoseconds(kLinger));
+  Discard();
+}
+
+void Session::Discard() {
+  stream_.async_read_some(asio::buffer(ignored_),
+                          [self = shared_from_this()](const Error& error, size_t) {
+                            if (self->closed_) return;
+                            if (error) return self->Close();
+                            self->Discard();
+                          });
+}
+
+// --- Streams ---
+
+void Session::OnStreamBegun(const Error& error, size_t bytes) {
+  if (closed_) return;
+  context_->observer->OnSent(bytes);
+  if (error) return Close();
+  CountAnswer();
+  stream_.expires_never();
+  Discard();  // so that a reader who leaves is noticed at once
+  events_->OnReady([weak = weak_from_this(), loop = context_->loop] {
+    loop->Post([weak] {
+      if (const auto self = weak.lock()) self->Pump();
+    });
+  });
+  Pump();
+}
+
+void Session::Pump() {
+  if (closed_ || writing_ || events_ == nullptr) return;
+  if (SharedBytes piece = events_->Next()) return SendPiece(std::move(piece));
+  if (!events_->ended() && !draining_) return;
+  static const SharedBytes& last = *new SharedBytes(std::make_shared<std::string>(kLastChunk));
+  events_.reset();
+  SendPiece(last);
+}
+
+void Session::SendPiece(SharedBytes piece) {
+  writing_ = true;
+  piece_ = std::move(piece);
+  stream_.expires_after(absl::ToChronoNanoseconds(context_->options.write_timeout));
+  asio::async_write(stream_, asio::buffer(*piece_),
+                    [self = shared_from_this()](const Error& error, size_t sent) {
+                      if (self->closed_) return;
+                      self->context_->observer->OnSent(sent);
+                      self->writing_ = false;
+                      self->piece_.reset();
+                      if (error || self->events_ == nullptr) return self->Close();
+                      self->Pump();
+                    });
+}
+
+}  // namespace attnprune::http

@@ -1,0 +1,89 @@
+// One connection. Beast and Asio stay in here and in http_server.cc.
+#ifndef ATTNPRUNE_SERVER_HTTP_HTTP_SESSION_H_
+#define ATTNPRUNE_SERVER_HTTP_HTTP_SESSION_H_
+
+#include <array>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "server/http/http_server.h"
+#include "server/http/message.h"
+
+namespace attnprune::http {
+
+class Session;
+
+// What sessions use. What it points to outlives them.
+struct SessionContext {
+  HttpServerOptions options;
+  IoLoop* loop;
+  Handler* handler;
+  Observer* observer;
+  std::function<void(Session*)> on_closed;
+};
+
+// Reads a request, has it answered, sends the answer, and so on; or sends a stream until it ends.
+// Every member runs on the loop. Kept alive by its operations under way.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(boost::asio::ip::tcp::socket socket, std::shared_ptr<const SessionContext> context);
+  ~Session() = default;
+
+  void Start();
+  // No further request: closes now if none is being answered, otherwise after it, and sends a
+  // stream to its end.
+  void Drain();
+  void Close();
+
+ private:
+  using Error = boost::system::error_code;
+
+  void Read();
+  void OnRead(const Error& error);
+  void Refuse(const Error& error);
+  void Dispatch();
+
+  void OnAnswer(Answer answer);
+  void SendHead(const Response& response, bool streams);
+  void OnAnswerSent(const Error& error, size_t bytes);
+  void Linger();
+  void Discard();
+
+  void OnStreamBegun(const Error& error, size_t bytes);
+  void Pump();
+  void SendPiece(SharedBytes piece);
+  void CountAnswer();
+
+  const std::shared_ptr<const SessionContext> context_;
+  boost::beast::tcp_stream stream_;
+  boost::beast::flat_buffer buffer_;
+  absl::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
+
+  std::string head_;   // of the answer under way
+  SharedBytes piece_;  // its body, or a piece of the stream
+  int route_ = 0;      // for the observer, like the next two
+  int status_ = 0;
+  absl::Time asked_;
+
+  std::unique_ptr<EventStream> events_;
+  std::array<char, 512> ignored_;  // what is sent where nothing is expected
+  bool head_only_ = false;         // of a HEAD request
+  bool keep_alive_ = true;
+  bool answering_ = false;  // from a whole request to the end of its answer
+  bool writing_ = false;    // a piece of the stream
+  bool refused_ = false;    // what came was no request
+  bool draining_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace attnprune::http
+
+#endif  // ATTNPRUNE_SERVER_HTTP_HTTP_SESSION_H_

@@ -1,0 +1,41 @@
+// The one thread of the HTTP port. Nothing on it waits.
+#ifndef ATTNPRUNE_SERVER_HTTP_IO_LOOP_H_
+#define ATTNPRUNE_SERVER_HTTP_IO_LOOP_H_
+
+#include <functional>
+#include <memory>
+
+#include "absl/time/time.h"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace attnprune::http {
+
+// Thread-safe.
+class IoLoop {
+ public:
+  IoLoop();   // begins
+  ~IoLoop();  // Stop
+  IoLoop(const IoLoop&) = delete;
+  IoLoop& operator=(const IoLoop&) = delete;
+
+  // Runs `task` on the loop, after those posted before. Not before Post returns.
+  void Post(std::function<void()> task);
+  // The same after `delay` of real time.
+  void After(absl::Duration delay, std::function<void()> task);
+  // Waits for the task under way. What has not begun is destroyed on the calling thread, now or
+  // with the loop.
+  void Stop();
+
+  boost::asio::io_context& context();
+
+ private:
+  struct State;
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace attnprune::http
+
+#endif  // ATTNPRUNE_SERVER_HTTP_IO_LOOP_H_

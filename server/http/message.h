@@ -1,0 +1,92 @@
+// Requests and answers of the HTTP port as plain values, and who gives the answers.
+#ifndef ATTNPRUNE_SERVER_HTTP_MESSAGE_H_
+#define ATTNPRUNE_SERVER_HTTP_MESSAGE_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace attnprune::http {
+
+enum class Verb { kGet, kHead, kPost, kOther };
+
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+struct Request {
+  Verb verb = Verb::kGet;
+  std::string path;  // begins with '/', percent-decoded
+  Pairs query;       // decoded, in order
+  std::string body;
+  // Headers; empty where there was none.
+  std::string host, origin, fetch_site, fetch_mode;
+  std::string accept_encoding, if_none_match, last_event_id;
+};
+
+// Splits "/path?a=1&b=x%20y" into path and query. INVALID_ARGUMENT: no leading '/', a bad escape,
+// or a control character, encoded or not.
+absl::Status ParseTarget(absl::string_view target, Request* request);
+
+// Bytes that many connections may be sending.
+using SharedBytes = std::shared_ptr<const std::string>;
+
+struct Response {
+  int status = 200;
+  std::string content_type;  // empty: no body
+  SharedBytes body;          // null: empty
+  Pairs headers;             // further ones
+};
+
+// A piece of a stream as it goes over the wire (a chunk of HTTP/1.1), so that many readers can be
+// sent the same bytes.
+SharedBytes StreamPiece(absl::string_view payload);
+
+// What a stream of events sends. Used on the server's loop only (io_loop.h), destroyed there.
+class EventStream {
+ public:
+  virtual ~EventStream() = default;
+  // Once, before anything else. `wake` returns at once and may be called from anywhere on the loop.
+  virtual void OnReady(std::function<void()> wake) = 0;
+  // The next StreamPiece, whole events; null: none now, wake will be called when there is, or at
+  // the end.
+  virtual SharedBytes Next() = 0;
+  // Nothing comes after what Next has given.
+  virtual bool ended() const = 0;
+};
+
+struct Answer {
+  Response response;
+  std::unique_ptr<EventStream> stream;  // if set, it follows the head in place of a body
+  int route = 0;                        // for the observer; 0: none of the handler's
+};
+
+// Exactly once, from any thread.
+using Respond = std::function<void(Answer)>;
+
+class Handler {
+ public:
+  virtual ~Handler() = default;
+  // On the server's loop: returns at once, and has what waits for files done elsewhere.
+  virtual void Handle(Request request, Respond respond) = 0;
+  // What the server itself refuses, such as a request that is too large, as an answer.
+  virtual Response Refuse(int status, absl::string_view message) = 0;
+};
+
+// Told what happens, on the loop; returns at once.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void OnConnections(int open) = 0;
+  virtual void OnRefusedConnection() = 0;
+  // An answer has been sent, or a stream has begun, `seconds` after the request had arrived.
+  virtual void OnAnswered(int route, int status, double seconds) = 0;
+  virtual void OnSent(size_t bytes) = 0;
+};
+
+}  // namespace attnprune::http
+
+#endif  // ATTNPRUNE_SERVER_HTTP_MESSAGE_H_

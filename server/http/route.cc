@@ -1,0 +1,45 @@
+#include "server/http/route.h"
+
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+
+namespace attnprune::http {
+namespace {
+
+constexpr absl::string_view kJobsPath = "/api/v1/jobs/";
+
+RouteMatch MatchJob(absl::string_view rest) {
+  const std::vector<std::string> parts = absl::StrSplit(rest, '/');
+  if (parts.size() == 1) {
+    absl::string_view id = parts[0];
+    const bool cancel = absl::ConsumeSuffix(&id, ":cancel");
+    return {cancel ? Route::kCancel : Route::kJob, std::string(id), ""};
+  }
+  if (parts.size() == 2 && parts[1] == "events") return {Route::kEvents, parts[0], ""};
+  if (parts.size() == 4 && parts[1] == "results" && parts[3] == "density") {
+    return {Route::kDensity, parts[0], parts[2]};
+  }
+  return {};
+}
+
+}  // namespace
+
+RouteMatch MatchRoute(absl::string_view path) {
+  if (path == "/metrics") return {Route::kMetrics, "", ""};
+  if (path == "/healthz") return {Route::kHealth, "", ""};
+  if (path == "/api/v1/server") return {Route::kServer, "", ""};
+  if (path == "/api/v1/jobs") return {Route::kJobs, "", ""};
+  if (absl::ConsumePrefix(&path, kJobsPath)) return MatchJob(path);
+  if (absl::StartsWith(path, "/api/")) return {};
+  return {Route::kPage, "", ""};
+}
+
+absl::string_view AllowedVerbs(Route route) {
+  if (route == Route::kCancel) return "POST";
+  return route == Route::kEvents ? "GET" : "GET, HEAD";
+}
+
+}  // namespace attnprune::http

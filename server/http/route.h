@@ -1,0 +1,42 @@
+// The addresses of the HTTP port, as one table.
+#ifndef ATTNPRUNE_SERVER_HTTP_ROUTE_H_
+#define ATTNPRUNE_SERVER_HTTP_ROUTE_H_
+
+#include <array>
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace attnprune::http {
+
+// The numbers index kRouteNames, and are what Answer::route says.
+enum class Route {
+  kOther = 0,  // no address of this server
+  kPage,       // / and the page's files
+  kMetrics,    // /metrics
+  kHealth,     // /healthz
+  kServer,     // /api/v1/server
+  kJobs,       // /api/v1/jobs
+  kJob,        // /api/v1/jobs/{id}
+  kEvents,     // /api/v1/jobs/{id}/events
+  kCancel,     // /api/v1/jobs/{id}:cancel
+  kDensity,    // /api/v1/jobs/{id}/results/{index}/density
+};
+inline constexpr std::array<absl::string_view, 10> kRouteNames = {
+    "other", "page", "metrics", "healthz", "server", "jobs", "job", "events", "cancel", "density"};
+
+struct RouteMatch {
+  Route route = Route::kOther;
+  std::string id, index;  // where the address has them, not checked
+};
+
+// What is none of the others and not below /api/ is kPage: whether there is such a file is its
+// matter. Pure.
+RouteMatch MatchRoute(absl::string_view path);
+
+// "POST" for kCancel, "GET, HEAD" or "GET" for the rest: of the header Allow.
+absl::string_view AllowedVerbs(Route route);
+
+}  // namespace attnprune::http
+
+#endif  // ATTNPRUNE_SERVER_HTTP_ROUTE_H_

@@ -1,0 +1,55 @@
+// The HTTP port: the page, the API as JSON, live events, metrics and health, put together.
+#ifndef ATTNPRUNE_SERVER_HTTP_WEB_HOST_H_
+#define ATTNPRUNE_SERVER_HTTP_WEB_HOST_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/http/access.h"
+#include "server/http/http_server.h"
+#include "server/http/web_metrics.h"
+#include "server/rpc/job_api.h"
+#include "server/rpc/prune_service.h"
+
+namespace attnprune::http {
+
+struct WebOptions {
+  HttpServerOptions http;
+  AccessOptions access;
+  rpc::JobApiOptions api;
+  absl::Duration heartbeat =
+      absl::Seconds(15);  // a silent stream of events gets a comment this often
+  int io_threads = 2;     // that wait for the disk and make JSON
+};
+
+// What is shown. Everything must outlive the host.
+struct WebParts {
+  JobStore* jobs;
+  BlobStore* tensors;
+  rpc::SubscribeToJob subscribe;
+  WebMetrics* metrics;
+  std::function<std::string()> metrics_text;  // of /metrics; from any thread, may wait for the disk
+};
+
+// Thread-safe. No thread but its own does any of its work.
+class WebHost {
+ public:
+  // UNAVAILABLE: cannot listen there, and why.
+  static absl::StatusOr<std::unique_ptr<WebHost>> Start(const WebOptions& options, WebParts parts);
+  virtual ~WebHost() = default;  // Shutdown at once
+
+  virtual int port() const = 0;
+  virtual std::string address() const = 0;  // HOST:PORT
+  // /healthz says 503 from here on; everything is still answered.
+  virtual void StopServing() = 0;
+  // Takes no more requests, ends streams (a browser comes back and goes on from its last event),
+  // answers what was asked. Returns when all is done, or at `deadline` after closing what is not.
+  virtual void Shutdown(absl::Time deadline) = 0;
+};
+
+}  // namespace attnprune::http
+
+#endif  // ATTNPRUNE_SERVER_HTTP_WEB_HOST_H_
