@@ -121,8 +121,7 @@ check_hardening() {
   pid=$(server_pid)
   local status=/proc/$pid/status
   grep -qP '^Uid:\t65532\t65532\t65532\t65532$' "$status" || die "$(grep Uid "$status")"
-  grep -qP '^CapEff:\t0+$' "$status" && grep -qP '^CapBnd:\t0+$' "$status" ||
-    die "capabilities: $(grep Cap "$status")"
+  [ "$(grep -cP '^Cap(Inh|Prm|Eff|Bnd|Amb):\t0+$' "$status")" -eq 5 ] || die "$(grep Cap "$status")"
   grep -qP '^NoNewPrivs:\t1$' "$status" || die "$(grep NoNewPrivs "$status")"
   grep -qP '^Seccomp:\t2$' "$status" || die "$(grep Seccomp "$status")"
   report "user, capabilities, no-new-privileges, seccomp" "65532, none, yes, filter"
