@@ -14,6 +14,10 @@ readonly TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev python3-grpcio python3-numpy python3-protobuf
   python3-pytest)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
+# For tests of deploy/. kubectl may be another package's, which Debian's cannot stand beside.
+DEPLOY_PACKAGES=(docker-compose prometheus python3-jsonschema python3-yaml systemd)
+command -v kubectl >/dev/null || DEPLOY_PACKAGES+=(kubernetes-client)
+readonly DEPLOY_PACKAGES
 readonly CONTAINER_PACKAGES=(buildah ca-certificates catatonit debootstrap jq podman runc)
 
 # A clone elsewhere finds what this one has compiled.
@@ -149,8 +153,10 @@ tidy_stage() { stage "clang-tidy of $1" build/tsan/tidy.log run_tidy "$2"; }
 # --- commands ---------------------------------------------------------------------------------
 
 setup_build() { install_packages "${BUILD_PACKAGES[@]}"; }
-setup_tests() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; }
-setup_checks() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"; }
+setup_tests() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${DEPLOY_PACKAGES[@]}"; }
+setup_checks() {
+  install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${DEPLOY_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"
+}
 
 command_test() {
   setup_checks
