@@ -14,11 +14,13 @@ readonly TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev python3-grpcio python3-numpy python3-protobuf
   python3-pytest)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
-# For tests of deploy/. kubectl may be another package's, which Debian's cannot stand beside.
+# For deploy/. kubectl and npx may be other packages', which Debian's cannot stand beside.
 DEPLOY_PACKAGES=(docker-compose prometheus python3-jsonschema python3-yaml systemd)
 command -v kubectl >/dev/null || DEPLOY_PACKAGES+=(kubernetes-client)
 readonly DEPLOY_PACKAGES
-readonly CONTAINER_PACKAGES=(buildah ca-certificates catatonit debootstrap jq podman runc)
+CONTAINER_PACKAGES=(buildah ca-certificates catatonit debootstrap jq podman runc)
+command -v npx >/dev/null || CONTAINER_PACKAGES+=(npm)
+readonly CONTAINER_PACKAGES
 
 # A clone elsewhere finds what this one has compiled.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1

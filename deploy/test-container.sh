@@ -47,6 +47,12 @@ make_base() {
   rm -rf "$root"
 }
 
+lint() {
+  npx --yes dockerfilelint@1.8.0 -c deploy deploy/Dockerfile >>"$WORK/log" 2>&1 ||
+    die "dockerfilelint: $(tail -n 20 "$WORK/log")"
+  report "dockerfilelint" "no issues"
+}
+
 build_image() {
   buildah bud --isolation=chroot --network=host --pull-never --layers --format docker \
     --build-arg BASE="$BASE" -f deploy/Dockerfile -t "$IMAGE" . >>"$WORK/log" 2>&1 ||
@@ -225,6 +231,7 @@ mkdir -p "$WORK"
 : >"$WORK/log"
 trap clean_up EXIT
 begin=$SECONDS
+lint
 if [ "${KEEP_IMAGE:-0}" = 0 ]; then
   make_base
   build_image
