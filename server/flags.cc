@@ -4,7 +4,9 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
@@ -131,6 +133,18 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
               "Between two looks for tensors to remove");
 }
 
+// CLI11 takes the next argument for the value that "--http-listen=" does not have.
+std::vector<std::string> Arguments(int argc, const char* const* argv) {
+  std::vector<std::string> last_first;
+  for (int i = argc - 1; i > 0; --i) {
+    const std::string argument = argv[i];
+    const bool empty = argument == "--http-listen=";
+    if (empty) last_first.emplace_back();
+    last_first.push_back(empty ? "--http-listen" : argument);
+  }
+  return last_first;
+}
+
 }  // namespace
 
 absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, int* exit_code) {
@@ -159,7 +173,7 @@ absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, 
   app.set_config("--config", "", "TOML or INI file of these flags, without dashes in front");
   app.set_version_flag("--version", ATTNPRUNE_VERSION);
   try {
-    app.parse(argc, argv);
+    app.parse(Arguments(argc, argv));
   } catch (const CLI::ParseError& error) {
     *exit_code = app.exit(error) == 0 ? 0 : kUsage;
     return absl::nullopt;

@@ -21,6 +21,7 @@
 #include "server/rpc/grpc_host.h"
 #include "server/rpc/prune_service.h"
 #include "server/rpc/tensor_service.h"
+#include "server/server_metrics.h"
 #include "server/server_options.h"
 #include "server/tensor_collector.h"
 #include "server/tensors/blob_store.h"
@@ -56,14 +57,17 @@ http::WebOptions WebOptionsOf(const ServerOptions& options, const rpc::JobApiOpt
   return web;
 }
 
-WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock) {
+WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock,
+                                ServerMetrics* metrics) {
   WorkerPoolOptions workers;
   workers.workers = options.workers;
   workers.lease = options.lease;
   workers.runner.threads = options.threads_per_job;
   workers.runner.checkpoint_interval = options.checkpoint_interval;
   workers.runner.clock = clock;
-  workers.runner.on_trouble = [](const std::string& job_id, const absl::Status& status) {
+  workers.runner.observer = &metrics->solver;
+  workers.runner.on_trouble = [metrics](const std::string& job_id, const absl::Status& status) {
+    metrics->jobs.OnTrouble();
     Log(LogLevel::kWarning, "job.trouble",
         {{"job", absl::StrCat("jobs/", job_id)}, {"error", status.ToString()}});
   };
@@ -73,7 +77,9 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
 // Destroyed from the last member to the first: whoever uses another comes after it.
 class ComposedServer final : public Server {
  public:
-  explicit ComposedServer(ServerOptions options) : options_(std::move(options)) {}
+  explicit ComposedServer(ServerOptions options)
+      : options_(std::move(options)),
+        metrics_(options_.workers, options_.max_queued_jobs, &clock_) {}
   ~ComposedServer() override;
 
   absl::Status Open();
@@ -97,6 +103,7 @@ class ComposedServer final : public Server {
 
   const ServerOptions options_;
   const RealClock clock_;
+  ServerMetrics metrics_;
   std::atomic<bool> drained_{false};
 
   absl::optional<FolderLock> lock_;
@@ -104,7 +111,6 @@ class ComposedServer final : public Server {
   std::unique_ptr<JobStore> jobs_;
   JobLog log_;
   JobNews news_{&clock_};
-  http::WebMetrics web_metrics_;
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<JobListeners> listeners_;
   std::unique_ptr<TensorCollector> collector_;
@@ -135,16 +141,18 @@ absl::Status ComposedServer::Serve() {
   prune_service_ = rpc::NewPruneService(prune_options, jobs_.get(), tensors_.get(), Subscribing());
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
+  tensor_options.metrics = &metrics_.transfers;
   tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());
-  workers_ =
-      std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_), jobs_.get(), tensors_.get());
-  listeners_ =
-      std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &news_, workers_.get()});
+  workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &metrics_), jobs_.get(),
+                                          tensors_.get());
+  listeners_ = std::make_unique<JobListeners>(
+      std::vector<JobStoreListener*>{&log_, &metrics_.jobs, &news_, workers_.get()});
   jobs_->SetListener(listeners_.get());
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      host_, rpc::GrpcHost::Start(
-                 {.listen = options_.listen, .max_message_bytes = options_.max_message_bytes},
-                 {prune_service_->service(), tensor_service_.get()}));
+      host_, rpc::GrpcHost::Start({.listen = options_.listen,
+                                   .max_message_bytes = options_.max_message_bytes,
+                                   .calls = &metrics_.rpcs},
+                                  {prune_service_->service(), tensor_service_.get()}));
   ATTNPRUNE_RETURN_IF_ERROR(ServeHttp(prune_options.api));
   workers_->Start();
   collector_ = std::make_unique<TensorCollector>(
@@ -155,12 +163,13 @@ absl::Status ComposedServer::Serve() {
 
 absl::Status ComposedServer::ServeHttp(const rpc::JobApiOptions& api) {
   if (options_.http_listen.empty()) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<http::WebHost>> web =
-      http::WebHost::Start(WebOptionsOf(options_, api), {.jobs = jobs_.get(),
-                                                         .tensors = tensors_.get(),
-                                                         .subscribe = Subscribing(),
-                                                         .metrics = &web_metrics_,
-                                                         .metrics_text = [] { return ""; }});
+  absl::StatusOr<std::unique_ptr<http::WebHost>> web = http::WebHost::Start(
+      WebOptionsOf(options_, api),
+      {.jobs = jobs_.get(),
+       .tensors = tensors_.get(),
+       .subscribe = Subscribing(),
+       .metrics = &metrics_.web,
+       .metrics_text = [this] { return metrics_.Text(jobs_.get(), *tensors_); }});
   if (web.ok()) {
     web_ = *std::move(web);
   } else if (options_.http_optional) {
@@ -174,6 +183,7 @@ absl::Status ComposedServer::ServeHttp(const rpc::JobApiOptions& api) {
 bool ComposedServer::Drain(absl::Duration timeout) {
   if (drained_.exchange(true)) return true;
   const absl::Time deadline = absl::Now() + timeout;
+  metrics_.draining = true;
   if (host_ != nullptr) host_->StopServing();
   if (web_ != nullptr) web_->StopServing();
   const bool idle = workers_ == nullptr || workers_->Drain(kDrainJobs * timeout);

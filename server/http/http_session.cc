@@ -156,11 +156,10 @@ void Session::Refuse(const Error& error) {
 }
 
 void Session::Dispatch() {
-  const auto target = parser_->get().target();
-  const absl::string_view text(target.data(), target.size());
+  const std::string target(parser_->get().target());
   const bool old = parser_->get().version() < 11;
   Request request = ToRequest(parser_->release());
-  if (const absl::Status status = ParseTarget(text, &request); !status.ok()) {
+  if (const absl::Status status = ParseTarget(target, &request); !status.ok()) {
     Answer answer;
     answer.response = context_->handler->Refuse(400, status.message());
     return OnAnswer(std::move(answer));

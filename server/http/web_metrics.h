@@ -21,6 +21,8 @@ class WebMetrics final : public Observer {
   void OnAnswered(int route, int status, double seconds) override;
   void OnSent(size_t bytes) override { sent_bytes.Add(static_cast<int64_t>(bytes)); }
 
+  void AddTo(Exposition& out) const;
+
   CallMetrics requests;  // by route (route.h)
   std::atomic<int> connections{0}, viewers{0};
   Counter refused_connections, sent_bytes;

@@ -58,16 +58,19 @@ class MethodObserver final : public ProgressObserver {
  public:
   // stopped: looks at the clock too. Everything must outlive the observer.
   MethodObserver(int method_index, std::string label, double seconds_before, JobWriter* writer,
-                 const StopSignal* stop, absl::FunctionRef<bool()> stopped)
+                 const StopSignal* stop, absl::FunctionRef<bool()> stopped,
+                 absl::FunctionRef<void(const StepStats&)> on_step)
       : method_index_(method_index),
         label_(std::move(label)),
         seconds_before_(seconds_before),
         writer_(writer),
         stop_(stop),
-        stopped_(stopped) {}
+        stopped_(stopped),
+        on_step_(on_step) {}
 
   Verdict OnStep(const StepStats& stats, const Resumable& run) override {
     if (steps_before_ < 0) steps_before_ = stats.step - 1;
+    on_step_(stats);
     writer_->AddProgress(
         MakeProgress(label_, stats, steps_before_, seconds_before_).SerializeAsString(),
         stats.calibration_error.has_value() ? ProgressKind::kEvaluated : ProgressKind::kStep);
@@ -87,7 +90,24 @@ class MethodObserver final : public ProgressObserver {
   JobWriter* const writer_;
   const StopSignal* const stop_;
   const absl::FunctionRef<bool()> stopped_;
+  const absl::FunctionRef<void(const StepStats&)> on_step_;
   int steps_before_ = -1;  // of earlier attempts; known at the first step
+};
+
+// A method from its beginning to its end, for who observes.
+class ObservedMethod {
+ public:
+  ObservedMethod(const JobRunnerOptions& options, const std::string& method) : options_(options) {
+    if (options.observer != nullptr) options.observer->OnMethodBegin(options.worker, method);
+  }
+  ~ObservedMethod() {
+    if (options_.observer != nullptr) options_.observer->OnMethodEnd(options_.worker);
+  }
+  ObservedMethod(const ObservedMethod&) = delete;
+  ObservedMethod& operator=(const ObservedMethod&) = delete;
+
+ private:
+  const JobRunnerOptions& options_;
 };
 
 // One run of a job. Functions that return a Status fail when the job has to end or to stop;
@@ -162,7 +182,11 @@ class JobRun {
 
 JobWriterOptions JobRun::WriterOptions() {
   return {options_.progress_interval, options_.checkpoint_interval, options_.clock,
-          [this](const absl::Status& status) { Report(status); }};
+          [this](const absl::Status& status) { Report(status); },
+          [this](bool written, size_t bytes) {
+            if (options_.observer == nullptr) return;
+            options_.observer->OnCheckpoint(options_.worker, written, bytes);
+          }};
 }
 
 void JobRun::Report(const absl::Status& status) {
@@ -278,8 +302,12 @@ absl::StatusOr<JobRun::Solved> JobRun::Solve(int index) {
 absl::StatusOr<JobRun::Solved> JobRun::Attempt(const Method& method, int index,
                                                double seconds_before, const RunOptions& options) {
   const auto stopped = [this] { return StopRequested(); };
+  const auto on_step = [this](const StepStats& stats) {
+    if (options_.observer != nullptr) options_.observer->OnStep(options_.worker, stats);
+  };
+  const ObservedMethod observed(options_, job_.methods(index).name());
   MethodObserver observer(index, LabelOf(job_.methods(index)), seconds_before, &writer_, stop_,
-                          stopped);
+                          stopped, on_step);
   ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, method.Prune(problem_, options, observer));
   const double seconds = seconds_before + result.seconds;
   return Solved{std::move(result), seconds};

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "core/base/clock.h"
 #include "server/jobs/job_store.h"
+#include "server/jobs/solve_observer.h"
 #include "server/jobs/stop_signal.h"
 #include "server/tensors/blob_store.h"
 
@@ -27,8 +28,10 @@ struct JobRunnerOptions {
   absl::Duration progress_interval = absl::Milliseconds(100);
   // Between two tries at a write that a full disk or a busy database refused, in real time.
   absl::Duration retry_interval = absl::Seconds(1);
-  const Clock* clock = nullptr;  // the store's; required; must outlive the run
-  TroubleListener on_trouble;    // may be empty
+  const Clock* clock = nullptr;       // the store's; required; must outlive the run
+  TroubleListener on_trouble;         // may be empty
+  int worker = 0;                     // the slot that runs the job, for the observer
+  SolveObserver* observer = nullptr;  // told of the solving; nullptr: nobody; must outlive the run
 };
 
 // Runs `job` as it came from JobStore::Claim, on the calling thread, and writes how it ended:

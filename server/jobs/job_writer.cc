@@ -121,11 +121,17 @@ void JobWriter::Loop() {
 void JobWriter::Write(const Work& work) {
   if (stop_->reason() == StopReason::kLapsed) return;
   if (!work.events.empty()) Check(store_->AppendEvents(claim_, work.events).status());
-  if (work.checkpoint.has_value()) Check(store_->SaveCheckpoint(claim_, *work.checkpoint));
+  if (work.checkpoint.has_value()) WriteCheckpoint(*work.checkpoint);
   written_since_compaction_ += static_cast<int>(work.events.size());
   if (written_since_compaction_ < kCompactEvery) return;
   written_since_compaction_ = 0;
   Check(store_->CompactEvents(claim_.id, CompactionLimits()));
+}
+
+void JobWriter::WriteCheckpoint(const std::string& bytes) {
+  const absl::Status status = store_->SaveCheckpoint(claim_, bytes);
+  if (options_.on_checkpoint) options_.on_checkpoint(status.ok(), bytes.size());
+  Check(status);
 }
 
 void JobWriter::Check(const absl::Status& status) {

@@ -22,6 +22,7 @@ struct JobWriterOptions {
   absl::Duration checkpoint_interval;                   // between two of them, by the clock
   const Clock* clock;                                   // must outlive the writer
   std::function<void(const absl::Status&)> on_trouble;  // a write failed; from the writer's thread
+  std::function<void(bool written, size_t bytes)> on_checkpoint;  // may be empty; as above
 };
 
 // Progress that the step was also evaluated in is the last to be dropped.
@@ -72,6 +73,7 @@ class JobWriter {
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ThinOut() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Write(const Work& work);
+  void WriteCheckpoint(const std::string& bytes);
   void Check(const absl::Status& status);
 
   JobStore* const store_;

@@ -25,7 +25,7 @@ void WorkerPool::Start() {
     MutexLock lock(&mutex_);
     live_threads_ = options_.workers + 1;
   }
-  for (int i = 0; i < options_.workers; ++i) threads_.emplace_back([this] { WorkerLoop(); });
+  for (int i = 0; i < options_.workers; ++i) threads_.emplace_back([this, i] { WorkerLoop(i); });
   threads_.emplace_back([this] { UpkeepLoop(); });
 }
 
@@ -35,7 +35,7 @@ void WorkerPool::Report(const std::string& job_id, const absl::Status& status) {
 
 // --- Workers ---
 
-void WorkerPool::WorkerLoop() {
+void WorkerPool::WorkerLoop(int worker) {
   while (true) {
     int64_t seen;
     {
@@ -46,7 +46,7 @@ void WorkerPool::WorkerLoop() {
     const absl::StatusOr<absl::optional<JobRecord>> job =
         jobs_->Claim(options_.owner, options_.lease);
     if (job.ok() && job->has_value()) {
-      RunClaimed(**job);
+      RunClaimed(worker, **job);
       continue;
     }
     if (!job.ok()) Report("", job.status());
@@ -59,7 +59,7 @@ void WorkerPool::WorkerLoop() {
   changed_.NotifyAll();
 }
 
-void WorkerPool::RunClaimed(const JobRecord& job) {
+void WorkerPool::RunClaimed(int worker, const JobRecord& job) {
   const JobClaim claim{job.id, job.fence};
   const std::shared_ptr<StopSignal> stop = Enter(claim);
   // A cancel between claim and Enter reached nobody.
@@ -67,7 +67,11 @@ void WorkerPool::RunClaimed(const JobRecord& job) {
   if (now.ok() && now->fence == job.fence && now->cancel_requested) {
     stop->Request(StopReason::kCancelled);
   }
-  RunJob(job, jobs_, tensors_, options_.runner, stop.get());
+  JobRunnerOptions runner = options_.runner;
+  runner.worker = worker;
+  if (runner.observer != nullptr) runner.observer->OnJobBegin(worker);
+  RunJob(job, jobs_, tensors_, runner, stop.get());
+  if (runner.observer != nullptr) runner.observer->OnJobEnd(worker);
   Leave(claim);
 }
 

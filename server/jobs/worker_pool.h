@@ -20,7 +20,7 @@ namespace attnprune {
 
 struct WorkerPoolOptions {
   int workers = 1;                           // jobs that run at the same time, at least 1
-  JobRunnerOptions runner;                   // threads a job, intervals, clock, trouble
+  JobRunnerOptions runner;                   // threads a job, intervals, clock, trouble, observer
   std::string owner = "local";               // of the leases, for people
   absl::Duration lease = absl::Seconds(30);  // a worker silent for so long loses its job
   // Between two passes of upkeep, in real time; zero: a third of the lease.
@@ -64,9 +64,9 @@ class WorkerPool final : public JobStoreListener {
     std::shared_ptr<StopSignal> stop;
   };
 
-  void WorkerLoop();
+  void WorkerLoop(int worker);
   void UpkeepLoop();
-  void RunClaimed(const JobRecord& job);
+  void RunClaimed(int worker, const JobRecord& job);
   std::shared_ptr<StopSignal> Enter(const JobClaim& claim);
   void Leave(const JobClaim& claim);
   std::vector<Running> RunningJobs();

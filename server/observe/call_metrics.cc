@@ -39,6 +39,28 @@ void CallMetrics::Count(size_t name, size_t code, double seconds) {
   seconds_[name].Add(seconds);
 }
 
+void CallMetrics::AddCounts(absl::string_view name_label, Exposition& out) const {
+  for (size_t i = 0; i < names_.size(); ++i) {
+    for (size_t j = 0; j < codes_.size(); ++j) {
+      const int64_t calls = calls_.at(i, j).value();
+      if (calls == 0) continue;
+      out.Sample({{name_label, names_[i]}, {"code", codes_[j]}}, static_cast<double>(calls));
+    }
+  }
+}
+
+void CallMetrics::AddSeconds(absl::string_view name_label, Exposition& out) const {
+  for (size_t i = 0; i < names_.size(); ++i) {
+    if (seconds_[i].sum() > 0) out.Sample({{name_label, names_[i]}}, seconds_[i]);
+  }
+}
+
+void CallMetrics::AddInFlight(absl::string_view name_label, Exposition& out) const {
+  for (size_t i = 0; i < names_.size(); ++i) {
+    out.Sample({{name_label, names_[i]}}, static_cast<double>(in_flight_[i].load()));
+  }
+}
+
 CallMetrics GrpcCalls() {
   std::vector<std::string> names = {"other"};
   for (const char* call :

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "server/observe/exposition.h"
 #include "server/observe/instruments.h"
 
 namespace attnprune {
@@ -26,11 +27,10 @@ class CallMetrics {
   void End(size_t name) { in_flight_[name].fetch_sub(1, std::memory_order_relaxed); }
   void Count(size_t name, size_t code, double seconds);
 
-  const std::vector<std::string>& names() const { return names_; }
-  const std::vector<std::string>& codes() const { return codes_; }
-  int64_t in_flight(size_t name) const { return in_flight_[name]; }
-  int64_t calls(size_t name, size_t code) const { return calls_.at(name, code).value(); }
-  const Histogram& seconds(size_t name) const { return seconds_[name]; }
+  // {name_label="…", code="OK"}; what has never happened is left out.
+  void AddCounts(absl::string_view name_label, Exposition& out) const;
+  void AddSeconds(absl::string_view name_label, Exposition& out) const;
+  void AddInFlight(absl::string_view name_label, Exposition& out) const;
 
  private:
   const std::vector<std::string> names_, codes_;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/call_counting.h"
 
 namespace attnprune::rpc {
 namespace {
@@ -76,6 +77,11 @@ absl::StatusOr<std::unique_ptr<GrpcHost>> GrpcHost::Start(
   grpc::ServerBuilder builder;
   Configure(options, builder);
   int port = 0;
+  if (options.calls != nullptr) {
+    std::vector<std::unique_ptr<CallCounting>> counting;
+    counting.push_back(NewCallCounting(options.calls));
+    builder.experimental().SetInterceptorCreators(std::move(counting));
+  }
   builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
   for (grpc::Service* const service : services) builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();

@@ -10,6 +10,10 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+namespace attnprune {
+class CallMetrics;
+}
+
 namespace grpc {
 class Server;
 class Service;
@@ -20,6 +24,7 @@ namespace attnprune::rpc {
 struct GrpcHostOptions {
   std::string listen;                            // HOST:PORT; port 0: any free one
   int64_t max_message_bytes = int64_t{4} << 20;  // received
+  CallMetrics* calls = nullptr;  // counts them (GrpcCalls); may be null; must outlive the host
 };
 
 // Thread-safe.

@@ -108,6 +108,9 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
 
   void OnData(const std::string& data) {
     if (absl::Status status = CheckData(data); !status.ok()) return End(status);
+    if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
+      metrics->uploaded.Add(static_cast<int64_t>(data.size()));
+    }
     const absl::Status status = upload_->Append(data, [this] { StartRead(&request_); });
     if (!status.ok()) End(status);  // then no read was started
   }
@@ -197,6 +200,9 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
     const absl::Status status = file_.ReadAt(offset_, absl::MakeSpan(data));
     if (!status.ok()) return Finish(ToGrpc(status));
     offset_ += bytes;
+    if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
+      metrics->downloaded.Add(bytes);
+    }
     StartWrite(&response_);
   }
 

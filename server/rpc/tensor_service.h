@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "server/observe/instruments.h"
 #include "server/tensors/blob_store.h"
 
 namespace grpc {
@@ -13,10 +14,16 @@ class Service;
 
 namespace attnprune::rpc {
 
+// Bytes of tensors that came and went.
+struct TransferMetrics {
+  Counter uploaded, downloaded;
+};
+
 struct TensorServiceOptions {
   int64_t max_chunk_bytes = int64_t{2} << 20;       // of one message of an upload
   int64_t download_chunk_bytes = int64_t{1} << 20;  // of one message of a download
   int io_threads = 2;  // that read, write and hash; streams share them chunk by chunk
+  TransferMetrics* metrics = nullptr;  // may be null; must outlive the service
 };
 
 // An upload holds at most three of its chunks in memory (arriving, waiting, being hashed), a
