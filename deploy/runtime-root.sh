@@ -19,8 +19,10 @@ copy_library() {
 }
 
 record_package() { # record_package LIBRARY
-  local package
-  package=$(dpkg-query -S "$(readlink -f "$1")" "$1" 2>/dev/null | head -n 1 | cut -d: -f1)
+  local found package
+  # Packages name a file by its own path or by one through /lib, a link to /usr/lib.
+  found=$(dpkg-query -S "$(readlink -f "$1")" "$(readlink -f "$1" | sed 's,^/usr,,')" 2>/dev/null || true)
+  package=${found%%:*}
   [ -n "$package" ] || { echo "runtime-root.sh: no package has $1" >&2; exit 1; }
   dpkg-query -s "$package" >"$root/var/lib/dpkg/status.d/$package"
   install -D -m 644 "/usr/share/doc/$package/copyright" "$root/usr/share/doc/$package/copyright"
