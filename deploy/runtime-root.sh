@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # runtime-root.sh ROOT PROGRAM...: makes the folder ROOT the root file system of an image that holds
-# the programs, the shared libraries that they load, /data, /tmp and no other program. For each
+# the programs, the shared libraries that they load, /tmp and no other program. For each
 # Debian package that something is from there are its entry for scanners (/var/lib/dpkg/status.d,
 # as "distroless" images have it) and its licence.
 set -euo pipefail
@@ -50,4 +50,3 @@ ln -s ../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 "$root/usr/lib64/"
 write_users
 install -D -m 644 LICENSE "$root/usr/share/doc/attnprune/copyright"
 install -d -m 1777 "$root/tmp"
-install -d -m 700 -o "$USER_ID" -g "$USER_ID" "$root/data"
