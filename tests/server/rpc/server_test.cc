@@ -264,6 +264,30 @@ TEST(Server, SaysWhyItCannotListen) {
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kUnavailable);
 }
 
+TEST(Server, ListensForHttpOnlyWhenAsked) {
+  const TemporaryFolder folder, other;
+  Running without(OptionsFor(folder));
+  EXPECT_EQ(without.server->http_port(), 0);
+  ServerOptions options = OptionsFor(other);
+  options.http_listen = "127.0.0.1:0";
+  Running with(options);
+  EXPECT_GT(with.server->http_port(), 0);
+}
+
+TEST(Server, CannotStartWhereHttpIsTakenUnlessItMayDoWithout) {
+  const TemporaryFolder folder, other;
+  ServerOptions options = OptionsFor(folder);
+  options.http_listen = "127.0.0.1:0";
+  Running running(options);
+  ServerOptions second = OptionsFor(other);
+  second.http_listen = running.server->http_address();
+  EXPECT_EQ(Server::Start(second).status().code(), absl::StatusCode::kUnavailable);
+  second.http_optional = true;
+  const auto started = Server::Start(second);
+  ASSERT_TRUE(started.ok()) << started.status();
+  EXPECT_EQ((*started)->http_port(), 0);
+}
+
 TEST(Server, RefusesADamagedDatabaseAndLeavesItAsItIs) {
   const TemporaryFolder folder;
   const std::string database = folder.path() + "/jobs.sqlite3";
@@ -285,6 +309,10 @@ TEST(CheckedOptions, NamesTheOptionTheRuleAndTheValue) {
       {"listen", [](ServerOptions& o) { o.listen = "127.0.0.1:99999"; }},
       {"listen", [](ServerOptions& o) { o.listen = "127.0.0.1"; }},
       {"listen", [](ServerOptions& o) { o.listen = ":80x"; }},
+      {"listen", [](ServerOptions& o) { o.listen = "0.0.0.0:50051"; }},
+      {"listen", [](ServerOptions& o) { o.listen = "[::]:50051"; }},
+      {"http_listen", [](ServerOptions& o) { o.http_listen = "10.0.0.1:8080"; }},
+      {"http_listen", [](ServerOptions& o) { o.http_listen = "8080"; }},
       {"workers", [](ServerOptions& o) { o.workers = 0; }},
       {"threads_per_job", [](ServerOptions& o) { o.threads_per_job = -1; }},
       {"max_queued_jobs", [](ServerOptions& o) { o.max_queued_jobs = 0; }},
@@ -305,6 +333,17 @@ TEST(CheckedOptions, NamesTheOptionTheRuleAndTheValue) {
     row.spoil(options);
     EXPECT_EQ(FieldAtFault(CheckedOptions(options, {.cores = 4}).status()), row.field);
   }
+}
+
+TEST(CheckedOptions, LeavesLoopbackOnlyUnderAFlagThatIsNamed) {
+  ServerOptions options;
+  options.data_dir = "somewhere";
+  options.listen = "0.0.0.0:50051";
+  options.http_listen = "0.0.0.0:8080";
+  EXPECT_THAT(std::string(CheckedOptions(options, {.cores = 4}).status().message()),
+              HasSubstr("--allow-unauthenticated-network"));
+  options.allow_unauthenticated_network = true;
+  EXPECT_TRUE(CheckedOptions(options, {.cores = 4}).ok());
 }
 
 TEST(CheckedOptions, SharesTheMachineAmongTheWorkers) {

@@ -1,0 +1,290 @@
+// Connections, limits, streams and ends over real sockets, with a handler of the test's own.
+#include "server/http/http_server.h"
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/http/web_metrics.h"
+#include "tests/server/http/http_client.h"
+
+namespace attnprune::http {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Echoes the request; "/stream" begins a stream that the test feeds; "/later" is answered when the
+// test says so.
+class Echo final : public Handler {
+ public:
+  class Feed final : public EventStream {
+   public:
+    explicit Feed(std::atomic<int>* streams) : streams_(streams) { ++*streams_; }
+    ~Feed() override { --*streams_; }
+    void OnReady(std::function<void()> wake) override { wake_ = std::move(wake); }
+    SharedBytes Next() override {
+      if (sent_ == pieces_.size()) return nullptr;
+      return StreamPiece(pieces_[sent_++]);
+    }
+    bool ended() const override { return ending_ && sent_ == pieces_.size(); }
+
+    void Add(const std::string& piece) {
+      pieces_.push_back(piece);
+      wake_();
+    }
+    void End() {
+      ending_ = true;
+      wake_();
+    }
+
+   private:
+    std::atomic<int>* const streams_;
+    std::function<void()> wake_ = [] {};
+    std::vector<std::string> pieces_;
+    size_t sent_ = 0;
+    bool ending_ = false;
+  };
+
+  void Handle(Request request, Respond respond) override {
+    Answer answer;
+    if (request.path == "/stream") {
+      auto feed = std::make_unique<Feed>(&streams);
+      last_feed = feed.get();
+      answer.stream = std::move(feed);
+      answer.response.content_type = "text/event-stream";
+      return respond(std::move(answer));
+    }
+    if (request.path == "/later") {
+      later = std::move(respond);
+      ++asked_later;
+      return;
+    }
+    answer.response.content_type = "text/plain";
+    answer.response.body = std::make_shared<const std::string>(
+        absl::StrCat(request.path, " ", request.host, " ", request.body));
+    respond(std::move(answer));
+  }
+  Response Refuse(int status, absl::string_view message) override {
+    return {.status = status,
+            .content_type = "text/plain",
+            .body = std::make_shared<const std::string>(message)};
+  }
+
+  std::atomic<int> streams{0};
+  std::atomic<Feed*> last_feed{nullptr};  // used on the loop
+  Respond later;
+  std::atomic<int> asked_later{0};
+};
+
+template <typename Condition>
+void WaitFor(Condition condition) {
+  const absl::Time end = absl::Now() + absl::Seconds(HttpClient::kPatienceSeconds);
+  while (!condition()) {
+    ASSERT_LT(absl::Now(), end);
+    std::this_thread::yield();
+  }
+}
+
+struct Running {
+  explicit Running(HttpServerOptions options = {}) {
+    options.listen = "127.0.0.1:0";
+    auto started = HttpServer::Start(options, &loop, &echo, &metrics);
+    EXPECT_TRUE(started.ok()) << started.status();
+    server = *std::move(started);
+  }
+  ~Running() {
+    server.reset();
+    loop.Stop();
+  }
+  int port() const { return server->port(); }
+
+  Echo echo;
+  WebMetrics metrics;
+  IoLoop loop;
+  std::unique_ptr<HttpServer> server;
+};
+
+TEST(HttpServer, AnswersManyRequestsOnOneConnection) {
+  Running running;
+  HttpClient client(running.port());
+  for (int i = 0; i < 100; ++i) {
+    const Received received = client.Ask("POST", absl::StrCat("/", i), "", "body");
+    EXPECT_EQ(received.status, 200);
+    EXPECT_EQ(received.body, absl::StrCat("/", i, " localhost body"));
+  }
+  EXPECT_EQ(running.metrics.connections, 1);
+}
+
+TEST(HttpServer, AnswersRequestsThatComeTogetherInOrder) {
+  Running running;
+  HttpClient client(running.port());
+  client.Send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_EQ(client.Receive().body, "/1 a ");
+  EXPECT_EQ(client.Receive().body, "/2 a ");
+}
+
+TEST(HttpServer, SendsNoBodyToHead) {
+  Running running;
+  HttpClient client(running.port());
+  const Received head = client.Ask("HEAD", "/x");
+  EXPECT_EQ(head.headers.at("content-length"), "13");
+  EXPECT_EQ(client.Get("/y").body, "/y localhost ");
+}
+
+TEST(HttpServer, ClosesWhenAsked) {
+  Running running;
+  HttpClient client(running.port());
+  const Received received = client.Get("/", "Connection: close\r\n");
+  EXPECT_EQ(received.headers.at("connection"), "close");
+  EXPECT_TRUE(client.ClosedByServer());
+}
+
+TEST(HttpServer, RefusesWhatIsNoRequest) {
+  struct Row {
+    std::string bytes;
+    int status;
+  };
+  const std::string host = "Host: localhost\r\n";
+  const Row rows[] = {
+      {"\x16\x03\x01\x02 TLS says hello\r\n\r\n", 400},
+      {"GET / HTTP/9.9\r\n\r\n", 400},
+      {"GET nothing HTTP/1.1\r\n" + host + "\r\n", 400},
+      {"GET /%00 HTTP/1.1\r\n" + host + "\r\n", 400},
+      {"POST / HTTP/1.1\r\n" + host + "Content-Length: x\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\n" + host + "X: " + std::string(1 << 20, 'x') + "\r\n\r\n", 431},
+      {"GET /" + std::string(1 << 18, 'x') + " HTTP/1.1\r\n" + host + "\r\n", 431},
+      {"POST / HTTP/1.1\r\n" + host + "Content-Length: 1000000000\r\n\r\n", 413},
+  };
+  Running running;
+  for (const Row& row : rows) {
+    HttpClient client(running.port());
+    client.Send(row.bytes);
+    EXPECT_EQ(client.Receive().status, row.status) << row.bytes.substr(0, 40);
+  }
+  HttpClient client(running.port());
+  EXPECT_EQ(client.Get("/still").status, 200);
+}
+
+TEST(HttpServer, DropsWhoSaysNothingOrNotEnough) {
+  HttpServerOptions options;
+  options.request_timeout = absl::Milliseconds(50);
+  Running running(options);
+  HttpClient silent(running.port()), slow(running.port());
+  slow.Send("GET / HTTP/1.1\r\nHost: lo");
+  EXPECT_TRUE(silent.ClosedByServer());
+  EXPECT_TRUE(slow.ClosedByServer());
+}
+
+TEST(HttpServer, TakesNoMoreConnectionsThanItMay) {
+  HttpServerOptions options;
+  options.max_connections = 2;
+  Running running(options);
+  {
+    HttpClient one(running.port()), two(running.port());
+    EXPECT_EQ(one.Get("/").status, 200);
+    EXPECT_EQ(two.Get("/").status, 200);
+    HttpClient three(running.port());
+    EXPECT_EQ(three.Receive().status, 503);
+    EXPECT_EQ(running.metrics.refused_connections.value(), 1);
+    EXPECT_EQ(one.Get("/").status, 200);
+  }
+  WaitFor([&] { return running.metrics.connections == 0; });
+  HttpClient again(running.port());
+  EXPECT_EQ(again.Get("/").status, 200);
+}
+
+TEST(HttpServer, SaysWhyItCannotListen) {
+  Running running;
+  HttpServerOptions options;
+  options.listen = running.server->address();
+  const absl::Status taken =
+      HttpServer::Start(options, &running.loop, &running.echo, &running.metrics).status();
+  EXPECT_EQ(taken.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(taken.message()), HasSubstr("Address already in use"));
+}
+
+void OnLoop(Running& running, std::function<void(Echo::Feed&)> task) {
+  WaitFor([&] { return running.echo.last_feed != nullptr; });
+  running.loop.Post([&running, task = std::move(task)] { task(*running.echo.last_feed); });
+}
+
+TEST(HttpServer, StreamsPiecesAndEndsInOrder) {
+  Running running;
+  HttpClient client(running.port());
+  EXPECT_EQ(client.Open("/stream").headers.at("transfer-encoding"), "chunked");
+  for (const char* text : {"first", "second"}) {
+    OnLoop(running, [text](Echo::Feed& feed) { feed.Add(absl::StrCat("data: ", text, "\n\n")); });
+    EXPECT_EQ(client.Next()->data, text);
+  }
+  OnLoop(running, [](Echo::Feed& feed) { feed.End(); });
+  EXPECT_FALSE(client.Next().has_value());
+  EXPECT_TRUE(client.ClosedByServer());
+  WaitFor([&] { return running.echo.streams == 0; });
+}
+
+TEST(HttpServer, NoticesAReaderWhoLeavesASilentStream) {
+  Running running;
+  {
+    HttpClient client(running.port());
+    client.Open("/stream");
+    WaitFor([&] { return running.echo.streams == 1; });
+  }
+  WaitFor([&] { return running.echo.streams == 0; });
+}
+
+TEST(HttpServer, DropsAReaderOfAStreamWhoTakesNothing) {
+  HttpServerOptions options;
+  options.write_timeout = absl::Milliseconds(50);
+  Running running(options);
+  HttpClient client(running.port(), 4096);
+  client.Open("/stream");
+  OnLoop(running, [](Echo::Feed& feed) { feed.Add(std::string(8 << 20, 'x')); });
+  WaitFor([&] { return running.echo.streams == 0; });
+}
+
+TEST(HttpServer, HasNoStreamForHttp10) {
+  Running running;
+  HttpClient client(running.port());
+  client.Send("GET /stream HTTP/1.0\r\nHost: localhost\r\n\r\n");
+  EXPECT_EQ(client.Receive().status, 505);
+}
+
+TEST(HttpServer, ShutdownEndsStreamsAndIdleConnectionsAndAnswersTheRest) {
+  Running running;
+  HttpClient idle(running.port()), viewer(running.port()), asker(running.port());
+  EXPECT_EQ(idle.Get("/").status, 200);
+  viewer.Open("/stream");
+  OnLoop(running, [](Echo::Feed& feed) { feed.Add("data: 1\n\n"); });
+  EXPECT_EQ(viewer.Next()->data, "1");
+  asker.Send("GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  WaitFor([&] { return running.echo.asked_later == 1; });
+  std::thread shutdown([&] { running.server->Shutdown(absl::Now() + absl::Seconds(60)); });
+  EXPECT_TRUE(idle.ClosedByServer());
+  EXPECT_FALSE(viewer.Next().has_value());
+  Answer answer;
+  answer.response.body = std::make_shared<const std::string>("at last");
+  running.echo.later(std::move(answer));
+  EXPECT_EQ(asker.Receive().body, "at last");
+  shutdown.join();
+  EXPECT_EQ(running.metrics.connections, 0);
+}
+
+TEST(HttpServer, ShutdownWaitsForNobodyBeyondItsDeadline) {
+  Running running;
+  HttpClient asker(running.port());
+  asker.Send("GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  WaitFor([&] { return running.echo.asked_later == 1; });
+  running.server->Shutdown(absl::Now() + absl::Milliseconds(20));
+  EXPECT_EQ(asker.Receive().status, 0);
+  running.echo.later(Answer());  // comes too late, and does no harm
+}
+
+}  // namespace
+}  // namespace attnprune::http

@@ -1,0 +1,228 @@
+// What the HTTP port takes, and from whom: the pure parts.
+#include <zlib.h>
+
+#include <array>
+#include <string>
+
+#include "absl/status/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/http/access.h"
+#include "server/http/assets.h"
+#include "server/http/compress.h"
+#include "server/http/message.h"
+#include "server/http/route.h"
+
+namespace attnprune::http {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+
+TEST(ParseTarget, DecodesPathAndQuery) {
+  Request request;
+  ASSERT_TRUE(
+      ParseTarget("/api/v1/jobs?labels.team=a%26b+c&states=RUNNING&empty=&bare", &request).ok());
+  EXPECT_EQ(request.path, "/api/v1/jobs");
+  EXPECT_THAT(request.query, ElementsAre(Pair("labels.team", "a&b c"), Pair("states", "RUNNING"),
+                                         Pair("empty", ""), Pair("bare", "")));
+}
+
+TEST(ParseTarget, RefusesWhatIsNoPath) {
+  for (const char* target :
+       {"", "*", "http://elsewhere/", "/%", "/%2", "/%zz", "/a?b=%", "/%00", "/a?b=%0a", "/\x01"}) {
+    Request request;
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseTarget(target, &request))) << target;
+  }
+}
+
+Request RequestOf(Verb verb, const std::string& host) {
+  Request request;
+  request.verb = verb;
+  request.host = host;
+  return request;
+}
+
+TEST(CheckAccess, TakesAddressesLocalhostAndGivenNamesAsHost) {
+  const AccessOptions options{.names = {"attnprune"}};
+  for (const char* host :
+       {"127.0.0.1:8080", "127.0.0.1", "10.0.3.7:8080", "[::1]:8080", "[fe80::1]", "localhost",
+        "LOCALHOST:80", "page.localhost:1", "attnprune:8080", "AttnPrune"}) {
+    EXPECT_TRUE(CheckAccess(options, RequestOf(Verb::kGet, host)).ok()) << host;
+  }
+}
+
+TEST(CheckAccess, RefusesNamesThatOthersMayHavePointedHere) {
+  for (const char* host : {"", "evil.example", "evil.example:8080", "localhost.evil.example",
+                           "127.0.0.1.evil.example", "attnprune", "[::1", "::1.evil"}) {
+    const absl::Status status = CheckAccess({}, RequestOf(Verb::kGet, host));
+    EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << host;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("--http-host")) << host;
+  }
+}
+
+TEST(CheckAccess, TakesPostsOfThePageAndOfProgramsOnly) {
+  struct Row {
+    const char* origin;
+    const char* site;
+    bool allowed;
+  };
+  const Row rows[] = {
+      {"", "", true},  // curl
+      {"http://localhost:8080", "same-origin", true},
+      {"http://localhost:8080", "", true},
+      {"https://localhost:8080", "same-origin", true},  // behind a proxy with TLS
+      {"http://localhost:9999", "same-site", false},
+      {"http://localhost", "", false},
+      {"http://evil.example", "cross-site", false},
+      {"http://evil.example", "", false},
+      {"null", "", false},
+      {"", "cross-site", false},
+      {"", "same-site", false},
+  };
+  for (const Row& row : rows) {
+    Request request = RequestOf(Verb::kPost, "localhost:8080");
+    request.origin = row.origin;
+    request.fetch_site = row.site;
+    EXPECT_EQ(CheckAccess({}, request).ok(), row.allowed) << row.origin << " " << row.site;
+  }
+}
+
+TEST(CheckAccess, LetsOtherSitesLinkHereAndNothingElse) {
+  Request request = RequestOf(Verb::kGet, "localhost:8080");
+  request.fetch_site = "cross-site";
+  request.fetch_mode = "cors";
+  EXPECT_FALSE(CheckAccess({}, request).ok());
+  request.fetch_mode = "navigate";
+  EXPECT_TRUE(CheckAccess({}, request).ok());
+}
+
+TEST(IsLoopbackHost, KnowsThisMachineFromOthers) {
+  for (const char* host : {"127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]"}) {
+    EXPECT_TRUE(IsLoopbackHost(host)) << host;
+  }
+  for (const char* host :
+       {"0.0.0.0", "10.0.0.1", "::", "[::]", "fe80::1", "example.com", "127.x"}) {
+    EXPECT_FALSE(IsLoopbackHost(host)) << host;
+  }
+}
+
+TEST(MatchRoute, KnowsEveryAddress) {
+  struct Row {
+    const char* path;
+    Route route;
+    const char* id;
+    const char* index;
+  };
+  const Row rows[] = {
+      {"/", Route::kPage, "", ""},
+      {"/app.js", Route::kPage, "", ""},
+      {"/metrics", Route::kMetrics, "", ""},
+      {"/healthz", Route::kHealth, "", ""},
+      {"/api/v1/server", Route::kServer, "", ""},
+      {"/api/v1/jobs", Route::kJobs, "", ""},
+      {"/api/v1/jobs/a-1", Route::kJob, "a-1", ""},
+      {"/api/v1/jobs/a-1:cancel", Route::kCancel, "a-1", ""},
+      {"/api/v1/jobs/a-1/events", Route::kEvents, "a-1", ""},
+      {"/api/v1/jobs/a-1/results/2/density", Route::kDensity, "a-1", "2"},
+      {"/api/v1/jobs/a-1/results", Route::kOther, "", ""},
+      {"/api/v1/jobs/a-1/results/2/other", Route::kOther, "", ""},
+      {"/api/v2/jobs", Route::kOther, "", ""},
+      {"/api/", Route::kOther, "", ""},
+  };
+  for (const Row& row : rows) {
+    const RouteMatch match = MatchRoute(row.path);
+    EXPECT_EQ(match.route, row.route) << row.path;
+    EXPECT_EQ(match.id, row.id) << row.path;
+    EXPECT_EQ(match.index, row.index) << row.path;
+  }
+}
+
+std::string Unzip(const std::string& bytes) {
+  z_stream stream{};
+  EXPECT_EQ(inflateInit2(&stream, MAX_WBITS + 16), Z_OK);
+  std::string text(1 << 20, '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
+  stream.avail_in = static_cast<uInt>(bytes.size());
+  stream.next_out = reinterpret_cast<Bytef*>(text.data());
+  stream.avail_out = static_cast<uInt>(text.size());
+  EXPECT_EQ(inflate(&stream, Z_FINISH), Z_STREAM_END);
+  text.resize(stream.total_out);
+  inflateEnd(&stream);
+  return text;
+}
+
+TEST(Gzip, ComesBackAsItWas) {
+  for (const std::string& text : {std::string(), std::string("a"), std::string(100'000, 'x')}) {
+    for (const int level : {1, 9}) EXPECT_EQ(Unzip(Gzip(text, level)), text);
+  }
+}
+
+TEST(TakesGzip, ReadsAcceptEncoding) {
+  for (const char* header : {"gzip", "deflate, gzip;q=0.5, br", "GZIP ; q=1"}) {
+    EXPECT_TRUE(TakesGzip(header)) << header;
+  }
+  for (const char* header : {"", "br", "gzip;q=0", "gzip;q=x", "notgzip"}) {
+    EXPECT_FALSE(TakesGzip(header)) << header;
+  }
+}
+
+constexpr std::array<EmbeddedFile, 2> kFiles = {
+    {{"index.html", "<!doctype html>"}, {"js/app.js", "////////////////////////////////////////"}}};
+
+TEST(Assets, ServesTheIndexAtTheRoot) {
+  const Assets assets(kFiles);
+  Request request;
+  request.path = "/";
+  const absl::optional<Response> response = assets.Find(request);
+  ASSERT_TRUE(response.has_value());
+  EXPECT_EQ(response->content_type, "text/html; charset=utf-8");
+  EXPECT_EQ(*response->body, "<!doctype html>");
+}
+
+TEST(Assets, CompressesForWhoTakesItAndOnlyIfItHelps) {
+  const Assets assets(kFiles);
+  Request request;
+  request.path = "/js/app.js";
+  EXPECT_EQ(*assets.Find(request)->body, kFiles[1].bytes);
+  request.accept_encoding = "gzip";
+  EXPECT_EQ(Unzip(*assets.Find(request)->body), kFiles[1].bytes);
+  EXPECT_THAT(assets.Find(request)->headers, testing::Contains(Pair("Content-Encoding", "gzip")));
+  request.path = "/";
+  EXPECT_EQ(*assets.Find(request)->body, "<!doctype html>");
+}
+
+TEST(Assets, SendsNothingAgainToWhoHasIt) {
+  const Assets assets(kFiles);
+  Request request;
+  request.path = "/js/app.js";
+  const absl::optional<Response> first = assets.Find(request);
+  for (const auto& [name, value] : first->headers) {
+    if (name == "ETag") request.if_none_match = value;
+  }
+  ASSERT_FALSE(request.if_none_match.empty());
+  EXPECT_EQ(assets.Find(request)->status, 304);
+  EXPECT_EQ(assets.Find(request)->body, nullptr);
+}
+
+TEST(Assets, KnowsNoOtherPaths) {
+  const Assets assets(kFiles);
+  for (const char* path : {"/nothing", "/../etc/passwd", "/js/", "/INDEX.html"}) {
+    Request request;
+    request.path = path;
+    EXPECT_FALSE(assets.Find(request).has_value()) << path;
+  }
+}
+
+TEST(EmbeddedFiles, HaveThePage) {
+  const Assets assets(EmbeddedFiles());
+  Request request;
+  request.path = "/";
+  const absl::optional<Response> page = assets.Find(request);
+  ASSERT_TRUE(page.has_value());
+  EXPECT_THAT(*page->body, HasSubstr("<title>"));
+}
+
+}  // namespace
+}  // namespace attnprune::http
