@@ -18,7 +18,7 @@ readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
 DEPLOY_PACKAGES=(docker-compose prometheus python3-jsonschema python3-yaml systemd)
 command -v kubectl >/dev/null || DEPLOY_PACKAGES+=(kubernetes-client)
 readonly DEPLOY_PACKAGES
-CONTAINER_PACKAGES=(buildah ca-certificates catatonit debootstrap jq podman runc)
+CONTAINER_PACKAGES=(buildah ca-certificates catatonit curl debootstrap jq podman runc)
 command -v npx >/dev/null || CONTAINER_PACKAGES+=(npm)
 readonly CONTAINER_PACKAGES
 

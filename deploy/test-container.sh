@@ -120,7 +120,8 @@ run_server() {
   local begin
   begin=$(milliseconds)
   "${ENGINE[@]}" run --detach --name "$SERVER" --network none "${LIMITS[@]}" "${HARDENED[@]}" \
-    --volume "$VOLUME:/data" "$IMAGE" --checkpoint-interval=200ms --threads-per-job=1 \
+    --volume "$VOLUME:/data" "$IMAGE" --listen=0.0.0.0:50051 --http-listen=0.0.0.0:8080 \
+    --allow-unauthenticated-network --checkpoint-interval=200ms --threads-per-job=1 \
     >>"$WORK/log" 2>&1
   report_ready "$begin" "start"
 }
@@ -130,6 +131,15 @@ start_server() { # start_server WHAT
   begin=$(milliseconds)
   "${ENGINE[@]}" start "$SERVER" >>"$WORK/log" 2>&1
   report_ready "$begin" "$1"
+}
+
+check_http() {
+  local path
+  for path in / /metrics /healthz /api/v1/jobs; do
+    nsenter --target "$(server_pid)" --net curl --silent --show-error --fail --noproxy '*' \
+      --max-time 30 --output "$WORK/answer" "http://127.0.0.1:8080$path" || die "GET $path fails"
+  done
+  report "page, metrics, healthz, JSON on the second port" "200 OK"
 }
 
 check_hardening() {
@@ -252,6 +262,7 @@ MOUNTED=$("${ENGINE[@]}" image mount "$IMAGE")
 check_size
 run_server
 check_healthcheck
+check_http
 check_hardening
 check_undisturbed
 interrupted kill kill_server
