@@ -14,6 +14,13 @@ readonly TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev python3-grpcio python3-numpy python3-protobuf
   python3-pytest python3-selenium chromium chromium-driver fonts-inter)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
+# For deploy/. kubectl and npx may be other packages', which Debian's cannot stand beside.
+DEPLOY_PACKAGES=(docker-compose prometheus python3-jsonschema python3-yaml systemd)
+command -v kubectl >/dev/null || DEPLOY_PACKAGES+=(kubernetes-client)
+readonly DEPLOY_PACKAGES
+CONTAINER_PACKAGES=(buildah ca-certificates catatonit curl debootstrap jq podman runc)
+command -v npx >/dev/null || CONTAINER_PACKAGES+=(npm)
+readonly CONTAINER_PACKAGES
 
 # A clone elsewhere finds what this one has compiled.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
@@ -35,7 +42,8 @@ usage: ./dev.sh COMMAND
   format            rewrite the sources with clang-format
   bench [FLAGS]     benchmarks (FLAGS go to Google Benchmark)
   fuzz [SECONDS]    libFuzzer on every reader of foreign bytes, 60 seconds each by default
-  setup             only install the Debian packages that all of this needs
+  setup [build]     only install the Debian packages that all of this (that building) needs
+  container         builds the container image and runs it: deploy/test-container.sh
 
 Packages are installed with apt only where missing, as root or through sudo. JOBS=N sets the number
 of parallel jobs (default: all cores). Logs are in build/.
@@ -147,8 +155,10 @@ tidy_stage() { stage "clang-tidy of $1" build/tsan/tidy.log run_tidy "$2"; }
 # --- commands ---------------------------------------------------------------------------------
 
 setup_build() { install_packages "${BUILD_PACKAGES[@]}"; }
-setup_tests() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; }
-setup_checks() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"; }
+setup_tests() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${DEPLOY_PACKAGES[@]}"; }
+setup_checks() {
+  install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${DEPLOY_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"
+}
 
 command_test() {
   setup_checks
@@ -197,6 +207,11 @@ command_fuzz() {
   done
 }
 
+command_container() {
+  install_packages "${CONTAINER_PACKAGES[@]}"
+  deploy/test-container.sh
+}
+
 main() {
   local command=${1:-help}
   shift || true
@@ -230,7 +245,8 @@ main() {
       ;;
     bench) command_bench "$@" ;;
     fuzz) command_fuzz "$@" ;;
-    setup) setup_checks ;;
+    setup) if [ "${1:-}" = build ]; then setup_build; else setup_checks; fi ;;
+    container) command_container ;;
     help | -h | --help) usage ;;
     *)
       usage >&2
