@@ -59,7 +59,7 @@ v1::Job Web::Create(const std::string& team) {
   for (v1::TensorRef* const tensor : rpc::TensorsOf(job)) {
     tensor->set_sha256(ValueOrDie(tensors_->Put(rpc::MakeBytes(*tensor, seed++))));
   }
-  return ValueOrDie(api_->CreateJob(request));
+  return ValueOrDie(api_->CreateJob(request, JobOrigin()));
 }
 
 JobClaim Web::Claim() {
