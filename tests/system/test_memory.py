@@ -8,7 +8,7 @@ import pytest
 import safetensors
 from harness import Server, cli
 
-GD = "gd:steps=12"
+GD = "gd:steps=5"
 
 
 def layer(folder, d, heads, kv_heads, tokens, batches):
@@ -27,8 +27,8 @@ def layer(folder, d, heads, kv_heads, tokens, batches):
 
 @pytest.fixture(scope="module", name="job")
 def fixture_job(tmp_path_factory):
-    # 16 heads, 4 batches of 1,024 tokens: 140 MB of dense attention, some 60 MB without it.
-    return layer(tmp_path_factory.mktemp("layer"), 512, 16, 4, 1024, 4)
+    # 16 heads, 8 batches of 1,024 tokens: some 290 MB of dense attention, 250 MB without it.
+    return layer(tmp_path_factory.mktemp("layer"), 1024, 16, 4, 1024, 8)
 
 
 def run_measured(folder, job, budget):
@@ -48,10 +48,10 @@ def test_a_job_takes_the_memory_predicted_for_it_and_less_where_attention_is_reb
     assert keeping["memoryBytes"] == keeping["memoryKeepingAttentionBytes"]
     assert 0.8 * int(keeping["memoryBytes"]) < taken < 1.2 * int(keeping["memoryBytes"])
 
-    rebuilt, rebuilding, less = run_measured(tmp_path / "rebuilt", job, "128MiB")
+    rebuilt, rebuilding, less = run_measured(tmp_path / "rebuilt", job, "400MiB")
     assert rebuilding["memoryKeepingAttentionBytes"] == keeping["memoryBytes"]
     assert 0.8 * int(rebuilding["memoryBytes"]) < less < 1.2 * int(rebuilding["memoryBytes"])
-    assert less < 0.6 * taken
+    assert less < 0.7 * taken
 
     # Same bits: what the results are stored under is the digest of their bytes.
     assert [m["mask"]["sha256"] for m in kept["results"][0]["matrices"]] == [

@@ -193,7 +193,7 @@ def test_a_config_file_sets_what_flags_set(tmp_path):
         with Client(server.address) as client:
             info = client.jobs.GetServerInfo(prune_api.GetServerInfoRequest())
         assert (info.limits.max_queued_jobs, info.workers) == (7, 2)
-        wait_for(lambda: '"event":"server.start"' in server.log, "the log is JSON")
+        wait_for(lambda: '"message":"server.start"' in server.log, "the log is JSON")
 
 
 def test_a_folder_copied_while_nothing_runs_serves_as_the_original(tmp_path):

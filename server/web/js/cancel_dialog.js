@@ -24,10 +24,10 @@ no.addEventListener("click", () => dialog.close());
 
 yes.addEventListener("click", async () => {
   yes.disabled = true;
+  announce("Cancel requested."); // first: the news of the job's end may overtake the answer
   try {
     const answer = await cancelJob(job);
     dialog.close();
-    announce("Cancel requested.");
     onDone(answer);
   } catch (error) {
     trouble.textContent = `Not cancelled: ${error.message}`;
