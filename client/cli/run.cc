@@ -98,6 +98,7 @@ void AddRunCommand(CLI::App& app, Action* action) {
           "Memory that the job may take, such as 2GiB: dense attention that does not fit is "
           "rebuilt at every step; 0: the machine's memory")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->check(CLI::NonNegativeNumber)
       ->type_name("BYTES")
       ->default_str("0");
   AddJsonFlag(*command, flags->json);

@@ -70,5 +70,6 @@ def test_a_job_that_cannot_fit_is_refused_with_the_number(tmp_path, job):
 def test_run_takes_a_budget_too(job):
     refused = cli("run", *job, "--method", GD, "--memory-budget", "32MiB")
     assert refused.returncode == 4 and "33554432" in refused.stderr, refused.stderr
-    wrong = cli("run", *job, "--method", GD, "--memory-budget", "lots")
-    assert wrong.returncode == 2 and "--memory-budget" in wrong.stderr, wrong.stderr
+    for budget in ("lots", "-1", "99999999999GiB"):
+        wrong = cli("run", *job, "--method", GD, "--memory-budget", budget)
+        assert wrong.returncode == 2 and "--memory-budget" in wrong.stderr, wrong.stderr
