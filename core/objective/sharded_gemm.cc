@@ -18,7 +18,7 @@ void ForRowShards(ThreadPool& pool, Index total, Index rows,
 namespace {
 
 // A result so small that its rows are not enough for several threads.
-constexpr Index kSmallResult = 128 * 128;
+constexpr Index kSmallResult = Index{128} * 128;
 constexpr Index kTokensPerSum = 512;
 
 // By runs of tokens, each with a sum of its own; the sums are added up in order.

@@ -200,7 +200,7 @@ Sparsity ToCore(const v1::Sparsity& sparsity) {
 // core/ names its own fields. What is checked of the job and of its tensors never gets there, a
 // product of two factors that overflows does.
 absl::Status ValidateAsField(const Problem& problem) {
-  const absl::Status status = Validate(problem);
+  absl::Status status = Validate(problem);
   if (status.ok()) return status;
   return WithField(absl::Status(status.code(), absl::StrCat("job.problem: ", status.message())),
                    "job.problem");
