@@ -164,7 +164,10 @@ void Session::Dispatch() {
     answer.response = context_->handler->Refuse(400, status.message());
     return OnAnswer(std::move(answer));
   }
-  context_->handler->Handle(std::move(request), [self = shared_from_this(), old](Answer answer) {
+  // The server keeps its sessions. Who answers may keep `respond` for longer than there is one.
+  context_->handler->Handle(std::move(request), [weak = weak_from_this(), old](Answer answer) {
+    const std::shared_ptr<Session> self = weak.lock();
+    if (self == nullptr) return;
     auto shared = std::make_shared<Answer>(std::move(answer));
     self->context_->loop->Post([self, old, shared] {
       if (old && shared->stream != nullptr) {
