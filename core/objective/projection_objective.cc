@@ -119,9 +119,8 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
     const Index row = first - chunk.first_token;
     float* scratch = scratch_.of(worker);
     const KeyPanels keys = PackKeys(HeadOfRows(k_, row, tokens, kv_head), use, scratch);
-    const bool rebuilds = !dense_q_.empty();
     KeyPanels dense_keys;
-    if (rebuilds) {
+    if (!dense_.keeps_attention()) {
       dense_keys = PackKeys(HeadOfRows(dense_k_, first, tokens, kv_head), PanelUse::kLogits,
                             scratch + panel_floats_);
     }
@@ -134,7 +133,7 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
                 .attention = HeadOf(layout, HeadOfRows(q_, row, tokens, head), keys, scale_),
                 .dense = dense_.rows(batch, head),
                 .scratch = scratch + 2 * panel_floats_};
-      if (rebuilds) {
+      if (!dense_.keeps_attention()) {
         const MatrixView q = HeadOfRows(dense_q_, first, tokens, head);
         work.dense.a = q.data();
         work.dense.a_stride = q.stride();

@@ -7,9 +7,7 @@
 //   wanda     has no product of its own; against X W_Q' and X W_K', the forward pass that its norms
 //             are taken from where it is published
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -21,6 +19,8 @@
 #include "core/methods/registry.h"
 #include "core/methods/sparsegpt.h"
 #include "core/problem/problem.h"
+#include "tests/support/matrices.h"
+#include "tests/support/timing.h"
 
 ABSL_FLAG(int, d, 2048, "features");
 ABSL_FLAG(int, tokens, 2048, "calibration tokens");
@@ -30,41 +30,33 @@ ABSL_FLAG(int, rounds, 5, "rounds");
 namespace attnprune {
 namespace {
 
-constexpr Index kBlock = 128;  // SparseGPT's default
+using testing::Clock;
+using testing::GaussianMatrix;
+using testing::Median;
+using testing::SecondsSince;
 
-Matrix Gaussian(Index rows, Index cols, unsigned seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal;
-  Matrix out(rows, cols);
-  for (float& value : out.flat()) value = normal(generator);
-  return out;
-}
+constexpr Index kBlock = 128;  // SparseGPT's default
 
 Problem MakeProblem() {
   const Index d = absl::GetFlag(FLAGS_d);
   Problem problem;
   ProjectionWeights layer;
-  layer.w_q = Gaussian(d, d, 1);
-  layer.w_k = Gaussian(d / 4, d, 2);
+  layer.w_q = GaussianMatrix(d, d, 1);
+  layer.w_k = GaussianMatrix(d / 4, d, 2);
   layer.heads = 4;
   layer.kv_heads = 1;
   problem.weights = std::move(layer);
   const Index tokens = absl::GetFlag(FLAGS_tokens);
-  problem.calibration = Batches(Gaussian(tokens, d, 3), {tokens});
+  problem.calibration = Batches(GaussianMatrix(tokens, d, 3), {tokens});
   problem.sparsity.fraction = 0.5;
   return problem;
 }
 
 template <typename Work>
 double Seconds(Work work) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double Median(std::vector<double> values) {
-  std::ranges::nth_element(values, values.begin() + static_cast<long>(values.size() / 2));
-  return values[values.size() / 2];
+  return SecondsSince(start);
 }
 
 void Prune(const std::string& method, const Problem& problem) {

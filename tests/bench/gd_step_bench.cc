@@ -25,17 +25,16 @@
 #include "core/methods/mask_descent.h"
 #include "core/objective/attention_objective.h"
 #include "core/problem/problem.h"
+#include "tests/support/timing.h"
 
 namespace attnprune {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using testing::Clock;
+using testing::Median;
+using testing::SecondsSince;
 
 constexpr double kSecondsInARow = 0.01;
-
-double Seconds(Clock::time_point since) {
-  return std::chrono::duration<double>(Clock::now() - since).count();
-}
 
 Matrix Gaussian(Index rows, Index cols, float deviation, unsigned seed) {
   std::mt19937 generator(seed);
@@ -84,12 +83,9 @@ class SgemmRate {
   void Measure() {
     const auto start = Clock::now();
     Gemm(Trans::kNo, Trans::kNo, 1.0f, a_, b_, 0.0f, c_);
-    seconds_.push_back(Seconds(start));
+    seconds_.push_back(SecondsSince(start));
   }
-  double FlopsPerSecond() {
-    std::nth_element(seconds_.begin(), seconds_.begin() + seconds_.size() / 2, seconds_.end());
-    return 2.0 * kSize * kSize * kSize / seconds_[seconds_.size() / 2];
-  }
+  double FlopsPerSecond() { return 2.0 * kSize * kSize * kSize / Median(seconds_); }
 
  private:
   static constexpr Index kSize = 512;
@@ -112,7 +108,7 @@ void BM_GdStep(benchmark::State& state, const Size& size, int threads) {
       descent.Step(losses.total());
       if (!losses.finite) state.SkipWithError("the loss is not finite");
     }
-    return Seconds(start) / count;
+    return SecondsSince(start) / count;
   };
   SgemmRate sgemm;
   std::vector<double> seconds;
@@ -124,11 +120,10 @@ void BM_GdStep(benchmark::State& state, const Size& size, int threads) {
     state.SetIterationTime(seconds.back());
     sgemm.Measure();
   }
-  std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
   const double rate = sgemm.FlopsPerSecond();
   state.counters["sgemm_GFLOPS"] = rate / 1e9;
   state.counters["naive_GFLOP"] = size.NaiveFlops() / 1e9;
-  state.counters["times_naive"] = seconds[seconds.size() / 2] * rate / size.NaiveFlops();
+  state.counters["times_naive"] = Median(seconds) * rate / size.NaiveFlops();
 }
 
 void Register(const char* name, const Size& size) {

@@ -17,6 +17,7 @@
 #include "core/methods/registry.h"
 #include "core/problem/hf_layer.h"
 #include "core/problem/load_batches.h"
+#include "tests/support/timing.h"
 
 ABSL_FLAG(std::string, model, "data/tiny-llama", "folder of a Hugging Face model");
 ABSL_FLAG(std::string, data, "data/tiny-llama",
@@ -28,6 +29,8 @@ ABSL_FLAG(int, threads, 1, "of every run");
 
 namespace attnprune {
 namespace {
+
+using testing::Median;
 
 enum class Reports { kNone, kDefault };
 
@@ -59,11 +62,6 @@ absl::StatusOr<double> Seconds(const char* method, Reports reports, const Proble
   ATTNPRUNE_ASSIGN_OR_RETURN(const auto made, CreateMethod(method));
   ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result, made->Prune(problem, options));
   return result.seconds;
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 absl::Status Run() {

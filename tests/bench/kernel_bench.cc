@@ -8,8 +8,8 @@
 //   build/release/bin/kernel_bench --benchmark_filter=attention
 #include <benchmark/benchmark.h>
 
+#include <cmath>
 #include <cstdio>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -19,17 +19,12 @@
 #include "core/kernels/gram.h"
 #include "core/kernels/mask_step.h"
 #include "core/kernels/select.h"
+#include "tests/support/matrices.h"
 
 namespace attnprune {
 namespace {
 
-Matrix Gaussian(Index rows, Index cols, unsigned seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal(0.0f, 0.3f);
-  Matrix out(rows, cols);
-  for (float& value : out.flat()) value = normal(generator);
-  return out;
-}
+using testing::GaussianMatrix;
 
 void SetRate(benchmark::State& state, double operations) {
   state.counters["GFLOPS"] =
@@ -47,13 +42,16 @@ enum class KeyGradient { kNo, kYes };
 void BM_Attention(benchmark::State& state, const AttentionKernels& kernels, KeyGradient keys) {
   const Index n = state.range(0), width = state.range(1);
   const AttentionLayout layout = Causal(n);
-  const Matrix a = Gaussian(n, width, 1), b = Gaussian(n, width, 2), dense = Gaussian(n, width, 3);
+  const Matrix a = GaussianMatrix(n, width, 1), b = GaussianMatrix(n, width, 2),
+               dense = GaussianMatrix(n, width, 3);
   Matrix d_a(n, width), d_b(n, width), packed(1, layout.packed_size());
   Matrix room(1, KeyPanelFloats(n, width, PanelUse::kGradients));
   Matrix scratch(1, AttentionScratchSize(layout, width));
   const KeyPanels panels = PackKeys(b, PanelUse::kGradients, room.data());
-  kernels.dense(HeadOf(layout, dense, panels, 1), scratch.data(), packed.data(), nullptr, nullptr);
-  const AttentionHead head = HeadOf(layout, a, panels, 1);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(width));
+  kernels.dense(HeadOf(layout, dense, panels, scale), scratch.data(), packed.data(), nullptr,
+                nullptr);
+  const AttentionHead head = HeadOf(layout, a, panels, scale);
   const DenseRows rows = {.packed = packed.data()};
   const ScopedFlushDenormals flush;
   for (auto _ : state) {
@@ -67,7 +65,7 @@ void BM_Attention(benchmark::State& state, const AttentionKernels& kernels, KeyG
 
 void BM_Pack(benchmark::State& state) {
   const Index n = state.range(0), width = state.range(1);
-  const Matrix b = Gaussian(n, width, 1);
+  const Matrix b = GaussianMatrix(n, width, 1);
   Matrix room(1, KeyPanelFloats(n, width, PanelUse::kGradients));
   for (auto _ : state) {
     benchmark::DoNotOptimize(PackKeys(b, PanelUse::kGradients, room.data()));
@@ -78,15 +76,15 @@ void BM_Pack(benchmark::State& state) {
 void BM_Select(benchmark::State& state) {
   const Index d = state.range(0);
   ThreadPool pool(static_cast<int>(state.range(1)));
-  const Matrix scores = Gaussian(d, d, 1);
+  const Matrix scores = GaussianMatrix(d, d, 1);
   Matrix mask(d, d);
   for (auto _ : state) PruneSmallestInto(scores, scores.size() / 2, pool, mask);
 }
 
 void BM_MaskStep(benchmark::State& state) {
   const Index d = state.range(0);
-  const Matrix weights = Gaussian(d, d, 1), mask = Gaussian(d, d, 2);
-  Matrix gradient = Gaussian(d, d, 3), velocity(d, d), next(d, d), pruned(d, d);
+  const Matrix weights = GaussianMatrix(d, d, 1), mask = GaussianMatrix(d, d, 2);
+  Matrix gradient = GaussianMatrix(d, d, 3), velocity(d, d), next(d, d), pruned(d, d);
   const HeavyBall step = {0.1f, 0.9f, 1e-3f, false};
   for (auto _ : state) {
     benchmark::DoNotOptimize(GradientInMask(weights.flat(), mask.flat(), 0.05f, gradient.flat()));
@@ -98,14 +96,14 @@ void BM_MaskStep(benchmark::State& state) {
 void BM_Gram(benchmark::State& state) {
   const Index tokens = state.range(0), d = state.range(1);
   ThreadPool pool(1);
-  const Matrix x = Gaussian(tokens, d, 1);
+  const Matrix x = GaussianMatrix(tokens, d, 1);
   for (auto _ : state) benchmark::DoNotOptimize(Gram(x, pool));
   SetRate(state, static_cast<double>(tokens) * static_cast<double>(d * (d + 1)));
 }
 
 void BM_Sgemm(benchmark::State& state) {
   constexpr Index kSize = 512;
-  const Matrix a = Gaussian(kSize, kSize, 1), b = Gaussian(kSize, kSize, 2);
+  const Matrix a = GaussianMatrix(kSize, kSize, 1), b = GaussianMatrix(kSize, kSize, 2);
   Matrix c(kSize, kSize);
   for (auto _ : state) Gemm(Trans::kNo, Trans::kNo, 1.0f, a, b, 0.0f, c);
   SetRate(state, 2.0 * kSize * kSize * kSize);

@@ -27,11 +27,14 @@
 #include "attnprune/v1/prune_service.grpc.pb.h"
 #include "client/library/client.h"
 #include "core/problem/synthetic.h"
+#include "tests/support/timing.h"
 
 namespace attnprune {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using testing::Clock;
+using testing::Median;
+using testing::SecondsSince;
 
 struct Flags {
   int jobs = 1000;
@@ -46,15 +49,6 @@ void Require(bool holds, const std::string& what) {
   if (holds) return;
   std::cerr << "service_load_bench: " << what << "\n";
   std::_Exit(2);
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 // attnprune-server on a folder of its own; one thread solves, so that another core can serve.

@@ -24,6 +24,7 @@
 #include "core/objective/attention_objective.h"
 #include "core/problem/problem.h"
 #include "core/tensor/npy.h"
+#include "tests/support/timing.h"
 
 ABSL_FLAG(std::string, folder, "", "where the arrays are");
 ABSL_FLAG(int, heads, 0, "query heads, 0 for the fused problem");
@@ -33,11 +34,8 @@ ABSL_FLAG(int, threads, 1, "threads");
 namespace attnprune {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double Seconds(Clock::time_point since) {
-  return std::chrono::duration<double>(Clock::now() - since).count();
-}
+using testing::Clock;
+using testing::SecondsSince;
 
 NpyArray Read(const std::string& name) {
   const std::string path = absl::GetFlag(FLAGS_folder) + "/" + name + ".npy";
@@ -91,7 +89,7 @@ class Timer {
   double Step(int count) {
     const auto start = Clock::now();
     for (int i = 0; i < count; ++i) descent_.Step(descent_.Evaluate().total());
-    return Seconds(start) / count;
+    return SecondsSince(start) / count;
   }
 
   double Sgemm(int count) {
@@ -105,7 +103,7 @@ class Timer {
         Gemm(Trans::kNo, Trans::kNo, 1.0f, a, b, 0.0f, c[static_cast<size_t>(i)]);
       }
     });
-    return 2.0 * kSize * kSize * kSize * count * pool_.threads() / Seconds(start);
+    return 2.0 * kSize * kSize * kSize * count * pool_.threads() / SecondsSince(start);
   }
 
  private:

@@ -29,9 +29,12 @@
 #include "server/rpc/grpc_host.h"
 #include "server/rpc/tensor_service.h"
 #include "server/tensors/blob_store.h"
+#include "tests/support/timing.h"
 
 namespace attnprune::rpc {
 namespace {
+
+using testing::Median;
 
 struct Flags {
   int64_t mib = 512;
@@ -235,11 +238,6 @@ double SlowReadersMib(const ServerProcess& server, v1::TensorService::Stub* stub
   for (auto& context : contexts) context->TryCancel();
   for (auto& stream : streams) stream->Finish();
   return growth;
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 void Report(const char* what, double mib, const Took& bare, const Took& real) {

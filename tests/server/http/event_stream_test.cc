@@ -69,15 +69,6 @@ std::vector<int64_t> SequencesOf(const std::vector<v1::JobEvent>& events) {
   return sequences;
 }
 
-template <typename Condition>
-void WaitFor(Condition condition) {
-  const absl::Time end = absl::Now() + absl::Seconds(HttpClient::kPatienceSeconds);
-  while (!condition()) {
-    ASSERT_LT(absl::Now(), end);
-    std::this_thread::yield();
-  }
-}
-
 TEST(EventStream, ReplaysAnEndedJobAndSaysThatItIsOver) {
   Web web;
   const v1::Job job = web.Create();

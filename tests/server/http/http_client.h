@@ -2,9 +2,14 @@
 #ifndef ATTNPRUNE_TESTS_SERVER_HTTP_HTTP_CLIENT_H_
 #define ATTNPRUNE_TESTS_SERVER_HTTP_HTTP_CLIENT_H_
 
+#include <gtest/gtest.h>
+
 #include <map>
 #include <string>
+#include <thread>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
 
 namespace attnprune::http {
@@ -58,6 +63,16 @@ class HttpClient {
   std::string buffer_;  // received, not yet taken
   std::string events_;  // of the stream, without chunks, not yet taken
 };
+
+// Until `condition` holds, with the client's patience.
+template <typename Condition>
+void WaitFor(Condition condition) {
+  const absl::Time end = absl::Now() + absl::Seconds(HttpClient::kPatienceSeconds);
+  while (!condition()) {
+    ASSERT_LT(absl::Now(), end);
+    std::this_thread::yield();
+  }
+}
 
 }  // namespace attnprune::http
 

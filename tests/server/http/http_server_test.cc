@@ -83,15 +83,6 @@ class Echo final : public Handler {
   std::atomic<int> asked_later{0};
 };
 
-template <typename Condition>
-void WaitFor(Condition condition) {
-  const absl::Time end = absl::Now() + absl::Seconds(HttpClient::kPatienceSeconds);
-  while (!condition()) {
-    ASSERT_LT(absl::Now(), end);
-    std::this_thread::yield();
-  }
-}
-
 struct Running {
   explicit Running(HttpServerOptions options = {}) {
     options.listen = "127.0.0.1:0";

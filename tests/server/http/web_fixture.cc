@@ -7,19 +7,13 @@
 #include "gtest/gtest.h"
 #include "server/jobs/sqlite_job_store.h"
 #include "tests/server/rpc/jobs_for_tests.h"
-#include "tests/server/rpc/tensor_bytes.h"
+#include "tests/server/rpc/stored_tensors.h"
+#include "tests/support/value_or_die.h"
 
 namespace attnprune::http {
 namespace {
 
-template <typename Value>
-Value ValueOrDie(absl::StatusOr<Value> value) {
-  if (!value.ok()) {
-    ADD_FAILURE() << value.status();
-    std::abort();
-  }
-  return *std::move(value);
-}
+using testing::ValueOrDie;
 
 }  // namespace
 
@@ -55,10 +49,7 @@ v1::Job Web::Create(const std::string& team) {
   v1::Job& job = *request.mutable_job();
   job = rpc::LayerJob();
   if (!team.empty()) rpc::SetLabel(job, "team", team);
-  int seed = 0;
-  for (v1::TensorRef* const tensor : rpc::TensorsOf(job)) {
-    tensor->set_sha256(ValueOrDie(tensors_->Put(rpc::MakeBytes(*tensor, seed++))));
-  }
+  rpc::StoreTensors(job, *tensors_);
   return ValueOrDie(api_->CreateJob(request, JobOrigin()));
 }
 

@@ -5,19 +5,13 @@
 #include "gtest/gtest.h"
 #include "server/jobs/sqlite_job_store.h"
 #include "tests/server/rpc/jobs_for_tests.h"
-#include "tests/server/rpc/tensor_bytes.h"
+#include "tests/server/rpc/stored_tensors.h"
+#include "tests/support/value_or_die.h"
 
 namespace attnprune::rpc {
 namespace {
 
-template <typename Value>
-Value ValueOrDie(absl::StatusOr<Value> value) {
-  if (!value.ok()) {
-    ADD_FAILURE() << value.status();
-    std::abort();
-  }
-  return *std::move(value);
-}
+using testing::ValueOrDie;
 
 template <typename Detail>
 Detail DetailOf(const grpc::Status& status, const std::string& type) {
@@ -36,13 +30,6 @@ Detail DetailOf(const grpc::Status& status, const std::string& type) {
 }
 
 }  // namespace
-
-void StoreTensors(v1::Job& job, BlobStore& tensors) {
-  int seed = 0;
-  for (v1::TensorRef* const tensor : TensorsOf(job)) {
-    tensor->set_sha256(ValueOrDie(tensors.Put(MakeBytes(*tensor, seed++))));
-  }
-}
 
 Service::Service(const ServiceOptions& options)
     : lock_(ValueOrDie(FolderLock::Acquire(folder_.path()))) {

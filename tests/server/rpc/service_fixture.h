@@ -22,9 +22,6 @@
 
 namespace attnprune::rpc {
 
-// Makes bytes for every tensor of `job`, puts them into the store and sets the digests.
-void StoreTensors(v1::Job& job, BlobStore& tensors);
-
 struct ServiceOptions {
   absl::Duration heartbeat = absl::Hours(1);
   int64_t max_queued_jobs = 1000;

@@ -32,11 +32,14 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "tests/support/timing.h"
 
 namespace attnprune {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using testing::Clock;
+using testing::Median;
+using testing::SecondsSince;
 
 struct Flags {
   int viewers = 500;
@@ -49,15 +52,6 @@ void Require(bool holds, const std::string& what) {
   if (holds) return;
   std::cerr << "page_load_bench: " << what << "\n";
   std::_Exit(2);
-}
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 std::string ReadFile(const std::string& path) {
