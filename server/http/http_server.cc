@@ -101,10 +101,11 @@ void BeastServer::Accept() {
 
 void BeastServer::OnAccepted(tcp::socket socket) {
   if (sessions_.size() >= static_cast<size_t>(context_->options.max_connections)) {
+    context_->observer->OnRefusedConnection();  // counted before the client can know
     boost::system::error_code ignored;
     socket.non_blocking(true, ignored);
     socket.write_some(asio::const_buffer(kFull.data(), kFull.size()), ignored);
-    return context_->observer->OnRefusedConnection();
+    return;
   }
   const auto session = std::make_shared<Session>(std::move(socket), context_);
   sessions_.insert(session);
