@@ -57,6 +57,27 @@ std::vector<float> Collect(absl::Span<const float> scores, size_t bin, ThreadPoo
   return all;
 }
 
+// Where the `count` smallest of some scores end; sorts them in part.
+Cut CutOf(std::vector<float>& scores, Index count) {
+  const auto last = scores.begin() + (count - 1);
+  std::nth_element(scores.begin(), last, scores.end());
+  const float threshold = *last;
+  return {.threshold = threshold,
+          .equal_pruned = 1 + std::count(scores.begin(), last, threshold),
+          .equal = std::count(scores.begin(), scores.end(), threshold)};
+}
+
+// Calls visit(index) for the last of those that equal the threshold, which stay.
+template <typename Visit>
+void ForEachKeptTie(absl::Span<const float> scores, const Cut& cut, Visit visit) {
+  Index kept = cut.equal - cut.equal_pruned;
+  for (size_t i = scores.size(); kept > 0;) {
+    if (scores[--i] != cut.threshold) continue;
+    visit(static_cast<Index>(i));
+    --kept;
+  }
+}
+
 }  // namespace
 
 Cut FindCut(absl::Span<const float> scores, Index count, ThreadPool& pool) {
@@ -64,12 +85,7 @@ Cut FindCut(absl::Span<const float> scores, Index count, ThreadPool& pool) {
   size_t bin = 0;
   for (; histogram[bin] < count; ++bin) count -= histogram[bin];
   std::vector<float> candidates = Collect(scores, bin, pool);
-  const auto last = candidates.begin() + (count - 1);
-  std::nth_element(candidates.begin(), last, candidates.end());
-  const float threshold = *last;
-  return {.threshold = threshold,
-          .equal_pruned = 1 + std::count(candidates.begin(), last, threshold),
-          .equal = std::count(candidates.begin(), candidates.end(), threshold)};
+  return CutOf(candidates, count);
 }
 
 void PruneSmallestInto(const Matrix& scores, Index count, ThreadPool& pool, Matrix& mask) {
@@ -82,26 +98,22 @@ void PruneSmallestInto(const Matrix& scores, Index count, ThreadPool& pool, Matr
     float* out = mask.data() + run * static_cast<size_t>(kRun);
     for (size_t i = 0; i < some.size(); ++i) out[i] = some[i] <= cut.threshold ? 0.0f : 1.0f;
   });
-  Index kept = cut.equal - cut.equal_pruned;  // the last of those that equal the threshold
-  for (Index i = scores.size(); kept > 0;) {
-    if (scores.data()[--i] != cut.threshold) continue;
-    mask.data()[i] = 1.0f;
-    --kept;
-  }
+  ForEachKeptTie(scores.flat(), cut, [&mask](Index i) { mask.data()[i] = 1.0f; });
+}
+
+Cut SmallestFinder::Find(absl::Span<const float> scores, Index count) {
+  sorted_.assign(scores.begin(), scores.end());
+  return CutOf(sorted_, count);
 }
 
 void SmallestFinder::ForEach(absl::Span<const float> scores, Index count,
                              absl::FunctionRef<void(Index)> visit) {
   if (count == 0) return;
-  sorted_.assign(scores.begin(), scores.end());
-  const auto last = sorted_.begin() + (count - 1);
-  std::nth_element(sorted_.begin(), last, sorted_.end());
-  const float threshold = *last;
-  // Everything below the threshold goes, and of what equals it the first few, `count` in all.
-  Index ties_left = 1 + std::count(sorted_.begin(), last, threshold);
+  const Cut cut = Find(scores, count);
+  Index ties_left = cut.equal_pruned;
   for (Index i = 0; i < static_cast<Index>(scores.size()); ++i) {
     const float score = scores[static_cast<size_t>(i)];
-    if (score < threshold || (score == threshold && ties_left-- > 0)) visit(i);
+    if (score < cut.threshold || (score == cut.threshold && ties_left-- > 0)) visit(i);
   }
 }
 
@@ -112,23 +124,47 @@ std::vector<Index> SmallestIndices(absl::Span<const float> scores, Index count) 
   return indices;
 }
 
-BitMask PruneSmallest(const Matrix& scores, Index count) {
-  return PruneSmallestPerGroup(scores, count, scores.size());
-}
-
-BitMask PruneSmallestPerRow(const Matrix& scores, Index count) {
-  return PruneSmallestPerGroup(scores, count, scores.cols());
-}
-
-// Rows and the whole matrix are runs of consecutive entries too.
-BitMask PruneSmallestPerGroup(const Matrix& scores, Index count, Index group) {
+BitMask PruneSmallest(const Matrix& scores, Index count, ThreadPool& pool) {
   BitMask mask(scores.rows(), scores.cols(), /*kept=*/true);
-  SmallestFinder finder;
-  for (Index begin = 0; begin < scores.size(); begin += group) {
-    const auto run = scores.flat().subspan(static_cast<size_t>(begin), static_cast<size_t>(group));
-    finder.ForEach(run, count, [&](Index i) { mask.Prune(begin + i); });
-  }
+  if (count == 0) return mask;
+  const Cut cut = FindCut(scores.flat(), count, pool);
+  static_assert(kRun % 8 == 0, "no two runs may share a byte of the mask");
+  ForRuns(scores.flat(), pool, [&](size_t run, absl::Span<const float> some) {
+    mask.PruneUpTo(some, cut.threshold, static_cast<Index>(run) * kRun);
+  });
+  ForEachKeptTie(scores.flat(), cut, [&mask](Index i) { mask.Keep(i); });
   return mask;
+}
+
+BitMask PruneSmallestPerGroup(Index rows, Index cols, RowScores row_scores, Index count,
+                              Index group, ThreadPool& pool) {
+  BitMask mask(rows, cols, /*kept=*/true);
+  if (count == 0) return mask;
+  constexpr Index kRows = 64;  // of a shard; a multiple of 8, so that no two share a byte
+  pool.ParallelFor((rows + kRows - 1) / kRows, [&](Index shard) {
+    SmallestFinder finder;
+    std::vector<float> scores(static_cast<size_t>(cols));
+    const Index end = std::min(rows, (shard + 1) * kRows);
+    for (Index row = shard * kRows; row < end; ++row) {
+      row_scores(row, absl::MakeSpan(scores));
+      for (Index begin = 0; begin < cols; begin += group) {
+        const auto some = absl::MakeConstSpan(scores).subspan(static_cast<size_t>(begin),
+                                                              static_cast<size_t>(group));
+        const Cut cut = finder.Find(some, count);
+        const Index first = row * cols + begin;
+        mask.PruneUpTo(some, cut.threshold, first);
+        ForEachKeptTie(some, cut, [&mask, first](Index i) { mask.Keep(first + i); });
+      }
+    }
+  });
+  return mask;
+}
+
+BitMask PruneSmallestPerGroup(const Matrix& scores, Index count, Index group, ThreadPool& pool) {
+  const auto copy_row = [&scores](Index row, absl::Span<float> out) {
+    std::copy_n(scores.row(row), out.size(), out.data());
+  };
+  return PruneSmallestPerGroup(scores.rows(), scores.cols(), copy_row, count, group, pool);
 }
 
 }  // namespace attnprune

@@ -31,17 +31,22 @@ Cut FindCut(absl::Span<const float> scores, Index count, ThreadPool& pool);
 void PruneSmallestInto(const Matrix& scores, Index count, ThreadPool& pool, Matrix& mask);
 
 // Prunes exactly `count` entries of the whole matrix (Algorithm 1's binarisation).
-BitMask PruneSmallest(const Matrix& scores, Index count);
+BitMask PruneSmallest(const Matrix& scores, Index count, ThreadPool& pool);
 
-// Prunes exactly `count` entries of each row (Wanda's comparison group).
-BitMask PruneSmallestPerRow(const Matrix& scores, Index count);
+// Writes the scores of one row; called on the pool's threads.
+using RowScores = absl::FunctionRef<void(Index row, absl::Span<float> scores)>;
 
 // Prunes exactly `count` of every `group` consecutive entries of a row; cols divisible by group.
-BitMask PruneSmallestPerGroup(const Matrix& scores, Index count, Index group);
+// With group = cols it is Wanda's comparison within each row.
+BitMask PruneSmallestPerGroup(Index rows, Index cols, RowScores row_scores, Index count,
+                              Index group, ThreadPool& pool);
+BitMask PruneSmallestPerGroup(const Matrix& scores, Index count, Index group, ThreadPool& pool);
 
-// SmallestIndices for many short runs of scores: keeps its memory between them. Not thread-safe.
+// For many short runs of scores: keeps its memory between them. Not thread-safe.
 class SmallestFinder {
  public:
+  // FindCut's answer, under its conditions.
+  Cut Find(absl::Span<const float> scores, Index count);
   // Calls visit(index) where SmallestIndices would list it, in the same order and under the same
   // conditions.
   void ForEach(absl::Span<const float> scores, Index count, absl::FunctionRef<void(Index)> visit);

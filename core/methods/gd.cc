@@ -99,21 +99,23 @@ absl::optional<TerminationReason> Converged(const GdOptions& options, double pre
   return absl::nullopt;
 }
 
-std::vector<BitMask> BinaryMasks(const MaskDescent& descent, const Sparsity& sparsity) {
+std::vector<BitMask> BinaryMasks(const MaskDescent& descent, const Sparsity& sparsity,
+                                 ThreadPool& pool) {
   std::vector<BitMask> masks;
   for (size_t i = 0; i < descent.masks().size(); ++i) {
-    masks.push_back(Binarize(descent.masks()[i], descent.weights()[i].inputs_are_rows, sparsity));
+    masks.push_back(
+        Binarize(descent.masks()[i], descent.weights()[i].inputs_are_rows, sparsity, pool));
   }
   return masks;
 }
 
 PruneResult MakeResult(const MaskDescent& descent, const Sparsity& sparsity,
-                       TerminationReason reason, double lambda) {
+                       TerminationReason reason, double lambda, ThreadPool& pool) {
   PruneResult result;
   result.reason = reason;
   result.steps = descent.steps_taken();
   result.lambda = lambda;
-  std::vector<BitMask> masks = BinaryMasks(descent, sparsity);
+  std::vector<BitMask> masks = BinaryMasks(descent, sparsity, pool);
   for (size_t i = 0; i < masks.size(); ++i) {
     PrunedMatrix matrix = MaskedMatrix(descent.weights()[i], std::move(masks[i]));
     matrix.soft_mask = descent.masks()[i].Clone();
@@ -130,6 +132,7 @@ class GdLoop {
       : problem_(problem),
         options_(options),
         evaluate_every_(run.evaluate_every),
+        pool_(pool),
         objective_(objective),
         descent_(descent),
         binary_error_(problem, objective, pool, run.attention),
@@ -168,7 +171,7 @@ class GdLoop {
     const bool last = converged || stats.step == options_.steps;
     if (evaluate_every_ > 0 && (last || stats.step % evaluate_every_ == 0) &&
         descent_.MasksAreFinite()) {
-      const auto masks = BinaryMasks(descent_, problem_.sparsity);
+      const auto masks = BinaryMasks(descent_, problem_.sparsity, pool_);
       ATTNPRUNE_RETURN_IF_ERROR(binary_error_.Evaluate(descent_.weights(), masks, stats));
     }
     stats.seconds =
@@ -179,6 +182,7 @@ class GdLoop {
   const Problem& problem_;
   const GdOptions& options_;
   const int evaluate_every_;
+  ThreadPool& pool_;
   AttentionObjective& objective_;
   MaskDescent& descent_;
   BinaryMaskError binary_error_;
@@ -199,7 +203,7 @@ absl::StatusOr<PruneResult> GdMethod::DoPrune(const Problem& problem, const RunO
   }
   GdLoop loop(problem, options, run, pool, *objective, descent, observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(const TerminationReason reason, loop.Run());
-  return MakeResult(descent, problem.sparsity, reason, options.lambda);
+  return MakeResult(descent, problem.sparsity, reason, options.lambda, pool);
 }
 
 std::vector<Parameter> Parameters() {

@@ -28,12 +28,12 @@ class MagnitudeMethod : public Method {
 
  private:
   absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
-                                      ThreadPool&, ProgressObserver&) const override {
+                                      ThreadPool& pool, ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     PruneResult result;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
       result.matrices.push_back(MaskedMatrix(
-          weight, MagnitudeMask(weight.dense, weight.inputs_are_rows, problem.sparsity)));
+          weight, MagnitudeMask(weight.dense, weight.inputs_are_rows, problem.sparsity, pool)));
     }
     return result;
   }
@@ -43,8 +43,9 @@ class MagnitudeMethod : public Method {
 
 }  // namespace
 
-BitMask MagnitudeMask(MatrixView w, bool inputs_are_rows, const Sparsity& sparsity) {
-  return Binarize(Magnitudes(w), inputs_are_rows, sparsity);
+BitMask MagnitudeMask(MatrixView w, bool inputs_are_rows, const Sparsity& sparsity,
+                      ThreadPool& pool) {
+  return Binarize(Magnitudes(w), inputs_are_rows, sparsity, pool);
 }
 
 const MethodInfo& MagnitudeInfo() {

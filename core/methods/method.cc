@@ -33,13 +33,14 @@ absl::Status Broken(absl::string_view method, const PrunedMatrix& matrix, absl::
 
 // Weights finite, and exactly +0 where the mask prunes.
 absl::Status CheckWeights(absl::string_view method, const PrunedMatrix& matrix) {
-  for (Index i = 0; i < matrix.weights.size(); ++i) {
-    const float value = matrix.weights.flat()[static_cast<size_t>(i)];
-    if (!std::isfinite(value)) return Broken(method, matrix, "has a weight that is not finite");
-    if (!matrix.mask.kept(i) && value != 0.0f) {
-      return Broken(method, matrix, "has a pruned weight that is not 0");
-    }
+  const absl::Span<const float> weights = matrix.weights.flat();
+  bool finite = true, zero_where_pruned = true;
+  for (size_t i = 0; i < weights.size(); ++i) {  // no branch: a mask's bits cannot be guessed
+    finite &= std::isfinite(weights[i]);
+    zero_where_pruned &= matrix.mask.kept(static_cast<Index>(i)) | (weights[i] == 0.0f);
   }
+  if (!finite) return Broken(method, matrix, "has a weight that is not finite");
+  if (!zero_where_pruned) return Broken(method, matrix, "has a pruned weight that is not 0");
   return absl::OkStatus();
 }
 

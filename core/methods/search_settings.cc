@@ -20,7 +20,8 @@ SearchStart StartFromSaliency(const Problem& problem, const std::vector<NamedWei
   SearchStart start;
   start.scores = LogSaliency(problem, searched, pool);
   for (size_t m = 0; m < weights.size(); ++m) {
-    start.masks.push_back(Binarize(start.scores[m], weights[m].inputs_are_rows, problem.sparsity));
+    start.masks.push_back(
+        Binarize(start.scores[m], weights[m].inputs_are_rows, problem.sparsity, pool));
     start.values.push_back(Matrix::CopyFrom(weights[m].dense));
   }
   return start;

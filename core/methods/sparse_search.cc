@@ -61,8 +61,8 @@ float TwiceMeanMagnitude(MatrixView w) {
 
 // Prunes `count` of the entries that Binarize prunes in groups, the smallest scores among them.
 BitMask SelectSomeInGroups(const Matrix& scores, bool inputs_are_rows, const Sparsity& sparsity,
-                           Index count) {
-  const BitMask all = Binarize(scores, inputs_are_rows, sparsity);
+                           Index count, ThreadPool& pool) {
+  const BitMask all = Binarize(scores, inputs_are_rows, sparsity, pool);
   std::vector<float> candidates;
   std::vector<Index> places;
   for (Index i = 0; i < scores.size(); ++i) {
@@ -141,7 +141,8 @@ void SparseSearch::PrepareMasks() {
     const auto count = static_cast<Index>(fraction * target);
     if (sparsity_.structured()) {
       masks_[m] =
-          SelectSomeInGroups(scores_[m], weights_[m].inputs_are_rows, sparsity_, count).ToMatrix();
+          SelectSomeInGroups(scores_[m], weights_[m].inputs_are_rows, sparsity_, count, pool_)
+              .ToMatrix();
     } else {
       PruneSmallestInto(scores_[m], count, pool_, masks_[m]);
     }
@@ -216,7 +217,7 @@ std::vector<BitMask> SparseSearch::FullMasks() const {
   if (plan_.freeze == 0) return start_.masks;
   std::vector<BitMask> masks;
   for (size_t m = 0; m < weights_.size(); ++m) {
-    masks.push_back(Binarize(scores_[m], weights_[m].inputs_are_rows, sparsity_));
+    masks.push_back(Binarize(scores_[m], weights_[m].inputs_are_rows, sparsity_, pool_));
   }
   return masks;
 }

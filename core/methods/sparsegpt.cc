@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <memory>
 #include <utility>
 
@@ -57,16 +56,12 @@ class BlockPruner {
  private:
   // The square root of the published score: the same order, and no overflow.
   float Score(float weight, Index input) const { return std::abs(weight) / u_(input, input); }
-  uint8_t* pruned(Index row, Block block) {
-    return &pruned_[static_cast<size_t>(row * block.width)];
-  }
-
   void ForRowShards(absl::FunctionRef<void(Index begin, Index rows)> shard);
   void SelectOverAllRows(Block block);
-  void SelectInGroup(float* weights, Block group, SmallestFinder& finder, uint8_t* pruned) const;
+  void SelectInGroup(float* weights, Block group, SmallestFinder& finder, float* kept) const;
   void PruneRow(Index row, Block block, SmallestFinder& finder);
   void CompensateAfter(Block block, Index begin, Index rows);
-  void RecordMask(Block block);
+  void RecordMask(Block block, Index begin, Index rows);
 
   const Matrix& u_;
   const Sparsity sparsity_;
@@ -74,9 +69,8 @@ class BlockPruner {
   Matrix weights_;
   BitMask mask_;
 
-  // Of the current block, rows x width. Bytes, since threads write neighbouring rows.
-  std::vector<uint8_t> pruned_;
-  Matrix errors_;
+  // Of the current block, rows x width. kept_: 1, or 0 where pruned.
+  Matrix kept_, errors_;
 };
 
 void BlockPruner::ForRowShards(absl::FunctionRef<void(Index begin, Index rows)> shard) {
@@ -88,15 +82,15 @@ void BlockPruner::ForRowShards(absl::FunctionRef<void(Index begin, Index rows)> 
 }
 
 void BlockPruner::Prune(Block block) {
-  pruned_.assign(static_cast<size_t>(weights_.rows() * block.width), 0);
+  kept_ = Matrix::Constant(weights_.rows(), block.width, 1.0f);
   errors_ = Matrix(weights_.rows(), block.width);
   if (!sparsity_.structured()) SelectOverAllRows(block);
   ForRowShards([&](Index begin, Index rows) {
     SmallestFinder finder;
     for (Index row = begin; row < begin + rows; ++row) PruneRow(row, block, finder);
     CompensateAfter(block, begin, rows);
+    RecordMask(block, begin, rows);
   });
-  RecordMask(block);
 }
 
 void BlockPruner::SelectOverAllRows(Block block) {
@@ -108,31 +102,30 @@ void BlockPruner::SelectOverAllRows(Block block) {
     }
   });
   const Index count = PrunedOfBlock(scores.size(), sparsity_.fraction);
-  SmallestFinder().ForEach(scores.flat(), count,
-                           [&](Index i) { pruned_[static_cast<size_t>(i)] = 1; });
+  PruneSmallestInto(scores, count, pool_, kept_);
 }
 
-// `weights` and `pruned` point at the group's first input.
+// `weights` and `kept` point at the group's first input.
 void BlockPruner::SelectInGroup(float* weights, Block group, SmallestFinder& finder,
-                                uint8_t* pruned) const {
+                                float* kept) const {
   std::vector<float> scores(static_cast<size_t>(group.width));
   for (Index j = 0; j < group.width; ++j) {
     scores[static_cast<size_t>(j)] = Score(weights[j], group.begin + j);
   }
-  finder.ForEach(scores, sparsity_.pruned, [&](Index j) { pruned[j] = 1; });
+  finder.ForEach(scores, sparsity_.pruned, [&](Index j) { kept[j] = 0.0f; });
 }
 
 // One row through one block: each pruned weight's error goes to the inputs after it in the block.
 void BlockPruner::PruneRow(Index row, Block block, SmallestFinder& finder) {
   float* weights = weights_.row(row) + block.begin;
   float* errors = errors_.row(row);
-  uint8_t* chosen = pruned(row, block);
+  float* kept = kept_.row(row);
   for (Index j = 0; j < block.width; ++j) {
     const Index input = block.begin + j;
     if (sparsity_.structured() && j % sparsity_.group == 0) {
-      SelectInGroup(weights + j, {input, sparsity_.group}, finder, chosen + j);
+      SelectInGroup(weights + j, {input, sparsity_.group}, finder, kept + j);
     }
-    if (!chosen[j]) continue;
+    if (kept[j] != 0.0f) continue;
     const float* u = u_.row(input) + block.begin;
     errors[j] = weights[j] / u[j];
     weights[j] = 0.0f;
@@ -149,12 +142,12 @@ void BlockPruner::CompensateAfter(Block block, Index begin, Index rows) {
        MutableMatrixView(weights_).Block(begin, block.end(), rows, later));
 }
 
-void BlockPruner::RecordMask(Block block) {
-  for (Index row = 0; row < weights_.rows(); ++row) {
-    const uint8_t* chosen = pruned(row, block);
-    for (Index j = 0; j < block.width; ++j) {
-      if (chosen[j]) mask_.Prune(row * weights_.cols() + block.begin + j);
-    }
+// Shards of a multiple of 8 rows share no byte of the mask.
+void BlockPruner::RecordMask(Block block, Index begin, Index rows) {
+  static_assert(kRowsPerShard % 8 == 0);
+  for (Index row = begin; row < begin + rows; ++row) {
+    const absl::Span<const float> kept(kept_.row(row), static_cast<size_t>(block.width));
+    mask_.PruneUpTo(kept, 0.0f, row * weights_.cols() + block.begin);
   }
 }
 

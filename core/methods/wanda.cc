@@ -23,24 +23,20 @@ std::vector<double> RelativeToLargest(absl::Span<const double> norms) {
   return result;
 }
 
-// |W_ij| row_scales[i] col_scales[j], rounded to float32 once.
-Matrix Scores(MatrixView w, absl::Span<const double> row_scales,
-              absl::Span<const double> col_scales) {
-  Matrix scores(w.rows(), w.cols());
-  for (Index i = 0; i < w.rows(); ++i) {
-    const double row_scale = row_scales[static_cast<size_t>(i)];
-    for (Index j = 0; j < w.cols(); ++j) {
-      const double magnitude = std::abs(static_cast<double>(w(i, j)));
-      scores(i, j) = static_cast<float>(magnitude * row_scale * col_scales[static_cast<size_t>(j)]);
-    }
+// |W_ij| scale col_scales[j] of one row, rounded to float32 once.
+void ScoreRow(const float* w, double scale, absl::Span<const double> col_scales,
+              absl::Span<float> scores) {
+  for (size_t j = 0; j < scores.size(); ++j) {
+    const double magnitude = std::abs(static_cast<double>(w[j]));
+    scores[j] = static_cast<float>(magnitude * scale * col_scales[j]);
   }
-  return scores;
 }
 
 BitMask OneSidedAsStored(const NamedWeight& weight, absl::Span<const double> norms,
-                         const Sparsity& sparsity) {
+                         const Sparsity& sparsity, ThreadPool& pool) {
+  if (!weight.inputs_are_rows) return WandaMask(weight.dense, norms, sparsity, pool);
   const Matrix w = OutIn(weight);
-  return AsStored(weight, WandaMask(w, norms, sparsity));
+  return AsStored(weight, WandaMask(w, norms, sparsity, pool));
 }
 
 // The fused weight alone meets the tokens on both sides.
@@ -64,8 +60,9 @@ class WandaMethod : public Method {
     const std::vector<double> norms = ColumnNorms(problem.calibration.all(), pool);
     PruneResult result;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
-      BitMask mask = IsFused(weight) ? TwoSidedWandaMask(weight.dense, norms, problem.sparsity)
-                                     : OneSidedAsStored(weight, norms, problem.sparsity);
+      BitMask mask = IsFused(weight)
+                         ? TwoSidedWandaMask(weight.dense, norms, problem.sparsity, pool)
+                         : OneSidedAsStored(weight, norms, problem.sparsity, pool);
       result.matrices.push_back(MaskedMatrix(weight, std::move(mask)));
     }
     return result;
@@ -76,16 +73,27 @@ class WandaMethod : public Method {
 
 }  // namespace
 
-BitMask WandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity) {
-  const std::vector<double> ones(static_cast<size_t>(w.rows()), 1.0);
-  const Matrix scores = Scores(w, ones, RelativeToLargest(norms));
-  if (sparsity.structured()) return PruneSmallestPerGroup(scores, sparsity.pruned, sparsity.group);
-  return PruneSmallestPerRow(scores, sparsity.PrunedOf(w.cols()));
+BitMask WandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity,
+                  ThreadPool& pool) {
+  const std::vector<double> scales = RelativeToLargest(norms);
+  const auto score_row = [&](Index row, absl::Span<float> scores) {
+    ScoreRow(w.row(row), 1.0, scales, scores);
+  };
+  const Index group = sparsity.structured() ? sparsity.group : w.cols();
+  return PruneSmallestPerGroup(w.rows(), w.cols(), score_row, sparsity.PrunedOf(group), group,
+                               pool);
 }
 
-BitMask TwoSidedWandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity) {
+BitMask TwoSidedWandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity,
+                          ThreadPool& pool) {
   const std::vector<double> scales = RelativeToLargest(norms);
-  return Binarize(Scores(w, scales, scales), /*inputs_are_rows=*/true, sparsity);
+  Matrix scores(w.rows(), w.cols());
+  for (Index i = 0; i < w.rows(); ++i) {
+    ScoreRow(
+        w.row(i), scales[static_cast<size_t>(i)], scales,
+        scores.flat().subspan(static_cast<size_t>(i * w.cols()), static_cast<size_t>(w.cols())));
+  }
+  return Binarize(scores, /*inputs_are_rows=*/true, sparsity, pool);
 }
 
 const MethodInfo& WandaInfo() {

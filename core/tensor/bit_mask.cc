@@ -56,6 +56,15 @@ absl::StatusOr<BitMask> BitMask::FromBytes(Index rows, Index cols,
   return mask;
 }
 
+void BitMask::PruneUpTo(absl::Span<const float> scores, float threshold, Index first) {
+  // Without a branch: half of them would be guessed wrong.
+  for (const float score : scores) {
+    const auto pruned = static_cast<unsigned>(score <= threshold);
+    bytes_[first / 8] &= static_cast<uint8_t>(~(pruned << (first % 8)));
+    ++first;
+  }
+}
+
 Index BitMask::CountPruned() const {
   Index kept = 0;
   for (const uint8_t byte : bytes_) kept += std::popcount(byte);
@@ -66,7 +75,7 @@ Matrix BitMask::Apply(MatrixView matrix) const {
   Matrix out(rows_, cols_);
   for (Index i = 0; i < rows_; ++i) {
     for (Index j = 0; j < cols_; ++j) {
-      if (kept(i, j)) out(i, j) = matrix(i, j);
+      out(i, j) = kept(i, j) ? matrix(i, j) : 0.0f;
     }
   }
   return out;

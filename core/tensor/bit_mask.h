@@ -29,6 +29,8 @@ class BitMask {
   bool kept(Index i, Index j) const { return kept(i * cols_ + j); }
   void Prune(Index flat) { bytes_[flat / 8] &= static_cast<uint8_t>(~(1u << (flat % 8))); }
   void Keep(Index flat) { bytes_[flat / 8] |= static_cast<uint8_t>(1u << (flat % 8)); }
+  // Prunes entry first + i where scores[i] <= threshold.
+  void PruneUpTo(absl::Span<const float> scores, float threshold, Index first);
   Index CountPruned() const;
   absl::Span<const uint8_t> bytes() const { return bytes_; }
 

@@ -83,37 +83,44 @@ TEST(SmallestFinder, ForgetsTheRunBefore) {
 }
 
 TEST(PruneSmallest, ComparesTheWholeMatrix) {
-  EXPECT_THAT(Picture(PruneSmallest(MatrixOf({{1, 2, 9}, {3, 8, 7}}), 3)),
+  ThreadPool pool(1);
+  EXPECT_THAT(Picture(PruneSmallest(MatrixOf({{1, 2, 9}, {3, 8, 7}}), 3, pool)),
               ElementsAre("..x", ".xx"));
 }
 
 TEST(PruneSmallest, PrunesFromTheFrontWhereAllIsEqual) {
-  EXPECT_THAT(Picture(PruneSmallest(Matrix::Constant(2, 3, 1.0f), 4)), ElementsAre("...", ".xx"));
+  ThreadPool pool(1);
+  EXPECT_THAT(Picture(PruneSmallest(Matrix::Constant(2, 3, 1.0f), 4, pool)),
+              ElementsAre("...", ".xx"));
 }
 
 TEST(PruneSmallest, PrunesNothingOrEverything) {
+  ThreadPool pool(1);
   const Matrix scores = MatrixOf({{1, 2}});
-  EXPECT_THAT(Picture(PruneSmallest(scores, 0)), ElementsAre("xx"));
-  EXPECT_THAT(Picture(PruneSmallest(scores, 2)), ElementsAre(".."));
+  EXPECT_THAT(Picture(PruneSmallest(scores, 0, pool)), ElementsAre("xx"));
+  EXPECT_THAT(Picture(PruneSmallest(scores, 2, pool)), ElementsAre(".."));
 }
 
-TEST(PruneSmallestPerRow, ComparesWithinEachRow) {
-  EXPECT_THAT(Picture(PruneSmallestPerRow(MatrixOf({{1, 2, 9}, {7, 8, 3}}), 2)),
+TEST(PruneSmallestPerGroup, ComparesWithinEachRowWhereTheGroupIsOne) {
+  ThreadPool pool(1);
+  EXPECT_THAT(Picture(PruneSmallestPerGroup(MatrixOf({{1, 2, 9}, {7, 8, 3}}), 2, 3, pool)),
               ElementsAre("..x", ".x."));
 }
 
 TEST(PruneSmallestPerGroup, ComparesWithinConsecutiveEntries) {
+  ThreadPool pool(1);
   EXPECT_THAT(Picture(PruneSmallestPerGroup(
-                  MatrixOf({{1, 2, 3, 4, 9, 9, 1, 2}, {4, 3, 2, 1, 5, 5, 5, 5}}), 2, 4)),
+                  MatrixOf({{1, 2, 3, 4, 9, 9, 1, 2}, {4, 3, 2, 1, 5, 5, 5, 5}}), 2, 4, pool)),
               ElementsAre("..xxxx..", "xx....xx"));
 }
 
-// --- by a cut, on threads
+// --- on threads
 // -------------------------------------------------------------------------
 
-// More than one run of scores, in three kinds: all apart, most alike, all in one bin.
+// More than one run of scores, in three kinds: all apart, most alike, all in one bin. An odd number
+// of columns: no row begins with a byte of the mask.
 std::vector<Matrix> LargeScores() {
-  constexpr Index kRows = 200, kCols = 700;
+  constexpr Index kRows = 200, kCols = 701;
   std::mt19937 random(20261124);
   std::normal_distribution<float> normal;
   std::vector<Matrix> kinds;
@@ -127,28 +134,51 @@ std::vector<Matrix> LargeScores() {
   return kinds;
 }
 
-TEST(PruneSmallestInto, PrunesWhatPruneSmallestDoesOnAnyNumberOfThreads) {
+BitMask ReferenceMask(const Matrix& scores, Index count, Index group) {
+  BitMask mask(scores.rows(), scores.cols(), /*kept=*/true);
+  const std::vector<float> values = testing::Values(scores);
+  for (Index begin = 0; begin < scores.size(); begin += group) {
+    const std::vector<float> some(values.begin() + begin, values.begin() + begin + group);
+    for (const Index i : ReferenceIndices(some, count)) mask.Prune(begin + i);
+  }
+  return mask;
+}
+
+TEST(PruneSmallest, PrunesWhatAStableSortDoesOnAnyNumberOfThreads) {
   for (const Matrix& scores : LargeScores()) {
     for (const Index count : {Index{0}, Index{1}, Index{69'999}, Index{126'000}, scores.size()}) {
-      const Matrix expected = PruneSmallest(scores, count).ToMatrix();
+      const BitMask expected = ReferenceMask(scores, count, scores.size());
       for (const int threads : {1, 2, 3}) {
         ThreadPool pool(threads);
+        ASSERT_EQ(PruneSmallest(scores, count, pool), expected) << count << " on " << threads;
         Matrix mask = Matrix::Constant(scores.rows(), scores.cols(), -7);
         PruneSmallestInto(scores, count, pool, mask);
-        ASSERT_EQ(mask.flat(), expected.flat()) << count << " on " << threads;
+        ASSERT_EQ(mask.flat(), expected.ToMatrix().flat()) << count << " on " << threads;
       }
     }
   }
 }
 
-TEST(PruneSmallestInto, OrdersSignsZerosAndInfinities) {
+TEST(PruneSmallestPerGroup, PrunesWhatAStableSortOfEachGroupDoesOnAnyNumberOfThreads) {
+  for (const Matrix& scores : LargeScores()) {
+    for (const Index count : {Index{0}, Index{1}, Index{350}, Index{701}}) {
+      const BitMask expected = ReferenceMask(scores, count, scores.cols());
+      for (const int threads : {1, 2, 3}) {
+        ThreadPool pool(threads);
+        ASSERT_EQ(PruneSmallestPerGroup(scores, count, scores.cols(), pool), expected)
+            << count << " on " << threads;
+      }
+    }
+  }
+}
+
+TEST(PruneSmallest, OrdersSignsZerosAndInfinities) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   ThreadPool pool(1);
   const Matrix scores = MatrixOf({{0.0f, -1.0f, -0.0f, kInfinity, -kInfinity, 1e-40f, -1e-40f}});
   for (Index count = 0; count <= scores.size(); ++count) {
-    Matrix mask(1, scores.cols());
-    PruneSmallestInto(scores, count, pool, mask);
-    EXPECT_EQ(mask.flat(), PruneSmallest(scores, count).ToMatrix().flat()) << count;
+    EXPECT_EQ(PruneSmallest(scores, count, pool), ReferenceMask(scores, count, scores.size()))
+        << count;
   }
 }
 

@@ -21,25 +21,29 @@ using testing::MatrixOf;
 using testing::Picture;
 using testing::Values;
 
+BitMask Magnitude(MatrixView w, bool inputs_are_rows, const Sparsity& sparsity) {
+  ThreadPool pool(1);
+  return MagnitudeMask(w, inputs_are_rows, sparsity, pool);
+}
+
 TEST(Magnitude, KeepsTheLargestWhateverTheirSign) {
   const Matrix w = MatrixOf({{-4, 1}, {2, -3}});
-  EXPECT_THAT(Picture(MagnitudeMask(w, /*inputs_are_rows=*/false, Sparsity::Fraction(0.5))),
+  EXPECT_THAT(Picture(Magnitude(w, /*inputs_are_rows=*/false, Sparsity::Fraction(0.5))),
               ElementsAre("x.", ".x"));
 }
 
 TEST(Magnitude, MayEmptyARow) {
   const Matrix w = MatrixOf({{4, 3}, {1, 2}});
-  EXPECT_THAT(Picture(MagnitudeMask(w, /*inputs_are_rows=*/false, Sparsity::Fraction(0.5))),
+  EXPECT_THAT(Picture(Magnitude(w, /*inputs_are_rows=*/false, Sparsity::Fraction(0.5))),
               ElementsAre("xx", ".."));
 }
 
 TEST(Magnitude, GroupsAlongTheInputs) {
   const Matrix w = MatrixOf({{4, 3}, {1, 2}});
   const Sparsity one_of_two = Sparsity::NOfM(1, 2);
-  EXPECT_THAT(Picture(MagnitudeMask(w, /*inputs_are_rows=*/false, one_of_two)),
+  EXPECT_THAT(Picture(Magnitude(w, /*inputs_are_rows=*/false, one_of_two)),
               ElementsAre("x.", ".x"));
-  EXPECT_THAT(Picture(MagnitudeMask(w, /*inputs_are_rows=*/true, one_of_two)),
-              ElementsAre("xx", ".."));
+  EXPECT_THAT(Picture(Magnitude(w, /*inputs_are_rows=*/true, one_of_two)), ElementsAre("xx", ".."));
 }
 
 TEST(Magnitude, EqualsTheGoldenMasks) {
@@ -54,7 +58,7 @@ TEST(Magnitude, EqualsTheGoldenMasks) {
     const Index ties = testing::CountNearTies(scores, size, sparsity.PrunedOf(size), 1.2e-7);
     std::cout << name << ": " << ties << " golden scores tie within rounding\n";
     ASSERT_EQ(ties, 0);
-    EXPECT_EQ(MagnitudeMask(golden.w, /*inputs_are_rows=*/false, sparsity), golden.magnitude);
+    EXPECT_EQ(Magnitude(golden.w, /*inputs_are_rows=*/false, sparsity), golden.magnitude);
   }
 }
 

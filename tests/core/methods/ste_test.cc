@@ -28,7 +28,7 @@ PruneResult StartingMask(const Problem& problem) {
   const std::vector<NamedWeight> weights = AttentionWeights(problem);
   for (size_t m = 0; m < weights.size(); ++m) {
     result.matrices.push_back(MaskedMatrix(
-        weights[m], Binarize(scores[m], weights[m].inputs_are_rows, problem.sparsity)));
+        weights[m], Binarize(scores[m], weights[m].inputs_are_rows, problem.sparsity, pool)));
   }
   return result;
 }

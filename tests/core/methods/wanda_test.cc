@@ -22,48 +22,58 @@ using testing::MatrixOf;
 using testing::Picture;
 using testing::Values;
 
+BitMask Wanda(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity) {
+  ThreadPool pool(1);
+  return WandaMask(w, norms, sparsity, pool);
+}
+
+BitMask TwoSidedWanda(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity) {
+  ThreadPool pool(1);
+  return TwoSidedWandaMask(w, norms, sparsity, pool);
+}
+
 const Sparsity kHalf = Sparsity::Fraction(0.5);
 
 TEST(Wanda, IsMagnitudeInEachRowWhereAllNormsAreOne) {
   const Matrix w = MatrixOf({{4, -1}, {2, -3}});
-  EXPECT_THAT(Picture(WandaMask(w, {1, 1}, kHalf)), ElementsAre("x.", ".x"));
+  EXPECT_THAT(Picture(Wanda(w, {1, 1}, kHalf)), ElementsAre("x.", ".x"));
 }
 
 TEST(Wanda, PrefersASmallWeightOnALoudFeature) {
   const Matrix w = MatrixOf({{4, 1}, {2, 3}});
-  EXPECT_THAT(Picture(WandaMask(w, {1, 10}, kHalf)), ElementsAre(".x", ".x"));
+  EXPECT_THAT(Picture(Wanda(w, {1, 10}, kHalf)), ElementsAre(".x", ".x"));
 }
 
 TEST(Wanda, PrunesTheSameNumberInEveryRow) {
   const Matrix w = MatrixOf({{9, 8, 7}, {1, 2, 3}});
-  EXPECT_THAT(Picture(WandaMask(w, {1, 1, 1}, kHalf)), ElementsAre("xx.", ".xx"));
+  EXPECT_THAT(Picture(Wanda(w, {1, 1, 1}, kHalf)), ElementsAre("xx.", ".xx"));
 }
 
 TEST(Wanda, RoundsTheCountOfARowDown) {
   const Matrix w = GaussianMatrix(3, 16, 1);
   const std::vector<double> norms(16, 1.0);
-  EXPECT_EQ(WandaMask(w, norms, Sparsity::Fraction(0.7)).CountPruned(), 3 * 11);  // 11.2
-  EXPECT_EQ(WandaMask(w, norms, Sparsity::Fraction(0.06)).CountPruned(), 0);      // 0.96
+  EXPECT_EQ(Wanda(w, norms, Sparsity::Fraction(0.7)).CountPruned(), 3 * 11);  // 11.2
+  EXPECT_EQ(Wanda(w, norms, Sparsity::Fraction(0.06)).CountPruned(), 0);      // 0.96
 }
 
 TEST(Wanda, PrunesFromTheFrontWhereScoresTie) {
   const Matrix w = MatrixOf({{1, 2, 4, 1}});
-  EXPECT_THAT(Picture(WandaMask(w, {4, 2, 1, 4}, kHalf)), ElementsAre("..xx"));
+  EXPECT_THAT(Picture(Wanda(w, {4, 2, 1, 4}, kHalf)), ElementsAre("..xx"));
 }
 
 TEST(Wanda, PrunesFromTheFrontWhereNoFeatureIsEverHeard) {
   const Matrix w = MatrixOf({{1, 2}});
-  EXPECT_THAT(Picture(WandaMask(w, {0, 0}, kHalf)), ElementsAre(".x"));
+  EXPECT_THAT(Picture(Wanda(w, {0, 0}, kHalf)), ElementsAre(".x"));
 }
 
 TEST(Wanda, OrdersScoresBeyondFloat32) {
   const Matrix w = MatrixOf({{3e38f, 2e38f}});
-  EXPECT_THAT(Picture(WandaMask(w, {1e30, 1e30}, kHalf)), ElementsAre("x."));
+  EXPECT_THAT(Picture(Wanda(w, {1e30, 1e30}, kHalf)), ElementsAre("x."));
 }
 
 TEST(Wanda, GroupsAlongTheInputs) {
   const Matrix w = MatrixOf({{1, 2, 9, 8}});
-  EXPECT_THAT(Picture(WandaMask(w, {3, 1, 1, 1}, Sparsity::NOfM(1, 2))), ElementsAre("x.x."));
+  EXPECT_THAT(Picture(Wanda(w, {3, 1, 1, 1}, Sparsity::NOfM(1, 2))), ElementsAre("x.x."));
 }
 
 std::vector<double> GoldenScores(const testing::GoldenBaselines& golden) {
@@ -103,23 +113,22 @@ TEST(Wanda, EqualsTheGoldenMasks) {
 
     ThreadPool pool(1);
     const std::vector<double> norms = ColumnNorms(golden.x, pool);
-    EXPECT_EQ(WandaMask(golden.w, norms, sparsity), golden.wanda);
-    EXPECT_EQ(WandaMask(golden.w, norms, Sparsity::NOfM(2, 4)), golden.wanda_2_4);
+    EXPECT_EQ(Wanda(golden.w, norms, sparsity), golden.wanda);
+    EXPECT_EQ(Wanda(golden.w, norms, Sparsity::NOfM(2, 4)), golden.wanda_2_4);
   }
 }
 
 // Scores [[300, 10, 20], [10, 4, 2], [20, 2, 1]].
 TEST(TwoSidedWanda, ComparesTheWholeMatrixByBothNorms) {
   const Matrix w = MatrixOf({{3, 1, 2}, {1, 4, 2}, {2, 2, 1}});
-  EXPECT_THAT(Picture(TwoSidedWandaMask(w, {10, 1, 1}, kHalf)),
+  EXPECT_THAT(Picture(TwoSidedWanda(w, {10, 1, 1}, kHalf)),
               ElementsAre("xxx", "x..", "x.."));  // exactly 4 of 9
 }
 
 // Scores [[400, 10], [30, 2]]: inputs run down the columns.
 TEST(TwoSidedWanda, GroupsDownTheColumns) {
   const Matrix w = MatrixOf({{4, 1}, {3, 2}});
-  EXPECT_THAT(Picture(TwoSidedWandaMask(w, {10, 1}, Sparsity::NOfM(1, 2))),
-              ElementsAre("xx", ".."));
+  EXPECT_THAT(Picture(TwoSidedWanda(w, {10, 1}, Sparsity::NOfM(1, 2))), ElementsAre("xx", ".."));
 }
 
 // Norms 1 and 10.
