@@ -126,9 +126,10 @@ absl::StatusOr<TheoryFigures> Theory(const Problem& problem, const PruneResult& 
   ATTNPRUNE_RETURN_IF_ERROR(DenseMatrices(problem, result).status());
   ThreadPool pool(threads);
   // The dense attention plays no part.
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionObjective> objective,
-                             AttentionObjective::Create(problem, problem.calibration, "calibration",
-                                                        pool, {.dense = DenseAttention::kRebuild}));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<AttentionObjective> objective,
+      AttentionObjective::Create(problem, problem.calibration, "calibration", pool,
+                                 {.dense = DenseAttention::kRecompute}));
   const std::vector<Matrix> pruned = PrunedAttentionWeights(problem, result);
   TheoryFigures figures;
   figures.beta = Beta(problem.calibration);

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "core/base/status_macros.h"
+
 namespace attnprune {
 namespace {
 
@@ -11,13 +13,6 @@ Index ValidationCount(Index batches, double fraction) {
   if (batches < 2 || fraction <= 0) return 0;
   const auto wanted = static_cast<Index>(std::lround(fraction * static_cast<double>(batches)));
   return std::clamp<Index>(wanted, 1, batches - 1);
-}
-
-Batches Pick(const Batches& all, const std::vector<Index>& picked) {
-  std::vector<Matrix> batches;
-  batches.reserve(picked.size());
-  for (const Index j : picked) batches.push_back(Matrix::CopyFrom(all.batch(j)));
-  return Batches::Stack(batches);
 }
 
 }  // namespace
@@ -35,7 +30,8 @@ Index DefaultBatchesPerStep(Index calibration_batches) {
   return std::min<Index>((calibration_batches + 3) / 4, 4);
 }
 
-CalibrationSplit SplitCalibration(const Batches& calibration, double fraction, Index per_part) {
+absl::StatusOr<CalibrationSplit> SplitCalibration(const Batches& calibration, double fraction,
+                                                  Index per_part) {
   const Index count = calibration.count();
   const std::vector<bool> decides = BatchesSetApart(count, fraction);
   std::vector<Index> fit, validation;
@@ -46,8 +42,12 @@ CalibrationSplit SplitCalibration(const Batches& calibration, double fraction, I
   std::vector<std::vector<Index>> hands(static_cast<size_t>(parts));
   for (size_t i = 0; i < fit.size(); ++i) hands[i % hands.size()].push_back(fit[i]);
   CalibrationSplit split;
-  for (const std::vector<Index>& hand : hands) split.fit.push_back(Pick(calibration, hand));
-  if (!validation.empty()) split.validation = Pick(calibration, validation);
+  for (const std::vector<Index>& hand : hands) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(split.fit.emplace_back(), calibration.Pick(hand));
+  }
+  if (!validation.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(split.validation, calibration.Pick(validation));
+  }
   return split;
 }
 

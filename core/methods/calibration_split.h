@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "core/problem/batches.h"
 
 namespace attnprune {
@@ -20,7 +21,9 @@ std::vector<bool> BatchesSetApart(Index batches, double fraction);
 
 // A pure function of the count and order of the batches. BatchesSetApart are for validation; the
 // rest are dealt out like cards to the fewest parts of at most `per_part` batches (at least 1).
-CalibrationSplit SplitCalibration(const Batches& calibration, double fraction, Index per_part);
+// Batches::Pick's error.
+absl::StatusOr<CalibrationSplit> SplitCalibration(const Batches& calibration, double fraction,
+                                                  Index per_part);
 
 // Batches a step where nobody says how many: a quarter of the calibration batches, rounded up, 4 at
 // most. So a step costs no more than a quarter of one on all of them, but with fewer than 4.

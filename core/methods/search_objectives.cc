@@ -27,10 +27,11 @@ class ErrorSums {
 absl::StatusOr<std::unique_ptr<SearchObjectives>> SearchObjectives::Create(
     const Problem& problem, SearchedWeights searched, double validation_fraction,
     Index batches_per_step, ThreadPool& pool, DenseAttention attention) {
-  auto result = std::unique_ptr<SearchObjectives>(new SearchObjectives(
-      problem, searched,
-      SplitCalibration(problem.calibration, validation_fraction, batches_per_step), pool,
-      attention));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      CalibrationSplit split,
+      SplitCalibration(problem.calibration, validation_fraction, batches_per_step));
+  auto result = std::unique_ptr<SearchObjectives>(
+      new SearchObjectives(problem, searched, std::move(split), pool, attention));
   for (const Batches& part : result->split_.fit) {
     ATTNPRUNE_ASSIGN_OR_RETURN(result->fit_.emplace_back(), result->Make(part, "calibration"));
   }

@@ -27,7 +27,11 @@ struct AttentionError {
 // What becomes of the dense attention f between two uses. No bit of any answer depends on it.
 enum class DenseAttention {
   kKeep,
-  kRebuild,  // made again at every use, from two numbers a query and head: slower
+  // Made again at every use, from two numbers a query and head and the dense projections: slower.
+  kRebuild,
+  // The same, and the dense projections too are made again, a chunk of batches at a time: then
+  // nothing that is kept grows with d times the tokens. Slower still.
+  kRecompute,
 };
 
 struct ObjectiveOptions {

@@ -21,6 +21,8 @@ class DenseAttentionStore {
 
   // Whether f is kept. If not, DenseRows needs the dense queries and keys too.
   bool keeps_attention() const { return use_ == DenseAttention::kKeep; }
+  // Whether those are made again for every chunk. If not, they are kept for all tokens.
+  bool recomputes_projections() const { return use_ == DenseAttention::kRecompute; }
 
   const AttentionLayout& layout(Index batch) const { return *layouts_[static_cast<size_t>(batch)]; }
   // Floats of scratch for the kernels on any of the batches.

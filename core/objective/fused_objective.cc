@@ -24,6 +24,7 @@ FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, T
       pool_(pool),
       scale_(problem.effective_scale()),
       dense_(problem.attention, batches, 1, options.dense),
+      dense_w_(problem.fused_weights().w),
       panel_floats_(KeyPanelFloats(batches.longest(), batches.features(), PanelUse::kGradients)),
       scratch_(pool, panel_floats_ + dense_.scratch_size(batches.features())) {
   const std::vector<Chunk> chunks =
@@ -32,7 +33,7 @@ FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, T
   partials_.resize(parts_.size());
   y_ = Matrix(LargestChunk(chunks), batches.features());
   z_ = Matrix(LargestChunk(chunks), batches.features());
-  FillDense(problem.fused_weights().w);
+  FillDense();
 }
 
 void FusedObjective::AddParts(const Chunk& chunk) {
@@ -73,7 +74,8 @@ void FusedObjective::ForEachPart(const ChunkParts& chunk, PanelUse use,
                        MatrixView(y_).Rows(work.row, tokens), keys, scale_);
     work.dense = dense_.rows(part.batch, 0);
     if (!dense_.keeps_attention()) {
-      const MatrixView y = MatrixView(dense_y_).Rows(row, tokens);
+      const MatrixView y =
+          MatrixView(dense_y_).Rows(dense_.recomputes_projections() ? work.row : row, tokens);
       work.dense.a = y.data();
       work.dense.a_stride = y.stride();
       work.dense.transposed = keys.transposed;
@@ -83,11 +85,14 @@ void FusedObjective::ForEachPart(const ChunkParts& chunk, PanelUse use,
   });
 }
 
-void FusedObjective::FillDense(MatrixView w) {
-  if (!dense_.keeps_attention()) dense_y_ = Matrix(batches_.total_tokens(), batches_.features());
+void FusedObjective::FillDense() {
+  if (!dense_.keeps_attention()) {
+    dense_y_ = Matrix(dense_.recomputes_projections() ? y_.rows() : batches_.total_tokens(),
+                      batches_.features());
+  }
   for (const ChunkParts& chunk : chunks_) {
-    ComputeProducts(chunk.chunk, w, y_);
-    if (!dense_.keeps_attention()) {
+    ComputeProducts(chunk.chunk, dense_w_, y_);
+    if (!dense_.keeps_attention() && !dense_.recomputes_projections()) {
       const MatrixView y = MatrixView(y_).Rows(0, chunk.chunk.tokens);
       std::copy_n(y.data(), y.size(), dense_y_.row(chunk.chunk.first_token));
     }
@@ -98,11 +103,16 @@ void FusedObjective::FillDense(MatrixView w) {
   for (size_t i = 0; i < parts_.size(); ++i) dense_.norm(parts_[i].batch, 0) += partials_[i];
 }
 
+void FusedObjective::PrepareDense(const Chunk& chunk) {
+  if (dense_.recomputes_projections()) ComputeProducts(chunk, dense_w_, dense_y_);
+}
+
 double FusedObjective::LossAndGradient(absl::Span<const MatrixView> weights,
                                        absl::Span<Matrix> gradients) {
   if (gradients[0].empty()) gradients[0] = Matrix(weights[0].rows(), weights[0].cols());
   const Index d = batches_.features();
   for (const ChunkParts& chunk : chunks_) {
+    PrepareDense(chunk.chunk);
     ComputeProducts(chunk.chunk, weights[0], y_);
     ForEachPart(chunk, PanelUse::kGradients, [&](const Work& work) {
       return AttentionKernelsOfThisCpu().loss_gradient(work.head, work.dense, work.scratch,
@@ -118,6 +128,7 @@ double FusedObjective::LossAndGradient(absl::Span<const MatrixView> weights,
 
 AttentionError FusedObjective::Error(absl::Span<const MatrixView> weights) {
   for (const ChunkParts& chunk : chunks_) {
+    PrepareDense(chunk.chunk);
     ComputeProducts(chunk.chunk, weights[0], y_);
     ForEachPart(chunk, PanelUse::kLogits, [&](const Work& work) {
       return AttentionKernelsOfThisCpu().difference(work.head, work.dense, work.scratch);

@@ -48,7 +48,9 @@ class FusedObjective final : public AttentionObjective {
   // Calls value(work) for each part of a chunk, on the pool's threads; the answers go to partials_.
   void ForEachPart(const ChunkParts& chunk, PanelUse use,
                    absl::FunctionRef<double(const Work&)> value);
-  void FillDense(MatrixView w);
+  void FillDense();
+  // Before the dense attention of a chunk is used: makes dense_y_ if it is not kept.
+  void PrepareDense(const Chunk& chunk);
 
   const Batches& batches_;
   ThreadPool& pool_;
@@ -56,7 +58,8 @@ class FusedObjective final : public AttentionObjective {
   DenseAttentionStore dense_;
   std::vector<ChunkParts> chunks_;
   std::vector<Part> parts_;
-  Matrix dense_y_;  // tokens x d; empty where f is kept
+  const Matrix& dense_w_;
+  Matrix dense_y_;  // dense X W of all tokens, or of a chunk's; empty where f is kept
   Matrix y_, z_;    // tokens of a chunk x d
   Index panel_floats_ = 0;
   WorkerScratch scratch_;         // a batch's keys in panels, then the kernels' scratch

@@ -50,9 +50,14 @@ ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& 
 }
 
 void ProjectionObjective::FillDense() {
+  if (!dense_.keeps_attention()) {
+    const Index rows = dense_.recomputes_projections() ? q_.rows() : batches_.total_tokens();
+    dense_q_ = Matrix(rows, q_.cols());
+    dense_k_ = Matrix(rows, k_.cols());
+  }
   for (const Chunk& chunk : chunks_) {
-    Project(chunk, layer_.w_q, layer_.w_k);
-    if (!dense_.keeps_attention()) KeepDense(chunk);
+    Project(chunk, layer_.w_q, layer_.w_k, q_, k_);
+    if (!dense_.keeps_attention() && !dense_.recomputes_projections()) KeepDense(chunk);
     ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
       double& norm = dense_.norm(work.batch, work.head);
       norm = dense_.Fill(work.batch, work.head, work.attention, work.scratch);
@@ -62,12 +67,12 @@ void ProjectionObjective::FillDense() {
 }
 
 void ProjectionObjective::KeepDense(const Chunk& chunk) {
-  if (dense_q_.empty()) {
-    dense_q_ = Matrix(batches_.total_tokens(), q_.cols());
-    dense_k_ = Matrix(batches_.total_tokens(), k_.cols());
-  }
   std::copy_n(q_.data(), chunk.tokens * q_.cols(), dense_q_.row(chunk.first_token));
   std::copy_n(k_.data(), chunk.tokens * k_.cols(), dense_k_.row(chunk.first_token));
+}
+
+void ProjectionObjective::PrepareDense(const Chunk& chunk) {
+  if (dense_.recomputes_projections()) Project(chunk, layer_.w_q, layer_.w_k, dense_q_, dense_k_);
 }
 
 void ProjectionObjective::RotateRows(const Chunk& chunk, Index first, Index count, float sign,
@@ -80,18 +85,19 @@ void ProjectionObjective::RotateRows(const Chunk& chunk, Index first, Index coun
   }
 }
 
-void ProjectionObjective::Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k) {
+void ProjectionObjective::Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k, Matrix& q,
+                                  Matrix& k) {
   const MatrixView tokens = batches_.all().Rows(chunk.first_token, chunk.tokens);
   ForRowShards(pool_, chunk.tokens, kTokensPerShard, [&](Index first, Index count) {
     ScopedFlushDenormals flush;
     const MatrixView x = tokens.Rows(first, count);
-    Gemm(Trans::kNo, Trans::kYes, 1.0f, x, w_q, 0.0f, MutableMatrixView(q_).Rows(first, count));
-    Gemm(Trans::kNo, Trans::kYes, 1.0f, x, w_k, 0.0f, MutableMatrixView(k_).Rows(first, count));
+    Gemm(Trans::kNo, Trans::kYes, 1.0f, x, w_q, 0.0f, MutableMatrixView(q).Rows(first, count));
+    Gemm(Trans::kNo, Trans::kYes, 1.0f, x, w_k, 0.0f, MutableMatrixView(k).Rows(first, count));
     for (Index t = first; t < first + count; ++t) {
-      AddBias(layer_.b_q, q_.row(t));
-      AddBias(layer_.b_k, k_.row(t));
+      AddBias(layer_.b_q, q.row(t));
+      AddBias(layer_.b_k, k.row(t));
     }
-    RotateRows(chunk, first, count, 1.0f, q_, k_);
+    RotateRows(chunk, first, count, 1.0f, q, k);
   });
 }
 
@@ -117,11 +123,12 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
     const Index kv_head = shard % layer_.kv_heads;
     const Index first = batches_.begin(batch), tokens = batches_.length(batch);
     const Index row = first - chunk.first_token;
+    const Index dense_row = dense_.recomputes_projections() ? row : first;
     float* scratch = scratch_.of(worker);
     const KeyPanels keys = PackKeys(HeadOfRows(k_, row, tokens, kv_head), use, scratch);
     KeyPanels dense_keys;
     if (!dense_.keeps_attention()) {
-      dense_keys = PackKeys(HeadOfRows(dense_k_, first, tokens, kv_head), PanelUse::kLogits,
+      dense_keys = PackKeys(HeadOfRows(dense_k_, dense_row, tokens, kv_head), PanelUse::kLogits,
                             scratch + panel_floats_);
     }
     for (Index head = kv_head * group; head < (kv_head + 1) * group; ++head) {
@@ -134,7 +141,7 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
                 .dense = dense_.rows(batch, head),
                 .scratch = scratch + 2 * panel_floats_};
       if (!dense_.keeps_attention()) {
-        const MatrixView q = HeadOfRows(dense_q_, first, tokens, head);
+        const MatrixView q = HeadOfRows(dense_q_, dense_row, tokens, head);
         work.dense.a = q.data();
         work.dense.a_stride = q.stride();
         work.dense.transposed = dense_keys.transposed;
@@ -151,7 +158,8 @@ double ProjectionObjective::LossAndGradient(absl::Span<const MatrixView> weights
     if (gradients[i].empty()) gradients[i] = Matrix(weights[i].rows(), weights[i].cols());
   }
   for (const Chunk& chunk : chunks_) {
-    Project(chunk, weights[0], weights[1]);
+    PrepareDense(chunk);
+    Project(chunk, weights[0], weights[1], q_, k_);
     ForEachHead(chunk, PanelUse::kGradients, [&](const Work& work) {
       const auto d_q = MutableMatrixView(d_q_).Block(work.row, work.head * dim,
                                                      batches_.length(work.batch), dim);
@@ -175,7 +183,8 @@ double ProjectionObjective::LossAndGradient(absl::Span<const MatrixView> weights
 
 AttentionError ProjectionObjective::Error(absl::Span<const MatrixView> weights) {
   for (const Chunk& chunk : chunks_) {
-    Project(chunk, weights[0], weights[1]);
+    PrepareDense(chunk);
+    Project(chunk, weights[0], weights[1], q_, k_);
     ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
       return AttentionKernelsOfThisCpu().difference(work.attention, work.dense, work.scratch);
     });
@@ -185,7 +194,7 @@ AttentionError ProjectionObjective::Error(absl::Span<const MatrixView> weights) 
 
 double ProjectionObjective::SmallestLogAttention(absl::Span<const MatrixView> weights) {
   for (const Chunk& chunk : chunks_) {
-    Project(chunk, weights[0], weights[1]);
+    Project(chunk, weights[0], weights[1], q_, k_);
     ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
       const Index tokens = batches_.length(work.batch);
       return attnprune::SmallestLogAttention(

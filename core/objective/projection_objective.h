@@ -37,8 +37,8 @@ class ProjectionObjective final : public AttentionObjective {
     float* scratch;
   };
 
-  void Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k);  // q_ and k_
-  void UnrotateGradients(const Chunk& chunk);                        // R^-1 on d_q_ and d_k_
+  void Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k, Matrix& q, Matrix& k);
+  void UnrotateGradients(const Chunk& chunk);  // R^-1 on d_q_ and d_k_
   void RotateRows(const Chunk& chunk, Index first, Index count, float sign, Matrix& q,
                   Matrix& k) const;
   // Calls value(work) for each head of each batch, on the pool's threads; the answers go to
@@ -46,6 +46,9 @@ class ProjectionObjective final : public AttentionObjective {
   void ForEachHead(const Chunk& chunk, PanelUse use, absl::FunctionRef<double(const Work&)> value);
   void FillDense();
   void KeepDense(const Chunk& chunk);  // copies q_ and k_ to dense_q_ and dense_k_
+  // Before the dense attention of a chunk is used: makes dense_q_ and dense_k_ if they are not
+  // kept.
+  void PrepareDense(const Chunk& chunk);
   MatrixView HeadOfRows(const Matrix& rows, Index first, Index tokens, Index head) const;
 
   const ProjectionWeights& layer_;
@@ -56,7 +59,7 @@ class ProjectionObjective final : public AttentionObjective {
   std::vector<Index> positions_;  // of every token in its batch
   DenseAttentionStore dense_;
   const std::vector<Chunk> chunks_;
-  Matrix dense_q_, dense_k_;      // of all tokens; empty where f is kept
+  Matrix dense_q_, dense_k_;      // of all tokens, or of a chunk's; empty where f is kept
   Matrix q_, k_, d_q_, d_k_;      // tokens of a chunk x (heads * head_dim), x (kv_heads * head_dim)
   const Index panel_floats_;      // of a kv head's keys
   WorkerScratch scratch_;         // keys in panels, dense keys in panels, the kernels' scratch

@@ -3,9 +3,20 @@
 #include <algorithm>
 #include <utility>
 
-namespace attnprune {
+#include "core/base/status_macros.h"
 
-Batches::Batches(Matrix tokens, std::vector<Index> lengths)
+namespace attnprune {
+namespace {
+
+// Rows of a file that are written at a time.
+Index RowsOfPiece(Index tokens, Index features) {
+  constexpr Index kFloats = Index{1} << 18;
+  return std::min(tokens, std::max<Index>(kFloats / std::max<Index>(features, 1), 1));
+}
+
+}  // namespace
+
+Batches::Batches(Tokens tokens, std::vector<Index> lengths)
     : tokens_(std::move(tokens)), lengths_(std::move(lengths)) {
   begins_.reserve(lengths_.size());
   Index begin = 0;
@@ -13,6 +24,11 @@ Batches::Batches(Matrix tokens, std::vector<Index> lengths)
     begins_.push_back(begin);
     begin += length;
   }
+}
+
+MatrixView Batches::all() const {
+  if (const auto* spilled = absl::get_if<SpilledMatrix>(&tokens_)) return spilled->view();
+  return absl::get<Matrix>(tokens_);
 }
 
 Batches Batches::Stack(const std::vector<Matrix>& batches) {
@@ -30,8 +46,64 @@ Batches Batches::Stack(const std::vector<Matrix>& batches) {
   return Batches(std::move(tokens), std::move(lengths));
 }
 
+absl::StatusOr<Batches> Batches::Pick(absl::Span<const Index> picked) const {
+  const auto* spilled = absl::get_if<SpilledMatrix>(&tokens_);
+  std::vector<Index> lengths;
+  Index tokens = 0;
+  for (const Index j : picked) {
+    lengths.push_back(length(j));
+    tokens += length(j);
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      BatchesBuilder builder,
+      BatchesBuilder::Create(tokens, features(), spilled == nullptr ? "" : spilled->folder()));
+  for (const Index j : picked) {
+    const MatrixView from = batch(j);
+    const auto copy = [&from](Index first, MutableMatrixView out) {
+      std::copy_n(from.row(first), out.size(), out.data());
+      return absl::OkStatus();
+    };
+    ATTNPRUNE_RETURN_IF_ERROR(builder.Append(from.rows(), copy));
+  }
+  return builder.Finish(std::move(lengths));
+}
+
 Index Batches::longest() const {
   return lengths_.empty() ? 0 : *std::max_element(lengths_.begin(), lengths_.end());
+}
+
+BatchesBuilder::BatchesBuilder(Index tokens, Index features,
+                               absl::optional<SpilledMatrixWriter> file)
+    : tokens_(tokens),
+      features_(features),
+      file_(std::move(file)),
+      rows_(file_.has_value() ? RowsOfPiece(tokens, features) : tokens, features) {}
+
+absl::StatusOr<BatchesBuilder> BatchesBuilder::Create(Index tokens, Index features,
+                                                      const std::string& spill_folder) {
+  if (spill_folder.empty()) return BatchesBuilder(tokens, features, absl::nullopt);
+  ATTNPRUNE_ASSIGN_OR_RETURN(SpilledMatrixWriter file, SpilledMatrixWriter::Create(spill_folder));
+  return BatchesBuilder(tokens, features, std::move(file));
+}
+
+absl::Status BatchesBuilder::Append(Index rows, Fill fill) {
+  if (!file_.has_value()) {
+    const Index begin = std::exchange(appended_, appended_ + rows);
+    return fill(0, MutableMatrixView(rows_).Rows(begin, rows));
+  }
+  for (Index first = 0; first < rows; first += rows_.rows()) {
+    const MutableMatrixView piece =
+        MutableMatrixView(rows_).Rows(0, std::min(rows_.rows(), rows - first));
+    ATTNPRUNE_RETURN_IF_ERROR(fill(first, piece));
+    ATTNPRUNE_RETURN_IF_ERROR(file_->Append({piece.data(), static_cast<size_t>(piece.size())}));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Batches> BatchesBuilder::Finish(std::vector<Index> lengths) {
+  if (!file_.has_value()) return Batches(std::move(rows_), std::move(lengths));
+  ATTNPRUNE_ASSIGN_OR_RETURN(SpilledMatrix tokens, file_->Finish(tokens_, features_));
+  return Batches(std::move(tokens), std::move(lengths));
 }
 
 }  // namespace attnprune

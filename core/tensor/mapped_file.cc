@@ -18,6 +18,10 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return ErrnoError(errno, path, "open");
   const absl::Cleanup close_it = [fd] { close(fd); };
+  return Map(fd, path);
+}
+
+absl::StatusOr<MappedFile> MappedFile::Map(int fd, const std::string& path) {
   struct stat facts;
   if (fstat(fd, &facts) != 0) return ErrnoError(errno, path, "stat");
   if (!S_ISREG(facts.st_mode)) {

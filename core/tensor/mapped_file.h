@@ -18,6 +18,8 @@ class MappedFile {
  public:
   // NOT_FOUND, PERMISSION_DENIED, or INVALID_ARGUMENT if it is not a regular file; each names path.
   static absl::StatusOr<MappedFile> Open(const std::string& path);
+  // Of a regular file that is open for reading; fd may be closed afterwards. path: for messages.
+  static absl::StatusOr<MappedFile> Map(int fd, const std::string& path);
 
   MappedFile() = default;
   MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }

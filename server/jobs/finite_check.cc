@@ -24,12 +24,12 @@ std::string PlaceOf(const v1::TensorRef& tensor, int64_t index) {
 }  // namespace
 
 absl::Status CheckFinite(absl::string_view field, const v1::TensorRef& tensor,
-                         absl::Span<const float> values) {
+                         absl::Span<const float> values, int64_t first) {
   const auto bad =
       std::find_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
   if (bad == values.end()) return absl::OkStatus();
   return FieldError(field, absl::StrCat("must be finite in float32, got ", *bad, " at ",
-                                        PlaceOf(tensor, bad - values.begin())));
+                                        PlaceOf(tensor, first + (bad - values.begin()))));
 }
 
 }  // namespace attnprune

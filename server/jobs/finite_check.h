@@ -11,9 +11,9 @@ namespace attnprune {
 
 // INVALID_ARGUMENT "<field> must be finite in float32, got nan at batch 2, row 0, column 5", all
 // counted from 0, of the first value that is NaN or infinite. A matrix has no batch, a vector
-// entries. values: of `tensor`, row by row, in float32. Pure.
+// entries. values: of `tensor`, row by row, in float32, from entry `first` on. Pure.
 absl::Status CheckFinite(absl::string_view field, const v1::TensorRef& tensor,
-                         absl::Span<const float> values);
+                         absl::Span<const float> values, int64_t first = 0);
 
 }  // namespace attnprune
 

@@ -17,6 +17,7 @@
 #include "core/judge/theory.h"
 #include "core/methods/registry.h"
 #include "server/jobs/job_writer.h"
+#include "server/jobs/memory_plan.h"
 #include "server/jobs/method_checkpoint.h"
 #include "server/jobs/method_messages.h"
 #include "server/jobs/problem_builder.h"
@@ -231,8 +232,13 @@ absl::Status JobRun::RunMethods() {
   const int done = static_cast<int>(record_.results.size());
   if (done == job_.methods_size()) return absl::OkStatus();
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop());
+  std::string spill_folder;
+  if (Attention() == DenseAttention::kRecompute) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(spill_folder, tensors_->TemporaryFolder(SpilledBytes(job_)));
+  }
   ATTNPRUNE_ASSIGN_OR_RETURN(problem_,
-                             BuildProblem(job_, tensors_, [this] { return StopRequested(); }));
+                             BuildProblem(
+                                 job_, tensors_, [this] { return StopRequested(); }, spill_folder));
   for (int i = done; i < job_.methods_size(); ++i) ATTNPRUNE_RETURN_IF_ERROR(RunMethod(i));
   return absl::OkStatus();
 }
@@ -283,10 +289,7 @@ absl::StatusOr<JobRun::Produced> JobRun::Produce(int index) {
 }
 
 DenseAttention JobRun::Attention() const {
-  const bool fits =
-      options_.memory_budget_bytes == 0 ||
-      job_.estimate().memory_keeping_attention_bytes() <= options_.memory_budget_bytes;
-  return fits ? DenseAttention::kKeep : DenseAttention::kRebuild;
+  return WithinBudget(job_.estimate(), options_.memory_budget_bytes);
 }
 
 absl::StatusOr<JobRun::Solved> JobRun::Solve(int index) {

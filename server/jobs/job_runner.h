@@ -22,8 +22,8 @@ using TroubleListener = std::function<void(const std::string& job_id, const absl
 
 struct JobRunnerOptions {
   int threads = 1;  // that solve the job, at least 1; never changes a result
-  // Dense attention is kept if the job's estimate with it is at most this; 0: always. Never changes
-  // a result.
+  // Decides, by the job's estimate, what is kept in memory (memory_plan.h); 0: everything.
+  // Never changes a result.
   int64_t memory_budget_bytes = 0;
   // Between two checkpoints of a method, by the clock. A crash costs so much of the solving.
   absl::Duration checkpoint_interval = absl::Seconds(5);

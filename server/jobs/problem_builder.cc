@@ -1,5 +1,6 @@
 #include "server/jobs/problem_builder.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -47,8 +48,9 @@ absl::StatusOr<int64_t> CountEntries(absl::string_view field, const v1::TensorRe
 // Reads tensors one by one.
 class TensorReader {
  public:
-  TensorReader(BlobStore* tensors, absl::FunctionRef<bool()> stopped)
-      : tensors_(tensors), stopped_(stopped) {}
+  TensorReader(BlobStore* tensors, absl::FunctionRef<bool()> stopped,
+               const std::string& spill_folder)
+      : tensors_(tensors), stopped_(stopped), spill_folder_(spill_folder) {}
 
   absl::StatusOr<Matrix> ReadMatrix(absl::string_view field, const v1::TensorRef& tensor) {
     ATTNPRUNE_RETURN_IF_ERROR(Check(field, tensor, 2, 2));
@@ -73,9 +75,15 @@ class TensorReader {
   absl::Status Check(absl::string_view field, const v1::TensorRef& tensor, int min_rank,
                      int max_rank);
   absl::Status Read(absl::string_view field, const v1::TensorRef& tensor, absl::Span<float> out);
+  absl::Status Append(absl::string_view field, const v1::TensorRef& tensor,
+                      BatchesBuilder& builder);
+  // The bytes, hashed before they are used the first time.
+  absl::StatusOr<MappedFile> Map(absl::string_view field, const v1::TensorRef& tensor,
+                                 int64_t size);
 
   BlobStore* const tensors_;
   const absl::FunctionRef<bool()> stopped_;
+  const std::string spill_folder_;
   std::set<std::string> verified_;
 };
 
@@ -98,18 +106,44 @@ absl::Status TensorReader::Check(absl::string_view field, const v1::TensorRef& t
                                                       expected, " bytes, got ", *stored)));
 }
 
-absl::Status TensorReader::Read(absl::string_view field, const v1::TensorRef& tensor,
-                                absl::Span<float> out) {
+absl::StatusOr<MappedFile> TensorReader::Map(absl::string_view field, const v1::TensorRef& tensor,
+                                             int64_t size) {
   if (verified_.insert(tensor.sha256()).second) {
     const absl::Status status = tensors_->Verify(tensor.sha256());
     if (!status.ok()) return TensorError(field, tensor, status);
   }
+  absl::StatusOr<MappedFile> file = tensors_->Map(tensor.sha256(), size);
+  if (!file.ok()) return TensorError(field, tensor, file.status());
+  return file;
+}
+
+absl::Status TensorReader::Read(absl::string_view field, const v1::TensorRef& tensor,
+                                absl::Span<float> out) {
   const DType dtype = *ToCore(tensor.dtype());  // Check has seen it
   const auto size = static_cast<int64_t>(out.size() * SizeOf(dtype));
-  const absl::StatusOr<MappedFile> file = tensors_->Map(tensor.sha256(), size);
-  if (!file.ok()) return TensorError(field, tensor, file.status());
-  ATTNPRUNE_RETURN_IF_ERROR(ToFloat32(dtype, file->bytes(), out));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, Map(field, tensor, size));
+  ATTNPRUNE_RETURN_IF_ERROR(ToFloat32(dtype, file.bytes(), out));
   return CheckFinite(field, tensor, out);
+}
+
+absl::Status TensorReader::Append(absl::string_view field, const v1::TensorRef& tensor,
+                                  BatchesBuilder& builder) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t count, CountEntries(field, tensor, 2, 3));
+  const DType dtype = *ToCore(tensor.dtype());
+  const size_t entry = SizeOf(dtype);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file,
+                             Map(field, tensor, count * static_cast<int64_t>(entry)));
+  const int64_t features = *tensor.shape().rbegin();
+  const auto read = [&](Index first, MutableMatrixView out) -> absl::Status {
+    if (stopped_()) return absl::CancelledError("the job is to stop");
+    const int64_t begin = first * features;
+    const absl::Span<float> values(out.data(), static_cast<size_t>(out.size()));
+    ATTNPRUNE_RETURN_IF_ERROR(ToFloat32(
+        dtype, file.bytes().subspan(static_cast<size_t>(begin) * entry, values.size() * entry),
+        values));
+    return CheckFinite(field, tensor, values, begin);
+  };
+  return builder.Append(count / features, read);
 }
 
 absl::StatusOr<Batches> TensorReader::ReadBatches(absl::string_view field, const TensorRefs& refs) {
@@ -128,17 +162,12 @@ absl::StatusOr<Batches> TensorReader::ReadBatches(absl::string_view field, const
     tokens += batches * length;
   }
   const Index features = *refs[0].shape().rbegin();
-  Matrix all(tokens, features);
-  float* next = all.data();
+  ATTNPRUNE_ASSIGN_OR_RETURN(BatchesBuilder builder,
+                             BatchesBuilder::Create(tokens, features, spill_folder_));
   for (int i = 0; i < refs.size(); ++i) {
-    const std::string item = absl::StrCat(field, "[", i, "]");
-    if (stopped_()) return absl::CancelledError("the job is to stop");
-    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t count, CountEntries(item, refs[i], 2, 3));
-    ATTNPRUNE_RETURN_IF_ERROR(
-        Read(item, refs[i], absl::MakeSpan(next, static_cast<size_t>(count))));
-    next += count;
+    ATTNPRUNE_RETURN_IF_ERROR(Append(absl::StrCat(field, "[", i, "]"), refs[i], builder));
   }
-  return Batches(std::move(all), std::move(lengths));
+  return builder.Finish(std::move(lengths));
 }
 
 absl::StatusOr<FusedWeights> ReadFused(const v1::FusedProblem& fused, TensorReader& reader) {
@@ -206,18 +235,21 @@ absl::Status ValidateAsField(const Problem& problem) {
                    "job.problem");
 }
 
-void HoldOut(double fraction, Problem* problem) {
+absl::Status HoldOut(double fraction, Problem* problem) {
   const Index all = problem->calibration.count();
-  CalibrationSplit split = SplitCalibration(problem->calibration, fraction, all);
+  ATTNPRUNE_ASSIGN_OR_RETURN(CalibrationSplit split,
+                             SplitCalibration(problem->calibration, fraction, all));
   problem->calibration = std::move(split.fit[0]);
   problem->held_out = std::move(split.validation);
+  return absl::OkStatus();
 }
 
 }  // namespace
 
 absl::StatusOr<Problem> BuildProblem(const v1::Job& job, BlobStore* tensors,
-                                     absl::FunctionRef<bool()> stopped) {
-  TensorReader reader(tensors, stopped);
+                                     absl::FunctionRef<bool()> stopped,
+                                     const std::string& spill_folder) {
+  TensorReader reader(tensors, stopped, spill_folder);
   Problem problem;
   if (job.problem().has_projections()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(problem.weights,
@@ -232,8 +264,23 @@ absl::StatusOr<Problem> BuildProblem(const v1::Job& job, BlobStore* tensors,
   if (job.problem().has_scale()) problem.scale = job.problem().scale();
   problem.sparsity = ToCore(job.sparsity());
   ATTNPRUNE_RETURN_IF_ERROR(ValidateAsField(problem));
-  if (job.held_out_fraction() > 0) HoldOut(job.held_out_fraction(), &problem);
+  if (job.held_out_fraction() > 0) {
+    ATTNPRUNE_RETURN_IF_ERROR(HoldOut(job.held_out_fraction(), &problem));
+  }
   return problem;
+}
+
+int64_t SpilledBytes(const v1::Job& job) {
+  constexpr double kMost = 1e18;
+  double entries = 0;
+  for (const auto* tensors : {&job.calibration(), &job.held_out()}) {
+    for (const v1::TensorRef& tensor : *tensors) {
+      double size = 1;
+      for (const int64_t extent : tensor.shape()) size *= static_cast<double>(extent);
+      entries += size;
+    }
+  }
+  return static_cast<int64_t>(std::min(2 * sizeof(float) * entries, kMost));
 }
 
 v1::HeldOutSource HeldOutSourceOf(const v1::Job& job, const Problem& problem) {

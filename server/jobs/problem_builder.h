@@ -2,6 +2,9 @@
 #ifndef ATTNPRUNE_SERVER_JOBS_PROBLEM_BUILDER_H_
 #define ATTNPRUNE_SERVER_JOBS_PROBLEM_BUILDER_H_
 
+#include <cstdint>
+#include <string>
+
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -19,12 +22,20 @@ namespace attnprune {
 // Errors name the field, "job.calibration[1]", and for a tensor the digest. DATA_LOSS: a tensor is
 // gone, has not the size of its shape and dtype, or its bytes have changed. INVALID_ARGUMENT: the
 // problem breaks a rule, such as a value that is not finite, with its place in the tensor.
-// CANCELLED: `stopped`, asked between two tensors, said so.
+// CANCELLED: `stopped`, asked between two tensors, said so. RESOURCE_EXHAUSTED: the disk is full.
+//
+// spill_folder: where calibration and held-out tokens go to a file of their own, as float32, which
+// the system reads as they are asked for; empty: they stay in memory.
 //
 // With a held_out_fraction the calibration batches are split as job.proto says: a pure function of
 // the job, so that a resumed job has the same problem.
 absl::StatusOr<Problem> BuildProblem(const v1::Job& job, BlobStore* tensors,
-                                     absl::FunctionRef<bool()> stopped);
+                                     absl::FunctionRef<bool()> stopped,
+                                     const std::string& spill_folder = "");
+
+// What BuildProblem and the methods that split the calibration batches write to `spill_folder`, at
+// most.
+int64_t SpilledBytes(const v1::Job& job);
 
 // Where `problem`, built of `job`, has its held-out batches from.
 v1::HeldOutSource HeldOutSourceOf(const v1::Job& job, const Problem& problem);

@@ -10,6 +10,7 @@
 #include "core/kernels/blas.h"
 #include "core/methods/calibration_split.h"
 #include "core/methods/registry.h"
+#include "server/jobs/memory_plan.h"
 #include "server/rpc/problem_check.h"
 
 namespace attnprune::rpc {
@@ -22,12 +23,16 @@ constexpr double kAnyJob = 8 << 20;  // bytes of a small job: events, results, t
 
 // Sizes as doubles: an estimate may be rough, and must not overflow.
 struct Layer {
-  double features = 0;    // d
-  double entries = 0;     // P
-  double outputs = 0;     // R
-  double heads = 1;       // H
-  double head_dim = 0;    // h
-  bool rebuilds = false;  // dense attention at every use
+  double features = 0;  // d
+  double entries = 0;   // P
+  double outputs = 0;   // R
+  double heads = 1;     // H
+  double head_dim = 0;  // h
+  DenseAttention dense = DenseAttention::kKeep;
+
+  bool rebuilds() const { return dense != DenseAttention::kKeep; }
+  // Tokens stay in their file, and the dense projections exist for a chunk at a time.
+  bool streams() const { return dense == DenseAttention::kRecompute; }
 };
 
 struct Data {
@@ -97,8 +102,8 @@ double SoftmaxOperations(const Layer& layer, const Data& data) {
 }
 
 double LossOperations(const Layer& layer, const Data& data) {
-  return 2 * data.tokens * layer.entries +
-         (layer.rebuilds ? 2 : 1) * SoftmaxOperations(layer, data);
+  return (layer.streams() ? 4 : 2) * data.tokens * layer.entries +
+         (layer.rebuilds() ? 2 : 1) * SoftmaxOperations(layer, data);
 }
 
 double GradientOperations(const Layer& layer, const Data& data) {
@@ -170,11 +175,20 @@ double MatricesAtOnce(const v1::Method& method) {
 // Floats of one set of batches: its tokens, a chunk's projections and gradients, dense attention.
 double DataFloats(const Layer& layer, const Data& data) {
   constexpr double kChunkFloats = 8 << 20, kPaddingOfARow = 32;
-  const double chunk = std::max(data.longest, kChunkFloats / (layer.heads * layer.head_dim));
-  const double kept = layer.heads * (data.allowed + kPaddingOfARow * data.tokens);
-  const double to_rebuild = data.tokens * (layer.outputs + 2 * layer.heads);
-  return data.tokens * layer.features + 2 * layer.outputs * std::min(data.tokens, chunk) +
-         (layer.rebuilds ? to_rebuild : kept);
+  const double chunk =
+      std::min(data.tokens, std::max(data.longest, kChunkFloats / (layer.heads * layer.head_dim)));
+  const double chunks_own = 2 * layer.outputs * chunk;
+  const double row_sums = 2 * layer.heads * data.tokens;
+  switch (layer.dense) {
+    case DenseAttention::kKeep:
+      return data.tokens * layer.features + chunks_own +
+             layer.heads * (data.allowed + kPaddingOfARow * data.tokens);
+    case DenseAttention::kRebuild:
+      return data.tokens * (layer.features + layer.outputs) + chunks_own + row_sums;
+    case DenseAttention::kRecompute:
+      return chunks_own + layer.outputs * chunk + row_sums;
+  }
+  return 0;
 }
 
 double ScratchFloats(const Layer& layer, const Data& data, int threads) {
@@ -200,7 +214,9 @@ double MemoryBytes(const v1::Job& job, const Layer& layer, const Data& calibrati
                         ScratchFloats(layer, held_out, threads);
   const double solving = kFloat * floats + solver;
   const double reading =
-      kFloat * layer.features * (calibration.tokens + held_out.tokens) + LargestInput(job);
+      layer.streams()
+          ? 0
+          : kFloat * layer.features * (calibration.tokens + held_out.tokens) + LargestInput(job);
   return std::max(solving, reading) + kAnyJob;
 }
 
@@ -236,11 +252,14 @@ v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate, int64_t bu
     held_out = Part(calibration, job.held_out_fraction());
     calibration = Part(calibration, 1 - job.held_out_fraction());
   }
+  const auto peak = [&](DenseAttention dense) {
+    layer.dense = dense;
+    return ToBytes(MemoryBytes(job, layer, calibration, held_out, rate.threads));
+  };
   v1::Estimate estimate;
-  const int64_t keeping = ToBytes(MemoryBytes(job, layer, calibration, held_out, rate.threads));
-  layer.rebuilds = budget > 0 && keeping > budget;
-  estimate.set_memory_keeping_attention_bytes(keeping);
-  estimate.set_memory_bytes(ToBytes(MemoryBytes(job, layer, calibration, held_out, rate.threads)));
+  estimate.set_memory_keeping_attention_bytes(peak(DenseAttention::kKeep));
+  estimate.set_memory_rebuilding_attention_bytes(peak(DenseAttention::kRebuild));
+  estimate.set_memory_bytes(peak(WithinBudget(estimate, budget)));
   double operations = 0;
   for (const v1::Method& method : job.methods()) {
     operations += MethodOperations(job, method, layer, calibration, held_out);

@@ -15,8 +15,7 @@ struct MachineRate {
 // Multiplies two 512 x 512 matrices for some 20 ms. InitializeBlas must have been called.
 MachineRate MeasureRate();
 
-// `job` must have passed CheckJob. budget: bytes that the job may take, 0 for no limit; dense
-// attention is kept if everything fits with it.
+// `job` must have passed CheckJob. budget: see memory_plan.h.
 //
 // With P the weights' entries, d the input features, N the tokens of the calibration batches, N' of
 // the held-out ones, n the longest batch, R the outputs (rows of all weights; d when fused), H
@@ -25,16 +24,19 @@ MachineRate MeasureRate();
 // memory, 4 bytes times
 //   (N + N') d tokens
 //   2 R min(tokens, 8 Mi / H h): projections and gradients of a chunk (chunks.h), of either set
-//   H (A + A' + 32 (N + N')): dense attention kept; or (N + N') (R + 2 H) to rebuild it
+//   H (A + A' + 32 (N + N')): dense attention kept; or (N + N') (R + 2 H) to rebuild it; or, with
+//   the tokens in a file, 2 H (N + N'), R min(tokens, 8 Mi / H h) and no tokens
 //   on each thread 4 n h of keys in panels and 128 n of a block's rows
 //   17 P of solver state, or 34 P for searches and refit; 10 P and 2 d^2 doubles without steps
-// or, if that is more, all tokens and the largest input at 8 bytes an entry, while it is read;
+// or, if that is more, all tokens and the largest input at 8 bytes an entry, while it is read (not
+// where the tokens are in a file);
 // and 8 MiB that any job takes
 //
 // operations
 //   of a loss: 2 N P + 2 A H h, and the softmax, counted as 100 an entry
 //   of a gradient: 4 N P + 6 A H h and the same softmax
-//   where dense attention is rebuilt: 2 A H h and the softmax once more
+//   where dense attention is rebuilt: 2 A H h and the softmax once more; with the tokens in a file
+//   2 N P too
 //   with steps: a gradient a step, a loss on all data at each evaluation; without: at most
 //   SparseGPT's 2 N d^2 + 2 d^3 + 2 P d; scoring: four losses on all data a method
 //

@@ -331,6 +331,11 @@ absl::Status BlobStore::CheckDiskRoom(int64_t bytes) const {
                    " are free, of which ", options_.min_free_disk_bytes, " are kept"));
 }
 
+absl::StatusOr<std::string> BlobStore::TemporaryFolder(int64_t bytes) const {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDiskRoom(bytes));
+  return uploads_folder_;
+}
+
 int64_t BlobStore::UploadBytesLocked() const {
   int64_t bytes = 0;
   for (const auto& [id, upload] : uploads_) {

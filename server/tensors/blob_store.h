@@ -149,6 +149,10 @@ class BlobStore {
   // For reading in pieces, without memory for the whole. NOT_FOUND.
   absl::StatusOr<File> OpenForReading(const std::string& sha256) const;
 
+  // A folder on the store's disk for temporary files of `bytes` together. They must be unlinked
+  // before they are written, so that nothing is left of them. RESOURCE_EXHAUSTED: no room for them.
+  absl::StatusOr<std::string> TemporaryFolder(int64_t bytes) const;
+
   // Reads and hashes a tensor (about 1.5 GB/s): call it when a job starts. NOT_FOUND; DATA_LOSS if
   // the bytes have changed: they are put aside (tensors/corrupt), so that an upload can bring them
   // again.

@@ -1,6 +1,7 @@
 """A job's memory: predicted before it runs, kept within --memory-budget, no result depending on it."""
 import json
 import re
+import threading
 
 import numpy
 import pytest
@@ -11,12 +12,12 @@ from harness import Server, cli
 GD = "gd:steps=5"
 
 
-def layer(folder, d, heads, kv_heads, tokens, batches):
-    """Job flags of a projection layer with random weights and data."""
+def layer(folder, d, heads, kv_heads, tokens, batches, dim=None):
+    """Job flags of a projection layer with random weights and data; heads of d / heads features."""
     rng = numpy.random.default_rng(1)
     draw = lambda shape, deviation: ("F32", list(shape),
                                      rng.normal(0, deviation, shape).astype("<f4").tobytes())
-    dim = d // heads
+    dim = dim or d // heads
     safetensors.write(folder / "w.safetensors", {
         "q": draw((heads * dim, d), d**-0.5), "k": draw((kv_heads * dim, d), d**-0.5)})
     safetensors.write(folder / "x.safetensors", {"x": draw((batches, tokens, d), 1)})
@@ -57,6 +58,53 @@ def test_a_job_takes_the_memory_predicted_for_it_and_less_where_attention_is_reb
     assert [m["mask"]["sha256"] for m in kept["results"][0]["matrices"]] == [
         m["mask"]["sha256"] for m in rebuilt["results"][0]["matrices"]]
     assert kept["results"][0]["relativeError"] == rebuilt["results"][0]["relativeError"]
+
+
+class LargestAnonymous:
+    """The most memory that was a server's own, not a file's, while it was looked at."""
+
+    def __init__(self, server):
+        self.server, self.most, self.over = server, 0, threading.Event()
+        self.thread = threading.Thread(target=self.look)
+
+    def look(self):
+        while not self.over.wait(0.01):
+            self.most = max(self.most, self.server.memory_bytes("RssAnon"))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def test_tokens_that_do_not_fit_stay_in_a_file_and_the_result_is_the_same(tmp_path):
+    # 128 batches of 128 tokens: 67 MB of tokens, where little else is large.
+    job = layer(tmp_path, 1024, 2, 1, 128, 128, dim=64) + ["--held-out-fraction", "0.25"]
+    peaks, results = [], []
+    for budget in ("8GiB", "100MiB"):
+        with Server(tmp_path / budget, "--memory-budget", budget) as server:
+            at = ["--server", server.address]
+            submit = ["submit", *job, "--method", "gd:steps=2", "--method", "ste:steps=4", "--json", *at]
+            estimate = json.loads(cli(*submit, "--validate-only").stdout)["estimate"]
+            before = server.memory_bytes("RssAnon")
+            with LargestAnonymous(server) as largest:
+                done = cli(*submit, "--watch")
+            assert done.returncode == 0, done.stderr
+            peaks.append(largest.most - before)
+            results.append(json.loads(done.stdout)["results"])
+            left = list((tmp_path / budget / "uploads").iterdir())
+            assert not left, left
+    assert int(estimate["memoryRebuildingAttentionBytes"]) > 100 << 20 > int(estimate["memoryBytes"])
+    assert peaks[1] < 1.2 * int(estimate["memoryBytes"]), (peaks, estimate)
+    assert peaks[1] < 0.7 * peaks[0], peaks
+    for kept, streamed in zip(*results):
+        assert [m["mask"]["sha256"] for m in kept["matrices"]] == [
+            m["mask"]["sha256"] for m in streamed["matrices"]]
+        assert kept["calibration"] == streamed["calibration"]
+        assert kept["heldOut"] == streamed["heldOut"]
 
 
 def test_a_job_that_cannot_fit_is_refused_with_the_number(tmp_path, job):

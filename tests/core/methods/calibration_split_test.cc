@@ -41,7 +41,7 @@ TEST(DefaultBatchesPerStep, IsAQuarterRoundedUpAndFourAtMost) {
 }
 
 TEST(CalibrationSplit, SpreadsValidationEvenlyAndDealsOutTheRest) {
-  const CalibrationSplit split = SplitCalibration(Numbered(8), 0.25, 4);
+  const CalibrationSplit split = SplitCalibration(Numbered(8), 0.25, 4).value();
   EXPECT_THAT(Numbers(split.validation), ElementsAre(2, 6));
   EXPECT_THAT(Parts(split), ElementsAre(ElementsAre(0, 3, 5), ElementsAre(1, 4, 7)));
 }
@@ -49,7 +49,8 @@ TEST(CalibrationSplit, SpreadsValidationEvenlyAndDealsOutTheRest) {
 TEST(CalibrationSplit, KeepsLengthsAndTokensOfEveryBatch) {
   Matrix tokens(6, 1);
   for (Index t = 0; t < 6; ++t) tokens(t, 0) = static_cast<float>(t);
-  const CalibrationSplit split = SplitCalibration(Batches(std::move(tokens), {1, 2, 3}), 0.3, 9);
+  const CalibrationSplit split =
+      SplitCalibration(Batches(std::move(tokens), {1, 2, 3}), 0.3, 9).value();
   ASSERT_EQ(split.validation.count(), 1);
   EXPECT_EQ(split.validation.length(0), 2);
   EXPECT_EQ(split.validation.all()(0, 0), 1);
@@ -86,7 +87,8 @@ TEST(CalibrationSplit, LeavesAtLeastOneBatchOnEachSide) {
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.sentence);
-    const CalibrationSplit split = SplitCalibration(Numbered(c.count), c.fraction, c.per_part);
+    const CalibrationSplit split =
+        SplitCalibration(Numbered(c.count), c.fraction, c.per_part).value();
     EXPECT_EQ(split.fit.size(), c.parts);
     for (const Batches& part : split.fit) EXPECT_GE(part.count(), 1);
     EXPECT_EQ(split.validation.count(), c.validation);
@@ -97,7 +99,8 @@ TEST(CalibrationSplit, PutsEveryBatchOnExactlyOneSide) {
   for (Index count = 1; count < 40; ++count) {
     for (double fraction : {0.0, 0.1, 0.25, 0.5, 0.9}) {
       for (Index per_part : {1, 3, 4, 100}) {
-        const CalibrationSplit split = SplitCalibration(Numbered(count), fraction, per_part);
+        const CalibrationSplit split =
+            SplitCalibration(Numbered(count), fraction, per_part).value();
         std::vector<int> seen = Numbers(split.validation);
         for (const Batches& part : split.fit) {
           EXPECT_LE(part.count(), per_part);

@@ -60,19 +60,20 @@ TEST_P(Objective, HasTheLossAndGradientOfTheReferenceBatchByBatch) {
   EXPECT_EQ(by_batch.SmallestLogAttention(pruned_), core_.SmallestLogAttention(pruned_));
 }
 
-TEST_P(Objective, HasTheSameBitsWhereDenseAttentionIsRebuilt) {
+TEST_P(Objective, HasTheSameBitsWhereDenseAttentionIsRebuiltWithItsProjectionsOrWithout) {
   for (const Index chunk_floats : {Index{1}, ObjectiveOptions().chunk_floats}) {
     CoreObjective kept(problem(), 1, {.chunk_floats = chunk_floats});
-    CoreObjective rebuilt(problem(), 2,
-                          {.dense = DenseAttention::kRebuild, .chunk_floats = chunk_floats});
     const CoreObjective::Answer expected = kept.LossAndGradient(pruned_);
-    const CoreObjective::Answer answer = rebuilt.LossAndGradient(pruned_);
-    EXPECT_EQ(answer.loss, expected.loss);
-    for (size_t i = 0; i < expected.gradients.size(); ++i) {
-      EXPECT_EQ(answer.gradients[i].flat(), expected.gradients[i].flat());
+    for (const DenseAttention dense : {DenseAttention::kRebuild, DenseAttention::kRecompute}) {
+      CoreObjective rebuilt(problem(), 2, {.dense = dense, .chunk_floats = chunk_floats});
+      const CoreObjective::Answer answer = rebuilt.LossAndGradient(pruned_);
+      EXPECT_EQ(answer.loss, expected.loss);
+      for (size_t i = 0; i < expected.gradients.size(); ++i) {
+        EXPECT_EQ(answer.gradients[i].flat(), expected.gradients[i].flat());
+      }
+      EXPECT_EQ(rebuilt.Error(pruned_).difference, kept.Error(pruned_).difference);
+      EXPECT_EQ(rebuilt->dense_norm_squared(), kept->dense_norm_squared());
     }
-    EXPECT_EQ(rebuilt.Error(pruned_).difference, kept.Error(pruned_).difference);
-    EXPECT_EQ(rebuilt->dense_norm_squared(), kept->dense_norm_squared());
   }
 }
 
