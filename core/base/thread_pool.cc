@@ -36,7 +36,7 @@ absl::Status CheckThreads(int threads) {
       absl::StrCat("threads must be in [1, ", kMaxThreads, "], got ", threads));
 }
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : shares_(static_cast<size_t>(threads)) {
   try {
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { WorkerLoop(i); });
   } catch (const std::system_error&) {
@@ -57,8 +57,12 @@ void ThreadPool::ParallelFor(std::ptrdiff_t shards, Shard shard) {
 
 void ThreadPool::ParallelFor(std::ptrdiff_t shards, ShardOfWorker shard) {
   shard_ = &shard;
-  shards_ = shards;
-  next_.store(0, std::memory_order_relaxed);
+  const auto shares = static_cast<std::ptrdiff_t>(shares_.size());
+  for (std::ptrdiff_t i = 0; i < shares; ++i) {
+    Share& share = shares_[static_cast<size_t>(i)];
+    share.next.store(i * shards / shares, std::memory_order_relaxed);
+    share.end = (i + 1) * shards / shares;
+  }
   if (workers_.empty() || shards <= 1) {
     RunShards(0);
     return;
@@ -81,9 +85,12 @@ void ThreadPool::AwaitWorkers() {
 }
 
 void ThreadPool::RunShards(int worker) {
-  for (std::ptrdiff_t i = next_.fetch_add(1, std::memory_order_relaxed); i < shards_;
-       i = next_.fetch_add(1, std::memory_order_relaxed)) {
-    (*shard_)(i, worker);
+  for (size_t i = 0; i < shares_.size(); ++i) {
+    Share& share = shares_[(static_cast<size_t>(worker) + i) % shares_.size()];
+    for (std::ptrdiff_t shard = share.next.fetch_add(1, std::memory_order_relaxed);
+         shard < share.end; shard = share.next.fetch_add(1, std::memory_order_relaxed)) {
+      (*shard_)(shard, worker);
+    }
   }
 }
 

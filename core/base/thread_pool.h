@@ -37,8 +37,11 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls shard(0) … shard(shards - 1), each once, and returns when all are done. Shards are
-  // started in order of index; the heaviest should come first. `shard` must not throw.
+  // Calls shard(0) … shard(shards - 1), each once, and returns when all are done. Every thread
+  // begins with a share of its own, consecutive and the same at every call with as many shards, so
+  // that what it wrote in one call is in its cache in the next; then it helps the others. Within a
+  // share, shards are started in order of index: the heaviest should come first. `shard` must not
+  // throw.
   void ParallelFor(std::ptrdiff_t shards, Shard shard);
   // The same; `worker`, 0 <= worker < threads(), is the same for no two shards that run at once.
   // For scratch memory only: which worker runs a shard is chance.
@@ -46,6 +49,12 @@ class ThreadPool {
 
  private:
   void WorkerLoop(int worker);
+  // One worker's share of the shards; others help when they have done theirs.
+  struct alignas(64) Share {  // a line of the cache each
+    std::atomic<std::ptrdiff_t> next{0};
+    std::ptrdiff_t end = 0;
+  };
+
   void RunShards(int worker);
   void AwaitWorkers();
 
@@ -59,9 +68,8 @@ class ThreadPool {
 
   // Written by ParallelFor before it wakes the workers and constant until they have finished.
   const ShardOfWorker* shard_ = nullptr;
-  std::ptrdiff_t shards_ = 0;
 
-  std::atomic<std::ptrdiff_t> next_{0};
+  std::vector<Share> shares_;  // one a thread asked for
   std::vector<std::jthread> workers_;
 };
 

@@ -42,14 +42,17 @@ void RotateNeighbours(const float* cos, const float* sin, Index half, float sign
 
 }  // namespace
 
-void RotateToken(const RopeTable& table, Index position, Index heads, float sign, float* row) {
+void Rotate(const RopeTable& table, const Index* positions, float sign, MutableMatrixView heads) {
   const Index half = table.cos.cols();
-  const float *cos = table.cos.row(position), *sin = table.sin.row(position);
-  for (Index h = 0; h < heads; ++h, row += 2 * half) {
-    if (table.interleaved) {
-      RotateNeighbours(cos, sin, half, sign, row);
-    } else {
-      RotateHalves(cos, sin, half, sign, row, row + half);
+  for (Index t = 0; t < heads.rows(); ++t) {
+    const float *cos = table.cos.row(positions[t]), *sin = table.sin.row(positions[t]);
+    float* const end = heads.row(t) + heads.cols();
+    for (float* head = heads.row(t); head != end; head += 2 * half) {
+      if (table.interleaved) {
+        RotateNeighbours(cos, sin, half, sign, head);
+      } else {
+        RotateHalves(cos, sin, half, sign, head, head + half);
+      }
     }
   }
 }

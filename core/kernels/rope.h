@@ -17,9 +17,9 @@ struct RopeTable {
 // theta > 0, head_dim even. Angles are computed in float64.
 RopeTable MakeRopeTable(double theta, Index head_dim, Index positions, bool interleaved);
 
-// Rotates, in place, every head of the token at `position`; heads lie side by side in `row`.
-// `sign` is 1 for R and -1 for its inverse. position < table.cos.rows().
-void RotateToken(const RopeTable& table, Index position, Index heads, float sign, float* row);
+// Rotates heads that lie side by side, in place; row t is the token at positions[t].
+// `sign` is 1 for R and -1 for its inverse. Positions below table.cos.rows().
+void Rotate(const RopeTable& table, const Index* positions, float sign, MutableMatrixView heads);
 
 }  // namespace attnprune
 

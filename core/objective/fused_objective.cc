@@ -3,13 +3,9 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/kernels/blas.h"
-#include "core/objective/sharded_gemm.h"
-
 namespace attnprune {
 namespace {
 
-constexpr Index kTokensPerShard = 256;
 constexpr Index kBlocksPerPart = 8;  // 512 rows: long batches occupy several threads
 
 double Sum(const std::vector<double>& values) {
@@ -26,7 +22,8 @@ FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, T
       dense_(problem.attention, batches, 1, options.dense),
       dense_w_(problem.fused_weights().w),
       panel_floats_(KeyPanelFloats(batches.longest(), batches.features(), PanelUse::kGradients)),
-      scratch_(pool, panel_floats_ + dense_.scratch_size(batches.features())) {
+      scratch_(pool, panel_floats_ + dense_.scratch_size(batches.features())),
+      transposed_gemm_(pool) {
   const std::vector<Chunk> chunks =
       CutIntoChunks(batches, batches.features(), options.chunk_floats);
   for (const Chunk& chunk : chunks) AddParts(chunk);
@@ -51,10 +48,7 @@ void FusedObjective::AddParts(const Chunk& chunk) {
 
 void FusedObjective::ComputeProducts(const Chunk& chunk, MatrixView w, MutableMatrixView y) {
   const MatrixView x = batches_.all().Rows(chunk.first_token, chunk.tokens);
-  ForRowShards(pool_, chunk.tokens, kTokensPerShard, [&](Index first, Index count) {
-    ScopedFlushDenormals flush;
-    Gemm(Trans::kNo, Trans::kNo, 1.0f, x.Rows(first, count), w, 0.0f, y.Rows(first, count));
-  });
+  ShardedGemm(pool_, x, Trans::kNo, w, y.Rows(0, chunk.tokens));
 }
 
 void FusedObjective::ForEachPart(const ChunkParts& chunk, PanelUse use,
@@ -119,9 +113,9 @@ double FusedObjective::LossAndGradient(absl::Span<const MatrixView> weights,
                                                        z_.row(work.row), d, nullptr, 0);
     });
     const Index tokens = chunk.chunk.tokens;
-    ShardedTransposedGemm(pool_, batches_.all().Rows(chunk.chunk.first_token, tokens),
-                          MatrixView(z_).Rows(0, tokens),
-                          chunk.first == 0 ? Into::kReplace : Into::kAdd, gradients[0]);
+    transposed_gemm_(batches_.all().Rows(chunk.chunk.first_token, tokens),
+                     MatrixView(z_).Rows(0, tokens), chunk.first == 0 ? Into::kReplace : Into::kAdd,
+                     gradients[0]);
   }
   return Sum(partials_);
 }

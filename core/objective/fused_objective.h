@@ -8,6 +8,7 @@
 #include "core/objective/attention_objective.h"
 #include "core/objective/chunks.h"
 #include "core/objective/dense_attention.h"
+#include "core/objective/sharded_gemm.h"
 #include "core/objective/worker_scratch.h"
 
 namespace attnprune {
@@ -62,7 +63,8 @@ class FusedObjective final : public AttentionObjective {
   Matrix dense_y_;  // dense X W of all tokens, or of a chunk's; empty where f is kept
   Matrix y_, z_;    // tokens of a chunk x d
   Index panel_floats_ = 0;
-  WorkerScratch scratch_;         // a batch's keys in panels, then the kernels' scratch
+  WorkerScratch scratch_;  // a batch's keys in panels, then the kernels' scratch
+  ShardedTransposedGemm transposed_gemm_;
   std::vector<double> partials_;  // one a part
 };
 

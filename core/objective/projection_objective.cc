@@ -3,13 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/kernels/blas.h"
-#include "core/objective/sharded_gemm.h"
-
 namespace attnprune {
 namespace {
-
-constexpr Index kTokensPerShard = 256;
 
 RopeTable TableFor(const ProjectionWeights& layer, Index positions) {
   if (!layer.rope.has_value()) return {};
@@ -21,8 +16,13 @@ void SetZero(MutableMatrixView m) {
   for (Index i = 0; i < m.rows(); ++i) std::fill_n(m.row(i), m.cols(), 0.0f);
 }
 
-void AddBias(const std::vector<float>& bias, float* row) {
-  for (size_t i = 0; i < bias.size(); ++i) row[i] += bias[i];
+// To heads whose first is output `first_output`.
+void AddBias(const std::vector<float>& bias, Index first_output, MutableMatrixView heads) {
+  if (bias.empty()) return;
+  const float* const of_heads = bias.data() + first_output;
+  for (Index t = 0; t < heads.rows(); ++t) {
+    for (Index j = 0; j < heads.cols(); ++j) heads(t, j) += of_heads[j];
+  }
 }
 
 }  // namespace
@@ -42,6 +42,7 @@ ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& 
       d_k_(LargestChunk(chunks_), layer_.w_k.rows()),
       panel_floats_(KeyPanelFloats(batches.longest(), layer_.head_dim(), PanelUse::kGradients)),
       scratch_(pool, 2 * panel_floats_ + dense_.scratch_size(layer_.head_dim())),
+      transposed_gemm_(pool),
       partials_(static_cast<size_t>(batches.count() * layer_.heads)) {
   for (Index j = 0; j < batches.count(); ++j) {
     for (Index t = 0; t < batches.length(j); ++t) positions_.push_back(t);
@@ -75,37 +76,22 @@ void ProjectionObjective::PrepareDense(const Chunk& chunk) {
   if (dense_.recomputes_projections()) Project(chunk, layer_.w_q, layer_.w_k, dense_q_, dense_k_);
 }
 
-void ProjectionObjective::RotateRows(const Chunk& chunk, Index first, Index count, float sign,
-                                     Matrix& q, Matrix& k) const {
-  if (rope_.empty()) return;
-  for (Index t = first; t < first + count; ++t) {
-    const Index position = positions_[static_cast<size_t>(chunk.first_token + t)];
-    RotateToken(rope_, position, layer_.heads, sign, q.row(t));
-    RotateToken(rope_, position, layer_.kv_heads, sign, k.row(t));
-  }
-}
-
 void ProjectionObjective::Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k, Matrix& q,
                                   Matrix& k) {
   const MatrixView tokens = batches_.all().Rows(chunk.first_token, chunk.tokens);
-  ForRowShards(pool_, chunk.tokens, kTokensPerShard, [&](Index first, Index count) {
-    ScopedFlushDenormals flush;
-    const MatrixView x = tokens.Rows(first, count);
-    Gemm(Trans::kNo, Trans::kYes, 1.0f, x, w_q, 0.0f, MutableMatrixView(q).Rows(first, count));
-    Gemm(Trans::kNo, Trans::kYes, 1.0f, x, w_k, 0.0f, MutableMatrixView(k).Rows(first, count));
-    for (Index t = first; t < first + count; ++t) {
-      AddBias(layer_.b_q, q.row(t));
-      AddBias(layer_.b_k, k.row(t));
-    }
-    RotateRows(chunk, first, count, 1.0f, q, k);
-  });
+  const auto project = [&](MatrixView w, const std::vector<float>& bias, Matrix& heads) {
+    ShardedGemm(pool_, tokens, Trans::kYes, w, MutableMatrixView(heads).Rows(0, chunk.tokens),
+                layer_.head_dim(), [&](Index row, Index col, MutableMatrixView tile) {
+                  AddBias(bias, col, tile);
+                  Rotate(chunk.first_token + row, 1.0f, tile);
+                });
+  };
+  project(w_q, layer_.b_q, q);
+  project(w_k, layer_.b_k, k);
 }
 
-void ProjectionObjective::UnrotateGradients(const Chunk& chunk) {
-  ForRowShards(pool_, chunk.tokens, kTokensPerShard, [&](Index first, Index count) {
-    ScopedFlushDenormals flush;
-    RotateRows(chunk, first, count, -1.0f, d_q_, d_k_);
-  });
+void ProjectionObjective::Rotate(Index first_token, float sign, MutableMatrixView heads) const {
+  if (!rope_.empty()) attnprune::Rotate(rope_, &positions_[first_token], sign, heads);
 }
 
 MatrixView ProjectionObjective::HeadOfRows(const Matrix& rows, Index first, Index tokens,
@@ -166,16 +152,19 @@ double ProjectionObjective::LossAndGradient(absl::Span<const MatrixView> weights
       const auto d_k = MutableMatrixView(d_k_).Block(work.row, work.kv_head * dim,
                                                      batches_.length(work.batch), dim);
       if (work.head % group == 0) SetZero(d_k);  // the heads of a group add to it in order
-      return AttentionKernelsOfThisCpu().loss_gradient(work.attention, work.dense, work.scratch,
-                                                       d_q.data(), d_q.stride(), d_k.data(),
-                                                       d_k.stride());
+      const double loss = AttentionKernelsOfThisCpu().loss_gradient(
+          work.attention, work.dense, work.scratch, d_q.data(), d_q.stride(), d_k.data(),
+          d_k.stride());
+      const Index first_token = batches_.begin(work.batch);
+      Rotate(first_token, -1.0f, d_q);
+      if (work.head % group == group - 1) Rotate(first_token, -1.0f, d_k);
+      return loss;
     });
-    UnrotateGradients(chunk);
     const MatrixView x = batches_.all().Rows(chunk.first_token, chunk.tokens);
     const Into into = chunk.first_batch == 0 ? Into::kReplace : Into::kAdd;
     for (size_t i = 0; i < 2; ++i) {
       const MatrixView d = MatrixView(i == 0 ? d_q_ : d_k_).Rows(0, chunk.tokens);
-      ShardedTransposedGemm(pool_, d, x, into, gradients[i]);
+      transposed_gemm_(d, x, into, gradients[i]);
     }
   }
   return std::accumulate(partials_.begin(), partials_.end(), 0.0);

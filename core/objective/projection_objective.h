@@ -10,6 +10,7 @@
 #include "core/objective/attention_objective.h"
 #include "core/objective/chunks.h"
 #include "core/objective/dense_attention.h"
+#include "core/objective/sharded_gemm.h"
 #include "core/objective/worker_scratch.h"
 
 namespace attnprune {
@@ -37,10 +38,10 @@ class ProjectionObjective final : public AttentionObjective {
     float* scratch;
   };
 
+  // q = R(X W_Q' + b), k = R(X W_K' + b).
   void Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k, Matrix& q, Matrix& k);
-  void UnrotateGradients(const Chunk& chunk);  // R^-1 on d_q_ and d_k_
-  void RotateRows(const Chunk& chunk, Index first, Index count, float sign, Matrix& q,
-                  Matrix& k) const;
+  // R, or R^-1 where sign is -1, on heads of consecutive tokens.
+  void Rotate(Index first_token, float sign, MutableMatrixView heads) const;
   // Calls value(work) for each head of each batch, on the pool's threads; the answers go to
   // partials_. The heads of a kv head come one after the other.
   void ForEachHead(const Chunk& chunk, PanelUse use, absl::FunctionRef<double(const Work&)> value);
@@ -59,10 +60,11 @@ class ProjectionObjective final : public AttentionObjective {
   std::vector<Index> positions_;  // of every token in its batch
   DenseAttentionStore dense_;
   const std::vector<Chunk> chunks_;
-  Matrix dense_q_, dense_k_;      // of all tokens, or of a chunk's; empty where f is kept
-  Matrix q_, k_, d_q_, d_k_;      // tokens of a chunk x (heads * head_dim), x (kv_heads * head_dim)
-  const Index panel_floats_;      // of a kv head's keys
-  WorkerScratch scratch_;         // keys in panels, dense keys in panels, the kernels' scratch
+  Matrix dense_q_, dense_k_;  // of all tokens, or of a chunk's; empty where f is kept
+  Matrix q_, k_, d_q_, d_k_;  // tokens of a chunk x (heads * head_dim), x (kv_heads * head_dim)
+  const Index panel_floats_;  // of a kv head's keys
+  WorkerScratch scratch_;     // keys in panels, dense keys in panels, the kernels' scratch
+  ShardedTransposedGemm transposed_gemm_;
   std::vector<double> partials_;  // batches x heads
 };
 

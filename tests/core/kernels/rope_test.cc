@@ -30,9 +30,10 @@ RopeTable TwoAngles(Layout layout) {
   return {MatrixOf({{0, 0.6f}}), MatrixOf({{1, 0.8f}}), layout == Layout::kInterleaved};
 }
 
-std::vector<float> Rotated(const RopeTable& table, Index position, Index heads, float sign,
+// The heads in `row` as those of the token at `position`.
+std::vector<float> Rotated(const RopeTable& table, Index position, float sign,
                            std::vector<float> row) {
-  RotateToken(table, position, heads, sign, row.data());
+  Rotate(table, &position, sign, {row.data(), 1, static_cast<Index>(row.size())});
   return row;
 }
 
@@ -57,27 +58,27 @@ INSTANTIATE_TEST_SUITE_P(All, RopeInBothLayouts,
 // Off by a few roundings of numbers up to 11.
 constexpr float kFewRoundings = 11 * 4 * 0x1p-24f;
 
-TEST(RotateToken, TurnsFirstHalfAgainstSecond) {
-  EXPECT_THAT(Rotated(TwoAngles(Layout::kRotateHalf), 0, 1, 1, {1, 10, 2, 5}),
+TEST(Rotate, TurnsFirstHalfAgainstSecond) {
+  EXPECT_THAT(Rotated(TwoAngles(Layout::kRotateHalf), 0, 1, {1, 10, 2, 5}),
               ElementsAre(-2, FloatNear(2, kFewRoundings), 1, FloatNear(11, kFewRoundings)));
 }
 
-TEST(RotateToken, TurnsNeighboursWhenInterleaved) {
-  EXPECT_THAT(Rotated(TwoAngles(Layout::kInterleaved), 0, 1, 1, {1, 2, 10, 5}),
+TEST(Rotate, TurnsNeighboursWhenInterleaved) {
+  EXPECT_THAT(Rotated(TwoAngles(Layout::kInterleaved), 0, 1, {1, 2, 10, 5}),
               ElementsAre(-2, 1, FloatNear(2, kFewRoundings), FloatNear(11, kFewRoundings)));
 }
 
 // Backwards (1, 2) -> (2, -1) and (10, 5) -> (0.6 * 10 + 0.8 * 5, -0.8 * 10 + 0.6 * 5) = (10, -5).
-TEST(RotateToken, TurnsTheOtherWayByTheInverse) {
-  EXPECT_THAT(Rotated(TwoAngles(Layout::kRotateHalf), 0, 1, -1, {1, 10, 2, 5}),
+TEST(Rotate, TurnsTheOtherWayByTheInverse) {
+  EXPECT_THAT(Rotated(TwoAngles(Layout::kRotateHalf), 0, -1, {1, 10, 2, 5}),
               ElementsAre(2, FloatNear(10, kFewRoundings), -1, FloatNear(-5, kFewRoundings)));
 }
 
 TEST_P(RopeInBothLayouts, LeavesPositionZeroAsItIs) {
   const RopeTable table = Table(GetParam(), 10000, 8, 3);
   const std::vector<float> row = Values(GaussianMatrix(1, 24, 1));
-  EXPECT_EQ(Rotated(table, 0, 3, 1, row), row);
-  EXPECT_EQ(Rotated(table, 0, 3, -1, row), row);
+  EXPECT_EQ(Rotated(table, 0, 1, row), row);
+  EXPECT_EQ(Rotated(table, 0, -1, row), row);
 }
 
 // cos and sin are off by u relative, hence their squares' sum by 2 u; each of the two rotations
@@ -87,8 +88,7 @@ TEST_P(RopeInBothLayouts, IsUndoneByItsInverse) {
   const RopeTable table = Table(GetParam(), 500, kHeadDim, 200);
   const std::vector<float> row = Values(GaussianMatrix(1, kHeads * kHeadDim, 2));
   for (Index t = 0; t < 200; ++t) {
-    const std::vector<float> back =
-        Rotated(table, t, kHeads, -1, Rotated(table, t, kHeads, 1, row));
+    const std::vector<float> back = Rotated(table, t, -1, Rotated(table, t, 1, row));
     for (Index i = 0; i < kHeads * kHeadDim / 2; ++i) {
       const Pair pair = PairAt(GetParam(), kHeadDim, i % (kHeadDim / 2));
       const Index head = i / (kHeadDim / 2) * kHeadDim;
@@ -107,7 +107,7 @@ TEST_P(RopeInBothLayouts, KeepsTheNormOfEveryPair) {
   const RopeTable table = Table(GetParam(), 10000, kHeadDim, 100);
   const std::vector<float> row = Values(GaussianMatrix(1, kHeadDim, 3));
   for (Index t = 0; t < 100; ++t) {
-    const std::vector<float> turned = Rotated(table, t, 1, 1, row);
+    const std::vector<float> turned = Rotated(table, t, 1, row);
     for (Index i = 0; i < kHeadDim / 2; ++i) {
       const Pair pair = PairAt(GetParam(), kHeadDim, i);
       const auto norm = [&pair](const std::vector<float>& v) {
@@ -119,18 +119,21 @@ TEST_P(RopeInBothLayouts, KeepsTheNormOfEveryPair) {
   }
 }
 
-TEST_P(RopeInBothLayouts, TurnsEveryHeadByItselfAndNothingBehindTheLast) {
-  constexpr Index kHeadDim = 6, kHeads = 4;
+TEST_P(RopeInBothLayouts, TurnsEveryHeadOfEveryTokenByItselfAndNothingBehindTheLast) {
+  constexpr Index kHeadDim = 6, kHeads = 4, kWidth = kHeads * kHeadDim;
   const RopeTable table = Table(GetParam(), 100, kHeadDim, 8);
-  const std::vector<float> row = Values(GaussianMatrix(1, (kHeads + 1) * kHeadDim, 4));
-  const std::vector<float> all = Rotated(table, 7, kHeads, 1, row);
-  for (Index h = 0; h < kHeads; ++h) {
-    const auto begin = h * kHeadDim, end = begin + kHeadDim;
-    EXPECT_EQ(std::vector<float>(all.begin() + begin, all.begin() + end),
-              Rotated(table, 7, 1, 1, {row.begin() + begin, row.begin() + end}));
+  const Index positions[] = {7, 0, 3};
+  const Matrix before = GaussianMatrix(3, kWidth + 1, 4);
+  Matrix after = before.Clone();
+  Rotate(table, positions, 1, MutableMatrixView(after).Cols(0, kWidth));
+  for (Index t = 0; t < 3; ++t) {
+    EXPECT_EQ(after(t, kWidth), before(t, kWidth));
+    for (Index begin = 0; begin < kWidth; begin += kHeadDim) {
+      const float *head = before.row(t) + begin, *turned = after.row(t) + begin;
+      EXPECT_EQ(std::vector<float>(turned, turned + kHeadDim),
+                Rotated(table, positions[t], 1, {head, head + kHeadDim}));
+    }
   }
-  EXPECT_EQ(std::vector<float>(all.begin() + kHeads * kHeadDim, all.end()),
-            std::vector<float>(row.begin() + kHeads * kHeadDim, row.end()));
 }
 
 TEST(RopeTable, HoldsCosinesAndSinesOfFallingFrequencies) {
