@@ -122,7 +122,8 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
   AddBytes(
       app, "--memory-budget,--max-job-memory", o.max_job_memory_bytes,
       "Memory that a job may take: dense attention that does not fit is rebuilt at every step, "
-      "and a job that does not fit even so is refused; 0: the machine's divided by the workers");
+      "tokens that do not fit even so stay in a temporary file of the data folder, and a job that "
+      "still does not fit is refused; 0: the machine's divided by the workers");
   AddBytes(app, "--max-message-bytes", o.max_message_bytes, "Size of one message received");
   AddBytes(app, "--max-chunk-bytes", o.max_chunk_bytes, "Size of one message's piece of an upload");
   AddDuration(app, "--checkpoint-interval", o.checkpoint_interval,

@@ -96,7 +96,8 @@ void AddRunCommand(CLI::App& app, Action* action) {
       ->add_option(
           "--memory-budget", flags->memory_budget,
           "Memory that the job may take, such as 2GiB: dense attention that does not fit is "
-          "rebuilt at every step; 0: the machine's memory")
+          "rebuilt at every step, tokens that do not fit even so stay in a temporary file; "
+          "0: the machine's memory")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
       ->check(CLI::NonNegativeNumber)
       ->type_name("BYTES")

@@ -16,6 +16,7 @@ namespace attnprune {
 namespace {
 
 constexpr char kFormat[] = "attnprune-solver-state-1";
+constexpr char kNoChecksum[] = "--no checksum---";  // of a checksum's length
 constexpr char kField[] = "resume_from";
 
 std::string Hex(uint64_t value) { return absl::StrFormat("%016x", value); }
@@ -87,16 +88,17 @@ absl::Status ReadNumbers(const ParsedSafetensors& image, SolverState& state) {
 std::string SerializeState(const SolverStateView& state) {
   std::vector<TensorInfo> tensors;
   for (const auto& [name, matrix] : state.matrices) tensors.push_back(TensorOf(name, *matrix));
-  SafetensorsMetadata metadata = {{"format", kFormat},
-                                  {"fingerprint", Hex(state.fingerprint)},
-                                  {"step", absl::StrCat(state.step)},
-                                  {"numbers", JoinNumbers(state.numbers)},
-                                  {"checksum", std::string(16, '0')}};
+  const SafetensorsMetadata metadata = {{"format", kFormat},
+                                        {"fingerprint", Hex(state.fingerprint)},
+                                        {"step", absl::StrCat(state.step)},
+                                        {"numbers", JoinNumbers(state.numbers)},
+                                        {"checksum", kNoChecksum}};
   // The names are this program's own and the shapes are the matrices': neither step can fail. The
   // checksum is found from the image itself, then put in its place.
   std::string image = SerializeSafetensors(tensors, metadata).value();
-  metadata["checksum"] = Checksum(ParseSafetensors(image, kField).value());
-  return SerializeSafetensors(tensors, metadata).value();
+  const std::string checksum = Checksum(ParseSafetensors(image, kField).value());
+  image.replace(image.find(kNoChecksum), checksum.size(), checksum);
+  return image;
 }
 
 absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerprint) {

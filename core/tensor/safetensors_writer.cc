@@ -117,7 +117,13 @@ absl::StatusOr<Plan> MakePlan(absl::Span<const TensorInfo> tensors,
 absl::StatusOr<std::string> SerializeSafetensors(absl::Span<const TensorInfo> tensors,
                                                  const SafetensorsMetadata& metadata) {
   ATTNPRUNE_ASSIGN_OR_RETURN(Plan plan, MakePlan(tensors, metadata));
-  std::string image = std::move(plan.head);
+  // Room for what callers put behind it, since moving an image costs more than writing it.
+  constexpr size_t kTrailer = 64;
+  size_t size = plan.head.size() + kTrailer;
+  for (const TensorInfo* tensor : plan.order) size += tensor->bytes.size();
+  std::string image;
+  image.reserve(size);
+  image += plan.head;
   for (const TensorInfo* tensor : plan.order) {
     image.append(tensor->bytes.begin(), tensor->bytes.end());
   }

@@ -167,9 +167,12 @@ double LargestInput(const v1::Job& job) {
 // it. Counted by the memory that the server takes for W of 2048 x 2048.
 double MatricesAtOnce(const v1::Method& method) {
   const Parameters parameters = ParametersOf(method);
-  const bool searches = ValueOf(method.name(), parameters, "validation").has_value() ||
-                        ValueOf(method.name(), parameters, "refit_validation").has_value();
-  return searches ? 34 : 17;
+  const auto has = [&](const char* parameter) {
+    return ValueOf(method.name(), parameters, parameter).has_value();
+  };
+  if (has("refit_rate")) return 31;
+  if (has("weight_rate")) return 20;  // a search that moves the weights too
+  return has("score_rate") ? 17 : 13;
 }
 
 // Floats of one set of batches: its tokens, a chunk's projections and gradients, dense attention.

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """One gd step in attnprune, NumPy and PyTorch: the same step, the same threads, in turn.
 
-    tests/bench/compare.py [--build build/release] [--rounds 7] [--threads 1,2] [--size NAME ...]
+    tests/bench/compare.py [--build build/release] [--rounds 7] [--threads 1,2] [--size NAME ...] [--keep-memory]
 
 For each size it prints the time of a step (median of the rounds), how many times longer NumPy and
 PyTorch take, and the share of the sgemm rate that the step reaches, counting the operations of a
@@ -9,13 +9,19 @@ naive step (math.md: fused 4 n d (n + d) a batch; projections 4 n d (H + H_kv) d
 sgemm is OpenBLAS on 512 x 512 x 512, on all threads at once, in attnprune's process, measured in the same
 rounds. All three use the same OpenBLAS, so OPENBLAS_CORETYPE, where it is set, rules them all.
 
+NumPy and PyTorch take memory anew at every step, and glibc gives it back to the system at its discretion: then
+page faults rule their time, on some machines by a factor of ten. --keep-memory tells glibc to keep it, which few
+users know to do; attnprune takes none in a step and is not affected.
+
 Debian packages: python3-numpy python3-torch libopenblas0-pthread.
 """
 import argparse
 import ctypes
+import os
 import pathlib
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -256,16 +262,29 @@ def blas_kernels():
     return name().decode()
 
 
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_MMAP_THRESHOLD_": str(1 << 40)}
+
+
+def keep_memory():  # glibc reads these when a program starts
+    if KEEP_MEMORY.items() <= os.environ.items():
+        return
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/release", help="build folder with bin/step_timer")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--size", action="append", help="only sizes whose name has this in it")
+    parser.add_argument("--keep-memory", action="store_true", help="glibc keeps what NumPy and PyTorch free")
     args = parser.parse_args()
+    if args.keep_memory:
+        keep_memory()
     program = str(pathlib.Path(args.build) / "bin" / "step_timer")
     print(f"OpenBLAS kernels, of all three: {blas_kernels()}; NumPy {numpy.__version__}, "
-          f"PyTorch {torch.__version__}; medians of {args.rounds} rounds")
+          f"PyTorch {torch.__version__}; medians of {args.rounds} rounds"
+          f"{', freed memory kept' if args.keep_memory else ''}")
     print("| size | threads | a step, ms | NumPy takes | PyTorch takes | sgemm, GFLOP/s | share of sgemm |")
     print("|---|---|---|---|---|---|---|")
     for size in SIZES:

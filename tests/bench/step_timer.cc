@@ -1,4 +1,4 @@
-// Times gd steps on demand, for compare.py, which does other things in between.
+// Times gd steps on demand, for compare.py and others, which do other things in between.
 //
 //   step_timer --folder=DIR --heads=H --kv_heads=G --threads=T
 //
@@ -6,6 +6,8 @@
 // 0: fused. Commands on stdin, an answer a line on stdout:
 //   loss      the attention loss at a mask of 0.9 everywhere
 //   step N    seconds of one gd step, mean of N in a row
+//   gd N E    seconds of one step of the method gd as the library runs it: N steps, the binary mask
+//             evaluated every E of them (0: never)
 //   sgemm N   floating-point operations a second of 512 x 512 x 512 products, N on each thread
 #include <chrono>
 #include <cstdio>
@@ -18,9 +20,11 @@
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
+#include "absl/strings/str_cat.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/blas.h"
 #include "core/methods/mask_descent.h"
+#include "core/methods/registry.h"
 #include "core/objective/attention_objective.h"
 #include "core/problem/problem.h"
 #include "core/tensor/npy.h"
@@ -92,6 +96,15 @@ class Timer {
     return SecondsSince(start) / count;
   }
 
+  double Gd(int steps, int evaluate_every) {
+    const auto method = ParseMethod(absl::StrCat("gd:steps=", steps));
+    const PruneResult result =
+        (*method)
+            ->Prune(problem_, {.threads = pool_.threads(), .evaluate_every = evaluate_every})
+            .value();
+    return result.seconds / steps;
+  }
+
   double Sgemm(int count) {
     constexpr Index kSize = 512;
     std::vector<Matrix> c;
@@ -128,6 +141,8 @@ int main(int argc, char** argv) {
     int count = 0;
     if (command == "step" && std::cin >> count) {
       std::cout << timer.Step(count) << std::endl;
+    } else if (int every = 0; command == "gd" && std::cin >> count >> every) {
+      std::cout << timer.Gd(count, every) << std::endl;
     } else if (command == "sgemm" && std::cin >> count) {
       std::cout << timer.Sgemm(count) << std::endl;
     } else if (command == "loss") {

@@ -51,8 +51,9 @@ def cli(*arguments, limit=LIMIT, **options):
 class Server:
     """attnprune-server on a folder, on the same port through restarts."""
 
-    def __init__(self, folder, *flags):
+    def __init__(self, folder, *flags, threads=1):
         self.folder = pathlib.Path(folder)
+        self.threads = threads  # that solve a job
         self.flags = flags
         self.port = 0
         self.process = None
@@ -76,7 +77,7 @@ class Server:
 
     def command(self, port=0, port_file=None):
         command = [BIN / "attnprune-server", "--listen", f"127.0.0.1:{port}", "--data-dir",
-                   self.folder, "--threads-per-job", "1", *self.flags]
+                   self.folder, "--threads-per-job", str(self.threads), *self.flags]
         return command + (["--port-file", port_file] if port_file else [])
 
     def start(self):

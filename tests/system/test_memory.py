@@ -107,6 +107,26 @@ def test_tokens_that_do_not_fit_stay_in_a_file_and_the_result_is_the_same(tmp_pa
         assert kept["heldOut"] == streamed["heldOut"]
 
 
+@pytest.mark.parametrize("method", ["gd:steps=20", "ste:steps=20", "joint:steps=20", "wanda+refit:refit_steps=20"])
+def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
+    """Where W is large and the data small, with a checkpoint every second."""
+    d, rng = 1536, numpy.random.default_rng(1)
+    draw = lambda shape, deviation: ("F32", list(shape),
+                                     rng.normal(0, deviation, shape).astype("<f4").tobytes())
+    safetensors.write(tmp_path / "w.safetensors", {"w": draw((d, d), 1 / d)})
+    safetensors.write(tmp_path / "x.safetensors", {"x": draw((4, 32, d), 1)})
+    job = ["submit", "--weights", tmp_path / "w.safetensors", "--fused", "w", "--calibration",
+           tmp_path / "x.safetensors:x", "--method", method, "--json"]
+    with Server(tmp_path / "data", "--checkpoint-interval", "200ms") as server:
+        job += ["--server", server.address]
+        estimate = int(json.loads(cli(*job, "--validate-only").stdout)["estimate"]["memoryBytes"])
+        before = server.memory_bytes()
+        done = cli(*job, "--watch")
+        assert done.returncode == 0, done.stderr
+        taken = server.memory_bytes("VmHWM") - before
+    assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
+
+
 def test_a_job_that_cannot_fit_is_refused_with_the_number(tmp_path, job):
     with Server(tmp_path / "data", "--memory-budget", "32MiB") as server:
         refused = cli("submit", *job, "--method", GD, "--server", server.address)
