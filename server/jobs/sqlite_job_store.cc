@@ -345,7 +345,7 @@ absl::StatusOr<absl::optional<std::string>> SqliteJobStore::ReadCheckpoint(const
 absl::StatusOr<int64_t> SqliteJobStore::AppendEvents(const JobClaim& claim,
                                                      absl::Span<const NewEvent> events) {
   for (const NewEvent& event : events) {
-    if (event.kind != EventKind::kProgress && event.kind != EventKind::kWarning) {
+    if (!IsProgress(event.kind) && event.kind != EventKind::kWarning) {
       return absl::InvalidArgumentError("only progress and warnings can be appended");
     }
   }
