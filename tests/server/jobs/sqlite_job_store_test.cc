@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iostream>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/jobs/sqlite.h"
 #include "tests/server/jobs/job_store_conformance.h"
@@ -161,6 +162,43 @@ TEST(SqliteJobStore, LeavesADamagedDatabaseOfSchema1AsItWas) {
   ASSERT_TRUE(database.ok());
   EXPECT_EQ(*database->ReadInteger("SELECT count(*) FROM sqlite_schema WHERE name = 'job_origins'"),
             0);
+}
+
+class StateRecorder final : public JobStoreListener {
+ public:
+  void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override {
+    for (const StoredEvent& event : events) {
+      heard.push_back(absl::StrCat(job_id, " ", ToString(event.state), " ", event.attempt, " ",
+                                   event.origin.request_id, ": ", event.payload));
+    }
+  }
+  void OnCancelRequested(const std::string&) override {}
+
+  std::vector<std::string> heard;
+};
+
+TEST(SqliteJobStore, TellsOfTheJobsThatItsOpeningTakesBack) {
+  ScratchFolder folder;
+  std::vector<std::string> ids;
+  {
+    const auto opened = OpenStore(folder.path(), {});
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    JobStore& store = *opened->store;
+    NewJob job;
+    job.origin.request_id = "order/66";
+    for (int i = 0; i < 4; ++i) ids.push_back(store.Create(job)->job.id);
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(store.Claim("worker", absl::Seconds(1)).ok());
+    ASSERT_TRUE(store.SaveCheckpoint({ids[0], 1}, "bytes").ok());
+    ASSERT_TRUE(store.RequestCancel(ids[2]).ok());
+  }
+  StateRecorder recorder;
+  ASSERT_TRUE(OpenStore(folder.path(), {.listener = &recorder}).ok());
+  const std::string lost = "worker lost: the server was killed";
+  EXPECT_THAT(recorder.heard,
+              ::testing::ElementsAre(
+                  ids[0] + " QUEUED 1 order/66: " + lost + "; goes on from its checkpoint",
+                  ids[1] + " QUEUED 1 order/66: " + lost + "; there is no checkpoint",
+                  ::testing::StartsWith(ids[2] + " CANCELLED 1 order/66: ")));
 }
 
 TEST(SqliteJobStore, RemovesLeftoversOfCheckpointsOnOpening) {
