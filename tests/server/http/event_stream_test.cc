@@ -65,6 +65,7 @@ struct Viewer {
 
 std::vector<int64_t> SequencesOf(const std::vector<v1::JobEvent>& events) {
   std::vector<int64_t> sequences;
+  sequences.reserve(events.size());
   for (const v1::JobEvent& event : events) sequences.push_back(event.sequence());
   return sequences;
 }
