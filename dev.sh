@@ -33,7 +33,7 @@ usage: ./dev.sh COMMAND
                     (FLAGS go to `attnprune run` as well; `attnprune run --help` lists them)
   test              every check that CI runs: format, build and tests with -Werror, the tests under
                     AddressSanitizer + UBSan and under ThreadSanitizer (clang), clang-tidy
-                    over core/ and examples/
+                    over all but RPCs, programs and tests
 
   build [OPTIONS]   release build into build/release (OPTIONS go to cmake: -DATTNPRUNE_ARCH=native)
   unit              build and tests only, the quick part of `test`
@@ -128,9 +128,10 @@ run_tests() { # run_tests PRESET
 
 check_format() { sources '*.h' '*.cc' | xargs clang-format --dry-run -Werror; }
 
-run_tidy() { # run_tidy PATTERN: of the sources that it matches
-  configure tsan
-  sources '*.cc' | grep -E "$1" | xargs -P "$JOBS" -n 1 clang-tidy -p build/tsan --quiet --warnings-as-errors='*'
+run_tidy() { # run_tidy PATTERN: of the sources that it matches; of the API's generated code the headers
+  configure tidy && cmake --build --preset tidy --parallel "$JOBS" &&
+    sources '*.cc' | grep -E "$1" |
+    xargs -P "$JOBS" -n 1 clang-tidy -p build/tidy --quiet --warnings-as-errors='*'
 }
 
 # ThreadSanitizer stops at the first race; second_deadlock_stack shows both sides of a lock cycle.
@@ -150,7 +151,7 @@ tsan_stages() {
   stage "build with TSan, -Wthread-safety (clang)" build/tsan/build.log build tsan all
   stage "tests under TSan" build/tsan/test.log run_tests tsan
 }
-tidy_stage() { stage "clang-tidy of $1" build/tsan/tidy.log run_tidy "$2"; }
+tidy_stage() { stage "clang-tidy of $1" build/tidy/tidy.log run_tidy "$2"; }
 
 # --- commands ---------------------------------------------------------------------------------
 
@@ -166,7 +167,8 @@ command_test() {
   release_stages
   asan_stages
   tsan_stages
-  tidy_stage "all that needs no gRPC" '^(core|examples|trace|server/(files|jobs|observe|tensors))/'
+  tidy_stage "all but RPCs, programs, tests" \
+    '^(core|examples|trace|client/export|server/(files|http|jobs|observe|tensors))/'
   printf '%-48sok %8d s\n' "everything" "$SECONDS"
 }
 

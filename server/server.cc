@@ -130,10 +130,13 @@ class ComposedServer final : public Server {
 // The lock comes first: nothing in the folder is touched while another server uses it.
 absl::Status ComposedServer::Open() {
   ATTNPRUNE_ASSIGN_OR_RETURN(lock_, FolderLock::Acquire(options_.data_dir));
+  listeners_ =
+      std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &metrics_.jobs});
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      jobs_,
-      OpenSqliteJobStore(
-          *lock_, {.max_queued_jobs = options_.max_queued_jobs, .policy = {}, .clock = &clock_}));
+      jobs_, OpenSqliteJobStore(*lock_, {.max_queued_jobs = options_.max_queued_jobs,
+                                         .policy = {},
+                                         .clock = &clock_,
+                                         .listener = listeners_.get()}));
   BlobStoreOptions blobs;
   blobs.folder = options_.data_dir;
   blobs.max_tensor_bytes = options_.max_tensor_bytes;
@@ -153,9 +156,10 @@ absl::Status ComposedServer::Serve() {
   tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());
   workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &metrics_, &log_),
                                           jobs_.get(), tensors_.get());
-  listeners_ = std::make_unique<JobListeners>(
+  auto listeners = std::make_unique<JobListeners>(
       std::vector<JobStoreListener*>{&log_, &metrics_.jobs, &news_, workers_.get()});
-  jobs_->SetListener(listeners_.get());
+  jobs_->SetListener(listeners.get());
+  listeners_ = std::move(listeners);
   ATTNPRUNE_ASSIGN_OR_RETURN(
       host_, rpc::GrpcHost::Start({.listen = options_.listen,
                                    .max_message_bytes = options_.max_message_bytes,

@@ -1,6 +1,7 @@
 #include "client/export/scalar_events.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <map>
 
@@ -82,17 +83,17 @@ std::string MethodOf(const v1::JobEvent& event) {
 
 std::vector<v1::JobEvent> WithoutVoidSteps(const std::vector<v1::JobEvent>& events) {
   std::map<std::string, int64_t> earliest_later;  // step, by method, of the events that follow
+  const auto stays = [&](const v1::JobEvent& event) {
+    if (!event.has_progress()) return true;
+    const int64_t step = event.progress().step();
+    int64_t& later =
+        earliest_later.emplace(MethodOf(event), std::numeric_limits<int64_t>::max()).first->second;
+    if (step >= later) return false;
+    later = step;
+    return true;
+  };
   std::vector<v1::JobEvent> kept;
-  for (auto event = events.rbegin(); event != events.rend(); ++event) {
-    if (event->has_progress()) {
-      const int64_t step = event->progress().step();
-      int64_t& later = earliest_later.emplace(MethodOf(*event), std::numeric_limits<int64_t>::max())
-                           .first->second;
-      if (step >= later) continue;
-      later = step;
-    }
-    kept.push_back(*event);
-  }
+  std::copy_if(events.rbegin(), events.rend(), std::back_inserter(kept), stays);
   std::reverse(kept.begin(), kept.end());
   return kept;
 }

@@ -259,7 +259,7 @@ absl::StatusOr<std::unique_ptr<EventStream>> EventFeed::Open(absl::string_view n
                              rpc::WatchCursor::Open(context_.jobs, &feeds_, name, after));
   if (cursor.ended()) return nullptr;
   // Whether the log still reaches back so far is to be said now: a stream has no errors.
-  ATTNPRUNE_RETURN_IF_ERROR(context_.jobs->ReadEvents(cursor.job_id(), after, 1).status());
+  ATTNPRUNE_RETURN_IF_ERROR(rpc::CheckLog(context_.jobs, cursor.job_id(), after));
   return std::make_unique<EventViewer>(Channel(cursor.job_id()), after, cursor.replay_until(),
                                        context_.viewers);
 }

@@ -22,9 +22,7 @@ void JobNews::Unsubscribe(const std::string& job_id, int64_t number) {
 
 // A clock that was set back does not keep anybody waiting.
 bool JobNews::IsDue(const Watched& job, absl::Span<const StoredEvent> events) const {
-  const auto is_progress = [](const StoredEvent& event) {
-    return event.kind == EventKind::kProgress;
-  };
+  const auto is_progress = [](const StoredEvent& event) { return IsProgress(event.kind); };
   if (job.watchers.size() <= kNoCrowd || !std::all_of(events.begin(), events.end(), is_progress)) {
     return true;
   }

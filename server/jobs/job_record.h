@@ -75,11 +75,18 @@ struct JobClaim {
 
 enum class EventKind {
   kStateChange = 1,   // to QUEUED or RUNNING; written by the store
-  kProgress = 2,      // may be thinned out by CompactEvents
+  kProgress = 2,      // of a step; the first that CompactEvents thins out
   kMethodResult = 3,  // written by FinishMethod
   kWarning = 4,
   kTerminal = 5,  // the job has ended and no longer changes; the last event; written by the store
+  // Progress of a step that was evaluated as well: it carries the relative errors, which come every
+  // so many steps only. Schema 3 on; before that it was stored as kProgress, and stays so.
+  kEvaluated = 6,
 };
+
+constexpr bool IsProgress(EventKind kind) {
+  return kind == EventKind::kProgress || kind == EventKind::kEvaluated;
+}
 
 struct StoredEvent {
   int64_t sequence = 0;  // from 1, by job; grows, never used twice
@@ -88,13 +95,13 @@ struct StoredEvent {
   JobState state = JobState::kQueued;  // kStateChange and kTerminal: the new one
   int attempt = 0;                     // kStateChange and kTerminal
   int method_index = 0;                // kMethodResult: index into JobRecord::results
-  // kProgress and kWarning: as given to AppendEvents. kMethodResult: the result's bytes.
+  // Progress and kWarning: as given to AppendEvents. kMethodResult: the result's bytes.
   // kStateChange and kTerminal: why, for people; may be empty.
   std::string payload;
   JobOrigin origin;  // the job's, for listeners; ReadEvents leaves it empty
 };
 
-// kind: kProgress or kWarning; the store writes the others itself.
+// kind: kProgress, kEvaluated or kWarning; the store writes the others itself.
 struct NewEvent {
   EventKind kind = EventKind::kProgress;
   std::string payload;

@@ -74,7 +74,7 @@ class MethodObserver final : public ProgressObserver {
     on_step_(stats);
     writer_->AddProgress(
         MakeProgress(label_, stats, steps_before_, seconds_before_).SerializeAsString(),
-        stats.calibration_error.has_value() ? ProgressKind::kEvaluated : ProgressKind::kStep);
+        stats.calibration_error.has_value() ? EventKind::kEvaluated : EventKind::kProgress);
     const bool stopped = stopped_();
     const bool draining = stop_->reason() == StopReason::kDraining;
     if (draining || (!stopped && writer_->CheckpointIsDue())) {

@@ -17,7 +17,7 @@ namespace attnprune {
 namespace {
 
 constexpr int64_t kApplicationId = 0x61706a31;  // "apj1"
-constexpr int64_t kSchemaVersion = 2;
+constexpr int64_t kSchemaVersion = 3;
 
 // Version 1. Times and durations are nanoseconds, times since 1970; states and kinds as in
 // job_record.h. Each table's last column seals the row (sealed_rows.h). A number is never used for
@@ -95,6 +95,7 @@ CREATE TABLE job_events (
 )sql";
 
 // Version 2 is version 1 and, behind it, the requests that made the jobs; jobs of before have none.
+// Version 3 has the same tables; its events may be of kind kEvaluated, which version 2 cannot read.
 constexpr char kOrigins[] = R"sql(
 CREATE TABLE job_origins (
   job INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
@@ -209,7 +210,7 @@ absl::Status BringUpToDate(sqlite::Database* database, int64_t version) {
   ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Transaction transaction,
                              sqlite::Transaction::Begin(database, sqlite::TransactionKind::kWrite));
   ATTNPRUNE_RETURN_IF_ERROR(database->ExecuteScript(
-      absl::StrCat(kOrigins, "PRAGMA user_version = ", kSchemaVersion, ";")));
+      absl::StrCat(version < 2 ? kOrigins : "", "PRAGMA user_version = ", kSchemaVersion, ";")));
   ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database, kSchemaVersion));
   return transaction.Commit();
 }

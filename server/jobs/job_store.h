@@ -71,8 +71,9 @@ enum class RequeueCause {
 };
 
 struct CompactionLimits {
-  // Progress events a job keeps at most; at least 1. Above that every second one goes, again and
-  // again until they fit: the curve gets coarser, its ends stay.
+  // Progress events a job keeps at most; at least 1. Above that every second step goes, again and
+  // again until they fit; evaluated ones only when no other is left between the ends. The curve
+  // gets coarser, its ends stay.
   int64_t progress = 1000;
   // Other events a job keeps at most, newest first; at least 1. Dropping one raises
   // oldest_sequence.

@@ -250,27 +250,35 @@ absl::StatusOr<std::vector<StoredEvent>> JobTables::ReadEvents(int64_t number, i
 }
 
 absl::StatusOr<int64_t> JobTables::CountProgress(int64_t number) {
-  return database_.ReadInteger("SELECT count(*) FROM job_events WHERE job = ? AND kind = 2",
+  return database_.ReadInteger("SELECT count(*) FROM job_events WHERE job = ? AND kind IN (2, 6)",
                                {number});
 }
 
 absl::Status JobTables::DropEverySecondProgress(int64_t number) {
-  // rank 1 is the newest. The oldest one, where the curve begins, stays too.
+  // The newest stays. Of the others the lowest tier is thinned out: steps (2), then evaluated ones
+  // (6), then the oldest, where the curve begins (7). rank 1 is a tier's newest.
   return database_.Execute(
+      "WITH progress AS"
+      " (SELECT sequence, kind FROM job_events WHERE job = ?1 AND kind IN (2, 6)),"
+      "others AS"
+      " (SELECT sequence, iif(sequence = min(sequence) OVER (), 7, kind) AS tier"
+      "  FROM progress WHERE sequence < (SELECT max(sequence) FROM progress)),"
+      "ranked AS"
+      " (SELECT sequence, tier,"
+      "         row_number() OVER (PARTITION BY tier ORDER BY sequence DESC) AS rank"
+      "  FROM others)"
       "DELETE FROM job_events WHERE job = ?1 AND sequence IN"
-      " (SELECT sequence FROM"
-      "   (SELECT sequence, row_number() OVER (ORDER BY sequence DESC) AS rank,"
-      "           min(sequence) OVER () AS oldest"
-      "    FROM job_events WHERE job = ?1 AND kind = 2)"
-      "  WHERE rank % 2 = 0 AND (sequence != oldest OR rank = 2))",
+      " (SELECT sequence FROM ranked"
+      "  WHERE tier = (SELECT min(tier) FROM others) AND rank % 2 = 1)",
       {number});
 }
 
 absl::StatusOr<absl::optional<int64_t>> JobTables::FindCut(int64_t number, int64_t keep) {
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      Query query, database_.Start("SELECT sequence FROM job_events WHERE job = ? AND kind != 2"
-                                   " ORDER BY sequence DESC LIMIT 1 OFFSET ?",
-                                   {number, keep}));
+      Query query,
+      database_.Start("SELECT sequence FROM job_events WHERE job = ?"
+                      " AND kind NOT IN (2, 6) ORDER BY sequence DESC LIMIT 1 OFFSET ?",
+                      {number, keep}));
   ATTNPRUNE_ASSIGN_OR_RETURN(const bool found, query.Next());
   if (!found) return absl::optional<int64_t>();
   return absl::optional<int64_t>(query.Integer(0));

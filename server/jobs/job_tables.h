@@ -61,6 +61,7 @@ class JobTables {
   absl::Status AddEvent(const JobRow& row, const StoredEvent& event);
   absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after, int limit);
   absl::StatusOr<int64_t> CountProgress(int64_t number);
+  // One round of CompactionLimits::progress. Drops at least one if there are two.
   absl::Status DropEverySecondProgress(int64_t number);
   // The newest event but progress of which `keep` newer ones exist; nothing if there are fewer.
   absl::StatusOr<absl::optional<int64_t>> FindCut(int64_t number, int64_t keep);

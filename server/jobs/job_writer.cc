@@ -23,32 +23,30 @@ JobWriter::~JobWriter() {
   changed_.NotifyAll();
 }
 
-void JobWriter::AddProgress(std::string payload, ProgressKind kind) {
-  Add({{EventKind::kProgress, std::move(payload)}, kind});
+void JobWriter::AddProgress(std::string payload, EventKind kind) {
+  Add({kind, std::move(payload)});
 }
 
-void JobWriter::AddWarning(std::string payload) {
-  Add({{EventKind::kWarning, std::move(payload)}, ProgressKind::kEvaluated});
-}
+void JobWriter::AddWarning(std::string payload) { Add({EventKind::kWarning, std::move(payload)}); }
 
 // Wakes the writer for the first only: he takes the others with it.
-void JobWriter::Add(Pending pending) {
+void JobWriter::Add(NewEvent event) {
   bool first;
   {
     MutexLock lock(&mutex_);
-    if (pending.event.kind == EventKind::kProgress && events_.size() >= kMaxProgress) ThinOut();
+    if (IsProgress(event.kind) && events_.size() >= kMaxProgress) ThinOut();
     first = events_.empty();
-    events_.push_back(std::move(pending));
+    events_.push_back(std::move(event));
   }
   if (first) changed_.NotifyAll();
 }
 
 // Drops every second step that was not evaluated or, if all were, every second of these.
 void JobWriter::ThinOut() {
-  for (const ProgressKind kind : {ProgressKind::kStep, ProgressKind::kEvaluated}) {
+  for (const EventKind kind : {EventKind::kProgress, EventKind::kEvaluated}) {
     bool keep = false;
-    const size_t dropped = std::erase_if(events_, [&](const Pending& pending) {
-      if (pending.event.kind != EventKind::kProgress || pending.kind != kind) return false;
+    const size_t dropped = std::erase_if(events_, [&](const NewEvent& event) {
+      if (event.kind != kind) return false;
       keep = !keep;
       return keep;  // the first, the third …
     });
@@ -86,8 +84,7 @@ bool JobWriter::HasWork() const { return !events_.empty() || checkpoint_.has_val
 
 JobWriter::Work JobWriter::TakeWork() {
   Work work;
-  for (Pending& pending : events_) work.events.push_back(std::move(pending.event));
-  events_.clear();
+  work.events.swap(events_);
   work.checkpoint.swap(checkpoint_);
   return work;
 }

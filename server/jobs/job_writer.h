@@ -25,9 +25,6 @@ struct JobWriterOptions {
   std::function<void(bool written, size_t bytes)> on_checkpoint;  // may be empty; as above
 };
 
-// Progress that the step was also evaluated in is the last to be dropped.
-enum class ProgressKind { kStep, kEvaluated };
-
 // One thread of its own. The adding functions never wait for the disk; one solving thread calls
 // them. Events are written in the order of adding, together, once an interval.
 //
@@ -41,9 +38,10 @@ class JobWriter {
   JobWriter(const JobWriter&) = delete;
   JobWriter& operator=(const JobWriter&) = delete;
 
-  // payload: of an event of that kind. Of progress that piles up between two writes some
-  // kMaxProgress events are kept, the newest always.
-  void AddProgress(std::string payload, ProgressKind kind);
+  // payload: of an event of that kind. kind: kProgress or kEvaluated. Of progress that piles up
+  // between two writes some kMaxProgress events are kept, the newest always; evaluated ones are the
+  // last to be dropped.
+  void AddProgress(std::string payload, EventKind kind);
   void AddWarning(std::string payload);
 
   // Whether it is time for a checkpoint and none is being written.
@@ -58,16 +56,12 @@ class JobWriter {
   static constexpr int kCompactEvery = 1000;  // progress events written
 
  private:
-  struct Pending {
-    NewEvent event;
-    ProgressKind kind;
-  };
   struct Work {
     std::vector<NewEvent> events;
     absl::optional<std::string> checkpoint;
   };
 
-  void Add(Pending pending);
+  void Add(NewEvent event);
   void Loop();
   Work TakeWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -83,7 +77,7 @@ class JobWriter {
 
   Mutex mutex_;
   CondVar changed_;
-  std::vector<Pending> events_ ABSL_GUARDED_BY(mutex_);
+  std::vector<NewEvent> events_ ABSL_GUARDED_BY(mutex_);
   absl::optional<std::string> checkpoint_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool hurried_ ABSL_GUARDED_BY(mutex_) = false;  // somebody waits in Flush

@@ -41,6 +41,11 @@ std::string NewId() {
   return id;
 }
 
+std::string WhyRequeued(const JobRow& row) {
+  return absl::StrCat(kServerLost, row.record.has_checkpoint ? "; goes on from its checkpoint"
+                                                             : "; there is no checkpoint");
+}
+
 OutstandingJob Outstanding(const JobRow& row) {
   const JobRecord& job = row.record;
   return {job.id,      job.state,      row.number,      job.priority,         job.fence,
@@ -55,6 +60,7 @@ class SqliteJobStore final : public JobStore {
         clock_(options.clock != nullptr ? *options.clock : real_clock_),
         checkpoints_(checkpoint_folder),
         writer_(std::move(writer)),
+        listener_(options.listener),
         reader_(std::move(reader)) {}
 
   // Before any other call: takes back what the last server was running.
@@ -115,7 +121,7 @@ class SqliteJobStore final : public JobStore {
   // Writers wait for each other's fsync; readers only for each other.
   Mutex write_mutex_;
   JobTables writer_ ABSL_GUARDED_BY(write_mutex_);
-  JobStoreListener* listener_ ABSL_GUARDED_BY(write_mutex_) = nullptr;
+  JobStoreListener* listener_ ABSL_GUARDED_BY(write_mutex_);
   Mutex read_mutex_;
   JobTables reader_ ABSL_GUARDED_BY(read_mutex_);
 };
@@ -345,7 +351,7 @@ absl::StatusOr<absl::optional<std::string>> SqliteJobStore::ReadCheckpoint(const
 absl::StatusOr<int64_t> SqliteJobStore::AppendEvents(const JobClaim& claim,
                                                      absl::Span<const NewEvent> events) {
   for (const NewEvent& event : events) {
-    if (event.kind != EventKind::kProgress && event.kind != EventKind::kWarning) {
+    if (!IsProgress(event.kind) && event.kind != EventKind::kWarning) {
       return absl::InvalidArgumentError("only progress and warnings can be appended");
     }
   }
@@ -464,7 +470,7 @@ absl::Status SqliteJobStore::TakeBack(const JobRow& row) {
     case Action::Kind::kCancel:
       return Finish(action.claim, JobState::kCancelled, {}, action.message);
     default:
-      return Requeue(action.claim, RequeueCause::kWorkerLost, kServerLost);
+      return Requeue(action.claim, RequeueCause::kWorkerLost, WhyRequeued(row));
   }
 }
 

@@ -18,7 +18,7 @@ LogFields Common(const std::string& job_id, const StoredEvent& event) {
 }
 
 LogLevel LevelOf(const StoredEvent& event) {
-  if (event.kind == EventKind::kProgress) return LogLevel::kDebug;
+  if (IsProgress(event.kind)) return LogLevel::kDebug;
   const bool bad = event.kind == EventKind::kWarning || event.state == JobState::kFailed;
   return bad ? LogLevel::kWarning : LogLevel::kInfo;
 }
@@ -30,6 +30,7 @@ const char* NameOf(EventKind kind) {
     case EventKind::kTerminal:
       return "job.end";
     case EventKind::kProgress:
+    case EventKind::kEvaluated:
       return "job.progress";
     case EventKind::kMethodResult:
       return "job.result";
@@ -68,6 +69,7 @@ LogFields OwnFields(const StoredEvent& event) {
     case EventKind::kTerminal:
       return StateFields(event);
     case EventKind::kProgress:
+    case EventKind::kEvaluated:
       return ProgressFields(event);
     case EventKind::kMethodResult:
       return ResultFields(event);

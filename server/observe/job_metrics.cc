@@ -60,6 +60,7 @@ void JobMetrics::OnEvents(const std::string& job_id, absl::Span<const StoredEven
   for (const StoredEvent& event : events) {
     switch (event.kind) {
       case EventKind::kProgress:
+      case EventKind::kEvaluated:
         break;
       case EventKind::kWarning:
         warnings_.Add();

@@ -82,6 +82,10 @@ absl::StatusOr<SharedBatch> ReadLog(JobStore* jobs, absl::string_view job_id, in
   return std::make_shared<const EventBatch>(std::move(batch));
 }
 
+absl::Status CheckLog(JobStore* jobs, absl::string_view job_id, int64_t after) {
+  return WithOldest(jobs->ReadEvents(job_id, after, 1).status());
+}
+
 int LiveFeed::MaxProgress(int64_t watchers) {
   constexpr int64_t kFew = 16, kOfAllWatchers = 256;
   return static_cast<int>(

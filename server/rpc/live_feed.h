@@ -32,6 +32,8 @@ using SharedBatch = std::shared_ptr<const EventBatch>;
 // All events after `after`, some kReadLimit of them. OUT_OF_RANGE (ErrorInfo, "oldest_sequence"):
 // compacted away; NOT_FOUND.
 absl::StatusOr<SharedBatch> ReadLog(JobStore* jobs, absl::string_view job_id, int64_t after);
+// Whether ReadLog would be OK; its errors.
+absl::Status CheckLog(JobStore* jobs, absl::string_view job_id, int64_t after);
 
 inline constexpr int kReadLimit = 64;
 

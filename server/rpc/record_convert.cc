@@ -66,6 +66,7 @@ absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event) {
       message.mutable_state_change()->set_reason(event.payload);
       return message;
     case EventKind::kProgress:
+    case EventKind::kEvaluated:
       if (message.mutable_progress()->ParseFromString(event.payload)) return message;
       return Damaged("progress");
     case EventKind::kMethodResult:

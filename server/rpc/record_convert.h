@@ -2,7 +2,7 @@
 //
 // NewJob::spec is a serialized v1::Job without its output-only fields but estimate and the methods'
 // labels; results and the payloads of kMethodResult are serialized v1::MethodResult, payloads of
-// kProgress serialized v1::Progress; all others are text.
+// kProgress and kEvaluated serialized v1::Progress; all others are text.
 #ifndef ATTNPRUNE_SERVER_RPC_RECORD_CONVERT_H_
 #define ATTNPRUNE_SERVER_RPC_RECORD_CONVERT_H_
 

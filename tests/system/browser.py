@@ -164,11 +164,17 @@ return failures;""")
 
 
 class CuttingProxy:
-    """TCP in front of a port: remembers what was asked for, and cuts every connection on demand."""
+    """TCP in front of a port: remembers what was asked for, and cuts every connection on demand.
+
+    away: it takes no connections. answer: given a request, what to answer in the server's place, or
+    nothing.
+    """
 
     def __init__(self, port):
         self.upstream = port
         self.requests = []  # the heads of connections' first requests, as bytes
+        self.away = False
+        self.answer = lambda request: None
         self.open = set()
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -181,6 +187,9 @@ class CuttingProxy:
                 client, _ = self.listener.accept()
             except OSError:  # closed
                 return
+            if self.away:
+                client.close()
+                continue
             upstream = socket.create_connection(("127.0.0.1", self.upstream))
             with self.lock:
                 self.open |= {client, upstream}
@@ -193,6 +202,9 @@ class CuttingProxy:
             while data := source.recv(1 << 16):
                 if remembers:
                     self.requests.append(data)
+                    if instead := self.answer(data):
+                        source.sendall(instead)
+                        break
                 sink.sendall(data)
         self.close(source, sink)
 

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import subprocess
+import urllib.request
 
 import grpc
 import pytest
@@ -79,7 +80,7 @@ def test_a_job_carries_the_request_and_trace_that_made_it_through_kills_to_its_e
     of_job = [line for line in lines(logged)
               if line.get("job") == job.name and line["message"].startswith("job.")]
     assert [line["state"] for line in of_job if "state" in line] == [
-        "QUEUED", "RUNNING", "RUNNING", "CANCELLED"], "what opening the folder requeues has no line"
+        "QUEUED", "RUNNING", "QUEUED", "RUNNING", "CANCELLED"]
     assert {"job.state", "job.progress", "job.cancel", "job.end"} <= {
         line["message"] for line in of_job}
     for line in of_job:
@@ -87,6 +88,37 @@ def test_a_job_carries_the_request_and_trace_that_made_it_through_kills_to_its_e
             "order/66", TRACE, made["span_id"]), line
     (cancel,) = calls(logged, "CancelJob")
     assert cancel["request_id"] != "order/66", "another request"
+
+
+def checkpointed(data_dir):
+    """Jobs at their second checkpoint or a later one, JOB.FENCE.COUNT, so that one is recorded."""
+    files = [path.name.split(".") for path in (data_dir / "checkpoints").iterdir()]
+    return {f"jobs/{job}" for job, _, count, *_ in files if int(count) > 1}
+
+
+def test_jobs_that_a_killed_server_was_running_are_logged_and_counted_by_the_next(data_dir):
+    http_port = data_dir.with_suffix(".http-port")
+    with Server(data_dir, "--log-format", "json", "--workers", "2", "--checkpoint-interval", "100ms",
+                "--http-listen", "127.0.0.1:0", "--http-port-file", http_port) as server:
+        with Client(server.address) as client:
+            names = {submit(client, methods=FOREVER).name for _ in range(2)}
+            waits = submit(client, methods=FOREVER).name
+            for name in names:
+                client.wait_for_step(name)
+            wait_for(lambda: checkpointed(data_dir) == names, "both have a checkpoint")
+        server.kill()
+        http_port.unlink()
+        server.start()
+        port = wait_for(lambda: http_port.exists() and http_port.read_text(), "HTTP is served")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port.strip()}/metrics") as answer:
+            metrics = answer.read().decode()
+        requeued = [line for line in lines(server)
+                    if line["message"] == "job.state" and "worker lost" in line.get("reason", "")]
+    assert {line["job"] for line in requeued} == names and len(requeued) == 2, waits
+    for line in requeued:
+        assert (line["state"], line["attempt"]) == ("QUEUED", "1"), line
+        assert line["reason"].endswith("goes on from its checkpoint"), line
+    assert 'attnprune_jobs_requeued_total{cause="worker_lost"} 2\n' in metrics
 
 
 @pytest.mark.parametrize("metadata", [

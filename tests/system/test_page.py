@@ -1,6 +1,7 @@
 """The live page in headless Chromium, on a real server with real jobs."""
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -11,6 +12,7 @@ from selenium.webdriver.support.ui import Select
 from browser import Browser, contrast_failures, CuttingProxy, load_cost
 from harness import BIN, Client, layer_job, Server, submit, wait_for
 from attnprune.v1 import job_pb2 as job_api
+from attnprune.v1 import prune_service_pb2 as prune_api
 
 FIRST_LOAD_BYTES = 200_000
 FIRST_CURVE_MS = 1000
@@ -325,6 +327,92 @@ def test_a_server_that_was_killed_is_missed_and_found_again(browser, tmp_path):
             with watch_json(server, name) as watch:
                 log = [json.loads(line) for line in watch.stdout]
     assert_nothing_was_missed(browser, log, [last])
+
+
+def compacted(oldest):
+    """Answers who asks for events before `oldest` as the server does that no longer has them.
+
+    It drops any but progress from 10,000 on; web_test holds the server's answer to be this one.
+    """
+    body = json.dumps({"error": {
+        "code": 400, "status": "OUT_OF_RANGE", "message": "history was dropped",
+        "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                     "reason": "HISTORY_COMPACTED",
+                     "metadata": {"oldest_sequence": str(oldest)}}]}}).encode()
+    head = (f"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n").encode()
+
+    def answer(request):
+        if not re.match(rb"GET /api/v1/jobs/\w+/events", request):
+            return None
+        places = re.findall(rb"(?i)last-event-id: *(\d+)", request) or re.findall(
+            rb"afterSequence=(\d+)", request)
+        return head + body if int((places or [0])[0]) < oldest - 1 else None
+    return answer
+
+
+def answers_that_the_page_expects(browser, code):
+    assert [entry for entry in browser.console() if f"status of {code}" not in entry] == []
+
+
+def test_a_log_that_was_compacted_meanwhile_is_gone_on_with(browser, server, client, running):
+    proxy = CuttingProxy(server.http_port)
+    browser.open(job_page(proxy.address + "/", running))
+    wait_for(lambda: len(browser.sequences()) > 5, "the page follows")
+    proxy.away = True
+    proxy.cut()
+    browser.wait_for_text("#connection", "reconnecting")
+    last = browser.sequences()[-1]
+    oldest = last + 50
+    next(event for event in client.watch(running) if event.sequence > oldest)
+    proxy.answer = compacted(oldest)
+    proxy.away = False
+    wait_for(lambda: browser.sequences()[-1] > oldest, "the page follows again")
+    browser.wait_for_text("#connection", "live")
+    missing = [number for number in browser.sequences() if last < number < oldest]
+    assert missing == [], "the server has them no more"
+    browser.wait_for_text("[data-part=notices]",
+                          f"events {last + 1} to {oldest - 1} are no longer kept by the server")
+    client.cancel(running)
+    browser.wait_for_text(".badge", "cancelled")
+    proxy.stop()
+    answers_that_the_page_expects(browser, 400)
+
+
+def test_a_page_of_a_compacted_log_shows_what_is_left_of_it(browser, server, compared):
+    proxy = CuttingProxy(server.http_port)
+    proxy.answer = compacted(5)
+    browser.open(job_page(proxy.address + "/", compared.name))
+    browser.wait_for_text(".badge", "succeeded")
+    browser.wait_for_js("document.querySelectorAll('[data-part=resultRows] tr').length === "
+                        f"{len(COMPARED)}")
+    wait_for(lambda: browser.sequences()[-1:] == [browser.snapshot()["lastSequence"]], "the end")
+    assert browser.sequences()[0] >= 5
+    browser.wait_for_text("#connection", "connected")
+    proxy.stop()
+    answers_that_the_page_expects(browser, 400)
+
+
+def test_a_job_that_is_deleted_meanwhile_is_said_to_be_gone(browser, server, client):
+    name = submit(client, methods=ENDLESS).name
+    proxy = CuttingProxy(server.http_port)
+    browser.open(job_page(proxy.address + "/", name))
+    wait_for(lambda: len(browser.sequences()) > 5, "the page follows")
+    proxy.away = True
+    proxy.cut()
+    browser.wait_for_text("#connection", "reconnecting")
+    client.cancel(name)
+    client.finish(name)
+    client.jobs.DeleteJob(prune_api.DeleteJobRequest(name=name))
+    proxy.away = False
+    browser.wait_for_text("[data-part=trouble]", "no job .* any more")
+    browser.wait_for_text("#connection", "connected")
+    wait_for(lambda: not browser.find("[data-part=cancel]").is_displayed(), "nothing to cancel")
+    asked = len(proxy.requests)
+    browser.js("document.dispatchEvent(new Event('visibilitychange'))")
+    assert [request for request in proxy.requests[asked:] if b"/events" in request] == []
+    proxy.stop()
+    answers_that_the_page_expects(browser, 404)
 
 
 def test_the_queue_too_says_that_the_server_is_away(browser, tmp_path):

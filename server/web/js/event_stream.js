@@ -1,14 +1,17 @@
 // A job's events, each exactly once and in order, through any number of broken connections.
-import { eventsUrl } from "./api.js";
+import { eventsRefusal, eventsUrl } from "./api.js";
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8000;
 
 // EventSource itself comes back after a broken connection and says where it was (Last-Event-ID). It
 // gives up for good when it is answered with an error, as a server that shuts down does: then this
-// opens a new one, after the last event that was seen.
+// asks for the reason and opens a new one, after the last event that was seen or, where the log no
+// longer reaches back so far, at the log's beginning.
 export class EventStream {
-  // handlers: onEvent(JobEvent), onConnected(), onLost(), onEnd(). None is called after close().
+  // handlers: onEvent(JobEvent), onConnected(), onLost(), onEnd(); onRefused(ApiError): for good;
+  // onSkipped(first, last): the server no longer has these events; events go on when the promise it
+  // returns is kept. None is called after close().
   constructor(id, handlers) {
     this.id = id;
     this.handlers = handlers;
@@ -18,15 +21,15 @@ export class EventStream {
   }
 
   open() {
-    this.timer = undefined;
-    this.source = new EventSource(eventsUrl(this.id, this.lastSequence));
-    this.source.onopen = () => {
+    const source = new EventSource(eventsUrl(this.id, this.lastSequence));
+    this.source = source;
+    source.onopen = () => {
       this.retryMs = FIRST_RETRY_MS;
       this.handlers.onConnected();
     };
-    this.source.onmessage = (message) => this.receive(JSON.parse(message.data));
-    this.source.addEventListener("end", () => this.end());
-    this.source.onerror = () => this.lost();
+    source.onmessage = (message) => this.receive(JSON.parse(message.data));
+    source.addEventListener("end", () => this.end());
+    source.onerror = () => this.lost(source);
   }
 
   receive(event) {
@@ -38,17 +41,49 @@ export class EventStream {
     if (event.terminal) this.end();
   }
 
-  lost() {
+  lost(source) {
     this.handlers.onLost();
-    if (this.source.readyState !== EventSource.CLOSED) return; // it comes back by itself
+    if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
+    this.comeBack(source);
+  }
+
+  async comeBack(source) {
+    const refusal = await eventsRefusal(this.id, this.lastSequence);
+    if (this.source !== source) return; // closed meanwhile
+    if (refusal?.final) {
+      this.stop();
+      this.handlers.onRefused(refusal);
+      return;
+    }
+    const skipped = refusal?.oldestSequence > this.lastSequence + 1;
+    if (skipped && (await this.skipTo(refusal.oldestSequence, source))) return;
+    if (this.source !== source) return;
     this.timer = setTimeout(() => this.open(), this.retryMs);
     this.retryMs = Math.min(2 * this.retryMs, LAST_RETRY_MS);
   }
 
+  // False: not now.
+  async skipTo(oldest, source) {
+    try {
+      await this.handlers.onSkipped(this.lastSequence + 1, oldest - 1);
+    } catch {
+      return false;
+    }
+    if (this.source !== source) return false;
+    this.lastSequence = oldest - 1;
+    this.open();
+    return true;
+  }
+
   end() {
+    this.stop();
+    this.handlers.onEnd();
+  }
+
+  // For good.
+  stop() {
     this.ended = true;
     this.close();
-    this.handlers.onEnd();
   }
 
   // Lets go of the connection: a browser has six to a server, for all of its tabs together.
@@ -67,6 +102,7 @@ export class EventStream {
 
   close() {
     clearTimeout(this.timer);
-    this.source.close();
+    this.source?.close();
+    this.source = undefined;
   }
 }

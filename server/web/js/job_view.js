@@ -41,6 +41,8 @@ export class JobView {
       onLost: () => setConnection("away"),
       onEnd: () => setConnection("on"),
       onEvent: (event) => this.onEvent(event),
+      onSkipped: (first, last) => this.skip(first, last),
+      onRefused: (error) => this.giveUp(error),
     });
     this.onVisibility = () => this.visibilityChanged();
     document.addEventListener("visibilitychange", this.onVisibility);
@@ -59,14 +61,31 @@ export class JobView {
   }
 
   cannotLoad(error) {
-    if (error.status === 404 || error.status === 400) {
-      this.stream.close();
-      setConnection("on");
-      setText(this.parts.trouble, `There is no job ${this.id} (${error.message}).`);
+    if (error.final) {
+      this.giveUp(error);
       return;
     }
     setConnection("away");
     this.timer = setTimeout(() => this.load(), RETRY_MS);
+  }
+
+  // These events are gone. What they said of states and results is in the job itself; of their curves
+  // nothing is left.
+  async skip(first, last) {
+    if (!this.model) return; // load() is about to know
+    this.model.setJob(await getJob(this.id));
+    this.model.note({ time: new Date().toISOString() }, "warning", gap(first, last));
+    this.changed("results");
+  }
+
+  // The server has answered, and would not answer otherwise if it were asked again.
+  giveUp(error) {
+    this.stream.stop();
+    this.gone = true;
+    clearInterval(this.clock);
+    setConnection("on");
+    setText(this.parts.trouble, lastWords(this.id, error, this.model !== undefined));
+    if (this.model) this.changed();
   }
 
   start(job) {
@@ -142,6 +161,7 @@ export class JobView {
     const begin = performance.now();
     const { model } = this;
     this.head.update(model);
+    if (this.gone) this.parts.cancel.hidden = true;
     this.methods.update(model);
     const curve = this.curves.update(model);
     this.notices.update(model);
@@ -176,6 +196,14 @@ export class JobView {
     this.stream.close();
     this.curves?.destroy();
   }
+}
+
+const gap = (first, last) => `events ${first} to ${last} are no longer kept by the server`;
+
+function lastWords(id, { status, message }, known) {
+  if (status !== 404 && status !== 400) return `The server says no more of job ${id} (${message}).`;
+  if (!known) return `There is no job ${id} (${message}).`;
+  return `There is no job ${id} any more (${message}); this is the last that was known of it.`;
 }
 
 // From within an animation frame: once what it drew is on the screen.

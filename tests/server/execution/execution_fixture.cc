@@ -135,7 +135,7 @@ void EventLog::OnEvents(const std::string& job_id, absl::Span<const StoredEvent>
   {
     MutexLock lock(&mutex_);
     for (const StoredEvent& event : events) {
-      if (event.kind == EventKind::kProgress) ++progress_[job_id];
+      if (IsProgress(event.kind)) ++progress_[job_id];
       if (event.kind != EventKind::kStateChange && event.kind != EventKind::kTerminal) continue;
       states_[job_id].push_back(event.state);
       if (event.state == JobState::kRunning) started_.push_back(job_id);

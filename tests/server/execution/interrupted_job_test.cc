@@ -103,7 +103,7 @@ TEST_F(InterruptedJob, NoStepIsTakenTwiceAfterADrain) {
   std::vector<int> steps;
   for (const StoredEvent& event : place_.Events(id)) {
     v1::Progress progress;
-    if (event.kind != EventKind::kProgress) continue;
+    if (!IsProgress(event.kind)) continue;
     ASSERT_TRUE(progress.ParseFromString(event.payload));
     steps.push_back(progress.step());
   }

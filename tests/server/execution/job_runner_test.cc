@@ -195,12 +195,13 @@ TEST_F(JobRunner, TellsEveryStepThenTheResultThenTheEnd) {
   const std::string id = RunToEnd(DescentJob(&place_));
   std::vector<int> steps, evaluated;
   for (const StoredEvent& event : place_.Events(id)) {
-    if (event.kind != EventKind::kProgress) continue;
+    if (!IsProgress(event.kind)) continue;
     v1::Progress progress;
     ASSERT_TRUE(progress.ParseFromString(event.payload));
     EXPECT_EQ(progress.method(), "gd");
     EXPECT_EQ(progress.steps(), 12);
     steps.push_back(progress.step());
+    EXPECT_EQ(event.kind == EventKind::kEvaluated, progress.has_calibration_error());
     if (progress.has_calibration_error() && progress.has_held_out_error()) {
       evaluated.push_back(progress.step());
     }

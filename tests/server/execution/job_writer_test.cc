@@ -36,7 +36,7 @@ class JobWriterTest : public ExecutionTest {
     std::vector<int> payloads;
     for (const StoredEvent& event : place_.Events(id_)) {
       int number = 0;
-      if (event.kind == EventKind::kProgress && absl::SimpleAtoi(event.payload, &number)) {
+      if (IsProgress(event.kind) && absl::SimpleAtoi(event.payload, &number)) {
         payloads.push_back(number);
       }
     }
@@ -57,7 +57,7 @@ TEST_F(JobWriterTest, AStuckDiskHoldsNobodyUpAndKeepsTheNewestAndTheEvaluated) {
   JobWriter writer(&store_, claim_, Options(), &stop_);
   for (int i = 1; i <= 10'000; ++i) {  // returns although nothing can be written
     const bool evaluated = i % 1000 == 0;
-    writer.AddProgress(absl::StrCat(i), evaluated ? ProgressKind::kEvaluated : ProgressKind::kStep);
+    writer.AddProgress(absl::StrCat(i), evaluated ? EventKind::kEvaluated : EventKind::kProgress);
   }
   Release();
   writer.Flush();
@@ -96,14 +96,14 @@ TEST_F(JobWriterTest, ALapsedClaimStopsTheJob) {
 TEST_F(JobWriterTest, AFailedWriteIsDroppedAndTheNextOneTried) {
   JobWriter writer(&store_, claim_, Options(), &stop_);
   fate_ = absl::ResourceExhaustedError("disk full");
-  writer.AddProgress("1", ProgressKind::kStep);
+  writer.AddProgress("1", EventKind::kProgress);
   Release();
   writer.Flush();
   {
     MutexLock lock(&mutex_);
     fate_ = absl::OkStatus();
   }
-  writer.AddProgress("2", ProgressKind::kStep);
+  writer.AddProgress("2", EventKind::kProgress);
   writer.Flush();
   EXPECT_EQ(Progress(), std::vector<int>{2});
   EXPECT_FALSE(stop_.requested());
@@ -113,7 +113,7 @@ TEST_F(JobWriterTest, ALongLogIsThinnedOutWhileItGrows) {
   Release();
   JobWriter writer(&store_, claim_, Options(), &stop_);
   for (int i = 1; i <= 3 * JobWriter::kCompactEvery; ++i) {
-    writer.AddProgress(absl::StrCat(i), ProgressKind::kStep);
+    writer.AddProgress(absl::StrCat(i), EventKind::kProgress);
     if (i % 50 == 0) writer.Flush();
   }
   writer.Flush();
@@ -121,6 +121,20 @@ TEST_F(JobWriterTest, ALongLogIsThinnedOutWhileItGrows) {
   EXPECT_LE(written.size(), 2u * JobWriter::kCompactEvery);
   EXPECT_EQ(written.front(), 1);
   EXPECT_EQ(written.back(), 3 * JobWriter::kCompactEvery);
+}
+
+TEST_F(JobWriterTest, ALongLogKeepsEveryEvaluatedStep) {
+  Release();
+  JobWriter writer(&store_, claim_, Options(), &stop_);
+  std::vector<int> evaluated;
+  for (int i = 1; i <= 4 * JobWriter::kCompactEvery; ++i) {
+    if (i % 10 == 0) evaluated.push_back(i);
+    writer.AddProgress(absl::StrCat(i), i % 10 == 0 ? EventKind::kEvaluated : EventKind::kProgress);
+    if (i % 50 == 0) writer.Flush();
+  }
+  const std::vector<int> written = Progress();
+  EXPECT_LE(written.size(), 2u * JobWriter::kCompactEvery) << "it was thinned out";
+  EXPECT_TRUE(std::includes(written.begin(), written.end(), evaluated.begin(), evaluated.end()));
 }
 
 }  // namespace

@@ -65,6 +65,7 @@ struct Viewer {
 
 std::vector<int64_t> SequencesOf(const std::vector<v1::JobEvent>& events) {
   std::vector<int64_t> sequences;
+  sequences.reserve(events.size());
   for (const v1::JobEvent& event : events) sequences.push_back(event.sequence());
   return sequences;
 }
@@ -150,7 +151,9 @@ TEST(EventStream, RefusesHistoryThatWasCompactedAway) {
   HttpClient client(web.port());
   const Received received = client.Get(EventsOf(job));
   EXPECT_EQ(received.status, 400);
-  EXPECT_THAT(received.body, testing::HasSubstr("OUT_OF_RANGE"));
+  // 12 events but the newest three; what the page reads (server/web/js/api.js).
+  EXPECT_THAT(received.body, testing::HasSubstr(R"("status":"OUT_OF_RANGE")"));
+  EXPECT_THAT(received.body, testing::HasSubstr(R"("metadata":{"oldest_sequence":"10"})"));
 }
 
 TEST(EventStream, SendsACommentWhereThereIsNothingToSay) {

@@ -35,7 +35,7 @@ HttpClient::HttpClient(int port, int receive_buffer) : fd_(socket(AF_INET, SOCK_
 
 HttpClient::~HttpClient() { close(fd_); }
 
-void HttpClient::Send(const std::string& bytes) {
+void HttpClient::Send(const std::string& bytes) const {
   for (size_t sent = 0; sent < bytes.size();) {
     const ssize_t n = send(fd_, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
     if (n <= 0) return;  // the server has closed, which the answer will show

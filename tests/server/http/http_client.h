@@ -35,7 +35,7 @@ class HttpClient {
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
-  void Send(const std::string& bytes);
+  void Send(const std::string& bytes) const;
   // The next answer, by Content-Length; `head_only` after a HEAD.
   Received Receive(bool head_only = false);
   // Sends "VERB target HTTP/1.1" with Host: localhost and further header lines, and receives.

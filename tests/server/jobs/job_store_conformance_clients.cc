@@ -287,6 +287,27 @@ TEST_P(JobStoreConformance, CompactionThinsProgressOutAndKeepsTheEndsOfTheCurve)
   EXPECT_EQ(CodeOf(store().CompactEvents(id, {.progress = 0})), kInvalidArgument);
 }
 
+// The points of the error curves: of 20 steps, 3 to 22, every fifth was evaluated.
+TEST_P(JobStoreConformance, CompactionDropsEvaluatedProgressLast) {
+  const std::string id = CreateJob();
+  const JobClaim claim = Claim();
+  std::vector<NewEvent> steps(20, ProgressEvent("p"));
+  for (size_t i = 4; i < steps.size(); i += 5) steps[i] = {EventKind::kEvaluated, "e"};
+  ASSERT_EQ(*store().AppendEvents(claim, steps), 3);
+  const auto progress_after = [&](int64_t limit) {
+    EXPECT_TRUE(store().CompactEvents(id, {.progress = limit}).ok());
+    return Sequences(Events(id, 2));
+  };
+  EXPECT_THAT(progress_after(12), ElementsAre(3, 5, 7, 8, 10, 12, 13, 15, 17, 18, 20, 22));
+  EXPECT_THAT(progress_after(7), ElementsAre(3, 7, 12, 13, 17, 22)) << "steps first";
+  EXPECT_THAT(progress_after(5), ElementsAre(3, 7, 12, 17, 22)) << "all evaluated ones, the ends";
+  EXPECT_EQ(Events(id, 21).front().kind, EventKind::kEvaluated);
+  EXPECT_THAT(progress_after(4), ElementsAre(3, 12, 22)) << "nothing else was left";
+  EXPECT_THAT(progress_after(2), ElementsAre(3, 22));
+  EXPECT_THAT(progress_after(1), ElementsAre(22));
+  EXPECT_EQ(Get(id).oldest_sequence, 1);
+}
+
 TEST_P(JobStoreConformance, SequencesGoOnAfterCompactionAndReopening) {
   const std::string id = CreateJob();
   JobClaim claim = Claim();

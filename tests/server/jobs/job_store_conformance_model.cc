@@ -157,8 +157,10 @@ class ModelRun {
   void Append() {
     const JobClaim claim = DrawClaim();
     std::vector<NewEvent> events;
-    for (int i = Draw(4); i > 0; --i) {
-      events.push_back({Draw(4) == 0 ? EventKind::kWarning : EventKind::kProgress, DrawBytes()});
+    for (int i = Draw(10); i > 0; --i) {
+      constexpr EventKind kKinds[] = {EventKind::kWarning, EventKind::kEvaluated,
+                                      EventKind::kProgress, EventKind::kProgress};
+      events.push_back({kKinds[Draw(4)], DrawBytes()});
     }
     const auto first = store().AppendEvents(claim, events);
     ModelJob* job = model_.Running(claim);

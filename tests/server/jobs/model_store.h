@@ -129,15 +129,26 @@ class ModelStore {
   // Drops progress by the rule of CompactionLimits::progress.
   static void ThinOut(ModelJob* job, int64_t keep) {
     while (true) {
-      std::vector<int64_t> progress;  // newest first
+      std::vector<int64_t> steps, evaluated;  // newest first
       for (auto event = job->events.rbegin(); event != job->events.rend(); ++event) {
-        if (event->kind == EventKind::kProgress) progress.push_back(event->sequence);
+        if (event->kind == EventKind::kProgress) steps.push_back(event->sequence);
+        if (event->kind == EventKind::kEvaluated) evaluated.push_back(event->sequence);
       }
-      if (static_cast<int64_t>(progress.size()) <= keep) return;
+      if (static_cast<int64_t>(steps.size() + evaluated.size()) <= keep) return;
+      std::set<int64_t> ends(steps.begin(), steps.end());
+      ends.insert(evaluated.begin(), evaluated.end());
+      const int64_t oldest = *ends.begin(), newest = *ends.rbegin();
       std::set<int64_t> dropped;
-      for (size_t i = 1; i < progress.size(); i += 2) {
-        if (i == 1 || i + 1 < progress.size()) dropped.insert(progress[i]);
+      for (const std::vector<int64_t>& progress : {steps, evaluated}) {
+        bool drop = true;
+        for (const int64_t sequence : progress) {
+          if (sequence == oldest || sequence == newest) continue;
+          if (drop) dropped.insert(sequence);
+          drop = !drop;
+        }
+        if (!dropped.empty()) break;
       }
+      if (dropped.empty()) dropped.insert(oldest);
       std::erase_if(job->events,
                     [&](const StoredEvent& event) { return dropped.count(event.sequence) > 0; });
     }

@@ -155,7 +155,7 @@ struct Edit {
 TEST(SqliteJobStoreDamage, WhatOthersWroteIntoTheDatabaseIsRefused) {
   const Edit edits[] = {
       {"another program's database", "PRAGMA application_id = 7", kFailedPrecondition},
-      {"a newer version's database", "PRAGMA user_version = 3", kFailedPrecondition},
+      {"a newer version's database", "PRAGMA user_version = 1000", kFailedPrecondition},
       {"a table too many", "CREATE TABLE extra (x)", kDataLoss},
       {"an index too few", "DROP INDEX jobs_by_state", kDataLoss},
       {"a changed priority", "UPDATE jobs SET priority = priority + 1", kDataLoss},

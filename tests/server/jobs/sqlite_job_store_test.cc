@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iostream>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/jobs/sqlite.h"
 #include "tests/server/jobs/job_store_conformance.h"
@@ -109,6 +110,44 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema1WithAllThatIsInIt) {
   }
 }
 
+int64_t SchemaVersion(const std::string& folder) {
+  auto database = sqlite::Database::Open(folder + "/jobs.sqlite3");
+  return database.ok() ? *database->ReadInteger("PRAGMA user_version") : -1;
+}
+
+// Its tables were today's, but all of its progress is of one kind.
+TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
+  ScratchFolder folder;
+  const std::vector<NewEvent> old(4, ProgressEvent("evaluated or not"));  // 3 to 6
+  std::string id;
+  {
+    const auto opened = OpenStore(folder.path(), {});
+    id = opened->store->Create({})->job.id;
+    const JobRecord job = **opened->store->Claim("worker", absl::Seconds(1));
+    ASSERT_TRUE(opened->store->AppendEvents({id, job.fence}, old).ok());
+  }
+  {
+    auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
+    ASSERT_TRUE(database->ExecuteScript("PRAGMA user_version = 2").ok());
+  }
+  {
+    const auto opened = OpenStore(folder.path(), {});  // 7: queued again
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    JobStore& store = *opened->store;
+    const JobRecord job = **store.Claim("worker", absl::Seconds(1));  // 8: running
+    const std::vector<NewEvent> evaluated(3, {EventKind::kEvaluated, "e"});
+    ASSERT_EQ(*store.AppendEvents({id, job.fence}, evaluated), 9);
+    ASSERT_TRUE(store.CompactEvents(id, {.progress = 4}).ok());
+    const std::vector<StoredEvent> events = *store.ReadEvents(id, 0, 100);
+    std::vector<int64_t> kept;
+    for (const StoredEvent& event : events) {
+      if (IsProgress(event.kind)) kept.push_back(event.sequence);
+    }
+    EXPECT_THAT(kept, ::testing::ElementsAre(3, 9, 10, 11));
+  }
+  EXPECT_EQ(SchemaVersion(folder.path()), 3);
+}
+
 TEST(SqliteJobStore, LeavesADamagedDatabaseOfSchema1AsItWas) {
   ScratchFolder folder;
   CopyOldDatabase(folder.path());
@@ -118,11 +157,48 @@ TEST(SqliteJobStore, LeavesADamagedDatabaseOfSchema1AsItWas) {
     ASSERT_TRUE(database->Execute("UPDATE jobs SET priority = 7").ok());
   }
   EXPECT_EQ(CodeOf(OpenStore(folder.path(), {})), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(SchemaVersion(folder.path()), 1);
   auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
   ASSERT_TRUE(database.ok());
-  EXPECT_EQ(*database->ReadInteger("PRAGMA user_version"), 1);
   EXPECT_EQ(*database->ReadInteger("SELECT count(*) FROM sqlite_schema WHERE name = 'job_origins'"),
             0);
+}
+
+class StateRecorder final : public JobStoreListener {
+ public:
+  void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override {
+    for (const StoredEvent& event : events) {
+      heard.push_back(absl::StrCat(job_id, " ", ToString(event.state), " ", event.attempt, " ",
+                                   event.origin.request_id, ": ", event.payload));
+    }
+  }
+  void OnCancelRequested(const std::string&) override {}
+
+  std::vector<std::string> heard;
+};
+
+TEST(SqliteJobStore, TellsOfTheJobsThatItsOpeningTakesBack) {
+  ScratchFolder folder;
+  std::vector<std::string> ids;
+  {
+    const auto opened = OpenStore(folder.path(), {});
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    JobStore& store = *opened->store;
+    NewJob job;
+    job.origin.request_id = "order/66";
+    for (int i = 0; i < 4; ++i) ids.push_back(store.Create(job)->job.id);
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(store.Claim("worker", absl::Seconds(1)).ok());
+    ASSERT_TRUE(store.SaveCheckpoint({ids[0], 1}, "bytes").ok());
+    ASSERT_TRUE(store.RequestCancel(ids[2]).ok());
+  }
+  StateRecorder recorder;
+  ASSERT_TRUE(OpenStore(folder.path(), {.listener = &recorder}).ok());
+  const std::string lost = "worker lost: the server was killed";
+  EXPECT_THAT(recorder.heard,
+              ::testing::ElementsAre(
+                  ids[0] + " QUEUED 1 order/66: " + lost + "; goes on from its checkpoint",
+                  ids[1] + " QUEUED 1 order/66: " + lost + "; there is no checkpoint",
+                  ::testing::StartsWith(ids[2] + " CANCELLED 1 order/66: ")));
 }
 
 TEST(SqliteJobStore, RemovesLeftoversOfCheckpointsOnOpening) {

@@ -54,7 +54,7 @@ TEST(CheckJob, CountsTheBytesOfEveryTensorWithItsField) {
 }
 
 TEST(CheckJob, RefusesATensorAboveTheLimitAndTakesOneOfExactlyIt) {
-  EXPECT_TRUE(CheckJob(LayerJob(), 3 * 6 * 8 * 4).ok());
+  EXPECT_TRUE(CheckJob(LayerJob(), int64_t{3} * 6 * 8 * 4).ok());
   EXPECT_EQ(FieldAtFault(CheckJob(LayerJob(), 3 * 6 * 8 * 4 - 1).status()),
             "job.calibration[0].shape");
 }

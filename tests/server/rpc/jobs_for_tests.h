@@ -4,7 +4,6 @@
 
 #include <initializer_list>
 #include <string>
-#include <utility>
 
 #include "attnprune/v1/job.pb.h"
 
@@ -20,8 +19,8 @@ inline v1::TensorRef Tensor(char digit, std::initializer_list<int64_t> shape) {
 
 // Of a job or of a filter.
 template <typename Message>
-void SetLabel(Message& message, const std::string& key, std::string value) {
-  (*message.mutable_labels())[key] = std::move(value);
+void SetLabel(Message& message, const std::string& key, const std::string& value) {
+  (*message.mutable_labels())[key] = value;
 }
 
 // d = 8, 4 heads of width 2 on 2 kv heads, biases, rotary embedding; 3 x 6 + 6 tokens; 5 held out.
