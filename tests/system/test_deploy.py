@@ -3,15 +3,17 @@
 A container, a cluster and a systemd are not started here: `./dev.sh container` runs the image.
 """
 import json
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import jsonschema
 import pytest
 import yaml
 
-from harness import BIN, MODEL, ROOT, Server, cli
+from harness import BIN, LIMIT, MODEL, ROOT, Server, cli
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
@@ -22,7 +24,7 @@ SCHEMA = json.loads((ROOT / "tests/deploy/kubernetes.schema.json").read_text())
 
 
 def run(*command, **options):
-    return subprocess.run([*map(str, command)], text=True, capture_output=True, timeout=120,
+    return subprocess.run([*map(str, command)], text=True, capture_output=True, timeout=LIMIT,
                           check=False, **options)
 
 
@@ -248,6 +250,50 @@ def test_the_image_sees_no_more_than_it_is_built_from():
     assert lines[0] == "*"  # everything is left out but what follows
     for line in lines[1:]:
         assert line.startswith("!") and (ROOT / line[1:]).exists(), line
+
+
+@pytest.fixture(name="image_source")
+def image_source_fixture(tmp_path):
+    """A copy of what the image's builder gets: what .dockerignore lets through."""
+    folder = tmp_path / "src"
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            source, copy = ROOT / line[1:], folder / line[1:]
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, copy)
+    return folder
+
+
+def dry_tools(folder):
+    """Programs to come first on the PATH: cmake configures as ever, but what it would compile is
+    only looked up, each source included; nothing is installed."""
+    tools = {"cmake": f'if [ "$1" = --build ]; then set -- "$@" -- -n; fi\n'
+                      f'exec "{shutil.which("cmake")}" "$@"\n',
+             "apt-get": "echo 'not in a test' >&2; exit 1\n"}
+    folder.mkdir()
+    for name, text in tools.items():
+        (folder / name).write_text("#!/bin/sh\n" + text)
+        (folder / name).chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def build_as_the_image_does(source, tools):
+    command, = re.findall(r"^RUN .*?(\./dev\.sh build.*)$", (DEPLOY / "Dockerfile").read_text(), re.M)
+    return run(*command.split(), cwd=source, env=dry_tools(tools))
+
+
+def test_the_image_is_built_from_all_that_its_build_needs(image_source, tmp_path):
+    """`docker build` failed when CMakeLists.txt had a folder that .dockerignore left out."""
+    ended = build_as_the_image_does(image_source, tmp_path / "tools")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for script in re.findall(r"(?:RUN|&&) (\S+\.sh)", (DEPLOY / "Dockerfile").read_text()):
+        assert (image_source / script).exists(), script
+
+
+def test_a_build_of_the_image_that_lacks_a_file_would_be_seen(image_source, tmp_path):
+    (image_source / "proto/attnprune/v1/job.proto").unlink()
+    ended = build_as_the_image_does(image_source, tmp_path / "tools")
+    assert ended.returncode != 0 and "job.proto" in ended.stdout + ended.stderr
 
 
 def test_the_image_starts_the_server_with_flags_that_it_has():
