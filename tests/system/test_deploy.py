@@ -43,6 +43,32 @@ def unknown_flags(arguments):
     return {argument.split("=")[0] for argument in arguments} - server_flags()
 
 
+# --- the end ------------------------------------------------------------------------------------
+
+def drain_default():
+    """Seconds, as --help has them."""
+    text = succeeded(BIN / "attnprune-server", "--help")
+    return int(re.search(r"--drain-timeout DURATION=(\d+)s", text).group(1))
+
+
+def test_texts_on_draining_name_the_default_that_the_server_has():
+    said = {}
+    for path in [path for folder in ("deploy", "docs") for path in (ROOT / folder).rglob("*")
+                 if path.suffix in (".md", ".yaml", ".service", ".sh")]:
+        for seconds in re.findall(r"--drain-timeout`?(?:,| \() ?(\d+) s\b", path.read_text()):
+            said.setdefault(path.name, set()).add(int(seconds))
+    assert set(said) == {"compose.yaml", "statefulset.yaml", UNIT.name, "operate.md", "server.md"}
+    assert set().union(*said.values()) == {drain_default()}, said
+
+
+def test_whoever_stops_the_server_waits_longer_than_it_drains(compose, manifests):
+    pod = manifests["StatefulSet"]["spec"]["template"]["spec"]
+    waits = {"compose": int(compose["services"]["server"]["stop_grace_period"].rstrip("s")),
+             "Kubernetes": pod["terminationGracePeriodSeconds"],
+             "systemd": int(re.search(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.M).group(1))}
+    assert {name: wait for name, wait in waits.items() if wait < 2 * drain_default()} == {}
+
+
 # --- systemd --------------------------------------------------------------------------------------
 
 def verify(tmp_path, text):
