@@ -128,6 +128,12 @@ def test_compose_gives_no_container_more_than_it_needs(compose):
     assert compose["services"]["server"]["read_only"] is True
 
 
+def test_the_server_may_open_as_many_files_under_compose_as_under_systemd(compose):
+    granted = int(re.search(r"^LimitNOFILE=(\d+)$", UNIT.read_text(), re.M).group(1))
+    assert granted >= 65536
+    assert compose["services"]["server"]["ulimits"]["nofile"] == {"soft": granted, "hard": granted}
+
+
 def test_compose_starts_the_server_with_flags_that_it_has(compose):
     assert unknown_flags(compose["services"]["server"]["command"]) == set()
 
@@ -180,6 +186,23 @@ def test_a_wrong_manifest_would_be_seen(manifests, right, wrong):
 def test_kubernetes_starts_the_server_with_flags_that_it_has(manifests):
     container, = manifests["StatefulSet"]["spec"]["template"]["spec"]["containers"]
     assert unknown_flags(container["args"]) == set()
+
+
+def test_kubernetes_names_the_image_by_the_version_that_this_is(manifests):
+    """An image tagged "latest" would never be pulled again under IfNotPresent."""
+    version = re.search(r"project\(attnprune VERSION ([\d.]+)",
+                        (ROOT / "CMakeLists.txt").read_text()).group(1)
+    container, = manifests["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    assert container["imagePullPolicy"] == "IfNotPresent"
+    assert container["image"].endswith(f":{version}")
+    assert f"attnprune:{version}" in (DEPLOY / "README.md").read_text()
+
+
+def test_kubernetes_lets_a_log_grow_as_far_as_the_kubelet_does(manifests):
+    """Container logs count as ephemeral storage, and a pod above its limit is evicted."""
+    container, = manifests["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    limit = container["resources"]["limits"]["ephemeral-storage"]
+    assert int(limit.removesuffix("Mi")) >= 2 * 5 * 10, "containerLogMaxFiles times containerLogMaxSize, and rotation is late"
 
 
 def test_kubernetes_manifests_find_one_another(manifests):
