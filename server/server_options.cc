@@ -5,19 +5,19 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
-#include <vector>
 #include <string>
+#include <vector>
+
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
-
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
+#include "server/cgroup_memory.h"
 #include "server/http/access.h"
 
 namespace attnprune {
@@ -117,15 +117,6 @@ absl::Status CheckDurations(const ServerOptions& o) {
   return CheckDuration("collect_interval", o.collect_interval, kTick);
 }
 
-// Of the cgroup that a container has put us into; 0: none.
-int64_t CgroupMemory() {
-  std::ifstream file("/sys/fs/cgroup/memory.max");
-  std::string text;
-  int64_t bytes = 0;
-  file >> text;
-  return absl::SimpleAtoi(text, &bytes) ? bytes : 0;
-}
-
 }  // namespace
 
 Machine ThisMachine() {
@@ -134,8 +125,8 @@ Machine ThisMachine() {
   if (sched_getaffinity(0, sizeof(cores), &cores) == 0) machine.cores = CPU_COUNT(&cores);
   const int64_t pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
   if (pages > 0 && page_bytes > 0) machine.memory_bytes = pages * page_bytes;
-  const int64_t cgroup = CgroupMemory();
-  if (cgroup > 0) machine.memory_bytes = std::min(machine.memory_bytes, cgroup);
+  const auto limit = CgroupMemoryLimit("/");
+  if (limit.has_value()) machine.memory_bytes = std::min(machine.memory_bytes, *limit);
   return machine;
 }
 
