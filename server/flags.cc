@@ -68,8 +68,11 @@ void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duratio
                  const std::string& help) {
   AddParsed(
       app, name, "DURATION",
-      [&duration](const std::string& text) { return absl::ParseDuration(text, &duration); },
-      "a duration such as 500ms, 30s or 10m", absl::FormatDuration(duration), help);
+      [&duration](const std::string& text) {
+        return absl::ParseDuration(text, &duration) && duration >= absl::ZeroDuration() &&
+               duration < absl::InfiniteDuration();
+      },
+      "a duration of 0s or more such as 500ms, 30s or 10m", absl::FormatDuration(duration), help);
 }
 
 template <typename Enum>
@@ -100,8 +103,8 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
       ->type_name("HOST:PORT")
       ->capture_default_str();
   app.add_option("--http-host", o.http_hosts,
-                 "A name that the HTTP port is reached by, beside addresses and localhost; "
-                 "repeatable")
+                 "A name, without a port, that the HTTP port is reached by, beside addresses and "
+                 "localhost; repeatable")
       ->type_name("NAME");
   app.add_flag(
       "--allow-unauthenticated-network", o.allow_unauthenticated_network,

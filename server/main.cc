@@ -23,13 +23,24 @@ namespace {
 
 constexpr int kCannotStart = 1, kUsage = 2;
 
-int Fail(const absl::Status& status) {
+constexpr char kAfterDataLoss[] =
+    "nothing in the folder was changed; put a backup of it in its place, or start on another "
+    "--data-dir";
+
+void LogFailure(const absl::Status& status) {
+  LogFields fields = {{"error", std::string(status.message())}};
+  if (absl::IsDataLoss(status)) fields.emplace_back("hint", kAfterDataLoss);
+  Log(LogLevel::kError, "server.fail", fields);
+}
+
+void TellFailure(const absl::Status& status) {
   std::cerr << "attnprune-server: cannot start: " << status.message() << std::endl;
-  if (absl::IsDataLoss(status)) {
-    std::cerr << "nothing in the folder was changed; put a backup of it in its place, or start on "
-                 "another --data-dir"
-              << std::endl;
-  }
+  if (absl::IsDataLoss(status)) std::cerr << kAfterDataLoss << std::endl;
+}
+
+// A line of the log where programs read it; where people do, a sentence.
+int Fail(LogFormat format, const absl::Status& status) {
+  format == LogFormat::kJson ? LogFailure(status) : TellFailure(status);
   return absl::IsInvalidArgument(status) ? kUsage : kCannotStart;
 }
 
@@ -44,14 +55,14 @@ absl::Status WritePortFile(const std::string& path, int port) {
 }
 
 int Run(const ServerFlags& flags) {
-  if (const absl::Status blas = InitializeBlas(); !blas.ok()) return Fail(blas);
+  if (const absl::Status blas = InitializeBlas(); !blas.ok()) return Fail(flags.log_format, blas);
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(flags.server);
-  if (!server.ok()) return Fail(server.status());
+  if (!server.ok()) return Fail(flags.log_format, server.status());
   for (const auto& [path, port] : {std::pair(flags.http_port_file, (*server)->http_port()),
                                    std::pair(flags.port_file, (*server)->port())}) {
     if (path.empty()) continue;
     const absl::Status written = WritePortFile(path, port);
-    if (!written.ok()) return Fail(written);
+    if (!written.ok()) return Fail(flags.log_format, written);
   }
   std::cout << "listening on " << (*server)->address() << std::endl;
   if (const std::string http = (*server)->http_address(); !http.empty()) {

@@ -1,17 +1,23 @@
 #include "server/server_options.h"
 
+#include <arpa/inet.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
 #include <string>
+#include <vector>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
+#include "server/cgroup_memory.h"
 #include "server/http/access.h"
 
 namespace attnprune {
@@ -68,7 +74,35 @@ absl::Status CheckListen(absl::string_view field, const std::string& listen, boo
                           listen, "\""));
 }
 
+bool IsAddress(const std::string& host) {
+  in6_addr address;
+  return inet_pton(AF_INET, host.c_str(), &address) == 1 ||
+         inet_pton(AF_INET6, host.c_str(), &address) == 1;
+}
+
+// RFC 1123, and "_", which names of containers may have.
+bool IsHostLabel(absl::string_view label) {
+  return !label.empty() && label.size() <= 63 && label.front() != '-' && label.back() != '-' &&
+         absl::c_all_of(label,
+                        [](char c) { return absl::ascii_isalnum(c) || c == '-' || c == '_'; });
+}
+
+bool IsHostName(const std::string& host) {
+  return host.size() <= 253 && absl::c_all_of(absl::StrSplit(host, '.'), IsHostLabel);
+}
+
+absl::Status CheckHttpHosts(const std::vector<std::string>& hosts) {
+  for (const std::string& host : hosts) {
+    if (IsAddress(host) || IsHostName(host)) continue;
+    return FieldError("http_host",
+                      absl::StrCat("must be a host name or an address, without a port, got \"",
+                                   absl::CHexEscape(host), "\""));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckAddresses(const ServerOptions& o) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckHttpHosts(o.http_hosts));
   ATTNPRUNE_RETURN_IF_ERROR(CheckListen("listen", o.listen, o.allow_unauthenticated_network));
   if (o.http_listen.empty()) return absl::OkStatus();
   return CheckListen("http_listen", o.http_listen, o.allow_unauthenticated_network);
@@ -83,15 +117,6 @@ absl::Status CheckDurations(const ServerOptions& o) {
   return CheckDuration("collect_interval", o.collect_interval, kTick);
 }
 
-// Of the cgroup that a container has put us into; 0: none.
-int64_t CgroupMemory() {
-  std::ifstream file("/sys/fs/cgroup/memory.max");
-  std::string text;
-  int64_t bytes = 0;
-  file >> text;
-  return absl::SimpleAtoi(text, &bytes) ? bytes : 0;
-}
-
 }  // namespace
 
 Machine ThisMachine() {
@@ -100,8 +125,8 @@ Machine ThisMachine() {
   if (sched_getaffinity(0, sizeof(cores), &cores) == 0) machine.cores = CPU_COUNT(&cores);
   const int64_t pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
   if (pages > 0 && page_bytes > 0) machine.memory_bytes = pages * page_bytes;
-  const int64_t cgroup = CgroupMemory();
-  if (cgroup > 0) machine.memory_bytes = std::min(machine.memory_bytes, cgroup);
+  const auto limit = CgroupMemoryLimit("/");
+  if (limit.has_value()) machine.memory_bytes = std::min(machine.memory_bytes, *limit);
   return machine;
 }
 

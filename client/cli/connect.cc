@@ -68,6 +68,7 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
     options.retry.patience = *flags.patience;
     options.watch_retry.patience = *flags.patience;
   }
+  if (flags.timeout.has_value()) options.call_timeout = *flags.timeout;
   options.interrupt = shell.interrupt;
   if (const char* const trace = getenv("TRACEPARENT")) options.traceparent = trace;
   return client::Client::Create(options);

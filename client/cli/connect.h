@@ -22,6 +22,7 @@ struct ConnectFlags {
   std::string server = "127.0.0.1:50051";
   // With a server that cannot be reached; not given: the library's, longer for watches.
   absl::optional<absl::Duration> patience;
+  absl::optional<absl::Duration> timeout;  // of each try of a call; not given: the library's
   bool json = false;
 };
 

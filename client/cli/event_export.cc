@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -16,7 +17,7 @@
 namespace attnprune::cli {
 namespace {
 
-constexpr char kTensorBoard[] = "--tensorboard";
+constexpr char kTensorBoard[] = "--tensorboard", kStandardOutput[] = "-";
 
 // A file that a run in `folder` will have, for the check of places.
 Output RunIn(const std::string& folder) {
@@ -36,14 +37,28 @@ absl::Status WriteText(const std::string& path, const std::string& text) {
   return WriteFileAtomically(path, {bytes});
 }
 
+absl::Status Print(std::ostream& out, const std::string& text) {
+  out << text << std::flush;
+  return out ? absl::OkStatus() : absl::UnknownError("standard output could not be written");
+}
+
+// what: a word for the text, told with the file's name.
+absl::Status WriteOrPrint(const Shell& shell, std::ostream& told, const char* what,
+                          const std::string& path, const std::string& text) {
+  if (path == kStandardOutput) return Print(*shell.out, text);
+  ATTNPRUNE_RETURN_IF_ERROR(WriteText(path, text));
+  told << what << ": " << path << "\n";
+  return absl::OkStatus();
+}
+
 std::string JsonLines(const std::vector<v1::JobEvent>& events) {
   std::string text;
   for (const v1::JobEvent& event : events) text += Json(event, JsonStyle::kLine);
   return text;
 }
 
-absl::Status WriteAll(std::ostream& told, const ExportFlags& flags, const v1::Job& job,
-                      const std::vector<v1::JobEvent>& events) {
+absl::Status WriteAll(const Shell& shell, std::ostream& told, const ExportFlags& flags,
+                      const v1::Job& job, const std::vector<v1::JobEvent>& events) {
   if (!flags.tensorboard.empty()) {
     const auto folder = exporting::TensorBoardFolderOf(flags.tensorboard, job.name());
     ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> files,
@@ -51,24 +66,31 @@ absl::Status WriteAll(std::ostream& told, const ExportFlags& flags, const v1::Jo
     for (const std::string& file : files) told << "TensorBoard run: " << file << "\n";
   }
   if (!flags.csv.empty()) {
-    ATTNPRUNE_RETURN_IF_ERROR(WriteText(flags.csv, exporting::ProgressCsv(events)));
-    told << "progress: " << flags.csv << "\n";
+    ATTNPRUNE_RETURN_IF_ERROR(
+        WriteOrPrint(shell, told, "progress", flags.csv, exporting::ProgressCsv(events)));
   }
   if (flags.jsonl.empty()) return absl::OkStatus();
-  ATTNPRUNE_RETURN_IF_ERROR(WriteText(flags.jsonl, JsonLines(events)));
-  told << "events: " << flags.jsonl << "\n";
-  return absl::OkStatus();
+  return WriteOrPrint(shell, told, "events", flags.jsonl, JsonLines(events));
 }
 
 }  // namespace
 
+bool UsesStandardOutput(const ExportFlags& flags) {
+  return flags.csv == kStandardOutput || flags.jsonl == kStandardOutput;
+}
+
 absl::Status CheckExportOutputs(const ExportFlags& flags) {
+  if (flags.tensorboard.empty() && flags.csv.empty() && flags.jsonl.empty()) {
+    return absl::InvalidArgumentError("one of --tensorboard, --csv and --jsonl is required");
+  }
+  if (flags.csv == kStandardOutput && flags.jsonl == kStandardOutput) {
+    return absl::InvalidArgumentError("only one of --csv and --jsonl can be -, standard output");
+  }
   Outputs outputs;
   if (!flags.tensorboard.empty()) outputs.push_back(RunIn(flags.tensorboard));
-  if (!flags.csv.empty()) outputs.push_back({"--csv", flags.csv, flags.csv});
-  if (!flags.jsonl.empty()) outputs.push_back({"--jsonl", flags.jsonl, flags.jsonl});
-  if (outputs.empty()) {
-    return absl::InvalidArgumentError("one of --tensorboard, --csv and --jsonl is required");
+  for (const auto& [flag, path] :
+       {std::pair("--csv", flags.csv), std::pair("--jsonl", flags.jsonl)}) {
+    if (!path.empty() && path != kStandardOutput) outputs.push_back({flag, path, path});
   }
   return CheckOutputs(outputs, {});
 }
@@ -95,7 +117,7 @@ absl::Status CheckTensorBoard(const std::string& folder, const std::vector<std::
 
 int WriteExports(const Shell& shell, std::ostream& told, const ExportFlags& flags,
                  const v1::Job& job, const std::vector<v1::JobEvent>& events) {
-  const absl::Status written = WriteAll(told, flags, job, events);
+  const absl::Status written = WriteAll(shell, told, flags, job, events);
   told << std::flush;
   return written.ok() ? kDone : LocalError(shell, written);
 }

@@ -15,11 +15,13 @@ namespace attnprune::cli {
 // Each empty: not wanted.
 struct ExportFlags {
   std::string tensorboard;  // a folder
-  std::string csv, jsonl;   // files
+  std::string csv, jsonl;   // files; "-": standard output
 };
 
-// INVALID_ARGUMENT naming the flag: nothing is wanted, a file is another flag's, or the place
-// cannot be written.
+bool UsesStandardOutput(const ExportFlags& flags);
+
+// INVALID_ARGUMENT naming the flag: nothing is wanted, a file is another flag's, the place cannot
+// be written, or both files are standard output.
 absl::Status CheckExportOutputs(const ExportFlags& flags);
 
 // The labels that a server gives methods of these names.
@@ -31,8 +33,8 @@ std::vector<std::string> LabelsOf(const std::vector<std::string>& names);
 absl::Status CheckTensorBoard(const std::string& folder, const v1::Job& job);
 absl::Status CheckTensorBoard(const std::string& folder, const std::vector<std::string>& labels);
 
-// Writes what the flags name, each file whole or not at all; tells them on `told`. Returns an exit
-// code, errors told.
+// Writes what the flags name, each file whole or not at all; tells the files on `told`. Returns an
+// exit code, errors told.
 int WriteExports(const Shell& shell, std::ostream& told, const ExportFlags& flags,
                  const v1::Job& job, const std::vector<v1::JobEvent>& events);
 

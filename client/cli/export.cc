@@ -39,8 +39,13 @@ void NoteWhatIsMissing(const Shell& shell, const ExportCommandFlags& flags, cons
 }
 
 int Run(const Shell& shell, const ExportCommandFlags& flags) {
+  const bool to_out = UsesStandardOutput(flags.files);
   if (const absl::Status status = CheckExportOutputs(flags.files); !status.ok()) {
     return UsageError(shell, status);
+  }
+  if (to_out && flags.connect.json) {
+    return UsageError(
+        shell, absl::InvalidArgumentError("--json takes standard output, so no file can be -"));
   }
   const auto client = Connect(shell, flags.connect);
   if (!client.ok()) return UsageError(shell, client.status());
@@ -52,7 +57,7 @@ int Run(const Shell& shell, const ExportCommandFlags& flags) {
   if (!job.ok()) return ServerError(shell, job.status());
   const absl::Status free = CheckTensorBoard(flags.files.tensorboard, *job);
   if (!free.ok()) return UsageError(shell, free);
-  std::ostream& told = flags.connect.json ? *shell.err : *shell.out;
+  std::ostream& told = flags.connect.json || to_out ? *shell.err : *shell.out;
   const int code = WriteExports(shell, told, flags.files, *job, events);
   if (code != kDone) return code;
   NoteWhatIsMissing(shell, flags, *job, events);
@@ -65,7 +70,9 @@ int Run(const Shell& shell, const ExportCommandFlags& flags) {
 void AddExportCommand(CLI::App& app, Action* action) {
   auto flags = std::make_shared<ExportCommandFlags>();
   CLI::App* command = app.add_subcommand(
-      "export", "Write a job's events, those there are by now, for other programs");
+      "export",
+      "Write a job's events, those there are by now, for other programs; folders that are "
+      "missing are made");
   AddConnectFlags(*command, flags->connect);
   command->add_option("NAME", flags->name, "The job")->required();
   command
@@ -73,11 +80,14 @@ void AddExportCommand(CLI::App& app, Action* action) {
                    "Folder for TensorBoard: a run for each method; exported again, a job's runs "
                    "are replaced")
       ->type_name("DIR");
-  command->add_option("--csv", flags->files.csv, "File for the progress: one row a progress event")
+  command
+      ->add_option("--csv", flags->files.csv,
+                   "File for the progress: one row a progress event; -: standard output")
       ->type_name("FILE");
   command
       ->add_option("--jsonl", flags->files.jsonl,
-                   "File for all events: one JSON object a line, as `watch --json` prints them")
+                   "File for all events: one JSON object a line, as `watch --json` prints them; "
+                   "-: standard output")
       ->type_name("FILE");
   command->callback(
       [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });

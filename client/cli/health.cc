@@ -22,9 +22,13 @@ int Run(const Shell& shell, const ConnectFlags& flags) {
 void AddHealthCommand(CLI::App& app, Action* action) {
   auto flags = std::make_shared<ConnectFlags>();
   flags->patience = absl::ZeroDuration();
+  // Less than probes wait (deploy/Dockerfile: 3 s), so that they have the reason and not a kill.
+  flags->timeout = absl::Seconds(2);
   CLI::App* command =
       app.add_subcommand("health", "Exit with 0 if the server serves, with 3 if it does not");
   AddConnectFlags(*command, *flags);
+  AddDuration(*command, "--timeout", *flags->timeout,
+              "A server that has not answered within so long does not serve");
   command->callback(
       [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
 }

@@ -14,6 +14,7 @@
 #include "client/cli/job_tensors.h"
 #include "client/cli/pruned_files.h"
 #include "core/base/status_macros.h"
+#include "core/tensor/atomic_file.h"
 #include "core/tensor/checkpoint.h"
 
 namespace attnprune::cli {
@@ -45,6 +46,14 @@ absl::Status CheckFolder(const Output& output) {
     return absl::OkStatus();
   }
   return Refuse(output, "lie in a folder that can be written");
+}
+
+// Files of a folder are put in place under their own names; others are written where links lead.
+absl::Status CheckFile(const Output& output) {
+  if (output.path != output.given) return absl::OkStatus();
+  const absl::StatusOr<std::string> file = FileToReplace(output.path);
+  if (file.ok()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(output.flag, ": ", file.status().message()));
 }
 
 // Checkpoint::Open takes model.safetensors before an index: neither may stay of another model.
@@ -105,6 +114,7 @@ absl::Status CheckOutputs(const Outputs& outputs, const std::vector<std::string>
     const auto [other, first] = written.insert({identity, output});
     if (!first) return Refuse(output, absl::StrCat("not be the file of ", other->second.flag));
     ATTNPRUNE_RETURN_IF_ERROR(CheckFolder(output));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckFile(output));
   }
   for (const Output& output : outputs) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNoOtherModel(output, written));

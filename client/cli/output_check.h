@@ -19,8 +19,9 @@ struct Output {
 using Outputs = std::vector<Output>;
 
 // INVALID_ARGUMENT, naming the flag: an output is one of the `inputs` (links and other spellings
-// included) or another output, or the folder that it is to lie in cannot be made or written; or a
-// model's folder has another model in it, which would stay and be loaded in place of the new one.
+// included) or another output, or the folder that it is to lie in cannot be made or written, or it
+// is no file that can be replaced (FileToReplace); or a model's folder has another model in it,
+// which would stay and be loaded in place of the new one.
 absl::Status CheckOutputs(const Outputs& outputs, const std::vector<std::string>& inputs);
 
 // Of a job's flags: --output, --save-mask and --plot against FilesOf the model or file, the

@@ -1,17 +1,21 @@
 #include "core/tensor/atomic_file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <climits>
 #include <cstdint>
 #include <cstdio>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/messages.h"
 
@@ -24,15 +28,38 @@ std::string FolderOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+constexpr int kMostLinks = 40;  // one after the other, as Linux follows them
+
+absl::Status NoRegularFile(const std::string& path, const char* what) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": only a regular file can be replaced, this is ", what));
+}
+
+// Of what is there at the end of all links, if anything is.
 absl::Status CheckReplaceable(const std::string& path) {
   struct stat facts;
-  if (lstat(path.c_str(), &facts) != 0) {
+  if (stat(path.c_str(), &facts) != 0) {
     return errno == ENOENT ? absl::OkStatus() : ErrnoError(errno, path, "write");
   }
-  if (S_ISREG(facts.st_mode) || S_ISLNK(facts.st_mode)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(path, ": only a regular file can be replaced, this is a ",
-                   S_ISDIR(facts.st_mode) ? "folder" : "device or pipe"));
+  if (S_ISREG(facts.st_mode)) return absl::OkStatus();
+  return NoRegularFile(path, S_ISDIR(facts.st_mode) ? "a folder" : "a device or pipe");
+}
+
+bool IsInProc(const std::string& path) {
+  struct statfs facts;
+  return statfs(FolderOf(path).c_str(), &facts) == 0 && facts.f_type == PROC_SUPER_MAGIC;
+}
+
+// Where the link at `path` leads, one step; nothing if there is no link.
+absl::StatusOr<absl::optional<std::string>> FollowLink(const std::string& path) {
+  char target[PATH_MAX];
+  const ssize_t size = readlink(path.c_str(), target, sizeof(target));
+  if (size < 0 && (errno == EINVAL || errno == ENOENT)) return absl::nullopt;
+  if (size < 0) return ErrnoError(errno, path, "read the link");
+  // /proc/self/fd/1 and its like have texts that need not be the name of what they lead to.
+  if (IsInProc(path)) return NoRegularFile(path, "a file that a process has open");
+  const std::string text(target, static_cast<size_t>(size));
+  return text[0] == '/' ? text : absl::StrCat(FolderOf(path), "/", text);
 }
 
 // A temporary file, deleted with this object unless it was renamed.
@@ -91,16 +118,27 @@ absl::Status SyncFolder(const std::string& folder) {
 
 }  // namespace
 
+absl::StatusOr<std::string> FileToReplace(const std::string& path) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckReplaceable(path));
+  std::string file = path;
+  for (int links = 0; links <= kMostLinks; ++links) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<std::string> next, FollowLink(file));
+    if (!next.has_value()) return file;
+    file = *std::move(next);
+  }
+  return ErrnoError(ELOOP, path, "write");
+}
+
 absl::Status WriteFileAtomically(const std::string& path,
                                  absl::Span<const absl::Span<const char>> chunks) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckReplaceable(path));
-  TemporaryFile file(path);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string target, FileToReplace(path));
+  TemporaryFile file(target);
   ATTNPRUNE_RETURN_IF_ERROR(file.Create());
   for (const absl::Span<const char> chunk : chunks) {
     ATTNPRUNE_RETURN_IF_ERROR(file.Write(chunk));
   }
   ATTNPRUNE_RETURN_IF_ERROR(file.Publish());
-  return SyncFolder(FolderOf(path));
+  return SyncFolder(FolderOf(target));
 }
 
 }  // namespace attnprune

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 import xml.dom.minidom
@@ -45,6 +46,17 @@ def test_run_leaves_the_pruned_model_the_masks_and_the_plot(tmp_path):
         assert (safetensors.array(after[name]) == safetensors.array(tensor) * kept).all()
         assert numpy.count_nonzero(kept) == kept.size // 2
     assert len(masks) == 2
+
+
+def test_health_does_not_wait_for_a_server_that_hangs():
+    """It took 20 s: a stopped process still has its connections accepted by the kernel."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        for flags, longest in (((), 10), (("--timeout", "100ms"), 1.9)):
+            begin = time.monotonic()
+            asked = cli("health", "--server", address, *flags)
+            assert asked.returncode == 3 and "cannot reach the server" in asked.stderr
+            assert time.monotonic() - begin < longest
 
 
 def test_a_part_of_the_calibration_set_is_held_out_and_the_table_says_so():

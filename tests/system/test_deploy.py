@@ -3,15 +3,17 @@
 A container, a cluster and a systemd are not started here: `./dev.sh container` runs the image.
 """
 import json
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import jsonschema
 import pytest
 import yaml
 
-from harness import BIN, MODEL, ROOT, Server, cli
+from harness import BIN, LIMIT, MODEL, ROOT, Server, cli
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
@@ -22,7 +24,7 @@ SCHEMA = json.loads((ROOT / "tests/deploy/kubernetes.schema.json").read_text())
 
 
 def run(*command, **options):
-    return subprocess.run([*map(str, command)], text=True, capture_output=True, timeout=120,
+    return subprocess.run([*map(str, command)], text=True, capture_output=True, timeout=LIMIT,
                           check=False, **options)
 
 
@@ -39,6 +41,32 @@ def server_flags():
 
 def unknown_flags(arguments):
     return {argument.split("=")[0] for argument in arguments} - server_flags()
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+def drain_default():
+    """Seconds, as --help has them."""
+    text = succeeded(BIN / "attnprune-server", "--help")
+    return int(re.search(r"--drain-timeout DURATION=(\d+)s", text).group(1))
+
+
+def test_texts_on_draining_name_the_default_that_the_server_has():
+    said = {}
+    for path in [path for folder in ("deploy", "docs") for path in (ROOT / folder).rglob("*")
+                 if path.suffix in (".md", ".yaml", ".service", ".sh")]:
+        for seconds in re.findall(r"--drain-timeout`?(?:,| \() ?(\d+) s\b", path.read_text()):
+            said.setdefault(path.name, set()).add(int(seconds))
+    assert set(said) == {"compose.yaml", "statefulset.yaml", UNIT.name, "operate.md", "server.md"}
+    assert set().union(*said.values()) == {drain_default()}, said
+
+
+def test_whoever_stops_the_server_waits_longer_than_it_drains(compose, manifests):
+    pod = manifests["StatefulSet"]["spec"]["template"]["spec"]
+    waits = {"compose": int(compose["services"]["server"]["stop_grace_period"].rstrip("s")),
+             "Kubernetes": pod["terminationGracePeriodSeconds"],
+             "systemd": int(re.search(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.M).group(1))}
+    assert {name: wait for name, wait in waits.items() if wait < 2 * drain_default()} == {}
 
 
 # --- systemd --------------------------------------------------------------------------------------
@@ -100,6 +128,12 @@ def test_compose_gives_no_container_more_than_it_needs(compose):
     assert compose["services"]["server"]["read_only"] is True
 
 
+def test_the_server_may_open_as_many_files_under_compose_as_under_systemd(compose):
+    granted = int(re.search(r"^LimitNOFILE=(\d+)$", UNIT.read_text(), re.M).group(1))
+    assert granted >= 65536
+    assert compose["services"]["server"]["ulimits"]["nofile"] == {"soft": granted, "hard": granted}
+
+
 def test_compose_starts_the_server_with_flags_that_it_has(compose):
     assert unknown_flags(compose["services"]["server"]["command"]) == set()
 
@@ -152,6 +186,23 @@ def test_a_wrong_manifest_would_be_seen(manifests, right, wrong):
 def test_kubernetes_starts_the_server_with_flags_that_it_has(manifests):
     container, = manifests["StatefulSet"]["spec"]["template"]["spec"]["containers"]
     assert unknown_flags(container["args"]) == set()
+
+
+def test_kubernetes_names_the_image_by_the_version_that_this_is(manifests):
+    """An image tagged "latest" would never be pulled again under IfNotPresent."""
+    version = re.search(r"project\(attnprune VERSION ([\d.]+)",
+                        (ROOT / "CMakeLists.txt").read_text()).group(1)
+    container, = manifests["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    assert container["imagePullPolicy"] == "IfNotPresent"
+    assert container["image"].endswith(f":{version}")
+    assert f"attnprune:{version}" in (DEPLOY / "README.md").read_text()
+
+
+def test_kubernetes_lets_a_log_grow_as_far_as_the_kubelet_does(manifests):
+    """Container logs count as ephemeral storage, and a pod above its limit is evicted."""
+    container, = manifests["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    limit = container["resources"]["limits"]["ephemeral-storage"]
+    assert int(limit.removesuffix("Mi")) >= 2 * 5 * 10, "containerLogMaxFiles times containerLogMaxSize, and rotation is late"
 
 
 def test_kubernetes_manifests_find_one_another(manifests):
@@ -248,6 +299,50 @@ def test_the_image_sees_no_more_than_it_is_built_from():
     assert lines[0] == "*"  # everything is left out but what follows
     for line in lines[1:]:
         assert line.startswith("!") and (ROOT / line[1:]).exists(), line
+
+
+@pytest.fixture(name="image_source")
+def image_source_fixture(tmp_path):
+    """A copy of what the image's builder gets: what .dockerignore lets through."""
+    folder = tmp_path / "src"
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            source, copy = ROOT / line[1:], folder / line[1:]
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, copy)
+    return folder
+
+
+def dry_tools(folder):
+    """Programs to come first on the PATH: cmake configures as ever, but what it would compile is
+    only looked up, each source included; nothing is installed."""
+    tools = {"cmake": f'if [ "$1" = --build ]; then set -- "$@" -- -n; fi\n'
+                      f'exec "{shutil.which("cmake")}" "$@"\n',
+             "apt-get": "echo 'not in a test' >&2; exit 1\n"}
+    folder.mkdir()
+    for name, text in tools.items():
+        (folder / name).write_text("#!/bin/sh\n" + text)
+        (folder / name).chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def build_as_the_image_does(source, tools):
+    command, = re.findall(r"^RUN .*?(\./dev\.sh build.*)$", (DEPLOY / "Dockerfile").read_text(), re.M)
+    return run(*command.split(), cwd=source, env=dry_tools(tools))
+
+
+def test_the_image_is_built_from_all_that_its_build_needs(image_source, tmp_path):
+    """`docker build` failed when CMakeLists.txt had a folder that .dockerignore left out."""
+    ended = build_as_the_image_does(image_source, tmp_path / "tools")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for script in re.findall(r"(?:RUN|&&) (\S+\.sh)", (DEPLOY / "Dockerfile").read_text()):
+        assert (image_source / script).exists(), script
+
+
+def test_a_build_of_the_image_that_lacks_a_file_would_be_seen(image_source, tmp_path):
+    (image_source / "proto/attnprune/v1/job.proto").unlink()
+    ended = build_as_the_image_does(image_source, tmp_path / "tools")
+    assert ended.returncode != 0 and "job.proto" in ended.stdout + ended.stderr
 
 
 def test_the_image_starts_the_server_with_flags_that_it_has():

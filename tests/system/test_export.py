@@ -96,7 +96,7 @@ def test_csv_and_json_lines_say_what_the_log_says(server, client, tmp_path):
     assert done.returncode == 0, done.stderr
     watched = cli("watch", name, "--json", "--server", server.address)
     assert (tmp_path / "e.jsonl").read_text() == watched.stdout
-    text = (tmp_path / "new/p.csv").read_bytes()
+    text = (tmp_path / "new/p.csv").read_bytes()  # its folder was made
     assert text.count(b"\r\n") == text.count(b"\n")
     rows = list(csv.DictReader(text.decode().splitlines()))
     progress = [event for event in map(json.loads, watched.stdout.splitlines())
@@ -242,3 +242,42 @@ def test_an_export_goes_to_files_and_leaves_standard_output_to_json(server, clie
     done = exported(server, name, "--csv", os.path.join(tmp_path, "p.csv"), "--json")
     assert json.loads(done.stdout)["name"] == name
     assert "p.csv" in done.stderr
+
+
+def test_a_minus_sends_csv_or_json_lines_to_standard_output_and_nothing_else(server, client,
+                                                                             tmp_path):
+    name = submit(client, methods=ENDED).name
+    client.finish(name)
+    files = exported(server, name, "--csv", tmp_path / "p.csv", "--jsonl", tmp_path / "e.jsonl")
+    assert files.returncode == 0, files.stderr
+    csv_out = exported(server, name, "--csv", "-", "--jsonl", tmp_path / "e2.jsonl", cwd=tmp_path)
+    assert (csv_out.returncode, csv_out.stdout) == (0, (tmp_path / "p.csv").read_text())
+    assert "e2.jsonl" in csv_out.stderr, "what is for people goes elsewhere"
+    lines = exported(server, name, "--jsonl", "-")
+    assert (lines.returncode, lines.stdout) == (0, (tmp_path / "e.jsonl").read_text())
+    assert not (tmp_path / "-").exists()
+    for flags in (("--csv", "-", "--jsonl", "-"), ("--csv", "-", "--json")):
+        refused = exported(server, name, *flags)
+        assert (refused.returncode, refused.stdout) == (2, "") and "-" in refused.stderr
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        failed = subprocess.run([BIN / "attnprune", "export", name, "--csv", "-", "--server",
+                                 server.address], stdout=full, stderr=subprocess.PIPE, text=True,
+                                check=False, timeout=60)
+    assert failed.returncode == 1 and "standard output could not be written" in failed.stderr
+
+
+def test_a_link_is_written_through_and_a_device_refused_before_anything_is_done(server, client,
+                                                                                tmp_path):
+    name = submit(client, methods=(("wanda", {}),)).name
+    client.finish(name)
+    link, null = tmp_path / "link", tmp_path / "null"
+    link.symlink_to(tmp_path / "real.csv")
+    null.symlink_to("/dev/null")
+    done = exported(server, name, "--csv", link)
+    assert done.returncode == 0, done.stderr
+    assert link.is_symlink() and (tmp_path / "real.csv").read_text().startswith("sequence,")
+    refused = exported(server, name, "--csv", null, "--jsonl", tmp_path / "e.jsonl")
+    assert refused.returncode == 2 and "--csv" in refused.stderr and "device" in refused.stderr
+    assert null.is_symlink() and not (tmp_path / "e.jsonl").exists()
+    long = cli("run", *JOB, "--method", "gd:steps=1000000", "--save-mask", null, limit=30)
+    assert long.returncode == 2 and "--save-mask" in long.stderr

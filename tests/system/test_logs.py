@@ -166,6 +166,26 @@ def test_text_lines_name_the_request_too_and_successful_reads_are_left_to_debug(
     assert "rpc=GetJob" not in server.log and "rpc=WatchJob" not in server.log
 
 
+@pytest.mark.parametrize("flags,code,says", [(("--workers=0",), 2, "workers must be"),
+                                             (("--http-host=a:1",), 2, "http_host must be"),
+                                             (("--port-file=/no/folder/port",), 1, "port file")])
+def test_a_server_that_cannot_start_says_so_in_the_form_of_its_log(tmp_path, flags, code, says):
+    ended, said = Server(tmp_path / "json", "--log-format=json", *flags).refuse()
+    (line,) = map(json.loads, said.splitlines())
+    assert ended == code
+    assert (line["level"], line["message"]) == ("error", "server.fail") and says in line["error"]
+    ended, said = Server(tmp_path / "text", *flags).refuse()
+    assert ended == code and said.startswith("attnprune-server: cannot start: ") and says in said
+
+
+@pytest.mark.parametrize("seconds", ["-5s", "inf", "soon"])
+def test_a_drain_of_less_than_nothing_is_refused_by_flag_rule_and_value(tmp_path, seconds):
+    code, said = Server(tmp_path / "data", f"--drain-timeout={seconds}").refuse()
+    assert code == 2 and not (tmp_path / "data").exists()
+    assert f"--drain-timeout: must be a duration of 0s or more such as 500ms, 30s or 10m, got " \
+        f"{seconds}" in said
+
+
 def test_an_embedded_server_says_nothing_of_its_calls():
     done = subprocess.run([BIN / "attnprune", "run", *map(str, JOB), "--method", "wanda"],
                           capture_output=True, text=True, timeout=120, check=True)

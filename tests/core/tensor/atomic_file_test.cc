@@ -1,5 +1,6 @@
 #include "core/tensor/atomic_file.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -96,6 +97,72 @@ TEST(WriteFileAtomically, ReplacesNeitherFoldersNorDevices) {
   ASSERT_EQ(mkfifo(folder.File("pipe").c_str(), 0600), 0);
   EXPECT_THAT(WriteText(folder.File("pipe"), "x"),
               Fails(absl::StatusCode::kInvalidArgument, "this is a device or pipe"));
+}
+
+void Link(const std::string& link, const std::string& target) {
+  ASSERT_EQ(symlink(target.c_str(), link.c_str()), 0);
+}
+
+bool IsLink(const std::string& path) { return std::filesystem::is_symlink(path); }
+
+// A link as root's /dev/stdout once was replaced by a file.
+TEST(WriteFileAtomically, WritesWhereALinkLeadsAndLeavesItALink) {
+  const TemporaryFolder folder, other;
+  WriteAll(other.File("file"), "old");
+  Link(folder.File("absolute"), other.File("file"));
+  Link(folder.File("relative"), "absolute");
+  for (const char* link : {"absolute", "relative"}) {
+    ASSERT_THAT(WriteText(folder.File(link), link), Succeeds());
+    EXPECT_TRUE(IsLink(folder.File(link)));
+    EXPECT_EQ(ReadAll(other.File("file")), link);
+  }
+  EXPECT_THAT(other.Files(), ElementsAre("file"));
+}
+
+TEST(WriteFileAtomically, MakesTheFileThatADanglingLinkNames) {
+  const TemporaryFolder folder, other;
+  Link(folder.File("link"), other.File("new"));
+  ASSERT_THAT(WriteText(folder.File("link"), "x"), Succeeds());
+  EXPECT_TRUE(IsLink(folder.File("link")));
+  EXPECT_EQ(ReadAll(other.File("new")), "x");
+  Link(folder.File("nowhere"), other.File("no/f"));
+  EXPECT_THAT(WriteText(folder.File("nowhere"), "x"),
+              Fails(absl::StatusCode::kNotFound, other.File("no/f") + ": cannot create"));
+}
+
+TEST(WriteFileAtomically, RefusesLinksToWhatCannotBeReplaced) {
+  const TemporaryFolder folder;
+  Link(folder.File("null"), "/dev/null");
+  Link(folder.File("folder"), folder.path());
+  EXPECT_THAT(WriteText(folder.File("null"), "x"),
+              Fails(absl::StatusCode::kInvalidArgument, folder.File("null") + ": only a regular"));
+  EXPECT_THAT(WriteText(folder.File("folder"), "x"),
+              Fails(absl::StatusCode::kInvalidArgument, "this is a folder"));
+  EXPECT_TRUE(IsLink(folder.File("null")) && IsLink(folder.File("folder")));
+}
+
+TEST(WriteFileAtomically, RefusesLinksThatLeadInACircle) {
+  const TemporaryFolder folder;
+  Link(folder.File("a"), "b");
+  Link(folder.File("b"), "a");
+  const absl::Status status = WriteText(folder.File("a"), "x");
+  EXPECT_FALSE(status.ok());
+  EXPECT_EQ(status.message(),
+            folder.File("a") + ": cannot write: Too many levels of symbolic links");
+  EXPECT_TRUE(IsLink(folder.File("a")) && IsLink(folder.File("b")));
+}
+
+// What /dev/stdout leads to under a shell's `>> file`: to replace it would lose what is in it.
+TEST(WriteFileAtomically, RefusesAFileThatIsNamedByItsDescriptor) {
+  const TemporaryFolder folder;
+  WriteAll(folder.File("f"), "old");
+  const int fd = open(folder.File("f").c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  Link(folder.File("link"), "/proc/self/fd/" + std::to_string(fd));
+  EXPECT_THAT(WriteText(folder.File("link"), "x"),
+              Fails(absl::StatusCode::kInvalidArgument, "a file that a process has open"));
+  close(fd);
+  EXPECT_EQ(ReadAll(folder.File("f")), "old");
 }
 
 TEST(WriteFileAtomically, TakesAPathWithoutAFolder) {

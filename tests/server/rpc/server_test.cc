@@ -314,6 +314,16 @@ TEST(CheckedOptions, NamesTheOptionTheRuleAndTheValue) {
       {"listen", [](ServerOptions& o) { o.listen = "[::]:50051"; }},
       {"http_listen", [](ServerOptions& o) { o.http_listen = "10.0.0.1:8080"; }},
       {"http_listen", [](ServerOptions& o) { o.http_listen = "8080"; }},
+      {"http_host", [](ServerOptions& o) { o.http_hosts = {"proxy.example:8443"}; }},
+      {"http_host",
+       [](ServerOptions& o) {
+         o.http_hosts = {"a", "a b"};
+       }},
+      {"http_host", [](ServerOptions& o) { o.http_hosts = {""}; }},
+      {"http_host", [](ServerOptions& o) { o.http_hosts = {"a..b"}; }},
+      {"http_host", [](ServerOptions& o) { o.http_hosts = {"https://a"}; }},
+      {"http_host", [](ServerOptions& o) { o.http_hosts = {"bücher.example"}; }},
+      {"http_host", [](ServerOptions& o) { o.http_hosts = {std::string(64, 'a')}; }},
       {"workers", [](ServerOptions& o) { o.workers = 0; }},
       {"threads_per_job", [](ServerOptions& o) { o.threads_per_job = -1; }},
       {"max_queued_jobs", [](ServerOptions& o) { o.max_queued_jobs = 0; }},
@@ -334,6 +344,13 @@ TEST(CheckedOptions, NamesTheOptionTheRuleAndTheValue) {
     row.spoil(options);
     EXPECT_EQ(FieldAtFault(CheckedOptions(options, {.cores = 4}).status()), row.field);
   }
+}
+
+TEST(CheckedOptions, TakesNamesAndAddressesForHosts) {
+  ServerOptions options;
+  options.data_dir = "somewhere";
+  options.http_hosts = {"proxy.example", "attnprune", "my_server-1", "192.0.2.1", "::1"};
+  EXPECT_TRUE(CheckedOptions(options, {.cores = 4}).ok());
 }
 
 TEST(CheckedOptions, LeavesLoopbackOnlyUnderAFlagThatIsNamed) {
