@@ -17,6 +17,7 @@
 #include "server/flags.h"
 #include "server/observe/log.h"
 #include "server/server.h"
+#include "server/server_options.h"
 
 namespace attnprune {
 namespace {
@@ -75,6 +76,7 @@ int Run(const ServerFlags& flags) {
 
 int main(int argc, char** argv) {
   attnprune::CatchStopRequests();
+  attnprune::RaiseOpenFileLimit();
   // gRPC's own lines would say in its words what ours say in ours.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   int exit_code = 0;

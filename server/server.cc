@@ -57,6 +57,7 @@ rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
 http::WebOptions WebOptionsOf(const ServerOptions& options, const rpc::JobApiOptions& api) {
   http::WebOptions web;
   web.http.listen = options.http_listen;
+  web.http.max_connections = options.max_http_connections;
   web.access.names = options.http_hosts;
   web.api = api;
   web.heartbeat = options.heartbeat;
@@ -180,6 +181,9 @@ absl::Status ComposedServer::ServeHttp(const rpc::JobApiOptions& api) {
        .metrics_text = [this] { return metrics_.Text(jobs_.get(), *tensors_); }});
   if (web.ok()) {
     web_ = *std::move(web);
+    Log(LogLevel::kInfo, "http.start",
+        {{"address", web_->address()},
+         {"max_connections", absl::StrCat(options_.max_http_connections)}});
   } else if (options_.http_optional) {
     Log(LogLevel::kWarning, "http.none", {{"error", std::string(web.status().message())}});
   } else {

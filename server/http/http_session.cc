@@ -116,6 +116,7 @@ void Session::Read() {
   parser_.emplace();
   parser_->header_limit(kMaxHeaderBytes);
   parser_->body_limit(kMaxBodyBytes);
+  waiting_since_ = absl::Now();
   stream_.expires_after(absl::ToChronoNanoseconds(context_->options.request_timeout));
   beast::http::async_read(
       stream_, buffer_, *parser_,
@@ -126,6 +127,7 @@ void Session::OnRead(const Error& error) {
   if (closed_) return;
   asked_ = absl::Now();
   if (error) return Refuse(error);
+  waiting_since_ = absl::InfiniteFuture();
   stream_.expires_never();
   answering_ = true;
   keep_alive_ = parser_->get().keep_alive();
@@ -195,6 +197,7 @@ void Session::OnAnswer(Answer answer) {
 
 void Session::SendHead(const Response& response, bool streams) {
   head_ = Head(response, streams, keep_alive_);
+  waiting_since_ = streams ? absl::InfiniteFuture() : absl::Now();
   const std::array<asio::const_buffer, 2> bytes = {
       BufferOf(head_), BufferOf(piece_ == nullptr ? absl::string_view() : *piece_)};
   stream_.expires_after(absl::ToChronoNanoseconds(context_->options.write_timeout));

@@ -43,6 +43,10 @@ class Session : public std::enable_shared_from_this<Session> {
   void Drain();
   void Close();
 
+  // Since when the client keeps this waiting, for a request or for taking the answer.
+  // InfiniteFuture: the answer is being made, or is a stream.
+  absl::Time waiting_since() const { return waiting_since_; }
+
  private:
   using Error = boost::system::error_code;
 
@@ -72,6 +76,7 @@ class Session : public std::enable_shared_from_this<Session> {
   int route_ = 0;      // for the observer, like the next two
   int status_ = 0;
   absl::Time asked_;
+  absl::Time waiting_since_ = absl::InfiniteFuture();
 
   std::unique_ptr<EventStream> events_;
   std::array<char, 512> ignored_;  // what is sent where nothing is expected

@@ -82,6 +82,8 @@ class Observer {
   virtual ~Observer() = default;
   virtual void OnConnections(int open) = 0;
   virtual void OnRefusedConnection() = 0;
+  // One was closed for a newer one, for want of room.
+  virtual void OnEvictedConnection() = 0;
   // An answer has been sent, or a stream has begun, `seconds` after the request had arrived.
   virtual void OnAnswered(int route, int status, double seconds) = 0;
   virtual void OnSent(size_t bytes) = 0;

@@ -106,8 +106,14 @@ absl::optional<Response> WebServer::AnswerNow(Route route, const Request& reques
   return ErrorResponse(absl::NotFoundError(absl::StrCat("there is nothing at ", request.path)));
 }
 
+// Two threads may look at once, so that the limit can be passed by one.
 absl::StatusOr<Answer> WebServer::OpenStream(const RouteMatch& match, const Request& request) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t after, ParseAfter(request));
+  const int most = MaxViewers(options_.http.max_connections);
+  if (parts_.metrics->viewers >= most) {
+    return absl::UnavailableError(
+        absl::StrCat("no more than ", most, " streams of events can be open at once"));
+  }
   Answer answer;
   ATTNPRUNE_ASSIGN_OR_RETURN(answer.stream, feed_.Open(absl::StrCat("jobs/", match.id), after));
   answer.response.headers = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}};

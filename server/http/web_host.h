@@ -25,6 +25,10 @@ struct WebOptions {
   int io_threads = 2;     // that wait for the disk and make JSON
 };
 
+// Of so many connections, those that may be streams of events: the rest is for requests, /metrics
+// among them, however many look on. Pure.
+constexpr int MaxViewers(int connections) { return connections - (connections + 7) / 8; }
+
 // What is shown. Everything must outlive the host.
 struct WebParts {
   JobStore* jobs;

@@ -178,17 +178,56 @@ TEST(HttpServer, TakesNoMoreConnectionsThanItMay) {
   options.max_connections = 2;
   Running running(options);
   {
-    HttpClient one(running.port()), two(running.port());
-    EXPECT_EQ(one.Get("/").status, 200);
-    EXPECT_EQ(two.Get("/").status, 200);
+    HttpClient viewer(running.port()), asker(running.port());
+    EXPECT_EQ(viewer.Open("/stream").status, 200);
+    asker.Send("GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    WaitFor([&] { return running.echo.asked_later == 1; });
     HttpClient three(running.port());
     EXPECT_EQ(three.Receive().status, 503);
     EXPECT_EQ(running.metrics.refused_connections.value(), 1);
-    EXPECT_EQ(one.Get("/").status, 200);
+    running.echo.later(Answer());
+    EXPECT_EQ(asker.Receive().status, 200);
   }
   WaitFor([&] { return running.metrics.connections == 0; });
   HttpClient again(running.port());
   EXPECT_EQ(again.Get("/").status, 200);
+}
+
+// One that says nothing, one that stops within a request, one that has had its answer.
+TEST(HttpServer, MakesRoomWhereConnectionsOnlyWaitLongestFirst) {
+  HttpServerOptions options;
+  options.max_connections = 3;
+  Running running(options);
+  HttpClient slow(running.port());
+  slow.Send("GET / HTTP/1.1\r\nHost: lo");
+  WaitFor([&] { return running.metrics.connections == 1; });
+  HttpClient silent(running.port());
+  WaitFor([&] { return running.metrics.connections == 2; });
+  HttpClient idle(running.port());
+  EXPECT_EQ(idle.Get("/").status, 200);
+  HttpClient four(running.port());
+  EXPECT_EQ(four.Get("/").status, 200);
+  EXPECT_TRUE(slow.ClosedByServer());
+  HttpClient five(running.port());
+  EXPECT_EQ(five.Get("/").status, 200);
+  EXPECT_TRUE(silent.ClosedByServer());
+  EXPECT_EQ(idle.Get("/").status, 200);
+  EXPECT_EQ(running.metrics.evicted_connections.value(), 2);
+  EXPECT_EQ(running.metrics.refused_connections.value(), 0);
+}
+
+TEST(HttpServer, MakesRoomWhereAReaderTakesNothingOfHisAnswer) {
+  HttpServerOptions options;
+  options.max_connections = 1;
+  Running running(options);
+  HttpClient reader(running.port(), 4096);
+  reader.Send("GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  WaitFor([&] { return running.echo.asked_later == 1; });
+  Answer answer;
+  answer.response.body = std::make_shared<const std::string>(8 << 20, 'x');
+  running.echo.later(std::move(answer));
+  HttpClient other(running.port());
+  EXPECT_EQ(other.Get("/").status, 200);
 }
 
 TEST(HttpServer, SaysWhyItCannotListen) {

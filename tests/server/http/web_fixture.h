@@ -20,7 +20,7 @@ namespace attnprune::http {
 
 class Web {
  public:
-  explicit Web(absl::Duration heartbeat = absl::Hours(1));
+  explicit Web(absl::Duration heartbeat = absl::Hours(1), int max_connections = 2000);
   ~Web();
 
   int port() const { return host_->port(); }
