@@ -23,6 +23,7 @@ namespace attnprune {
 namespace {
 
 constexpr int kCannotStart = 1, kUsage = 2;
+constexpr absl::Duration kFlush = absl::Seconds(1);  // for the log's reader, at the end
 
 int Fail(const absl::Status& status) {
   std::cerr << "attnprune-server: cannot start: " << status.message() << std::endl;
@@ -67,7 +68,10 @@ int Run(const ServerFlags& flags) {
   const bool idle = (*server)->Drain(flags.drain_timeout);
   Log(LogLevel::kInfo, "server.stop", {{"idle", idle ? "true" : "false"}});
   // A step that is still being computed is not waited for; its job is back in the queue.
-  if (!idle) std::_Exit(0);
+  if (!idle) {
+    FlushLog(kFlush);
+    std::_Exit(0);
+  }
   return 0;
 }
 
@@ -83,5 +87,7 @@ int main(int argc, char** argv) {
   const auto flags = attnprune::ParseServerFlags(argc, argv, &exit_code);
   if (!flags.has_value()) return exit_code;
   attnprune::StartLogging(flags->log_format, flags->log_level);
-  return attnprune::Run(*flags);
+  exit_code = attnprune::Run(*flags);
+  attnprune::FlushLog(attnprune::kFlush);
+  return exit_code;
 }

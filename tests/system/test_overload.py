@@ -1,4 +1,5 @@
 """What a server bears: connections that do nothing, and a log that nobody reads."""
+import os
 import resource
 import socket
 import urllib.request
@@ -7,6 +8,7 @@ import pytest
 
 from harness import Client, Server, submit, wait_for
 from attnprune.v1 import job_pb2 as job_api
+from attnprune.v1 import prune_service_pb2 as prune_api
 
 FOREVER = (("gd", {"steps": 1000000}),)
 
@@ -64,3 +66,24 @@ def test_connections_that_do_nothing_keep_nobody_from_anything(data_dir, said):
         assert "Too many open files" not in server.log
         for connection in idle:
             connection.close()
+
+
+def test_a_log_that_nobody_reads_holds_up_neither_calls_nor_the_end(data_dir):
+    log = data_dir.with_suffix(".log")
+    os.mkfifo(log)
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    with HttpServer(data_dir, "--log-format", "json", "--log-level", "debug") as server:
+        with Client(server.address) as client:
+            running = submit(client, methods=FOREVER).name
+            for _ in range(1000):  # some 250 bytes of log each; a pipe holds 64 KiB
+                client.jobs.GetServerInfo(prune_api.GetServerInfoRequest(), timeout=30)
+            client.wait_for_step(running)
+            steps = server.metric('attnprune_solver_steps_total{method="gd"}')
+            wait_for(lambda: server.metric('attnprune_solver_steps_total{method="gd"}') > steps,
+                     "the solver goes on")
+            client.cancel(running)
+            client.finish(running)
+        code, seconds = server.terminate()
+    os.close(reader)
+    assert code == 0
+    assert seconds < 10, "--drain-timeout, 8 s, and 2 s more"
