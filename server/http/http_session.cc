@@ -166,20 +166,22 @@ void Session::Dispatch() {
     answer.response = context_->handler->Refuse(400, status.message());
     return OnAnswer(std::move(answer));
   }
-  // The server keeps its sessions. Who answers may keep `respond` for longer than there is one.
-  context_->handler->Handle(std::move(request), [weak = weak_from_this(), old](Answer answer) {
-    const std::shared_ptr<Session> self = weak.lock();
-    if (self == nullptr) return;
-    auto shared = std::make_shared<Answer>(std::move(answer));
-    self->context_->loop->Post([self, old, shared] {
-      if (old && shared->stream != nullptr) {
-        shared->stream.reset();
-        shared->response =
-            self->context_->handler->Refuse(505, "a stream of events needs HTTP/1.1");
-      }
-      self->OnAnswer(std::move(*shared));
-    });
-  });
+  // The server keeps its sessions. Who answers may keep `respond` for longer than there is one; the
+  // answer goes to the loop all the same, since that is where a stream must be destroyed.
+  context_->handler->Handle(
+      std::move(request), [weak = weak_from_this(), loop = context_->loop, old](Answer answer) {
+        loop->Post([weak, old, shared = std::make_shared<Answer>(std::move(answer))] {
+          if (const auto self = weak.lock()) self->OnHandled(std::move(*shared), old);
+        });
+      });
+}
+
+void Session::OnHandled(Answer answer, bool old) {
+  if (old && answer.stream != nullptr) {
+    answer.stream.reset();
+    answer.response = context_->handler->Refuse(505, "a stream of events needs HTTP/1.1");
+  }
+  OnAnswer(std::move(answer));
 }
 
 // --- Answers ---

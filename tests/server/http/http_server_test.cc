@@ -26,8 +26,11 @@ class Echo final : public Handler {
  public:
   class Feed final : public EventStream {
    public:
-    explicit Feed(std::atomic<int>* streams) : streams_(streams) { ++*streams_; }
-    ~Feed() override { --*streams_; }
+    explicit Feed(Echo* echo) : echo_(echo) { ++echo_->streams; }
+    ~Feed() override {
+      echo_->stream_ended_on = std::this_thread::get_id();
+      --echo_->streams;
+    }
     void OnReady(std::function<void()> wake) override { wake_ = std::move(wake); }
     SharedBytes Next() override {
       if (sent_ == pieces_.size()) return nullptr;
@@ -45,7 +48,7 @@ class Echo final : public Handler {
     }
 
    private:
-    std::atomic<int>* const streams_;
+    Echo* const echo_;
     std::function<void()> wake_ = [] {};
     std::vector<std::string> pieces_;
     size_t sent_ = 0;
@@ -55,7 +58,7 @@ class Echo final : public Handler {
   void Handle(Request request, Respond respond) override {
     Answer answer;
     if (request.path == "/stream") {
-      auto feed = std::make_unique<Feed>(&streams);
+      auto feed = std::make_unique<Feed>(this);
       last_feed = feed.get();
       answer.stream = std::move(feed);
       answer.response.content_type = "text/event-stream";
@@ -78,6 +81,7 @@ class Echo final : public Handler {
   }
 
   std::atomic<int> streams{0};
+  std::atomic<std::thread::id> stream_ended_on;
   std::atomic<Feed*> last_feed{nullptr};  // used on the loop
   Respond later;
   std::atomic<int> asked_later{0};
@@ -314,6 +318,24 @@ TEST(HttpServer, ShutdownWaitsForNobodyBeyondItsDeadline) {
   running.server->Shutdown(absl::Now() + absl::Milliseconds(20));
   EXPECT_EQ(asker.Receive().status, 0);
   running.echo.later(Answer());  // comes too late, and does no harm
+}
+
+// Streams leave what only the loop may touch, also where nobody is left to be sent them.
+TEST(HttpServer, DestroysAStreamThatComesTooLateOnTheLoop) {
+  Running running;
+  HttpClient asker(running.port());
+  asker.Send("GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  WaitFor([&] { return running.echo.asked_later == 1; });
+  running.server->Shutdown(absl::InfinitePast());
+  EXPECT_EQ(asker.Receive().status, 0);
+  std::atomic<std::thread::id> loop_thread;
+  running.loop.Post([&] { loop_thread = std::this_thread::get_id(); });
+  WaitFor([&] { return loop_thread.load() != std::thread::id(); });
+  Answer answer;
+  answer.stream = std::make_unique<Echo::Feed>(&running.echo);
+  running.echo.later(std::move(answer));
+  WaitFor([&] { return running.echo.streams == 0; });
+  EXPECT_EQ(running.echo.stream_ended_on.load(), loop_thread.load());
 }
 
 }  // namespace
