@@ -96,7 +96,7 @@ void Session::Start() {
 void Session::Drain() {
   if (draining_) return;
   draining_ = true;
-  if (events_ != nullptr) return Pump();
+  if (events_ != nullptr) return Pump();  // does nothing while the head is under way
   if (!answering_) Close();
 }
 
@@ -200,6 +200,7 @@ void Session::OnAnswer(Answer answer) {
 void Session::SendHead(const Response& response, bool streams) {
   head_ = Head(response, streams, keep_alive_);
   waiting_since_ = streams ? absl::InfiniteFuture() : absl::Now();
+  writing_ = streams;
   const std::array<asio::const_buffer, 2> bytes = {
       BufferOf(head_), BufferOf(piece_ == nullptr ? absl::string_view() : *piece_)};
   stream_.expires_after(absl::ToChronoNanoseconds(context_->options.write_timeout));
@@ -247,6 +248,7 @@ void Session::Discard() {
 
 void Session::OnStreamBegun(const Error& error, size_t bytes) {
   if (closed_) return;
+  writing_ = false;
   context_->observer->OnSent(bytes);
   if (error) return Close();
   CountAnswer();

@@ -84,7 +84,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool head_only_ = false;         // of a HEAD request
   bool keep_alive_ = true;
   bool answering_ = false;  // from a whole request to the end of its answer
-  bool writing_ = false;    // a piece of the stream
+  bool writing_ = false;    // the head of a stream, or a piece
   bool refused_ = false;    // what came was no request
   bool draining_ = false;
   bool closed_ = false;
