@@ -61,6 +61,7 @@ http::WebOptions WebOptionsOf(const ServerOptions& options, const rpc::JobApiOpt
   web.access.names = options.http_hosts;
   web.api = api;
   web.heartbeat = options.heartbeat;
+  web.on_call = LogHttpCall;
   return web;
 }
 

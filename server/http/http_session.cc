@@ -50,6 +50,9 @@ Request ToRequest(Parser::value_type message) {
   request.accept_encoding = Header(message, "Accept-Encoding");
   request.if_none_match = Header(message, "If-None-Match");
   request.last_event_id = Header(message, "Last-Event-ID");
+  request.request_id = Header(message, "X-Request-Id");
+  request.traceparent = Header(message, "traceparent");
+  request.http10 = message.version() < 11;
   request.body = std::move(message.body());
   return request;
 }
@@ -159,7 +162,6 @@ void Session::Refuse(const Error& error) {
 
 void Session::Dispatch() {
   const std::string target(parser_->get().target());
-  const bool old = parser_->get().version() < 11;
   Request request = ToRequest(parser_->release());
   if (const absl::Status status = ParseTarget(target, &request); !status.ok()) {
     Answer answer;
@@ -169,19 +171,11 @@ void Session::Dispatch() {
   // The server keeps its sessions. Who answers may keep `respond` for longer than there is one; the
   // answer goes to the loop all the same, since that is where a stream must be destroyed.
   context_->handler->Handle(
-      std::move(request), [weak = weak_from_this(), loop = context_->loop, old](Answer answer) {
-        loop->Post([weak, old, shared = std::make_shared<Answer>(std::move(answer))] {
-          if (const auto self = weak.lock()) self->OnHandled(std::move(*shared), old);
+      std::move(request), [weak = weak_from_this(), loop = context_->loop](Answer answer) {
+        loop->Post([weak, shared = std::make_shared<Answer>(std::move(answer))] {
+          if (const auto self = weak.lock()) self->OnAnswer(std::move(*shared));
         });
       });
-}
-
-void Session::OnHandled(Answer answer, bool old) {
-  if (old && answer.stream != nullptr) {
-    answer.stream.reset();
-    answer.response = context_->handler->Refuse(505, "a stream of events needs HTTP/1.1");
-  }
-  OnAnswer(std::move(answer));
 }
 
 // --- Answers ---

@@ -55,7 +55,6 @@ class Session : public std::enable_shared_from_this<Session> {
   void Refuse(const Error& error);
   void Dispatch();
 
-  void OnHandled(Answer answer, bool old);  // old: to a request of HTTP/1.0
   void OnAnswer(Answer answer);
   void SendHead(const Response& response, bool streams);
   void OnAnswerSent(const Error& error, size_t bytes);

@@ -170,6 +170,14 @@ TEST(EventStream, SendsACommentWhereThereIsNothingToSay) {
   }
 }
 
+TEST(EventStream, NeedsHttp11) {
+  Web web;
+  const v1::Job job = web.Create();
+  HttpClient client(web.port());
+  client.Send(absl::StrCat("GET ", EventsOf(job), " HTTP/1.0\r\nHost: localhost\r\n\r\n"));
+  EXPECT_EQ(client.Receive().status, 505);
+}
+
 TEST(EventStream, LeavesRoomForRequestsHoweverManyLookOn) {
   constexpr int kConnections = 8, kViewers = 7;
   static_assert(MaxViewers(kConnections) == kViewers);

@@ -283,13 +283,6 @@ TEST(HttpServer, DropsAReaderOfAStreamWhoTakesNothing) {
   WaitFor([&] { return running.echo.streams == 0; });
 }
 
-TEST(HttpServer, HasNoStreamForHttp10) {
-  Running running;
-  HttpClient client(running.port());
-  client.Send("GET /stream HTTP/1.0\r\nHost: localhost\r\n\r\n");
-  EXPECT_EQ(client.Receive().status, 505);
-}
-
 TEST(HttpServer, ShutdownEndsStreamsAndIdleConnectionsAndAnswersTheRest) {
   Running running;
   HttpClient idle(running.port()), viewer(running.port()), asker(running.port());
