@@ -141,7 +141,7 @@ absl::Status ComposedServer::Open() {
   blobs.max_tensor_bytes = options_.max_tensor_bytes;
   blobs.max_total_bytes = options_.max_total_bytes;
   ATTNPRUNE_ASSIGN_OR_RETURN(tensors_, BlobStore::Open(blobs, &clock_));
-  return absl::OkStatus();
+  return metrics_.jobs.FindQueued(jobs_.get());
 }
 
 // Jobs begin to run only when the address is ours: a server that cannot serve runs nothing.

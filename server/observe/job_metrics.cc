@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "attnprune/v1/job.pb.h"
+#include "core/base/status_macros.h"
 
 namespace attnprune {
 namespace {
@@ -44,6 +45,15 @@ std::string OutcomeOf(const v1::MethodResult& result) {
   return absl::StrReplaceAll(result.termination_reason(), {{" ", "_"}});
 }
 
+// When a queued job entered the queue, for the first time or again: that is its newest event.
+absl::StatusOr<absl::Time> QueuedSince(const std::string& job_id, JobStore* store) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord job, store->Get(job_id));
+  if (job.attempt == 0) return job.create_time;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<StoredEvent> events,
+                             store->ReadEvents(job_id, job.next_sequence - 2, 1));
+  return events.empty() ? job.create_time : events.front().time;
+}
+
 }  // namespace
 
 JobMetrics::JobMetrics(const std::vector<std::string>& methods, const Clock* clock)
@@ -54,6 +64,17 @@ JobMetrics::JobMetrics(const std::vector<std::string>& methods, const Clock* clo
       run_(JobSeconds()),
       outcomes_(methods_.size(), kOutcomes.size()) {
   for (size_t i = 0; i < methods_.size(); ++i) method_seconds_.emplace_back(JobSeconds());
+}
+
+absl::Status JobMetrics::FindQueued(JobStore* store) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Snapshot outstanding, store->ReadOutstanding());
+  for (const OutstandingJob& job : outstanding.jobs) {
+    if (job.state != JobState::kQueued) continue;
+    ATTNPRUNE_ASSIGN_OR_RETURN(const absl::Time since, QueuedSince(job.id, store));
+    const MutexLock lock(&mutex_);
+    Enqueue(job.id, since);
+  }
+  return absl::OkStatus();
 }
 
 void JobMetrics::OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) {
@@ -96,12 +117,12 @@ void JobMetrics::OnState(const std::string& job_id, const StoredEvent& event) {
   }
 }
 
+// Nothing if it is there already: FindQueued and OnEvents may both tell of it.
 void JobMetrics::Enqueue(const std::string& job_id, absl::Time time) {
-  queued_[job_id] = time;
-  queued_since_.insert(time);
+  if (queued_.emplace(job_id, time).second) queued_since_.insert(time);
 }
 
-// A job that was queued when the server started waits from then.
+// A job that nobody has told of, and that FindQueued has not found, waits from the start.
 void JobMetrics::Dequeue(const std::string& job_id, absl::Time time, bool claimed) {
   const auto found = queued_.find(job_id);
   const absl::Time since = found == queued_.end() ? start_ : found->second;
