@@ -15,6 +15,7 @@
 #include "core/base/stop_request.h"
 #include "core/kernels/blas.h"
 #include "server/flags.h"
+#include "server/http/access.h"
 #include "server/observe/log.h"
 #include "server/server.h"
 #include "server/server_options.h"
@@ -57,7 +58,7 @@ int Run(const ServerFlags& flags) {
   }
   std::cout << "listening on " << (*server)->address() << std::endl;
   if (const std::string http = (*server)->http_address(); !http.empty()) {
-    std::cout << "page and metrics on http://" << http << "/" << std::endl;
+    std::cout << "page and metrics on " << http::PageUrl(http) << std::endl;
   }
   Log(LogLevel::kInfo, "server.start",
       {{"address", (*server)->address()},

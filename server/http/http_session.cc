@@ -40,6 +40,14 @@ std::string Header(const Parser::value_type& message, const char* name) {
   return {value.data(), value.size()};
 }
 
+// One is needed, but in HTTP/1.0; two may be read as either by whoever stands in between.
+absl::Status CheckHost(const Parser::value_type& message) {
+  const size_t hosts = message.count("Host");
+  if (hosts > 1) return absl::InvalidArgumentError("there must be one Host header, got several");
+  if (hosts == 1 || message.version() < 11) return absl::OkStatus();
+  return absl::InvalidArgumentError("there must be a Host header");
+}
+
 Request ToRequest(Parser::value_type message) {
   Request request;
   request.verb = VerbOf(message.method());
@@ -162,8 +170,11 @@ void Session::Refuse(const Error& error) {
 
 void Session::Dispatch() {
   const std::string target(parser_->get().target());
+  absl::Status status = CheckHost(parser_->get());
   Request request = ToRequest(parser_->release());
-  if (const absl::Status status = ParseTarget(target, &request); !status.ok()) {
+  status.Update(ParseTarget(target, &request));
+  if (!status.ok()) {
+    keep_alive_ = false;
     Answer answer;
     answer.response = context_->handler->Refuse(400, status.message());
     return OnAnswer(std::move(answer));

@@ -8,11 +8,11 @@
 #include "absl/strings/str_replace.h"
 #include "attnprune/v1/job.pb.h"
 #include "core/base/status_macros.h"
+#include "server/jobs/stop_signal.h"
+#include "server/observe/label_values.h"
 
 namespace attnprune {
 namespace {
-
-constexpr char kDraining[] = "server draining";  // the store's reason, as the workers give it
 
 // TerminationReason's names, and "failed" for a method without a result.
 constexpr std::array<absl::string_view, 7> kOutcomes = {
@@ -23,18 +23,6 @@ const std::vector<double>& JobSeconds() {
   static const std::vector<double>& bounds = *new std::vector<double>{
       0.01, 0.05, 0.1, 0.5, 1, 5, 15, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600};
   return bounds;
-}
-
-std::vector<std::string> WithOther(const std::vector<std::string>& methods) {
-  std::vector<std::string> all = {"other"};
-  all.insert(all.end(), methods.begin(), methods.end());
-  return all;
-}
-
-template <typename Names>
-size_t IndexIn(const Names& names, absl::string_view name) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  return found == names.end() ? 0 : static_cast<size_t>(found - names.begin());
 }
 
 // A label is the method's name or, from the second of that name on, "name#2".
@@ -100,7 +88,7 @@ void JobMetrics::OnState(const std::string& job_id, const StoredEvent& event) {
   const MutexLock lock(&mutex_);
   switch (event.state) {
     case JobState::kQueued:
-      (event.attempt == 0 ? created_ : event.payload == kDraining ? drained_ : lost_).Add();
+      (event.attempt == 0 ? created_ : event.payload == kServerDraining ? drained_ : lost_).Add();
       EndRun(job_id, event.time);
       return Enqueue(job_id, event.time);
     case JobState::kRunning:

@@ -152,6 +152,9 @@ TEST(HttpServer, RefusesWhatIsNoRequest) {
       {"GET / HTTP/9.9\r\n\r\n", 400},
       {"GET nothing HTTP/1.1\r\n" + host + "\r\n", 400},
       {"GET /%00 HTTP/1.1\r\n" + host + "\r\n", 400},
+      {"GET / HTTP/1.1\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\n" + host + host + "\r\n", 400},
+      {"GET / HTTP/1.1\r\n" + host + "host: evil.example\r\n\r\n", 400},
       {"POST / HTTP/1.1\r\n" + host + "Content-Length: x\r\n\r\n", 400},
       {"GET / HTTP/1.1\r\n" + host + "X: " + std::string(1 << 20, 'x') + "\r\n\r\n", 431},
       {"GET /" + std::string(1 << 18, 'x') + " HTTP/1.1\r\n" + host + "\r\n", 431},
@@ -165,6 +168,13 @@ TEST(HttpServer, RefusesWhatIsNoRequest) {
   }
   HttpClient client(running.port());
   EXPECT_EQ(client.Get("/still").status, 200);
+}
+
+TEST(HttpServer, LeavesARequestOfHttp10WithoutHostToTheHandler) {
+  Running running;
+  HttpClient client(running.port());
+  client.Send("GET /old HTTP/1.0\r\n\r\n");
+  EXPECT_EQ(client.Receive().body, "/old  ");
 }
 
 TEST(HttpServer, DropsWhoSaysNothingOrNotEnough) {

@@ -291,8 +291,9 @@ TEST(WebRoutes, PaintTheDensityOfAStoredMask) {
   EXPECT_EQ(json["matrixColumns"], 8);
   EXPECT_EQ(client.Get(url + "0/density?matrix=w_k").status, 400);
   EXPECT_EQ(client.Get(url + "0/density?matrix=w_q&cells=257").status, 400);
-  EXPECT_EQ(client.Get(url + "1/density?matrix=w_q").status, 404);
-  EXPECT_EQ(client.Get(url + "-1/density?matrix=w_q").status, 404);
+  for (const char* index : {"1", "-1", "+0", "%200", "0x0", "99999999999", ""}) {
+    EXPECT_EQ(client.Get(absl::StrCat(url, index, "/density?matrix=w_q")).status, 404) << index;
+  }
 }
 
 }  // namespace
