@@ -12,7 +12,7 @@
 #include "server/http/http_server.h"
 #include "server/http/web_metrics.h"
 #include "server/rpc/job_api.h"
-#include "server/rpc/prune_service.h"
+#include "server/rpc/live_feed.h"
 #include "trace/trace_context.h"
 
 namespace attnprune::http {
