@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "server/observe/log.h"
@@ -10,6 +11,7 @@
 namespace attnprune {
 namespace {
 
+constexpr size_t kMaxPath = 256;  // of a line
 constexpr absl::string_view kChanging[] = {"CreateJob", "CancelJob", "DeleteJob", "UploadTensor"};
 
 LogLevel LevelOf(const rpc::FinishedCall& call) {
@@ -28,21 +30,39 @@ LogLevel LevelOf(const rpc::FinishedCall& call) {
   }
 }
 
+std::string Milliseconds(absl::Duration took) {
+  return absl::StrFormat("%.3f", absl::ToDoubleMilliseconds(took));
+}
+
+void AppendRequest(const std::string& job, const RequestTrace& request, LogFields* fields) {
+  if (!job.empty()) fields->emplace_back("job", job);
+  fields->emplace_back("request_id", request.request_id);
+  fields->emplace_back("trace_id", request.trace.trace_id);
+  fields->emplace_back("span_id", request.trace.span_id);
+  if (!request.caller_span.empty()) fields->emplace_back("parent_span_id", request.caller_span);
+}
+
 }  // namespace
 
 void LogCall(const rpc::FinishedCall& call) {
   const LogLevel level = LevelOf(call);
   if (!Logs(level)) return;
-  LogFields fields = {
-      {"rpc", call.method},
-      {"code", absl::StatusCodeToString(call.code)},
-      {"milliseconds", absl::StrFormat("%.3f", absl::ToDoubleMilliseconds(call.took))}};
-  if (!call.job.empty()) fields.emplace_back("job", call.job);
-  fields.emplace_back("request_id", call.request_id);
-  fields.emplace_back("trace_id", call.trace.trace_id);
-  fields.emplace_back("span_id", call.trace.span_id);
-  if (!call.caller_span.empty()) fields.emplace_back("parent_span_id", call.caller_span);
+  LogFields fields = {{"rpc", call.method},
+                      {"code", absl::StatusCodeToString(call.code)},
+                      {"milliseconds", Milliseconds(call.took)}};
+  AppendRequest(call.job, call.request, &fields);
   Log(level, "rpc", fields);
+}
+
+// 503 is no failure: the server drains, or its port is full.
+void LogHttpCall(const http::FinishedCall& call) {
+  if (call.verb != http::Verb::kPost && call.status < 500) return;
+  LogFields fields = {{"method", std::string(http::VerbName(call.verb))},
+                      {"path", call.path.substr(0, kMaxPath)},
+                      {"code", absl::StrCat(call.status)},
+                      {"milliseconds", Milliseconds(call.took)}};
+  AppendRequest(call.job, call.request, &fields);
+  Log(call.status == 500 ? LogLevel::kWarning : LogLevel::kInfo, "http", fields);
 }
 
 }  // namespace attnprune

@@ -15,13 +15,16 @@
 #include "core/base/stop_request.h"
 #include "core/kernels/blas.h"
 #include "server/flags.h"
+#include "server/http/access.h"
 #include "server/observe/log.h"
 #include "server/server.h"
+#include "server/server_options.h"
 
 namespace attnprune {
 namespace {
 
 constexpr int kCannotStart = 1, kUsage = 2;
+constexpr absl::Duration kFlush = absl::Seconds(1);  // for the log's reader, at the end
 
 constexpr char kAfterDataLoss[] =
     "nothing in the folder was changed; put a backup of it in its place, or start on another "
@@ -66,7 +69,7 @@ int Run(const ServerFlags& flags) {
   }
   std::cout << "listening on " << (*server)->address() << std::endl;
   if (const std::string http = (*server)->http_address(); !http.empty()) {
-    std::cout << "page and metrics on http://" << http << "/" << std::endl;
+    std::cout << "page and metrics on " << http::PageUrl(http) << std::endl;
   }
   Log(LogLevel::kInfo, "server.start",
       {{"address", (*server)->address()},
@@ -77,7 +80,10 @@ int Run(const ServerFlags& flags) {
   const bool idle = (*server)->Drain(flags.drain_timeout);
   Log(LogLevel::kInfo, "server.stop", {{"idle", idle ? "true" : "false"}});
   // A step that is still being computed is not waited for; its job is back in the queue.
-  if (!idle) std::_Exit(0);
+  if (!idle) {
+    FlushLog(kFlush);
+    std::_Exit(0);
+  }
   return 0;
 }
 
@@ -86,11 +92,14 @@ int Run(const ServerFlags& flags) {
 
 int main(int argc, char** argv) {
   attnprune::CatchStopRequests();
+  attnprune::RaiseOpenFileLimit();
   // gRPC's own lines would say in its words what ours say in ours.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   int exit_code = 0;
   const auto flags = attnprune::ParseServerFlags(argc, argv, &exit_code);
   if (!flags.has_value()) return exit_code;
   attnprune::StartLogging(flags->log_format, flags->log_level);
-  return attnprune::Run(*flags);
+  exit_code = attnprune::Run(*flags);
+  attnprune::FlushLog(attnprune::kFlush);
+  return exit_code;
 }

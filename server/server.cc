@@ -57,9 +57,11 @@ rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
 http::WebOptions WebOptionsOf(const ServerOptions& options, const rpc::JobApiOptions& api) {
   http::WebOptions web;
   web.http.listen = options.http_listen;
+  web.http.max_connections = options.max_http_connections;
   web.access.names = options.http_hosts;
   web.api = api;
   web.heartbeat = options.heartbeat;
+  web.on_call = LogHttpCall;
   return web;
 }
 
@@ -142,7 +144,7 @@ absl::Status ComposedServer::Open() {
   blobs.max_tensor_bytes = options_.max_tensor_bytes;
   blobs.max_total_bytes = options_.max_total_bytes;
   ATTNPRUNE_ASSIGN_OR_RETURN(tensors_, BlobStore::Open(blobs, &clock_));
-  return absl::OkStatus();
+  return metrics_.jobs.FindQueued(jobs_.get());
 }
 
 // Jobs begin to run only when the address is ours: a server that cannot serve runs nothing.
@@ -184,6 +186,9 @@ absl::Status ComposedServer::ServeHttp(const rpc::JobApiOptions& api) {
        .metrics_text = [this] { return metrics_.Text(jobs_.get(), *tensors_); }});
   if (web.ok()) {
     web_ = *std::move(web);
+    Log(LogLevel::kInfo, "http.start",
+        {{"address", web_->address()},
+         {"max_connections", absl::StrCat(options_.max_http_connections)}});
   } else if (options_.http_optional) {
     Log(LogLevel::kWarning, "http.none", {{"error", std::string(web.status().message())}});
   } else {

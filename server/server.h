@@ -19,6 +19,7 @@ struct ServerOptions {
   std::string http_listen;
   bool http_optional = false;           // an address that cannot be had is a warning, no error
   std::vector<std::string> http_hosts;  // names the page is reached by, beside addresses, localhost
+  int max_http_connections = 0;         // 0: 2,000, or what the limit of open files leaves of them
   bool allow_unauthenticated_network = false;  // listen and http_listen need not be on loopback
   std::string data_dir;  // made if it is missing; one server at a time. Required
 

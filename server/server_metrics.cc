@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "core/methods/registry.h"
+#include "server/observe/log.h"
 #include "server/observe/process_metrics.h"
 
 namespace attnprune {
@@ -80,6 +81,8 @@ std::string ServerMetrics::Text(JobStore* store, const BlobStore& tensors) const
   solver.AddTo(out);
   AddCalls(out);
   AddTensors(tensors, out);
+  out.Count("attnprune_log_lines_dropped_total", "Log lines that stderr's reader did not take.",
+            static_cast<double>(DroppedLogLines()));
   AddProcessMetrics(out);
   return out.Finish();
 }

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +26,8 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 constexpr int64_t kMinMessageBytes = int64_t{64} << 10, kMaxMessageBytes = int64_t{1} << 30;
+// Open files that connections to HTTP leave to gRPC's, to checkpoints, tensors and the database.
+constexpr int64_t kReservedFiles = 512, kMaxHttpConnections = 2000;
 constexpr int64_t kMessageOverhead = 1 << 10;  // of a message beside its chunk
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
@@ -117,7 +120,26 @@ absl::Status CheckDurations(const ServerOptions& o) {
   return CheckDuration("collect_interval", o.collect_interval, kTick);
 }
 
+int64_t OpenFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return Machine().open_files;
+  return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, std::numeric_limits<int>::max()));
+}
+
+// All that the reserve leaves or, where that would be little, half.
+int HttpConnections(int64_t open_files) {
+  const int64_t left = open_files - std::min(kReservedFiles, open_files / 2);
+  return static_cast<int>(std::clamp(left, int64_t{1}, kMaxHttpConnections));
+}
+
 }  // namespace
+
+void RaiseOpenFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 Machine ThisMachine() {
   Machine machine;
@@ -125,6 +147,7 @@ Machine ThisMachine() {
   if (sched_getaffinity(0, sizeof(cores), &cores) == 0) machine.cores = CPU_COUNT(&cores);
   const int64_t pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
   if (pages > 0 && page_bytes > 0) machine.memory_bytes = pages * page_bytes;
+  machine.open_files = OpenFileLimit();
   const auto limit = CgroupMemoryLimit("/");
   if (limit.has_value()) machine.memory_bytes = std::min(machine.memory_bytes, *limit);
   return machine;
@@ -136,9 +159,14 @@ absl::StatusOr<ServerOptions> CheckedOptions(ServerOptions options, const Machin
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("workers", options.workers, 1, kMaxThreads));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("threads_per_job", options.threads_per_job, 0, kMaxThreads));
   ATTNPRUNE_RETURN_IF_ERROR(CheckLimits(options));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      CheckRange("max_http_connections", options.max_http_connections, 0, kMaxHttpConnections));
   ATTNPRUNE_RETURN_IF_ERROR(CheckDurations(options));
   if (options.threads_per_job == 0) {
     options.threads_per_job = std::max(1, machine.cores / options.workers);
+  }
+  if (options.max_http_connections == 0) {
+    options.max_http_connections = HttpConnections(machine.open_files);
   }
   if (options.max_job_memory_bytes == 0) {
     options.max_job_memory_bytes = machine.memory_bytes / options.workers;

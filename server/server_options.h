@@ -11,10 +11,14 @@ namespace attnprune {
 
 struct Machine {
   int cores = 1;
-  int64_t memory_bytes = 0;  // that this process may use; 0: unknown
+  int64_t memory_bytes = 0;   // that this process may use; 0: unknown
+  int64_t open_files = 1024;  // that it may have, connections among them
 };
 
-// Cores and memory of this process, as a container may have cut them.
+// Raises this process's limit of open files as far as it may. For programs, before all else.
+void RaiseOpenFileLimit();
+
+// Cores, memory and open files of this process, as a container may have cut them.
 Machine ThisMachine();
 
 // `options` with every 0 that stands for "as the machine has it" replaced. INVALID_ARGUMENT naming

@@ -79,4 +79,13 @@ bool IsRequestId(absl::string_view text) {
 
 std::string NewRequestId() { return RandomHex(32); }
 
+RequestTrace TraceRequest(absl::string_view request_id, absl::string_view traceparent) {
+  RequestTrace request;
+  request.request_id = IsRequestId(request_id) ? std::string(request_id) : NewRequestId();
+  const auto caller = ParseTraceparent(traceparent);
+  request.trace = caller.has_value() ? ChildOf(*caller) : NewTrace();
+  if (caller.has_value()) request.caller_span = caller->span_id;
+  return request;
+}
+
 }  // namespace attnprune

@@ -1,5 +1,6 @@
 // Which request, of which trace: what log lines of client and server have in common. The W3C's
-// Trace Context (https://www.w3.org/TR/trace-context/) and request ids, as gRPC metadata:
+// Trace Context (https://www.w3.org/TR/trace-context/) and request ids, as gRPC metadata and HTTP
+// headers:
 //
 //   traceparent   00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
 //                 version, trace, span of the caller, flags
@@ -36,6 +37,17 @@ TraceContext ChildOf(const TraceContext& context);  // the same trace, a random 
 // 1 to 128 characters [A-Za-z0-9._:/-]: safe in a log line, a header and a terminal. Pure.
 bool IsRequestId(absl::string_view text);
 std::string NewRequestId();  // 32 random hexadecimal digits
+
+// A request that has arrived.
+struct RequestTrace {
+  std::string request_id;
+  TraceContext trace;       // its span is the request's own
+  std::string caller_span;  // empty: the caller was in no trace
+};
+
+// From what the caller sent, empty where there was nothing; what is missing or breaks the rules is
+// made anew.
+RequestTrace TraceRequest(absl::string_view request_id, absl::string_view traceparent);
 
 }  // namespace attnprune
 

@@ -13,13 +13,21 @@
 namespace attnprune::http {
 namespace {
 
+// "", ":" or ":8080".
+bool IsPortSuffix(absl::string_view text) {
+  return text.empty() || (absl::ConsumePrefix(&text, ":") &&
+                          std::all_of(text.begin(), text.end(),
+                                      [](unsigned char c) { return absl::ascii_isdigit(c); }));
+}
+
 // "name:8080" → "name", "[::1]:80" → "::1"; empty if it is not of that form.
 std::string HostName(absl::string_view host) {
-  if (absl::ConsumePrefix(&host, "[")) {
-    const size_t end = host.find(']');
-    return end == absl::string_view::npos ? "" : std::string(host.substr(0, end));
-  }
-  return absl::AsciiStrToLower(host.substr(0, host.find(':')));
+  const bool bracket = absl::ConsumePrefix(&host, "[");
+  const size_t end = std::min(host.find(bracket ? ']' : ':'), host.size());
+  const std::string name = absl::AsciiStrToLower(host.substr(0, end));
+  host.remove_prefix(end);
+  if (bracket && !absl::ConsumePrefix(&host, "]")) return "";
+  return IsPortSuffix(host) ? name : "";
 }
 
 bool IsAddress(const std::string& host) {
@@ -93,6 +101,16 @@ bool IsLoopbackHost(absl::string_view host) {
   if (inet_pton(AF_INET, name.c_str(), &address) == 1) return absl::StartsWith(name, "127.");
   if (inet_pton(AF_INET6, name.c_str(), &address) == 1) return IN6_IS_ADDR_LOOPBACK(&address);
   return name == "localhost";
+}
+
+std::string PageUrl(absl::string_view listen) {
+  const size_t colon = listen.rfind(':');
+  absl::string_view host = listen.substr(0, colon);
+  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
+  const bool everywhere = host == "*" || host == "0.0.0.0" || host == "::";
+  const bool brackets = !everywhere && absl::StrContains(host, ":");
+  return absl::StrCat("http://", brackets ? "[" : "", everywhere ? "localhost" : host,
+                      brackets ? "]" : "", listen.substr(colon), "/");
 }
 
 }  // namespace attnprune::http

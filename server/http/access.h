@@ -10,9 +10,9 @@
 // CSRF            a form or a script of another site posts here. Browsers then send Origin (and
 //                 Sec-Fetch-Site): POST is taken only from this server's own pages, or from
 //                 programs that send neither, such as curl.
-// embedding       other sites' scripts, frames and images get nothing: Sec-Fetch-Site "cross-site"
-// is
-//                 refused but for following a link; no CORS header is ever sent.
+// embedding       other sites' scripts, frames and images get nothing: requests whose
+//                 Sec-Fetch-Site is "cross-site" are refused unless they follow a link, and no
+//                 CORS header is ever sent.
 #ifndef ATTNPRUNE_SERVER_HTTP_ACCESS_H_
 #define ATTNPRUNE_SERVER_HTTP_ACCESS_H_
 
@@ -38,6 +38,10 @@ const Pairs& SecurityHeaders();
 
 // "localhost", "127.0.0.1" … and "[::1]", with or without brackets. Pure.
 bool IsLoopbackHost(absl::string_view host);
+
+// Where a browser here finds what listens on HOST:PORT: "http://127.0.0.1:8080/", of "::1:8080"
+// "http://[::1]:8080/", and where every address is listened on "http://localhost:8080/". Pure.
+std::string PageUrl(absl::string_view listen);
 
 }  // namespace attnprune::http
 

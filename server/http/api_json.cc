@@ -11,7 +11,7 @@
 #include "attnprune/v1/errors.pb.h"
 #include "nlohmann/json.hpp"
 #include "server/http/compress.h"
-#include "server/rpc/status.h"
+#include "server/rpc/status_details.h"
 
 namespace attnprune::http {
 namespace {

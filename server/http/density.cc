@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/numeric/bits.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -29,7 +30,8 @@ int64_t Bound(int64_t cell, int64_t size, int cells) { return cell * size / cell
 
 absl::StatusOr<const v1::MethodResult*> FindResult(const v1::Job& job, absl::string_view index) {
   int number = -1;
-  if (!absl::SimpleAtoi(index, &number) || number < 0 || number >= job.results_size()) {
+  const bool digits = std::all_of(index.begin(), index.end(), absl::ascii_isdigit);
+  if (!digits || !absl::SimpleAtoi(index, &number) || number >= job.results_size()) {
     return absl::NotFoundError(absl::StrCat(job.name(), " has ", job.results_size(),
                                             " results, counted from 0, and none of index \"", index,
                                             "\""));

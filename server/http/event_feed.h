@@ -26,7 +26,6 @@
 #include "server/http/message.h"
 #include "server/jobs/job_store.h"
 #include "server/rpc/live_feed.h"
-#include "server/rpc/prune_service.h"
 #include "server/tensors/io_threads.h"
 
 namespace attnprune::http {

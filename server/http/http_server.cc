@@ -1,5 +1,6 @@
 #include "server/http/http_server.h"
 
+#include <algorithm>
 #include <boost/asio/ip/tcp.hpp>
 #include <set>
 #include <utility>
@@ -42,6 +43,7 @@ class BeastServer final : public HttpServer, public std::enable_shared_from_this
 
  private:
   void OnAccepted(tcp::socket socket);
+  bool MakeRoom();
   void OnClosed(Session* session);
   void Drain();
   void CloseAll();
@@ -99,8 +101,21 @@ void BeastServer::Accept() {
       });
 }
 
+// Whether one more may come. Idle and half-sent ones must not keep everybody else out, whoever has
+// opened them: behind a proxy and on loopback all clients have one address.
+bool BeastServer::MakeRoom() {
+  if (sessions_.size() < static_cast<size_t>(context_->options.max_connections)) return true;
+  const std::shared_ptr<Session> longest = *std::min_element(
+      sessions_.begin(), sessions_.end(),
+      [](const auto& a, const auto& b) { return a->waiting_since() < b->waiting_since(); });
+  if (longest->waiting_since() == absl::InfiniteFuture()) return false;
+  context_->observer->OnEvictedConnection();
+  longest->Close();
+  return true;
+}
+
 void BeastServer::OnAccepted(tcp::socket socket) {
-  if (sessions_.size() >= static_cast<size_t>(context_->options.max_connections)) {
+  if (!MakeRoom()) {
     context_->observer->OnRefusedConnection();  // counted before the client can know
     boost::system::error_code ignored;
     socket.non_blocking(true, ignored);

@@ -13,8 +13,11 @@
 namespace attnprune::http {
 
 struct HttpServerOptions {
-  std::string listen;          // HOST:PORT; port 0: any free one
-  int max_connections = 2000;  // further ones get 503 and are closed
+  std::string listen;  // HOST:PORT; port 0: any free one
+  // At least 1. A further one takes the place of the one that has kept the server waiting longest,
+  // with a request or with taking its answer; where all are streams, or wait for the server, it
+  // gets 503.
+  int max_connections = 2000;
   // From the beginning of a connection, or its last answer, to the end of the next request.
   absl::Duration request_timeout = absl::Seconds(30);
   // A reader who takes nothing of an answer or an event for so long is dropped; a stream of events

@@ -40,6 +40,14 @@ std::string Header(const Parser::value_type& message, const char* name) {
   return {value.data(), value.size()};
 }
 
+// One is needed, but in HTTP/1.0; two may be read as either by whoever stands in between.
+absl::Status CheckHost(const Parser::value_type& message) {
+  const size_t hosts = message.count("Host");
+  if (hosts > 1) return absl::InvalidArgumentError("there must be one Host header, got several");
+  if (hosts == 1 || message.version() < 11) return absl::OkStatus();
+  return absl::InvalidArgumentError("there must be a Host header");
+}
+
 Request ToRequest(Parser::value_type message) {
   Request request;
   request.verb = VerbOf(message.method());
@@ -50,6 +58,9 @@ Request ToRequest(Parser::value_type message) {
   request.accept_encoding = Header(message, "Accept-Encoding");
   request.if_none_match = Header(message, "If-None-Match");
   request.last_event_id = Header(message, "Last-Event-ID");
+  request.request_id = Header(message, "X-Request-Id");
+  request.traceparent = Header(message, "traceparent");
+  request.http10 = message.version() < 11;
   request.body = std::move(message.body());
   return request;
 }
@@ -96,7 +107,7 @@ void Session::Start() {
 void Session::Drain() {
   if (draining_) return;
   draining_ = true;
-  if (events_ != nullptr) return Pump();
+  if (events_ != nullptr) return Pump();  // does nothing while the head is under way
   if (!answering_) Close();
 }
 
@@ -116,6 +127,7 @@ void Session::Read() {
   parser_.emplace();
   parser_->header_limit(kMaxHeaderBytes);
   parser_->body_limit(kMaxBodyBytes);
+  waiting_since_ = absl::Now();
   stream_.expires_after(absl::ToChronoNanoseconds(context_->options.request_timeout));
   beast::http::async_read(
       stream_, buffer_, *parser_,
@@ -126,6 +138,7 @@ void Session::OnRead(const Error& error) {
   if (closed_) return;
   asked_ = absl::Now();
   if (error) return Refuse(error);
+  waiting_since_ = absl::InfiniteFuture();
   stream_.expires_never();
   answering_ = true;
   keep_alive_ = parser_->get().keep_alive();
@@ -157,27 +170,23 @@ void Session::Refuse(const Error& error) {
 
 void Session::Dispatch() {
   const std::string target(parser_->get().target());
-  const bool old = parser_->get().version() < 11;
+  absl::Status status = CheckHost(parser_->get());
   Request request = ToRequest(parser_->release());
-  if (const absl::Status status = ParseTarget(target, &request); !status.ok()) {
+  status.Update(ParseTarget(target, &request));
+  if (!status.ok()) {
+    keep_alive_ = false;
     Answer answer;
     answer.response = context_->handler->Refuse(400, status.message());
     return OnAnswer(std::move(answer));
   }
-  // The server keeps its sessions. Who answers may keep `respond` for longer than there is one.
-  context_->handler->Handle(std::move(request), [weak = weak_from_this(), old](Answer answer) {
-    const std::shared_ptr<Session> self = weak.lock();
-    if (self == nullptr) return;
-    auto shared = std::make_shared<Answer>(std::move(answer));
-    self->context_->loop->Post([self, old, shared] {
-      if (old && shared->stream != nullptr) {
-        shared->stream.reset();
-        shared->response =
-            self->context_->handler->Refuse(505, "a stream of events needs HTTP/1.1");
-      }
-      self->OnAnswer(std::move(*shared));
-    });
-  });
+  // The server keeps its sessions. Who answers may keep `respond` for longer than there is one; the
+  // answer goes to the loop all the same, since that is where a stream must be destroyed.
+  context_->handler->Handle(
+      std::move(request), [weak = weak_from_this(), loop = context_->loop](Answer answer) {
+        loop->Post([weak, shared = std::make_shared<Answer>(std::move(answer))] {
+          if (const auto self = weak.lock()) self->OnAnswer(std::move(*shared));
+        });
+      });
 }
 
 // --- Answers ---
@@ -195,6 +204,8 @@ void Session::OnAnswer(Answer answer) {
 
 void Session::SendHead(const Response& response, bool streams) {
   head_ = Head(response, streams, keep_alive_);
+  waiting_since_ = streams ? absl::InfiniteFuture() : absl::Now();
+  writing_ = streams;
   const std::array<asio::const_buffer, 2> bytes = {
       BufferOf(head_), BufferOf(piece_ == nullptr ? absl::string_view() : *piece_)};
   stream_.expires_after(absl::ToChronoNanoseconds(context_->options.write_timeout));
@@ -242,6 +253,7 @@ void Session::Discard() {
 
 void Session::OnStreamBegun(const Error& error, size_t bytes) {
   if (closed_) return;
+  writing_ = false;
   context_->observer->OnSent(bytes);
   if (error) return Close();
   CountAnswer();

@@ -43,6 +43,10 @@ class Session : public std::enable_shared_from_this<Session> {
   void Drain();
   void Close();
 
+  // Since when the client keeps this waiting, for a request or for taking the answer.
+  // InfiniteFuture: the answer is being made, or is a stream.
+  absl::Time waiting_since() const { return waiting_since_; }
+
  private:
   using Error = boost::system::error_code;
 
@@ -72,13 +76,14 @@ class Session : public std::enable_shared_from_this<Session> {
   int route_ = 0;      // for the observer, like the next two
   int status_ = 0;
   absl::Time asked_;
+  absl::Time waiting_since_ = absl::InfiniteFuture();
 
   std::unique_ptr<EventStream> events_;
   std::array<char, 512> ignored_;  // what is sent where nothing is expected
   bool head_only_ = false;         // of a HEAD request
   bool keep_alive_ = true;
   bool answering_ = false;  // from a whole request to the end of its answer
-  bool writing_ = false;    // a piece of the stream
+  bool writing_ = false;    // the head of a stream, or a piece
   bool refused_ = false;    // what came was no request
   bool draining_ = false;
   bool closed_ = false;

@@ -37,6 +37,20 @@ absl::Status BadTarget() {
 
 }  // namespace
 
+absl::string_view VerbName(Verb verb) {
+  switch (verb) {
+    case Verb::kGet:
+      return "GET";
+    case Verb::kHead:
+      return "HEAD";
+    case Verb::kPost:
+      return "POST";
+    case Verb::kOther:
+      break;
+  }
+  return "other";
+}
+
 absl::Status ParseTarget(absl::string_view target, Request* request) {
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(target, absl::MaxSplits('?', 1));

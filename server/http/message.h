@@ -14,6 +14,7 @@
 namespace attnprune::http {
 
 enum class Verb { kGet, kHead, kPost, kOther };
+absl::string_view VerbName(Verb verb);  // "GET" …; "other"
 
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 
@@ -25,6 +26,8 @@ struct Request {
   // Headers; empty where there was none.
   std::string host, origin, fetch_site, fetch_mode;
   std::string accept_encoding, if_none_match, last_event_id;
+  std::string request_id, traceparent;  // trace/trace_context.h
+  bool http10 = false;                  // that knows no streams
 };
 
 // Splits "/path?a=1&b=x%20y" into path and query. INVALID_ARGUMENT: no leading '/', a bad escape,
@@ -60,8 +63,9 @@ class EventStream {
 
 struct Answer {
   Response response;
-  std::unique_ptr<EventStream> stream;  // if set, it follows the head in place of a body
-  int route = 0;                        // for the observer; 0: none of the handler's
+  // If set, it follows the head in place of a body. Not to HTTP/1.0.
+  std::unique_ptr<EventStream> stream;
+  int route = 0;  // for the observer; 0: none of the handler's
 };
 
 // Exactly once, from any thread.
@@ -82,6 +86,8 @@ class Observer {
   virtual ~Observer() = default;
   virtual void OnConnections(int open) = 0;
   virtual void OnRefusedConnection() = 0;
+  // One was closed for a newer one, for want of room.
+  virtual void OnEvictedConnection() = 0;
   // An answer has been sent, or a stream has begun, `seconds` after the request had arrived.
   virtual void OnAnswered(int route, int status, double seconds) = 0;
   virtual void OnSent(size_t bytes) = 0;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "core/base/status_macros.h"
 #include "server/http/api_json.h"
 #include "server/http/assets.h"
@@ -11,6 +12,7 @@
 #include "server/http/io_loop.h"
 #include "server/http/job_routes.h"
 #include "server/http/route.h"
+#include "server/rpc/job_check.h"
 #include "server/tensors/io_threads.h"
 
 namespace attnprune::http {
@@ -34,9 +36,19 @@ class WebServer final : public WebHost, public Handler {
   Response Refuse(int status, absl::string_view message) override;
 
  private:
+  // A request, from its arrival to its answer.
+  struct Call {
+    Request request;
+    RouteMatch match;
+    RequestTrace trace;
+    absl::Time begin;
+    Respond respond;
+  };
+
   absl::optional<Response> AnswerNow(Route route, const Request& request) const;
   absl::StatusOr<Answer> AnswerSlowly(const RouteMatch& match, const Request& request);
   absl::StatusOr<Answer> OpenStream(const RouteMatch& match, const Request& request);
+  void Finish(const Call& call, Answer answer) const;
 
   const WebOptions options_;
   const WebParts parts_;
@@ -94,6 +106,9 @@ absl::optional<Response> WebServer::AnswerNow(Route route, const Request& reques
     response.headers.emplace_back("Allow", allowed);
     return response;
   }
+  if (route == Route::kEvents && request.http10) {
+    return ErrorResponse(absl::UnimplementedError("a stream of events needs HTTP/1.1"), 505);
+  }
   if (route == Route::kHealth) {
     Response response = TextResponse(request, draining_ ? "NOT_SERVING\n" : "SERVING\n",
                                      "text/plain; charset=utf-8");
@@ -106,8 +121,14 @@ absl::optional<Response> WebServer::AnswerNow(Route route, const Request& reques
   return ErrorResponse(absl::NotFoundError(absl::StrCat("there is nothing at ", request.path)));
 }
 
+// Two threads may look at once, so that the limit can be passed by one.
 absl::StatusOr<Answer> WebServer::OpenStream(const RouteMatch& match, const Request& request) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t after, ParseAfter(request));
+  const int most = MaxViewers(options_.http.max_connections);
+  if (parts_.metrics->viewers >= most) {
+    return absl::UnavailableError(
+        absl::StrCat("no more than ", most, " streams of events can be open at once"));
+  }
   Answer answer;
   ATTNPRUNE_ASSIGN_OR_RETURN(answer.stream, feed_.Open(absl::StrCat("jobs/", match.id), after));
   answer.response.headers = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}};
@@ -128,25 +149,44 @@ absl::StatusOr<Answer> WebServer::AnswerSlowly(const RouteMatch& match, const Re
   return answer;
 }
 
-void WebServer::Handle(Request request, Respond respond) {
-  const RouteMatch match = MatchRoute(request.path);
-  Answer now;
-  now.route = static_cast<int>(match.route);
-  if (absl::optional<Response> response = AnswerNow(match.route, request)) {
-    if (match.route == Route::kPage && response->status == 404) now.route = 0;
-    now.response = Hardened(*std::move(response));
-    return respond(std::move(now));
+void WebServer::Finish(const Call& call, Answer answer) const {
+  const RouteMatch& match = call.match;
+  const bool no_page = match.route == Route::kPage && answer.response.status == 404;
+  answer.route = static_cast<int>(no_page ? Route::kOther : match.route);
+  answer.response = Hardened(std::move(answer.response));
+  answer.response.headers.emplace_back("X-Request-Id", call.trace.request_id);
+  if (options_.on_call) {
+    const std::string job = rpc::JobName(match.id);
+    options_.on_call({.verb = call.request.verb,
+                      .path = call.request.path,
+                      .job = rpc::ParseJobName(job).ok() ? job : "",
+                      .request = call.trace,
+                      .status = answer.response.status,
+                      .took = absl::Now() - call.begin});
   }
-  io_->Post([this, match, request = std::move(request), respond = std::move(respond)] {
-    absl::StatusOr<Answer> answer = AnswerSlowly(match, request);
+  call.respond(std::move(answer));
+}
+
+void WebServer::Handle(Request request, Respond respond) {
+  auto call = std::make_shared<Call>();
+  call->begin = absl::Now();
+  call->match = MatchRoute(request.path);
+  call->trace = TraceRequest(request.request_id, request.traceparent);
+  call->request = std::move(request);
+  call->respond = std::move(respond);
+  if (absl::optional<Response> response = AnswerNow(call->match.route, call->request)) {
+    Answer now;
+    now.response = *std::move(response);
+    return Finish(*call, std::move(now));
+  }
+  io_->Post([this, call] {
+    absl::StatusOr<Answer> answer = AnswerSlowly(call->match, call->request);
     if (!answer.ok()) {
       Answer error;
       error.response = ErrorResponse(answer.status());
       answer = std::move(error);
     }
-    answer->route = static_cast<int>(match.route);
-    answer->response = Hardened(std::move(answer->response));
-    respond(*std::move(answer));
+    Finish(*call, *std::move(answer));
   });
 }
 

@@ -12,9 +12,23 @@
 #include "server/http/http_server.h"
 #include "server/http/web_metrics.h"
 #include "server/rpc/job_api.h"
-#include "server/rpc/prune_service.h"
+#include "server/rpc/live_feed.h"
+#include "trace/trace_context.h"
 
 namespace attnprune::http {
+
+// A request that has been answered, or whose stream begins.
+struct FinishedCall {
+  Verb verb;
+  std::string path;  // decoded, without the query
+  std::string job;   // "jobs/x" that the path names; empty: none, or not a job's name
+  RequestTrace request;
+  int status;
+  absl::Duration took;
+};
+
+// From any thread; returns quickly. Before the client can know of the answer.
+using CallListener = std::function<void(const FinishedCall&)>;
 
 struct WebOptions {
   HttpServerOptions http;
@@ -23,7 +37,12 @@ struct WebOptions {
   absl::Duration heartbeat =
       absl::Seconds(15);  // a silent stream of events gets a comment this often
   int io_threads = 2;     // that wait for the disk and make JSON
+  CallListener on_call;   // may be empty
 };
+
+// Of so many connections, those that may be streams of events: the rest is for requests, /metrics
+// among them, however many look on. Pure.
+constexpr int MaxViewers(int connections) { return connections - (connections + 7) / 8; }
 
 // What is shown. Everything must outlive the host.
 struct WebParts {

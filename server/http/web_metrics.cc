@@ -21,6 +21,8 @@ void WebMetrics::AddTo(Exposition& out) const {
   out.Gauge("attnprune_http_viewers", "Streams of events open now.", viewers);
   out.Count("attnprune_http_refused_connections_total", "Connections beyond the limit.",
             static_cast<double>(refused_connections.value()));
+  out.Count("attnprune_http_evicted_connections_total", "Idle ones closed for newer ones.",
+            static_cast<double>(evicted_connections.value()));
   out.Count("attnprune_http_sent_bytes_total", "Bytes of answers and events sent.",
             static_cast<double>(sent_bytes.value()));
 }

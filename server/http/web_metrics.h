@@ -18,6 +18,7 @@ class WebMetrics final : public Observer {
 
   void OnConnections(int open) override { connections = open; }
   void OnRefusedConnection() override { refused_connections.Add(); }
+  void OnEvictedConnection() override { evicted_connections.Add(); }
   void OnAnswered(int route, int status, double seconds) override;
   void OnSent(size_t bytes) override { sent_bytes.Add(static_cast<int64_t>(bytes)); }
 
@@ -25,7 +26,7 @@ class WebMetrics final : public Observer {
 
   CallMetrics requests;  // by route (route.h)
   std::atomic<int> connections{0}, viewers{0};
-  Counter refused_connections, sent_bytes;
+  Counter refused_connections, evicted_connections, sent_bytes;
 };
 
 }  // namespace attnprune::http

@@ -422,7 +422,7 @@ absl::Status JobRun::WriteEnd(StopReason reason, const absl::Status& status) {
       return Fail(absl::DeadlineExceededError(absl::StrCat(
           "timeout of ", absl::FormatDuration(record_.timeout), " passed since the first start")));
     case StopReason::kDraining:
-      return jobs_->Requeue(claim_, RequeueCause::kDraining, "server draining");
+      return jobs_->Requeue(claim_, RequeueCause::kDraining, kServerDraining);
     case StopReason::kLapsed:
       return absl::OkStatus();
     case StopReason::kNone:

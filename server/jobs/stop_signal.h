@@ -17,6 +17,9 @@ enum class StopReason {
   kLapsed,     // the job is another's by now: nothing of it may be written any more
 };
 
+// Why a draining job is back in the queue: in the job's log, and what metrics know it by.
+inline constexpr char kServerDraining[] = "server draining";
+
 // Thread-safe. Its lock is a leaf.
 class StopSignal {
  public:

@@ -6,8 +6,6 @@
 namespace attnprune {
 namespace {
 
-constexpr char kDraining[] = "server draining";
-
 bool SameClaim(const JobClaim& a, const JobClaim& b) { return a.id == b.id && a.fence == b.fence; }
 
 }  // namespace
@@ -207,7 +205,8 @@ bool WorkerPool::Drain(absl::Duration timeout) {
 // The fence grows, so that what the worker still writes is refused.
 void WorkerPool::GiveBack(const Running& running) {
   if (running.stop->reason() == StopReason::kLapsed) return;
-  const absl::Status status = jobs_->Requeue(running.claim, RequeueCause::kDraining, kDraining);
+  const absl::Status status =
+      jobs_->Requeue(running.claim, RequeueCause::kDraining, kServerDraining);
   running.stop->Request(StopReason::kLapsed);
   if (!status.ok() && !absl::IsAborted(status)) Report(running.claim.id, status);
 }

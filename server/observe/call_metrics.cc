@@ -1,10 +1,10 @@
 #include "server/observe/call_metrics.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/observe/label_values.h"
 
 namespace attnprune {
 namespace {
@@ -14,11 +14,6 @@ const std::vector<double>& CallSeconds() {
   static const std::vector<double>& bounds = *new std::vector<double>{
       0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600, 3600};
   return bounds;
-}
-
-size_t IndexIn(const std::vector<std::string>& names, absl::string_view name) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  return found == names.end() ? 0 : static_cast<size_t>(found - names.begin());
 }
 
 }  // namespace

@@ -7,11 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "attnprune/v1/job.pb.h"
+#include "core/base/status_macros.h"
+#include "server/jobs/stop_signal.h"
+#include "server/observe/label_values.h"
 
 namespace attnprune {
 namespace {
-
-constexpr char kDraining[] = "server draining";  // the store's reason, as the workers give it
 
 // TerminationReason's names, and "failed" for a method without a result.
 constexpr std::array<absl::string_view, 7> kOutcomes = {
@@ -24,24 +25,21 @@ const std::vector<double>& JobSeconds() {
   return bounds;
 }
 
-std::vector<std::string> WithOther(const std::vector<std::string>& methods) {
-  std::vector<std::string> all = {"other"};
-  all.insert(all.end(), methods.begin(), methods.end());
-  return all;
-}
-
-template <typename Names>
-size_t IndexIn(const Names& names, absl::string_view name) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  return found == names.end() ? 0 : static_cast<size_t>(found - names.begin());
-}
-
 // A label is the method's name or, from the second of that name on, "name#2".
 absl::string_view MethodOf(absl::string_view label) { return label.substr(0, label.find('#')); }
 
 std::string OutcomeOf(const v1::MethodResult& result) {
   if (result.has_failure()) return "failed";
   return absl::StrReplaceAll(result.termination_reason(), {{" ", "_"}});
+}
+
+// When a queued job entered the queue, for the first time or again: that is its newest event.
+absl::StatusOr<absl::Time> QueuedSince(const std::string& job_id, JobStore* store) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord job, store->Get(job_id));
+  if (job.attempt == 0) return job.create_time;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<StoredEvent> events,
+                             store->ReadEvents(job_id, job.next_sequence - 2, 1));
+  return events.empty() ? job.create_time : events.front().time;
 }
 
 }  // namespace
@@ -54,6 +52,17 @@ JobMetrics::JobMetrics(const std::vector<std::string>& methods, const Clock* clo
       run_(JobSeconds()),
       outcomes_(methods_.size(), kOutcomes.size()) {
   for (size_t i = 0; i < methods_.size(); ++i) method_seconds_.emplace_back(JobSeconds());
+}
+
+absl::Status JobMetrics::FindQueued(JobStore* store) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Snapshot outstanding, store->ReadOutstanding());
+  for (const OutstandingJob& job : outstanding.jobs) {
+    if (job.state != JobState::kQueued) continue;
+    ATTNPRUNE_ASSIGN_OR_RETURN(const absl::Time since, QueuedSince(job.id, store));
+    const MutexLock lock(&mutex_);
+    Enqueue(job.id, since);
+  }
+  return absl::OkStatus();
 }
 
 void JobMetrics::OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) {
@@ -80,7 +89,7 @@ void JobMetrics::OnState(const std::string& job_id, const StoredEvent& event) {
   const MutexLock lock(&mutex_);
   switch (event.state) {
     case JobState::kQueued:
-      (event.attempt == 0 ? created_ : event.payload == kDraining ? drained_ : lost_).Add();
+      (event.attempt == 0 ? created_ : event.payload == kServerDraining ? drained_ : lost_).Add();
       EndRun(job_id, event.time);
       return Enqueue(job_id, event.time);
     case JobState::kRunning:
@@ -97,12 +106,12 @@ void JobMetrics::OnState(const std::string& job_id, const StoredEvent& event) {
   }
 }
 
+// Nothing if it is there already: FindQueued and OnEvents may both tell of it.
 void JobMetrics::Enqueue(const std::string& job_id, absl::Time time) {
-  queued_[job_id] = time;
-  queued_since_.insert(time);
+  if (queued_.emplace(job_id, time).second) queued_since_.insert(time);
 }
 
-// A job that was queued when the server started waits from then.
+// A job that nobody has told of, and that FindQueued has not found, waits from the start.
 void JobMetrics::Dequeue(const std::string& job_id, absl::Time time, bool claimed) {
   const auto found = queued_.find(job_id);
   const absl::Time since = found == queued_.end() ? start_ : found->second;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
@@ -22,6 +23,10 @@ class JobMetrics final : public JobStoreListener {
  public:
   // methods: all there are; others count as "other". clock must outlive this.
   JobMetrics(const std::vector<std::string>& methods, const Clock* clock);
+
+  // Finds the jobs that wait in the store already, before it is told of any others. Errors: the
+  // store's.
+  absl::Status FindQueued(JobStore* store);
 
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
   void OnCancelRequested(const std::string&) override {}

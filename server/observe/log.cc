@@ -1,20 +1,27 @@
 #include "server/observe/log.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
+#include <mutex>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
+#include "server/observe/log_queue.h"
 
 namespace attnprune {
 namespace {
 
-LogFormat current_format = LogFormat::kText;  // written by StartLogging only
+constexpr char kLogger[] = "attnprune";
+
+LogFormat current_format = LogFormat::kText;  // written by StartLogging only, like the next
+LogQueue* stderr_queue = nullptr;             // never deleted: its thread may never end
 
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
   switch (level) {
@@ -43,20 +50,49 @@ bool IsPlain(absl::string_view text) {
   });
 }
 
+std::unique_ptr<spdlog::formatter> Formatter() {
+  return std::make_unique<spdlog::pattern_formatter>(
+      current_format == LogFormat::kText ? "%Y-%m-%dT%H:%M:%S.%eZ %l %v"
+                                         : R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})",
+      spdlog::pattern_time_type::utc);
+}
+
+std::string DroppedLine(int64_t lines) {
+  const std::string event =
+      FormatEvent(current_format, "log.dropped", {{"lines", absl::StrCat(lines)}});
+  spdlog::memory_buf_t line;
+  Formatter()->format(spdlog::details::log_msg(kLogger, spdlog::level::warn, event), line);
+  return {line.data(), line.size()};
+}
+
+class QueueSink final : public spdlog::sinks::base_sink<std::mutex> {
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    stderr_queue->Add({line.data(), line.size()});
+  }
+  void flush_() override {}
+};
+
 }  // namespace
 
 void StartLogging(LogFormat format, LogLevel lowest) {
   current_format = format;
-  auto logger = std::make_shared<spdlog::logger>("attnprune",
-                                                 std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  logger->set_pattern(format == LogFormat::kText
-                          ? "%Y-%m-%dT%H:%M:%S.%eZ %l %v"
-                          : R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})",
-                      spdlog::pattern_time_type::utc);
+  if (stderr_queue == nullptr) {
+    stderr_queue = new LogQueue(STDERR_FILENO, {.dropped_line = DroppedLine});
+  }
+  auto logger = std::make_shared<spdlog::logger>(kLogger, std::make_shared<QueueSink>());
+  logger->set_formatter(Formatter());
   logger->set_level(ToSpdlog(lowest));
-  logger->flush_on(spdlog::level::trace);
   spdlog::set_default_logger(std::move(logger));
 }
+
+void FlushLog(absl::Duration timeout) {
+  if (stderr_queue != nullptr) stderr_queue->Flush(timeout);
+}
+
+int64_t DroppedLogLines() { return stderr_queue == nullptr ? 0 : stderr_queue->dropped(); }
 
 bool Logs(LogLevel level) { return spdlog::default_logger_raw()->should_log(ToSpdlog(level)); }
 

@@ -2,11 +2,13 @@
 #ifndef ATTNPRUNE_SERVER_OBSERVE_LOG_H_
 #define ATTNPRUNE_SERVER_OBSERVE_LOG_H_
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace attnprune {
 
@@ -16,8 +18,16 @@ enum class LogFormat {
 };
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
-// Before the first line; otherwise text from kInfo on. Not thread-safe.
+// Before the first line; otherwise text from kInfo on, to stdout at once. Not thread-safe. From
+// here on no line waits for stderr's reader: while he takes none, the newest are dropped
+// (log_queue.h), and a line "log.dropped" stands in their place.
 void StartLogging(LogFormat format, LogLevel lowest);
+
+// Waits until all lines are written, at most so long: before the process ends, which loses others.
+void FlushLog(absl::Duration timeout);
+
+// Of this process. Thread-safe.
+int64_t DroppedLogLines();
 
 using LogFields = std::vector<std::pair<std::string, std::string>>;
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "server/observe/label_values.h"
 
 namespace attnprune {
 namespace {
@@ -18,12 +19,6 @@ const std::vector<double>& StepSeconds() {
       *new std::vector<double>{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
                                0.05,   0.1,     0.25,   0.5,   1,      2.5,   10,   60};
   return bounds;
-}
-
-std::vector<std::string> WithOther(const std::vector<std::string>& methods) {
-  std::vector<std::string> all = {"other"};
-  all.insert(all.end(), methods.begin(), methods.end());
-  return all;
 }
 
 }  // namespace
@@ -59,8 +54,7 @@ void SolverMetrics::Clear(Slot& slot) {
 void SolverMetrics::OnMethodBegin(int worker, const std::string& method) {
   Slot& slot = slots_[static_cast<size_t>(worker)];
   Clear(slot);
-  const auto found = std::find(methods_.begin(), methods_.end(), method);
-  slot.current = found == methods_.end() ? 0 : static_cast<size_t>(found - methods_.begin());
+  slot.current = IndexIn(methods_, method);
 }
 
 void SolverMetrics::OnMethodEnd(int worker) { Clear(slots_[static_cast<size_t>(worker)]); }

@@ -24,16 +24,15 @@ CallRecord::CallRecord(const CallListener& listener, const char* method,
                        grpc::CallbackServerContext* context)
     : listener_(&listener), begin_(absl::Now()) {
   call_.method = method;
-  const absl::string_view asked = MetadataOf(*context, kRequestIdKey);
-  call_.request_id = IsRequestId(asked) ? std::string(asked) : NewRequestId();
-  const auto caller = ParseTraceparent(MetadataOf(*context, kTraceparentKey));
-  call_.trace = caller.has_value() ? ChildOf(*caller) : NewTrace();
-  if (caller.has_value()) call_.caller_span = caller->span_id;
-  context->AddInitialMetadata(kRequestIdKey, call_.request_id);
-  context->AddTrailingMetadata(kRequestIdKey, call_.request_id);
+  call_.request =
+      TraceRequest(MetadataOf(*context, kRequestIdKey), MetadataOf(*context, kTraceparentKey));
+  context->AddInitialMetadata(kRequestIdKey, call_.request.request_id);
+  context->AddTrailingMetadata(kRequestIdKey, call_.request.request_id);
 }
 
-JobOrigin CallRecord::origin() const { return {call_.request_id, ToTraceparent(call_.trace)}; }
+JobOrigin CallRecord::origin() const {
+  return {call_.request.request_id, ToTraceparent(call_.request.trace)};
+}
 
 void CallRecord::SetJob(const std::string& name) {
   if (ParseJobName(name).ok()) call_.job = name;

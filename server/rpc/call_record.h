@@ -21,9 +21,7 @@ namespace attnprune::rpc {
 struct FinishedCall {
   const char* method;  // "CreateJob"
   std::string job;     // "jobs/x" that it made or asked for; empty: none, or not a job's name
-  std::string request_id;
-  TraceContext trace;       // its span is the call's own
-  std::string caller_span;  // empty: the caller was in no trace
+  RequestTrace request;
   absl::StatusCode code;
   absl::Duration took;
 };

@@ -11,7 +11,7 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/rpc/record_convert.h"
 #include "server/rpc/server_info.h"
-#include "server/rpc/status.h"
+#include "server/rpc/status_details.h"
 #include "server/tensors/sha256.h"
 
 namespace attnprune::rpc {

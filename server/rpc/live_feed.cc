@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "server/rpc/record_convert.h"
-#include "server/rpc/status.h"
+#include "server/rpc/status_details.h"
 
 namespace attnprune::rpc {
 namespace {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,9 +15,14 @@
 #include "absl/strings/string_view.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/base/mutex.h"
+#include "server/jobs/job_news.h"
 #include "server/jobs/job_store.h"
 
 namespace attnprune::rpc {
+
+// How who watches a job hears that there is something new: JobNews::Subscribe.
+using SubscribeToJob =
+    std::function<std::shared_ptr<void>(const std::string& job_id, OnJobNews on_news)>;
 
 // A piece of a job's log, in order. Watchers share it.
 struct EventBatch {

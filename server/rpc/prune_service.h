@@ -7,19 +7,15 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "server/jobs/job_news.h"
 #include "server/rpc/call_record.h"
 #include "server/rpc/job_api.h"
+#include "server/rpc/live_feed.h"
 
 namespace grpc {
 class Service;
 }
 
 namespace attnprune::rpc {
-
-// JobNews::Subscribe.
-using SubscribeToJob =
-    std::function<std::shared_ptr<void>(const std::string& job_id, OnJobNews on_news)>;
 
 struct PruneServiceOptions {
   JobApiOptions api;

@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/rpc/status.h"
+#include "server/rpc/status_details.h"
 
 namespace attnprune::client {
 namespace {

@@ -190,3 +190,25 @@ def test_an_embedded_server_says_nothing_of_its_calls():
     done = subprocess.run([BIN / "attnprune", "run", *map(str, JOB), "--method", "wanda"],
                           capture_output=True, text=True, timeout=120, check=True)
     assert "rpc" not in done.stderr and "rpc" not in done.stdout
+
+
+def test_a_cancel_over_http_is_logged_with_the_request_that_asked_for_it(data_dir):
+    http_port = data_dir.with_suffix(".http-port")
+    with Server(data_dir, "--log-format", "json", "--http-listen", "127.0.0.1:0",
+                "--http-port-file", http_port) as server:
+        with Client(server.address) as client:
+            name = create(client, [("x-request-id", "order/66")], methods=FOREVER)[0].name
+            client.wait_for_step(name)
+            cancel = urllib.request.Request(
+                f"http://127.0.0.1:{http_port.read_text().strip()}/api/v1/{name}:cancel",
+                method="POST", headers={"X-Request-Id": "order/67", "traceparent": TRACEPARENT})
+            with urllib.request.urlopen(cancel) as answer:
+                assert answer.headers["X-Request-Id"] == "order/67"
+            client.finish(name)
+        server.terminate()
+    (line,) = [line for line in lines(server) if line["message"] == "http"]
+    assert (line["method"], line["path"], line["code"]) == ("POST", f"/api/v1/{name}:cancel", "200")
+    assert (line["job"], line["request_id"], line["trace_id"]) == (name, "order/67", TRACE)
+    assert line["parent_span_id"] == SPAN and float(line["milliseconds"]) > 0
+    (marked,) = [line for line in lines(server) if line["message"] == "job.cancel"]
+    assert marked["request_id"] == "order/66", "the request that made the job"

@@ -88,5 +88,18 @@ TEST(RequestId, IsShortAndOfPlainCharacters) {
   EXPECT_NE(NewRequestId(), NewRequestId());
 }
 
+TEST(TraceRequest, TakesWhatTheCallerSentAndMakesTheRest) {
+  const TraceContext caller = NewTrace();
+  const RequestTrace taken = TraceRequest("order/66", ToTraceparent(caller));
+  EXPECT_EQ(taken.request_id, "order/66");
+  EXPECT_EQ(taken.trace.trace_id, caller.trace_id);
+  EXPECT_EQ(taken.caller_span, caller.span_id);
+  EXPECT_NE(taken.trace.span_id, caller.span_id);
+  const RequestTrace made = TraceRequest("a b", "no trace");
+  EXPECT_TRUE(IsRequestId(made.request_id));
+  EXPECT_TRUE(ParseTraceparent(ToTraceparent(made.trace)).has_value());
+  EXPECT_EQ(made.caller_span, "");
+}
+
 }  // namespace
 }  // namespace attnprune

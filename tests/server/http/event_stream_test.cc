@@ -173,6 +173,31 @@ TEST(EventStream, SendsACommentWhereThereIsNothingToSay) {
   }
 }
 
+TEST(EventStream, NeedsHttp11) {
+  Web web;
+  const v1::Job job = web.Create();
+  HttpClient client(web.port());
+  client.Send(absl::StrCat("GET ", EventsOf(job), " HTTP/1.0\r\nHost: localhost\r\n\r\n"));
+  EXPECT_EQ(client.Receive().status, 505);
+}
+
+TEST(EventStream, LeavesRoomForRequestsHoweverManyLookOn) {
+  constexpr int kConnections = 8, kViewers = 7;
+  static_assert(MaxViewers(kConnections) == kViewers);
+  Web web(absl::Hours(1), kConnections);
+  const v1::Job job = web.Create();
+  std::vector<std::unique_ptr<Viewer>> crowd;
+  for (int i = 0; i < kViewers; ++i) crowd.push_back(std::make_unique<Viewer>(web, job));
+  HttpClient client(web.port());
+  const Received refused = client.Get(EventsOf(job));
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_THAT(refused.body, testing::HasSubstr("no more than 7 streams"));
+  EXPECT_EQ(client.Get("/metrics").status, 200);
+  crowd.pop_back();
+  WaitFor([&] { return web.metrics().viewers < kViewers; });
+  EXPECT_EQ(client.Open(EventsOf(job)).status, 200);
+}
+
 // Joined at different times, all see each state change, warning and the end, in order.
 TEST(EventStream, GivesACrowdTheSame) {
   Web web;

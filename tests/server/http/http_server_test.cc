@@ -26,8 +26,11 @@ class Echo final : public Handler {
  public:
   class Feed final : public EventStream {
    public:
-    explicit Feed(std::atomic<int>* streams) : streams_(streams) { ++*streams_; }
-    ~Feed() override { --*streams_; }
+    explicit Feed(Echo* echo) : echo_(echo) { ++echo_->streams; }
+    ~Feed() override {
+      echo_->stream_ended_on = std::this_thread::get_id();
+      --echo_->streams;
+    }
     void OnReady(std::function<void()> wake) override { wake_ = std::move(wake); }
     SharedBytes Next() override {
       if (sent_ == pieces_.size()) return nullptr;
@@ -45,7 +48,7 @@ class Echo final : public Handler {
     }
 
    private:
-    std::atomic<int>* const streams_;
+    Echo* const echo_;
     std::function<void()> wake_ = [] {};
     std::vector<std::string> pieces_;
     size_t sent_ = 0;
@@ -55,7 +58,7 @@ class Echo final : public Handler {
   void Handle(Request request, Respond respond) override {
     Answer answer;
     if (request.path == "/stream") {
-      auto feed = std::make_unique<Feed>(&streams);
+      auto feed = std::make_unique<Feed>(this);
       last_feed = feed.get();
       answer.stream = std::move(feed);
       answer.response.content_type = "text/event-stream";
@@ -78,6 +81,7 @@ class Echo final : public Handler {
   }
 
   std::atomic<int> streams{0};
+  std::atomic<std::thread::id> stream_ended_on;
   std::atomic<Feed*> last_feed{nullptr};  // used on the loop
   Respond later;
   std::atomic<int> asked_later{0};
@@ -148,6 +152,9 @@ TEST(HttpServer, RefusesWhatIsNoRequest) {
       {"GET / HTTP/9.9\r\n\r\n", 400},
       {"GET nothing HTTP/1.1\r\n" + host + "\r\n", 400},
       {"GET /%00 HTTP/1.1\r\n" + host + "\r\n", 400},
+      {"GET / HTTP/1.1\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\n" + host + host + "\r\n", 400},
+      {"GET / HTTP/1.1\r\n" + host + "host: evil.example\r\n\r\n", 400},
       {"POST / HTTP/1.1\r\n" + host + "Content-Length: x\r\n\r\n", 400},
       {"GET / HTTP/1.1\r\n" + host + "X: " + std::string(1 << 20, 'x') + "\r\n\r\n", 431},
       {"GET /" + std::string(1 << 18, 'x') + " HTTP/1.1\r\n" + host + "\r\n", 431},
@@ -161,6 +168,13 @@ TEST(HttpServer, RefusesWhatIsNoRequest) {
   }
   HttpClient client(running.port());
   EXPECT_EQ(client.Get("/still").status, 200);
+}
+
+TEST(HttpServer, LeavesARequestOfHttp10WithoutHostToTheHandler) {
+  Running running;
+  HttpClient client(running.port());
+  client.Send("GET /old HTTP/1.0\r\n\r\n");
+  EXPECT_EQ(client.Receive().body, "/old  ");
 }
 
 TEST(HttpServer, DropsWhoSaysNothingOrNotEnough) {
@@ -178,17 +192,56 @@ TEST(HttpServer, TakesNoMoreConnectionsThanItMay) {
   options.max_connections = 2;
   Running running(options);
   {
-    HttpClient one(running.port()), two(running.port());
-    EXPECT_EQ(one.Get("/").status, 200);
-    EXPECT_EQ(two.Get("/").status, 200);
+    HttpClient viewer(running.port()), asker(running.port());
+    EXPECT_EQ(viewer.Open("/stream").status, 200);
+    asker.Send("GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    WaitFor([&] { return running.echo.asked_later == 1; });
     HttpClient three(running.port());
     EXPECT_EQ(three.Receive().status, 503);
     EXPECT_EQ(running.metrics.refused_connections.value(), 1);
-    EXPECT_EQ(one.Get("/").status, 200);
+    running.echo.later(Answer());
+    EXPECT_EQ(asker.Receive().status, 200);
   }
   WaitFor([&] { return running.metrics.connections == 0; });
   HttpClient again(running.port());
   EXPECT_EQ(again.Get("/").status, 200);
+}
+
+// One that says nothing, one that stops within a request, one that has had its answer.
+TEST(HttpServer, MakesRoomWhereConnectionsOnlyWaitLongestFirst) {
+  HttpServerOptions options;
+  options.max_connections = 3;
+  Running running(options);
+  HttpClient slow(running.port());
+  slow.Send("GET / HTTP/1.1\r\nHost: lo");
+  WaitFor([&] { return running.metrics.connections == 1; });
+  HttpClient silent(running.port());
+  WaitFor([&] { return running.metrics.connections == 2; });
+  HttpClient idle(running.port());
+  EXPECT_EQ(idle.Get("/").status, 200);
+  HttpClient four(running.port());
+  EXPECT_EQ(four.Get("/").status, 200);
+  EXPECT_TRUE(slow.ClosedByServer());
+  HttpClient five(running.port());
+  EXPECT_EQ(five.Get("/").status, 200);
+  EXPECT_TRUE(silent.ClosedByServer());
+  EXPECT_EQ(idle.Get("/").status, 200);
+  EXPECT_EQ(running.metrics.evicted_connections.value(), 2);
+  EXPECT_EQ(running.metrics.refused_connections.value(), 0);
+}
+
+TEST(HttpServer, MakesRoomWhereAReaderTakesNothingOfHisAnswer) {
+  HttpServerOptions options;
+  options.max_connections = 1;
+  Running running(options);
+  HttpClient reader(running.port(), 4096);
+  reader.Send("GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  WaitFor([&] { return running.echo.asked_later == 1; });
+  Answer answer;
+  answer.response.body = std::make_shared<const std::string>(8 << 20, 'x');
+  running.echo.later(std::move(answer));
+  HttpClient other(running.port());
+  EXPECT_EQ(other.Get("/").status, 200);
 }
 
 TEST(HttpServer, SaysWhyItCannotListen) {
@@ -240,13 +293,6 @@ TEST(HttpServer, DropsAReaderOfAStreamWhoTakesNothing) {
   WaitFor([&] { return running.echo.streams == 0; });
 }
 
-TEST(HttpServer, HasNoStreamForHttp10) {
-  Running running;
-  HttpClient client(running.port());
-  client.Send("GET /stream HTTP/1.0\r\nHost: localhost\r\n\r\n");
-  EXPECT_EQ(client.Receive().status, 505);
-}
-
 TEST(HttpServer, ShutdownEndsStreamsAndIdleConnectionsAndAnswersTheRest) {
   Running running;
   HttpClient idle(running.port()), viewer(running.port()), asker(running.port());
@@ -275,6 +321,24 @@ TEST(HttpServer, ShutdownWaitsForNobodyBeyondItsDeadline) {
   running.server->Shutdown(absl::Now() + absl::Milliseconds(20));
   EXPECT_EQ(asker.Receive().status, 0);
   running.echo.later(Answer());  // comes too late, and does no harm
+}
+
+// Streams leave what only the loop may touch, also where nobody is left to be sent them.
+TEST(HttpServer, DestroysAStreamThatComesTooLateOnTheLoop) {
+  Running running;
+  HttpClient asker(running.port());
+  asker.Send("GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  WaitFor([&] { return running.echo.asked_later == 1; });
+  running.server->Shutdown(absl::InfinitePast());
+  EXPECT_EQ(asker.Receive().status, 0);
+  std::atomic<std::thread::id> loop_thread;
+  running.loop.Post([&] { loop_thread = std::this_thread::get_id(); });
+  WaitFor([&] { return loop_thread.load() != std::thread::id(); });
+  Answer answer;
+  answer.stream = std::make_unique<Echo::Feed>(&running.echo);
+  running.echo.later(std::move(answer));
+  WaitFor([&] { return running.echo.streams == 0; });
+  EXPECT_EQ(running.echo.stream_ended_on.load(), loop_thread.load());
 }
 
 }  // namespace

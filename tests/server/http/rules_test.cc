@@ -55,7 +55,8 @@ TEST(CheckAccess, TakesAddressesLocalhostAndGivenNamesAsHost) {
 
 TEST(CheckAccess, RefusesNamesThatOthersMayHavePointedHere) {
   for (const char* host : {"", "evil.example", "evil.example:8080", "localhost.evil.example",
-                           "127.0.0.1.evil.example", "attnprune", "[::1", "::1.evil"}) {
+                           "127.0.0.1.evil.example", "attnprune", "[::1", "::1.evil", "[::1]evil",
+                           "[::1]:evil", "localhost:abc", "localhost:80:80", "localhost:80 "}) {
     const absl::Status status = CheckAccess({}, RequestOf(Verb::kGet, host));
     EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << host;
     EXPECT_THAT(std::string(status.message()), HasSubstr("--http-host")) << host;
@@ -105,6 +106,16 @@ TEST(IsLoopbackHost, KnowsThisMachineFromOthers) {
   for (const char* host :
        {"0.0.0.0", "10.0.0.1", "::", "[::]", "fe80::1", "example.com", "127.x"}) {
     EXPECT_FALSE(IsLoopbackHost(host)) << host;
+  }
+}
+
+TEST(PageUrl, IsOneThatABrowserTakes) {
+  EXPECT_EQ(PageUrl("127.0.0.1:8080"), "http://127.0.0.1:8080/");
+  EXPECT_EQ(PageUrl("::1:8080"), "http://[::1]:8080/");
+  EXPECT_EQ(PageUrl("[::1]:8080"), "http://[::1]:8080/");
+  EXPECT_EQ(PageUrl("box.example:80"), "http://box.example:80/");
+  for (const char* all : {"*:8080", "0.0.0.0:8080", ":::8080", "[::]:8080"}) {
+    EXPECT_EQ(PageUrl(all), "http://localhost:8080/") << all;
   }
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "attnprune/v1/prune_service.grpc.pb.h"
@@ -30,6 +31,10 @@ class ServerMetricsTest : public testing::Test {
   ServerMetricsTest() {
     static const bool blas = InitializeBlas().ok();
     EXPECT_TRUE(blas);
+    Start();
+  }
+
+  void Start() {
     ServerOptions options;
     options.listen = options.http_listen = "127.0.0.1:0";
     options.data_dir = folder_.path();
@@ -127,6 +132,23 @@ TEST_F(ServerMetricsTest, CountFailedAndUnknownCalls) {
   v1::Job job;
   EXPECT_EQ(stub_->GetJob(&context, request, &job).error_code(), grpc::StatusCode::NOT_FOUND);
   AwaitSample("{rpc=\"attnprune.v1.PruneService/GetJob\",code=\"NOT_FOUND\"} 1\n");
+}
+
+TEST_F(ServerMetricsTest, KnowAfterARestartHowLongTheQueueWaits) {
+  Create(1'000'000);
+  const v1::Job waits = Create(1'000'000);
+  const absl::Time made = absl::Now();
+  server_.reset();
+  Start();
+  const absl::Time started = absl::Now();
+  double oldest = 0;
+  const std::string text = Scrape();
+  const std::string name = "attnprune_queue_oldest_seconds ";
+  const size_t at = text.find("\n" + name);
+  ASSERT_NE(at, std::string::npos);
+  ASSERT_TRUE(absl::SimpleAtod(
+      text.substr(at + 1 + name.size(), text.find('\n', at + 1) - at - 1 - name.size()), &oldest));
+  EXPECT_GE(oldest, absl::ToDoubleSeconds(started - made)) << waits.name();
 }
 
 // Every line is a comment or a sample; every sample's family was announced; none twice.

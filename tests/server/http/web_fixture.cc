@@ -17,7 +17,8 @@ using testing::ValueOrDie;
 
 }  // namespace
 
-Web::Web(absl::Duration heartbeat) : lock_(ValueOrDie(FolderLock::Acquire(folder_.path()))) {
+Web::Web(absl::Duration heartbeat, int max_connections)
+    : lock_(ValueOrDie(FolderLock::Acquire(folder_.path()))) {
   BlobStoreOptions blobs;
   blobs.folder = folder_.path();
   tensors_ = ValueOrDie(BlobStore::Open(blobs, &clock_));
@@ -26,7 +27,12 @@ Web::Web(absl::Duration heartbeat) : lock_(ValueOrDie(FolderLock::Acquire(folder
   jobs_->SetListener(&news_);
   WebOptions options;
   options.http.listen = "127.0.0.1:0";
+  options.http.max_connections = max_connections;
   options.heartbeat = heartbeat;
+  options.on_call = [this](const FinishedCall& call) {
+    const MutexLock lock(&mutex_);
+    calls_.push_back(call);
+  };
   options.api.limits.set_max_tensor_bytes(blobs.max_tensor_bytes);
   api_ = std::make_unique<rpc::JobApi>(options.api, jobs_.get(), tensors_.get());
   host_ = ValueOrDie(WebHost::Start(

@@ -5,9 +5,11 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/base/clock.h"
+#include "core/base/mutex.h"
 #include "server/http/web_host.h"
 #include "server/jobs/folder_lock.h"
 #include "server/jobs/job_news.h"
@@ -20,7 +22,7 @@ namespace attnprune::http {
 
 class Web {
  public:
-  explicit Web(absl::Duration heartbeat = absl::Hours(1));
+  explicit Web(absl::Duration heartbeat = absl::Hours(1), int max_connections = 2000);
   ~Web();
 
   int port() const { return host_->port(); }
@@ -29,6 +31,11 @@ class Web {
   JobStore& jobs() { return *jobs_; }
   BlobStore& tensors() { return *tensors_; }
   const rpc::JobApi& api() const { return *api_; }  // what the RPCs answer with
+  // What was said of requests, oldest first.
+  std::vector<FinishedCall> calls() const {
+    const MutexLock lock(&mutex_);
+    return calls_;
+  }
 
   // A queued job whose tensors are there.
   v1::Job Create(const std::string& team = "");
@@ -47,6 +54,8 @@ class Web {
   JobNews news_{&clock_};
   WebMetrics metrics_;
   std::unique_ptr<rpc::JobApi> api_;
+  mutable Mutex mutex_;
+  std::vector<FinishedCall> calls_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<WebHost> host_;
 };
 

@@ -85,6 +85,39 @@ TEST(WebRoutes, CancelAQueuedJobAtOnce) {
   EXPECT_EQ(web.jobs().Get(job.name().substr(5))->state, JobState::kCancelled);
 }
 
+TEST(WebRoutes, CarryTheCallersRequestIdAndTrace) {
+  const std::string trace = "0af7651916cd43dd8448eb211c80319c", span = "b7ad6b7169203331";
+  Web web;
+  const v1::Job job = web.Create();
+  HttpClient client(web.port());
+  const Received cancelled = client.Ask(
+      "POST", UrlOf(job) + ":cancel?",
+      absl::StrCat("X-Request-Id: order/66\r\ntraceparent: 00-", trace, "-", span, "-01\r\n"));
+  EXPECT_EQ(cancelled.headers.at("x-request-id"), "order/66");
+  const FinishedCall call = web.calls().back();
+  EXPECT_EQ(call.verb, Verb::kPost);
+  EXPECT_EQ(call.path, UrlOf(job) + ":cancel");
+  EXPECT_EQ(call.job, job.name());
+  EXPECT_EQ(call.status, 200);
+  EXPECT_EQ(call.request.request_id, "order/66");
+  EXPECT_EQ(call.request.trace.trace_id, trace);
+  EXPECT_NE(call.request.trace.span_id, span);
+  EXPECT_EQ(call.request.caller_span, span);
+}
+
+TEST(WebRoutes, GiveARequestIdToWhoHasNoneThatCanBeTaken) {
+  Web web;
+  HttpClient client(web.port());
+  for (const char* target : {"/", "/metrics", "/api/v1/jobs/none", "/api/v1/nothing"}) {
+    for (const char* header : {"", "X-Request-Id: a b\r\n"}) {
+      const std::string id = client.Get(target, header).headers.at("x-request-id");
+      EXPECT_THAT(id, testing::MatchesRegex("[0-9a-f]+")) << target;
+      EXPECT_EQ(id.size(), 32U) << target;
+      EXPECT_EQ(web.calls().back().request.request_id, id) << target;
+    }
+  }
+}
+
 TEST(WebRoutes, RefuseACancelFromAnotherSiteAndLeaveTheJobAlone) {
   Web web;
   const v1::Job job = web.Create();
@@ -258,8 +291,9 @@ TEST(WebRoutes, PaintTheDensityOfAStoredMask) {
   EXPECT_EQ(json["matrixColumns"], 8);
   EXPECT_EQ(client.Get(url + "0/density?matrix=w_k").status, 400);
   EXPECT_EQ(client.Get(url + "0/density?matrix=w_q&cells=257").status, 400);
-  EXPECT_EQ(client.Get(url + "1/density?matrix=w_q").status, 404);
-  EXPECT_EQ(client.Get(url + "-1/density?matrix=w_q").status, 404);
+  for (const char* index : {"1", "-1", "+0", "%200", "0x0", "99999999999", ""}) {
+    EXPECT_EQ(client.Get(absl::StrCat(url, index, "/density?matrix=w_q")).status, 404) << index;
+  }
 }
 
 }  // namespace

@@ -10,11 +10,14 @@
 #include "attnprune/v1/job.pb.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/jobs/folder_lock.h"
+#include "server/jobs/sqlite_job_store.h"
 #include "server/observe/call_metrics.h"
 #include "server/observe/exposition.h"
 #include "server/observe/job_metrics.h"
 #include "server/observe/process_metrics.h"
 #include "server/observe/solver_metrics.h"
+#include "tests/server/rpc/temporary_folder.h"
 
 namespace attnprune {
 namespace {
@@ -134,6 +137,40 @@ TEST(JobMetrics, MeasuresWaitingAndRunning) {
   EXPECT_THAT(text, HasSubstr("attnprune_jobs_requeued_total{cause=\"draining\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("attnprune_jobs_requeued_total{cause=\"worker_lost\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("attnprune_jobs_finished_total{state=\"succeeded\"} 1\n"));
+}
+
+JobClaim Claim(JobStore& store) {
+  const auto job = store.Claim("worker", absl::Hours(1));
+  EXPECT_TRUE(job.ok() && job->has_value());
+  return {(*job)->id, (*job)->fence};
+}
+
+// One job is given back at 5 s, others are made at 20 s and 30 s. The server restarts at 100 s.
+TEST(JobMetrics, FindsTheJobsThatWaitedBeforeTheStart) {
+  const TemporaryFolder folder;
+  auto lock = FolderLock::Acquire(folder.path());
+  ASSERT_TRUE(lock.ok());
+  TestClock clock;
+  const absl::Time t = clock.now;
+  const auto store = OpenSqliteJobStore(*lock, {.clock = &clock});
+  ASSERT_TRUE(store.ok()) << store.status();
+  for (const int seconds : {0, 20, 30}) {
+    clock.now = t + absl::Seconds(seconds);
+    ASSERT_TRUE((*store)->Create(NewJob()).ok());
+    clock.now += absl::Seconds(5);
+    if (seconds == 0) {
+      ASSERT_TRUE((*store)->Requeue(Claim(**store), RequeueCause::kDraining, "").ok());
+    }
+  }
+  JobMetrics metrics({"gd"}, &clock);
+  ASSERT_TRUE(metrics.FindQueued(store->get()).ok());
+  ASSERT_TRUE(metrics.FindQueued(store->get()).ok());  // nobody is counted twice
+  clock.now = t + absl::Seconds(100);
+  EXPECT_THAT(TextOf(metrics), HasSubstr("attnprune_queue_oldest_seconds 95\n"));
+  const StoredEvent running = StateEvent(JobState::kRunning, 2, clock.now);
+  metrics.OnEvents(Claim(**store).id, {&running, 1});
+  EXPECT_THAT(TextOf(metrics), HasSubstr("attnprune_queue_oldest_seconds 80\n"));
+  EXPECT_THAT(TextOf(metrics), HasSubstr("attnprune_queue_wait_seconds_sum 95\n"));
 }
 
 TEST(JobMetrics, LetsAJobThatWasQueuedBeforeWaitFromTheStart) {

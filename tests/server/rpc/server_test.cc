@@ -376,5 +376,19 @@ TEST(CheckedOptions, SharesTheMachineAmongTheWorkers) {
   EXPECT_EQ(CheckedOptions(options, {.cores = 8})->threads_per_job, 1);
 }
 
+TEST(CheckedOptions, LeavesOpenFilesToTheRestOfTheServer) {
+  ServerOptions options;
+  options.data_dir = "somewhere";
+  const auto connections = [&](int64_t open_files) {
+    return CheckedOptions(options, {.open_files = open_files})->max_http_connections;
+  };
+  EXPECT_EQ(connections(1'000'000), 2000);
+  EXPECT_EQ(connections(2000), 1488);
+  EXPECT_EQ(connections(1024), 512);
+  EXPECT_EQ(connections(100), 50);
+  options.max_http_connections = 7;
+  EXPECT_EQ(connections(100), 7);
+}
+
 }  // namespace
 }  // namespace attnprune::rpc

@@ -5,6 +5,7 @@
 #include "attnprune/v1/errors.pb.h"
 #include "core/base/field_error.h"
 #include "gtest/gtest.h"
+#include "server/rpc/status_details.h"
 
 namespace attnprune::rpc {
 namespace {
