@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -65,16 +66,22 @@ void ThreadPool::ParallelFor(std::ptrdiff_t shards, ShardOfWorker shard) {
   }
   if (workers_.empty() || shards <= 1) {
     RunShards(0);
-    return;
+  } else {
+    {
+      MutexLock lock(&mutex_);
+      running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+      generation_.fetch_add(1, std::memory_order_release);
+      wake_.NotifyAll();
+    }
+    RunShards(0);
+    AwaitWorkers();
   }
+  std::exception_ptr thrown;
   {
     MutexLock lock(&mutex_);
-    running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    wake_.NotifyAll();
+    thrown = std::exchange(thrown_, nullptr);
   }
-  RunShards(0);
-  AwaitWorkers();
+  if (thrown != nullptr) std::rethrow_exception(thrown);
 }
 
 void ThreadPool::AwaitWorkers() {
@@ -87,10 +94,20 @@ void ThreadPool::AwaitWorkers() {
 void ThreadPool::RunShards(int worker) {
   for (size_t i = 0; i < shares_.size(); ++i) {
     Share& share = shares_[(static_cast<size_t>(worker) + i) % shares_.size()];
-    for (std::ptrdiff_t shard = share.next.fetch_add(1, std::memory_order_relaxed);
-         shard < share.end; shard = share.next.fetch_add(1, std::memory_order_relaxed)) {
-      (*shard_)(shard, worker);
+    // A look first: with many threads, adding to what is used up would cost more than the work.
+    while (share.next.load(std::memory_order_relaxed) < share.end) {
+      const std::ptrdiff_t shard = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (shard < share.end) RunShard(shard, worker);
     }
+  }
+}
+
+void ThreadPool::RunShard(std::ptrdiff_t shard, int worker) {
+  try {
+    (*shard_)(shard, worker);
+  } catch (...) {
+    MutexLock lock(&mutex_);
+    if (thrown_ == nullptr) thrown_ = std::current_exception();
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -40,8 +41,8 @@ class ThreadPool {
   // Calls shard(0) … shard(shards - 1), each once, and returns when all are done. Every thread
   // begins with a share of its own, consecutive and the same at every call with as many shards, so
   // that what it wrote in one call is in its cache in the next; then it helps the others. Within a
-  // share, shards are started in order of index: the heaviest should come first. `shard` must not
-  // throw.
+  // share, shards are started in order of index; equal runs of them should be equally heavy. Where
+  // shards throw (std::bad_alloc), the others run all the same, and one exception is thrown here.
   void ParallelFor(std::ptrdiff_t shards, Shard shard);
   // The same; `worker`, 0 <= worker < threads(), is the same for no two shards that run at once.
   // For scratch memory only: which worker runs a shard is chance.
@@ -56,12 +57,14 @@ class ThreadPool {
   };
 
   void RunShards(int worker);
+  void RunShard(std::ptrdiff_t shard, int worker);
   void AwaitWorkers();
 
   Mutex mutex_;
   CondVar wake_;
   CondVar finished_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::exception_ptr thrown_ ABSL_GUARDED_BY(mutex_);  // the first of the current call
   // Written under mutex_; read without it by who has not yet given up hope and gone to sleep.
   std::atomic<long> generation_{0};  // counts ParallelFor calls
   std::atomic<int> running_{0};      // workers still inside the current call

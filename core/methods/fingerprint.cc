@@ -8,6 +8,10 @@
 namespace attnprune {
 namespace {
 
+// Raised where kernels or the way that products are cut change results in their last bits: a run is
+// not to go on from a state of another version with bits that neither gives.
+constexpr int64_t kNumericsVersion = 2;
+
 class Hasher {
  public:
   Hasher() : state_(XXH3_createState()) { XXH3_64bits_reset(state_.get()); }
@@ -61,6 +65,7 @@ void AddWeights(const Problem& problem, Hasher& hasher) {
 uint64_t Fingerprint(const Problem& problem, absl::string_view method,
                      absl::Span<const double> parameters) {
   Hasher hasher;
+  hasher.Integer(kNumericsVersion);
   AddWeights(problem, hasher);
   hasher.Text(ToString(problem.attention));
   hasher.Real(static_cast<double>(problem.effective_scale()));

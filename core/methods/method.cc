@@ -34,13 +34,16 @@ absl::Status Broken(absl::string_view method, const PrunedMatrix& matrix, absl::
 // Weights finite, and exactly +0 where the mask prunes.
 absl::Status CheckWeights(absl::string_view method, const PrunedMatrix& matrix) {
   const absl::Span<const float> weights = matrix.weights.flat();
-  bool finite = true, zero_where_pruned = true;
+  bool finite = true;
+  Index pruned = 0, pruned_zeros = 0;
   for (size_t i = 0; i < weights.size(); ++i) {  // no branch: a mask's bits cannot be guessed
-    finite &= std::isfinite(weights[i]);
-    zero_where_pruned &= matrix.mask.kept(static_cast<Index>(i)) | (weights[i] == 0.0f);
+    const Index is_pruned = matrix.mask.kept(static_cast<Index>(i)) ? 0 : 1;
+    finite = finite && std::isfinite(weights[i]);
+    pruned += is_pruned;
+    pruned_zeros += weights[i] == 0.0f ? is_pruned : 0;
   }
   if (!finite) return Broken(method, matrix, "has a weight that is not finite");
-  if (!zero_where_pruned) return Broken(method, matrix, "has a pruned weight that is not 0");
+  if (pruned != pruned_zeros) return Broken(method, matrix, "has a pruned weight that is not 0");
   return absl::OkStatus();
 }
 

@@ -46,7 +46,8 @@ absl::StatusOr<std::unique_ptr<AttentionObjective>> SearchObjectives::Make(const
                                                                            const char* field) {
   ATTNPRUNE_ASSIGN_OR_RETURN(
       std::unique_ptr<AttentionObjective> objective,
-      AttentionObjective::Create(problem_, batches, field, pool_, {.dense = attention_}));
+      AttentionObjective::Create(problem_, batches, field, pool_,
+                                 {.dense = attention_, .workspace = workspace_}));
   if (searched_ == SearchedWeights::kAttention) return objective;
   return std::make_unique<FactoredObjective>(std::move(objective));
 }

@@ -60,6 +60,8 @@ class SearchObjectives {
   const CalibrationSplit split_;  // the objectives look at it
   ThreadPool& pool_;
   const DenseAttention attention_;
+  // One objective at a time is asked.
+  const std::shared_ptr<Workspace> workspace_ = std::make_shared<Workspace>();
   std::vector<std::unique_ptr<AttentionObjective>> fit_;
   std::unique_ptr<AttentionObjective> validation_, held_out_;  // null: none
 };

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/base/thread_pool.h"
+#include "core/objective/workspace.h"
 #include "core/problem/problem.h"
 #include "core/tensor/matrix.h"
 
@@ -39,6 +40,8 @@ struct ObjectiveOptions {
   // Projections and their gradients exist for this many floats of tokens at a time. A constant in
   // the product, because the gradient's sums over tokens are grouped by it.
   Index chunk_floats = Index{8} << 20;
+  // For objectives of one problem and one pool that are used one at a time; null: one of its own.
+  std::shared_ptr<Workspace> workspace = nullptr;
 };
 
 // Holds the dense attention f of a problem on its batches, computed once, or what it takes to make

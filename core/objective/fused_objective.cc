@@ -21,15 +21,20 @@ FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, T
       scale_(problem.effective_scale()),
       dense_(problem.attention, batches, 1, options.dense),
       dense_w_(problem.fused_weights().w),
+      workspace_(OwnIfNull(options.workspace)),
+      y_(workspace_->queries),
+      z_(workspace_->d_queries),
+      dense_y_(dense_.recomputes_projections() ? workspace_->dense_queries : all_dense_y_),
       panel_floats_(KeyPanelFloats(batches.longest(), batches.features(), PanelUse::kGradients)),
-      scratch_(pool, panel_floats_ + dense_.scratch_size(batches.features())),
       transposed_gemm_(pool) {
   const std::vector<Chunk> chunks =
       CutIntoChunks(batches, batches.features(), options.chunk_floats);
   for (const Chunk& chunk : chunks) AddParts(chunk);
   partials_.resize(parts_.size());
-  y_ = Matrix(LargestChunk(chunks), batches.features());
-  z_ = Matrix(LargestChunk(chunks), batches.features());
+  Workspace::Grow(y_, LargestChunk(chunks), batches.features());
+  Workspace::Grow(z_, LargestChunk(chunks), batches.features());
+  // A batch's keys in panels, then the kernels' scratch.
+  workspace_->GrowScratch(pool, panel_floats_ + dense_.scratch_size(batches.features()));
   FillDense();
 }
 
@@ -37,9 +42,13 @@ void FusedObjective::AddParts(const Chunk& chunk) {
   ChunkParts parts{.chunk = chunk, .first = parts_.size(), .count = 0};
   for (Index j = chunk.first_batch; j < chunk.first_batch + chunk.batches; ++j) {
     const auto blocks = static_cast<Index>(dense_.layout(j).blocks().size());
-    // The last rows have the most keys when causal: the heaviest part comes first.
-    for (Index last = blocks; last > 0; last -= std::min(last, kBlocksPerPart)) {
-      parts_.push_back({j, std::max<Index>(last - kBlocksPerPart, 0), last});
+    const Index count = (blocks + kBlocksPerPart - 1) / kBlocksPerPart;
+    // When causal, later rows have more keys: heavy and light by turns, so that every thread's
+    // share of consecutive parts is as heavy as the next.
+    for (Index i = 0; i < count; ++i) {
+      const Index part = i % 2 == 0 ? count - 1 - i / 2 : i / 2;
+      const Index first = part * kBlocksPerPart;
+      parts_.push_back({j, first, std::min(first + kBlocksPerPart, blocks)});
     }
   }
   parts.count = parts_.size() - parts.first;
@@ -59,7 +68,7 @@ void FusedObjective::ForEachPart(const ChunkParts& chunk, PanelUse use,
     const Part& part = parts_[index];
     const AttentionLayout& layout = dense_.layout(part.batch);
     const Index tokens = layout.tokens(), row = batches_.begin(part.batch);
-    float* scratch = scratch_.of(worker);
+    float* scratch = workspace_->scratch[static_cast<size_t>(worker)].data();
     const KeyPanels keys = PackKeys(batches_.batch(part.batch), use, scratch);
     Work work;
     work.batch = part.batch;
@@ -81,8 +90,8 @@ void FusedObjective::ForEachPart(const ChunkParts& chunk, PanelUse use,
 
 void FusedObjective::FillDense() {
   if (!dense_.keeps_attention()) {
-    dense_y_ = Matrix(dense_.recomputes_projections() ? y_.rows() : batches_.total_tokens(),
-                      batches_.features());
+    Workspace::Grow(dense_y_, dense_.recomputes_projections() ? y_.rows() : batches_.total_tokens(),
+                    batches_.features());
   }
   for (const ChunkParts& chunk : chunks_) {
     ComputeProducts(chunk.chunk, dense_w_, y_);

@@ -2,6 +2,7 @@
 #ifndef ATTNPRUNE_CORE_OBJECTIVE_FUSED_OBJECTIVE_H_
 #define ATTNPRUNE_CORE_OBJECTIVE_FUSED_OBJECTIVE_H_
 
+#include <memory>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -9,7 +10,7 @@
 #include "core/objective/chunks.h"
 #include "core/objective/dense_attention.h"
 #include "core/objective/sharded_gemm.h"
-#include "core/objective/worker_scratch.h"
+#include "core/objective/workspace.h"
 
 namespace attnprune {
 
@@ -60,10 +61,11 @@ class FusedObjective final : public AttentionObjective {
   std::vector<ChunkParts> chunks_;
   std::vector<Part> parts_;
   const Matrix& dense_w_;
-  Matrix dense_y_;  // dense X W of all tokens, or of a chunk's; empty where f is kept
-  Matrix y_, z_;    // tokens of a chunk x d
+  const std::shared_ptr<Workspace> workspace_;
+  Matrix &y_, &z_;      // tokens of a chunk x d
+  Matrix all_dense_y_;  // dense X W of all tokens where it is kept, else empty
+  Matrix& dense_y_;     // that, or a chunk's; empty where f is kept
   Index panel_floats_ = 0;
-  WorkerScratch scratch_;  // a batch's keys in panels, then the kernels' scratch
   ShardedTransposedGemm transposed_gemm_;
   std::vector<double> partials_;  // one a part
 };

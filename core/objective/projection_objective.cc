@@ -36,25 +36,35 @@ ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& 
       rope_(TableFor(layer_, batches.longest())),
       dense_(problem.attention, batches, layer_.heads, options.dense),
       chunks_(CutIntoChunks(batches, layer_.w_q.rows(), options.chunk_floats)),
-      q_(LargestChunk(chunks_), layer_.w_q.rows()),
-      k_(LargestChunk(chunks_), layer_.w_k.rows()),
-      d_q_(LargestChunk(chunks_), layer_.w_q.rows()),
-      d_k_(LargestChunk(chunks_), layer_.w_k.rows()),
+      workspace_(OwnIfNull(options.workspace)),
+      q_(workspace_->queries),
+      k_(workspace_->keys),
+      d_q_(workspace_->d_queries),
+      d_k_(workspace_->d_keys),
+      dense_q_(dense_.recomputes_projections() ? workspace_->dense_queries : all_dense_q_),
+      dense_k_(dense_.recomputes_projections() ? workspace_->dense_keys : all_dense_k_),
       panel_floats_(KeyPanelFloats(batches.longest(), layer_.head_dim(), PanelUse::kGradients)),
-      scratch_(pool, 2 * panel_floats_ + dense_.scratch_size(layer_.head_dim())),
       transposed_gemm_(pool),
       partials_(static_cast<size_t>(batches.count() * layer_.heads)) {
   for (Index j = 0; j < batches.count(); ++j) {
     for (Index t = 0; t < batches.length(j); ++t) positions_.push_back(t);
   }
+  for (Matrix* const queries : {&q_, &d_q_}) {
+    Workspace::Grow(*queries, LargestChunk(chunks_), layer_.w_q.rows());
+  }
+  for (Matrix* const keys : {&k_, &d_k_}) {
+    Workspace::Grow(*keys, LargestChunk(chunks_), layer_.w_k.rows());
+  }
+  // Keys in panels, dense keys in panels, the kernels' scratch.
+  workspace_->GrowScratch(pool, 2 * panel_floats_ + dense_.scratch_size(layer_.head_dim()));
   FillDense();
 }
 
 void ProjectionObjective::FillDense() {
   if (!dense_.keeps_attention()) {
     const Index rows = dense_.recomputes_projections() ? q_.rows() : batches_.total_tokens();
-    dense_q_ = Matrix(rows, q_.cols());
-    dense_k_ = Matrix(rows, k_.cols());
+    Workspace::Grow(dense_q_, rows, q_.cols());
+    Workspace::Grow(dense_k_, rows, k_.cols());
   }
   for (const Chunk& chunk : chunks_) {
     Project(chunk, layer_.w_q, layer_.w_k, q_, k_);
@@ -110,7 +120,7 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
     const Index first = batches_.begin(batch), tokens = batches_.length(batch);
     const Index row = first - chunk.first_token;
     const Index dense_row = dense_.recomputes_projections() ? row : first;
-    float* scratch = scratch_.of(worker);
+    float* scratch = workspace_->scratch[static_cast<size_t>(worker)].data();
     const KeyPanels keys = PackKeys(HeadOfRows(k_, row, tokens, kv_head), use, scratch);
     KeyPanels dense_keys;
     if (!dense_.keeps_attention()) {

@@ -3,6 +3,7 @@
 #ifndef ATTNPRUNE_CORE_OBJECTIVE_PROJECTION_OBJECTIVE_H_
 #define ATTNPRUNE_CORE_OBJECTIVE_PROJECTION_OBJECTIVE_H_
 
+#include <memory>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -11,7 +12,7 @@
 #include "core/objective/chunks.h"
 #include "core/objective/dense_attention.h"
 #include "core/objective/sharded_gemm.h"
-#include "core/objective/worker_scratch.h"
+#include "core/objective/workspace.h"
 
 namespace attnprune {
 
@@ -60,10 +61,11 @@ class ProjectionObjective final : public AttentionObjective {
   std::vector<Index> positions_;  // of every token in its batch
   DenseAttentionStore dense_;
   const std::vector<Chunk> chunks_;
-  Matrix dense_q_, dense_k_;  // of all tokens, or of a chunk's; empty where f is kept
-  Matrix q_, k_, d_q_, d_k_;  // tokens of a chunk x (heads * head_dim), x (kv_heads * head_dim)
-  const Index panel_floats_;  // of a kv head's keys
-  WorkerScratch scratch_;     // keys in panels, dense keys in panels, the kernels' scratch
+  const std::shared_ptr<Workspace> workspace_;
+  Matrix &q_, &k_, &d_q_, &d_k_;  // tokens of a chunk x (heads * head_dim), x (kv_heads * head_dim)
+  Matrix all_dense_q_, all_dense_k_;  // of all tokens where they are kept, else empty
+  Matrix &dense_q_, &dense_k_;        // those, or a chunk's; empty where f is kept
+  const Index panel_floats_;          // of a kv head's keys
   ShardedTransposedGemm transposed_gemm_;
   std::vector<double> partials_;  // batches x heads
 };

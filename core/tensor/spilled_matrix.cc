@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/messages.h"
 
@@ -19,8 +20,10 @@ int OpenNameless(const std::string& folder) {
   const int fd = open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR)) return fd;
   // Not every file system can make one; unlinked at once it is the same but for a kill in between.
-  std::string name = absl::StrCat(folder, "/.spilled-XXXXXX");
-  const int named = mkostemp(name.data(), O_CLOEXEC);
+  // In between the suffix tells the tensor store, if it is its folder, to remove the file.
+  constexpr absl::string_view kSuffix = ".put";
+  std::string name = absl::StrCat(folder, "/spilled-XXXXXX", kSuffix);
+  const int named = mkostemps(name.data(), static_cast<int>(kSuffix.size()), O_CLOEXEC);
   if (named >= 0) unlink(name.c_str());
   return named;
 }

@@ -171,7 +171,7 @@ double MatricesAtOnce(const v1::Method& method) {
     return ValueOf(method.name(), parameters, parameter).has_value();
   };
   if (has("refit_rate")) return 31;
-  if (has("weight_rate")) return 20;  // a search that moves the weights too
+  if (has("weight_rate")) return 22;  // a search that moves the weights too
   return has("score_rate") ? 17 : 13;
 }
 

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <cmath>
+#include <new>
 #include <set>
 #include <thread>
 #include <vector>
@@ -71,6 +73,34 @@ TEST_P(AnyThreadCount, GivesTheSumOfShardsTheSameBits) {
   };
   ThreadPool one(1), many(GetParam());
   EXPECT_EQ(sum(one), sum(many));
+}
+
+TEST_P(AnyThreadCount, ThrowsWhatAShardThrewOnceAllOthersHaveRun) {
+  ThreadPool pool(GetParam());
+  std::atomic<int> ran{0};
+  const auto throw_twice = [&ran](std::ptrdiff_t i) {
+    ++ran;
+    if (i == 3 || i == 40) throw std::bad_alloc();
+  };
+  EXPECT_THROW(pool.ParallelFor(50, throw_twice), std::bad_alloc);
+  EXPECT_EQ(ran, 50);
+  pool.ParallelFor(2, [&ran](std::ptrdiff_t) { ++ran; });  // and is as good as new
+  EXPECT_EQ(ran, 52);
+}
+
+// With as many shards as threads that all wait for each other, nobody can help: each runs its own.
+TEST(ThreadPool, GivesEveryThreadTheSameShareAtEveryCall) {
+  constexpr int kThreads = 3;
+  ThreadPool pool(kThreads);
+  for (int call = 0; call < 20; ++call) {
+    std::barrier everybody(kThreads);
+    std::vector<int> worker_of(kThreads, -1);
+    pool.ParallelFor(kThreads, [&](std::ptrdiff_t shard, int worker) {
+      worker_of[static_cast<size_t>(shard)] = worker;
+      everybody.arrive_and_wait();
+    });
+    EXPECT_THAT(worker_of, testing::ElementsAre(0, 1, 2));
+  }
 }
 
 TEST(ThreadPool, StartsShardsInOrderOfIndexOnOneThread) {

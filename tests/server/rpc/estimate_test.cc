@@ -59,8 +59,8 @@ TEST(EstimateJob, RebuildsDenseAttentionThatTheBudgetHasNoRoomFor) {
   EXPECT_GT(tight.seconds(), 1.1 * free.seconds());
 }
 
-// Without tokens and dense projections of all of them, 101 MB less; a chunk's projections, which here
-// are all, 67 MB more. 128 batches of it: 808 MB less, and still 67 MB more.
+// Without tokens and dense projections of all of them, 101 MB less; a chunk's projections, which
+// here are all, 67 MB more. 128 batches of it: 808 MB less, and still 67 MB more.
 TEST(EstimateJob, LeavesTokensInTheirFileThatTheBudgetHasNoRoomFor) {
   v1::Job job = LayerOf512();
   *job.mutable_calibration(0) = Tensor('5', {128, 1024, 512});
@@ -82,6 +82,12 @@ TEST(WithinBudget, TakesTheFirstWayThatThereIsRoomFor) {
   EXPECT_EQ(WithinBudget(estimate, 100), DenseAttention::kKeep);
   EXPECT_EQ(WithinBudget(estimate, 99), DenseAttention::kRebuild);
   EXPECT_EQ(WithinBudget(estimate, 49), DenseAttention::kRecompute);
+}
+
+TEST(WithinBudget, RebuildsAttentionForAJobOfAnOlderServer) {
+  v1::Estimate estimate;
+  estimate.set_memory_keeping_attention_bytes(100);
+  EXPECT_EQ(WithinBudget(estimate, 99), DenseAttention::kRebuild);
 }
 
 // 4 N P + 6 A H h + 100 A H a gradient with N = 24, P = 96, A = 84, H = 4, h = 2.

@@ -1,0 +1,46 @@
+// Memory that the objectives of one problem work in.
+#ifndef ATTNPRUNE_CORE_OBJECTIVE_WORKSPACE_H_
+#define ATTNPRUNE_CORE_OBJECTIVE_WORKSPACE_H_
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "core/base/thread_pool.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// What a chunk of batches takes; nothing in it outlasts a call. Objectives that are used one at a
+// time share one, which is then as large as the largest chunk of any of them.
+struct Workspace {
+  // Tokens of a chunk x outputs. Queries of the fused problem are X W, and it has no keys.
+  Matrix queries, keys, d_queries, d_keys;
+  Matrix dense_queries, dense_keys;  // where dense projections are made again
+  std::vector<Matrix> scratch;       // one row a worker of the pool
+
+  // `matrix` with at least so many rows, its old contents lost if it grows.
+  static Matrix& Grow(Matrix& matrix, Index rows, Index cols) {
+    if (matrix.rows() < rows || matrix.cols() != cols) {
+      matrix = Matrix();  // first, so that both never exist at once
+      matrix = Matrix(rows, cols);
+    }
+    return matrix;
+  }
+
+  void GrowScratch(const ThreadPool& pool, Index floats) {
+    scratch.resize(std::max(scratch.size(), static_cast<size_t>(pool.threads())));
+    for (Matrix& row : scratch) {
+      if (row.size() < floats) row = Matrix(1, floats);
+    }
+  }
+};
+
+inline std::shared_ptr<Workspace> OwnIfNull(std::shared_ptr<Workspace> shared) {
+  return shared != nullptr ? std::move(shared) : std::make_shared<Workspace>();
+}
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_OBJECTIVE_WORKSPACE_H_
