@@ -199,9 +199,18 @@ double ScratchFloats(const Layer& layer, const Data& data, int threads) {
   return threads * data.longest * (4 * layer.head_dim + kTwoBlocksOfRows);
 }
 
-double SolverBytes(const v1::Method& method, const Layer& layer) {
+// Whether it learns from some calibration batches and chooses by others, of which it has copies.
+bool SplitsBatches(const v1::Method& method) {
+  const Parameters parameters = ParametersOf(method);
+  return ValueOf(method.name(), parameters, "validation").has_value() ||
+         ValueOf(method.name(), parameters, "refit_validation").has_value();
+}
+
+double SolverBytes(const v1::Method& method, const Layer& layer, const Data& calibration) {
+  const double copies =
+      SplitsBatches(method) && !layer.streams() ? calibration.tokens * layer.features : 0;
   if (StepsAtMost(method.name(), ParametersOf(method)) > 0) {
-    return kFloat * MatricesAtOnce(method) * layer.entries;
+    return kFloat * (MatricesAtOnce(method) * layer.entries + copies);
   }
   return kFloat * 10 * layer.entries + 2 * kDouble * layer.features * layer.features;
 }
@@ -210,7 +219,7 @@ double MemoryBytes(const v1::Job& job, const Layer& layer, const Data& calibrati
                    const Data& held_out, int threads) {
   double solver = 0;
   for (const v1::Method& method : job.methods()) {
-    solver = std::max(solver, SolverBytes(method, layer));
+    solver = std::max(solver, SolverBytes(method, layer, calibration));
   }
   const double floats = DataFloats(layer, calibration) + DataFloats(layer, held_out) +
                         ScratchFloats(layer, calibration, threads) +

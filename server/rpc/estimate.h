@@ -28,7 +28,7 @@ MachineRate MeasureRate();
 //   the tokens in a file, 2 H (N + N'), R min(tokens, 8 Mi / H h) and no tokens
 //   on each thread 4 n h of keys in panels and 128 n of a block's rows
 //   13 P of solver state, or 17 P (ste), 22 P (joint), 31 P (refit); 10 P and 2 d^2 doubles without
-//   steps
+//   steps; N d where a method splits the calibration batches
 // or, if that is more, all tokens and the largest input at 8 bytes an entry, while it is read (not
 // where the tokens are in a file);
 // and 8 MiB that any job takes

@@ -107,9 +107,23 @@ def test_tokens_that_do_not_fit_stay_in_a_file_and_the_result_is_the_same(tmp_pa
         assert kept["heldOut"] == streamed["heldOut"]
 
 
+@pytest.mark.parametrize("budget", ["8GiB", "230MiB"])
+def test_a_search_over_many_parts_takes_no_more_than_one_over_all_batches(tmp_path, budget):
+    """ste learns from 4 of 128 batches at a time: 24 parts, which share what they work in."""
+    job = layer(tmp_path, 64, 16, 16, 128, 128, dim=64)
+    with Server(tmp_path / "data", "--memory-budget", budget) as server:
+        submit = ["submit", *job, "--method", "ste:steps=2", "--json", "--server", server.address]
+        estimate = json.loads(cli(*submit, "--validate-only").stdout)["estimate"]
+        before = server.memory_bytes("RssAnon")
+        with LargestAnonymous(server) as largest:
+            done = cli(*submit, "--watch")
+        assert done.returncode == 0, done.stderr
+    assert largest.most - before < 1.2 * int(estimate["memoryBytes"]), (largest.most - before, estimate)
+
+
 @pytest.mark.parametrize("method", ["gd:steps=20", "ste:steps=20", "joint:steps=20", "wanda+refit:refit_steps=20"])
 def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
-    """Where W is large and the data small, with a checkpoint every second."""
+    """Where W is large and the data small, with a checkpoint every 200 ms."""
     d, rng = 1536, numpy.random.default_rng(1)
     draw = lambda shape, deviation: ("F32", list(shape),
                                      rng.normal(0, deviation, shape).astype("<f4").tobytes())
