@@ -36,9 +36,11 @@ void LogFailure(const absl::Status& status) {
   Log(LogLevel::kError, "server.fail", fields);
 }
 
+// In one write: the log has a thread that writes lines of its own.
 void TellFailure(const absl::Status& status) {
-  std::cerr << "attnprune-server: cannot start: " << status.message() << std::endl;
-  if (absl::IsDataLoss(status)) std::cerr << kAfterDataLoss << std::endl;
+  std::string text = absl::StrCat("attnprune-server: cannot start: ", status.message(), "\n");
+  if (absl::IsDataLoss(status)) absl::StrAppend(&text, kAfterDataLoss, "\n");
+  std::cerr << text;
 }
 
 // A line of the log where programs read it; where people do, a sentence.
