@@ -1,6 +1,5 @@
 #include "server/server_options.h"
 
-#include <arpa/inet.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -77,12 +76,6 @@ absl::Status CheckListen(absl::string_view field, const std::string& listen, boo
                           listen, "\""));
 }
 
-bool IsAddress(const std::string& host) {
-  in6_addr address;
-  return inet_pton(AF_INET, host.c_str(), &address) == 1 ||
-         inet_pton(AF_INET6, host.c_str(), &address) == 1;
-}
-
 // RFC 1123, and "_", which names of containers may have.
 bool IsHostLabel(absl::string_view label) {
   return !label.empty() && label.size() <= 63 && label.front() != '-' && label.back() != '-' &&
@@ -96,7 +89,7 @@ bool IsHostName(const std::string& host) {
 
 absl::Status CheckHttpHosts(const std::vector<std::string>& hosts) {
   for (const std::string& host : hosts) {
-    if (IsAddress(host) || IsHostName(host)) continue;
+    if (http::IsAddress(host) || IsHostName(host)) continue;
     return FieldError("http_host",
                       absl::StrCat("must be a host name or an address, without a port, got \"",
                                    absl::CHexEscape(host), "\""));

@@ -49,13 +49,13 @@ class ThreadPool {
   void ParallelFor(std::ptrdiff_t shards, ShardOfWorker shard);
 
  private:
-  void WorkerLoop(int worker);
   // One worker's share of the shards; others help when they have done theirs.
   struct alignas(64) Share {  // a line of the cache each
     std::atomic<std::ptrdiff_t> next{0};
     std::ptrdiff_t end = 0;
   };
 
+  void WorkerLoop(int worker);
   void RunShards(int worker);
   void RunShard(std::ptrdiff_t shard, int worker);
   void AwaitWorkers();

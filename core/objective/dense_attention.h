@@ -21,7 +21,8 @@ class DenseAttentionStore {
 
   // Whether f is kept. If not, DenseRows needs the dense queries and keys too.
   bool keeps_attention() const { return use_ == DenseAttention::kKeep; }
-  // Whether those are made again for every chunk. If not, they are kept for all tokens.
+  // Then those are kept for all tokens, or made again for every chunk.
+  bool keeps_projections() const { return use_ == DenseAttention::kRebuild; }
   bool recomputes_projections() const { return use_ == DenseAttention::kRecompute; }
 
   const AttentionLayout& layout(Index batch) const { return *layouts_[static_cast<size_t>(batch)]; }

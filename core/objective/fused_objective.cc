@@ -95,7 +95,7 @@ void FusedObjective::FillDense() {
   }
   for (const ChunkParts& chunk : chunks_) {
     ComputeProducts(chunk.chunk, dense_w_, y_);
-    if (!dense_.keeps_attention() && !dense_.recomputes_projections()) {
+    if (dense_.keeps_projections()) {
       const MatrixView y = MatrixView(y_).Rows(0, chunk.chunk.tokens);
       std::copy_n(y.data(), y.size(), dense_y_.row(chunk.chunk.first_token));
     }

@@ -68,7 +68,7 @@ void ProjectionObjective::FillDense() {
   }
   for (const Chunk& chunk : chunks_) {
     Project(chunk, layer_.w_q, layer_.w_k, q_, k_);
-    if (!dense_.keeps_attention() && !dense_.recomputes_projections()) KeepDense(chunk);
+    if (dense_.keeps_projections()) KeepDense(chunk);
     ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
       double& norm = dense_.norm(work.batch, work.head);
       norm = dense_.Fill(work.batch, work.head, work.attention, work.scratch);

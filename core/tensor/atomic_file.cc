@@ -18,6 +18,7 @@
 #include "absl/types/optional.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/messages.h"
+#include "core/tensor/write_all.h"
 
 namespace attnprune {
 namespace {
@@ -85,13 +86,7 @@ class TemporaryFile {
   }
 
   absl::Status Write(absl::Span<const char> bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = write(fd_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) return ErrnoError(errno, target_, "write");
-      bytes.remove_prefix(static_cast<size_t>(written));
-    }
-    return absl::OkStatus();
+    return WriteAll(fd_, bytes, target_, "write");
   }
 
   absl::Status Publish() {

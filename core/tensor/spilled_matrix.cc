@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/messages.h"
+#include "core/tensor/write_all.h"
 
 namespace attnprune {
 namespace {
@@ -44,16 +45,9 @@ SpilledMatrixWriter::~SpilledMatrixWriter() {
 }
 
 absl::Status SpilledMatrixWriter::Append(absl::Span<const float> entries) {
-  const char* next = reinterpret_cast<const char*>(entries.data());
-  size_t left = entries.size() * sizeof(float);
-  while (left > 0) {
-    const ssize_t written = write(fd_, next, left);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrnoError(errno, folder_, "write a temporary file in it");
-    next += written;
-    left -= static_cast<size_t>(written);
-  }
-  return absl::OkStatus();
+  const absl::Span<const char> bytes(reinterpret_cast<const char*>(entries.data()),
+                                     entries.size() * sizeof(float));
+  return WriteAll(fd_, bytes, folder_, "write a temporary file in it");
 }
 
 absl::StatusOr<SpilledMatrix> SpilledMatrixWriter::Finish(Index rows, Index cols) {

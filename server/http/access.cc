@@ -30,12 +30,6 @@ std::string HostName(absl::string_view host) {
   return IsPortSuffix(host) ? name : "";
 }
 
-bool IsAddress(const std::string& host) {
-  in6_addr address;
-  return inet_pton(AF_INET, host.c_str(), &address) == 1 ||
-         inet_pton(AF_INET6, host.c_str(), &address) == 1;
-}
-
 bool IsLocalhost(absl::string_view host) {
   return host == "localhost" || absl::EndsWith(host, ".localhost");
 }
@@ -101,6 +95,12 @@ bool IsLoopbackHost(absl::string_view host) {
   if (inet_pton(AF_INET, name.c_str(), &address) == 1) return absl::StartsWith(name, "127.");
   if (inet_pton(AF_INET6, name.c_str(), &address) == 1) return IN6_IS_ADDR_LOOPBACK(&address);
   return name == "localhost";
+}
+
+bool IsAddress(const std::string& host) {
+  in6_addr address;
+  return inet_pton(AF_INET, host.c_str(), &address) == 1 ||
+         inet_pton(AF_INET6, host.c_str(), &address) == 1;
 }
 
 std::string PageUrl(absl::string_view listen) {
