@@ -91,7 +91,7 @@ LogQueue::~LogQueue() {
   state_->changed.NotifyAll();
 }
 
-void LogQueue::Add(std::string line) {
+void LogQueue::Add(std::string_view line) {
   {
     const MutexLock lock(&state_->mutex);
     const bool full = state_->waiting.size() + line.size() > state_->options.max_bytes;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/time/time.h"
 
@@ -30,7 +31,7 @@ class LogQueue {
   LogQueue(const LogQueue&) = delete;
   LogQueue& operator=(const LogQueue&) = delete;
 
-  void Add(std::string line);
+  void Add(std::string_view line);
   // Waits until what was added is written, at most so long. Whether it is.
   bool Flush(absl::Duration timeout);
   int64_t dropped() const;
