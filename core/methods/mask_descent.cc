@@ -102,7 +102,7 @@ bool MaskDescent::MasksAreFinite() const {
   return std::all_of(masks_.begin(), masks_.end(), IsFinite);
 }
 
-std::string MaskDescent::SaveState() const {
+void MaskDescent::AppendState(std::string* out) const {
   SolverStateView state;
   state.fingerprint = fingerprint_;
   state.step = steps_taken_;
@@ -112,7 +112,7 @@ std::string MaskDescent::SaveState() const {
     state.matrices[Key(weights_[m], "previous_mask")] = &previous_masks_[m];
     state.matrices[Key(weights_[m], "velocity")] = &velocities_[m];
   }
-  return SerializeState(state);
+  AppendSolverState(state, out);
 }
 
 absl::Status MaskDescent::Restore(const std::string& bytes, int max_steps) {

@@ -41,8 +41,8 @@ class MaskDescent final : public Resumable {
   const std::vector<Matrix>& masks() const { return masks_; }
   bool MasksAreFinite() const;
 
-  std::string SaveState() const override;
-  // Takes over what SaveState wrote after at most `max_steps` steps. INVALID_ARGUMENT naming
+  void AppendState(std::string* out) const override;
+  // Takes over what AppendState wrote after at most `max_steps` steps. INVALID_ARGUMENT naming
   // `resume_from`.
   absl::Status Restore(const std::string& bytes, int max_steps);
 

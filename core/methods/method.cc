@@ -77,6 +77,12 @@ absl::Status CheckResult(const Method& method, const Problem& problem, const Pru
 
 }  // namespace
 
+std::string Resumable::SaveState() const {
+  std::string state;
+  AppendState(&state);
+  return state;
+}
+
 absl::string_view ToString(TerminationReason reason) {
   switch (reason) {
     case TerminationReason::kCompleted:

@@ -49,8 +49,11 @@ enum class Verdict { kContinue, kStop };
 class Resumable {
  public:
   virtual ~Resumable() = default;
-  // A self-contained state for RunOptions::resume_from (format: solver_state.h).
-  virtual std::string SaveState() const = 0;
+  // Appends a self-contained state for RunOptions::resume_from (format: solver_state.h) to `out`.
+  // Who saves again and again keeps `out` and its capacity: fresh memory costs more than the copy.
+  virtual void AppendState(std::string* out) const = 0;
+  // The state alone.
+  std::string SaveState() const;
 };
 
 // Called on the solving thread after each step; returns quickly.

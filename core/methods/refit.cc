@@ -70,11 +70,10 @@ class HalfOfRun final : public ProgressObserver {
   class State final : public Resumable {
    public:
     State(const HalfOfRun& run, const Resumable& half) : run_(run), half_(half) {}
-    std::string SaveState() const override {
-      RefitState state;
-      (run_.base_result_.empty() ? state.base_state : state.search_state) = half_.SaveState();
-      state.base_result = run_.base_result_;
-      return SerializeRefitState(state, run_.fingerprint_);
+    void AppendState(std::string* out) const override {
+      out->append(RefitStateLine(run_.base_result_.size(), run_.fingerprint_));
+      out->append(run_.base_result_);
+      half_.AppendState(out);
     }
 
    private:

@@ -16,7 +16,7 @@
 namespace attnprune {
 namespace {
 
-constexpr char kFormat[] = "attnprune-refit-state-1 ";
+constexpr char kFormat[] = "attnprune-refit-state-2 ";
 
 absl::Status Refuse(absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("resume_from ", what));
@@ -42,11 +42,10 @@ Matrix Take(SolverState& state, const NamedWeight& weight, const char* what) {
 
 }  // namespace
 
-std::string SerializeRefitState(const RefitState& state, uint64_t fingerprint) {
+std::string RefitStateLine(size_t result_size, uint64_t fingerprint) {
   const std::string hex = absl::StrFormat("%016x", fingerprint);
-  if (!state.base_is_done()) return absl::StrCat(kFormat, "base ", hex, "\n", state.base_state);
-  return absl::StrCat(kFormat, "refit ", hex, " ", state.base_result.size(), "\n",
-                      state.base_result, state.search_state);
+  if (result_size == 0) return absl::StrCat(kFormat, "base ", hex, "\n");
+  return absl::StrCat(kFormat, "refit ", hex, " ", result_size, "\n");
 }
 
 absl::StatusOr<RefitState> ParseRefitState(absl::string_view bytes, uint64_t fingerprint) {
@@ -79,11 +78,8 @@ std::string SerializeResult(const PruneResult& result, uint64_t fingerprint) {
   state.fingerprint = fingerprint;
   state.step = result.steps;
   state.numbers = {static_cast<double>(result.damping_retries), result.lambda};
-  std::vector<Matrix> masks;
-  for (const PrunedMatrix& matrix : result.matrices) masks.push_back(matrix.mask.ToMatrix());
-  for (size_t m = 0; m < masks.size(); ++m) {
-    const PrunedMatrix& matrix = result.matrices[m];
-    state.matrices[Key(matrix.name, "mask")] = &masks[m];
+  for (const PrunedMatrix& matrix : result.matrices) {
+    state.masks[Key(matrix.name, "mask")] = &matrix.mask;
     state.matrices[Key(matrix.name, "weights")] = &matrix.weights;
     if (!matrix.soft_mask.empty()) {
       state.matrices[Key(matrix.name, "soft_mask")] = &matrix.soft_mask;
@@ -100,16 +96,17 @@ absl::StatusOr<PruneResult> ParseResult(const std::string& bytes, const Problem&
   result.steps = state.step;
   result.damping_retries = static_cast<int>(state.numbers[0]);
   result.lambda = state.numbers[1];
-  const bool by_factors = state.matrices.contains(Key("w_q", "mask"));
+  const bool by_factors = state.masks.contains(Key("w_q", "mask"));
   for (const NamedWeight& weight : LinearMaps(problem, by_factors)) {
-    const Matrix mask = Take(state, weight, "mask"), weights = Take(state, weight, "weights");
-    if (mask.empty() || weights.empty()) {
+    const absl::StatusOr<BitMask> mask = BitMask::FromBytes(
+        weight.dense.rows(), weight.dense.cols(), state.masks[Key(weight.name, "mask")]);
+    const Matrix weights = Take(state, weight, "weights");
+    if (!mask.ok() || weights.empty()) {
       return Refuse("must hold every matrix of the first method's result, finite");
     }
-    const BitMask bits = BitMask::FromNonZero(mask);
     result.matrices.push_back({.name = weight.name,
-                               .mask = bits,
-                               .weights = bits.Apply(weights),
+                               .mask = *mask,
+                               .weights = mask->Apply(weights),
                                .soft_mask = Take(state, weight, "soft_mask")});
   }
   return result;

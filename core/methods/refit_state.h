@@ -2,13 +2,14 @@
 // and the state of the refit.
 //
 // The bytes are one line and one or two solver states (solver_state.h):
-//   "attnprune-refit-state-1 base FINGERPRINT\n" BASE's state
-//   "attnprune-refit-state-1 refit FINGERPRINT SIZE\n" BASE's result, SIZE bytes; the refit's state
+//   "attnprune-refit-state-2 base FINGERPRINT\n" BASE's state
+//   "attnprune-refit-state-2 refit FINGERPRINT SIZE\n" BASE's result, SIZE bytes; the refit's state
 // FINGERPRINT: 16 hex digits, of the problem and all parameters. The line needs no checksum: every
 // byte of it is compared with what it must be, or decides where the states begin, which have one.
 #ifndef ATTNPRUNE_CORE_METHODS_REFIT_STATE_H_
 #define ATTNPRUNE_CORE_METHODS_REFIT_STATE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -21,10 +22,11 @@ namespace attnprune {
 struct RefitState {
   std::string base_state;                 // empty once BASE is done
   std::string base_result, search_state;  // empty before
-  bool base_is_done() const { return base_state.empty(); }
 };
 
-std::string SerializeRefitState(const RefitState& state, uint64_t fingerprint);
+// The line alone, which the states are to follow. result_size: bytes of BASE's result; 0 while BASE
+// runs.
+std::string RefitStateLine(size_t result_size, uint64_t fingerprint);
 // INVALID_ARGUMENT naming `resume_from`. The states in it are not looked into.
 absl::StatusOr<RefitState> ParseRefitState(absl::string_view bytes, uint64_t fingerprint);
 

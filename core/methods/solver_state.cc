@@ -15,7 +15,7 @@
 namespace attnprune {
 namespace {
 
-constexpr char kFormat[] = "attnprune-solver-state-1";
+constexpr char kFormat[] = "attnprune-solver-state-2";
 constexpr char kNoChecksum[] = "--no checksum---";  // of a checksum's length
 constexpr char kField[] = "resume_from";
 
@@ -83,11 +83,21 @@ absl::Status ReadNumbers(const ParsedSafetensors& image, SolverState& state) {
   return absl::OkStatus();
 }
 
+TensorInfo TensorOf(absl::string_view name, const BitMask& mask) {
+  TensorInfo tensor;
+  tensor.name = std::string(name);
+  tensor.dtype = DType::kU8;
+  tensor.shape = {static_cast<Index>(mask.bytes().size())};
+  tensor.bytes = {reinterpret_cast<const char*>(mask.bytes().data()), mask.bytes().size()};
+  return tensor;
+}
+
 }  // namespace
 
-std::string SerializeState(const SolverStateView& state) {
+void AppendSolverState(const SolverStateView& state, std::string* out) {
   std::vector<TensorInfo> tensors;
   for (const auto& [name, matrix] : state.matrices) tensors.push_back(TensorOf(name, *matrix));
+  for (const auto& [name, mask] : state.masks) tensors.push_back(TensorOf(name, *mask));
   const SafetensorsMetadata metadata = {{"format", kFormat},
                                         {"fingerprint", Hex(state.fingerprint)},
                                         {"step", absl::StrCat(state.step)},
@@ -95,9 +105,16 @@ std::string SerializeState(const SolverStateView& state) {
                                         {"checksum", kNoChecksum}};
   // The names are this program's own and the shapes are the matrices': neither step can fail. The
   // checksum is found from the image itself, then put in its place.
-  std::string image = SerializeSafetensors(tensors, metadata).value();
+  const size_t begin = out->size();
+  AppendSafetensors(tensors, metadata, out).IgnoreError();
+  const absl::Span<const char> image(out->data() + begin, out->size() - begin);
   const std::string checksum = Checksum(ParseSafetensors(image, kField).value());
-  image.replace(image.find(kNoChecksum), checksum.size(), checksum);
+  out->replace(out->find(kNoChecksum, begin), checksum.size(), checksum);
+}
+
+std::string SerializeState(const SolverStateView& state) {
+  std::string image;
+  AppendSolverState(state, &image);
   return image;
 }
 
@@ -109,7 +126,11 @@ absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerp
   state.fingerprint = fingerprint;
   ATTNPRUNE_RETURN_IF_ERROR(ReadNumbers(image, state));
   for (const TensorInfo& tensor : image.tensors()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(state.matrices[tensor.name], ToMatrix(tensor));
+    if (tensor.dtype == DType::kU8) {
+      state.masks[tensor.name].assign(tensor.bytes.begin(), tensor.bytes.end());
+    } else {
+      ATTNPRUNE_ASSIGN_OR_RETURN(state.matrices[tensor.name], ToMatrix(tensor));
+    }
   }
   return state;
 }

@@ -1,13 +1,12 @@
-// What an iterative method writes down between two steps: named matrices and numbers.
+// What an iterative method writes down between two steps: named matrices, bit masks and numbers.
 //
-// The bytes are a safetensors image. Tensors: the matrices, F32, by name. Metadata:
-//   format       "attnprune-solver-state-1"
+// The bytes are a safetensors image. Tensors by name: the matrices, F32; the masks' bytes
+// (bit_mask.h), U8. Metadata:
+//   format       "attnprune-solver-state-2"
 //   fingerprint  16 hex digits: the problem and method the state belongs to
 //   step         decimal
 //   numbers      hexadecimal floats ("%a") separated by spaces
 //   checksum     16 hex digits: XXH3 of everything above and the tensors' bytes
-// Its own downside: a matrix is copied twice on the way, once into the image and once by the caller
-// that stores it.
 #ifndef ATTNPRUNE_CORE_METHODS_SOLVER_STATE_H_
 #define ATTNPRUNE_CORE_METHODS_SOLVER_STATE_H_
 
@@ -18,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
@@ -27,16 +27,20 @@ struct SolverState {
   int step = 0;  // steps already taken
   std::vector<double> numbers;
   std::map<std::string, Matrix> matrices;
+  std::map<std::string, std::vector<uint8_t>> masks;  // BitMask's bytes
 };
 
-// Borrowed matrices, so that saving copies each once.
+// Borrowed matrices and masks, so that saving copies each once.
 struct SolverStateView {
   uint64_t fingerprint = 0;
   int step = 0;
   std::vector<double> numbers;
   std::map<std::string, const Matrix*> matrices;
+  std::map<std::string, const BitMask*> masks;
 };
 
+// Appends the image to `out`, in the room that it has if that is enough.
+void AppendSolverState(const SolverStateView& state, std::string* out);
 std::string SerializeState(const SolverStateView& state);
 
 // INVALID_ARGUMENT naming `resume_from` and what is wrong: not such an image, damaged (checksum),

@@ -272,7 +272,7 @@ void SparseSearch::ForEachStateMatrix(Self& self, Visit visit) {
   }
 }
 
-std::string SparseSearch::SaveState() const {
+void SparseSearch::AppendState(std::string* out) const {
   SolverStateView state;
   state.fingerprint = fingerprint_;
   state.step = steps_taken_;
@@ -281,12 +281,10 @@ std::string SparseSearch::SaveState() const {
   ForEachStateMatrix(*this, [&state](const std::string& key, const Matrix& matrix) {
     state.matrices[key] = &matrix;
   });
-  std::vector<Matrix> masks;
-  for (const BitMask& mask : best_.masks) masks.push_back(mask.ToMatrix());
-  for (size_t m = 0; m < masks.size(); ++m) {
-    state.matrices[Key(weights_[m], "best_mask")] = &masks[m];
+  for (size_t m = 0; m < weights_.size(); ++m) {
+    state.masks[Key(weights_[m], "best_mask")] = &best_.masks[m];
   }
-  return SerializeState(state);
+  AppendSolverState(state, out);
 }
 
 absl::Status SparseSearch::Restore(const std::string& bytes) {
@@ -305,12 +303,13 @@ absl::Status SparseSearch::Restore(const std::string& bytes) {
   };
   ForEachStateMatrix(*this, take);
   for (size_t m = 0; m < weights_.size(); ++m) {
-    Matrix mask = best_.masks[m].ToMatrix();
-    take(Key(weights_[m], "best_mask"), mask);
-    BitMask best = BitMask::FromNonZero(mask);
-    complete = complete && best.CountPruned() == start_.masks[m].CountPruned();
-    best_.weights[m] = best.Apply(best_.weights[m]);
-    best_.masks[m] = std::move(best);
+    const BitMask& start = start_.masks[m];
+    absl::StatusOr<BitMask> best =
+        BitMask::FromBytes(start.rows(), start.cols(), state.masks[Key(weights_[m], "best_mask")]);
+    complete = complete && best.ok() && best->CountPruned() == start.CountPruned();
+    if (!complete) return Incomplete();
+    best_.weights[m] = best->Apply(best_.weights[m]);
+    best_.masks[m] = *std::move(best);
   }
   complete = complete && std::all_of(state.numbers.begin() + 1, state.numbers.end(),
                                      [](double v) { return std::isfinite(v) && v >= 0; });

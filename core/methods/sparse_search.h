@@ -77,8 +77,8 @@ class SparseSearch final : public Resumable {
   // where the best overflows on them.
   std::vector<PrunedMatrix> Best();
 
-  std::string SaveState() const override;
-  // Takes over what SaveState wrote after at most plan.steps steps. INVALID_ARGUMENT naming
+  void AppendState(std::string* out) const override;
+  // Takes over what AppendState wrote after at most plan.steps steps. INVALID_ARGUMENT naming
   // `resume_from`.
   absl::Status Restore(const std::string& bytes);
 

@@ -91,6 +91,10 @@ class SafetensorsFile : public TensorSource {
 // bytes.
 absl::StatusOr<std::string> SerializeSafetensors(absl::Span<const TensorInfo> tensors,
                                                  const SafetensorsMetadata& metadata = {});
+// The same, behind what `out` holds and in the room that it has, if that is enough: fresh memory
+// costs more than the copy. `out` is untouched on an error.
+absl::Status AppendSafetensors(absl::Span<const TensorInfo> tensors,
+                               const SafetensorsMetadata& metadata, std::string* out);
 
 // The same, to a file, through WriteFileAtomically (see atomic_file.h for what a crash can lose).
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorInfo> tensors,

@@ -116,18 +116,24 @@ absl::StatusOr<Plan> MakePlan(absl::Span<const TensorInfo> tensors,
 
 absl::StatusOr<std::string> SerializeSafetensors(absl::Span<const TensorInfo> tensors,
                                                  const SafetensorsMetadata& metadata) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(Plan plan, MakePlan(tensors, metadata));
+  std::string image;
+  ATTNPRUNE_RETURN_IF_ERROR(AppendSafetensors(tensors, metadata, &image));
+  return image;
+}
+
+absl::Status AppendSafetensors(absl::Span<const TensorInfo> tensors,
+                               const SafetensorsMetadata& metadata, std::string* out) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(tensors, metadata));
   // Room for what callers put behind it, since moving an image costs more than writing it.
   constexpr size_t kTrailer = 64;
-  size_t size = plan.head.size() + kTrailer;
+  size_t size = out->size() + plan.head.size() + kTrailer;
   for (const TensorInfo* tensor : plan.order) size += tensor->bytes.size();
-  std::string image;
-  image.reserve(size);
-  image += plan.head;
+  out->reserve(size);
+  out->append(plan.head);
   for (const TensorInfo* tensor : plan.order) {
-    image.append(tensor->bytes.begin(), tensor->bytes.end());
+    out->append(tensor->bytes.data(), tensor->bytes.size());
   }
-  return image;
+  return absl::OkStatus();
 }
 
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorInfo> tensors,

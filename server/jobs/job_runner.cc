@@ -78,8 +78,10 @@ class MethodObserver final : public ProgressObserver {
     const bool stopped = stopped_();
     const bool draining = stop_->reason() == StopReason::kDraining;
     if (draining || (!stopped && writer_->CheckpointIsDue())) {
+      std::string state = writer_->TakeCheckpointRoom();
+      run.AppendState(&state);
       writer_->AddCheckpoint(FormatMethodCheckpoint(
-          {method_index_, seconds_before_ + stats.seconds, run.SaveState()}));
+          {method_index_, seconds_before_ + stats.seconds, std::move(state)}));
     }
     return stopped ? Verdict::kStop : Verdict::kContinue;
   }
@@ -145,6 +147,8 @@ class JobRun {
   absl::Status CheckStop();
 
   absl::Status RunMethods();
+  absl::Status ReadProblem();
+  absl::Status WaitForProblem();
   void CountResult(const v1::MethodResult& result);
   absl::Status RunMethod(int index);
   absl::StatusOr<Produced> Produce(int index);
@@ -157,6 +161,7 @@ class JobRun {
   absl::Status StoreTensors(Produced* produced);
   absl::Status Store(absl::Span<const char> bytes, v1::TensorRef* tensor);
   absl::Status StoreResult(int index, const v1::MethodResult& result);
+  bool WaitToRetry();
   absl::Status Patiently(absl::FunctionRef<absl::Status()> write,
                          absl::FunctionRef<bool()> wait_or_give_up);
 
@@ -232,6 +237,12 @@ absl::Status JobRun::RunMethods() {
   const int done = static_cast<int>(record_.results.size());
   if (done == job_.methods_size()) return absl::OkStatus();
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop());
+  ATTNPRUNE_RETURN_IF_ERROR(WaitForProblem());
+  for (int i = done; i < job_.methods_size(); ++i) ATTNPRUNE_RETURN_IF_ERROR(RunMethod(i));
+  return absl::OkStatus();
+}
+
+absl::Status JobRun::ReadProblem() {
   std::string spill_folder;
   if (Attention() == DenseAttention::kRecompute) {
     ATTNPRUNE_ASSIGN_OR_RETURN(spill_folder, tensors_->TemporaryFolder(SpilledBytes(job_)));
@@ -239,8 +250,19 @@ absl::Status JobRun::RunMethods() {
   ATTNPRUNE_ASSIGN_OR_RETURN(problem_,
                              BuildProblem(
                                  job_, tensors_, [this] { return StopRequested(); }, spill_folder));
-  for (int i = done; i < job_.methods_size(); ++i) ATTNPRUNE_RETURN_IF_ERROR(RunMethod(i));
   return absl::OkStatus();
+}
+
+// Tokens that are to go to a full disk wait for room, and who follows the job is told so.
+absl::Status JobRun::WaitForProblem() {
+  bool told = false;
+  const auto read = [&] {
+    const absl::Status status = ReadProblem();
+    if (!told && MayPass(status)) writer_.AddWarning(absl::StrCat("waits: ", status.message()));
+    told = told || MayPass(status);
+    return status;
+  };
+  return Patiently(read, [this] { return WaitToRetry(); });
 }
 
 void JobRun::CountResult(const v1::MethodResult& result) {
@@ -349,6 +371,11 @@ absl::optional<MethodCheckpoint> JobRun::ReadCheckpoint(int index) {
 
 // --- From results to the stores ---
 
+// Whether to give up: the job is to stop.
+bool JobRun::WaitToRetry() {
+  return stop_->WaitUnlessRequested(options_.retry_interval) || StopRequested();
+}
+
 // Repeats `write` while it fails for a reason that may pass and nobody gives up.
 absl::Status JobRun::Patiently(absl::FunctionRef<absl::Status()> write,
                                absl::FunctionRef<bool()> wait_or_give_up) {
@@ -367,9 +394,7 @@ absl::Status JobRun::Store(absl::Span<const char> bytes, v1::TensorRef* tensor) 
     ATTNPRUNE_ASSIGN_OR_RETURN(*tensor->mutable_sha256(), tensors_->Put(bytes));
     return absl::OkStatus();
   };
-  return Patiently(put, [this] {
-    return stop_->WaitUnlessRequested(options_.retry_interval) || StopRequested();
-  });
+  return Patiently(put, [this] { return WaitToRetry(); });
 }
 
 absl::Status JobRun::StoreTensors(Produced* produced) {
@@ -391,9 +416,9 @@ absl::Status JobRun::StoreResult(int index, const v1::MethodResult& result) {
   }
   writer_.Flush();  // the result comes after the method's progress
   const std::string bytes = result.SerializeAsString();
-  absl::Status status = Patiently(
-      [&] { return jobs_->FinishMethod(claim_, index, bytes, digests).status(); },
-      [this] { return stop_->WaitUnlessRequested(options_.retry_interval) || StopRequested(); });
+  absl::Status status =
+      Patiently([&] { return jobs_->FinishMethod(claim_, index, bytes, digests).status(); },
+                [this] { return WaitToRetry(); });
   if (absl::IsAborted(status)) stop_->Request(StopReason::kLapsed);
   store_failed_ = !status.ok();
   if (status.ok()) CountResult(result);

@@ -61,6 +61,11 @@ bool JobWriter::CheckpointIsDue() {
          now - last_checkpoint_ >= options_.checkpoint_interval;
 }
 
+std::string JobWriter::TakeCheckpointRoom() {
+  MutexLock lock(&mutex_);
+  return std::exchange(checkpoint_room_, {});
+}
+
 void JobWriter::AddCheckpoint(std::string bytes) {
   const absl::Time now = options_.clock->Now();
   {
@@ -78,6 +83,7 @@ void JobWriter::Flush() {
   changed_.Wait(&mutex_,
                 [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return !HasWork() && !writing_; });
   hurried_ = false;
+  std::string().swap(checkpoint_room_);  // an assignment would keep the memory
 }
 
 bool JobWriter::HasWork() const { return !events_.empty() || checkpoint_.has_value(); }
@@ -109,6 +115,10 @@ void JobWriter::Loop() {
     next_write = absl::Now() + options_.progress_interval;
     {
       MutexLock lock(&mutex_);
+      if (work.checkpoint.has_value()) {
+        checkpoint_room_ = *std::move(work.checkpoint);
+        checkpoint_room_.clear();
+      }
       writing_ = false;
     }
     changed_.NotifyAll();

@@ -46,10 +46,13 @@ class JobWriter {
 
   // Whether it is time for a checkpoint and none is being written.
   bool CheckpointIsDue();
+  // An empty string to make a checkpoint in, with the room of the last one written: fresh memory
+  // costs a solver more than the copy into it.
+  std::string TakeCheckpointRoom();
   // Takes the place of one that has not been written yet.
   void AddCheckpoint(std::string bytes);
 
-  // Waits until everything added has been written or has failed.
+  // Waits until everything added has been written or has failed; then frees the room.
   void Flush();
 
   static constexpr size_t kMaxProgress = 64;
@@ -79,6 +82,7 @@ class JobWriter {
   CondVar changed_;
   std::vector<NewEvent> events_ ABSL_GUARDED_BY(mutex_);
   absl::optional<std::string> checkpoint_ ABSL_GUARDED_BY(mutex_);
+  std::string checkpoint_room_ ABSL_GUARDED_BY(mutex_);  // empty; its capacity is what it is for
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool hurried_ ABSL_GUARDED_BY(mutex_) = false;  // somebody waits in Flush
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -2,7 +2,7 @@
 //
 //   state | "ANPCKPT1" | method index, int64 | seconds of solving so far, float64
 //
-// Little-endian; the state is what Resumable::SaveState gave. The facts stand behind it so that
+// Little-endian; the state is what Resumable::AppendState gave. The facts stand behind it so that
 // neither writing nor reading copies it. The job store guards the bytes by a checksum, the state
 // carries its own and says which problem and parameters it is of.
 #ifndef ATTNPRUNE_SERVER_JOBS_METHOD_CHECKPOINT_H_

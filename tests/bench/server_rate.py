@@ -20,10 +20,10 @@ import numpy
 from compare import AttnpruneStep, Size, make_data
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SIZES = [  # and steps that take some 5 s, as many as a job's checkpoint waits for
-    (Size("projections d=128 8h/4kv n=128 k=16", 128, 128, 16, 8, 4), 1500),
-    (Size("projections d=512 8h/2kv n=512 k=4", 512, 512, 4, 8, 2), 200),
-    (Size("projections d=2048 32h/8kv n=512 k=2", 2048, 512, 2, 32, 8), 40),
+SIZES = [  # and steps that take some 20 s: several of a job's checkpoints, one every 5 s
+    (Size("projections d=128 8h/4kv n=128 k=16", 128, 128, 16, 8, 4), 5000),
+    (Size("projections d=512 8h/2kv n=512 k=4", 512, 512, 4, 8, 2), 600),
+    (Size("projections d=2048 32h/8kv n=512 k=2", 2048, 512, 2, 32, 8), 110),
 ]
 
 

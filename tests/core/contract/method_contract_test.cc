@@ -158,6 +158,9 @@ class StopAt final : public ProgressObserver {
   explicit StopAt(int step) : step_(step) {}
   Verdict OnStep(const StepStats& stats, const Resumable& run) override {
     states.push_back(run.SaveState());
+    std::string behind = "before ";
+    run.AppendState(&behind);
+    EXPECT_EQ(behind, "before " + states.back()) << "appends, and touches nothing before it";
     EXPECT_EQ(stats.step, ++last_step) << "steps are numbered one by one";
     steps = stats.steps;
     return stats.step == step_ ? Verdict::kStop : Verdict::kContinue;

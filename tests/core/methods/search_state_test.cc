@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -193,6 +195,12 @@ class Forgery {
   std::string Seal() const {
     SolverStateView view{fingerprint_, state_.step, state_.numbers, {}};
     for (const auto& [name, matrix] : state_.matrices) view.matrices[name] = &matrix;
+    std::map<std::string, BitMask> masks;
+    for (const auto& [name, bytes] : state_.masks) {
+      const Index bits = 8 * static_cast<Index>(bytes.size());
+      masks[name] = BitMask::FromBytes(1, bits, bytes).value();
+      view.masks[name] = &masks[name];
+    }
     return SerializeState(view);
   }
 
@@ -238,12 +246,16 @@ TEST(ForgedSearchState, IsRefusedWithANumberThatIsNoneOrAMaskOfAnotherSparsity) 
         HasSubstr("resume_from must hold every matrix of the run, finite"))
         << value;
   }
-  Forgery forgery(recorder.states()[1]);
-  for (float& kept : forgery.state().matrices.at("w_q.best_mask").flat()) kept = 1;
-  EXPECT_THAT(
-      std::string(
-          method->Prune(LayerToSearch(), {.resume_from = forgery.Seal()}).status().message()),
-      HasSubstr("of its sparsity"));
+  for (const int extra : {0, 1}) {
+    Forgery forgery(recorder.states()[1]);
+    std::vector<uint8_t>& mask = forgery.state().masks.at("w_q.best_mask");
+    mask.assign(mask.size() + extra, 0xff);  // nothing pruned; a byte too many
+    EXPECT_THAT(
+        std::string(
+            method->Prune(LayerToSearch(), {.resume_from = forgery.Seal()}).status().message()),
+        HasSubstr("of its sparsity"))
+        << extra;
+  }
 }
 
 }  // namespace

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <future>
+#include <string>
+#include <thread>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "tests/server/execution/execution_fixture.h"
@@ -82,6 +86,28 @@ TEST_F(JobWriterTest, ACheckpointIsDueAfterTheIntervalUnlessOneIsBeingWritten) {
   writer.Flush();
   EXPECT_TRUE(writer.CheckpointIsDue());
   EXPECT_EQ(**place_.jobs().ReadCheckpoint(claim_), "first");
+}
+
+TEST_F(JobWriterTest, ACheckpointIsMadeInTheRoomOfTheOneBeforeItUntilAFlush) {
+  std::promise<void> written;
+  JobWriterOptions options = Options();
+  options.on_checkpoint = [&](bool, size_t) { written.set_value(); };
+  JobWriter writer(&store_, claim_, options, &stop_);
+  Release();
+  const std::string checkpoint(100'000, 'x');
+  EXPECT_EQ(writer.TakeCheckpointRoom().capacity(), std::string().capacity());
+  writer.AddCheckpoint(checkpoint);
+  written.get_future().wait();
+  std::string room;
+  while (room.capacity() < checkpoint.size()) {  // told of the write before the room is given back
+    std::this_thread::yield();
+    room = writer.TakeCheckpointRoom();
+  }
+  EXPECT_EQ(room, "");
+  written = std::promise<void>();
+  writer.AddCheckpoint(checkpoint);
+  writer.Flush();
+  EXPECT_EQ(writer.TakeCheckpointRoom().capacity(), std::string().capacity());
 }
 
 TEST_F(JobWriterTest, ALapsedClaimStopsTheJob) {
