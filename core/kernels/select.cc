@@ -8,16 +8,16 @@
 namespace attnprune {
 namespace {
 
-// Scores are told apart by the leading bits of a key that orders them as the numbers do.
-constexpr int kBinBits = 12;
-using Histogram = std::array<Index, size_t{1} << kBinBits>;
 constexpr Index kRun = 1 << 16;  // scores that one shard looks at
 
-uint32_t OrderedKey(float score) {
-  const auto bits = std::bit_cast<uint32_t>(score + 0.0f);  // -0 + 0 is 0
+// Keys order scores as the numbers do; -0 + 0 is 0.
+uint32_t KeyOf(float score) {
+  const auto bits = std::bit_cast<uint32_t>(score + 0.0f);
   return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
 }
-size_t BinOf(float score) { return OrderedKey(score) >> (32 - kBinBits); }
+float ScoreOf(uint32_t key) {
+  return std::bit_cast<float>((key >> 31) != 0 ? key & 0x7fffffffu : ~key);
+}
 
 // Calls work(shard, scores of that shard) on the pool's threads.
 template <typename Work>
@@ -30,30 +30,53 @@ void ForRuns(absl::Span<const float> scores, ThreadPool& pool, Work work) {
 
 size_t RunsOf(absl::Span<const float> scores) { return (scores.size() + kRun - 1) / kRun; }
 
-Histogram Count(absl::Span<const float> scores, ThreadPool& pool) {
-  std::vector<Histogram> parts(RunsOf(scores));
-  ForRuns(scores, pool, [&parts](size_t run, absl::Span<const float> some) {
-    Histogram& part = parts[run];
-    part.fill(0);
-    for (const float score : some) ++part[BinOf(score)];
+// The leading bits of a key.
+struct Prefix {
+  uint32_t value = 0;
+  int bits = 0;
+
+  uint32_t Of(uint32_t key) const { return key >> (32 - bits); }  // of 1 to 32 bits
+};
+
+constexpr Index kFew = 16;                // of so many scores one is sooner sorted than counted
+constexpr int kPassBits[] = {12, 12, 8};  // of a key that one pass tells apart; 32 together
+using Histogram = std::array<uint32_t, size_t{1} << 12>;
+
+// How many of the scores whose keys begin with `prefix` have which next `bits`.
+std::vector<Index> CountNext(absl::Span<const float> scores, Prefix prefix, int bits,
+                             ThreadPool& pool) {
+  const Prefix longer = {.bits = prefix.bits + bits};
+  const uint32_t last_bits = (uint32_t{1} << bits) - 1;
+  std::vector<Histogram> runs(RunsOf(scores));
+  ForRuns(scores, pool, [&](size_t run, absl::Span<const float> some) {
+    Histogram& counts = runs[run];
+    counts.fill(0);
+    if (prefix.bits == 0) {
+      for (const float score : some) ++counts[longer.Of(KeyOf(score))];
+      return;
+    }
+    for (const float score : some) {
+      const uint32_t key = KeyOf(score);
+      if (prefix.Of(key) == prefix.value) ++counts[longer.Of(key) & last_bits];
+    }
   });
-  Histogram total{};
-  for (const Histogram& part : parts) {
-    for (size_t bin = 0; bin < total.size(); ++bin) total[bin] += part[bin];
+  std::vector<Index> total(size_t{1} << bits);
+  for (const Histogram& counts : runs) {
+    for (size_t bin = 0; bin < total.size(); ++bin) total[bin] += counts[bin];
   }
   return total;
 }
 
-// The scores of one bin, in any order.
-std::vector<float> Collect(absl::Span<const float> scores, size_t bin, ThreadPool& pool) {
-  std::vector<std::vector<float>> parts(RunsOf(scores));
-  ForRuns(scores, pool, [&parts, bin](size_t run, absl::Span<const float> some) {
+// The scores whose keys begin with `prefix`, in any order.
+std::vector<float> Collect(absl::Span<const float> scores, Prefix prefix, ThreadPool& pool) {
+  std::vector<std::vector<float>> runs(RunsOf(scores));
+  ForRuns(scores, pool, [&](size_t run, absl::Span<const float> some) {
     for (const float score : some) {
-      if (BinOf(score) == bin) parts[run].push_back(score);
+      if (prefix.Of(KeyOf(score)) == prefix.value) runs[run].push_back(score);
     }
   });
   std::vector<float> all;
-  for (const std::vector<float>& part : parts) all.insert(all.end(), part.begin(), part.end());
+  for (const std::vector<float>& run : runs) all.insert(all.end(), run.begin(), run.end());
   return all;
 }
 
@@ -81,11 +104,20 @@ void ForEachKeptTie(absl::Span<const float> scores, const Cut& cut, Visit visit)
 }  // namespace
 
 Cut FindCut(absl::Span<const float> scores, Index count, ThreadPool& pool) {
-  const Histogram histogram = Count(scores, pool);
-  size_t bin = 0;
-  for (; histogram[bin] < count; ++bin) count -= histogram[bin];
-  std::vector<float> candidates = Collect(scores, bin, pool);
-  return CutOf(candidates, count);
+  Prefix threshold;
+  Index equal = 0;
+  for (const int bits : kPassBits) {
+    const std::vector<Index> counts = CountNext(scores, threshold, bits, pool);
+    uint32_t bin = 0;
+    for (; counts[bin] < count; ++bin) count -= counts[bin];
+    threshold = {.value = threshold.value << bits | bin, .bits = threshold.bits + bits};
+    equal = counts[bin];
+    if (equal <= static_cast<Index>(scores.size()) / kFew) {
+      std::vector<float> candidates = Collect(scores, threshold, pool);
+      return CutOf(candidates, count);
+    }
+  }
+  return {.threshold = ScoreOf(threshold.value), .equal_pruned = count, .equal = equal};
 }
 
 void PruneSmallestInto(const Matrix& scores, Index count, ThreadPool& pool, Matrix& mask) {

@@ -23,8 +23,9 @@ struct Cut {
   Index equal = 0;         // scores that equal it
 };
 
-// 0 < count <= scores.size(); no NaN. -0 equals 0. Two passes over the scores on the pool's
-// threads, and a sort of the few that share the leading bits of the threshold.
+// 0 < count <= scores.size(); no NaN. -0 equals 0. Two to four passes over the scores on the
+// pool's threads: each finds more of the threshold's leading bits, until few scores share them,
+// which are sorted. Takes memory for these few only.
 Cut FindCut(absl::Span<const float> scores, Index count, ThreadPool& pool);
 
 // mask: 0 where PruneSmallest prunes, else 1; as large as scores. count may be 0.

@@ -6,9 +6,11 @@ namespace attnprune {
 
 absl::Status BinaryMaskError::Evaluate(const std::vector<NamedWeight>& weights,
                                        const std::vector<BitMask>& masks, StepStats& stats) {
-  std::vector<Matrix> pruned;
-  for (size_t i = 0; i < weights.size(); ++i) pruned.push_back(masks[i].Apply(weights[i].dense));
-  const std::vector<MatrixView> views(pruned.begin(), pruned.end());
+  if (pruned_.empty()) {
+    for (const NamedWeight& w : weights) pruned_.emplace_back(w.dense.rows(), w.dense.cols());
+  }
+  for (size_t i = 0; i < weights.size(); ++i) masks[i].ApplyInto(weights[i].dense, pruned_[i]);
+  const std::vector<MatrixView> views(pruned_.begin(), pruned_.end());
   stats.calibration_error = calibration_.Error(views).relative();
   if (problem_.held_out.count() == 0) return absl::OkStatus();
   if (held_out_ == nullptr) {

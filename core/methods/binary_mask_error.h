@@ -9,6 +9,7 @@
 #include "core/methods/method.h"
 #include "core/objective/attention_objective.h"
 #include "core/tensor/bit_mask.h"
+#include "core/tensor/matrix.h"
 
 namespace attnprune {
 
@@ -31,6 +32,7 @@ class BinaryMaskError {
   ThreadPool& pool_;
   const DenseAttention attention_;  // of the held-out objective
   std::unique_ptr<AttentionObjective> held_out_;
+  std::vector<Matrix> pruned_;  // kept between two reports: fresh memory costs more than a step
 };
 
 }  // namespace attnprune

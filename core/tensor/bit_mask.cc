@@ -73,12 +73,16 @@ Index BitMask::CountPruned() const {
 
 Matrix BitMask::Apply(MatrixView matrix) const {
   Matrix out(rows_, cols_);
+  ApplyInto(matrix, out);
+  return out;
+}
+
+void BitMask::ApplyInto(MatrixView matrix, MutableMatrixView out) const {
   for (Index i = 0; i < rows_; ++i) {
     for (Index j = 0; j < cols_; ++j) {
       out(i, j) = kept(i, j) ? matrix(i, j) : 0.0f;
     }
   }
-  return out;
 }
 
 Matrix BitMask::ToMatrix() const {

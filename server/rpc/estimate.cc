@@ -170,9 +170,9 @@ double MatricesAtOnce(const v1::Method& method) {
   const auto has = [&](const char* parameter) {
     return ValueOf(method.name(), parameters, parameter).has_value();
   };
-  if (has("refit_rate")) return 31;
-  if (has("weight_rate")) return 22;  // a search that moves the weights too
-  return has("score_rate") ? 17 : 13;
+  // A refit, or a search that moves the weights too.
+  if (has("refit_rate") || has("weight_rate")) return 20;
+  return has("score_rate") ? 15 : 13;
 }
 
 // Floats of one set of batches: its tokens, a chunk's projections and gradients, dense attention.
