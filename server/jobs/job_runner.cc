@@ -257,7 +257,7 @@ absl::Status JobRun::ReadProblem() {
 absl::Status JobRun::WaitForProblem() {
   bool told = false;
   const auto read = [&] {
-    const absl::Status status = ReadProblem();
+    absl::Status status = ReadProblem();
     if (!told && MayPass(status)) writer_.AddWarning(absl::StrCat("waits: ", status.message()));
     told = told || MayPass(status);
     return status;
