@@ -167,13 +167,13 @@ void AddCommonFlags(CLI::App& app, ReproduceFlags& f, const std::string& axes) {
       ->type_name("HOST:PORT")
       ->envname("ATTNPRUNE_SERVER");
   app.add_option("--threads", f.threads, "That solve a job, of its own server; 0: one a core")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 }
 
 void AddKFlag(CLI::App& app, ReproduceFlags& f, const std::string& help) {
   app.add_option("--k", f.options.ks, help)
-      ->check(CLI::PositiveNumber)
+      ->check(AtLeast(1))
       ->allow_extra_args(false)
       ->capture_default_str();
 }
@@ -214,7 +214,7 @@ void AddFigure3(CLI::App& parent, Action* action) {
   LayerSource::Flags& layer = flags->layer;
   app.add_option("--model", layer.model, "Hugging Face folder")->type_name("DIR")->required();
   app.add_option("--layer", layer.layer, "Layer of the model, from 0")
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0))
       ->required();
   app.add_option("--calibration", layer.calibration,
                  "Sequences to choose from, (k, n, d); a seed chooses --k of them")

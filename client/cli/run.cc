@@ -99,7 +99,7 @@ void AddRunCommand(CLI::App& app, Action* action) {
           "rebuilt at every step, tokens that do not fit even so stay in a temporary file; "
           "0: the machine's memory")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
-      ->check(CLI::NonNegativeNumber)
+      ->check(AtLeast(0))
       ->type_name("BYTES")
       ->default_str("0");
   AddJsonFlag(*command, flags->json);
