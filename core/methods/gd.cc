@@ -41,8 +41,8 @@ class GdMethod final : public Method {
   absl::string_view name() const override { return "gd"; }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& run,
-                                      ThreadPool& pool, ProgressObserver& observer) const override;
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& run, ThreadPool& pool,
+                                      ProgressObserver& observer) const override;
 
   const GdOptions options_;
 };
@@ -190,7 +190,7 @@ class GdLoop {
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-absl::StatusOr<PruneResult> GdMethod::DoPrune(const Problem& problem, const RunOptions& run,
+absl::StatusOr<PruneResult> GdMethod::DoPrune(const Problem& problem, RunOptions& run,
                                               ThreadPool& pool, ProgressObserver& observer) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const GdOptions options, FillDefaults(options_, problem));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionObjective> objective,
@@ -199,7 +199,8 @@ absl::StatusOr<PruneResult> GdMethod::DoPrune(const Problem& problem, const RunO
   MaskDescent descent(AttentionWeights(problem), *objective, pool, StepOf(options, problem),
                       options.lambda, RunFingerprint(problem, options));
   if (!run.resume_from.empty()) {
-    ATTNPRUNE_RETURN_IF_ERROR(descent.Restore(run.resume_from, options.steps));
+    const std::string state = std::exchange(run.resume_from, {});
+    ATTNPRUNE_RETURN_IF_ERROR(descent.Restore(state, options.steps));
   }
   GdLoop loop(problem, options, run, pool, *objective, descent, observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(const TerminationReason reason, loop.Run());

@@ -27,8 +27,8 @@ class MagnitudeMethod : public Method {
   absl::string_view name() const override { return "magnitude"; }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
-                                      ThreadPool& pool, ProgressObserver&) const override {
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+                                      ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     PruneResult result;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {

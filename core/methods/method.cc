@@ -99,7 +99,7 @@ absl::string_view ToString(TerminationReason reason) {
   return "unknown";
 }
 
-absl::StatusOr<PruneResult> Method::PruneInMemory(const Problem& problem, const RunOptions& options,
+absl::StatusOr<PruneResult> Method::PruneInMemory(const Problem& problem, RunOptions& options,
                                                   ThreadPool& pool,
                                                   ProgressObserver& observer) const {
   try {
@@ -111,7 +111,7 @@ absl::StatusOr<PruneResult> Method::PruneInMemory(const Problem& problem, const 
   }
 }
 
-absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, const RunOptions& options,
+absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, RunOptions options,
                                           ProgressObserver& observer) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckOptions(options));
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
@@ -125,9 +125,9 @@ absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, const RunOptio
   return result;
 }
 
-absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, const RunOptions& options) const {
+absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, RunOptions options) const {
   NobodyWatches nobody;
-  return Prune(problem, options, nobody);
+  return Prune(problem, std::move(options), nobody);
 }
 
 Index Method::PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const {

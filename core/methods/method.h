@@ -99,19 +99,20 @@ class Method {
   // Checks the problem, runs, then checks the result's invariants (shapes, zero where pruned, the
   // sparsity asked for). INVALID_ARGUMENT names the field at fault; RESOURCE_EXHAUSTED means that
   // memory ran out; INTERNAL means a bug here.
-  absl::StatusOr<PruneResult> Prune(const Problem& problem, const RunOptions& options,
+  absl::StatusOr<PruneResult> Prune(const Problem& problem, RunOptions options,
                                     ProgressObserver& observer) const;
   // The same with nobody watching.
-  absl::StatusOr<PruneResult> Prune(const Problem& problem, const RunOptions& options = {}) const;
+  absl::StatusOr<PruneResult> Prune(const Problem& problem, RunOptions options = {}) const;
 
   // Entries of one matrix (rows x cols as stored) that this method prunes at `sparsity`.
   virtual Index PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const;
 
  private:
   // DoPrune, with RESOURCE_EXHAUSTED where memory runs out.
-  absl::StatusOr<PruneResult> PruneInMemory(const Problem& problem, const RunOptions& options,
+  absl::StatusOr<PruneResult> PruneInMemory(const Problem& problem, RunOptions& options,
                                             ThreadPool& pool, ProgressObserver& observer) const;
-  virtual absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
+  // Takes options.resume_from, whose memory is free once the run has taken it over.
+  virtual absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options,
                                               ThreadPool& pool,
                                               ProgressObserver& observer) const = 0;
 };

@@ -103,14 +103,14 @@ class RefitMethod final : public Method {
   }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
-                                      ThreadPool& pool, ProgressObserver& observer) const override;
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+                                      ProgressObserver& observer) const override;
   // BASE's result. Its reason is kStopped if the observer wished so, even at BASE's last step.
-  absl::StatusOr<PruneResult> RunBase(const Problem& problem, const RunOptions& options,
+  absl::StatusOr<PruneResult> RunBase(const Problem& problem, RunOptions options,
                                       uint64_t fingerprint, ProgressObserver& observer) const;
-  absl::StatusOr<PruneResult> Refit(const Problem& problem, PruneResult base,
-                                    const RunOptions& options, uint64_t fingerprint,
-                                    ThreadPool& pool, ProgressObserver& observer) const;
+  absl::StatusOr<PruneResult> Refit(const Problem& problem, PruneResult base, RunOptions options,
+                                    uint64_t fingerprint, ThreadPool& pool,
+                                    ProgressObserver& observer) const;
 
   const std::string name_;
   const std::unique_ptr<Method> base_;
@@ -118,11 +118,11 @@ class RefitMethod final : public Method {
   const SearchSettings settings_;
 };
 
-absl::StatusOr<PruneResult> RefitMethod::RunBase(const Problem& problem, const RunOptions& options,
+absl::StatusOr<PruneResult> RefitMethod::RunBase(const Problem& problem, RunOptions options,
                                                  uint64_t fingerprint,
                                                  ProgressObserver& observer) const {
   HalfOfRun half(0, settings_.plan.steps, "", fingerprint, observer);
-  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, base_->Prune(problem, options, half));
+  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, base_->Prune(problem, std::move(options), half));
   if (half.stopped()) result.reason = TerminationReason::kStopped;
   return result;
 }
@@ -137,7 +137,7 @@ SearchStart StartFrom(const PruneResult& base) {
 }
 
 absl::StatusOr<PruneResult> RefitMethod::Refit(const Problem& problem, PruneResult base,
-                                               const RunOptions& options, uint64_t fingerprint,
+                                               RunOptions options, uint64_t fingerprint,
                                                ThreadPool& pool, ProgressObserver& observer) const {
   const bool factors = problem.fused() && base.matrices.size() == 2;
   ATTNPRUNE_ASSIGN_OR_RETURN(
@@ -148,7 +148,8 @@ absl::StatusOr<PruneResult> RefitMethod::Refit(const Problem& problem, PruneResu
   SparseSearch search(PrunedMaps(problem, base), problem.sparsity, StartFrom(base), *objectives,
                       pool, settings_.plan, fingerprint);
   if (!options.resume_from.empty()) {
-    ATTNPRUNE_RETURN_IF_ERROR(search.Restore(options.resume_from));
+    const std::string state = std::exchange(options.resume_from, {});
+    ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state));
   }
   HalfOfRun half(base.steps, 0, SerializeResult(base, fingerprint), fingerprint, observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(base.reason, RunSparseSearch(search, *objectives, options, half));
@@ -160,29 +161,31 @@ absl::StatusOr<PruneResult> RefitMethod::Refit(const Problem& problem, PruneResu
   return base;
 }
 
-absl::StatusOr<PruneResult> RefitMethod::DoPrune(const Problem& problem, const RunOptions& options,
+absl::StatusOr<PruneResult> RefitMethod::DoPrune(const Problem& problem, RunOptions& options,
                                                  ThreadPool& pool,
                                                  ProgressObserver& observer) const {
   const uint64_t fingerprint = Fingerprint(problem, name_, parameters_);
   RefitState state;
   if (!options.resume_from.empty()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(state, ParseRefitState(options.resume_from, fingerprint));
+    const std::string bytes = std::exchange(options.resume_from, {});
+    ATTNPRUNE_ASSIGN_OR_RETURN(state, ParseRefitState(bytes, fingerprint));
   }
   RunOptions half = options;
   PruneResult base;
   if (state.base_result.empty()) {
-    half.resume_from = state.base_state;
-    ATTNPRUNE_ASSIGN_OR_RETURN(base, RunBase(problem, half, fingerprint, observer));
+    half.resume_from = std::exchange(state.base_state, {});
+    ATTNPRUNE_ASSIGN_OR_RETURN(base, RunBase(problem, std::move(half), fingerprint, observer));
     if (base.reason == TerminationReason::kStopped ||
         base.reason == TerminationReason::kNumericalError) {
       return base;
     }
-    half.resume_from.clear();
+    half = options;
   } else {
-    ATTNPRUNE_ASSIGN_OR_RETURN(base, ParseResult(state.base_result, problem, fingerprint));
-    half.resume_from = state.search_state;
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        base, ParseResult(std::exchange(state.base_result, {}), problem, fingerprint));
+    half.resume_from = std::exchange(state.search_state, {});
   }
-  return Refit(problem, std::move(base), half, fingerprint, pool, observer);
+  return Refit(problem, std::move(base), std::move(half), fingerprint, pool, observer);
 }
 
 std::unique_ptr<Method> Create(const char* name, const MethodInfo& base,

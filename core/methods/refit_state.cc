@@ -64,7 +64,7 @@ absl::StatusOr<RefitState> ParseRefitState(absl::string_view bytes, uint64_t fin
   const size_t line = bytes.find('\n');
   size_t size = 0;
   if (line == absl::string_view::npos || !absl::SimpleAtoi(bytes.substr(0, line), &size) ||
-      absl::StrCat(size) != bytes.substr(0, line) || size > bytes.size() - line - 1) {
+      absl::StrCat(size) != bytes.substr(0, line) || size == 0 || size > bytes.size() - line - 1) {
     return Refuse("is damaged: it must say how long its first part is");
   }
   bytes.remove_prefix(line + 1);

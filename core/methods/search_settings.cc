@@ -91,14 +91,14 @@ class SearchMethod final : public Method {
   absl::string_view name() const override { return name_; }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
-                                      ThreadPool& pool, ProgressObserver& observer) const override;
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+                                      ProgressObserver& observer) const override;
 
   const char* const name_;
   const SearchSettings settings_;
 };
 
-absl::StatusOr<PruneResult> SearchMethod::DoPrune(const Problem& problem, const RunOptions& options,
+absl::StatusOr<PruneResult> SearchMethod::DoPrune(const Problem& problem, RunOptions& options,
                                                   ThreadPool& pool,
                                                   ProgressObserver& observer) const {
   const std::vector<NamedWeight> weights = LinearMaps(problem, settings_.by_factors);
@@ -113,7 +113,8 @@ absl::StatusOr<PruneResult> SearchMethod::DoPrune(const Problem& problem, const 
                       StartFromSaliency(problem, weights, searched, pool), *objectives, pool,
                       settings_.plan, Fingerprint(problem, name_, FingerprintValues(settings_)));
   if (!options.resume_from.empty()) {
-    ATTNPRUNE_RETURN_IF_ERROR(search.Restore(options.resume_from));
+    const std::string state = std::exchange(options.resume_from, {});
+    ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state));
   }
   PruneResult result;
   ATTNPRUNE_ASSIGN_OR_RETURN(result.reason,

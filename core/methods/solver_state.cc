@@ -37,14 +37,16 @@ uint64_t Mix(uint64_t seed, absl::string_view text) {
   return XXH3_64bits_withSeed(text.data(), text.size(), seed);
 }
 
-// Over the metadata (but the checksum itself), names, shapes and bytes, in the image's own order.
+// Over the metadata (but the checksum itself), names, dtypes, shapes and bytes, in the image's own
+// order.
 std::string Checksum(const ParsedSafetensors& image) {
   uint64_t hash = 0;
   for (const auto& [key, value] : image.metadata()) {
     if (key != "checksum") hash = Mix(Mix(hash, key), value);
   }
   for (const TensorInfo& tensor : image.tensors()) {
-    hash = Mix(Mix(hash, tensor.name), ShapeString(tensor.shape));
+    hash = Mix(Mix(hash, tensor.name), ToString(tensor.dtype));
+    hash = Mix(hash, ShapeString(tensor.shape));
     hash = Mix(hash, absl::string_view(tensor.bytes.data(), tensor.bytes.size()));
   }
   return Hex(hash);

@@ -223,8 +223,8 @@ class SparseGptMethod : public Method {
   }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
-                                      ThreadPool& pool, ProgressObserver&) const override {
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+                                      ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     ATTNPRUNE_RETURN_IF_ERROR(CheckBlocksize(problem.features(), problem.sparsity, blocksize_));
     ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptInputs inputs,

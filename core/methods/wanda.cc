@@ -54,8 +54,8 @@ class WandaMethod : public Method {
   }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, const RunOptions& options,
-                                      ThreadPool& pool, ProgressObserver&) const override {
+  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+                                      ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     const std::vector<double> norms = ColumnNorms(problem.calibration.all(), pool);
     PruneResult result;

@@ -124,11 +124,12 @@ absl::StatusOr<std::string> SerializeSafetensors(absl::Span<const TensorInfo> te
 absl::Status AppendSafetensors(absl::Span<const TensorInfo> tensors,
                                const SafetensorsMetadata& metadata, std::string* out) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(tensors, metadata));
-  // Room for what callers put behind it, since moving an image costs more than writing it.
-  constexpr size_t kTrailer = 64;
-  size_t size = out->size() + plan.head.size() + kTrailer;
+  // Room for what callers put behind it and for the longer numbers of the next image in its place,
+  // since moving an image costs more than writing it.
+  constexpr size_t kSpare = 4096;
+  size_t size = out->size() + plan.head.size();
   for (const TensorInfo* tensor : plan.order) size += tensor->bytes.size();
-  out->reserve(size);
+  if (size + kSpare / 2 > out->capacity()) out->reserve(size + kSpare);
   out->append(plan.head);
   for (const TensorInfo* tensor : plan.order) {
     out->append(tensor->bytes.data(), tensor->bytes.size());

@@ -147,15 +147,13 @@ class JobRun {
   absl::Status CheckStop();
 
   absl::Status RunMethods();
-  absl::Status ReadProblem();
-  absl::Status WaitForProblem();
   void CountResult(const v1::MethodResult& result);
   absl::Status RunMethod(int index);
   absl::StatusOr<Produced> Produce(int index);
   absl::StatusOr<Solved> Solve(int index);
   DenseAttention Attention() const;
   absl::StatusOr<Solved> Attempt(const Method& method, int index, double seconds_before,
-                                 const RunOptions& options);
+                                 RunOptions options);
   absl::optional<MethodCheckpoint> ReadCheckpoint(int index);
 
   absl::Status StoreTensors(Produced* produced);
@@ -237,12 +235,6 @@ absl::Status JobRun::RunMethods() {
   const int done = static_cast<int>(record_.results.size());
   if (done == job_.methods_size()) return absl::OkStatus();
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop());
-  ATTNPRUNE_RETURN_IF_ERROR(WaitForProblem());
-  for (int i = done; i < job_.methods_size(); ++i) ATTNPRUNE_RETURN_IF_ERROR(RunMethod(i));
-  return absl::OkStatus();
-}
-
-absl::Status JobRun::ReadProblem() {
   std::string spill_folder;
   if (Attention() == DenseAttention::kRecompute) {
     ATTNPRUNE_ASSIGN_OR_RETURN(spill_folder, tensors_->TemporaryFolder(SpilledBytes(job_)));
@@ -250,19 +242,8 @@ absl::Status JobRun::ReadProblem() {
   ATTNPRUNE_ASSIGN_OR_RETURN(problem_,
                              BuildProblem(
                                  job_, tensors_, [this] { return StopRequested(); }, spill_folder));
+  for (int i = done; i < job_.methods_size(); ++i) ATTNPRUNE_RETURN_IF_ERROR(RunMethod(i));
   return absl::OkStatus();
-}
-
-// Tokens that are to go to a full disk wait for room, and who follows the job is told so.
-absl::Status JobRun::WaitForProblem() {
-  bool told = false;
-  const auto read = [&] {
-    absl::Status status = ReadProblem();
-    if (!told && MayPass(status)) writer_.AddWarning(absl::StrCat("waits: ", status.message()));
-    told = told || MayPass(status);
-    return status;
-  };
-  return Patiently(read, [this] { return WaitToRetry(); });
 }
 
 void JobRun::CountResult(const v1::MethodResult& result) {
@@ -325,17 +306,18 @@ absl::StatusOr<JobRun::Solved> JobRun::Solve(int index) {
   options.attention = Attention();
   options.evaluate_every = EvaluateEvery(job_, spec.name(), parameters);
   if (absl::optional<MethodCheckpoint> checkpoint = ReadCheckpoint(index)) {
-    options.resume_from = std::move(checkpoint->state);
-    absl::StatusOr<Solved> solved = Attempt(*method, index, checkpoint->seconds, options);
+    RunOptions resumed = options;
+    resumed.resume_from = std::move(checkpoint->state);
+    absl::StatusOr<Solved> solved =
+        Attempt(*method, index, checkpoint->seconds, std::move(resumed));
     if (solved.ok() || !RefusedState(solved.status())) return solved;
     writer_.AddWarning(absl::StrCat(LabelOf(spec), " starts over: ", solved.status().message()));
-    options.resume_from.clear();
   }
-  return Attempt(*method, index, 0, options);
+  return Attempt(*method, index, 0, std::move(options));
 }
 
 absl::StatusOr<JobRun::Solved> JobRun::Attempt(const Method& method, int index,
-                                               double seconds_before, const RunOptions& options) {
+                                               double seconds_before, RunOptions options) {
   const auto stopped = [this] { return StopRequested(); };
   const auto on_step = [this](const StepStats& stats) {
     if (options_.observer != nullptr) options_.observer->OnStep(options_.worker, stats);
@@ -343,7 +325,8 @@ absl::StatusOr<JobRun::Solved> JobRun::Attempt(const Method& method, int index,
   const ObservedMethod observed(options_, job_.methods(index).name());
   MethodObserver observer(index, LabelOf(job_.methods(index)), seconds_before, &writer_, stop_,
                           stopped, on_step);
-  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, method.Prune(problem_, options, observer));
+  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result,
+                             method.Prune(problem_, std::move(options), observer));
   const double seconds = seconds_before + result.seconds;
   return Solved{std::move(result), seconds};
 }

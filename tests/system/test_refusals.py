@@ -1,7 +1,6 @@
 """What goes wrong with the machine: full disk, full queue, read-only folder, a second server, a
 damaged database, a missing tensor. Each is a clear error, and nothing accepted is lost."""
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -9,8 +8,7 @@ import subprocess
 import grpc
 import pytest
 
-from harness import Client, Server, cli, layer_job, submit, wait_for
-from test_memory import layer
+from harness import Client, Server, layer_job, submit, wait_for
 from test_python_client import details
 from test_uploads import random_tensor
 from attnprune.v1 import errors_pb2 as errors_api
@@ -61,24 +59,6 @@ def test_a_full_disk_refuses_new_work_and_loses_none_that_was_accepted(tmp_path,
         with Client(server.address) as client:
             listed = client.jobs.ListJobs(prune_api.ListJobsRequest(page_size=1000)).jobs
             assert {running, queued} <= {job.name for job in listed}
-
-
-def test_tokens_that_a_full_disk_has_no_room_for_wait_until_it_has(tmp_path):
-    # 67 MB of tokens, which the budget keeps in a file; the server leaves 64 MB of a disk alone.
-    job = layer(tmp_path, 1024, 2, 1, 128, 128, dim=64)
-    disk = tmp_path / "disk"
-    with small_disk(disk, "280M"), Server(disk / "data", "--memory-budget", "100MiB") as server:
-        (disk / "filler").write_bytes(bytes(100 << 20))
-        at = ["--server", server.address]
-        submitted = cli("submit", *job, "--method", "gd:steps=2", "--json", *at)
-        assert submitted.returncode == 0, submitted.stderr
-        name = json.loads(submitted.stdout)["name"]
-        with Client(server.address) as client:
-            warning = next(event.warning for event in client.watch(name) if event.HasField("warning"))
-            assert warning.startswith("waits: the server's disk is full"), warning
-            assert client.get(name).state == job_api.RUNNING
-            (disk / "filler").unlink()
-            assert client.finish(name).state == job_api.SUCCEEDED
 
 
 def fill(path):

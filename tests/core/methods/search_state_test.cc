@@ -209,6 +209,26 @@ class Forgery {
   SolverState state_;
 };
 
+TEST(ForgedSearchState, IsAcceptedWhereNothingIsChanged) {
+  Recorder recorder(Recorder::States::kSaved);
+  const auto method = ParseMethod("joint:steps=4").value();
+  Succeed(method->Prune(LayerToSearch(), {}, recorder));
+  const Forgery forgery(recorder.states()[1]);
+  Succeed(method->Prune(LayerToSearch(), {.resume_from = forgery.Seal()}));
+}
+
+TEST(ForgedRefitState, IsRefusedWithoutAResultOfTheFirstMethod) {
+  Recorder recorder(Recorder::States::kSaved);
+  const auto method = ParseMethod("wanda+refit:refit_steps=3").value();
+  Succeed(method->Prune(LayerToSearch(), {}, recorder));
+  std::string state = recorder.states()[1];
+  const size_t line = state.find('\n'), size = state.rfind(' ', line) + 1;
+  state.replace(size, line - size, "0");
+  EXPECT_THAT(
+      std::string(method->Prune(LayerToSearch(), {.resume_from = state}).status().message()),
+      HasSubstr("resume_from is damaged"));
+}
+
 TEST(ForgedSearchState, IsRefusedWithTooManySteps) {
   Recorder recorder(Recorder::States::kSaved);
   const auto method = ParseMethod("joint:steps=4").value();
