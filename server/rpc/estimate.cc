@@ -170,8 +170,8 @@ double MatricesAtOnce(const v1::Method& method) {
   const auto has = [&](const char* parameter) {
     return ValueOf(method.name(), parameters, parameter).has_value();
   };
-  // A refit, or a search that moves the weights too.
-  if (has("refit_rate") || has("weight_rate")) return 20;
+  if (has("refit_rate")) return 21;
+  if (has("weight_rate")) return 20;  // a search that moves the weights too
   return has("score_rate") ? 15 : 13;
 }
 

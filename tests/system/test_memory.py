@@ -7,7 +7,8 @@ import numpy
 import pytest
 
 import safetensors
-from harness import Server, cli
+from attnprune.v1 import job_pb2 as job_api
+from harness import Client, Server, cli
 
 GD = "gd:steps=5"
 
@@ -124,13 +125,7 @@ def test_a_search_over_many_parts_takes_no_more_than_one_over_all_batches(tmp_pa
 @pytest.mark.parametrize("method", ["gd:steps=20", "ste:steps=20", "joint:steps=20", "wanda+refit:refit_steps=20"])
 def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
     """Where W is large and the data small, with a checkpoint every 200 ms."""
-    d, rng = 1536, numpy.random.default_rng(1)
-    draw = lambda shape, deviation: ("F32", list(shape),
-                                     rng.normal(0, deviation, shape).astype("<f4").tobytes())
-    safetensors.write(tmp_path / "w.safetensors", {"w": draw((d, d), 1 / d)})
-    safetensors.write(tmp_path / "x.safetensors", {"x": draw((4, 32, d), 1)})
-    job = ["submit", "--weights", tmp_path / "w.safetensors", "--fused", "w", "--calibration",
-           tmp_path / "x.safetensors:x", "--method", method, "--json"]
+    job = ["submit", *large_w(tmp_path), "--method", method, "--json"]
     with Server(tmp_path / "data", "--checkpoint-interval", "200ms") as server:
         job += ["--server", server.address]
         estimate = int(json.loads(cli(*job, "--validate-only").stdout)["estimate"]["memoryBytes"])
@@ -139,6 +134,34 @@ def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
         assert done.returncode == 0, done.stderr
         taken = server.memory_bytes("VmHWM") - before
     assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
+
+
+def large_w(folder):
+    d, rng = 1536, numpy.random.default_rng(1)
+    draw = lambda shape, deviation: ("F32", list(shape),
+                                     rng.normal(0, deviation, shape).astype("<f4").tobytes())
+    safetensors.write(folder / "w.safetensors", {"w": draw((d, d), 1 / d)})
+    safetensors.write(folder / "x.safetensors", {"x": draw((4, 32, d), 1)})
+    return ["--weights", folder / "w.safetensors", "--fused", "w", "--calibration",
+            folder / "x.safetensors:x"]
+
+
+@pytest.mark.parametrize("method", ["joint:steps=60", "gd+refit:steps=30,refit_steps=60"])
+def test_a_job_that_goes_on_from_a_checkpoint_takes_no_more(tmp_path, method):
+    with Server(tmp_path / "data", "--checkpoint-interval", "100ms") as server:
+        idle = server.memory_bytes()
+        job = ["submit", *large_w(tmp_path), "--method", method, "--json", "--server", server.address]
+        estimate = int(json.loads(cli(*job, "--validate-only").stdout)["estimate"]["memoryBytes"])
+        name = json.loads(cli(*job).stdout)["name"]
+        with Client(server.address) as client:
+            client.wait_for_step(name, 45)  # of a refit's, some have been taken
+        server.kill()
+        server.start()
+        with Client(server.address) as client:
+            assert client.finish(name).state == job_api.SUCCEEDED
+            steps = [event.progress.step for event in client.watch(name) if event.HasField("progress")]
+        assert steps.count(1) == 1, "it went on from its checkpoint"
+        assert server.memory_bytes("VmHWM") - idle < 1.2 * estimate
 
 
 def test_a_job_that_cannot_fit_is_refused_with_the_number(tmp_path, job):
