@@ -25,8 +25,7 @@ struct Cut {
 
 // 0 < count <= scores.size(); no NaN. -0 equals 0. Two to four passes over the scores on the
 // pool's threads: each finds more of the threshold's leading bits, until few scores share them,
-// which are sorted. Takes memory for these few, and 1/16 of the
-// scores' for counters.
+// which are sorted. Takes memory for these few and for counters, 1/16 of what the scores take.
 Cut FindCut(absl::Span<const float> scores, Index count, ThreadPool& pool);
 
 // mask: 0 where PruneSmallest prunes, else 1; as large as scores. count may be 0.

@@ -32,7 +32,7 @@ class BinaryMaskError {
   ThreadPool& pool_;
   const DenseAttention attention_;  // of the held-out objective
   std::unique_ptr<AttentionObjective> held_out_;
-  std::vector<Matrix> pruned_;  // kept between two reports: fresh memory costs more than a step
+  std::vector<Matrix> pruned_;  // kept between two reports: fresh memory costs page faults
 };
 
 }  // namespace attnprune

@@ -68,7 +68,7 @@ struct RunOptions {
   int threads = 1;                                   // at least 1; never changes the result's bits
   DenseAttention attention = DenseAttention::kKeep;  // never changes them either
   int evaluate_every = 0;   // steps between evaluations of the binary mask; 0: never
-  std::string resume_from;  // empty, or what SaveState gave for the same problem and parameters
+  std::string resume_from;  // empty, or a Resumable's state, of the same problem and parameters
 };
 
 // One weight matrix after pruning. `weights` is exactly 0 where `mask` is 0.

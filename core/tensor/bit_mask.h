@@ -36,7 +36,7 @@ class BitMask {
 
   // The matrix with exact zeros where the mask prunes. Shapes must agree.
   Matrix Apply(MatrixView matrix) const;
-  void ApplyInto(MatrixView matrix, MutableMatrixView out) const;
+  void ApplyInto(MatrixView matrix, MutableMatrixView out) const;  // the same, in the caller's
   // 1.0f where kept, 0.0f where pruned.
   Matrix ToMatrix() const;
 

@@ -13,15 +13,17 @@ from harness import Client, Server, cli
 GD = "gd:steps=5"
 
 
+def gaussian(rng, shape, deviation):
+    return "F32", list(shape), rng.normal(0, deviation, shape).astype("<f4").tobytes()
+
+
 def layer(folder, d, heads, kv_heads, tokens, batches, dim=None):
     """Job flags of a projection layer with random weights and data; heads of d / heads features."""
     rng = numpy.random.default_rng(1)
-    draw = lambda shape, deviation: ("F32", list(shape),
-                                     rng.normal(0, deviation, shape).astype("<f4").tobytes())
     dim = dim or d // heads
     safetensors.write(folder / "w.safetensors", {
-        "q": draw((heads * dim, d), d**-0.5), "k": draw((kv_heads * dim, d), d**-0.5)})
-    safetensors.write(folder / "x.safetensors", {"x": draw((batches, tokens, d), 1)})
+        "q": gaussian(rng, (heads * dim, d), d**-0.5), "k": gaussian(rng, (kv_heads * dim, d), d**-0.5)})
+    safetensors.write(folder / "x.safetensors", {"x": gaussian(rng, (batches, tokens, d), 1)})
     return ["--weights", folder / "w.safetensors", "--q", "q", "--k", "k", "--heads", heads,
             "--kv-heads", kv_heads, "--rope-theta", "10000",
             "--calibration", folder / "x.safetensors:x"]
@@ -138,10 +140,8 @@ def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
 
 def large_w(folder):
     d, rng = 1536, numpy.random.default_rng(1)
-    draw = lambda shape, deviation: ("F32", list(shape),
-                                     rng.normal(0, deviation, shape).astype("<f4").tobytes())
-    safetensors.write(folder / "w.safetensors", {"w": draw((d, d), 1 / d)})
-    safetensors.write(folder / "x.safetensors", {"x": draw((4, 32, d), 1)})
+    safetensors.write(folder / "w.safetensors", {"w": gaussian(rng, (d, d), 1 / d)})
+    safetensors.write(folder / "x.safetensors", {"x": gaussian(rng, (4, 32, d), 1)})
     return ["--weights", folder / "w.safetensors", "--fused", "w", "--calibration",
             folder / "x.safetensors:x"]
 
