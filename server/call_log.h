@@ -2,8 +2,8 @@
 #ifndef ATTNPRUNE_SERVER_CALL_LOG_H_
 #define ATTNPRUNE_SERVER_CALL_LOG_H_
 
-#include "server/http/web_host.h"
-#include "server/rpc/call_record.h"
+#include "server/grpc/call_record.h"
+#include "server/web/web_host.h"
 
 namespace attnprune {
 

@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "core/base/stop_request.h"
+#include "core/io/stop_request.h"
 #include "core/kernels/blas.h"
 #include "server/flags.h"
 #include "server/http/access.h"

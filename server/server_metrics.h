@@ -7,13 +7,13 @@
 #include <string>
 
 #include "core/base/clock.h"
+#include "server/blobs/blob_store.h"
+#include "server/grpc/tensor_service.h"
 #include "server/http/web_metrics.h"
-#include "server/jobs/job_store.h"
 #include "server/observe/call_metrics.h"
 #include "server/observe/job_metrics.h"
 #include "server/observe/solver_metrics.h"
-#include "server/rpc/tensor_service.h"
-#include "server/tensors/blob_store.h"
+#include "server/queue/job_store.h"
 
 namespace attnprune {
 

@@ -17,7 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
-#include "server/cgroup_memory.h"
+#include "server/execution/cgroup_memory.h"
 #include "server/http/access.h"
 
 namespace attnprune {

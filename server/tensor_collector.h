@@ -7,8 +7,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
-#include "server/jobs/job_store.h"
-#include "server/tensors/blob_store.h"
+#include "server/blobs/blob_store.h"
+#include "server/queue/job_store.h"
 
 namespace attnprune {
 

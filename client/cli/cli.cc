@@ -4,8 +4,8 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "client/cli/commands.h"
-#include "core/tensor/strict_json.h"
+#include "client/cli/commands/commands.h"
+#include "core/io/strict_json.h"
 
 namespace attnprune::cli {
 namespace {

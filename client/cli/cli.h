@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "client/cli/shell.h"
+#include "client/cli/output/shell.h"
 
 namespace attnprune::cli {
 

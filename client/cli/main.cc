@@ -12,8 +12,8 @@
 
 #include "absl/types/optional.h"
 #include "client/cli/cli.h"
-#include "client/cli/temporary_folder.h"
-#include "core/base/stop_request.h"
+#include "client/cli/output/temporary_folder.h"
+#include "core/io/stop_request.h"
 
 namespace {
 

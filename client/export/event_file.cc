@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "core/tensor/messages.h"
+#include "core/io/messages.h"
 
 namespace attnprune::exporting {
 namespace {

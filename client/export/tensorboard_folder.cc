@@ -17,7 +17,7 @@
 #include "client/export/path_part.h"
 #include "client/export/tf_record.h"
 #include "core/base/status_macros.h"
-#include "core/tensor/atomic_file.h"
+#include "core/io/atomic_file.h"
 
 namespace attnprune::exporting {
 namespace {

@@ -10,7 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "core/base/status_macros.h"
-#include "core/tensor/safetensors.h"
+#include "core/io/safetensors.h"
 
 namespace attnprune {
 namespace {

@@ -11,8 +11,8 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "absl/types/variant.h"
+#include "core/io/spilled_matrix.h"
 #include "core/tensor/matrix.h"
-#include "core/tensor/spilled_matrix.h"
 
 namespace attnprune {
 

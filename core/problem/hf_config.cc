@@ -11,8 +11,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/types/optional.h"
 #include "core/base/status_macros.h"
-#include "core/tensor/messages.h"
-#include "core/tensor/strict_json.h"
+#include "core/io/messages.h"
+#include "core/io/strict_json.h"
 
 namespace attnprune {
 namespace {

@@ -4,10 +4,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/io/checkpoint.h"
+#include "core/io/mapped_file.h"
+#include "core/io/messages.h"
 #include "core/problem/hf_config.h"
-#include "core/tensor/checkpoint.h"
-#include "core/tensor/mapped_file.h"
-#include "core/tensor/messages.h"
 
 namespace attnprune {
 namespace {

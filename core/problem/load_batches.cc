@@ -9,9 +9,9 @@
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "core/base/status_macros.h"
-#include "core/tensor/messages.h"
-#include "core/tensor/npy.h"
-#include "core/tensor/safetensors.h"
+#include "core/io/messages.h"
+#include "core/io/npy.h"
+#include "core/io/safetensors.h"
 
 namespace attnprune {
 namespace {

@@ -7,8 +7,8 @@
 
 #include "absl/status/status.h"
 #include "core/base/mutex.h"
-#include "server/jobs/job_store.h"
 #include "server/observe/log.h"
+#include "server/queue/job_store.h"
 
 namespace attnprune {
 

@@ -8,7 +8,7 @@
 #include "absl/strings/str_replace.h"
 #include "attnprune/v1/job.pb.h"
 #include "core/base/status_macros.h"
-#include "server/jobs/stop_signal.h"
+#include "server/execution/stop_signal.h"
 #include "server/observe/label_values.h"
 
 namespace attnprune {

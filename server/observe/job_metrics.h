@@ -12,9 +12,9 @@
 #include "absl/time/time.h"
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
-#include "server/jobs/job_store.h"
 #include "server/observe/exposition.h"
 #include "server/observe/instruments.h"
+#include "server/queue/job_store.h"
 
 namespace attnprune {
 

@@ -22,12 +22,12 @@
 #include "absl/flags/parse.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/thread_pool.h"
+#include "core/io/npy.h"
 #include "core/kernels/blas.h"
 #include "core/methods/mask_descent.h"
 #include "core/methods/registry.h"
 #include "core/objective/attention_objective.h"
 #include "core/problem/problem.h"
-#include "core/tensor/npy.h"
 #include "tests/support/timing.h"
 
 ABSL_FLAG(std::string, folder, "", "where the arrays are");

@@ -26,9 +26,9 @@
 #include "absl/strings/strip.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "core/base/clock.h"
-#include "server/rpc/grpc_host.h"
-#include "server/rpc/tensor_service.h"
-#include "server/tensors/blob_store.h"
+#include "server/blobs/blob_store.h"
+#include "server/grpc/grpc_host.h"
+#include "server/grpc/tensor_service.h"
 #include "tests/support/timing.h"
 
 namespace attnprune::rpc {

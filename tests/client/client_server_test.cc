@@ -12,7 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/server.h"
-#include "tests/server/rpc/temporary_folder.h"
+#include "tests/server/api/temporary_folder.h"
 
 namespace attnprune::client {
 namespace {

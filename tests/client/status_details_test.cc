@@ -6,8 +6,8 @@
 #include "core/base/field_error.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/rpc/status.h"
-#include "server/rpc/status_details.h"
+#include "server/api/status_details.h"
+#include "server/grpc/status.h"
 
 namespace attnprune::client {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "core/tensor/safetensors.h"
+#include "core/io/safetensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const absl::Span<const char> image(reinterpret_cast<const char*>(data), size);

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/tensor/safetensors.h"
+#include "core/io/safetensors.h"
 #include "tests/reference/algorithm1.h"
 #include "tests/reference/attention_reference.h"
 

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <string>
 
+#include "core/io/safetensors.h"
 #include "core/methods/solver_state.h"
-#include "core/tensor/safetensors.h"
 #include "tests/core/contract/contract_problems.h"
 #include "tests/core/methods/gd_runs.h"
 

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "core/io/safetensors.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
-#include "core/tensor/safetensors.h"
 
 namespace attnprune::testing {
 

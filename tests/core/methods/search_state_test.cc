@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/io/safetensors.h"
 #include "core/methods/solver_state.h"
-#include "core/tensor/safetensors.h"
 #include "tests/core/methods/search_runs.h"
 
 namespace attnprune::testing {

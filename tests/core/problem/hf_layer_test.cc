@@ -14,8 +14,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/io/checkpoint.h"
 #include "core/problem/load_batches.h"
-#include "core/tensor/checkpoint.h"
 #include "tests/core/problem/temp_folder.h"
 #include "tests/core/problem/test_problems.h"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/tensor/safetensors.h"
+#include "core/io/safetensors.h"
 #include "tests/core/problem/temp_folder.h"
 #include "tests/core/problem/test_problems.h"
 

@@ -15,10 +15,10 @@
 #include "core/base/mutex.h"
 #include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
-#include "server/jobs/job_runner.h"
-#include "server/jobs/worker_pool.h"
-#include "server/tensors/blob_store.h"
-#include "tests/server/jobs/sqlite_place.h"
+#include "server/blobs/blob_store.h"
+#include "server/execution/job_runner.h"
+#include "server/execution/worker_pool.h"
+#include "tests/server/queue/sqlite_place.h"
 
 namespace attnprune::testing {
 

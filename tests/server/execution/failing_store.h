@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/base/mutex.h"
-#include "server/jobs/job_store.h"
+#include "server/queue/job_store.h"
 
 namespace attnprune::testing {
 

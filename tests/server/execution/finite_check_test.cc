@@ -1,4 +1,4 @@
-#include "server/jobs/finite_check.h"
+#include "server/execution/finite_check.h"
 
 #include <limits>
 #include <vector>

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "server/jobs/job_runner.h"
+#include "server/execution/job_runner.h"
 #include "tests/server/execution/execution_fixture.h"
 #include "tests/server/execution/failing_store.h"
 

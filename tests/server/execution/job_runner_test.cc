@@ -1,4 +1,4 @@
-#include "server/jobs/job_runner.h"
+#include "server/execution/job_runner.h"
 
 #include <gmock/gmock.h>
 
@@ -12,7 +12,7 @@
 #include "core/judge/score.h"
 #include "core/methods/registry.h"
 #include "core/tensor/eigen.h"
-#include "server/jobs/problem_builder.h"
+#include "server/execution/problem_builder.h"
 #include "tests/server/execution/execution_fixture.h"
 #include "tests/server/execution/failing_store.h"
 #include "tests/support/matrices.h"

@@ -1,4 +1,4 @@
-#include "server/jobs/job_writer.h"
+#include "server/execution/job_writer.h"
 
 #include <gtest/gtest.h>
 

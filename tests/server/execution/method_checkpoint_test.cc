@@ -1,4 +1,4 @@
-#include "server/jobs/method_checkpoint.h"
+#include "server/execution/method_checkpoint.h"
 
 #include <gtest/gtest.h>
 

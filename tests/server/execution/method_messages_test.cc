@@ -1,4 +1,4 @@
-#include "server/jobs/method_messages.h"
+#include "server/execution/method_messages.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "server/jobs/stored_weights.h"
+#include "server/execution/stored_weights.h"
 
 #include <gtest/gtest.h>
 

@@ -1,8 +1,8 @@
-#include "server/jobs/worker_pool.h"
+#include "server/execution/worker_pool.h"
 
 #include <gmock/gmock.h>
 
-#include "server/jobs/job_listeners.h"
+#include "server/queue/job_listeners.h"
 #include "tests/server/execution/execution_fixture.h"
 
 namespace attnprune::testing {

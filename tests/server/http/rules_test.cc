@@ -1,17 +1,14 @@
 // What the HTTP port takes, and from whom: the pure parts.
-#include <zlib.h>
-
-#include <array>
 #include <string>
 
 #include "absl/status/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/http/access.h"
-#include "server/http/assets.h"
 #include "server/http/compress.h"
 #include "server/http/message.h"
 #include "server/http/route.h"
+#include "tests/server/http/unzip.h"
 
 namespace attnprune::http {
 namespace {
@@ -150,20 +147,6 @@ TEST(MatchRoute, KnowsEveryAddress) {
   }
 }
 
-std::string Unzip(const std::string& bytes) {
-  z_stream stream{};
-  EXPECT_EQ(inflateInit2(&stream, MAX_WBITS + 16), Z_OK);
-  std::string text(1 << 20, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-  stream.avail_in = static_cast<uInt>(bytes.size());
-  stream.next_out = reinterpret_cast<Bytef*>(text.data());
-  stream.avail_out = static_cast<uInt>(text.size());
-  EXPECT_EQ(inflate(&stream, Z_FINISH), Z_STREAM_END);
-  text.resize(stream.total_out);
-  inflateEnd(&stream);
-  return text;
-}
-
 TEST(Gzip, ComesBackAsItWas) {
   for (const std::string& text : {std::string(), std::string("a"), std::string(100'000, 'x')}) {
     for (const int level : {1, 9}) EXPECT_EQ(Unzip(Gzip(text, level)), text);
@@ -177,62 +160,6 @@ TEST(TakesGzip, ReadsAcceptEncoding) {
   for (const char* header : {"", "br", "gzip;q=0", "gzip;q=x", "notgzip"}) {
     EXPECT_FALSE(TakesGzip(header)) << header;
   }
-}
-
-constexpr std::array<EmbeddedFile, 2> kFiles = {
-    {{"index.html", "<!doctype html>"}, {"js/app.js", "////////////////////////////////////////"}}};
-
-TEST(Assets, ServesTheIndexAtTheRoot) {
-  const Assets assets(kFiles);
-  Request request;
-  request.path = "/";
-  const absl::optional<Response> response = assets.Find(request);
-  ASSERT_TRUE(response.has_value());
-  EXPECT_EQ(response->content_type, "text/html; charset=utf-8");
-  EXPECT_EQ(*response->body, "<!doctype html>");
-}
-
-TEST(Assets, CompressesForWhoTakesItAndOnlyIfItHelps) {
-  const Assets assets(kFiles);
-  Request request;
-  request.path = "/js/app.js";
-  EXPECT_EQ(*assets.Find(request)->body, kFiles[1].bytes);
-  request.accept_encoding = "gzip";
-  EXPECT_EQ(Unzip(*assets.Find(request)->body), kFiles[1].bytes);
-  EXPECT_THAT(assets.Find(request)->headers, testing::Contains(Pair("Content-Encoding", "gzip")));
-  request.path = "/";
-  EXPECT_EQ(*assets.Find(request)->body, "<!doctype html>");
-}
-
-TEST(Assets, SendsNothingAgainToWhoHasIt) {
-  const Assets assets(kFiles);
-  Request request;
-  request.path = "/js/app.js";
-  const absl::optional<Response> first = assets.Find(request);
-  for (const auto& [name, value] : first->headers) {
-    if (name == "ETag") request.if_none_match = value;
-  }
-  ASSERT_FALSE(request.if_none_match.empty());
-  EXPECT_EQ(assets.Find(request)->status, 304);
-  EXPECT_EQ(assets.Find(request)->body, nullptr);
-}
-
-TEST(Assets, KnowsNoOtherPaths) {
-  const Assets assets(kFiles);
-  for (const char* path : {"/nothing", "/../etc/passwd", "/js/", "/INDEX.html"}) {
-    Request request;
-    request.path = path;
-    EXPECT_FALSE(assets.Find(request).has_value()) << path;
-  }
-}
-
-TEST(EmbeddedFiles, HaveThePage) {
-  const Assets assets(EmbeddedFiles());
-  Request request;
-  request.path = "/";
-  const absl::optional<Response> page = assets.Find(request);
-  ASSERT_TRUE(page.has_value());
-  EXPECT_THAT(*page->body, HasSubstr("<title>"));
 }
 
 }  // namespace

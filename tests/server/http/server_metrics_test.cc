@@ -15,10 +15,10 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/server.h"
+#include "tests/server/api/jobs_for_tests.h"
+#include "tests/server/api/temporary_folder.h"
+#include "tests/server/grpc/remote_tensors.h"
 #include "tests/server/http/http_client.h"
-#include "tests/server/rpc/jobs_for_tests.h"
-#include "tests/server/rpc/remote_tensors.h"
-#include "tests/server/rpc/temporary_folder.h"
 
 namespace attnprune::http {
 namespace {

@@ -10,14 +10,14 @@
 #include "attnprune/v1/job.pb.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/jobs/folder_lock.h"
-#include "server/jobs/sqlite_job_store.h"
 #include "server/observe/call_metrics.h"
 #include "server/observe/exposition.h"
 #include "server/observe/job_metrics.h"
 #include "server/observe/process_metrics.h"
 #include "server/observe/solver_metrics.h"
-#include "tests/server/rpc/temporary_folder.h"
+#include "server/queue/folder_lock.h"
+#include "server/queue/sqlite_job_store.h"
+#include "tests/server/api/temporary_folder.h"
 
 namespace attnprune {
 namespace {

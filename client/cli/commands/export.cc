@@ -1,0 +1,96 @@
+// attnprune export: a job's events, those there are by now, as files of other programs.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/commands/commands.h"
+#include "client/cli/flags/connect.h"
+#include "client/cli/output/event_export.h"
+#include "client/cli/output/format.h"
+
+namespace attnprune::cli {
+namespace {
+
+struct ExportCommandFlags {
+  ConnectFlags connect;
+  std::string name;
+  ExportFlags files;
+};
+
+bool GoesOn(const v1::Job& job) { return job.state() == v1::QUEUED || job.state() == v1::RUNNING; }
+
+// What the files lack: what is to come, and what the server no longer keeps.
+void NoteWhatIsMissing(const Shell& shell, const ExportCommandFlags& flags, const v1::Job& job,
+                       const std::vector<v1::JobEvent>& events) {
+  int64_t last = 0;
+  for (const v1::JobEvent& event : events) {
+    last = std::max(last, event.sequence());
+    if (event.sequence() == 0) Note(shell, absl::StrCat("note: ", event.warning()));
+  }
+  if (!GoesOn(job)) return;
+  Note(shell,
+       absl::StrCat("note: ", job.name(), " is ", StateText(job.state()), ": its first ", last,
+                    " events are exported. Export it again later, or follow it with\n"
+                    "  attnprune watch ",
+                    job.name(), " --server ", flags.connect.server, " --tensorboard DIR"));
+}
+
+int Run(const Shell& shell, const ExportCommandFlags& flags) {
+  const bool to_out = UsesStandardOutput(flags.files);
+  if (const absl::Status status = CheckExportOutputs(flags.files); !status.ok()) {
+    return UsageError(shell, status);
+  }
+  if (to_out && flags.connect.json) {
+    return UsageError(
+        shell, absl::InvalidArgumentError("--json takes standard output, so no file can be -"));
+  }
+  const auto client = Connect(shell, flags.connect);
+  if (!client.ok()) return UsageError(shell, client.status());
+  std::vector<v1::JobEvent> events;
+  const auto job = (*client)->Replay(JobName(flags.name), [&events](const v1::JobEvent& event) {
+    events.push_back(event);
+    return true;
+  });
+  if (!job.ok()) return ServerError(shell, job.status());
+  const absl::Status free = CheckTensorBoard(flags.files.tensorboard, *job);
+  if (!free.ok()) return UsageError(shell, free);
+  std::ostream& told = flags.connect.json || to_out ? *shell.err : *shell.out;
+  const int code = WriteExports(shell, told, flags.files, *job, events);
+  if (code != kDone) return code;
+  NoteWhatIsMissing(shell, flags, *job, events);
+  if (flags.connect.json) *shell.out << Json(*job, JsonStyle::kIndented);
+  return kDone;
+}
+
+}  // namespace
+
+void AddExportCommand(CLI::App& app, Action* action) {
+  auto flags = std::make_shared<ExportCommandFlags>();
+  CLI::App* command = app.add_subcommand(
+      "export",
+      "Write a job's events, those there are by now, for other programs; folders that are "
+      "missing are made");
+  AddConnectFlags(*command, flags->connect);
+  command->add_option("NAME", flags->name, "The job")->required();
+  command
+      ->add_option("--tensorboard", flags->files.tensorboard,
+                   "Folder for TensorBoard: a run for each method; exported again, a job's runs "
+                   "are replaced")
+      ->type_name("DIR");
+  command
+      ->add_option("--csv", flags->files.csv,
+                   "File for the progress: one row a progress event; -: standard output")
+      ->type_name("FILE");
+  command
+      ->add_option("--jsonl", flags->files.jsonl,
+                   "File for all events: one JSON object a line, as `watch --json` prints them; "
+                   "-: standard output")
+      ->type_name("FILE");
+  command->callback(
+      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+}
+
+}  // namespace attnprune::cli

@@ -1,0 +1,176 @@
+// attnprune submit: upload what the server lacks, create the job, or one for each layer of a model,
+// and watch it if asked to.
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/commands/commands.h"
+#include "client/cli/flags/connect.h"
+#include "client/cli/flags/job_flags.h"
+#include "client/cli/flags/job_list.h"
+#include "client/cli/jobs/model_run.h"
+#include "client/cli/jobs/submission.h"
+#include "client/cli/output/format.h"
+#include "client/cli/output/output_check.h"
+#include "client/cli/output/watch_session.h"
+
+namespace attnprune::cli {
+namespace {
+
+struct SubmitFlags {
+  JobFlags job;
+  ConnectFlags connect;
+  bool watch = false, validate_only = false;
+};
+
+absl::Status Check(const SubmitFlags& flags) {
+  const JobFlags& job = flags.job;
+  const bool wants_files = !job.output.empty() || !job.save_mask.empty() || !job.plot.empty() ||
+                           !job.tensorboard.empty();
+  if (!wants_files || flags.watch) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "--output, --save-mask, --plot and --tensorboard need --watch; or use attnprune fetch and "
+      "attnprune export later");
+}
+
+std::string EstimateText(const v1::Job& job) {
+  return absl::StrCat("valid; memory ", BytesText(job.estimate().memory_bytes()), ", time ",
+                      SecondsText(job.estimate().seconds()), " on one idle thread\n");
+}
+
+int TellEstimate(const Shell& shell, const SubmitFlags& flags, const v1::Job& job) {
+  *shell.out << (flags.connect.json ? Json(job, JsonStyle::kIndented) : EstimateText(job));
+  return kDone;
+}
+
+int TellJob(const Shell& shell, const SubmitFlags& flags, const v1::Job& job) {
+  if (flags.connect.json) {
+    *shell.out << Json(job, JsonStyle::kIndented);
+  } else {
+    *shell.out << job.name() << "\n";
+    Note(shell, absl::StrCat("watch it with\n  attnprune watch ", job.name(), " --server ",
+                             flags.connect.server));
+  }
+  return kDone;
+}
+
+// --- every layer of a model ---
+
+// Shell arguments that find the run's jobs on this server.
+std::string Finding(const SubmitFlags& flags, const ModelRun& run) {
+  return absl::StrCat("--label ", ShellWord(LabelOf(run)), " --server ",
+                      ShellWord(flags.connect.server));
+}
+
+void TellJobs(const Shell& shell, const SubmitFlags& flags, const std::vector<v1::Job>& jobs) {
+  if (flags.connect.json) {
+    *shell.out << Json(ListOf(jobs), JsonStyle::kIndented);
+    return;
+  }
+  for (const v1::Job& job : jobs) *shell.out << job.name() << "\n";
+}
+
+int TellEstimates(const Shell& shell, const SubmitFlags& flags, const std::vector<v1::Job>& jobs) {
+  if (flags.connect.json) {
+    TellJobs(shell, flags, jobs);
+    return kDone;
+  }
+  for (size_t layer = 0; layer < jobs.size(); ++layer) {
+    *shell.out << "layer " << layer << ": " << EstimateText(jobs[layer]);
+  }
+  return kDone;
+}
+
+int TellHowFar(const Shell& shell, const SubmitFlags& flags, const ModelRun& run,
+               const SubmittedRun& submitted) {
+  const int code = ServerError(shell, submitted.status);
+  if (flags.validate_only || submitted.jobs.empty()) return code;
+  TellJobs(shell, flags, submitted.jobs);
+  Note(shell, absl::StrCat("layers 0 to ", submitted.jobs.size() - 1, " of ", run.jobs.size(),
+                           " have their jobs. The same command with\n  --label ",
+                           ShellWord(LabelOf(run)), "\ncreates those that are missing"));
+  return code;
+}
+
+int SayHowToMerge(const Shell& shell, const SubmitFlags& flags, const ModelRun& run,
+                  ExitCode code) {
+  Note(shell, absl::StrCat("see them with\n  attnprune list ", Finding(flags, run),
+                           "\nand when all have succeeded, write the model with\n  attnprune merge "
+                           "--model ",
+                           ShellWord(flags.job.model), " --output DIR ", Finding(flags, run)));
+  return code;
+}
+
+int RunAllLayers(const Shell& shell, const SubmitFlags& flags) {
+  JobTensors tensors;
+  const auto run = MakeModelRun(flags.job, tensors);
+  if (!run.ok()) return UsageError(shell, run.status());
+  const auto client = Connect(shell, flags.connect);
+  if (!client.ok()) return UsageError(shell, client.status());
+  if (!flags.validate_only) {
+    Note(shell, absl::StrCat(run->jobs.size(), " layers, labelled ", LabelOf(*run)));
+  }
+  const SubmittedRun submitted =
+      SubmitModelRun(shell, **client, *run, tensors,
+                     flags.validate_only ? SubmitMode::kValidateOnly : SubmitMode::kCreate);
+  if (!submitted.status.ok()) return TellHowFar(shell, flags, *run, submitted);
+  if (flags.validate_only) return TellEstimates(shell, flags, submitted.jobs);
+  if (!flags.watch) {
+    TellJobs(shell, flags, submitted.jobs);
+    return SayHowToMerge(shell, flags, *run, kDone);
+  }
+  const FollowedRun followed =
+      FollowModelRun(shell, **client, submitted.jobs, flags.job, flags.connect.json);
+  if (!followed.interrupted) return followed.exit_code;
+  Note(shell, "\nthe jobs go on without you");
+  return SayHowToMerge(shell, flags, *run, kInterrupted);
+}
+
+// --- one job ---
+
+int RunOneJob(const Shell& shell, const SubmitFlags& flags) {
+  JobTensors tensors;
+  const auto job = MakeJob(flags.job, tensors);
+  if (!job.ok()) return UsageError(shell, job.status());
+  const absl::Status outputs = CheckJobOutputs(flags.job);
+  if (!outputs.ok()) return UsageError(shell, outputs);
+  const auto client = Connect(shell, flags.connect);
+  if (!client.ok()) return UsageError(shell, client.status());
+  const auto created =
+      Submit(shell, **client, *job, tensors,
+             flags.validate_only ? SubmitMode::kValidateOnly : SubmitMode::kCreate);
+  if (!created.ok()) return ServerError(shell, created.status());
+  if (flags.validate_only) return TellEstimate(shell, flags, *created);
+  if (!flags.watch) return TellJob(shell, flags, *created);
+  Note(shell, created->name());
+  const FollowResult result = Follow(shell, **client, *created, flags.job, flags.connect.json);
+  if (!result.interrupted) return result.exit_code;
+  return SayHowToComeBack(shell, created->name(), flags.connect.server,
+                          WhereToGoOn(flags.job.tensorboard, result.last_sequence));
+}
+
+int Run(const Shell& shell, const SubmitFlags& flags) {
+  if (const absl::Status status = Check(flags); !status.ok()) return UsageError(shell, status);
+  return flags.job.layer == kAllLayers ? RunAllLayers(shell, flags) : RunOneJob(shell, flags);
+}
+
+}  // namespace
+
+void AddSubmitCommand(CLI::App& app, Action* action) {
+  auto flags = std::make_shared<SubmitFlags>();
+  CLI::App* command = app.add_subcommand(
+      "submit", "Give a job to a server, or one for each layer; prints its name");
+  AddConnectFlags(*command, flags->connect);
+  AddJobFlags(*command, flags->job);
+  command->add_flag("--watch", flags->watch, "Watch it to its end, then compare and save");
+  command
+      ->add_flag("--validate-only", flags->validate_only,
+                 "Check it and print what it will need; create nothing")
+      ->excludes("--watch");
+  command->callback(
+      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+}
+
+}  // namespace attnprune::cli

@@ -1,0 +1,169 @@
+#include "core/io/checkpoint.h"
+
+#include <sys/stat.h>
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/io/mapped_file.h"
+#include "core/io/messages.h"
+#include "core/io/strict_json.h"
+
+namespace attnprune {
+namespace {
+
+using WeightMap = std::map<std::string, std::string>;  // tensor to shard
+
+constexpr int kIndexDepth = 16;  // of which weight_map needs 2; the rest is others' metadata
+
+std::string Join(absl::string_view folder, absl::string_view file) {
+  if (folder.empty()) return std::string(file);
+  return absl::StrCat(folder, absl::EndsWith(folder, "/") ? "" : "/", file);
+}
+
+std::string FolderOf(absl::string_view path) {
+  const size_t slash = path.rfind('/');
+  return slash == absl::string_view::npos ? "" : std::string(path.substr(0, slash + 1));
+}
+
+bool IsFolder(const std::string& path) {
+  struct stat facts;
+  return stat(path.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode);
+}
+
+bool Exists(const std::string& path) {
+  struct stat facts;
+  return stat(path.c_str(), &facts) == 0;
+}
+
+// The file to open for a path the user gave.
+absl::StatusOr<std::string> Entrance(const std::string& path) {
+  if (!IsFolder(path)) return path;
+  for (const absl::string_view name : {"model.safetensors", "model.safetensors.index.json"}) {
+    const std::string file = Join(path, name);
+    if (Exists(file)) return file;
+  }
+  return absl::NotFoundError(absl::StrCat(
+      path, ": folder holds neither model.safetensors nor model.safetensors.index.json"));
+}
+
+absl::Status CheckShardName(absl::string_view name) {
+  if (!name.empty() && name != "." && name != ".." && !absl::StrContains(name, '/') &&
+      !absl::StrContains(name, '\0')) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("shard must be the plain name of a file beside the index, got ", Quoted(name)));
+}
+
+absl::StatusOr<WeightMap> ParseWeightMap(absl::string_view text) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const nlohmann::json index, ParseStrictJson(text, kIndexDepth));
+  if (!index.contains("weight_map") || !index["weight_map"].is_object()) {
+    return absl::InvalidArgumentError("key 'weight_map' must be there and hold an object");
+  }
+  WeightMap shard_of;
+  for (const auto& [tensor, shard] : index["weight_map"].items()) {
+    const std::string place = absl::StrCat("weight_map: tensor ", Quoted(tensor));
+    if (!shard.is_string()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(place, ": shard must be a string, got ", shard.type_name()));
+    }
+    shard_of[tensor] = shard.get<std::string>();
+    ATTNPRUNE_RETURN_IF_ERROR(Annotate(CheckShardName(shard_of[tensor]), place));
+  }
+  return shard_of;
+}
+
+absl::StatusOr<WeightMap> ReadWeightMap(const std::string& path) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+  absl::StatusOr<WeightMap> map = ParseWeightMap({file.bytes().data(), file.bytes().size()});
+  if (!map.ok()) return Annotate(map.status(), path);
+  return map;
+}
+
+}  // namespace
+
+absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string file, Entrance(path));
+  Checkpoint checkpoint;
+  checkpoint.label_ = file;
+  const bool sharded = absl::EndsWith(file, ".json");
+  ATTNPRUNE_RETURN_IF_ERROR(sharded ? checkpoint.AddShardsOf(file) : checkpoint.AddSingle(file));
+  return checkpoint;
+}
+
+absl::Status Checkpoint::AddSingle(const std::string& path) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(SafetensorsFile opened, SafetensorsFile::Open(path));
+  const SafetensorsFile& file = shards_.emplace(path, std::move(opened)).first->second;
+  for (const TensorInfo& tensor : file.tensors()) tensors_[tensor.name] = &tensor;
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::AddShardsOf(const std::string& index) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const WeightMap shard_of, ReadWeightMap(index));
+  for (const auto& [tensor, shard] : shard_of) {
+    const std::string path = Join(FolderOf(index), shard);
+    const std::string place =
+        absl::StrCat(index, ": weight_map: tensor ", Quoted(tensor), ": shard ", Quoted(shard));
+    ATTNPRUNE_RETURN_IF_ERROR(Annotate(OpenShard(path), place));
+    const SafetensorsFile& file = shards_.find(path)->second;
+    if (!file.Contains(tensor)) {
+      return absl::InvalidArgumentError(absl::StrCat(place, " does not hold it"));
+    }
+    ATTNPRUNE_ASSIGN_OR_RETURN(tensors_[tensor], file.Find(tensor));
+  }
+  return CheckOneShardEach();
+}
+
+absl::Status Checkpoint::OpenShard(const std::string& path) {
+  if (shards_.find(path) != shards_.end()) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(SafetensorsFile opened, SafetensorsFile::Open(path));
+  shards_.emplace(path, std::move(opened));
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::CheckOneShardEach() const {
+  for (const auto& [path, file] : shards_) {
+    for (const TensorInfo& tensor : file.tensors()) {
+      const auto listed = tensors_.find(tensor.name);
+      if (listed == tensors_.end() || listed->second == &tensor) continue;
+      return absl::InvalidArgumentError(absl::StrCat(label_, ": tensor ", Quoted(tensor.name),
+                                                     ": must be in one shard only, is in ",
+                                                     listed->second->file, " and ", path));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const TensorInfo*> Checkpoint::Find(absl::string_view name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) return NoSuchTensor(label_, name, names());
+  return found->second;
+}
+
+bool Checkpoint::Contains(absl::string_view name) const {
+  return tensors_.find(name) != tensors_.end();
+}
+
+std::vector<std::string> Checkpoint::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : tensors_) names.push_back(name);
+  return names;
+}
+
+absl::StatusOr<std::string> Checkpoint::ShardOf(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, Find(name));
+  return tensor->file;
+}
+
+std::vector<std::string> Checkpoint::shards() const {
+  std::vector<std::string> paths;
+  for (const auto& [path, file] : shards_) paths.push_back(path);
+  return paths;
+}
+
+}  // namespace attnprune

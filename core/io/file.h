@@ -1,0 +1,89 @@
+// POSIX files and folders as the stores need them: errors as Status, full writes, syncs.
+#ifndef ATTNPRUNE_CORE_IO_FILE_H_
+#define ATTNPRUNE_CORE_IO_FILE_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+
+namespace attnprune {
+
+// "path: cannot DOING: reason". RESOURCE_EXHAUSTED if the disk (or quota, or file size limit) is
+// full, INTERNAL otherwise: none of it is the client's doing.
+absl::Status FileError(int error, const std::string& path, const std::string& doing);
+
+// An open file. Move-only; closes itself. Positions are explicit, so that reads may be concurrent.
+class File {
+ public:
+  // Regular files only. NOT_FOUND: there is no such file.
+  static absl::StatusOr<File> OpenForReading(const std::string& path);
+  // For reading too. Made if absent; links are not followed.
+  static absl::StatusOr<File> OpenForWriting(const std::string& path);
+
+  File() = default;
+  File(File&& other) noexcept { *this = std::move(other); }
+  File& operator=(File&& other) noexcept;
+  ~File();
+
+  int fd() const { return fd_; }  // -1: none is open
+  const std::string& path() const { return path_; }
+
+  absl::StatusOr<int64_t> Size() const;
+  absl::StatusOr<int64_t> DiskBytes() const;  // that the file takes or has reserved
+  uint64_t Inode() const;                     // 0 if the system does not tell
+  // All of data at `offset`, or an error after which part of it may be there.
+  absl::Status WriteAt(int64_t offset, absl::Span<const char> data);
+  // Fills out. DATA_LOSS if the file ends before.
+  absl::Status ReadAt(int64_t offset, absl::Span<char> out) const;
+  absl::Status Truncate(int64_t size);  // gives reserved space beyond it back
+  // Reserves disk space for the first `bytes` bytes, which also makes writing them several times
+  // cheaper (ext4). RESOURCE_EXHAUSTED: there is not so much. File systems that cannot do it do
+  // nothing.
+  absl::Status Reserve(int64_t bytes);
+  absl::Status Sync();
+  absl::Status SetTime(absl::Time time);  // of the last change
+  // Asks the kernel to write the bytes out soon, so that Sync has less to wait for. Only a hint.
+  void StartWriteBack(int64_t offset, int64_t bytes) const;
+
+ private:
+  File(int fd, const std::string& path) : fd_(fd), path_(path) {}
+
+  int fd_ = -1;
+  std::string path_;
+};
+
+struct FileFacts {
+  int64_t size = 0;
+  absl::Time changed;
+  uint64_t inode = 0;
+};
+
+// Of a regular file; nullopt: none there.
+absl::optional<FileFacts> LookUp(const std::string& path);
+
+absl::Status SetFileTime(const std::string& path, absl::Time time);
+absl::Status RenameFile(const std::string& from, const std::string& to);
+void RemoveFile(const std::string& path);  // an absent one is fine
+// One that is there is fine. Its name is on disk only after SyncFolder of the folder above.
+absl::Status MakeFolder(const std::string& path);
+bool IsFolder(const std::string& path);
+absl::Status CheckWritableFolder(const std::string& path);
+absl::Status SyncFolder(const std::string& path);
+absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path);  // names, sorted
+absl::StatusOr<int64_t> FreeDiskBytes(const std::string& path);
+
+// Calls visit with the file's first `bytes` bytes, in pieces of at most 1 MiB.
+absl::Status ForEachPiece(const File& file, int64_t bytes,
+                          absl::FunctionRef<void(absl::Span<const char>)> visit);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_IO_FILE_H_

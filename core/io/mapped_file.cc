@@ -1,0 +1,49 @@
+#include "core/io/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "core/io/messages.h"
+
+namespace attnprune {
+
+absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
+  // O_NONBLOCK: opening a pipe must be refused below, not wait for a writer.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return ErrnoError(errno, path, "open");
+  const absl::Cleanup close_it = [fd] { close(fd); };
+  return Map(fd, path);
+}
+
+absl::StatusOr<MappedFile> MappedFile::Map(int fd, const std::string& path) {
+  struct stat facts;
+  if (fstat(fd, &facts) != 0) return ErrnoError(errno, path, "stat");
+  if (!S_ISREG(facts.st_mode)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": must be a regular file, got a ",
+                     S_ISDIR(facts.st_mode) ? "folder" : "device or pipe"));
+  }
+  if (facts.st_size == 0) return MappedFile();
+  const size_t size = static_cast<size_t>(facts.st_size);
+  void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (data == MAP_FAILED) return ErrnoError(errno, path, "map into memory");
+  return MappedFile(static_cast<const char*>(data), size);
+}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(const_cast<char*>(data_), size_);
+}
+
+}  // namespace attnprune

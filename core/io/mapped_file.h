@@ -1,0 +1,40 @@
+// A file's bytes as read-only memory.
+#ifndef ATTNPRUNE_CORE_IO_MAPPED_FILE_H_
+#define ATTNPRUNE_CORE_IO_MAPPED_FILE_H_
+
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace attnprune {
+
+// Move-only; bytes() keeps its address when moved. Concurrent reads are fine. The file must not be
+// truncated by others while mapped: reading past its new end raises SIGBUS. Replacing it by rename
+// (as WriteFileAtomically does) is safe.
+class MappedFile {
+ public:
+  // NOT_FOUND, PERMISSION_DENIED, or INVALID_ARGUMENT if it is not a regular file; each names path.
+  static absl::StatusOr<MappedFile> Open(const std::string& path);
+  // Of a regular file that is open for reading; fd may be closed afterwards. path: for messages.
+  static absl::StatusOr<MappedFile> Map(int fd, const std::string& path);
+
+  MappedFile() = default;
+  MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  absl::Span<const char> bytes() const { return {data_, size_}; }
+
+ private:
+  MappedFile(const char* data, size_t size) : data_(data), size_(size) {}
+
+  const char* data_ = nullptr;  // null if the file is empty
+  size_t size_ = 0;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_IO_MAPPED_FILE_H_

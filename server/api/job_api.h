@@ -1,0 +1,58 @@
+// What PruneService does, call by call, without gRPC: checks, asks the stores, converts.
+#ifndef ATTNPRUNE_SERVER_API_JOB_API_H_
+#define ATTNPRUNE_SERVER_API_JOB_API_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "attnprune/v1/prune_service.pb.h"
+#include "server/api/estimate.h"
+#include "server/api/job_check.h"
+#include "server/blobs/blob_store.h"
+#include "server/queue/job_store.h"
+
+namespace attnprune::rpc {
+
+struct JobApiOptions {
+  v1::Limits limits;  // as GetServerInfo tells them
+  // That a job may take; 0: no limit. Dense attention is rebuilt where it would not fit; a job
+  // whose estimate is above even so is refused.
+  int64_t max_job_memory_bytes = 0;
+  int workers = 1;
+  int threads_per_job = 1;
+  MachineRate rate;                               // for estimates
+  absl::Duration retry_after = absl::Seconds(5);  // told to clients when the queue or disk is full
+};
+
+// Thread-safe. Calls may wait for the disk. Errors carry their details (status.h). The stores must
+// outlive it.
+class JobApi {
+ public:
+  JobApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors);
+
+  // OK means that the job is on disk (fsync); with validate_only nothing is stored. origin: kept
+  // with the job, unless the request is repeated.
+  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request,
+                                    const JobOrigin& origin) const;
+  absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request) const;
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) const;
+  absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) const;
+  absl::Status DeleteJob(const v1::DeleteJobRequest& request) const;
+  absl::StatusOr<v1::ServerInfo> GetServerInfo() const;
+
+ private:
+  absl::StatusOr<v1::ListJobsResponse> ListPage(const JobFilter& filter, int page_size,
+                                                const std::string& page_token) const;
+  absl::Status CheckTensors(const CheckedJob& checked) const;
+  absl::Status WithRetry(absl::Status status) const;
+
+  const JobApiOptions options_;
+  JobStore* const jobs_;
+  BlobStore* const tensors_;
+};
+
+}  // namespace attnprune::rpc
+
+#endif  // ATTNPRUNE_SERVER_API_JOB_API_H_

@@ -1,0 +1,190 @@
+#include "server/api/job_check.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "core/base/field_error.h"
+#include "core/base/status_macros.h"
+#include "core/methods/registry.h"
+#include "server/api/problem_check.h"
+#include "server/api/tensor_check.h"
+
+namespace attnprune::rpc {
+namespace {
+
+constexpr int kMaxLabels = 64;
+constexpr size_t kMaxLabelKey = 63, kMaxLabelValue = 255, kMaxRequestId = 128, kMaxJobId = 63;
+constexpr int kMaxPriority = 1000, kMaxMethods = 64;
+constexpr int64_t kMaxTimeoutSeconds = 315'576'000'000;  // google.protobuf.Duration's own
+constexpr int32_t kNanosPerSecond = 1'000'000'000;
+constexpr absl::string_view kJobPrefix = "jobs/";
+
+// What of a client's text goes into a message.
+std::string Shown(absl::string_view text) {
+  return absl::StrCat("\"", absl::CHexEscape(text.substr(0, 80)),
+                      text.size() > 80 ? "\"..." : "\"");
+}
+
+bool IsLabelKey(absl::string_view key) {
+  return !key.empty() && key.size() <= kMaxLabelKey &&
+         std::all_of(key.begin(), key.end(), [](char c) {
+           return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
+                  absl::StrContains("._/-", absl::string_view(&c, 1));
+         });
+}
+
+absl::Status CheckLabels(const v1::Job& job) {
+  if (job.labels_size() > kMaxLabels) {
+    return FieldError("job.labels", absl::StrCat("must have at most ", kMaxLabels, " entries, got ",
+                                                 job.labels_size()));
+  }
+  for (const auto& [key, value] : job.labels()) {
+    if (!IsLabelKey(key)) {
+      return FieldError("job.labels",
+                        absl::StrCat("must have keys of 1 to ", kMaxLabelKey,
+                                     " characters [A-Za-z0-9._/-], got ", Shown(key)));
+    }
+    if (value.size() > kMaxLabelValue) {
+      return FieldError("job.labels", absl::StrCat("must have values of at most ", kMaxLabelValue,
+                                                   " bytes, got ", value.size(), " for ", key));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTimeout(const google::protobuf::Duration& timeout) {
+  const int64_t seconds = timeout.seconds();
+  const bool none = seconds == 0 && timeout.nanos() == 0;
+  const bool valid = seconds >= 1 && seconds <= kMaxTimeoutSeconds && timeout.nanos() >= 0 &&
+                     timeout.nanos() < kNanosPerSecond;
+  if (none || valid) return absl::OkStatus();
+  return FieldError("job.timeout",
+                    absl::StrCat("must be 0 or from 1 s to ", kMaxTimeoutSeconds, " s, got ",
+                                 seconds, " s and ", timeout.nanos(), " ns"));
+}
+
+absl::Status CheckScalars(const v1::Job& job) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckLabels(job));
+  if (job.priority() < -kMaxPriority || job.priority() > kMaxPriority) {
+    return FieldError("job.priority", absl::StrCat("must be in [", -kMaxPriority, ", ",
+                                                   kMaxPriority, "], got ", job.priority()));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckTimeout(job.timeout()));
+  if (job.evaluate_every() >= -1) return absl::OkStatus();
+  return FieldError("job.evaluate_every",
+                    absl::StrCat("must be at least -1, got ", job.evaluate_every()));
+}
+
+// core names "method" or "gd.lambda"; the client gets the path in its own message.
+std::string MethodField(const v1::Method& method, absl::string_view item,
+                        absl::string_view core_field) {
+  if (core_field == "method") return absl::StrCat(item, ".name");
+  absl::string_view parameter = core_field;
+  if (absl::ConsumePrefix(&parameter, absl::StrCat(method.name(), "."))) {
+    return absl::StrCat(item, ".parameters.", parameter);
+  }
+  return absl::StrCat(item, ".parameters");
+}
+
+absl::Status CheckMethod(const v1::Method& method, absl::string_view item) {
+  if (method.name().size() > kMaxLabelKey) {
+    return FieldError(absl::StrCat(item, ".name"),
+                      absl::StrCat("must be the name of a method, got ", Shown(method.name())));
+  }
+  std::map<std::string, double> parameters;
+  for (const auto& [name, value] : method.parameters()) {
+    if (name.size() > kMaxLabelKey) {
+      return FieldError(
+          absl::StrCat(item, ".parameters"),
+          absl::StrCat("must be parameters of ", method.name(), ", got ", Shown(name)));
+    }
+    parameters.emplace(name, value);
+  }
+  const absl::Status status = CreateMethod(method.name(), parameters).status();
+  if (status.ok()) return status;
+  return WithField(status, MethodField(method, item, FieldAtFault(status)));
+}
+
+absl::Status CheckMethods(const v1::Job& job) {
+  if (job.methods().empty() || job.methods_size() > kMaxMethods) {
+    return FieldError("job.methods", absl::StrCat("must have 1 to ", kMaxMethods, " entries, got ",
+                                                  job.methods_size()));
+  }
+  for (int i = 0; i < job.methods_size(); ++i) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckMethod(job.methods(i), absl::StrCat("job.methods[", i, "]")));
+  }
+  return absl::OkStatus();
+}
+
+void ClearOutput(v1::Job& job) {
+  job.clear_name();
+  job.clear_state();
+  job.clear_failure();
+  job.clear_results();
+  job.clear_create_time();
+  job.clear_start_time();
+  job.clear_end_time();
+  job.clear_attempt();
+  job.clear_cancel_requested();
+  job.clear_request_id();
+  job.clear_estimate();
+}
+
+// "gd", "gd#2", "gd#3": from the second method of a name on.
+void LabelMethods(v1::Job& job) {
+  std::map<std::string, int> seen;
+  for (v1::Method& method : *job.mutable_methods()) {
+    const int count = ++seen[method.name()];
+    method.set_label(count == 1 ? method.name() : absl::StrCat(method.name(), "#", count));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<CheckedJob> CheckJob(const v1::Job& job, int64_t max_tensor_bytes) {
+  CheckedJob checked{.job = job, .tensors = {}};
+  ATTNPRUNE_RETURN_IF_ERROR(CheckScalars(job));
+  const auto check_tensor = [&](const std::string& field, const v1::TensorRef& tensor) {
+    const absl::StatusOr<int64_t> bytes = CheckTensorRef(field, tensor, max_tensor_bytes);
+    if (bytes.ok()) checked.tensors.push_back({field, tensor.sha256(), *bytes});
+    return bytes.status();
+  };
+  ATTNPRUNE_RETURN_IF_ERROR(CheckProblem(job, check_tensor, max_tensor_bytes));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMethods(job));
+  ClearOutput(checked.job);
+  LabelMethods(checked.job);
+  return checked;
+}
+
+absl::StatusOr<std::string> ParseJobName(absl::string_view name) {
+  absl::string_view id = name;
+  const bool prefixed = absl::ConsumePrefix(&id, kJobPrefix);
+  const bool valid = prefixed && !id.empty() && id.size() <= kMaxJobId &&
+                     std::all_of(id.begin(), id.end(), [](char c) {
+                       return absl::ascii_isdigit(static_cast<unsigned char>(c)) ||
+                              (c >= 'a' && c <= 'z') || c == '-';
+                     });
+  if (valid) return std::string(id);
+  return FieldError("name", absl::StrCat("must be jobs/{id}, id of 1 to ", kMaxJobId,
+                                         " characters [a-z0-9-], got ", Shown(name)));
+}
+
+std::string JobName(absl::string_view id) { return absl::StrCat(kJobPrefix, id); }
+
+absl::Status CheckRequestId(absl::string_view request_id) {
+  const bool printable = std::all_of(request_id.begin(), request_id.end(), [](char c) {
+    return absl::ascii_isprint(static_cast<unsigned char>(c));
+  });
+  if (printable && request_id.size() <= kMaxRequestId) return absl::OkStatus();
+  return FieldError("request_id",
+                    absl::StrCat("must be at most ", kMaxRequestId,
+                                 " printable ASCII characters, got ", Shown(request_id)));
+}
+
+}  // namespace attnprune::rpc

@@ -1,0 +1,42 @@
+// Every rule of a submitted job that can be checked without reading a tensor's bytes (the comments
+// of job.proto are their text), in one place. Pure; callable from any thread.
+#ifndef ATTNPRUNE_SERVER_API_JOB_CHECK_H_
+#define ATTNPRUNE_SERVER_API_JOB_CHECK_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "attnprune/v1/job.pb.h"
+
+namespace attnprune::rpc {
+
+// One mention of a tensor in a job.
+struct TensorUse {
+  std::string field;  // "job.problem.projections.w_q"
+  std::string sha256;
+  int64_t bytes = 0;  // that its shape and dtype come to
+};
+
+struct CheckedJob {
+  // As submitted, without its output-only fields, and with the methods' labels set.
+  v1::Job job;
+  std::vector<TensorUse> tensors;  // in the order of the message; one a mention
+};
+
+// INVALID_ARGUMENT with the path of the field at fault, "job.problem.projections.w_q.shape".
+// max_tensor_bytes: of a tensor the job names.
+absl::StatusOr<CheckedJob> CheckJob(const v1::Job& job, int64_t max_tensor_bytes);
+
+// The id in "jobs/{id}". INVALID_ARGUMENT naming `name`.
+absl::StatusOr<std::string> ParseJobName(absl::string_view name);
+std::string JobName(absl::string_view id);
+
+// Up to 128 printable ASCII characters. INVALID_ARGUMENT naming `request_id`.
+absl::Status CheckRequestId(absl::string_view request_id);
+
+}  // namespace attnprune::rpc
+
+#endif  // ATTNPRUNE_SERVER_API_JOB_CHECK_H_

@@ -1,0 +1,85 @@
+#include "server/api/record_convert.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "server/api/job_check.h"
+
+namespace attnprune::rpc {
+namespace {
+
+// The stored numbers are the API's.
+static_assert(static_cast<int>(JobState::kQueued) == v1::QUEUED);
+static_assert(static_cast<int>(JobState::kRunning) == v1::RUNNING);
+static_assert(static_cast<int>(JobState::kSucceeded) == v1::SUCCEEDED);
+static_assert(static_cast<int>(JobState::kFailed) == v1::FAILED);
+static_assert(static_cast<int>(JobState::kCancelled) == v1::CANCELLED);
+
+v1::JobState ToProto(JobState state) { return static_cast<v1::JobState>(state); }
+
+absl::Status Damaged(absl::string_view what) {
+  return absl::DataLossError(absl::StrCat("the stored ", what, " is not a message of the API"));
+}
+
+}  // namespace
+
+google::protobuf::Timestamp ToProto(absl::Time time) {
+  const int64_t seconds = absl::ToUnixSeconds(time);  // rounds down
+  google::protobuf::Timestamp timestamp;
+  timestamp.set_seconds(seconds);
+  timestamp.set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+  return timestamp;
+}
+
+absl::StatusOr<v1::Job> ToProto(const JobRecord& record) {
+  v1::Job job;
+  if (!job.ParseFromString(record.spec)) return Damaged(absl::StrCat("job ", record.id));
+  job.set_name(JobName(record.id));
+  job.set_state(ToProto(record.state));
+  if (record.failure.code != absl::StatusCode::kOk) {
+    job.mutable_failure()->set_code(static_cast<int>(record.failure.code));
+    job.mutable_failure()->set_message(record.failure.message);
+  }
+  for (const std::string& result : record.results) {
+    if (!job.add_results()->ParseFromString(result)) {
+      return Damaged(absl::StrCat("result of job ", record.id));
+    }
+  }
+  *job.mutable_create_time() = ToProto(record.create_time);
+  if (record.start_time.has_value()) *job.mutable_start_time() = ToProto(*record.start_time);
+  if (record.end_time.has_value()) *job.mutable_end_time() = ToProto(*record.end_time);
+  job.set_attempt(record.attempt);
+  job.set_cancel_requested(record.cancel_requested);
+  job.set_request_id(record.request_id);
+  return job;
+}
+
+absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event) {
+  v1::JobEvent message;
+  message.set_sequence(event.sequence);
+  *message.mutable_time() = ToProto(event.time);
+  switch (event.kind) {
+    case EventKind::kStateChange:
+      message.mutable_state_change()->set_state(ToProto(event.state));
+      message.mutable_state_change()->set_attempt(event.attempt);
+      message.mutable_state_change()->set_reason(event.payload);
+      return message;
+    case EventKind::kProgress:
+    case EventKind::kEvaluated:
+      if (message.mutable_progress()->ParseFromString(event.payload)) return message;
+      return Damaged("progress");
+    case EventKind::kMethodResult:
+      if (message.mutable_method_result()->ParseFromString(event.payload)) return message;
+      return Damaged("result");
+    case EventKind::kWarning:
+      message.set_warning(event.payload);
+      return message;
+    case EventKind::kTerminal:
+      message.mutable_terminal();
+      return message;
+  }
+  return Damaged("event");
+}
+
+}  // namespace attnprune::rpc

@@ -1,0 +1,90 @@
+#include "server/api/status_details.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "attnprune/v1/errors.pb.h"
+#include "core/base/field_error.h"
+
+namespace attnprune::rpc {
+namespace {
+
+constexpr absl::string_view kTypePrefix = "type.googleapis.com/google.rpc.";
+
+// Clients refuse more than 8 KiB of metadata; the message goes there twice or three times.
+constexpr size_t kMaxText = 600;
+constexpr size_t kMaxSubjects = 30;
+
+// At most kMaxText bytes and dots, cut between two characters of UTF-8.
+std::string Shortened(absl::string_view text) {
+  if (text.size() <= kMaxText) return std::string(text);
+  size_t end = kMaxText;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return absl::StrCat(text.substr(0, end), "...");
+}
+
+absl::Status WithDetail(absl::Status status, absl::string_view message_name,
+                        const google::protobuf::MessageLite& detail) {
+  status.SetPayload(absl::StrCat(kTypePrefix, message_name),
+                    absl::Cord(detail.SerializeAsString()));
+  return status;
+}
+
+absl::Status WithBadRequest(const absl::Status& status, const std::string& field) {
+  v1::BadRequest detail;
+  v1::BadRequest::FieldViolation& violation = *detail.add_field_violations();
+  violation.set_field(Shortened(field));
+  violation.set_description(Shortened(status.message()));
+  return WithDetail(status, "BadRequest", detail);
+}
+
+}  // namespace
+
+absl::Status WithRetryAfter(absl::Status status, absl::Duration delay) {
+  v1::RetryInfo detail;
+  detail.mutable_retry_delay()->set_seconds(absl::ToInt64Seconds(delay));
+  detail.mutable_retry_delay()->set_nanos(static_cast<int32_t>(
+      absl::ToInt64Nanoseconds(delay - absl::Seconds(absl::ToInt64Seconds(delay)))));
+  return WithDetail(std::move(status), "RetryInfo", detail);
+}
+
+absl::Status WithReason(absl::Status status, absl::string_view reason,
+                        const std::map<std::string, std::string>& metadata) {
+  v1::ErrorInfo detail;
+  detail.set_reason(std::string(reason));
+  detail.set_domain("attnprune");
+  detail.mutable_metadata()->insert(metadata.begin(), metadata.end());
+  return WithDetail(std::move(status), "ErrorInfo", detail);
+}
+
+absl::Status WithPreconditions(absl::Status status, absl::string_view type,
+                               const std::vector<std::string>& subjects) {
+  v1::PreconditionFailure detail;
+  for (size_t i = 0; i < std::min(subjects.size(), kMaxSubjects); ++i) {
+    v1::PreconditionFailure::Violation& violation = *detail.add_violations();
+    violation.set_type(std::string(type));
+    violation.set_subject(Shortened(subjects[i]));
+  }
+  return WithDetail(std::move(status), "PreconditionFailure", detail);
+}
+
+v1::RpcStatus ToRpcStatus(const absl::Status& status) {
+  const std::string field = FieldAtFault(status);
+  const absl::Status full = field.empty() ? status : WithBadRequest(status, field);
+  v1::RpcStatus wire;
+  wire.set_code(static_cast<int>(full.code()));
+  wire.set_message(Shortened(full.message()));
+  full.ForEachPayload([&wire](absl::string_view type, const absl::Cord& payload) {
+    if (!absl::StartsWith(type, kTypePrefix)) return;
+    google::protobuf::Any& detail = *wire.add_details();
+    detail.set_type_url(std::string(type));
+    detail.set_value(std::string(payload));
+  });
+  return wire;
+}
+
+}  // namespace attnprune::rpc

@@ -1,0 +1,35 @@
+// What a worker says of a method, as the API's messages. Pure; callable from any thread.
+#ifndef ATTNPRUNE_SERVER_EXECUTION_METHOD_MESSAGES_H_
+#define ATTNPRUNE_SERVER_EXECUTION_METHOD_MESSAGES_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "attnprune/v1/job.pb.h"
+#include "attnprune/v1/prune_service.pb.h"
+#include "core/judge/score.h"
+#include "core/judge/theory.h"
+#include "core/methods/method.h"
+
+namespace attnprune {
+
+// Seconds for the steps that are left, at the rate of those taken since the run began or was
+// resumed. 0 before the first.
+double EstimateRemaining(const StepStats& stats, int steps_before);
+
+// steps_before, seconds_before: of earlier attempts.
+v1::Progress MakeProgress(const std::string& label, const StepStats& stats, int steps_before,
+                          double seconds_before);
+
+// seconds: of solving, over all attempts. The matrices' tensors have dtype, shape and name; digests
+// are still to be filled in.
+v1::MethodResult MakeMethodResult(const std::string& label, const v1::Problem& problem,
+                                  const PruneResult& result, const Score& score, double seconds);
+void AddTheory(const TheoryFigures& figures, v1::MethodResult* result);
+
+// A method that has no result.
+v1::MethodResult MakeFailedMethod(const std::string& label, const absl::Status& status);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_EXECUTION_METHOD_MESSAGES_H_

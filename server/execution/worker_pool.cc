@@ -1,0 +1,214 @@
+#include "server/execution/worker_pool.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace attnprune {
+namespace {
+
+bool SameClaim(const JobClaim& a, const JobClaim& b) { return a.id == b.id && a.fence == b.fence; }
+
+}  // namespace
+
+WorkerPool::WorkerPool(const WorkerPoolOptions& options, JobStore* jobs, BlobStore* tensors)
+    : options_(options), jobs_(jobs), tensors_(tensors) {}
+
+WorkerPool::~WorkerPool() {
+  Drain(absl::ZeroDuration());
+  threads_.clear();  // joins
+}
+
+void WorkerPool::Start() {
+  {
+    MutexLock lock(&mutex_);
+    live_threads_ = options_.workers + 1;
+  }
+  for (int i = 0; i < options_.workers; ++i) threads_.emplace_back([this, i] { WorkerLoop(i); });
+  threads_.emplace_back([this] { UpkeepLoop(); });
+}
+
+void WorkerPool::Report(const std::string& job_id, const absl::Status& status) {
+  if (options_.runner.on_trouble) options_.runner.on_trouble(job_id, status);
+}
+
+// --- Workers ---
+
+void WorkerPool::WorkerLoop(int worker) {
+  while (true) {
+    int64_t seen;
+    {
+      MutexLock lock(&mutex_);
+      if (draining_) break;
+      seen = wakes_;
+    }
+    const absl::StatusOr<absl::optional<JobRecord>> job =
+        jobs_->Claim(options_.owner, options_.lease);
+    if (job.ok() && job->has_value()) {
+      RunClaimed(worker, **job);
+      continue;
+    }
+    if (!job.ok()) Report("", job.status());
+    MutexLock lock(&mutex_);
+    changed_.Wait(&mutex_,
+                  [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return draining_ || wakes_ != seen; });
+  }
+  MutexLock lock(&mutex_);
+  --live_threads_;
+  changed_.NotifyAll();
+}
+
+void WorkerPool::RunClaimed(int worker, const JobRecord& job) {
+  const JobClaim claim{job.id, job.fence};
+  const std::shared_ptr<StopSignal> stop = Enter(claim);
+  // A cancel between claim and Enter reached nobody.
+  const absl::StatusOr<JobRecord> now = jobs_->Get(job.id);
+  if (now.ok() && now->fence == job.fence && now->cancel_requested) {
+    stop->Request(StopReason::kCancelled);
+  }
+  JobRunnerOptions runner = options_.runner;
+  runner.worker = worker;
+  if (runner.observer != nullptr) runner.observer->OnJobBegin(worker);
+  RunJob(job, jobs_, tensors_, runner, stop.get());
+  if (runner.observer != nullptr) runner.observer->OnJobEnd(worker);
+  Leave(claim);
+}
+
+std::shared_ptr<StopSignal> WorkerPool::Enter(const JobClaim& claim) {
+  auto stop = std::make_shared<StopSignal>();
+  MutexLock lock(&mutex_);
+  if (draining_) stop->Request(StopReason::kDraining);
+  running_.push_back({claim, stop});
+  return stop;
+}
+
+void WorkerPool::Leave(const JobClaim& claim) {
+  MutexLock lock(&mutex_);
+  std::erase_if(running_, [&](const Running& running) { return SameClaim(running.claim, claim); });
+}
+
+std::vector<WorkerPool::Running> WorkerPool::RunningJobs() {
+  MutexLock lock(&mutex_);
+  return running_;
+}
+
+// --- News ---
+
+void WorkerPool::OnEvents(const std::string&, absl::Span<const StoredEvent> events) {
+  for (const StoredEvent& event : events) {
+    if (event.kind == EventKind::kStateChange && event.state == JobState::kQueued) WakeWorkers();
+  }
+}
+
+void WorkerPool::OnCancelRequested(const std::string& job_id) {
+  for (const Running& running : RunningJobs()) {
+    if (running.claim.id == job_id) running.stop->Request(StopReason::kCancelled);
+  }
+}
+
+void WorkerPool::WakeWorkers() {
+  {
+    MutexLock lock(&mutex_);
+    ++wakes_;
+  }
+  changed_.NotifyAll();
+}
+
+// --- Upkeep ---
+
+void WorkerPool::UpkeepLoop() {
+  const absl::Duration interval = options_.upkeep_interval > absl::ZeroDuration()
+                                      ? options_.upkeep_interval
+                                      : options_.lease / 3;
+  while (true) {
+    {
+      MutexLock lock(&mutex_);
+      changed_.WaitFor(&mutex_, interval,
+                       [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return draining_; });
+      if (draining_) break;
+    }
+    RunUpkeep();
+  }
+  MutexLock lock(&mutex_);
+  --live_threads_;
+  changed_.NotifyAll();
+}
+
+// Leases first, so that no live worker's job looks lost.
+void WorkerPool::RunUpkeep() {
+  const std::vector<Running> running = RunningJobs();
+  for (const Running& job : running) RenewLease(job);
+  const absl::StatusOr<Snapshot> snapshot = jobs_->ReadOutstanding();
+  if (!snapshot.ok()) return Report("", snapshot.status());
+  for (const Action& action : Overdue(*snapshot, options_.policy)) Act(action, running);
+  if (NextJob(*snapshot) != nullptr) WakeWorkers();
+}
+
+void WorkerPool::RenewLease(const Running& running) {
+  const absl::StatusOr<LeaseStatus> lease = jobs_->RenewLease(running.claim, options_.lease);
+  if (absl::IsAborted(lease.status())) return running.stop->Request(StopReason::kLapsed);
+  if (!lease.ok()) return Report(running.claim.id, lease.status());
+  if (lease->cancel_requested) running.stop->Request(StopReason::kCancelled);
+}
+
+// A job that runs here is not lost, even if its lease could not be renewed.
+void WorkerPool::Act(const Action& action, const std::vector<Running>& running) {
+  const auto ours = std::find_if(running.begin(), running.end(), [&](const Running& job) {
+    return SameClaim(job.claim, action.claim);
+  });
+  switch (action.kind) {
+    case Action::Kind::kStopTimedOut:
+      if (ours != running.end()) ours->stop->Request(StopReason::kTimedOut);
+      return;
+    case Action::Kind::kStopCancelled:
+      if (ours != running.end()) ours->stop->Request(StopReason::kCancelled);
+      return;
+    default:
+      break;
+  }
+  if (ours != running.end()) return;
+  const absl::Status status = Write(action);
+  if (!status.ok() && !absl::IsAborted(status)) Report(action.claim.id, status);
+}
+
+absl::Status WorkerPool::Write(const Action& action) {
+  switch (action.kind) {
+    case Action::Kind::kRequeue:
+      return jobs_->Requeue(action.claim, RequeueCause::kWorkerLost, action.message);
+    case Action::Kind::kFail:
+      return jobs_->Finish(action.claim, JobState::kFailed, {action.code, action.message},
+                           action.message);
+    case Action::Kind::kCancel:
+      return jobs_->Finish(action.claim, JobState::kCancelled, {}, action.message);
+    default:
+      return absl::OkStatus();
+  }
+}
+
+// --- Drain ---
+
+bool WorkerPool::Drain(absl::Duration timeout) {
+  std::vector<Running> left;
+  {
+    MutexLock lock(&mutex_);
+    draining_ = true;
+    for (const Running& running : running_) running.stop->Request(StopReason::kDraining);
+    changed_.NotifyAll();
+    changed_.WaitFor(&mutex_, timeout,
+                     [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return live_threads_ == 0; });
+    left = running_;
+  }
+  for (const Running& running : left) GiveBack(running);
+  MutexLock lock(&mutex_);
+  return live_threads_ == 0;
+}
+
+// The fence grows, so that what the worker still writes is refused.
+void WorkerPool::GiveBack(const Running& running) {
+  if (running.stop->reason() == StopReason::kLapsed) return;
+  const absl::Status status =
+      jobs_->Requeue(running.claim, RequeueCause::kDraining, kServerDraining);
+  running.stop->Request(StopReason::kLapsed);
+  if (!status.ok() && !absl::IsAborted(status)) Report(running.claim.id, status);
+}
+
+}  // namespace attnprune

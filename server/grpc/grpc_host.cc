@@ -1,0 +1,108 @@
+#include "server/grpc/grpc_host.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/grpc/call_counting.h"
+
+namespace attnprune::rpc {
+namespace {
+
+constexpr int kMinPingIntervalMs = 1000;     // clients may ask this often whether we live
+constexpr int kKeepaliveMs = 60'000;         // we ask silent clients this often
+constexpr int kKeepaliveTimeoutMs = 20'000;  // and take them for gone after this
+constexpr char kPruneService[] = "attnprune.v1.PruneService";
+constexpr char kTensorService[] = "attnprune.v1.TensorService";
+constexpr char kReady[] = "ready", kLive[] = "live";  // for probes: a draining server still lives
+
+// gRPC says only that it failed: the system is asked again, for the reason.
+std::string WhyNotListening(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  if (colon == std::string::npos) return "not of the form HOST:PORT";
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  const std::string host = listen.substr(0, colon), port = listen.substr(colon + 1);
+  if (const int error = getaddrinfo(host.c_str(), port.c_str(), &hints, &found)) {
+    return gai_strerror(error);
+  }
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, &freeaddrinfo);
+  const int fd = socket(found->ai_family, found->ai_socktype, 0);
+  if (fd < 0) return std::strerror(errno);
+  const bool bound = bind(fd, found->ai_addr, found->ai_addrlen) == 0 && ::listen(fd, 1) == 0;
+  const std::string reason = bound ? "unknown reason" : std::strerror(errno);
+  close(fd);
+  return reason;
+}
+
+void Configure(const GrpcHostOptions& options, grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
+  // Otherwise a second server could take the same port and half of the clients.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  // Windows that grow with the connection's speed would let an upload run many chunks ahead of the
+  // disk; all of them would be lost, and sent twice, when the server is killed.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+}
+
+void SetHealth(grpc::Server& server, bool serving) {
+  grpc::HealthCheckServiceInterface* const health = server.GetHealthCheckService();
+  health->SetServingStatus(serving);
+  health->SetServingStatus(kPruneService, serving);
+  health->SetServingStatus(kTensorService, serving);
+  health->SetServingStatus(kReady, serving);
+  health->SetServingStatus(kLive, true);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrpcHost>> GrpcHost::Start(
+    const GrpcHostOptions& options, const std::vector<grpc::Service*>& services) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  Configure(options, builder);
+  int port = 0;
+  if (options.calls != nullptr) {
+    std::vector<std::unique_ptr<CallCounting>> counting;
+    counting.push_back(NewCallCounting(options.calls));
+    builder.experimental().SetInterceptorCreators(std::move(counting));
+  }
+  builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
+  for (grpc::Service* const service : services) builder.RegisterService(service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", options.listen, ": ", WhyNotListening(options.listen)));
+  }
+  SetHealth(*server, true);
+  return std::unique_ptr<GrpcHost>(new GrpcHost(std::move(server), port));
+}
+
+GrpcHost::GrpcHost(std::unique_ptr<grpc::Server> server, int port)
+    : server_(std::move(server)), port_(port) {}
+
+GrpcHost::~GrpcHost() { Shutdown(absl::InfinitePast()); }
+
+void GrpcHost::StopServing() { SetHealth(*server_, false); }
+
+void GrpcHost::Shutdown(absl::Time deadline) {
+  server_->Shutdown(absl::ToChronoTime(deadline));
+  server_->Wait();
+}
+
+}  // namespace attnprune::rpc

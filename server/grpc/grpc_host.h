@@ -1,0 +1,55 @@
+// A gRPC server with the settings that this service needs, health checking and reflection.
+#ifndef ATTNPRUNE_SERVER_GRPC_GRPC_HOST_H_
+#define ATTNPRUNE_SERVER_GRPC_GRPC_HOST_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace attnprune {
+class CallMetrics;
+}
+
+namespace grpc {
+class Server;
+class Service;
+}  // namespace grpc
+
+namespace attnprune::rpc {
+
+struct GrpcHostOptions {
+  std::string listen;                            // HOST:PORT; port 0: any free one
+  int64_t max_message_bytes = int64_t{4} << 20;  // received
+  CallMetrics* calls = nullptr;  // counts them (GrpcCalls); may be null; must outlive the host
+};
+
+// Thread-safe.
+class GrpcHost {
+ public:
+  // Listens, and says SERVING in grpc.health.v1 for "", each service, "ready" and "live". The
+  // services must outlive the host. UNAVAILABLE: cannot listen there, and why.
+  static absl::StatusOr<std::unique_ptr<GrpcHost>> Start(
+      const GrpcHostOptions& options, const std::vector<grpc::Service*>& services);
+  ~GrpcHost();  // Shutdown at once
+
+  int port() const { return port_; }
+  // Health says NOT_SERVING from here on, except of "live"; calls are still taken.
+  void StopServing();
+  // Takes no more calls, waits until `deadline` for those there are, then cancels them. Returns
+  // when none is left.
+  void Shutdown(absl::Time deadline);
+
+ private:
+  GrpcHost(std::unique_ptr<grpc::Server> server, int port);
+
+  const std::unique_ptr<grpc::Server> server_;
+  const int port_;
+};
+
+}  // namespace attnprune::rpc
+
+#endif  // ATTNPRUNE_SERVER_GRPC_GRPC_HOST_H_

@@ -1,0 +1,44 @@
+// PruneService over JobApi and the job store: gRPC's callback API, IoThreads for what waits.
+#ifndef ATTNPRUNE_SERVER_GRPC_PRUNE_SERVICE_H_
+#define ATTNPRUNE_SERVER_GRPC_PRUNE_SERVICE_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/time/time.h"
+#include "server/api/job_api.h"
+#include "server/api/live_feed.h"
+#include "server/grpc/call_record.h"
+
+namespace grpc {
+class Service;
+}
+
+namespace attnprune::rpc {
+
+struct PruneServiceOptions {
+  JobApiOptions api;
+  absl::Duration heartbeat = absl::Seconds(15);  // an idle watch stream gets one this often
+  int io_threads = 4;    // that wait for the disk; calls and streams share them
+  CallListener on_call;  // told of each call's end; may be empty
+};
+
+// Thread-safe.
+class PruneServiceHandle {
+ public:
+  virtual ~PruneServiceHandle() = default;
+  virtual grpc::Service* service() = 0;
+  // Ends all watch streams with UNAVAILABLE, each after its write in flight, and begins no more.
+  virtual void Drain() = 0;
+};
+
+// The stores, and what `subscribe` uses, must outlive it. Destroy it after the gRPC server was shut
+// down; it waits for the calls it has begun.
+std::unique_ptr<PruneServiceHandle> NewPruneService(const PruneServiceOptions& options,
+                                                    JobStore* jobs, BlobStore* tensors,
+                                                    SubscribeToJob subscribe);
+
+}  // namespace attnprune::rpc
+
+#endif  // ATTNPRUNE_SERVER_GRPC_PRUNE_SERVICE_H_

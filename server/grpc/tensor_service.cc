@@ -1,0 +1,313 @@
+#include "server/grpc/tensor_service.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "attnprune/v1/tensor_service.grpc.pb.h"
+#include "core/base/field_error.h"
+#include "core/base/mutex.h"
+#include "core/base/status_macros.h"
+#include "server/blobs/io_threads.h"
+#include "server/grpc/status.h"
+
+namespace attnprune::rpc {
+namespace {
+
+constexpr int kMaxDigests = 10000;  // of one FindMissingTensors
+
+// The calls that still use a service. Thread-safe.
+class Calls {
+ public:
+  void Begin() {
+    MutexLock lock(&mutex_);
+    ++running_;
+  }
+  void End() {
+    MutexLock lock(&mutex_);
+    if (--running_ == 0) none_.NotifyAll();
+  }
+  void AwaitNone() {
+    MutexLock lock(&mutex_);
+    none_.Wait(&mutex_, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return running_ == 0; });
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar none_;
+  int running_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// What every call works with; outlives the calls.
+struct Backend {
+  TensorServiceOptions options;
+  BlobStore* store;
+  Calls calls;
+  IoThreads threads;
+};
+
+std::string NameOf(v1::DType dtype) {
+  return v1::DType_IsValid(dtype) ? v1::DType_Name(dtype) : absl::StrCat(static_cast<int>(dtype));
+}
+
+UploadSpec ToSpec(const v1::UploadHeader& header) {
+  return {.upload_id = header.upload_id(),
+          .sha256 = header.sha256(),
+          .size_bytes = header.size_bytes(),
+          .dtype = NameOf(header.dtype())};
+}
+
+// One UploadTensor stream. At any time either a read is on its way or a task is posted that will
+// start the next one or finish the call; a task starts the next read as soon as its chunk is
+// written, so that a chunk is hashed while the next arrives. What a kill of the server loses is one
+// chunk.
+class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorRequest> {
+ public:
+  UploadReactor(Backend* backend, CallRecord record, v1::UploadTensorResponse* response)
+      : backend_(backend),
+        record_(std::move(record)),
+        response_(response),
+        strand_(&backend->threads) {
+    backend_->calls.Begin();
+    StartRead(&request_);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      strand_.Post([this] { EndOfData(); });
+    } else if (request_.has_data()) {
+      strand_.Post([this, data = std::move(*request_.mutable_data())] { OnData(data); });
+    } else {
+      strand_.Post([this, request = request_] { OnHeader(request); });
+    }
+  }
+
+  void OnDone() override {
+    Calls& calls = backend_->calls;
+    delete this;
+    calls.End();
+  }
+
+ private:
+  void OnHeader(const v1::UploadTensorRequest& request) {
+    const absl::Status status = Begin(request);
+    if (!status.ok()) return End(status);
+    if (upload_->already_there()) return EndWithResponse();
+    StartRead(&request_);
+  }
+
+  absl::Status Begin(const v1::UploadTensorRequest& request) {
+    if (!request.has_header()) return FieldError("message", "must be header or data, got neither");
+    if (upload_ != nullptr) return FieldError("header", "must be in the first message only");
+    const v1::UploadHeader& header = request.header();
+    ATTNPRUNE_ASSIGN_OR_RETURN(upload_,
+                               backend_->store->StartUpload(ToSpec(header), header.offset()));
+    return absl::OkStatus();
+  }
+
+  void OnData(const std::string& data) {
+    if (absl::Status status = CheckData(data); !status.ok()) return End(status);
+    if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
+      metrics->uploaded.Add(static_cast<int64_t>(data.size()));
+    }
+    const absl::Status status = upload_->Append(data, [this] { StartRead(&request_); });
+    if (!status.ok()) End(status);  // then no read was started
+  }
+
+  absl::Status CheckData(const std::string& data) const {
+    if (upload_ == nullptr) return FieldError("header", "must come first, got data");
+    if (data.size() <= static_cast<size_t>(backend_->options.max_chunk_bytes)) {
+      return absl::OkStatus();
+    }
+    return FieldError("data",
+                      absl::StrCat("must be at most max_chunk_bytes = ",
+                                   backend_->options.max_chunk_bytes, ", got ", data.size()));
+  }
+
+  // The client has sent all it wanted to, or is gone: what is complete counts either way.
+  void EndOfData() {
+    if (upload_ == nullptr) return End(FieldError("header", "must come first, got nothing"));
+    const absl::Status status = upload_->Finish();
+    if (!status.ok()) return End(status);
+    EndWithResponse();
+  }
+
+  void EndWithResponse() {
+    response_->set_sha256(upload_->spec().sha256);
+    response_->set_size_bytes(upload_->spec().size_bytes);
+    response_->set_already_there(upload_->already_there());
+    End(absl::OkStatus());
+  }
+
+  // The last thing that a task does.
+  void End(const absl::Status& status) {
+    upload_.reset();  // so that who hears of the end finds the upload free
+    const grpc::Status end = ToGrpc(status);
+    record_.Finish(end);
+    Finish(end);
+  }
+
+  Backend* const backend_;
+  const CallRecord record_;
+  v1::UploadTensorResponse* const response_;
+  v1::UploadTensorRequest request_;  // the read's, or OnReadDone's
+  std::unique_ptr<Upload> upload_;   // the strand's
+  Strand strand_;
+};
+
+// One DownloadTensor stream: either a write is on its way or a task is posted that starts the next.
+class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensorResponse> {
+ public:
+  DownloadReactor(Backend* backend, CallRecord record, const v1::DownloadTensorRequest& request)
+      : backend_(backend),
+        record_(std::move(record)),
+        sha256_(request.sha256()),
+        offset_(request.offset()) {
+    backend_->calls.Begin();
+    backend_->threads.Post([this] { Begin(); });
+  }
+
+  void OnWriteDone(bool ok) override {
+    if (!ok) return End(grpc::Status::CANCELLED);
+    backend_->threads.Post([this] { SendNext(); });
+  }
+
+  void OnDone() override {
+    Calls& calls = backend_->calls;
+    delete this;
+    calls.End();
+  }
+
+ private:
+  void Begin() {
+    if (absl::Status status = Open(); !status.ok()) return End(ToGrpc(status));
+    SendNext();
+  }
+
+  absl::Status Open() {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckSha256("sha256", sha256_));
+    if (offset_ < 0) {
+      return FieldError("offset", absl::StrCat("must be at least 0, got ", offset_));
+    }
+    ATTNPRUNE_ASSIGN_OR_RETURN(file_, backend_->store->OpenForReading(sha256_));
+    ATTNPRUNE_ASSIGN_OR_RETURN(size_, file_.Size());
+    if (offset_ <= size_) return absl::OkStatus();
+    return WithField(absl::OutOfRangeError(absl::StrCat("offset must be at most ", size_,
+                                                        ", the tensor's size, got ", offset_)),
+                     "offset");
+  }
+
+  void SendNext() {
+    if (offset_ == size_) return End(grpc::Status::OK);
+    const int64_t bytes = std::min(backend_->options.download_chunk_bytes, size_ - offset_);
+    std::string& data = *response_.mutable_data();
+    data.resize(static_cast<size_t>(bytes));
+    const absl::Status status = file_.ReadAt(offset_, absl::MakeSpan(data));
+    if (!status.ok()) return End(ToGrpc(status));
+    offset_ += bytes;
+    if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
+      metrics->downloaded.Add(bytes);
+    }
+    StartWrite(&response_);
+  }
+
+  void End(const grpc::Status& status) {
+    record_.Finish(status);
+    Finish(status);
+  }
+
+  Backend* const backend_;
+  const CallRecord record_;
+  const std::string sha256_;
+  File file_;
+  int64_t offset_;  // of what is sent next
+  int64_t size_ = 0;
+  v1::DownloadTensorResponse response_;
+};
+
+class TensorServiceImpl final : public v1::TensorService::CallbackService {
+ public:
+  TensorServiceImpl(const TensorServiceOptions& options, BlobStore* store)
+      : backend_{.options = options,
+                 .store = store,
+                 .calls = {},
+                 .threads = IoThreads(options.io_threads)} {}
+
+  ~TensorServiceImpl() override { backend_.calls.AwaitNone(); }
+
+  grpc::ServerUnaryReactor* FindMissingTensors(grpc::CallbackServerContext* context,
+                                               const v1::FindMissingTensorsRequest* request,
+                                               v1::FindMissingTensorsResponse* response) override {
+    return Answer("FindMissingTensors", context,
+                  [this, request, response] { return FindMissing(*request, response); });
+  }
+
+  grpc::ServerUnaryReactor* QueryUpload(grpc::CallbackServerContext* context,
+                                        const v1::QueryUploadRequest* request,
+                                        v1::QueryUploadResponse* response) override {
+    return Answer("QueryUpload", context, [this, request, response]() -> absl::Status {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t bytes,
+                                 backend_.store->CommittedBytes(request->upload_id()));
+      response->set_committed_bytes(bytes);
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerReadReactor<v1::UploadTensorRequest>* UploadTensor(
+      grpc::CallbackServerContext* context, v1::UploadTensorResponse* response) override {
+    return new UploadReactor(&backend_, RecordOf("UploadTensor", context), response);
+  }
+
+  grpc::ServerWriteReactor<v1::DownloadTensorResponse>* DownloadTensor(
+      grpc::CallbackServerContext* context, const v1::DownloadTensorRequest* request) override {
+    return new DownloadReactor(&backend_, RecordOf("DownloadTensor", context), *request);
+  }
+
+ private:
+  CallRecord RecordOf(const char* method, grpc::CallbackServerContext* context) {
+    return CallRecord(backend_.options.on_call, method, context);
+  }
+
+  // Answers a unary call on a thread that may wait for files.
+  template <typename Handler>
+  grpc::ServerUnaryReactor* Answer(const char* method, grpc::CallbackServerContext* context,
+                                   Handler handler) {
+    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+    backend_.calls.Begin();
+    backend_.threads.Post([this, reactor, handler, record = RecordOf(method, context)] {
+      const grpc::Status status = ToGrpc(handler());
+      record.Finish(status);
+      reactor->Finish(status);
+      backend_.calls.End();
+    });
+    return reactor;
+  }
+
+  absl::Status FindMissing(const v1::FindMissingTensorsRequest& request,
+                           v1::FindMissingTensorsResponse* response) {
+    if (request.sha256_size() > kMaxDigests) {
+      return FieldError("sha256", absl::StrCat("must have at most ", kMaxDigests, " entries, got ",
+                                               request.sha256_size()));
+    }
+    const std::vector<std::string> digests(request.sha256().begin(), request.sha256().end());
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> missing,
+                               backend_.store->FindMissing(digests));
+    response->mutable_missing()->Add(missing.begin(), missing.end());
+    return absl::OkStatus();
+  }
+
+  Backend backend_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> NewTensorService(const TensorServiceOptions& options,
+                                                BlobStore* store) {
+  return std::make_unique<TensorServiceImpl>(options, store);
+}
+
+}  // namespace attnprune::rpc

@@ -1,0 +1,40 @@
+// TensorService over a BlobStore: gRPC's callback API for the streams, IoThreads for the files.
+#ifndef ATTNPRUNE_SERVER_GRPC_TENSOR_SERVICE_H_
+#define ATTNPRUNE_SERVER_GRPC_TENSOR_SERVICE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "server/blobs/blob_store.h"
+#include "server/grpc/call_record.h"
+#include "server/observe/instruments.h"
+
+namespace grpc {
+class Service;
+}
+
+namespace attnprune::rpc {
+
+// Bytes of tensors that came and went.
+struct TransferMetrics {
+  Counter uploaded, downloaded;
+};
+
+struct TensorServiceOptions {
+  int64_t max_chunk_bytes = int64_t{2} << 20;       // of one message of an upload
+  int64_t download_chunk_bytes = int64_t{1} << 20;  // of one message of a download
+  int io_threads = 2;  // that read, write and hash; streams share them chunk by chunk
+  TransferMetrics* metrics = nullptr;  // may be null; must outlive the service
+  CallListener on_call;                // told of each call's end; may be empty
+};
+
+// An upload holds at most three of its chunks in memory (arriving, waiting, being hashed), a
+// download two of its own, whatever the tensor's size and however slow the reader. Store must
+// outlive the service. Destroy the service after its server was shut down: it waits for its streams
+// to end.
+std::unique_ptr<grpc::Service> NewTensorService(const TensorServiceOptions& options,
+                                                BlobStore* store);
+
+}  // namespace attnprune::rpc
+
+#endif  // ATTNPRUNE_SERVER_GRPC_TENSOR_SERVICE_H_

@@ -1,0 +1,90 @@
+#include "server/queue/job_edit.h"
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+
+namespace attnprune {
+
+JobEdit::JobEdit(JobTables* tables, Aftermath* aftermath, JobRow row, absl::Time now)
+    : tables_(tables), aftermath_(aftermath), now_(now), row_(std::move(row)) {
+  aftermath_->job_id = row_.record.id;
+}
+
+void JobEdit::Start(absl::string_view owner, absl::Duration lease) {
+  JobRecord& job = record();
+  job.state = JobState::kRunning;
+  if (!job.start_time.has_value()) job.start_time = now_;
+  job.lease_owner = std::string(owner);
+  job.lease_until = now_ + lease;
+  ++job.fence;
+  ++job.attempt;
+  AddStateChange("");
+}
+
+void JobEdit::Requeue(RequeueCause cause, absl::string_view reason) {
+  JobRecord& job = record();
+  if (job.cancel_requested) {
+    End(JobState::kCancelled, {}, reason).IgnoreError();  // from RUNNING it may always
+    return;
+  }
+  job.state = JobState::kQueued;
+  job.lease_owner.clear();
+  job.lease_until = absl::UnixEpoch();
+  ++job.fence;
+  if (cause == RequeueCause::kWorkerLost) ++job.losses;
+  AddStateChange(reason);
+}
+
+absl::Status JobEdit::End(JobState state, const Failure& failure, absl::string_view reason) {
+  JobRecord& job = record();
+  if (!IsTerminal(state) || !CanMove(job.state, state)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "job ", job.id, ": cannot go from ", ToString(job.state), " to ", ToString(state)));
+  }
+  job.state = state;
+  job.end_time = now_;
+  job.failure = failure;
+  job.lease_owner.clear();
+  job.lease_until = absl::UnixEpoch();
+  ReplaceCheckpoint({});
+  StoredEvent event;
+  event.kind = EventKind::kTerminal;
+  event.state = state;
+  event.attempt = job.attempt;
+  event.payload = std::string(reason);
+  AddEvent(std::move(event));
+  return absl::OkStatus();
+}
+
+int64_t JobEdit::AddStateChange(absl::string_view reason) {
+  StoredEvent event;
+  event.kind = EventKind::kStateChange;
+  event.state = record().state;
+  event.attempt = record().attempt;
+  event.payload = std::string(reason);
+  return AddEvent(std::move(event));
+}
+
+int64_t JobEdit::AddEvent(StoredEvent event) {
+  event.sequence = record().next_sequence++;
+  event.time = now_;
+  event.origin = record().origin;
+  aftermath_->events.push_back(std::move(event));
+  return aftermath_->events.back().sequence;
+}
+
+void JobEdit::ReplaceCheckpoint(CheckpointRef ref) {
+  aftermath_->unused_checkpoint = row_.checkpoint.name;
+  row_.checkpoint = std::move(ref);
+  record().has_checkpoint = !row_.checkpoint.name.empty();
+}
+
+absl::Status JobEdit::Save() {
+  ATTNPRUNE_RETURN_IF_ERROR(tables_->Save(row_));
+  for (const StoredEvent& event : aftermath_->events) {
+    ATTNPRUNE_RETURN_IF_ERROR(tables_->AddEvent(row_, event));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace attnprune

@@ -1,0 +1,56 @@
+// One job inside one write transaction: the row is read, changed step by step, and saved once.
+#ifndef ATTNPRUNE_SERVER_QUEUE_JOB_EDIT_H_
+#define ATTNPRUNE_SERVER_QUEUE_JOB_EDIT_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/queue/job_tables.h"
+
+namespace attnprune {
+
+// What is to be done once the transaction has been committed.
+struct Aftermath {
+  std::string job_id;
+  std::vector<StoredEvent> events;  // for the listener
+  bool cancel_requested = false;    // for the listener
+  std::string unused_checkpoint;    // file to be removed; empty: none
+};
+
+// Not thread-safe. Nothing is in the database before Save().
+class JobEdit {
+ public:
+  // All must outlive it.
+  JobEdit(JobTables* tables, Aftermath* aftermath, JobRow row, absl::Time now);
+
+  JobRow& row() { return row_; }
+  JobRecord& record() { return row_.record; }
+
+  void Start(absl::string_view owner, absl::Duration lease);
+  void Requeue(RequeueCause cause, absl::string_view reason);  // ends a job that is to be cancelled
+  // FAILED_PRECONDITION unless the state table allows it.
+  absl::Status End(JobState state, const Failure& failure, absl::string_view reason);
+
+  // Give the event its sequence and time; return the sequence.
+  int64_t AddStateChange(absl::string_view reason);
+  int64_t AddEvent(StoredEvent event);
+  void ReplaceCheckpoint(CheckpointRef ref);  // an empty one drops it
+
+  absl::Status Save();
+
+ private:
+  JobTables* const tables_;
+  Aftermath* const aftermath_;
+  const absl::Time now_;
+  JobRow row_;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_QUEUE_JOB_EDIT_H_

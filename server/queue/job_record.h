@@ -1,0 +1,112 @@
+// What a job store keeps of a job: plain values, no protobuf.
+#ifndef ATTNPRUNE_SERVER_QUEUE_JOB_RECORD_H_
+#define ATTNPRUNE_SERVER_QUEUE_JOB_RECORD_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "server/queue/job_state.h"
+
+namespace attnprune {
+
+using Labels = std::map<std::string, std::string>;
+
+// The request that made a job, for log lines: its id and the trace that it was part of
+// (trace/trace_context.h), as text. Both empty: nobody knows.
+struct JobOrigin {
+  std::string request_id;
+  std::string traceparent;
+};
+
+// What a client asked for. The store keeps `spec` and `request_digest` as the bytes they are.
+struct NewJob {
+  std::string request_id;      // empty: none
+  std::string request_digest;  // equal for equal requests; compared when the request_id is known
+  int priority = 0;            // higher runs first
+  absl::Duration timeout = absl::ZeroDuration();  // from the first start; zero: none
+  Labels labels;
+  std::string spec;                         // the serialized job
+  std::vector<std::string> tensor_digests;  // tensors the job reads; kept from collection with it
+  JobOrigin origin;  // of the call that makes it; no part of the request that is compared
+};
+
+// Why a job failed; code kOk means it did not.
+struct Failure {
+  absl::StatusCode code = absl::StatusCode::kOk;
+  std::string message;
+};
+
+struct JobRecord {
+  std::string id;  // 1 to 63 characters [a-z0-9-], chosen by the store
+  JobState state = JobState::kQueued;
+  int priority = 0;
+  absl::Duration timeout = absl::ZeroDuration();
+  absl::Time create_time;
+  absl::optional<absl::Time> start_time;  // of the first claim
+  absl::optional<absl::Time> end_time;
+  std::string request_id;
+  std::string request_digest;
+  Labels labels;
+  std::string spec;
+  std::vector<std::string> results;  // one a finished method, in order; as FinishMethod got them
+  Failure failure;
+  std::string lease_owner;  // while running; empty otherwise
+  absl::Time lease_until;   // while running
+  int64_t fence = 0;        // grows at every claim and every requeue
+  int attempt = 0;          // claims so far
+  int losses = 0;           // workers lost since the job last got further (checkpoint or result)
+  bool cancel_requested = false;
+  bool has_checkpoint = false;
+  int64_t next_sequence = 1;    // of the next event
+  int64_t oldest_sequence = 1;  // no event but progress is missing from here on
+  JobOrigin origin;
+};
+
+// The right to write to a running job. Of use until the job is requeued, claimed anew or ended.
+struct JobClaim {
+  std::string id;
+  int64_t fence = 0;
+};
+
+enum class EventKind {
+  kStateChange = 1,   // to QUEUED or RUNNING; written by the store
+  kProgress = 2,      // of a step; the first that CompactEvents thins out
+  kMethodResult = 3,  // written by FinishMethod
+  kWarning = 4,
+  kTerminal = 5,  // the job has ended and no longer changes; the last event; written by the store
+  // Progress of a step that was evaluated as well: it carries the relative errors, which come every
+  // so many steps only. Schema 3 on; before that it was stored as kProgress, and stays so.
+  kEvaluated = 6,
+};
+
+constexpr bool IsProgress(EventKind kind) {
+  return kind == EventKind::kProgress || kind == EventKind::kEvaluated;
+}
+
+struct StoredEvent {
+  int64_t sequence = 0;  // from 1, by job; grows, never used twice
+  absl::Time time;
+  EventKind kind = EventKind::kProgress;
+  JobState state = JobState::kQueued;  // kStateChange and kTerminal: the new one
+  int attempt = 0;                     // kStateChange and kTerminal
+  int method_index = 0;                // kMethodResult: index into JobRecord::results
+  // Progress and kWarning: as given to AppendEvents. kMethodResult: the result's bytes.
+  // kStateChange and kTerminal: why, for people; may be empty.
+  std::string payload;
+  JobOrigin origin;  // the job's, for listeners; ReadEvents leaves it empty
+};
+
+// kind: kProgress, kEvaluated or kWarning; the store writes the others itself.
+struct NewEvent {
+  EventKind kind = EventKind::kProgress;
+  std::string payload;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_QUEUE_JOB_RECORD_H_

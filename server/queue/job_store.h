@@ -1,0 +1,159 @@
+// The durable queue of jobs with their results and event logs.
+//
+// Promises of every store:
+// - OK from a call that writes means that the write is on disk (fsync): it survives kill -9 and
+//   power loss, event sequences included, so that what a watcher saw never comes again as something
+//   else.
+// - A call that fails has written nothing. Only when the machine fails during the call itself is it
+//   open whether the write is there afterwards; Create with a request_id can simply be repeated.
+// - Every change of state and its event are one transaction; so are a result and its event.
+// - Each write of a worker carries its JobClaim and is refused with ABORTED when the claim has
+//   lapsed: the job was requeued, claimed anew, has ended or is gone. The worker then drops its
+//   work. A lease that is over but that nobody has acted on does not refuse anything.
+//
+// Errors, besides what each function says. NOT_FOUND: there is no such job (worker writes: ABORTED
+// instead). RESOURCE_EXHAUSTED: the disk is full. DATA_LOSS: stored bytes are damaged. UNAVAILABLE:
+// another program holds the database. INTERNAL: an I/O error.
+#ifndef ATTNPRUNE_SERVER_QUEUE_JOB_STORE_H_
+#define ATTNPRUNE_SERVER_QUEUE_JOB_STORE_H_
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "server/queue/job_record.h"
+#include "server/queue/scheduler.h"
+
+namespace attnprune {
+
+// Told of what was written through this store object, after the commit and, for each job, in order
+// of sequence. Called with the store's writer lock held: returns quickly, never calls the store.
+class JobStoreListener {
+ public:
+  virtual ~JobStoreListener() = default;
+  // State changes (a job new or again in the queue among them), progress, results, warnings, ends.
+  virtual void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) = 0;
+  // A running job is to stop. Not told of jobs that ended at once.
+  virtual void OnCancelRequested(const std::string& job_id) = 0;
+};
+
+struct CreateOutcome {
+  JobRecord job;
+  bool created = false;  // false: the request_id was known and `job` is the one made then
+};
+
+struct JobFilter {
+  std::set<JobState> states;  // empty: all
+  Labels labels;              // all must match
+};
+
+struct JobPage {
+  std::vector<JobRecord> jobs;  // newest first
+  std::string next_page_token;  // empty on the last page
+};
+
+struct LeaseStatus {
+  absl::Time until;
+  bool cancel_requested = false;
+};
+
+enum class RequeueCause {
+  kWorkerLost,  // counts towards SchedulerPolicy::max_losses
+  kDraining,    // the worker gave the job back in order
+};
+
+struct CompactionLimits {
+  // Progress events a job keeps at most; at least 1. Above that every second step goes, again and
+  // again until they fit; evaluated ones only when no other is left between the ends. The curve
+  // gets coarser, its ends stay.
+  int64_t progress = 1000;
+  // Other events a job keeps at most, newest first; at least 1. Dropping one raises
+  // oldest_sequence.
+  int64_t others = 10'000;
+};
+
+// Thread-safe; no call waits for another one's disk write except writes for writes.
+class JobStore {
+ public:
+  virtual ~JobStore() = default;
+
+  // nullptr: nobody. The listener must live until it is replaced.
+  virtual void SetListener(JobStoreListener* listener) = 0;
+
+  // --- Clients ---
+
+  // Puts a job into the queue. With a known request_id: the same job again if the digest is equal,
+  // even if the queue is full, else ALREADY_EXISTS. RESOURCE_EXHAUSTED: the queue is full.
+  virtual absl::StatusOr<CreateOutcome> Create(const NewJob& job) = 0;
+  virtual absl::StatusOr<JobRecord> Get(absl::string_view id) = 0;
+  // page_size: at least 1. page_token: empty, or from the page before with the same filter, else
+  // INVALID_ARGUMENT. Jobs made or deleted between two pages neither repeat nor hide others.
+  virtual absl::StatusOr<JobPage> List(const JobFilter& filter, int page_size,
+                                       absl::string_view page_token) = 0;
+  // A queued job ends at once as CANCELLED; a running one is marked (and ends so even if its worker
+  // is lost); one that has ended stays as it is. Returns the job as it then is.
+  virtual absl::StatusOr<JobRecord> RequestCancel(absl::string_view id) = 0;
+  // With its events, results and references. FAILED_PRECONDITION unless the job has ended.
+  virtual absl::Status Delete(absl::string_view id) = 0;
+
+  // Events with a greater sequence, oldest first, at most `limit` (at least 1). Gaps are progress
+  // that was dropped. OUT_OF_RANGE (see OldestSequence below): others were dropped after `after`.
+  virtual absl::StatusOr<std::vector<StoredEvent>> ReadEvents(absl::string_view id, int64_t after,
+                                                              int limit) = 0;
+
+  // --- Workers ---
+
+  // The job that NextJob (scheduler.h) picks, now RUNNING and leased to `owner`; nothing if none is
+  // queued. Two callers never get the same job. The claim is {job.id, job.fence}.
+  virtual absl::StatusOr<absl::optional<JobRecord>> Claim(absl::string_view owner,
+                                                          absl::Duration lease) = 0;
+  // The lease now ends `lease` from now.
+  virtual absl::StatusOr<LeaseStatus> RenewLease(const JobClaim& claim, absl::Duration lease) = 0;
+  // Replaces the job's checkpoint; any size. At every moment, a crash included, the job has the old
+  // one or the new one whole. One call at a time for a claim.
+  virtual absl::Status SaveCheckpoint(const JobClaim& claim, absl::string_view bytes) = 0;
+  // Nothing if there is none. DATA_LOSS if it is damaged or gone: the worker can start over.
+  virtual absl::StatusOr<absl::optional<std::string>> ReadCheckpoint(const JobClaim& claim) = 0;
+  // Returns the sequence of the first one; the others follow without a gap.
+  virtual absl::StatusOr<int64_t> AppendEvents(const JobClaim& claim,
+                                               absl::Span<const NewEvent> events) = 0;
+  // Adds result number `method_index` with its event and the tensors it refers to, and drops the
+  // checkpoint, which was that method's. FAILED_PRECONDITION unless exactly the results before it
+  // are there. Returns the event's sequence.
+  virtual absl::StatusOr<int64_t> FinishMethod(const JobClaim& claim, int method_index,
+                                               absl::string_view result,
+                                               absl::Span<const std::string> tensor_digests) = 0;
+  // Ends the job; `state` is terminal, `failure` is for kFailed only. Also for queued jobs, for the
+  // scheduler (`claim.fence` from its snapshot); QUEUED to SUCCEEDED is FAILED_PRECONDITION.
+  virtual absl::Status Finish(const JobClaim& claim, JobState state, const Failure& failure,
+                              absl::string_view reason) = 0;
+  // Back into the queue, checkpoint and results kept; a job to be cancelled ends as CANCELLED
+  // instead. The queue's limit does not apply.
+  virtual absl::Status Requeue(const JobClaim& claim, RequeueCause cause,
+                               absl::string_view reason) = 0;
+
+  // --- Upkeep ---
+
+  // All queued and running jobs, by the store's time.
+  virtual absl::StatusOr<Snapshot> ReadOutstanding() = 0;
+  virtual absl::StatusOr<std::map<JobState, int64_t>> CountByState() = 0;  // all states, zeros too
+  virtual absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) = 0;
+  // Every tensor digest that a stored job or its results refer to.
+  virtual absl::StatusOr<std::set<std::string>> ReferencedDigests() = 0;
+};
+
+// Of an OUT_OF_RANGE error from ReadEvents: watch again after this sequence minus 1.
+absl::optional<int64_t> OldestSequence(const absl::Status& status);
+absl::Status HistoryDroppedError(absl::string_view id, int64_t after, int64_t oldest_sequence);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_QUEUE_JOB_STORE_H_

@@ -1,0 +1,72 @@
+#include "server/web/assets.h"
+
+#include <memory>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "server/blobs/sha256.h"
+#include "server/http/compress.h"
+
+namespace attnprune::http {
+namespace {
+
+constexpr int kSmallest = 9;
+constexpr size_t kTagDigits = 16;
+
+std::string TypeOf(absl::string_view path) {
+  const absl::string_view ending = path.substr(path.rfind('.') + 1);
+  if (ending == "html") return "text/html; charset=utf-8";
+  if (ending == "js" || ending == "mjs") return "text/javascript; charset=utf-8";
+  if (ending == "css") return "text/css; charset=utf-8";
+  if (ending == "json" || ending == "map") return "application/json";
+  if (ending == "svg") return "image/svg+xml";
+  if (ending == "png") return "image/png";
+  if (ending == "ico") return "image/x-icon";
+  if (ending == "woff2") return "font/woff2";
+  return "text/plain; charset=utf-8";
+}
+
+}  // namespace
+
+Assets::Assets(absl::Span<const EmbeddedFile> files) {
+  for (const EmbeddedFile& file : files) by_path_.emplace(absl::StrCat("/", file.path), Make(file));
+  if (const auto index = by_path_.find("/index.html"); index != by_path_.end()) {
+    by_path_.emplace("/", index->second);
+  }
+}
+
+Assets::Asset Assets::Make(const EmbeddedFile& file) {
+  Asset asset;
+  asset.plain = std::make_shared<const std::string>(file.bytes);
+  std::string gzip = Gzip(file.bytes, kSmallest);
+  if (gzip.size() < file.bytes.size()) {
+    asset.gzip = std::make_shared<const std::string>(std::move(gzip));
+  }
+  asset.content_type = TypeOf(file.path);
+  asset.etag = absl::StrCat("\"", Sha256Of(*asset.plain).substr(0, kTagDigits), "\"");
+  return asset;
+}
+
+// The tag is weak, as it stands for the compressed bytes too.
+absl::optional<Response> Assets::Find(const Request& request) const {
+  const auto found = by_path_.find(request.path);
+  if (found == by_path_.end()) return absl::nullopt;
+  const Asset& asset = found->second;
+  Response response;
+  response.headers = {{"ETag", absl::StrCat("W/", asset.etag)},
+                      {"Cache-Control", "no-cache"},
+                      {"Vary", "Accept-Encoding"}};
+  if (absl::StrContains(request.if_none_match, asset.etag)) {
+    response.status = 304;
+    return response;
+  }
+  response.content_type = asset.content_type;
+  response.body = asset.plain;
+  if (asset.gzip != nullptr && TakesGzip(request.accept_encoding)) {
+    response.body = asset.gzip;
+    response.headers.emplace_back("Content-Encoding", "gzip");
+  }
+  return response;
+}
+
+}  // namespace attnprune::http

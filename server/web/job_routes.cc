@@ -1,0 +1,119 @@
+#include "server/web/job_routes.h"
+
+#include <string>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "core/base/field_error.h"
+#include "core/base/status_macros.h"
+#include "server/api/job_check.h"
+#include "server/web/api_json.h"
+#include "server/web/density.h"
+
+namespace attnprune::http {
+namespace {
+
+absl::Status Unknown(const std::string& parameter) {
+  return FieldError(parameter, "must not be given: there is no such parameter here");
+}
+
+template <typename Integer>
+absl::Status ParseInteger(const std::string& field, const std::string& text, Integer* value) {
+  if (absl::SimpleAtoi(text, value)) return absl::OkStatus();
+  return FieldError(field, absl::StrCat("must be a whole number, got \"", text, "\""));
+}
+
+absl::Status ParseState(const std::string& text, v1::ListJobsRequest* request) {
+  v1::JobState state;
+  if (v1::JobState_Parse(text, &state)) {
+    request->add_states(state);
+    return absl::OkStatus();
+  }
+  return FieldError("states",
+                    absl::StrCat("must be the name of a job's state, got \"", text, "\""));
+}
+
+absl::Status NoParameters(const Pairs& query) {
+  return query.empty() ? absl::OkStatus() : Unknown(query.front().first);
+}
+
+template <typename Message>
+absl::StatusOr<Response> AsJson(const Request& request, const absl::StatusOr<Message>& message) {
+  if (!message.ok()) return message.status();
+  return JsonResponse(request, *message);
+}
+
+}  // namespace
+
+absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const Pairs& query) {
+  v1::ListJobsRequest request;
+  for (const auto& [name, value] : query) {
+    absl::string_view label = name;
+    if (name == "pageSize" || name == "page_size") {
+      int32_t size = 0;
+      ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &size));
+      request.set_page_size(size);
+    } else if (name == "pageToken" || name == "page_token") {
+      request.set_page_token(value);
+    } else if (name == "states") {
+      ATTNPRUNE_RETURN_IF_ERROR(ParseState(value, &request));
+    } else if (absl::ConsumePrefix(&label, "labels.")) {
+      (*request.mutable_labels())[std::string(label)] = value;
+    } else {
+      return Unknown(name);
+    }
+  }
+  return request;
+}
+
+absl::StatusOr<int64_t> ParseAfter(const Request& request) {
+  int64_t after = 0;
+  for (const auto& [name, value] : request.query) {
+    if (name != "after_sequence" && name != "afterSequence") return Unknown(name);
+    ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &after));
+  }
+  if (request.last_event_id.empty()) return after;
+  ATTNPRUNE_RETURN_IF_ERROR(ParseInteger("Last-Event-ID", request.last_event_id, &after));
+  return after;
+}
+
+absl::StatusOr<Response> JobRoutes::Density(const RouteMatch& match, const Request& request) const {
+  std::string matrix;
+  int cells = kDefaultCells;
+  for (const auto& [name, value] : request.query) {
+    if (name == "matrix") {
+      matrix = value;
+    } else if (name == "cells") {
+      ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &cells));
+    } else {
+      return Unknown(name);
+    }
+  }
+  v1::GetJobRequest get;
+  get.set_name(rpc::JobName(match.id));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api_.GetJob(get));
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::string json,
+                             DensityJson(job, match.index, matrix, cells, *tensors_));
+  return TextResponse(request, std::move(json), "application/json");
+}
+
+absl::StatusOr<Response> JobRoutes::Answer(const RouteMatch& match, const Request& request) const {
+  if (match.route == Route::kDensity) return Density(match, request);
+  if (match.route == Route::kJobs) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsRequest list, ParseListJobs(request.query));
+    return AsJson(request, api_.ListJobs(list));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(NoParameters(request.query));
+  if (match.route == Route::kServer) return AsJson(request, api_.GetServerInfo());
+  if (match.route == Route::kJob) {
+    v1::GetJobRequest get;
+    get.set_name(rpc::JobName(match.id));
+    return AsJson(request, api_.GetJob(get));
+  }
+  v1::CancelJobRequest cancel;
+  cancel.set_name(rpc::JobName(match.id));
+  return AsJson(request, api_.CancelJob(cancel));
+}
+
+}  // namespace attnprune::http

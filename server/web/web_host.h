@@ -1,0 +1,74 @@
+// The HTTP port: the page, the API as JSON, live events, metrics and health, put together.
+#ifndef ATTNPRUNE_SERVER_WEB_WEB_HOST_H_
+#define ATTNPRUNE_SERVER_WEB_WEB_HOST_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/api/job_api.h"
+#include "server/api/live_feed.h"
+#include "server/http/access.h"
+#include "server/http/http_server.h"
+#include "server/http/web_metrics.h"
+#include "trace/trace_context.h"
+
+namespace attnprune::http {
+
+// A request that has been answered, or whose stream begins.
+struct FinishedCall {
+  Verb verb;
+  std::string path;  // decoded, without the query
+  std::string job;   // "jobs/x" that the path names; empty: none, or not a job's name
+  RequestTrace request;
+  int status;
+  absl::Duration took;
+};
+
+// From any thread; returns quickly. Before the client can know of the answer.
+using CallListener = std::function<void(const FinishedCall&)>;
+
+struct WebOptions {
+  HttpServerOptions http;
+  AccessOptions access;
+  rpc::JobApiOptions api;
+  absl::Duration heartbeat =
+      absl::Seconds(15);  // a silent stream of events gets a comment this often
+  int io_threads = 2;     // that wait for the disk and make JSON
+  CallListener on_call;   // may be empty
+};
+
+// Of so many connections, those that may be streams of events: the rest is for requests, /metrics
+// among them, however many look on. Pure.
+constexpr int MaxViewers(int connections) { return connections - (connections + 7) / 8; }
+
+// What is shown. Everything must outlive the host.
+struct WebParts {
+  JobStore* jobs;
+  BlobStore* tensors;
+  rpc::SubscribeToJob subscribe;
+  WebMetrics* metrics;
+  std::function<std::string()> metrics_text;  // of /metrics; from any thread, may wait for the disk
+};
+
+// Thread-safe. No thread but its own does any of its work.
+class WebHost {
+ public:
+  // UNAVAILABLE: cannot listen there, and why.
+  static absl::StatusOr<std::unique_ptr<WebHost>> Start(const WebOptions& options, WebParts parts);
+  virtual ~WebHost() = default;  // Shutdown at once
+
+  virtual int port() const = 0;
+  virtual std::string address() const = 0;  // HOST:PORT
+  // /healthz says 503 from here on; everything is still answered.
+  virtual void StopServing() = 0;
+  // Takes no more requests, ends streams (a browser comes back and goes on from its last event),
+  // answers what was asked. Returns when all is done, or at `deadline` after closing what is not.
+  virtual void Shutdown(absl::Time deadline) = 0;
+};
+
+}  // namespace attnprune::http
+
+#endif  // ATTNPRUNE_SERVER_WEB_WEB_HOST_H_

@@ -1,0 +1,120 @@
+#include "client/cli/output/result_table.h"
+
+#include <limits>
+
+#include "client/cli/output/format.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace attnprune::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+v1::MethodResult& AddResult(v1::Job& job, const std::string& method, double calibration,
+                            double held_out) {
+  v1::MethodResult& result = *job.add_results();
+  result.set_method(method);
+  result.mutable_relative_error()->set_calibration(calibration);
+  result.mutable_relative_error()->set_held_out(held_out);
+  return result;
+}
+
+v1::Job ThreeMethods() {
+  v1::Job job;
+  job.set_name("jobs/x");
+  AddResult(job, "magnitude", 0.1, 0.4);
+  job.add_results()->set_method("broken");
+  job.mutable_results(1)->mutable_failure()->set_message("no Cholesky factor");
+  AddResult(job, "gd", 0.2, 0.3);
+  return job;
+}
+
+TEST(BestFirst, RanksByHeldOutErrorAndPutsFailuresLast) {
+  const v1::Job job = ThreeMethods();
+  const auto best = BestFirst(job);
+  EXPECT_EQ(best[0]->method(), "gd");
+  EXPECT_EQ(best[1]->method(), "magnitude");
+  EXPECT_EQ(best[2]->method(), "broken");
+}
+
+TEST(BestFirst, RanksByCalibrationErrorWithoutHeldOutData) {
+  v1::Job job;
+  AddResult(job, "a", 0.2, 0).mutable_relative_error()->clear_held_out();
+  AddResult(job, "b", 0.1, 0).mutable_relative_error()->clear_held_out();
+  EXPECT_EQ(BestFirst(job)[0]->method(), "b");
+}
+
+TEST(ResultOf, FindsTheBestOrTheNamedOneAndSaysWhatThereIs) {
+  const v1::Job job = ThreeMethods();
+  EXPECT_EQ((*ResultOf(job, ""))->method(), "gd");
+  EXPECT_EQ((*ResultOf(job, "magnitude"))->method(), "magnitude");
+  EXPECT_THAT(std::string(ResultOf(job, "ste").status().message()), HasSubstr("gd, magnitude"));
+  EXPECT_FALSE(ResultOf(job, "broken").ok()) << "a failure has no weights";
+}
+
+TEST(ResultTable, ShowsEachMethodInItsPlace) {
+  const std::string table = ResultTable(ThreeMethods());
+  EXPECT_THAT(table, StartsWith("method     held out  mask only  calibration"));
+  EXPECT_LT(table.find("gd "), table.find("magnitude "));
+  EXPECT_THAT(table, HasSubstr("0.30000    0.00000      0.20000"));
+  EXPECT_THAT(table, HasSubstr("failed: no Cholesky factor"));
+  EXPECT_EQ(ResultTable(v1::Job()), "");
+}
+
+// joint's mask costs 0.5 alone, 0.3 with the weights that it has moved; magnitude moves none.
+TEST(ResultTable, ShowsWhatTheMaskAloneCosts) {
+  v1::Job job;
+  v1::BatchScore& joint = *AddResult(job, "joint", 0.2, 0.3).mutable_held_out();
+  joint.set_relative_error(0.3);
+  joint.set_mask_only_relative_error(0.5);
+  AddResult(job, "magnitude", 0.1, 0.4).mutable_held_out()->set_relative_error(0.4);
+  v1::BatchScore& wild = *AddResult(job, "wild", 0.1, 0.6).mutable_held_out();
+  wild.set_mask_only_relative_error(std::numeric_limits<double>::infinity());
+  const std::string table = ResultTable(job);
+  EXPECT_THAT(table, HasSubstr("joint       0.30000    0.50000"));
+  EXPECT_THAT(table, HasSubstr("magnitude   0.40000    0.40000"));
+  EXPECT_THAT(table, HasSubstr("wild        0.60000        inf"));
+}
+
+TEST(ResultTable, SaysWhereTheHeldOutBatchesCameFrom) {
+  v1::Job job = ThreeMethods();
+  EXPECT_THAT(ResultTable(job), Not(HasSubstr("held out: "))) << "a server that does not say";
+  job.mutable_results(2)->set_held_out_source(v1::HELD_OUT_GIVEN);
+  EXPECT_THAT(ResultTable(job), HasSubstr("\nheld out: the batches given for it\n"));
+  job.set_held_out_fraction(0.25);
+  job.mutable_results(2)->set_held_out_source(v1::HELD_OUT_SPLIT);
+  EXPECT_THAT(ResultTable(job), HasSubstr("split off the calibration set (fraction 0.25)\n"));
+  job.mutable_results(2)->set_held_out_source(v1::HELD_OUT_NONE);
+  EXPECT_THAT(ResultTable(job), HasSubstr("\nnothing held out: "));
+}
+
+TEST(Format, WritesTimesAndSizesForPeople) {
+  EXPECT_EQ(SecondsText(0.42), "0.42 s");
+  EXPECT_EQ(SecondsText(12.4), "12 s");
+  EXPECT_EQ(SecondsText(185), "3 min 05 s");
+  EXPECT_EQ(SecondsText(7800), "2 h 10 min");
+  EXPECT_EQ(SecondsText(-1), "?");
+  EXPECT_EQ(BytesText(512), "512 B");
+  EXPECT_EQ(BytesText(3 << 19), "1.5 MiB");
+}
+
+TEST(Format, WritesTheApisJson) {
+  v1::Job job;
+  AddResult(job, "gd", 0.25, 0.5);
+  const std::string line = Json(job, JsonStyle::kLine);
+  EXPECT_THAT(line, HasSubstr(R"("relativeError":{"calibration":0.25,"heldOut":0.5})"));
+  EXPECT_EQ(line.find('\n'), line.size() - 1);
+}
+
+TEST(ShellWord, QuotesWhatAShellWouldTakeApart) {
+  EXPECT_EQ(ShellWord("attnprune/model-run=a1"), "attnprune/model-run=a1");
+  EXPECT_EQ(ShellWord("a b;c"), "'a b;c'");
+  EXPECT_EQ(ShellWord("it's"), "'it'\\''s'");
+  EXPECT_EQ(ShellWord(""), "''");
+}
+
+}  // namespace
+}  // namespace attnprune::cli

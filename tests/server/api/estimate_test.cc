@@ -1,0 +1,197 @@
+#include "server/api/estimate.h"
+
+#include "gtest/gtest.h"
+#include "server/execution/memory_plan.h"
+#include "tests/server/api/jobs_for_tests.h"
+
+namespace attnprune::rpc {
+namespace {
+
+constexpr MachineRate kRate = {.flops_per_second = 1e9};
+
+v1::Job GdJob(double steps) {
+  v1::Job job = LayerJob();
+  job.mutable_methods(0)->set_name("gd");
+  (*job.mutable_methods(0)->mutable_parameters())["steps"] = steps;
+  return job;
+}
+
+v1::Estimate With(v1::AttentionKind kind, int64_t size) {
+  v1::Job job = GdJob(100);
+  *job.mutable_calibration(0) = Tensor('5', {3, 600, 8});
+  job.mutable_problem()->mutable_attention()->set_kind(kind);
+  job.mutable_problem()->mutable_attention()->set_size(size);
+  return EstimateJob(job, kRate);
+}
+
+// d = 512, 8 heads of 64; 16 batches of 1024 tokens, causal: 8 heads keep 16 * 1024 * 1025 / 2
+// floats each, 269 MB; the tokens take 34 MB, projections and their gradients 134 MB.
+v1::Job LayerOf512() {
+  v1::Job job = GdJob(100);
+  v1::ProjectionProblem& layer = *job.mutable_problem()->mutable_projections();
+  *layer.mutable_w_q() = Tensor('1', {512, 512});
+  *layer.mutable_w_k() = Tensor('2', {512, 512});
+  layer.set_heads(8);
+  layer.set_kv_heads(8);
+  job.clear_calibration();
+  job.clear_held_out();
+  *job.add_calibration() = Tensor('5', {16, 1024, 512});
+  return job;
+}
+
+TEST(EstimateJob, CountsTheDenseAttentionThatTheSolverKeeps) {
+  const double mb = 1e-6 * static_cast<double>(EstimateJob(LayerOf512(), kRate).memory_bytes());
+  EXPECT_GT(mb, 269 + 34 + 134);
+  EXPECT_LT(mb, 1.15 * (269 + 34 + 134));
+}
+
+// As above: 437 MB and 18 MB of solver's state with dense attention, and 269 MB less without it but
+// the dense projections, 67 MB. Any budget in between has room for the second only.
+TEST(EstimateJob, RebuildsDenseAttentionThatTheBudgetHasNoRoomFor) {
+  const v1::Job job = LayerOf512();
+  const v1::Estimate free = EstimateJob(job, kRate), roomy = EstimateJob(job, kRate, 600'000'000);
+  const v1::Estimate tight = EstimateJob(job, kRate, 400'000'000);
+  EXPECT_EQ(free.memory_bytes(), free.memory_keeping_attention_bytes());
+  EXPECT_EQ(roomy.memory_bytes(), free.memory_bytes());
+  EXPECT_EQ(roomy.seconds(), free.seconds());
+  EXPECT_EQ(tight.memory_keeping_attention_bytes(), free.memory_bytes());
+  EXPECT_LT(tight.memory_bytes(), free.memory_bytes() - 190'000'000);
+  EXPECT_GT(tight.seconds(), 1.1 * free.seconds());
+}
+
+// Without tokens and dense projections of all of them, 101 MB less; a chunk's projections, which
+// here are all, 67 MB more. 128 batches of it: 808 MB less, and still 67 MB more.
+TEST(EstimateJob, LeavesTokensInTheirFileThatTheBudgetHasNoRoomFor) {
+  v1::Job job = LayerOf512();
+  *job.mutable_calibration(0) = Tensor('5', {128, 1024, 512});
+  const v1::Estimate rebuilding = EstimateJob(job, kRate, 1'200'000'000);
+  const v1::Estimate streaming = EstimateJob(job, kRate, 600'000'000);
+  EXPECT_EQ(rebuilding.memory_bytes(), rebuilding.memory_rebuilding_attention_bytes());
+  EXPECT_EQ(streaming.memory_rebuilding_attention_bytes(), rebuilding.memory_bytes());
+  const double less =
+      static_cast<double>(rebuilding.memory_bytes() - streaming.memory_bytes()) * 1e-6;
+  EXPECT_NEAR(less, 808 - 67, 10);
+  EXPECT_GT(streaming.seconds(), 1.05 * rebuilding.seconds());
+}
+
+TEST(WithinBudget, TakesTheFirstWayThatThereIsRoomFor) {
+  v1::Estimate estimate;
+  estimate.set_memory_keeping_attention_bytes(100);
+  estimate.set_memory_rebuilding_attention_bytes(50);
+  EXPECT_EQ(WithinBudget(estimate, 0), DenseAttention::kKeep);
+  EXPECT_EQ(WithinBudget(estimate, 100), DenseAttention::kKeep);
+  EXPECT_EQ(WithinBudget(estimate, 99), DenseAttention::kRebuild);
+  EXPECT_EQ(WithinBudget(estimate, 49), DenseAttention::kRecompute);
+}
+
+TEST(WithinBudget, RebuildsAttentionForAJobOfAnOlderServer) {
+  v1::Estimate estimate;
+  estimate.set_memory_keeping_attention_bytes(100);
+  EXPECT_EQ(WithinBudget(estimate, 99), DenseAttention::kRebuild);
+}
+
+// 4 N P + 6 A H h + 100 A H a gradient with N = 24, P = 96, A = 84, H = 4, h = 2.
+TEST(EstimateJob, CountsAGradientAStep) {
+  const double gradient = 4 * 24 * 96 + 84 * 4 * (6 * 2 + 100);
+  v1::Job few = GdJob(1000), many = GdJob(2000);
+  few.set_evaluate_every(-1);
+  many.set_evaluate_every(-1);
+  const double difference = EstimateJob(many, kRate).seconds() - EstimateJob(few, kRate).seconds();
+  EXPECT_NEAR(difference, 1000 * gradient / (0.5 * kRate.flops_per_second), 1e-9);
+}
+
+// Steps cost less, as their gradients are of three quarters of the tokens only.
+TEST(EstimateJob, CountsTheBatchesThatAreSplitOffAsHeldOut) {
+  v1::Job whole = GdJob(1000);
+  whole.clear_held_out();
+  whole.set_evaluate_every(-1);
+  v1::Job split = whole;
+  split.set_held_out_fraction(0.25);
+  const double ratio = EstimateJob(split, kRate).seconds() / EstimateJob(whole, kRate).seconds();
+  EXPECT_NEAR(ratio, 0.75, 0.01);
+}
+
+TEST(EstimateJob, TakesTheDefaultOfStepsWhereNoneAreGiven) {
+  v1::Job job = GdJob(100);
+  job.mutable_methods(0)->clear_parameters();
+  EXPECT_EQ(EstimateJob(job, kRate).seconds(), EstimateJob(GdJob(100), kRate).seconds());
+}
+
+TEST(EstimateJob, CountsEvaluationsOnlyWhereThereAreAny) {
+  v1::Job never = GdJob(100), often = GdJob(100);
+  never.set_evaluate_every(-1);
+  often.set_evaluate_every(1);
+  EXPECT_LT(EstimateJob(never, kRate).seconds(), EstimateJob(GdJob(100), kRate).seconds());
+  EXPECT_LT(EstimateJob(GdJob(100), kRate).seconds(), EstimateJob(often, kRate).seconds());
+}
+
+v1::Job JobOf(const char* method, const std::map<std::string, double>& parameters) {
+  v1::Job job = GdJob(100);
+  job.mutable_methods(0)->set_name(method);
+  job.mutable_methods(0)->clear_parameters();
+  job.mutable_methods(0)->mutable_parameters()->insert(parameters.begin(), parameters.end());
+  job.set_evaluate_every(-1);
+  return job;
+}
+
+TEST(EstimateJob, CountsTheStepsOfARefitToo) {
+  const auto seconds = [](double gd, double refit) {
+    return EstimateJob(
+               JobOf("gd+refit", {{"steps", gd}, {"refit_steps", refit}, {"refit_batch", 1000}}),
+               kRate)
+        .seconds();
+  };
+  EXPECT_NEAR(seconds(300, 100), seconds(100, 300), 1e-12);
+  EXPECT_LT(seconds(100, 100), seconds(100, 300));
+}
+
+TEST(EstimateJob, CountsOnlyTheBatchesThatAStepLearnsFrom) {
+  const auto seconds = [](double steps, double batch) {
+    v1::Job job = JobOf("joint", {{"steps", steps}, {"batch", batch}});
+    job.clear_calibration();
+    *job.add_calibration() = Tensor('5', {8, 12, 8});
+    return EstimateJob(job, kRate).seconds();
+  };
+  EXPECT_NEAR(seconds(400, 4), seconds(200, 8), 1e-12);
+  EXPECT_EQ(seconds(400, 8), seconds(400, 1000));
+}
+
+// Of 4 given batches or of 8 of which half is split off: the same steps.
+TEST(EstimateJob, CountsTheBatchesOfAStepAmongThoseThatTheSplitLeaves) {
+  v1::Job given = JobOf("joint", {{"batch", 2}});
+  given.clear_calibration();
+  given.clear_held_out();
+  v1::Job split = given;
+  *given.add_calibration() = Tensor('5', {4, 12, 8});
+  *given.add_held_out() = Tensor('6', {4, 12, 8});
+  *split.add_calibration() = Tensor('5', {8, 12, 8});
+  split.set_held_out_fraction(0.5);
+  EXPECT_NEAR(EstimateJob(given, kRate).seconds(), EstimateJob(split, kRate).seconds(), 1e-12);
+}
+
+TEST(EstimateJob, CountsTheEntriesThatTheAttentionMaskAllows) {
+  EXPECT_LT(With(v1::BLOCK, 10).memory_bytes(), With(v1::WINDOW, 10).memory_bytes());
+  EXPECT_LT(With(v1::WINDOW, 10).seconds(), With(v1::CAUSAL, 0).seconds());
+  EXPECT_LT(With(v1::CAUSAL, 0).seconds(), With(v1::FULL, 0).seconds());
+  EXPECT_EQ(With(v1::WINDOW, 600).seconds(), With(v1::CAUSAL, 0).seconds());
+  EXPECT_EQ(With(v1::BLOCK, 1 << 20).seconds(), With(v1::CAUSAL, 0).seconds());
+}
+
+TEST(EstimateJob, AddsUpMethods) {
+  v1::Job job = GdJob(100);
+  const double one = EstimateJob(job, kRate).seconds();
+  *job.add_methods() = job.methods(0);
+  EXPECT_NEAR(EstimateJob(job, kRate).seconds(), 2 * one, 1e-12);
+}
+
+TEST(EstimateJob, StaysANumberForTheLargestShapesThatPassTheCheck) {
+  v1::Job job = GdJob(1e6);
+  *job.mutable_calibration(0) = Tensor('5', {int64_t{1} << 30, 8});
+  job.mutable_problem()->mutable_attention()->set_kind(v1::FULL);
+  const v1::Estimate estimate = EstimateJob(job, kRate);
+  EXPECT_GT(estimate.memory_bytes(), int64_t{1} << 60);
+  EXPECT_GT(estimate.seconds(), 0);
+}
+
+}  // namespace
+}  // namespace attnprune::rpc

@@ -1,0 +1,145 @@
+#include "tests/server/grpc/service_fixture.h"
+
+#include <utility>
+
+#include "gtest/gtest.h"
+#include "server/queue/sqlite_job_store.h"
+#include "tests/server/api/jobs_for_tests.h"
+#include "tests/server/api/stored_tensors.h"
+#include "tests/support/value_or_die.h"
+
+namespace attnprune::rpc {
+namespace {
+
+using testing::ValueOrDie;
+
+template <typename Detail>
+Detail DetailOf(const grpc::Status& status, const std::string& type) {
+  v1::RpcStatus decoded;
+  EXPECT_TRUE(decoded.ParseFromString(status.error_details()));
+  EXPECT_EQ(decoded.code(), static_cast<int>(status.error_code()));
+  EXPECT_EQ(decoded.message(), status.error_message());
+  Detail detail;
+  for (const google::protobuf::Any& any : decoded.details()) {
+    if (any.type_url() != "type.googleapis.com/google.rpc." + type) continue;
+    EXPECT_TRUE(detail.ParseFromString(any.value()));
+    return detail;
+  }
+  ADD_FAILURE() << "no " << type << " in " << status.error_message();
+  return detail;
+}
+
+}  // namespace
+
+Service::Service(const ServiceOptions& options)
+    : lock_(ValueOrDie(FolderLock::Acquire(folder_.path()))) {
+  BlobStoreOptions blobs;
+  blobs.folder = folder_.path();
+  tensors_ = ValueOrDie(BlobStore::Open(blobs, &clock_));
+  jobs_ = ValueOrDie(OpenSqliteJobStore(
+      lock_, {.max_queued_jobs = options.max_queued_jobs, .policy = {}, .clock = &clock_}));
+  jobs_->SetListener(&news_);
+  PruneServiceOptions prune;
+  prune.heartbeat = options.heartbeat;
+  prune.api.max_job_memory_bytes = options.max_job_memory_bytes;
+  prune.api.limits.set_max_tensor_bytes(blobs.max_tensor_bytes);
+  service_ = NewPruneService(prune, jobs_.get(), tensors_.get(),
+                             [this](const std::string& id, OnJobNews on_news) {
+                               return news_.Subscribe(id, std::move(on_news));
+                             });
+  host_ = ValueOrDie(GrpcHost::Start({.listen = "127.0.0.1:0"}, {service_->service()}));
+  // Windows stay at 64 KiB, so that what a reader who does not read holds back is always the same.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  channel_ = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(host_->port()),
+                                       grpc::InsecureChannelCredentials(), arguments);
+  stub_ = v1::PruneService::NewStub(channel_);
+}
+
+Service::~Service() {
+  service_->Drain();
+  host_.reset();
+  service_.reset();
+  jobs_->SetListener(nullptr);
+}
+
+v1::Job Service::GoodJob() {
+  v1::Job job = LayerJob();
+  StoreTensors(job, *tensors_);
+  return job;
+}
+
+v1::Job Service::Create(const v1::Job& job) {
+  v1::CreateJobRequest request;
+  *request.mutable_job() = job;
+  const Answer<v1::Job> answer = rpc::Create(*this, request);
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  return answer.response;
+}
+
+JobClaim Service::Claim() {
+  const absl::optional<JobRecord> job = ValueOrDie(jobs_->Claim("test", absl::Hours(1)));
+  EXPECT_TRUE(job.has_value());
+  return {.id = job->id, .fence = job->fence};
+}
+
+Answer<v1::Job> Create(Service& service, const v1::CreateJobRequest& request) {
+  grpc::ClientContext context;
+  Answer<v1::Job> answer;
+  answer.status = service.stub().CreateJob(&context, request, &answer.response);
+  return answer;
+}
+
+Answer<v1::Job> Get(Service& service, const std::string& name) {
+  grpc::ClientContext context;
+  v1::GetJobRequest request;
+  request.set_name(name);
+  Answer<v1::Job> answer;
+  answer.status = service.stub().GetJob(&context, request, &answer.response);
+  return answer;
+}
+
+Answer<v1::Job> Cancel(Service& service, const std::string& name) {
+  grpc::ClientContext context;
+  v1::CancelJobRequest request;
+  request.set_name(name);
+  Answer<v1::Job> answer;
+  answer.status = service.stub().CancelJob(&context, request, &answer.response);
+  return answer;
+}
+
+grpc::Status Delete(Service& service, const std::string& name) {
+  grpc::ClientContext context;
+  v1::DeleteJobRequest request;
+  request.set_name(name);
+  google::protobuf::Empty response;
+  return service.stub().DeleteJob(&context, request, &response);
+}
+
+Answer<v1::ListJobsResponse> List(Service& service, const v1::ListJobsRequest& request) {
+  grpc::ClientContext context;
+  Answer<v1::ListJobsResponse> answer;
+  answer.status = service.stub().ListJobs(&context, request, &answer.response);
+  return answer;
+}
+
+v1::BadRequest BadRequestOf(const grpc::Status& status) {
+  return DetailOf<v1::BadRequest>(status, "BadRequest");
+}
+v1::RetryInfo RetryInfoOf(const grpc::Status& status) {
+  return DetailOf<v1::RetryInfo>(status, "RetryInfo");
+}
+v1::ErrorInfo ErrorInfoOf(const grpc::Status& status) {
+  return DetailOf<v1::ErrorInfo>(status, "ErrorInfo");
+}
+v1::PreconditionFailure PreconditionFailureOf(const grpc::Status& status) {
+  return DetailOf<v1::PreconditionFailure>(status, "PreconditionFailure");
+}
+
+std::string FieldOf(const grpc::Status& status) {
+  const v1::BadRequest detail = BadRequestOf(status);
+  EXPECT_EQ(detail.field_violations_size(), 1);
+  return detail.field_violations_size() == 1 ? detail.field_violations(0).field() : "";
+}
+
+}  // namespace attnprune::rpc

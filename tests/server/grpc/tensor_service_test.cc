@@ -1,0 +1,489 @@
+// TensorService by a real server and client in this process.
+#include "server/grpc/tensor_service.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "attnprune/v1/errors.pb.h"
+#include "attnprune/v1/tensor_service.grpc.pb.h"
+#include "tests/server/blobs/store_fixture.h"
+
+namespace attnprune::rpc {
+namespace {
+
+constexpr int64_t kChunk = 1000;  // the largest that the server takes here
+
+// The field of the first violation in a status' google.rpc.BadRequest; empty without one.
+std::string FieldOf(const grpc::Status& status) {
+  v1::RpcStatus details;
+  if (!details.ParseFromString(status.error_details())) return "unreadable details";
+  for (const google::protobuf::Any& any : details.details()) {
+    v1::BadRequest bad_request;
+    if (any.type_url() == "type.googleapis.com/google.rpc.BadRequest" &&
+        bad_request.ParseFromString(any.value()) && bad_request.field_violations_size() > 0) {
+      return bad_request.field_violations(0).field();
+    }
+  }
+  return "";
+}
+
+MATCHER_P2(IsRefusal, code, field, "") {
+  *result_listener << arg.error_code() << ", field '" << FieldOf(arg)
+                   << "': " << arg.error_message();
+  return arg.error_code() == code && FieldOf(arg) == field;
+}
+
+v1::UploadHeader HeaderOf(const std::string& upload_id, const std::string& bytes, int64_t offset) {
+  v1::UploadHeader header;
+  header.set_upload_id(upload_id);
+  header.set_sha256(Sha256Of(bytes));
+  header.set_size_bytes(static_cast<int64_t>(bytes.size()));
+  header.set_offset(offset);
+  header.set_dtype(v1::BITMASK);
+  return header;
+}
+
+// The client's side of one UploadTensor.
+class UploadStream {
+ public:
+  explicit UploadStream(v1::TensorService::Stub* stub)
+      : writer_(stub->UploadTensor(&context_, &response_)) {}
+
+  void Send(const v1::UploadHeader& header) {
+    v1::UploadTensorRequest request;
+    *request.mutable_header() = header;
+    writer_->Write(request);
+  }
+  bool Send(absl::Span<const char> data) {
+    v1::UploadTensorRequest request;
+    request.set_data(data.data(), data.size());
+    const bool sent = writer_->Write(request);
+    if (sent) bytes_sent_ += static_cast<int64_t>(data.size());
+    return sent;
+  }
+  void SendNothing() { writer_->Write(v1::UploadTensorRequest()); }
+  void SendInChunks(absl::Span<const char> data) {
+    for (size_t at = 0; at < data.size(); at += kChunk) {
+      if (!Send(data.subspan(at, kChunk))) return;
+    }
+  }
+  grpc::Status Finish() {
+    writer_->WritesDone();
+    return writer_->Finish();
+  }
+  grpc::Status FinishWithoutSayingSo() { return writer_->Finish(); }
+  void Break() {
+    context_.TryCancel();
+    writer_->Finish();
+  }
+
+  int64_t bytes_sent() const { return bytes_sent_; }
+  const v1::UploadTensorResponse& response() const { return response_; }
+
+ private:
+  grpc::ClientContext context_;
+  v1::UploadTensorResponse response_;
+  std::unique_ptr<grpc::ClientWriter<v1::UploadTensorRequest>> writer_;
+  int64_t bytes_sent_ = 0;
+};
+
+class TensorServiceTest : public StoreTest {
+ protected:
+  TensorServiceTest() { StartServer(); }
+  ~TensorServiceTest() override { StopServer(); }
+
+  void StartServer() {
+    service_ =
+        NewTensorService({.max_chunk_bytes = kChunk, .download_chunk_bytes = 700}, store_.get());
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(service_.get());
+    server_ = builder.BuildAndStart();
+    stub_ = v1::TensorService::NewStub(grpc::CreateChannel("127.0.0.1:" + std::to_string(port),
+                                                           grpc::InsecureChannelCredentials()));
+  }
+
+  void StopServer() {
+    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now());
+    server_ = nullptr;
+    service_ = nullptr;
+  }
+
+  grpc::Status Upload(const v1::UploadHeader& header, absl::Span<const char> data) {
+    UploadStream stream(stub_.get());
+    stream.Send(header);
+    stream.SendInChunks(data);
+    return stream.Finish();
+  }
+
+  grpc::Status Query(const std::string& upload_id, int64_t* committed) {
+    grpc::ClientContext context;
+    v1::QueryUploadRequest request;
+    request.set_upload_id(upload_id);
+    v1::QueryUploadResponse response;
+    const grpc::Status status = stub_->QueryUpload(&context, request, &response);
+    *committed = response.committed_bytes();
+    return status;
+  }
+
+  int64_t Query(const std::string& upload_id) {
+    int64_t committed = -1;
+    EXPECT_TRUE(Query(upload_id, &committed).ok());
+    return committed;
+  }
+
+  void AwaitCommitted(const std::string& upload_id, int64_t bytes) {
+    while (Query(upload_id) < bytes) std::this_thread::yield();
+  }
+
+  // A stream writes the upload, of which not all is there: a running upload counts in full.
+  bool IsHeld(const std::string& upload_id) {
+    const BlobStoreUsage usage = store_->Usage();
+    return usage.uploads > 0 && usage.upload_bytes > Query(upload_id);
+  }
+
+  // After a break, until the server has noticed it.
+  void AwaitFree(const std::string& upload_id) {
+    while (IsHeld(upload_id)) std::this_thread::yield();
+    // Came whole: it is being finished.
+    while (store_->Usage().upload_bytes == 20'500) std::this_thread::yield();
+  }
+
+  grpc::Status Download(const std::string& sha256, int64_t offset, std::string* bytes) {
+    grpc::ClientContext context;
+    v1::DownloadTensorRequest request;
+    request.set_sha256(sha256);
+    request.set_offset(offset);
+    const auto reader = stub_->DownloadTensor(&context, request);
+    v1::DownloadTensorResponse response;
+    while (reader->Read(&response)) bytes->append(response.data());
+    return reader->Finish();
+  }
+
+  grpc::Status FindMissing(const std::vector<std::string>& digests,
+                           v1::FindMissingTensorsResponse* response) {
+    grpc::ClientContext context;
+    v1::FindMissingTensorsRequest request;
+    request.mutable_sha256()->Add(digests.begin(), digests.end());
+    return stub_->FindMissingTensors(&context, request, response);
+  }
+
+  const std::string bytes_ = RandomBytes(20'500, 1);
+  const std::string digest_ = Sha256Of(bytes_);
+
+  std::unique_ptr<grpc::Service> service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<v1::TensorService::Stub> stub_;
+};
+
+TEST_F(TensorServiceTest, GivesBackWhatWasUploaded) {
+  UploadStream stream(stub_.get());
+  stream.Send(HeaderOf("a", bytes_, 0));
+  stream.SendInChunks(bytes_);
+  ASSERT_TRUE(stream.Finish().ok());
+  EXPECT_EQ(stream.response().sha256(), digest_);
+  EXPECT_EQ(stream.response().size_bytes(), 20'500);
+  EXPECT_FALSE(stream.response().already_there());
+  std::string got;
+  ASSERT_TRUE(Download(digest_, 0, &got).ok());
+  EXPECT_EQ(got, bytes_);
+}
+
+TEST_F(TensorServiceTest, TakesEveryDTypeThatJobsTake) {
+  for (const v1::DType dtype : {v1::F64, v1::F32, v1::F16, v1::BF16, v1::BITMASK}) {
+    const std::string bytes = RandomBytes(800, static_cast<unsigned>(dtype));
+    v1::UploadHeader header = HeaderOf("a", bytes, 0);
+    header.set_dtype(dtype);
+    EXPECT_TRUE(Upload(header, bytes).ok()) << dtype;
+  }
+}
+
+TEST_F(TensorServiceTest, SaysThatATensorIsThereBeforeItIsSent) {
+  ASSERT_TRUE(store_->Put(bytes_).ok());
+  UploadStream stream(stub_.get());
+  stream.Send(HeaderOf("a", bytes_, 0));
+  const grpc::Status status = stream.FinishWithoutSayingSo();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_TRUE(stream.response().already_there());
+  EXPECT_EQ(stream.response().sha256(), digest_);
+  EXPECT_EQ(stream.response().size_bytes(), 20'500);
+}
+
+TEST_F(TensorServiceTest, SucceedsForAClientThatSendsWhatIsThereAllTheSame) {
+  ASSERT_TRUE(store_->Put(bytes_).ok());
+  for (int i = 0; i < 20; ++i) {
+    const grpc::Status status = Upload(HeaderOf("a", bytes_, 0), bytes_);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+  }
+}
+
+TEST_F(TensorServiceTest, ResumesABrokenStreamWithNoByteSentTwice) {
+  const int64_t sent_first = 7 * kChunk;
+  {
+    UploadStream stream(stub_.get());
+    stream.Send(HeaderOf("a", bytes_, 0));
+    stream.SendInChunks(absl::MakeConstSpan(bytes_).subspan(0, sent_first));
+    AwaitCommitted("a", sent_first);  // no chunk waits for the one behind it
+    stream.Break();
+  }
+  AwaitFree("a");
+  ASSERT_EQ(Query("a"), sent_first);
+  UploadStream stream(stub_.get());
+  stream.Send(HeaderOf("a", bytes_, sent_first));
+  stream.SendInChunks(absl::MakeConstSpan(bytes_).subspan(sent_first));
+  ASSERT_TRUE(stream.Finish().ok());
+  EXPECT_EQ(sent_first + stream.bytes_sent(), 20'500);
+  EXPECT_EQ(Stored(digest_), bytes_);
+}
+
+TEST_F(TensorServiceTest, ResumesAfterAnyNumberOfBreaksAtAnyMoment) {
+  int64_t committed = 0;
+  for (int round = 0; committed < 20'500; ++round) {
+    UploadStream stream(stub_.get());
+    stream.Send(HeaderOf("a", bytes_, committed));
+    // Once broken off it must not come later, and turn the next one away.
+    while (!IsHeld("a")) std::this_thread::yield();
+    const int64_t before = committed;
+    for (int i = 0; i < 3 && before + stream.bytes_sent() < 20'500; ++i) {
+      stream.Send(absl::MakeConstSpan(bytes_).subspan(before + stream.bytes_sent(), kChunk));
+    }
+    AwaitCommitted("a", std::min<int64_t>(before + round % 3 * kChunk, 20'500));
+    stream.Break();
+    AwaitFree("a");
+    committed = IsThere(digest_) ? 20'500 : Query("a");
+    ASSERT_GE(committed, before);
+  }
+  if (!IsThere(digest_)) {
+    ASSERT_TRUE(Upload(HeaderOf("a", bytes_, 20'500), {}).ok());
+  }
+  EXPECT_EQ(Stored(digest_), bytes_);
+}
+
+TEST_F(TensorServiceTest, ResumesAfterTheServerWasRestarted) {
+  UploadStream stream(stub_.get());
+  stream.Send(HeaderOf("a", bytes_, 0));
+  stream.SendInChunks(absl::MakeConstSpan(bytes_).subspan(0, 5 * kChunk));
+  AwaitCommitted("a", 5 * kChunk);
+  StopServer();
+  EXPECT_FALSE(stream.Finish().ok());
+  Reopen();
+  StartServer();
+  ASSERT_EQ(Query("a"), 5 * kChunk);
+  EXPECT_TRUE(
+      Upload(HeaderOf("a", bytes_, 5 * kChunk), absl::MakeConstSpan(bytes_).subspan(5 * kChunk))
+          .ok());
+  EXPECT_EQ(Stored(digest_), bytes_);
+}
+
+TEST_F(TensorServiceTest, CanGoOnAfterAStreamThatEndedEarly) {
+  EXPECT_THAT(Upload(HeaderOf("a", bytes_, 0), absl::MakeConstSpan(bytes_).subspan(0, 1500)),
+              IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "data"));
+  EXPECT_EQ(Query("a"), 1500);
+  EXPECT_TRUE(Upload(HeaderOf("a", bytes_, 1500), absl::MakeConstSpan(bytes_).subspan(1500)).ok());
+}
+
+TEST_F(TensorServiceTest, ATensorThatCameWholeCountsThoughItsStreamBroke) {
+  UploadStream stream(stub_.get());
+  stream.Send(HeaderOf("a", bytes_, 0));
+  stream.SendInChunks(bytes_);
+  AwaitCommitted("a", 20'500);
+  stream.Break();
+  while (store_->Usage().uploads > 0) std::this_thread::yield();
+  EXPECT_EQ(Stored(digest_), bytes_);
+}
+
+TEST_F(TensorServiceTest, ASecondWriterIsTurnedAwayAndTheFirstGoesOn) {
+  UploadStream first(stub_.get());
+  first.Send(HeaderOf("a", bytes_, 0));
+  first.SendInChunks(absl::MakeConstSpan(bytes_).subspan(0, kChunk));
+  AwaitCommitted("a", kChunk);
+  EXPECT_THAT(Upload(HeaderOf("a", bytes_, kChunk), {}), IsRefusal(grpc::StatusCode::ABORTED, ""));
+  first.SendInChunks(absl::MakeConstSpan(bytes_).subspan(kChunk));
+  EXPECT_TRUE(first.Finish().ok());
+}
+
+TEST_F(TensorServiceTest, ServesManyStreamsAtOnce) {
+  std::vector<std::jthread> clients;
+  for (unsigned i = 0; i < 8; ++i) {
+    clients.emplace_back([this, i] {
+      const std::string bytes = RandomBytes(30'000, 100 + i % 4);  // two of each
+      EXPECT_TRUE(Upload(HeaderOf(std::to_string(i), bytes, 0), bytes).ok());
+      std::string got;
+      EXPECT_TRUE(Download(Sha256Of(bytes), 0, &got).ok());
+      EXPECT_EQ(got, bytes);
+    });
+  }
+  clients.clear();
+  EXPECT_EQ(store_->Usage().blobs, 4);
+}
+
+TEST_F(TensorServiceTest, RefusesABadHeaderByField) {
+  struct Row {
+    const char* title;
+    void (*spoil)(v1::UploadHeader*);
+    grpc::StatusCode code;
+    const char* field;
+  };
+  using H = v1::UploadHeader;
+  const Row rows[] = {
+      {"no id", [](H* h) { h->clear_upload_id(); }, grpc::StatusCode::INVALID_ARGUMENT,
+       "header.upload_id"},
+      {"a path as id", [](H* h) { h->set_upload_id("../x"); }, grpc::StatusCode::INVALID_ARGUMENT,
+       "header.upload_id"},
+      {"no digest", [](H* h) { h->clear_sha256(); }, grpc::StatusCode::INVALID_ARGUMENT,
+       "header.sha256"},
+      {"a digest in capitals", [](H* h) { h->set_sha256(std::string(64, 'A')); },
+       grpc::StatusCode::INVALID_ARGUMENT, "header.sha256"},
+      {"another digest", [](H* h) { h->set_sha256(std::string(64, '0')); },
+       grpc::StatusCode::INVALID_ARGUMENT, "header.sha256"},
+      {"no dtype", [](H* h) { h->clear_dtype(); }, grpc::StatusCode::INVALID_ARGUMENT,
+       "header.dtype"},
+      {"a dtype of the future", [](H* h) { h->set_dtype(static_cast<v1::DType>(77)); },
+       grpc::StatusCode::INVALID_ARGUMENT, "header.dtype"},
+      {"no size", [](H* h) { h->clear_size_bytes(); }, grpc::StatusCode::INVALID_ARGUMENT,
+       "header.size_bytes"},
+      {"a negative size", [](H* h) { h->set_size_bytes(-1); }, grpc::StatusCode::INVALID_ARGUMENT,
+       "header.size_bytes"},
+      {"a broken element",
+       [](H* h) {
+         h->set_dtype(v1::F64);
+         h->set_size_bytes(20'500);
+       },
+       grpc::StatusCode::INVALID_ARGUMENT, "header.size_bytes"},
+      {"too small a size", [](H* h) { h->set_size_bytes(20'499); },
+       grpc::StatusCode::INVALID_ARGUMENT, "data"},
+      {"too great a size", [](H* h) { h->set_size_bytes(20'501); },
+       grpc::StatusCode::INVALID_ARGUMENT, "data"},
+      {"a negative offset", [](H* h) { h->set_offset(-1); }, grpc::StatusCode::INVALID_ARGUMENT,
+       "header.offset"},
+      {"an offset where nothing is", [](H* h) { h->set_offset(1); }, grpc::StatusCode::OUT_OF_RANGE,
+       "header.offset"},
+      {"over the limit of a tensor", [](H* h) { h->set_size_bytes(int64_t{1} << 40); },
+       grpc::StatusCode::RESOURCE_EXHAUSTED, ""},
+  };
+  for (const Row& row : rows) {
+    const std::string own_id = absl::StrCat("row", &row - rows);
+    v1::UploadHeader header = HeaderOf(own_id, bytes_, 0);
+    row.spoil(&header);
+    EXPECT_THAT(Upload(header, bytes_), IsRefusal(row.code, row.field)) << row.title;
+    EXPECT_FALSE(IsThere(digest_)) << row.title;
+  }
+}
+
+TEST_F(TensorServiceTest, RefusesMessagesOutOfOrder) {
+  {
+    UploadStream stream(stub_.get());
+    stream.Send(bytes_.substr(0, kChunk));
+    EXPECT_THAT(stream.Finish(), IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "header"));
+  }
+  {
+    UploadStream stream(stub_.get());
+    EXPECT_THAT(stream.Finish(), IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "header"));
+  }
+  {
+    UploadStream stream(stub_.get());
+    stream.SendNothing();
+    EXPECT_THAT(stream.Finish(), IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "message"));
+  }
+  {
+    UploadStream stream(stub_.get());
+    stream.Send(HeaderOf("a", bytes_, 0));
+    stream.Send(HeaderOf("a", bytes_, 0));
+    EXPECT_THAT(stream.Finish(), IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "header"));
+  }
+  EXPECT_TRUE(Upload(HeaderOf("a", bytes_, 0), bytes_).ok()) << "none of them holds the upload";
+}
+
+TEST_F(TensorServiceTest, RefusesAChunkOverTheLimit) {
+  UploadStream stream(stub_.get());
+  stream.Send(HeaderOf("a", bytes_, 0));
+  stream.Send(bytes_.substr(0, kChunk + 1));
+  EXPECT_THAT(stream.Finish(), IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "data"));
+}
+
+TEST_F(TensorServiceTest, SaysHowFullTheStoreIs) {
+  StopServer();
+  options_.max_total_bytes = 20'000;
+  Reopen();
+  StartServer();
+  const grpc::Status status = Upload(HeaderOf("a", bytes_, 0), bytes_);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), testing::HasSubstr("max_total_tensor_bytes = 20000"));
+}
+
+TEST_F(TensorServiceTest, QueriesAnUnknownUploadAsZeroBytes) { EXPECT_EQ(Query("unknown"), 0); }
+
+TEST_F(TensorServiceTest, RefusesToQueryWhatIsNoId) {
+  int64_t committed;
+  EXPECT_THAT(Query("a/b", &committed), IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "upload_id"));
+  EXPECT_THAT(Query("", &committed), IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "upload_id"));
+}
+
+TEST_F(TensorServiceTest, FindsTheMissingInOrder) {
+  ASSERT_TRUE(store_->Put(bytes_).ok());
+  const std::string x = Sha256Of(std::string("x")), y = Sha256Of(std::string("y"));
+  v1::FindMissingTensorsResponse response;
+  ASSERT_TRUE(FindMissing({y, digest_, x}, &response).ok());
+  EXPECT_THAT(response.missing(), testing::ElementsAre(y, x));
+}
+
+TEST_F(TensorServiceTest, FindsUpTo10000AndRefusesMoreOrOther) {
+  v1::FindMissingTensorsResponse response;
+  std::vector<std::string> digests(10'000, digest_);
+  ASSERT_TRUE(FindMissing(digests, &response).ok());
+  EXPECT_EQ(response.missing_size(), 10'000);
+  digests.push_back(digest_);
+  EXPECT_THAT(FindMissing(digests, &response),
+              IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "sha256"));
+  EXPECT_THAT(FindMissing({digest_, "abc"}, &response),
+              IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "sha256[1]"));
+}
+
+TEST_F(TensorServiceTest, DownloadsFromAnyOffset) {
+  ASSERT_TRUE(store_->Put(bytes_).ok());
+  for (const int64_t offset : {0, 1, 699, 700, 701, 20'499, 20'500}) {
+    std::string got;
+    ASSERT_TRUE(Download(digest_, offset, &got).ok());
+    EXPECT_EQ(got, bytes_.substr(static_cast<size_t>(offset)));
+  }
+}
+
+TEST_F(TensorServiceTest, RefusesBadDownloadsByField) {
+  ASSERT_TRUE(store_->Put(bytes_).ok());
+  std::string got;
+  EXPECT_THAT(Download(digest_, 20'501, &got), IsRefusal(grpc::StatusCode::OUT_OF_RANGE, "offset"));
+  EXPECT_THAT(Download(digest_, -1, &got), IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "offset"));
+  EXPECT_THAT(Download("../../x", 0, &got),
+              IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "sha256"));
+  EXPECT_THAT(Download("", 0, &got), IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "sha256"));
+  const grpc::Status unknown = Download(std::string(64, '0'), 0, &got);
+  EXPECT_THAT(unknown, IsRefusal(grpc::StatusCode::NOT_FOUND, ""));
+  EXPECT_THAT(unknown.error_message(), testing::HasSubstr(std::string(64, '0')));
+  EXPECT_EQ(got, "");
+}
+
+TEST_F(TensorServiceTest, AReaderThatLeavesDoesNotKeepTheServiceFromEnding) {
+  const std::string bytes = RandomBytes(10 << 20, 1);  // more than gRPC takes ahead of the reader
+  ASSERT_TRUE(store_->Put(bytes).ok());
+  grpc::ClientContext leaves, stays;
+  v1::DownloadTensorRequest request;
+  request.set_sha256(Sha256Of(bytes));
+  v1::DownloadTensorResponse response;
+  const auto leaver = stub_->DownloadTensor(&leaves, request);
+  ASSERT_TRUE(leaver->Read(&response));
+  leaves.TryCancel();
+  const auto stayer = stub_->DownloadTensor(&stays, request);
+  ASSERT_TRUE(stayer->Read(&response));
+  StopServer();
+  while (stayer->Read(&response)) continue;
+  EXPECT_FALSE(stayer->Finish().ok());
+  EXPECT_FALSE(leaver->Finish().ok());
+}
+
+}  // namespace
+}  // namespace attnprune::rpc

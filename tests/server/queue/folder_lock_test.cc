@@ -1,0 +1,75 @@
+#include "server/queue/folder_lock.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "tests/server/queue/test_places.h"
+
+namespace attnprune {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::ScratchFolder;
+
+TEST(FolderLock, RefusesASecondServerAndNamesTheFirst) {
+  ScratchFolder folder;
+  const absl::StatusOr<FolderLock> first = FolderLock::Acquire(folder.path());
+  ASSERT_TRUE(first.ok()) << first.status();
+  const absl::StatusOr<FolderLock> second = FolderLock::Acquire(folder.path());
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(second.status().message()),
+              HasSubstr(absl::StrCat("in use by another server (process ", getpid(), ")")));
+}
+
+TEST(FolderLock, IsFreeAgainAfterItsHolder) {
+  ScratchFolder folder;
+  { ASSERT_TRUE(FolderLock::Acquire(folder.path()).ok()); }
+  EXPECT_TRUE(FolderLock::Acquire(folder.path()).ok());
+}
+
+TEST(FolderLock, IsFreeAgainAfterItsHolderWasKilled) {
+  ScratchFolder folder;
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto lock = FolderLock::Acquire(folder.path());
+    if (!lock.ok()) _exit(1);
+    raise(SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_TRUE(FolderLock::Acquire(folder.path()).ok());
+}
+
+TEST(FolderLock, MovesWithItsOwner) {
+  ScratchFolder folder;
+  absl::StatusOr<FolderLock> lock = FolderLock::Acquire(folder.path());
+  ASSERT_TRUE(lock.ok());
+  {
+    const FolderLock moved = *std::move(lock);
+    EXPECT_EQ(moved.folder(), folder.path());
+    EXPECT_FALSE(FolderLock::Acquire(folder.path()).ok());
+  }
+  EXPECT_TRUE(FolderLock::Acquire(folder.path()).ok());
+}
+
+TEST(FolderLock, MakesTheFolder) {
+  ScratchFolder folder;
+  EXPECT_TRUE(FolderLock::Acquire(folder / "data").ok());
+}
+
+TEST(FolderLock, SaysThatTheFolderIsAFile) {
+  ScratchFolder folder;
+  std::ofstream(folder / "data") << "x";
+  const absl::Status status = FolderLock::Acquire(folder / "data").status();
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(std::string(status.message()), HasSubstr("Not a directory"));
+}
+
+}  // namespace
+}  // namespace attnprune

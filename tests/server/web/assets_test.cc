@@ -1,0 +1,75 @@
+// The page's files, as the HTTP port serves them.
+#include "server/web/assets.h"
+
+#include <array>
+#include <string>
+
+#include "absl/types/optional.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/server/http/unzip.h"
+
+namespace attnprune::http {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Pair;
+
+constexpr std::array<EmbeddedFile, 2> kFiles = {
+    {{"index.html", "<!doctype html>"}, {"js/app.js", "////////////////////////////////////////"}}};
+
+TEST(Assets, ServesTheIndexAtTheRoot) {
+  const Assets assets(kFiles);
+  Request request;
+  request.path = "/";
+  const absl::optional<Response> response = assets.Find(request);
+  ASSERT_TRUE(response.has_value());
+  EXPECT_EQ(response->content_type, "text/html; charset=utf-8");
+  EXPECT_EQ(*response->body, "<!doctype html>");
+}
+
+TEST(Assets, CompressesForWhoTakesItAndOnlyIfItHelps) {
+  const Assets assets(kFiles);
+  Request request;
+  request.path = "/js/app.js";
+  EXPECT_EQ(*assets.Find(request)->body, kFiles[1].bytes);
+  request.accept_encoding = "gzip";
+  EXPECT_EQ(Unzip(*assets.Find(request)->body), kFiles[1].bytes);
+  EXPECT_THAT(assets.Find(request)->headers, testing::Contains(Pair("Content-Encoding", "gzip")));
+  request.path = "/";
+  EXPECT_EQ(*assets.Find(request)->body, "<!doctype html>");
+}
+
+TEST(Assets, SendsNothingAgainToWhoHasIt) {
+  const Assets assets(kFiles);
+  Request request;
+  request.path = "/js/app.js";
+  const absl::optional<Response> first = assets.Find(request);
+  for (const auto& [name, value] : first->headers) {
+    if (name == "ETag") request.if_none_match = value;
+  }
+  ASSERT_FALSE(request.if_none_match.empty());
+  EXPECT_EQ(assets.Find(request)->status, 304);
+  EXPECT_EQ(assets.Find(request)->body, nullptr);
+}
+
+TEST(Assets, KnowsNoOtherPaths) {
+  const Assets assets(kFiles);
+  for (const char* path : {"/nothing", "/../etc/passwd", "/js/", "/INDEX.html"}) {
+    Request request;
+    request.path = path;
+    EXPECT_FALSE(assets.Find(request).has_value()) << path;
+  }
+}
+
+TEST(EmbeddedFiles, HaveThePage) {
+  const Assets assets(EmbeddedFiles());
+  Request request;
+  request.path = "/";
+  const absl::optional<Response> page = assets.Find(request);
+  ASSERT_TRUE(page.has_value());
+  EXPECT_THAT(*page->body, HasSubstr("<title>"));
+}
+
+}  // namespace
+}  // namespace attnprune::http
