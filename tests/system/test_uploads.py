@@ -8,7 +8,7 @@ import threading
 import grpc
 import numpy
 
-from harness import BIN, CHUNK, Client, CountingProxy, Server, cli, tensor_ref, wait_for
+from harness import BIN, CHUNK, LIMIT, Client, CountingProxy, Server, cli, tensor_ref, wait_for
 from attnprune.v1 import tensor_service_pb2 as tensor_api
 
 MIB = 1 << 20
@@ -63,7 +63,7 @@ def send_until_killed(server, client, ref, data, offset, kill_at):
             else:
                 reached.set()
     call = client.tensors.UploadTensor.future(messages())
-    assert reached.wait(60)
+    assert reached.wait(LIMIT)
     server.kill()
     assert isinstance(call.exception(), grpc.RpcError)
     return acknowledged
