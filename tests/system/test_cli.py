@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 import safetensors
-from harness import BIN, LIMIT, MODEL, Client, Server, cli, submit, wait_for
+from harness import BIN, LIMIT, MODEL, Server, cli, submit, wait_for
 from attnprune.v1 import job_pb2 as job_api
 
 JOB = ["--model", MODEL, "--layer", "1", "--calibration", MODEL / "calibration.safetensors",

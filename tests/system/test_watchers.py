@@ -1,7 +1,7 @@
 """Many watchers, and one who reads nothing."""
 import threading
 
-from harness import LIMIT, Client, Server, submit, wait_for
+from harness import LIMIT, Client, Server, submit
 from attnprune.v1 import job_pb2 as job_api
 
 WATCHERS = 200
