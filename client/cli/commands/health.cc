@@ -1,5 +1,4 @@
 // attnprune health: for containers and scripts.
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "client/cli/commands/commands.h"
@@ -19,18 +18,17 @@ int Run(const Shell& shell, const ConnectFlags& flags) {
 
 }  // namespace
 
-void AddHealthCommand(CLI::App& app, Action* action) {
+void AddHealthCommand(Command& program) {
   auto flags = std::make_shared<ConnectFlags>();
   flags->patience = absl::ZeroDuration();
   // Less than probes wait (deploy/Dockerfile: 3 s), so that they have the reason and not a kill.
   flags->timeout = absl::Seconds(2);
-  CLI::App* command =
-      app.add_subcommand("health", "Exit with 0 if the server serves, with 3 if it does not");
-  AddConnectFlags(*command, *flags);
-  AddDuration(*command, "--timeout", *flags->timeout,
+  Command command =
+      program.AddCommand("health", "Exit with 0 if the server serves, with 3 if it does not");
+  AddConnectFlags(command, *flags);
+  AddDuration(command, "--timeout", *flags->timeout,
               "A server that has not answered within so long does not serve");
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

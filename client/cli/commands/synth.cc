@@ -1,5 +1,4 @@
 // attnprune synth: the paper's Section 6.1 data as files.
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <system_error>
@@ -72,21 +71,18 @@ int Run(const Shell& shell, const SynthFlags& flags) {
 
 }  // namespace
 
-void AddSynthCommand(CLI::App& app, Action* action) {
+void AddSynthCommand(Command& program) {
   auto flags = std::make_shared<SynthFlags>();
   SyntheticOptions& o = flags->options;
-  CLI::App* command = app.add_subcommand("synth", "Write the paper's Section 6.1 data");
-  command->add_option("--d", o.d, "Width of weights and tokens")->capture_default_str();
-  command->add_option("--n", o.n, "Tokens of a batch")->capture_default_str();
-  command->add_option("--k", o.k, "Calibration batches")->capture_default_str();
-  command->add_option("--rank", o.rank, "Of W_Q and W_K")->capture_default_str();
-  command->add_option("--held-out", o.held_out_batches, "Held-out batches")->capture_default_str();
-  command->add_option("--seed", o.seed, "Of the random numbers")->capture_default_str();
-  command->add_option("--output", flags->output, "Folder; made if it is missing")
-      ->type_name("DIR")
-      ->required();
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+  Command command = program.AddCommand("synth", "Write the paper's Section 6.1 data");
+  command.Add("--d", o.d, "Width of weights and tokens").ShowDefault();
+  command.Add("--n", o.n, "Tokens of a batch").ShowDefault();
+  command.Add("--k", o.k, "Calibration batches").ShowDefault();
+  command.Add("--rank", o.rank, "Of W_Q and W_K").ShowDefault();
+  command.Add("--held-out", o.held_out_batches, "Held-out batches").ShowDefault();
+  command.Add("--seed", o.seed, "Of the random numbers").ShowDefault();
+  command.Add("--output", flags->output, "Folder; made if it is missing").Type("DIR").Required();
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

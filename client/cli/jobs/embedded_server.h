@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "client/cli/output/temporary_folder.h"
+#include "client/cli/shell/temporary_folder.h"
 
 namespace attnprune {
 class Server;

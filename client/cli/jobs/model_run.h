@@ -8,10 +8,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attnprune/v1/job.pb.h"
+#include "client/cli/files/job_tensors.h"
 #include "client/cli/flags/job_flags.h"
-#include "client/cli/jobs/job_tensors.h"
 #include "client/cli/jobs/submission.h"
-#include "client/cli/output/shell.h"
+#include "client/cli/shell/shell.h"
 #include "client/library/client.h"
 
 namespace attnprune::cli {

@@ -4,9 +4,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/output/format.h"
-#include "client/cli/output/result_table.h"
-#include "client/cli/output/save_results.h"
+#include "client/cli/files/save_results.h"
+#include "client/cli/views/format.h"
+#include "client/cli/views/result_table.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {

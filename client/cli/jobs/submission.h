@@ -9,8 +9,8 @@
 #include "absl/types/optional.h"
 #include "attnprune/v1/job.pb.h"
 #include "client/cli/flags/job_flags.h"
-#include "client/cli/output/shell.h"
-#include "client/cli/output/watch_session.h"
+#include "client/cli/jobs/watch_session.h"
+#include "client/cli/shell/shell.h"
 #include "client/library/client.h"
 
 namespace attnprune::cli {
