@@ -27,7 +27,7 @@ void AddHealthCommand(Command& program) {
       program.AddCommand("health", "Exit with 0 if the server serves, with 3 if it does not");
   AddConnectFlags(command, *flags);
   AddDuration(command, "--timeout", *flags->timeout,
-              "A server that has not answered within so long does not serve");
+              "How long to wait for the answer; after that the server does not serve");
   command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 

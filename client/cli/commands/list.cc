@@ -84,7 +84,7 @@ void AddListCommand(Command& program) {
   command.Add("--label", flags->labels, "Only jobs with this label. Repeatable")
       .Type("KEY=VALUE")
       .Repeatable();
-  command.Add("--limit", flags->limit, "At most so many").Between(1, 1'000'000).ShowDefault();
+  command.Add("--limit", flags->limit, "The most jobs to list").Between(1, 1'000'000).ShowDefault();
   command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 

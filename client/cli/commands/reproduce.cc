@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/commands/commands.h"
-#include "client/cli/files/pruned_files.h"
+#include "client/cli/files/text_file.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/job_flags.h"
 #include "client/cli/jobs/embedded_server.h"
@@ -215,7 +215,7 @@ void AddFigure3(Command& parent) {
       .Required();
   AddKFlag(command, *flags, "Calibration sequences of a job; default: half of them. Repeatable");
   command.Add("--n", flags->options.n,
-              "Sequences are cut to so many tokens, where it is not varied; default: whole");
+              "Tokens that sequences are cut to, where it is not varied; default: whole");
   AddCommonFlags(command, *flags, "n, rho");
   command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }

@@ -146,8 +146,8 @@ int RunOneJob(const Shell& shell, const SubmitFlags& flags) {
   Note(shell, created->name());
   const FollowResult result = Follow(shell, **client, *created, flags.job, flags.connect.json);
   if (!result.interrupted) return result.exit_code;
-  return SayHowToComeBack(shell, created->name(), flags.connect.server,
-                          WhereToGoOn(flags.job.tensorboard, result.last_sequence));
+  return SayHowToResume(shell, created->name(), flags.connect.server,
+                        ResumeFlag(flags.job.tensorboard, result.last_sequence));
 }
 
 int Run(const Shell& shell, const SubmitFlags& flags) {

@@ -1,11 +1,10 @@
 // attnprune synth: the paper's Section 6.1 data as files.
-#include <filesystem>
 #include <memory>
-#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands/commands.h"
+#include "client/cli/files/text_file.h"
 #include "core/base/status_macros.h"
 #include "core/io/safetensors.h"
 #include "core/kernels/blas.h"
@@ -34,12 +33,7 @@ absl::Status WriteBatches(const std::string& path, const char* name, const Batch
 }
 
 absl::Status WriteProblem(const Problem& problem, const std::string& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("cannot make the folder ", folder, ": ", error.message()));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(folder + "/weights.safetensors"));
   const FusedWeights& weights = problem.fused_weights();
   const std::vector<TensorInfo> tensors = {TensorOf("w_q", weights.w_q),
                                            TensorOf("w_k", weights.w_k), TensorOf("w", weights.w)};

@@ -27,8 +27,8 @@ int Run(const Shell& shell, const WatchFlags& flags) {
   if (!recorded.ok()) return UsageError(shell, recorded);
   const auto ended = session.Run(**client, flags.after);
   if (absl::IsCancelled(ended.status())) {
-    return SayHowToComeBack(shell, job->name(), flags.connect.server,
-                            WhereToGoOn(flags.tensorboard, session.last_sequence()));
+    return SayHowToResume(shell, job->name(), flags.connect.server,
+                          ResumeFlag(flags.tensorboard, session.last_sequence()));
   }
   if (!ended.ok()) return ServerError(shell, ended.status());
   session.people() << "\n" << ResultTable(*ended) << std::flush;

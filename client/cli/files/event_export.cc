@@ -7,12 +7,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/cli/files/output_check.h"
-#include "client/cli/files/pruned_files.h"
+#include "client/cli/files/text_file.h"
 #include "client/cli/views/format.h"
 #include "client/export/csv.h"
 #include "client/export/tensorboard_folder.h"
 #include "core/base/status_macros.h"
-#include "core/io/atomic_file.h"
 
 namespace attnprune::cli {
 namespace {
@@ -29,12 +28,6 @@ absl::Status CheckFolder(const std::string& folder, const std::string& job,
   if (folder.empty()) return absl::OkStatus();
   ATTNPRUNE_RETURN_IF_ERROR(CheckOutputs({RunIn(folder)}, {}));
   return exporting::CheckRuns(exporting::TensorBoardFolderOf(folder, job), labels);
-}
-
-absl::Status WriteText(const std::string& path, const std::string& text) {
-  const absl::Span<const char> bytes = text;
-  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(path));
-  return WriteFileAtomically(path, {bytes});
 }
 
 absl::Status Print(std::ostream& out, const std::string& text) {

@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/files/job_tensors.h"
+#include "client/cli/files/text_file.h"
 #include "client/cli/shell/temporary_folder.h"
 #include "core/base/status_macros.h"
 #include "core/io/atomic_file.h"
@@ -188,15 +189,6 @@ std::vector<std::string> ModelFiles(const std::string& source) {
 
 std::string NameOf(const v1::MatrixResult& matrix) {
   return matrix.weights().name().empty() ? matrix.name() : matrix.weights().name();
-}
-
-absl::Status MakeFolderOf(const std::string& file) {
-  const fs::path folder = fs::path(file).parent_path();
-  std::error_code error;
-  if (!folder.empty()) fs::create_directories(folder, error);
-  if (!error) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("cannot make the folder ", folder.string(), ": ", error.message()));
 }
 
 absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size) {

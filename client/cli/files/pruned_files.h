@@ -54,9 +54,6 @@ std::vector<std::string> ModelFiles(const std::string& source);
 // The tensor's name in the files: the input's; of a product that has none, "w".
 std::string NameOf(const v1::MatrixResult& matrix);
 
-// Makes the folder that `file` is to lie in, if there is none.
-absl::Status MakeFolderOf(const std::string& file);
-
 // A BOOL tensor of the same name each, 1 where a weight was kept.
 absl::Status WriteMasks(const std::vector<PrunedTensor>& tensors, const std::string& output);
 

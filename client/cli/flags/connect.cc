@@ -40,8 +40,8 @@ void AddConnectFlags(Command& command, ConnectFlags& flags) {
   };
   command
       .AddParsed("--patience", parse,
-                 "Keep trying a server that cannot be reached for so long; default: 10s, and 5m "
-                 "while watching")
+                 "How long to retry a server that cannot be reached; default: 10s, and 5m while "
+                 "watching")
       .Type("DURATION");
   AddJsonFlag(command, flags.json);
 }

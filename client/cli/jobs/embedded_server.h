@@ -1,4 +1,4 @@
-// A server inside the command line, for those who have none.
+// A server inside the command line, for `run` and `reproduce` without --server.
 #ifndef ATTNPRUNE_CLIENT_CLI_JOBS_EMBEDDED_SERVER_H_
 #define ATTNPRUNE_CLIENT_CLI_JOBS_EMBEDDED_SERVER_H_
 

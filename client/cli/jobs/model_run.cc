@@ -11,9 +11,9 @@
 #include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/watch_session.h"
 #include "client/cli/views/format.h"
-#include "client/library/digest.h"
 #include "core/base/status_macros.h"
 #include "core/problem/hf_layer.h"
+#include "trace/trace_context.h"
 
 namespace attnprune::cli {
 namespace {
@@ -38,7 +38,7 @@ absl::Status CheckFlags(const JobFlags& flags) {
   return CheckMergeOutput(flags.model, flags.output);
 }
 
-std::string NewId() { return client::RandomId().substr(0, kIdLength); }
+std::string NewId() { return NewRequestId().substr(0, kIdLength); }
 
 // Every layer has an input of its own; where two share one, a name was forgotten.
 absl::Status CheckInputsDiffer(const std::vector<v1::Job>& jobs) {
@@ -112,7 +112,7 @@ SubmittedRun SubmitModelRun(const Shell& shell, client::Client& client, const Mo
 FollowedRun FollowModelRun(const Shell& shell, client::Client& client,
                            const std::vector<v1::Job>& jobs, const JobFlags& flags, bool json) {
   std::ostream& people = json ? *shell.err : *shell.out;
-  const WatchOutput output = json ? WatchOutput::kPeopleAside : WatchOutput::kPeople;
+  const WatchOutput output = json ? WatchOutput::kPeopleOnErr : WatchOutput::kPeople;
   FollowedRun followed;
   std::vector<v1::Job> ended;
   for (size_t layer = 0; layer < jobs.size(); ++layer) {

@@ -16,8 +16,8 @@
 
 namespace attnprune::cli {
 
-// The label that the jobs of one run share. Whoever gives it with --label names the run, and to
-// submit the same run again creates only those jobs that are missing.
+// The label that the jobs of one run share. Given with --label it names the run: submitted again,
+// the run creates only the jobs that are missing.
 inline constexpr char kModelRunLabel[] = "attnprune/model-run";
 
 struct ModelRun {

@@ -20,7 +20,7 @@ enum class SubmitMode { kCreate, kValidateOnly };
 // Uploads what the server lacks. Errors are the server's, here and below.
 absl::Status UploadAll(const Shell& shell, client::Client& client, const JobTensors& tensors);
 
-// request_id: empty for one that nobody else has.
+// request_id: empty for a new one.
 absl::StatusOr<v1::Job> Create(client::Client& client, const v1::Job& job,
                                const std::string& request_id, SubmitMode mode);
 

@@ -6,10 +6,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/cli/files/event_export.h"
-#include "client/cli/files/pruned_files.h"
+#include "client/cli/files/text_file.h"
 #include "client/cli/views/format.h"
 #include "core/base/status_macros.h"
-#include "core/io/atomic_file.h"
 
 namespace attnprune::cli {
 namespace {
@@ -38,7 +37,7 @@ absl::StatusOr<v1::Job> WatchSession::Run(client::Client& client, int64_t after_
   last_sequence_ = after_sequence;
   return client.Watch(job_.name(), after_sequence, [this](const v1::JobEvent& event) {
     Show(event);
-    return shell_.out->good();  // nobody reads any more: `watch | head`
+    return shell_.out->good();  // false: the reader is gone, as in `watch | head`
   });
 }
 
@@ -90,10 +89,7 @@ void WatchSession::Redraw(const v1::JobEvent& event) {
 int WatchSession::SaveCurves(const std::string& plot) const {
   const int code = tensorboard_failed_ ? kFailed : kDone;
   if (plot.empty()) return code;
-  const std::string svg = LossPlot(job_.name(), recorder_.curves());
-  const absl::Span<const char> bytes = svg;
-  absl::Status written = MakeFolderOf(plot);
-  if (written.ok()) written = WriteFileAtomically(plot, {bytes});
+  const absl::Status written = WriteText(plot, LossPlot(job_.name(), recorder_.curves()));
   if (!written.ok()) return LocalError(shell_, written);
   *people_ << "plot: " << plot << "\n";
   return code;
@@ -114,13 +110,13 @@ int ExitCodeOf(const Shell& shell, const v1::Job& job) {
   return kDone;
 }
 
-std::string WhereToGoOn(const std::string& tensorboard, int64_t last_sequence) {
+std::string ResumeFlag(const std::string& tensorboard, int64_t last_sequence) {
   return tensorboard.empty() ? absl::StrCat("--after ", last_sequence)
                              : absl::StrCat("--tensorboard ", ShellWord(tensorboard));
 }
 
-int SayHowToComeBack(const Shell& shell, const std::string& name, const std::string& server,
-                     const std::string& where) {
+int SayHowToResume(const Shell& shell, const std::string& name, const std::string& server,
+                   const std::string& where) {
   Note(shell, absl::StrCat("\n", name, " goes on without you. Come back with\n  attnprune watch ",
                            name, " --server ", server, " ", where,
                            "\nor end it with\n  attnprune cancel ", name, " --server ", server));

@@ -1,4 +1,4 @@
-// Watching a job with a person or a program in front: bars or lines, JSON, the plot, the table.
+// Watching a job: bars or lines for people, JSON for programs, the curves as files.
 #ifndef ATTNPRUNE_CLIENT_CLI_JOBS_WATCH_SESSION_H_
 #define ATTNPRUNE_CLIENT_CLI_JOBS_WATCH_SESSION_H_
 
@@ -18,7 +18,7 @@ namespace attnprune::cli {
 
 enum class WatchOutput {
   kPeople,       // bars or lines on out
-  kPeopleAside,  // the same on err: out is kept for a program
+  kPeopleOnErr,  // the same on err: out is for a program
   kEvents,       // JSON, one event a line, on out, and people's on err
 };
 
@@ -32,8 +32,8 @@ class WatchSession {
   // `folder` too, as they come, unless that is empty. Errors: of CheckTensorBoard.
   absl::Status WriteTensorBoard(const std::string& folder);
 
-  // Client::Watch, shown. Returns the job at its end. Where TensorBoard's files can no longer be
-  // written, says so once and goes on.
+  // Client::Watch, with its events shown. Returns the job at its end. A failure to write
+  // TensorBoard's files is told once; the watch goes on.
   absl::StatusOr<v1::Job> Run(client::Client& client, int64_t after_sequence);
 
   // After Run: writes the curves to `plot` unless that is empty. Returns an exit code: kFailed also
@@ -67,13 +67,13 @@ class WatchSession {
 // kDone if the job and all its methods succeeded, else kFailed, with the reason on err.
 int ExitCodeOf(const Shell& shell, const v1::Job& job);
 
-// The flag that a watch is taken up with: after the last event or, as TensorBoard's files begin
-// with the first one, from the beginning.
-std::string WhereToGoOn(const std::string& tensorboard, int64_t last_sequence);
+// The flag that resumes a watch: after the last event or, since TensorBoard's files begin with the
+// first event, from the beginning.
+std::string ResumeFlag(const std::string& tensorboard, int64_t last_sequence);
 
-// After an interrupted watch of a job that goes on: says how to come back. Returns kInterrupted.
-int SayHowToComeBack(const Shell& shell, const std::string& name, const std::string& server,
-                     const std::string& where);
+// After an interrupted watch of a job that goes on: says how to resume it. Returns kInterrupted.
+int SayHowToResume(const Shell& shell, const std::string& name, const std::string& server,
+                   const std::string& where);
 
 }  // namespace attnprune::cli
 

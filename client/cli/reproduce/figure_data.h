@@ -51,8 +51,8 @@ class LayerSource final : public FigureSource {
   int64_t sequences() const;  // for calibration
   int64_t tokens() const;     // of a sequence, calibration or held out; the shortest's
 
-  // INVALID_ARGUMENT (--k, --n, --axis n) unless there are so many sequences and tokens, and fewer
-  // sequences chosen than there are if seeds are to differ.
+  // INVALID_ARGUMENT (--k, --n, --axis n) if the options ask for more sequences or tokens than the
+  // files have, or for all sequences with more than one seed, which would then not differ.
   absl::Status Check(const FigureOptions& options) const;
 
   absl::StatusOr<FigureData> Data(const FigureJob& job) const override;

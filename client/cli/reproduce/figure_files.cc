@@ -4,8 +4,8 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/files/text_file.h"
 #include "core/base/status_macros.h"
-#include "core/io/atomic_file.h"
 
 namespace attnprune::cli {
 namespace {
@@ -15,17 +15,12 @@ std::string PathOf(const FigureOptions& options, const std::string& folder, cons
   return absl::StrCat(folder, "/", ToString(options.figure), "-", ToString(axis.axis), ending);
 }
 
-absl::Status Write(const std::string& path, const std::string& text) {
-  const absl::Span<const char> bytes = text;
-  return WriteFileAtomically(path, {bytes});
-}
-
 absl::Status WriteRows(const FigureOptions& options, const std::string& folder,
                        const std::vector<FigureRow>& rows, const char* ending) {
   for (const AxisPoints& axis : options.axes) {
     ATTNPRUNE_RETURN_IF_ERROR(
-        Write(PathOf(options, folder, axis, ending),
-              FigureCsv(options.figure, RowsOfAxis(options, axis.axis, rows))));
+        WriteText(PathOf(options, folder, axis, ending),
+                  FigureCsv(options.figure, RowsOfAxis(options, axis.axis, rows))));
   }
   return absl::OkStatus();
 }
@@ -42,10 +37,11 @@ absl::Status WriteFigures(const FigureOptions& options, const std::string& folde
   ATTNPRUNE_RETURN_IF_ERROR(WriteRows(options, folder, rows, ".csv"));
   for (const AxisPoints& axis : options.axes) {
     const std::vector<FigureRow> of_axis = RowsOfAxis(options, axis.axis, rows);
-    ATTNPRUNE_RETURN_IF_ERROR(Write(PathOf(options, folder, axis, ".svg"),
-                                    FigurePlot(options, axis, of_axis, ErrorKind::kCalibration)));
-    ATTNPRUNE_RETURN_IF_ERROR(Write(PathOf(options, folder, axis, "-held-out.svg"),
-                                    FigurePlot(options, axis, of_axis, ErrorKind::kHeldOut)));
+    ATTNPRUNE_RETURN_IF_ERROR(
+        WriteText(PathOf(options, folder, axis, ".svg"),
+                  FigurePlot(options, axis, of_axis, ErrorKind::kCalibration)));
+    ATTNPRUNE_RETURN_IF_ERROR(WriteText(PathOf(options, folder, axis, "-held-out.svg"),
+                                        FigurePlot(options, axis, of_axis, ErrorKind::kHeldOut)));
     std::error_code ignored;
     std::filesystem::remove(PathOf(options, folder, axis, kPartialRows), ignored);
   }

@@ -15,7 +15,7 @@ namespace attnprune::cli {
 // Ends the names of the files of WritePartialRows.
 inline constexpr char kPartialRows[] = ".partial.csv";
 
-// The rows there are so far, beside a figure that is there from before.
+// The rows so far, in a file of their own: an earlier figure stays until this one is whole.
 absl::Status WritePartialRows(const FigureOptions& options, const std::string& folder,
                               const std::vector<FigureRow>& rows);
 

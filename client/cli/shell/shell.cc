@@ -25,8 +25,8 @@ int LocalError(const Shell& shell, const absl::Status& status) {
 int ServerError(const Shell& shell, const absl::Status& status) {
   const ExitCode code = ExitCodeOf(status);
   if (code == kInterrupted) return Interrupted(shell);
-  const char* who = code == kUnreachable ? "cannot reach the server: " : "the server refused: ";
-  return Complain(shell, who + client::Explain(status), code);
+  const char* cause = code == kUnreachable ? "cannot reach the server: " : "the server refused: ";
+  return Complain(shell, cause + client::Explain(status), code);
 }
 
 int Interrupted(const Shell& shell) { return Complain(shell, "interrupted", kInterrupted); }

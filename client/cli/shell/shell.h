@@ -1,4 +1,4 @@
-// Where a subcommand speaks and how it is told to stop; tests give it strings to speak to.
+// What a subcommand writes to, and how it is interrupted; tests pass string streams.
 #ifndef ATTNPRUNE_CLIENT_CLI_SHELL_SHELL_H_
 #define ATTNPRUNE_CLIENT_CLI_SHELL_SHELL_H_
 
@@ -14,7 +14,7 @@ namespace attnprune::cli {
 enum ExitCode {
   kDone = 0,
   kFailed = 1,         // the job failed or was cancelled, or its results could not be written
-  kUsage = 2,          // wrong flags, or files that cannot be read or are no good
+  kUsage = 2,          // wrong flags, or files that cannot be read or are not valid
   kUnreachable = 3,    // the server is not there, or did not answer in time
   kRefused = 4,        // the server said no
   kInterrupted = 130,  // Ctrl-C; a job on a server goes on
@@ -38,7 +38,7 @@ int Interrupted(const Shell& shell);  // by Ctrl-C
 // Notes, on err.
 void Note(const Shell& shell, const std::string& text);
 
-// The code of ServerError, for whom it is not an error to be printed.
+// The code of ServerError, without the message.
 ExitCode ExitCodeOf(const absl::Status& server_status);
 
 }  // namespace attnprune::cli

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kRemovals = 1000;  // a thread that still writes can make one of them fail
 
-// Those there are. Whoever leaves the process keeps the lock, so that no other is made.
+// The existing ones. An early exit keeps the lock, so that no other is made.
 struct Folders {
   Mutex mutex;
   std::set<std::string> paths ABSL_GUARDED_BY(mutex);

@@ -1,4 +1,4 @@
-// Folders that go when their owner does, or when the process leaves in a hurry.
+// Temporary folders, removed with their owner or at an early exit of the process.
 #ifndef ATTNPRUNE_CLIENT_CLI_SHELL_TEMPORARY_FOLDER_H_
 #define ATTNPRUNE_CLIENT_CLI_SHELL_TEMPORARY_FOLDER_H_
 

@@ -29,7 +29,7 @@ std::string MaskOnlyText(const v1::MethodResult& result) {
                                      : judged.relative_error());
 }
 
-// Where the held-out batches of the job's results came from, in a line; empty: nobody says.
+// Where the held-out batches of the job's results came from, in a line; empty: not known.
 std::string SourceLine(const v1::Job& job) {
   for (const v1::MethodResult& result : job.results()) {
     switch (result.held_out_source()) {
