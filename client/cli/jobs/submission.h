@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "attnprune/v1/job.pb.h"
+#include "client/cli/files/job_tensors.h"
 #include "client/cli/flags/job_flags.h"
 #include "client/cli/jobs/watch_session.h"
 #include "client/cli/shell/shell.h"
