@@ -7,7 +7,7 @@
 namespace attnprune::cli {
 namespace {
 
-int Run(const Shell& shell, const ConnectFlags& flags) {
+int CheckHealth(const Shell& shell, const ConnectFlags& flags) {
   const auto client = Connect(shell, flags);
   if (!client.ok()) return UsageError(shell, client.status());
   const absl::Status status = (*client)->CheckHealth();
@@ -28,7 +28,7 @@ void AddHealthCommand(Command& program) {
   AddConnectFlags(command, *flags);
   AddDuration(command, "--timeout", *flags->timeout,
               "How long to wait for the answer; after that the server does not serve");
-  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
+  command.Run([flags](const Shell& shell) { return CheckHealth(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

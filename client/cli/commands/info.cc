@@ -42,7 +42,7 @@ std::string InfoText(const v1::ServerInfo& info) {
   return text;
 }
 
-int Run(const Shell& shell, const ConnectFlags& flags) {
+int ShowInfo(const Shell& shell, const ConnectFlags& flags) {
   const auto client = Connect(shell, flags);
   if (!client.ok()) return UsageError(shell, client.status());
   const auto info = (*client)->GetServerInfo();
@@ -58,7 +58,7 @@ void AddInfoCommand(Command& program) {
   Command command =
       program.AddCommand("info", "Show the server, its limits, its methods and their parameters");
   AddConnectFlags(command, *flags);
-  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
+  command.Run([flags](const Shell& shell) { return ShowInfo(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

@@ -8,15 +8,14 @@
 namespace attnprune::cli {
 namespace {
 
-absl::Status Usage(const std::string& text) { return absl::InvalidArgumentError(text); }
-
 absl::Status ParseLayer(const std::string& text, int64_t& layer) {
   if (text == "all") {
     layer = kAllLayers;
     return absl::OkStatus();
   }
   if (absl::SimpleAtoi(text, &layer) && layer >= 0) return absl::OkStatus();
-  return Usage(absl::StrCat("must be a layer's number, from 0, or all, got ", text));
+  return absl::InvalidArgumentError(
+      absl::StrCat("must be a layer's number, from 0, or all, got ", text));
 }
 
 void AddWeightFlags(Command& command, JobFlags& f) {
@@ -104,16 +103,19 @@ absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text) {
   const std::vector<std::string> parts = absl::StrSplit(text, absl::MaxSplits(':', 1));
   v1::Method method;
   method.set_name(parts[0]);
-  if (parts[0].empty()) return Usage(absl::StrCat("--method must begin with a name, got ", text));
+  if (parts[0].empty())
+    return absl::InvalidArgumentError(absl::StrCat("--method must begin with a name, got ", text));
   if (parts.size() == 1) return method;
   for (const absl::string_view assignment : absl::StrSplit(parts[1], ',')) {
     const std::vector<std::string> sides = absl::StrSplit(assignment, absl::MaxSplits('=', 1));
     double value = 0;
     if (sides.size() != 2 || sides[0].empty() || !absl::SimpleAtod(sides[1], &value)) {
-      return Usage(absl::StrCat("--method must be NAME or NAME:PARAMETER=NUMBER,..., got ", text));
+      return absl::InvalidArgumentError(
+          absl::StrCat("--method must be NAME or NAME:PARAMETER=NUMBER,..., got ", text));
     }
     if (!method.mutable_parameters()->insert({sides[0], value}).second) {
-      return Usage(absl::StrCat("--method must name a parameter once, got ", text));
+      return absl::InvalidArgumentError(
+          absl::StrCat("--method must name a parameter once, got ", text));
     }
   }
   return method;

@@ -21,8 +21,6 @@ namespace {
 
 constexpr size_t kLongestLabel = 255;
 
-absl::Status Usage(const std::string& text) { return absl::InvalidArgumentError(text); }
-
 // --- which weights ---
 
 absl::Status CheckWeightFlags(const JobFlags& f) {
@@ -30,28 +28,35 @@ absl::Status CheckWeightFlags(const JobFlags& f) {
   const bool layout = f.heads || f.kv_heads || f.rope_theta || !f.rope_layout.empty() ||
                       !f.q_bias.empty() || !f.k_bias.empty();
   if (!f.model.empty()) {
-    if (f.layer == kNoLayer) return Usage("--model needs --layer N or --layer all");
+    if (f.layer == kNoLayer)
+      return absl::InvalidArgumentError("--model needs --layer N or --layer all");
     if (!f.weights.empty() || !f.fused.empty() || !f.fused_product.empty() || parts || layout) {
-      return Usage(
+      return absl::InvalidArgumentError(
           "--model says by itself what the weights are: leave out --weights, --fused, "
           "--fused-product, --q, --k and what goes with them");
     }
     return absl::OkStatus();
   }
-  if (f.layer != kNoLayer) return Usage("--layer needs --model DIR");
-  if (f.weights.empty()) return Usage("--model DIR --layer N or --weights FILE is required");
+  if (f.layer != kNoLayer) return absl::InvalidArgumentError("--layer needs --model DIR");
+  if (f.weights.empty())
+    return absl::InvalidArgumentError("--model DIR --layer N or --weights FILE is required");
   if (int{!f.fused.empty()} + int{!f.fused_product.empty()} + int{parts} != 1) {
-    return Usage("--weights needs one of --fused, --fused-product, and --q with --k");
+    return absl::InvalidArgumentError(
+        "--weights needs one of --fused, --fused-product, and --q with --k");
   }
   if (!parts) {
-    return layout ? Usage("--heads, --kv-heads, --rope-... and biases go with --q and --k only")
+    return layout ? absl::InvalidArgumentError(
+                        "--heads, --kv-heads, --rope-... and biases go with --q and --k only")
                   : absl::OkStatus();
   }
-  if (f.q.empty() || f.k.empty() || f.heads == 0) return Usage("--q, --k and --heads go together");
+  if (f.q.empty() || f.k.empty() || f.heads == 0)
+    return absl::InvalidArgumentError("--q, --k and --heads go together");
   if (f.rope_theta && !(*f.rope_theta > 0)) {
-    return Usage(absl::StrCat("--rope-theta must be above 0, got ", *f.rope_theta));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--rope-theta must be above 0, got ", *f.rope_theta));
   }
-  if (!f.rope_layout.empty() && !f.rope_theta) return Usage("--rope-layout needs --rope-theta");
+  if (!f.rope_layout.empty() && !f.rope_theta)
+    return absl::InvalidArgumentError("--rope-layout needs --rope-theta");
   return absl::OkStatus();
 }
 
@@ -108,7 +113,8 @@ absl::Status AddFused(const JobFlags& f, JobTensors& tensors, v1::Problem* probl
   }
   const std::vector<std::string> names = absl::StrSplit(f.fused_product, ',');
   if (names.size() != 2) {
-    return Usage(absl::StrCat("--fused-product must be QNAME,KNAME, got ", f.fused_product));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--fused-product must be QNAME,KNAME, got ", f.fused_product));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(*out.mutable_q_factor(), tensors.AddWeight(f.weights, names[0]));
   ATTNPRUNE_ASSIGN_OR_RETURN(*out.mutable_k_factor(), tensors.AddWeight(f.weights, names[1]));
@@ -154,12 +160,14 @@ absl::Status AddWeights(const JobFlags& f, JobTensors& tensors, v1::Problem* pro
 // --- the rest of the job ---
 
 absl::Status AddData(const JobFlags& f, JobTensors& tensors, v1::Job* job) {
-  if (f.calibration.empty()) return Usage("--calibration FILE[:NAME] is required");
+  if (f.calibration.empty())
+    return absl::InvalidArgumentError("--calibration FILE[:NAME] is required");
   if (!(f.held_out_fraction >= 0 && f.held_out_fraction < 1)) {
-    return Usage(absl::StrCat("--held-out-fraction must be in [0, 1), got ", f.held_out_fraction));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--held-out-fraction must be in [0, 1), got ", f.held_out_fraction));
   }
   if (f.held_out_fraction > 0 && !f.held_out.empty()) {
-    return Usage("--held-out-fraction is for jobs without --held-out");
+    return absl::InvalidArgumentError("--held-out-fraction is for jobs without --held-out");
   }
   job->set_held_out_fraction(f.held_out_fraction);
   const std::string layer = f.layer >= 0 ? absl::StrCat(f.layer) : "";
@@ -205,12 +213,13 @@ absl::Status AddLabels(const JobFlags& f, v1::Job* job) {
   const std::string layer = absl::StrCat(f.layer);
   const auto [label, added] = job->mutable_labels()->insert({kLayerLabel, layer});
   if (added || label->second == layer) return absl::OkStatus();
-  return Usage(absl::StrCat("--label ", kLayerLabel, " must be the job's layer, ", layer, ", got ",
-                            label->second));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--label ", kLayerLabel, " must be the job's layer, ", layer, ", got ", label->second));
 }
 
 absl::Status AddMethods(const JobFlags& f, v1::Job* job) {
-  if (f.methods.empty()) return Usage("--method NAME is required; attnprune info lists them");
+  if (f.methods.empty())
+    return absl::InvalidArgumentError("--method NAME is required; attnprune info lists them");
   for (const std::string& text : f.methods) {
     ATTNPRUNE_ASSIGN_OR_RETURN(*job->add_methods(), ParseMethodFlag(text));
   }
