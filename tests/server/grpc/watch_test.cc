@@ -190,9 +190,9 @@ TEST(WatchJob, NamesTheOldestEventWhenHistoryIsCompacted) {
   watcher.Leave();
 }
 
-// 2,000 steps of 4 KiB and 20 warnings go by while he reads nothing; what gRPC itself buffers for
-// him (some 64 KiB) and one batch of ours is all that he has been sent.
-TEST(WatchJob, CoalescesProgressForAWatcherWhoReadsNothingAndLosesNothingElse) {
+// 2,000 steps of 4 KiB and 20 warnings go by while it reads nothing; what gRPC itself buffers (some
+// 64 KiB) and one batch of ours is all that it has been sent.
+TEST(WatchJob, CoalescesProgressForAWatcherThatReadsNothingAndLosesNothingElse) {
   Service service;
   const std::string name = service.Create(service.GoodJob()).name();
   Watcher watcher(service, name);
@@ -304,7 +304,7 @@ TEST(WatchJob, EndsWhenTheHostIsShutDownWithAWatcherWhoReadsNothing) {
   EXPECT_EQ(Describe(watcher.Next()), "QUEUED");
   const std::string label(4096, 'g');
   for (int step = 1; step <= 100; ++step) Append(service, claim, {Step(step, false, label)});
-  service.service().Drain();  // his write never ends
+  service.service().Drain();  // its write never ends
   const absl::Time start = absl::Now();
   service.host().Shutdown(start + absl::Milliseconds(100));
   EXPECT_LT(absl::Now() - start, absl::Seconds(5));
