@@ -120,7 +120,7 @@ TEST_F(JobHubTest, SendsACrowdFewerStepsEach) {
   const auto feed = Join();
   Append(Steps(1, 9));
   EXPECT_EQ(api::StepsOf(Read(*feed, 2)).size(), 9u);
-  const auto crowd = JoinMany(31);
+  const auto crowd = JoinMany(32);
   EXPECT_THAT(api::StepsOf(Read(*feed, 3)), ElementsAre(9));
 }
 
