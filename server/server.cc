@@ -11,16 +11,17 @@
 #include "core/base/clock.h"
 #include "core/base/status_macros.h"
 #include "server/api/estimate.h"
+#include "server/api/job_api.h"
+#include "server/api/job_hub.h"
 #include "server/blobs/blob_store.h"
-#include "server/call_log.h"
 #include "server/execution/worker_pool.h"
 #include "server/grpc/grpc_host.h"
 #include "server/grpc/prune_service.h"
 #include "server/grpc/tensor_service.h"
+#include "server/observe/call_log.h"
 #include "server/observe/job_log.h"
 #include "server/queue/folder_lock.h"
 #include "server/queue/job_listeners.h"
-#include "server/queue/job_news.h"
 #include "server/queue/sqlite_job_store.h"
 #include "server/server_metrics.h"
 #include "server/server_options.h"
@@ -32,36 +33,33 @@ namespace {
 
 // Of the time to drain, for the jobs' checkpoints; the rest is for calls that are under way.
 constexpr double kDrainJobs = 0.7;
-// For HTTP to end, of what is then left: a viewer who does not read holds nobody up, and can come
+// For HTTP to end, of what is then left: a viewer that reads nothing holds nobody up, and can come
 // back.
 constexpr absl::Duration kDrainHttp = absl::Seconds(1);
 
-rpc::PruneServiceOptions PruneOptions(const ServerOptions& options) {
-  rpc::PruneServiceOptions prune;
-  prune.on_call = LogCall;
-  prune.heartbeat = options.heartbeat;
-  prune.api.max_job_memory_bytes = options.max_job_memory_bytes;
-  prune.api.workers = options.workers;
-  prune.api.threads_per_job = options.threads_per_job;
-  prune.api.rate = rpc::MeasureRate();
-  prune.api.rate.threads = options.threads_per_job;
-  v1::Limits& limits = prune.api.limits;
+api::JobApiOptions ApiOptions(const ServerOptions& options) {
+  api::JobApiOptions api;
+  api.max_job_memory_bytes = options.max_job_memory_bytes;
+  api.workers = options.workers;
+  api.threads_per_job = options.threads_per_job;
+  api.rate = api::MeasureRate();
+  api.rate.threads = options.threads_per_job;
+  v1::Limits& limits = api.limits;
   limits.set_max_queued_jobs(options.max_queued_jobs);
   limits.set_max_tensor_bytes(options.max_tensor_bytes);
   limits.set_max_total_tensor_bytes(options.max_total_bytes);
   limits.set_max_message_bytes(options.max_message_bytes);
   limits.set_max_chunk_bytes(options.max_chunk_bytes);
-  return prune;
+  return api;
 }
 
-http::WebOptions WebOptionsOf(const ServerOptions& options, const rpc::JobApiOptions& api) {
-  http::WebOptions web;
+web::WebOptions WebOptionsOf(const ServerOptions& options) {
+  web::WebOptions web;
   web.http.listen = options.http_listen;
   web.http.max_connections = options.max_http_connections;
   web.access.names = options.http_hosts;
-  web.api = api;
   web.heartbeat = options.heartbeat;
-  web.on_call = LogHttpCall;
+  web.on_call = LogHttpRequest;
   return web;
 }
 
@@ -83,7 +81,7 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
   return workers;
 }
 
-// Destroyed from the last member to the first: whoever uses another comes after it.
+// Members are destroyed from the last to the first: each comes after those that it uses.
 class ComposedServer final : public Server {
  public:
   explicit ComposedServer(ServerOptions options)
@@ -93,7 +91,7 @@ class ComposedServer final : public Server {
 
   absl::Status Open();
   absl::Status Serve();
-  absl::Status ServeHttp(const rpc::JobApiOptions& api);
+  absl::Status ServeHttp();
 
   int port() const override { return host_->port(); }
   std::string address() const override {
@@ -104,12 +102,6 @@ class ComposedServer final : public Server {
   bool Drain(absl::Duration timeout) override;
 
  private:
-  rpc::SubscribeToJob Subscribing() {
-    return [this](const std::string& job_id, OnJobNews on_news) {
-      return news_.Subscribe(job_id, std::move(on_news));
-    };
-  }
-
   const ServerOptions options_;
   const RealClock clock_;
   ServerMetrics metrics_;
@@ -119,14 +111,15 @@ class ComposedServer final : public Server {
   std::unique_ptr<BlobStore> tensors_;
   std::unique_ptr<JobStore> jobs_;
   JobLog log_;
-  JobNews news_{&clock_};
+  std::unique_ptr<api::JobApi> api_;
+  std::unique_ptr<api::JobHub> hub_;
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<JobListeners> listeners_;
   std::unique_ptr<TensorCollector> collector_;
   std::unique_ptr<rpc::PruneServiceHandle> prune_service_;
   std::unique_ptr<grpc::Service> tensor_service_;
   std::unique_ptr<rpc::GrpcHost> host_;
-  std::unique_ptr<http::WebHost> web_;
+  std::unique_ptr<web::WebHost> web_;
 };
 
 // The lock comes first: nothing in the folder is touched while another server uses it.
@@ -149,17 +142,21 @@ absl::Status ComposedServer::Open() {
 
 // Jobs begin to run only when the address is ours: a server that cannot serve runs nothing.
 absl::Status ComposedServer::Serve() {
-  const rpc::PruneServiceOptions prune_options = PruneOptions(options_);
-  prune_service_ = rpc::NewPruneService(prune_options, jobs_.get(), tensors_.get(), Subscribing());
+  api_ = std::make_unique<api::JobApi>(ApiOptions(options_), jobs_.get(), tensors_.get());
+  hub_ = std::make_unique<api::JobHub>(jobs_.get(), &clock_);
+  rpc::PruneServiceOptions prune_options;
+  prune_options.heartbeat = options_.heartbeat;
+  prune_options.on_call = LogRpc;
+  prune_service_ = rpc::NewPruneService(prune_options, api_.get(), hub_.get());
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
   tensor_options.metrics = &metrics_.transfers;
-  tensor_options.on_call = LogCall;
+  tensor_options.on_call = LogRpc;
   tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());
   workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &metrics_, &log_),
                                           jobs_.get(), tensors_.get());
   auto listeners = std::make_unique<JobListeners>(
-      std::vector<JobStoreListener*>{&log_, &metrics_.jobs, &news_, workers_.get()});
+      std::vector<JobStoreListener*>{&log_, &metrics_.jobs, hub_.get(), workers_.get()});
   jobs_->SetListener(listeners.get());
   listeners_ = std::move(listeners);
   ATTNPRUNE_ASSIGN_OR_RETURN(
@@ -167,7 +164,7 @@ absl::Status ComposedServer::Serve() {
                                    .max_message_bytes = options_.max_message_bytes,
                                    .calls = &metrics_.rpcs},
                                   {prune_service_->service(), tensor_service_.get()}));
-  ATTNPRUNE_RETURN_IF_ERROR(ServeHttp(prune_options.api));
+  ATTNPRUNE_RETURN_IF_ERROR(ServeHttp());
   workers_->Start();
   collector_ = std::make_unique<TensorCollector>(
       TensorCollectorOptions{.grace = options_.tensor_grace, .interval = options_.collect_interval},
@@ -175,13 +172,13 @@ absl::Status ComposedServer::Serve() {
   return absl::OkStatus();
 }
 
-absl::Status ComposedServer::ServeHttp(const rpc::JobApiOptions& api) {
+absl::Status ComposedServer::ServeHttp() {
   if (options_.http_listen.empty()) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<http::WebHost>> web = http::WebHost::Start(
-      WebOptionsOf(options_, api),
-      {.jobs = jobs_.get(),
+  absl::StatusOr<std::unique_ptr<web::WebHost>> web = web::WebHost::Start(
+      WebOptionsOf(options_),
+      {.api = api_.get(),
+       .hub = hub_.get(),
        .tensors = tensors_.get(),
-       .subscribe = Subscribing(),
        .metrics = &metrics_.web,
        .metrics_text = [this] { return metrics_.Text(jobs_.get(), *tensors_); }});
   if (web.ok()) {

@@ -13,7 +13,7 @@
 #include "server/api/problem_check.h"
 #include "server/execution/memory_plan.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 constexpr double kFloat = 4, kDouble = 8;
@@ -280,4 +280,4 @@ v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate, int64_t bu
   return estimate;
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

@@ -4,7 +4,7 @@
 
 #include "attnprune/v1/job.pb.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 // Measured once, by MeasureRate.
 struct MachineRate {
@@ -44,6 +44,6 @@ MachineRate MeasureRate();
 // seconds: operations over half the measured rate
 v1::Estimate EstimateJob(const v1::Job& job, const MachineRate& rate, int64_t budget = 0);
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_SERVER_API_ESTIMATE_H_

@@ -14,7 +14,7 @@
 #include "server/api/status_details.h"
 #include "server/blobs/sha256.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 constexpr int kDefaultPageSize = 50, kMaxPageSize = 1000;
@@ -193,4 +193,4 @@ absl::StatusOr<v1::ServerInfo> JobApi::GetServerInfo() const {
   return info;
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

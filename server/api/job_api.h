@@ -13,7 +13,7 @@
 #include "server/blobs/blob_store.h"
 #include "server/queue/job_store.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 struct JobApiOptions {
   v1::Limits limits;  // as GetServerInfo tells them
@@ -53,6 +53,6 @@ class JobApi {
   BlobStore* const tensors_;
 };
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_SERVER_API_JOB_API_H_

@@ -15,7 +15,7 @@
 #include "server/api/problem_check.h"
 #include "server/api/tensor_check.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 constexpr int kMaxLabels = 64;
@@ -187,4 +187,4 @@ absl::Status CheckRequestId(absl::string_view request_id) {
                                  " printable ASCII characters, got ", Shown(request_id)));
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

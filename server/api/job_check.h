@@ -11,7 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "attnprune/v1/job.pb.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 // One mention of a tensor in a job.
 struct TensorUse {
@@ -37,6 +37,6 @@ std::string JobName(absl::string_view id);
 // Up to 128 printable ASCII characters. INVALID_ARGUMENT naming `request_id`.
 absl::Status CheckRequestId(absl::string_view request_id);
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_SERVER_API_JOB_CHECK_H_

@@ -9,7 +9,7 @@
 #include "core/base/status_macros.h"
 #include "server/api/tensor_check.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 constexpr int64_t kMaxTokens = std::numeric_limits<int>::max();  // OpenBLAS counts in 32 bits
@@ -272,4 +272,4 @@ int64_t InputFeatures(const v1::Problem& problem) {
                                       : problem.fused().q_factor().shape(0);
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

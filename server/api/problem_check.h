@@ -11,7 +11,7 @@
 #include "absl/status/statusor.h"
 #include "attnprune/v1/job.pb.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 // Called for each tensor of the job with its field, before anything is asked of its shape.
 using CheckTensor = std::function<absl::Status(const std::string& field, const v1::TensorRef&)>;
@@ -25,6 +25,6 @@ absl::Status CheckProblem(const v1::Job& job, const CheckTensor& check_tensor,
 // d, the input features. The weights must have passed CheckProblem.
 int64_t InputFeatures(const v1::Problem& problem);
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_SERVER_API_PROBLEM_CHECK_H_

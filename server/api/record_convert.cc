@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/api/job_check.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 // The stored numbers are the API's.
@@ -82,4 +82,4 @@ absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event) {
   return Damaged("event");
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

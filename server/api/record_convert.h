@@ -12,7 +12,7 @@
 #include "attnprune/v1/prune_service.pb.h"
 #include "server/queue/job_record.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 google::protobuf::Timestamp ToProto(absl::Time time);
 
@@ -22,6 +22,6 @@ absl::StatusOr<v1::Job> ToProto(const JobRecord& record);
 // A kTerminal event comes without its job. DATA_LOSS as above.
 absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event);
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_SERVER_API_RECORD_CONVERT_H_

@@ -12,7 +12,7 @@ extern "C" {
 #include <cblas.h>
 }
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 std::string CpuModel() {
@@ -65,4 +65,4 @@ v1::ServerInfo DescribeBuild() {
   return info;
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

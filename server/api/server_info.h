@@ -4,11 +4,11 @@
 
 #include "attnprune/v1/prune_service.pb.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 // Version, CPU, BLAS and every method with its parameters.
 v1::ServerInfo DescribeBuild();
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_SERVER_API_SERVER_INFO_H_

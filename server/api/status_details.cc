@@ -10,7 +10,7 @@
 #include "attnprune/v1/errors.pb.h"
 #include "core/base/field_error.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 constexpr absl::string_view kTypePrefix = "type.googleapis.com/google.rpc.";
@@ -87,4 +87,4 @@ v1::RpcStatus ToRpcStatus(const absl::Status& status) {
   return wire;
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

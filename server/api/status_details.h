@@ -15,7 +15,7 @@ namespace attnprune::v1 {
 class RpcStatus;
 }
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 // Each returns `status` (not OK) with one more detail; details of other kinds stay.
 
@@ -32,6 +32,6 @@ absl::Status WithPreconditions(absl::Status status, absl::string_view type,
 // (core/base/field_error.h), BadRequest. Long texts are cut.
 v1::RpcStatus ToRpcStatus(const absl::Status& status);
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_SERVER_API_STATUS_DETAILS_H_

@@ -8,7 +8,7 @@
 #include "core/base/status_macros.h"
 #include "server/blobs/upload_spec.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 constexpr int kMaxShown = 8;  // entries of a shape in a message
@@ -61,4 +61,4 @@ absl::StatusOr<int64_t> CheckTensorRef(absl::string_view field, const v1::Tensor
   return CheckSize(field, tensor, element_bytes, max_bytes);
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

@@ -9,7 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "attnprune/v1/job.pb.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 // "64 x 32"; long shapes are cut.
 std::string ShapeText(const v1::TensorRef& tensor);
@@ -19,6 +19,6 @@ std::string ShapeText(const v1::TensorRef& tensor);
 absl::StatusOr<int64_t> CheckTensorRef(absl::string_view field, const v1::TensorRef& tensor,
                                        int64_t max_bytes);
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_SERVER_API_TENSOR_CHECK_H_

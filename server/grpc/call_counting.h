@@ -14,8 +14,8 @@ namespace attnprune::rpc {
 
 using CallCounting = grpc::experimental::ServerInterceptorFactoryInterface;
 
-// For a server's interceptors. It looks on and holds nothing up. A call counts when it is over; one
-// that has sent no status by then is CANCELLED. metrics must outlive the server.
+// For a server's interceptors. Observes only, and delays no call. A call counts when it is over;
+// one that has sent no status by then is CANCELLED. metrics must outlive the server.
 std::unique_ptr<CallCounting> NewCallCounting(CallMetrics* metrics);
 
 }  // namespace attnprune::rpc

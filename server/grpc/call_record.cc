@@ -20,7 +20,7 @@ absl::string_view MetadataOf(const grpc::CallbackServerContext& context, const c
 
 }  // namespace
 
-CallRecord::CallRecord(const CallListener& listener, const char* method,
+CallRecord::CallRecord(const RpcListener& listener, const char* method,
                        grpc::CallbackServerContext* context)
     : listener_(&listener), begin_(absl::Now()) {
   call_.method = method;
@@ -35,12 +35,12 @@ JobOrigin CallRecord::origin() const {
 }
 
 void CallRecord::SetJob(const std::string& name) {
-  if (ParseJobName(name).ok()) call_.job = name;
+  if (api::ParseJobName(name).ok()) call_.job = name;
 }
 
 void CallRecord::Finish(const grpc::Status& status) const {
   if (!*listener_) return;
-  FinishedCall ended = call_;
+  FinishedRpc ended = call_;
   ended.code = static_cast<absl::StatusCode>(status.error_code());
   ended.took = absl::Now() - begin_;
   (*listener_)(ended);

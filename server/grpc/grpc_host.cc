@@ -17,9 +17,9 @@
 namespace attnprune::rpc {
 namespace {
 
-constexpr int kMinPingIntervalMs = 1000;     // clients may ask this often whether we live
-constexpr int kKeepaliveMs = 60'000;         // we ask silent clients this often
-constexpr int kKeepaliveTimeoutMs = 20'000;  // and take them for gone after this
+constexpr int kMinPingIntervalMs = 1000;     // clients may ping this often
+constexpr int kKeepaliveMs = 60'000;         // silent clients are pinged this often
+constexpr int kKeepaliveTimeoutMs = 20'000;  // and count as gone without an answer for so long
 constexpr char kPruneService[] = "attnprune.v1.PruneService";
 constexpr char kTensorService[] = "attnprune.v1.TensorService";
 constexpr char kReady[] = "ready", kLive[] = "live";  // for probes: a draining server still lives

@@ -2,14 +2,18 @@
 
 #include <grpcpp/support/server_callback.h>
 
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <utility>
 
 #include "attnprune/v1/prune_service.grpc.pb.h"
-#include "server/blobs/io_threads.h"
 #include "server/grpc/status.h"
 #include "server/grpc/watch_reactor.h"
 
 namespace attnprune::rpc {
+
+namespace asio = boost::asio;
+
 namespace {
 
 absl::Status Assign(absl::Status status, google::protobuf::Empty*) { return status; }
@@ -22,18 +26,12 @@ absl::Status Assign(absl::StatusOr<Message> result, Message* response) {
 
 class PruneService final : public v1::PruneService::CallbackService, public PruneServiceHandle {
  public:
-  PruneService(const PruneServiceOptions& options, JobStore* jobs, BlobStore* tensors,
-               SubscribeToJob subscribe)
-      : api_(options.api, jobs, tensors),
+  PruneService(const PruneServiceOptions& options, const api::JobApi* api, api::JobHub* hub)
+      : api_(*api),
         on_call_(options.on_call),
-        io_(options.io_threads),
-        feeds_(jobs),
-        watch_{.jobs = jobs,
-               .feeds = &feeds_,
-               .subscribe = std::move(subscribe),
-               .io = &io_,
-               .registry = &registry_,
-               .heartbeat = options.heartbeat} {}
+        io_(static_cast<size_t>(options.io_threads)),
+        watch_{.hub = hub, .io = &io_, .registry = &registry_, .heartbeat = options.heartbeat} {}
+  ~PruneService() override { io_.join(); }
 
   grpc::Service* service() override { return this; }
   void Drain() override { registry_.Drain(); }
@@ -93,8 +91,8 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   grpc::ServerUnaryReactor* Run(const char* method, grpc::CallbackServerContext* context,
                                 Response* response, Call call) {
     grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-    io_.Post([context, response, reactor, record = CallRecord(on_call_, method, context),
-              call = std::move(call)]() mutable {
+    asio::post(io_, [context, response, reactor, record = CallRecord(on_call_, method, context),
+                     call = std::move(call)]() mutable {
       const grpc::Status status =
           context->IsCancelled() ? grpc::Status::CANCELLED : ToGrpc(Assign(call(record), response));
       record.Finish(status);
@@ -103,20 +101,18 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
     return reactor;
   }
 
-  const JobApi api_;
-  const CallListener on_call_;
+  const api::JobApi& api_;
+  const RpcListener on_call_;
   WatchRegistry registry_;
-  IoThreads io_;
-  LiveFeeds feeds_;
+  asio::thread_pool io_;
   const WatchContext watch_;
 };
 
 }  // namespace
 
 std::unique_ptr<PruneServiceHandle> NewPruneService(const PruneServiceOptions& options,
-                                                    JobStore* jobs, BlobStore* tensors,
-                                                    SubscribeToJob subscribe) {
-  return std::make_unique<PruneService>(options, jobs, tensors, std::move(subscribe));
+                                                    const api::JobApi* api, api::JobHub* hub) {
+  return std::make_unique<PruneService>(options, api, hub);
 }
 
 }  // namespace attnprune::rpc

@@ -1,14 +1,12 @@
-// PruneService over JobApi and the job store: gRPC's callback API, IoThreads for what waits.
+// PruneService over api::JobApi and api::JobHub: gRPC's callback API, a thread pool for what waits.
 #ifndef ATTNPRUNE_SERVER_GRPC_PRUNE_SERVICE_H_
 #define ATTNPRUNE_SERVER_GRPC_PRUNE_SERVICE_H_
 
-#include <functional>
 #include <memory>
-#include <string>
 
 #include "absl/time/time.h"
 #include "server/api/job_api.h"
-#include "server/api/live_feed.h"
+#include "server/api/job_hub.h"
 #include "server/grpc/call_record.h"
 
 namespace grpc {
@@ -18,10 +16,9 @@ class Service;
 namespace attnprune::rpc {
 
 struct PruneServiceOptions {
-  JobApiOptions api;
   absl::Duration heartbeat = absl::Seconds(15);  // an idle watch stream gets one this often
-  int io_threads = 4;    // that wait for the disk; calls and streams share them
-  CallListener on_call;  // told of each call's end; may be empty
+  int io_threads = 4;   // that wait for the disk; calls and streams share them
+  RpcListener on_call;  // told of each call's end; may be empty
 };
 
 // Thread-safe.
@@ -33,11 +30,10 @@ class PruneServiceHandle {
   virtual void Drain() = 0;
 };
 
-// The stores, and what `subscribe` uses, must outlive it. Destroy it after the gRPC server was shut
-// down; it waits for the calls it has begun.
+// What is passed must outlive it. Destroy it after the gRPC server was shut down; it waits for the
+// calls it has begun.
 std::unique_ptr<PruneServiceHandle> NewPruneService(const PruneServiceOptions& options,
-                                                    JobStore* jobs, BlobStore* tensors,
-                                                    SubscribeToJob subscribe);
+                                                    const api::JobApi* api, api::JobHub* hub);
 
 }  // namespace attnprune::rpc
 

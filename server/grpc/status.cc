@@ -37,7 +37,7 @@ ATTNPRUNE_SAME_CODE(kUnauthenticated, UNAUTHENTICATED);
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  const v1::RpcStatus wire = ToRpcStatus(status);
+  const v1::RpcStatus wire = api::ToRpcStatus(status);
   return grpc::Status(ToGrpcCode(status.code()), wire.message(),
                       wire.details().empty() ? "" : wire.SerializeAsString());
 }

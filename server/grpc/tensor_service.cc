@@ -3,6 +3,9 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,10 +15,12 @@
 #include "core/base/field_error.h"
 #include "core/base/mutex.h"
 #include "core/base/status_macros.h"
-#include "server/blobs/io_threads.h"
 #include "server/grpc/status.h"
 
 namespace attnprune::rpc {
+
+namespace asio = boost::asio;
+
 namespace {
 
 constexpr int kMaxDigests = 10000;  // of one FindMissingTensors
@@ -47,7 +52,7 @@ struct Backend {
   TensorServiceOptions options;
   BlobStore* store;
   Calls calls;
-  IoThreads threads;
+  asio::thread_pool io;
 };
 
 std::string NameOf(v1::DType dtype) {
@@ -71,18 +76,18 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
       : backend_(backend),
         record_(std::move(record)),
         response_(response),
-        strand_(&backend->threads) {
+        strand_(backend->io.get_executor()) {
     backend_->calls.Begin();
     StartRead(&request_);
   }
 
   void OnReadDone(bool ok) override {
     if (!ok) {
-      strand_.Post([this] { EndOfData(); });
+      asio::post(strand_, [this] { EndOfData(); });
     } else if (request_.has_data()) {
-      strand_.Post([this, data = std::move(*request_.mutable_data())] { OnData(data); });
+      asio::post(strand_, [this, data = std::move(*request_.mutable_data())] { OnData(data); });
     } else {
-      strand_.Post([this, request = request_] { OnHeader(request); });
+      asio::post(strand_, [this, request = request_] { OnHeader(request); });
     }
   }
 
@@ -145,7 +150,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
 
   // The last thing that a task does.
   void End(const absl::Status& status) {
-    upload_.reset();  // so that who hears of the end finds the upload free
+    upload_.reset();  // so that a client that hears of the end finds the upload free
     const grpc::Status end = ToGrpc(status);
     record_.Finish(end);
     Finish(end);
@@ -156,7 +161,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   v1::UploadTensorResponse* const response_;
   v1::UploadTensorRequest request_;  // the read's, or OnReadDone's
   std::unique_ptr<Upload> upload_;   // the strand's
-  Strand strand_;
+  const asio::strand<asio::thread_pool::executor_type> strand_;
 };
 
 // One DownloadTensor stream: either a write is on its way or a task is posted that starts the next.
@@ -168,12 +173,12 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
         sha256_(request.sha256()),
         offset_(request.offset()) {
     backend_->calls.Begin();
-    backend_->threads.Post([this] { Begin(); });
+    asio::post(backend_->io, [this] { Begin(); });
   }
 
   void OnWriteDone(bool ok) override {
     if (!ok) return End(grpc::Status::CANCELLED);
-    backend_->threads.Post([this] { SendNext(); });
+    asio::post(backend_->io, [this] { SendNext(); });
   }
 
   void OnDone() override {
@@ -235,9 +240,12 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
       : backend_{.options = options,
                  .store = store,
                  .calls = {},
-                 .threads = IoThreads(options.io_threads)} {}
+                 .io = asio::thread_pool(static_cast<size_t>(options.io_threads))} {}
 
-  ~TensorServiceImpl() override { backend_.calls.AwaitNone(); }
+  ~TensorServiceImpl() override {
+    backend_.calls.AwaitNone();
+    backend_.io.join();
+  }
 
   grpc::ServerUnaryReactor* FindMissingTensors(grpc::CallbackServerContext* context,
                                                const v1::FindMissingTensorsRequest* request,
@@ -278,7 +286,7 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
                                    Handler handler) {
     grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
     backend_.calls.Begin();
-    backend_.threads.Post([this, reactor, handler, record = RecordOf(method, context)] {
+    asio::post(backend_.io, [this, reactor, handler, record = RecordOf(method, context)] {
       const grpc::Status status = ToGrpc(handler());
       record.Finish(status);
       reactor->Finish(status);

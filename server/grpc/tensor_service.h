@@ -1,4 +1,4 @@
-// TensorService over a BlobStore: gRPC's callback API for the streams, IoThreads for the files.
+// TensorService over a BlobStore: gRPC's callback API for the streams, a thread pool for the files.
 #ifndef ATTNPRUNE_SERVER_GRPC_TENSOR_SERVICE_H_
 #define ATTNPRUNE_SERVER_GRPC_TENSOR_SERVICE_H_
 
@@ -25,7 +25,7 @@ struct TensorServiceOptions {
   int64_t download_chunk_bytes = int64_t{1} << 20;  // of one message of a download
   int io_threads = 2;  // that read, write and hash; streams share them chunk by chunk
   TransferMetrics* metrics = nullptr;  // may be null; must outlive the service
-  CallListener on_call;                // told of each call's end; may be empty
+  RpcListener on_call;                 // told of each call's end; may be empty
 };
 
 // An upload holds at most three of its chunks in memory (arriving, waiting, being hashed), a

@@ -1,13 +1,16 @@
 #include "server/grpc/watch_reactor.h"
 
+#include <boost/asio/post.hpp>
 #include <utility>
-#include <vector>
 
 #include "absl/time/clock.h"
 #include "server/api/record_convert.h"
 #include "server/grpc/status.h"
 
 namespace attnprune::rpc {
+
+namespace asio = boost::asio;
+
 namespace {
 
 grpc::Status Draining() {
@@ -52,32 +55,42 @@ WatchReactor* WatchReactor::Start(const WatchContext& context, const v1::WatchJo
 }
 
 WatchReactor::WatchReactor(const WatchContext& context, CallRecord record)
-    : context_(context), record_(std::move(record)), strand_(context.io) {}
+    : context_(context),
+      record_(std::move(record)),
+      strand_(context.io->get_executor()),
+      timer_(strand_) {}
 
 void WatchReactor::Post(std::function<void()> task) {
-  strand_.Post([self = shared_from_this(), task = std::move(task)] { task(); });
+  asio::post(strand_, [self = shared_from_this(), task = std::move(task)] { task(); });
 }
 
-// Subscribes before the first read, so that nothing falls between the two.
 void WatchReactor::Open(const v1::WatchJobRequest& request) {
   if (ended_) return;  // drained before it began
-  absl::StatusOr<WatchCursor> cursor =
-      WatchCursor::Open(context_.jobs, context_.feeds, request.name(), request.after_sequence());
-  if (!cursor.ok()) return End(ToGrpc(cursor.status()));
-  cursor_ = *std::move(cursor);
+  absl::StatusOr<api::LogPlace> place =
+      context_.hub->Open(request.name(), request.after_sequence());
+  if (!place.ok()) return End(ToGrpc(place.status()));
+  place_ = *std::move(place);
   replay_only_ = request.replay_only();
-  subscription_ = context_.subscribe(
-      cursor_->job_id(), [weak = weak_from_this()](int64_t last_sequence, bool at_once) {
-        if (const auto watch = weak.lock()) watch->OnNews(last_sequence, at_once);
-      });
-  SetAlarm();
+  watch_ = context_.hub->Watch(place_->job_id(), api::Pace::kCrowd,
+                               [weak = weak_from_this(), strand = strand_] {
+                                 asio::post(strand, [weak] {
+                                   if (const auto self = weak.lock()) self->OnNews();
+                                 });
+                               });
+  SetTimer();
+  Pump();
+}
+
+void WatchReactor::OnNews() {
+  if (ended_) return;
+  watch_->TakeNews();
   Pump();
 }
 
 void WatchReactor::Pump() {
   if (ended_ || writing_) return;
   if (end_.has_value()) return End(*end_);
-  if (!cursor_.has_value()) return;
+  if (!place_.has_value()) return;
   if ((batch_ == nullptr || next_ == batch_->events.size()) && !ReadMore()) return;
   Write(batch_->events[next_++]);
 }
@@ -85,17 +98,18 @@ void WatchReactor::Pump() {
 // False if there is nothing to write now; the stream may have ended.
 bool WatchReactor::ReadMore() {
   batch_ = nullptr;
-  if (cursor_->ended() || (replay_only_ && cursor_->replayed())) {
+  if (place_->ended() || (replay_only_ && place_->replayed())) {
     End(grpc::Status::OK);
     return false;
   }
-  if (!cursor_->MayHaveMore(newest_)) return false;
-  absl::StatusOr<SharedBatch> batch = cursor_->Next();
+  if (!place_->MayHaveMore(watch_->newest())) return false;
+  absl::StatusOr<api::SharedBatch> batch = watch_->Read(place_->after(), place_->detail());
   if (!batch.ok()) {
     End(ToGrpc(batch.status()));
     return false;
   }
   batch_ = *std::move(batch);
+  place_->Advance(*batch_);
   next_ = 0;
   if (batch_->events.empty() && replay_only_) End(grpc::Status::OK);
   return !batch_->events.empty();
@@ -116,9 +130,9 @@ void WatchReactor::End(const grpc::Status& status) {
     return;
   }
   ended_ = true;
-  subscription_.reset();
+  watch_.reset();
   batch_.reset();
-  alarm_.reset();
+  timer_.cancel();
   record_.Finish(status);
   Finish(status);
 }
@@ -129,34 +143,19 @@ void WatchReactor::OnTick() {
   if (ended_) return;
   if (idle_ && !writing_) {
     v1::JobEvent event;
-    *event.mutable_time() = ToProto(absl::Now());
+    *event.mutable_time() = api::ToProto(absl::Now());
     event.mutable_heartbeat();
     Write(std::make_shared<const v1::JobEvent>(std::move(event)));
   }
   idle_ = true;
-  SetAlarm();
+  SetTimer();
 }
 
-// Weak, as the alarm keeps its function, and this the alarm. A new alarm each time, as the function
-// of the old one may still be at its end.
-void WatchReactor::SetAlarm() {
-  alarm_ = std::make_unique<grpc::Alarm>();
-  alarm_->Set(absl::ToChronoTime(absl::Now() + context_.heartbeat),
-              [weak = weak_from_this()](bool expired) {
-                const auto watch = weak.lock();
-                if (expired && watch != nullptr) watch->Post([w = watch.get()] { w->OnTick(); });
-              });
-}
-
-// Many news make one task.
-void WatchReactor::OnNews(int64_t last_sequence, bool at_once) {
-  int64_t known = newest_;  // two writes may tell of themselves in the other order
-  while (known < last_sequence && !newest_.compare_exchange_weak(known, last_sequence)) {
-  }
-  if (!at_once || news_posted_.exchange(true)) return;
-  Post([this] {
-    news_posted_ = false;
-    Pump();
+void WatchReactor::SetTimer() {
+  timer_.expires_after(absl::ToChronoNanoseconds(context_.heartbeat));
+  timer_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+    const auto self = weak.lock();
+    if (!error && self != nullptr) self->OnTick();
   });
 }
 

@@ -1,28 +1,23 @@
-// WatchJob's streams over gRPC's callback API.
+// WatchJob's streams over gRPC's callback API: what api::JobHub tells, as messages.
 #ifndef ATTNPRUNE_SERVER_GRPC_WATCH_REACTOR_H_
 #define ATTNPRUNE_SERVER_GRPC_WATCH_REACTOR_H_
 
-#include <grpcpp/alarm.h>
 #include <grpcpp/support/server_callback.h>
 
-#include <atomic>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <cstddef>
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <set>
-#include <string>
 
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/base/mutex.h"
-#include "server/api/live_feed.h"
-#include "server/api/watch_cursor.h"
-#include "server/blobs/io_threads.h"
+#include "server/api/job_hub.h"
 #include "server/grpc/call_record.h"
-#include "server/grpc/prune_service.h"
-#include "server/queue/job_store.h"
 
 namespace attnprune::rpc {
 
@@ -46,17 +41,15 @@ class WatchRegistry {
 
 // What streams use; everything must outlive them.
 struct WatchContext {
-  JobStore* jobs;
-  LiveFeeds* feeds;
-  SubscribeToJob subscribe;
-  IoThreads* io;
+  api::JobHub* hub;
+  boost::asio::thread_pool* io;
   WatchRegistry* registry;
   absl::Duration heartbeat;  // an idle stream gets one this often
 };
 
 // One stream. One write is in flight at most; what to write next is read when it is done, so that a
-// reader who reads nothing holds one batch of WatchCursor and no more. A watcher who leaves does
-// not touch the job. Keeps itself alive from Start to OnDone.
+// client that reads nothing holds one batch and no more. A watcher that leaves does not touch the
+// job. Keeps itself alive from Start to OnDone.
 class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
                            public std::enable_shared_from_this<WatchReactor> {
  public:
@@ -74,26 +67,24 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
  private:
   // Each runs on the strand, and so alone.
   void Open(const v1::WatchJobRequest& request);
+  void OnNews();
+  void OnTick();
   void Pump();
   bool ReadMore();
   void Write(std::shared_ptr<const v1::JobEvent> event);
   void End(const grpc::Status& status);
-  void OnTick();
+  void SetTimer();
 
   void Post(std::function<void()> task);
-  void OnNews(int64_t last_sequence, bool at_once);
-  void SetAlarm();
 
   const WatchContext context_;
   const CallRecord record_;
-  Strand strand_;
-  std::atomic<bool> news_posted_{false};
-  std::atomic<int64_t> newest_{0};  // sequence that news have told of
+  const boost::asio::strand<boost::asio::thread_pool::executor_type> strand_;
 
   // Touched on the strand only.
-  absl::optional<WatchCursor> cursor_;
-  std::shared_ptr<void> subscription_;
-  SharedBatch batch_;
+  absl::optional<api::LogPlace> place_;
+  std::shared_ptr<api::JobWatch> watch_;
+  api::SharedBatch batch_;
   size_t next_ = 0;                                // of the batch, to be written
   std::shared_ptr<const v1::JobEvent> in_flight_;  // gRPC reads it until OnWriteDone
   bool writing_ = false;
@@ -101,7 +92,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
   bool idle_ = true;  // nothing written since the last tick
   bool ended_ = false;
   absl::optional<grpc::Status> end_;  // the stream is to end so as soon as nothing is in flight
-  std::unique_ptr<grpc::Alarm> alarm_;
+  boost::asio::steady_timer timer_;
 
   std::shared_ptr<WatchReactor> self_;  // set by Start, let go of by OnDone
 };

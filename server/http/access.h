@@ -1,8 +1,8 @@
-// Who may use the HTTP port, and what browsers are told: the one place for both.
+// Which requests the HTTP port refuses, and its security headers: the one place for both.
 //
-// There are no users yet: whoever reaches the port may read everything and cancel jobs, which is
-// why it is on loopback unless --allow-unauthenticated-network is given. What must be kept out all
-// the same are pages of other sites in the browser of somebody who reaches the port:
+// There are no users yet: every program that reaches the port may read everything and cancel jobs,
+// which is why it is on loopback unless --allow-unauthenticated-network is given. What must be kept
+// out all the same are pages of other sites in a browser that reaches the port:
 //
 // DNS rebinding   evil.example resolves to 127.0.0.1, so that its script reads this server as its
 //                 own. The Host header then is evil.example: only addresses, localhost and the
@@ -33,7 +33,7 @@ struct AccessOptions {
 absl::Status CheckAccess(const AccessOptions& options, const Request& request);
 
 // Sent with every answer: a page of this server loads nothing from elsewhere, runs no inline
-// script, and is in nobody's frame.
+// script, and is shown in no other site's frame.
 const Pairs& SecurityHeaders();
 
 // "localhost", "127.0.0.1" … and "[::1]", with or without brackets. Pure.

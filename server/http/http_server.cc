@@ -101,8 +101,9 @@ void BeastServer::Accept() {
       });
 }
 
-// Whether one more may come. Idle and half-sent ones must not keep everybody else out, whoever has
-// opened them: behind a proxy and on loopback all clients have one address.
+// Whether one more may come; if need be in place of the one that has kept the server waiting
+// longest. A limit by address would not do: behind a proxy and on loopback all clients have the
+// same.
 bool BeastServer::MakeRoom() {
   if (sessions_.size() < static_cast<size_t>(context_->options.max_connections)) return true;
   const std::shared_ptr<Session> longest = *std::min_element(

@@ -1,4 +1,4 @@
-// HTTP/1.1 over TCP: connections, limits and timeouts; what is answered is the handler's matter.
+// HTTP/1.1 over TCP: connections, limits and timeouts. A handler makes the answers.
 #ifndef ATTNPRUNE_SERVER_HTTP_HTTP_SERVER_H_
 #define ATTNPRUNE_SERVER_HTTP_HTTP_SERVER_H_
 
@@ -20,14 +20,14 @@ struct HttpServerOptions {
   int max_connections = 2000;
   // From the beginning of a connection, or its last answer, to the end of the next request.
   absl::Duration request_timeout = absl::Seconds(30);
-  // A reader who takes nothing of an answer or an event for so long is dropped; a stream of events
+  // A client that takes nothing of an answer or an event for so long is dropped; a stream of events
   // can be resumed.
   absl::Duration write_timeout = absl::Seconds(60);
 };
 
 inline constexpr int kMaxHeaderBytes = 16 << 10;
 inline constexpr int kMaxBodyBytes = 64 << 10;
-// Of a connection that the system holds for a reader who is behind.
+// Bytes of a connection that the system buffers for a client that reads slowly.
 inline constexpr int kSendBufferBytes = 128 << 10;
 
 // Thread-safe. Everything happens on the loop; one answer a connection is under way, and of a

@@ -40,7 +40,7 @@ std::string Header(const Parser::value_type& message, const char* name) {
   return {value.data(), value.size()};
 }
 
-// One is needed, but in HTTP/1.0; two may be read as either by whoever stands in between.
+// HTTP/1.1 needs one; of two, a proxy may have read either.
 absl::Status CheckHost(const Parser::value_type& message) {
   const size_t hosts = message.count("Host");
   if (hosts > 1) return absl::InvalidArgumentError("there must be one Host header, got several");
@@ -179,7 +179,7 @@ void Session::Dispatch() {
     answer.response = context_->handler->Refuse(400, status.message());
     return OnAnswer(std::move(answer));
   }
-  // The server keeps its sessions. Who answers may keep `respond` for longer than there is one; the
+  // The server owns its sessions. `respond` may outlive this one, and does not keep it alive; the
   // answer goes to the loop all the same, since that is where a stream must be destroyed.
   context_->handler->Handle(
       std::move(request), [weak = weak_from_this(), loop = context_->loop](Answer answer) {
@@ -258,7 +258,7 @@ void Session::OnStreamBegun(const Error& error, size_t bytes) {
   if (error) return Close();
   CountAnswer();
   stream_.expires_never();
-  Discard();  // so that a reader who leaves is noticed at once
+  Discard();  // notices at once that the client has left
   events_->OnReady([weak = weak_from_this(), loop = context_->loop] {
     loop->Post([weak] {
       if (const auto self = weak.lock()) self->Pump();

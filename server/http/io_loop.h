@@ -1,4 +1,5 @@
-// The one thread of the HTTP port. Nothing on it waits.
+// The one thread of the HTTP port. Its tasks return at once: none waits for the disk or a lock held
+// for long.
 #ifndef ATTNPRUNE_SERVER_HTTP_IO_LOOP_H_
 #define ATTNPRUNE_SERVER_HTTP_IO_LOOP_H_
 

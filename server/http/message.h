@@ -1,4 +1,4 @@
-// Requests and answers of the HTTP port as plain values, and who gives the answers.
+// Requests and answers of the HTTP port as plain values, and the interfaces of what answers them.
 #ifndef ATTNPRUNE_SERVER_HTTP_MESSAGE_H_
 #define ATTNPRUNE_SERVER_HTTP_MESSAGE_H_
 

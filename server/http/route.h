@@ -30,8 +30,8 @@ struct RouteMatch {
   std::string id, index;  // where the address has them, not checked
 };
 
-// What is none of the others and not below /api/ is kPage: whether there is such a file is its
-// matter. Pure.
+// A path that is none of the others and not below /api/ is kPage, whether or not there is such a
+// file. Pure.
 RouteMatch MatchRoute(absl::string_view path);
 
 // "POST" for kCancel, "GET, HEAD" or "GET" for the rest: of the header Allow.

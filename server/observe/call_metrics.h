@@ -27,7 +27,7 @@ class CallMetrics {
   void End(size_t name) { in_flight_[name].fetch_sub(1, std::memory_order_relaxed); }
   void Count(size_t name, size_t code, double seconds);
 
-  // {name_label="…", code="OK"}; what has never happened is left out.
+  // {name_label="…", code="OK"}; pairs that never occurred are left out.
   void AddCounts(absl::string_view name_label, Exposition& out) const;
   void AddSeconds(absl::string_view name_label, Exposition& out) const;
   void AddInFlight(absl::string_view name_label, Exposition& out) const;

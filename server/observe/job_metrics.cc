@@ -111,7 +111,7 @@ void JobMetrics::Enqueue(const std::string& job_id, absl::Time time) {
   if (queued_.emplace(job_id, time).second) queued_since_.insert(time);
 }
 
-// A job that nobody has told of, and that FindQueued has not found, waits from the start.
+// A job that no event has told of, and that FindQueued has not found, waits from the start.
 void JobMetrics::Dequeue(const std::string& job_id, absl::Time time, bool claimed) {
   const auto found = queued_.find(job_id);
   const absl::Time since = found == queued_.end() ? start_ : found->second;

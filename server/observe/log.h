@@ -19,7 +19,7 @@ enum class LogFormat {
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
 // Before the first line; otherwise text from kInfo on, to stdout at once. Not thread-safe. From
-// here on no line waits for stderr's reader: while he takes none, the newest are dropped
+// here on no line waits for stderr's reader: while it takes none, the newest are dropped
 // (log_queue.h), and a line "log.dropped" stands in their place.
 void StartLogging(LogFormat format, LogLevel lowest);
 

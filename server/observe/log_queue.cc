@@ -13,7 +13,8 @@
 namespace attnprune {
 namespace {
 
-// False: the descriptor takes nothing any more. EAGAIN: somebody shares it and does not wait.
+// False: the descriptor takes nothing any more. EAGAIN: another process that shares it has made it
+// non-blocking.
 bool WriteAll(int fd, absl::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = write(fd, bytes.data(), bytes.size());

@@ -19,8 +19,8 @@ struct LogQueueOptions {
   std::function<std::string(int64_t lines)> dropped_line;
 };
 
-// A thread of its own writes the lines, whole and in order. Thread-safe; nobody waits for the
-// reader but Flush. While there is no room the newest lines are dropped, and counted; the line that
+// A thread of its own writes the lines, whole and in order. Thread-safe; only Flush waits for the
+// reader. While there is no room the newest lines are dropped, and counted; the line that
 // says so comes in their place. Lines that cannot be written count as dropped too.
 class LogQueue {
  public:

@@ -33,8 +33,8 @@ class SolverMetrics final : public SolveObserver {
  private:
   static constexpr int kNone = -1;  // no method with a step
 
-  // What a slot does. A reader who finds `version` odd, or another one afterwards, has read figures
-  // of two methods, and leaves them.
+  // What a slot does. A reader that finds `version` odd, or another one afterwards, has read
+  // figures of two methods, and leaves them.
   struct Slot {
     std::atomic<bool> busy{false};
     std::atomic<uint64_t> version{0};

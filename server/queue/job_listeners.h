@@ -10,7 +10,7 @@
 
 namespace attnprune {
 
-// Tells each in turn: JobListeners both({&news, &workers}); store->SetListener(&both). Thread-safe
+// Tells each in turn: JobListeners both({&hub, &workers}); store->SetListener(&both). Thread-safe
 // if they are; they must outlive it.
 class JobListeners final : public JobStoreListener {
  public:

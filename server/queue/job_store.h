@@ -60,6 +60,13 @@ struct JobPage {
   std::string next_page_token;  // empty on the last page
 };
 
+// Where a job's event log begins and ends.
+struct LogExtent {
+  JobState state = JobState::kQueued;
+  int64_t oldest_sequence = 1;  // as JobRecord has it
+  int64_t newest_sequence = 0;  // of the last event written
+};
+
 struct LeaseStatus {
   absl::Time until;
   bool cancel_requested = false;
@@ -94,6 +101,8 @@ class JobStore {
   // even if the queue is full, else ALREADY_EXISTS. RESOURCE_EXHAUSTED: the queue is full.
   virtual absl::StatusOr<CreateOutcome> Create(const NewJob& job) = 0;
   virtual absl::StatusOr<JobRecord> Get(absl::string_view id) = 0;
+  // What opening a watch needs of a job; reads neither its spec nor its results.
+  virtual absl::StatusOr<LogExtent> ReadLogExtent(absl::string_view id) = 0;
   // page_size: at least 1. page_token: empty, or from the page before with the same filter, else
   // INVALID_ARGUMENT. Jobs made or deleted between two pages neither repeat nor hide others.
   virtual absl::StatusOr<JobPage> List(const JobFilter& filter, int page_size,

@@ -73,6 +73,7 @@ class SqliteJobStore final : public JobStore {
 
   absl::StatusOr<CreateOutcome> Create(const NewJob& job) override;
   absl::StatusOr<JobRecord> Get(absl::string_view id) override;
+  absl::StatusOr<LogExtent> ReadLogExtent(absl::string_view id) override;
   absl::StatusOr<JobPage> List(const JobFilter& filter, int page_size,
                                absl::string_view page_token) override;
   absl::StatusOr<JobRecord> RequestCancel(absl::string_view id) override;
@@ -224,6 +225,15 @@ absl::StatusOr<JobRecord> SqliteJobStore::Get(absl::string_view id) {
   return Read([&](JobTables& tables) -> absl::StatusOr<JobRecord> {
     ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, FindJob(tables, id));
     return tables.Complete(row);
+  });
+}
+
+absl::StatusOr<LogExtent> SqliteJobStore::ReadLogExtent(absl::string_view id) {
+  return Read([&](JobTables& tables) -> absl::StatusOr<LogExtent> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, FindJob(tables, id));
+    return LogExtent{.state = row.record.state,
+                     .oldest_sequence = row.record.oldest_sequence,
+                     .newest_sequence = row.record.next_sequence - 1};
   });
 }
 

@@ -13,7 +13,7 @@
 #include "server/api/status_details.h"
 #include "server/http/compress.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 namespace {
 
 constexpr int kFast = 1;                    // of gzip's levels
@@ -31,14 +31,15 @@ nlohmann::json ToJson(const google::protobuf::Any& any) {
   const std::unique_ptr<google::protobuf::Message> detail(
       google::protobuf::MessageFactory::generated_factory()->GetPrototype(type)->New());
   if (!detail->ParseFromString(any.value())) return json;
-  json.update(nlohmann::json::parse(http::ToJson(*detail)));
+  json.update(nlohmann::json::parse(web::ToJson(*detail)));
   return json;
 }
 
-void CompressFor(const Request& request, Response& response) {
+void CompressFor(const http::Request& request, http::Response& response) {
   response.headers.emplace_back("Vary", "Accept-Encoding");
-  if (response.body->size() < kWorthCompressing || !TakesGzip(request.accept_encoding)) return;
-  response.body = std::make_shared<const std::string>(Gzip(*response.body, kFast));
+  if (response.body->size() < kWorthCompressing || !http::TakesGzip(request.accept_encoding))
+    return;
+  response.body = std::make_shared<const std::string>(http::Gzip(*response.body, kFast));
   response.headers.emplace_back("Content-Encoding", "gzip");
 }
 
@@ -53,8 +54,9 @@ std::string ToJson(const google::protobuf::Message& message) {
   return text;
 }
 
-Response TextResponse(const Request& request, std::string text, std::string content_type) {
-  Response response;
+http::Response TextResponse(const http::Request& request, std::string text,
+                            std::string content_type) {
+  http::Response response;
   response.content_type = std::move(content_type);
   response.body = std::make_shared<const std::string>(std::move(text));
   response.headers = {{"Cache-Control", "no-store"}};
@@ -62,7 +64,8 @@ Response TextResponse(const Request& request, std::string text, std::string cont
   return response;
 }
 
-Response JsonResponse(const Request& request, const google::protobuf::Message& message) {
+http::Response JsonResponse(const http::Request& request,
+                            const google::protobuf::Message& message) {
   return TextResponse(request, ToJson(message) + "\n", "application/json");
 }
 
@@ -98,17 +101,17 @@ int HttpCode(absl::StatusCode code) {
   }
 }
 
-Response ErrorResponse(const absl::Status& status) {
+http::Response ErrorResponse(const absl::Status& status) {
   return ErrorResponse(status, HttpCode(status.code()));
 }
 
-Response ErrorResponse(const absl::Status& status, int http_code) {
-  const v1::RpcStatus wire = rpc::ToRpcStatus(status);
+http::Response ErrorResponse(const absl::Status& status, int http_code) {
+  const v1::RpcStatus wire = api::ToRpcStatus(status);
   nlohmann::json error = {{"code", http_code},
                           {"status", absl::StatusCodeToString(status.code())},
                           {"message", wire.message()}};
   for (const google::protobuf::Any& detail : wire.details()) error["details"] += ToJson(detail);
-  Response response;
+  http::Response response;
   response.status = http_code;
   response.content_type = "application/json";
   // What a client has sent may be in the message and need not be UTF-8.
@@ -119,4 +122,4 @@ Response ErrorResponse(const absl::Status& status, int http_code) {
   return response;
 }
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web

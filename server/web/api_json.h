@@ -11,25 +11,26 @@ namespace google::protobuf {
 class Message;
 }
 
-namespace attnprune::http {
+namespace attnprune::web {
 
 // Protobuf JSON on one line: camelCase names, zeros and falses printed, 64-bit integers as strings;
 // as `attnprune --json` prints.
 std::string ToJson(const google::protobuf::Message& message);
 
 // 200 with the message; gzip if the request takes it.
-Response JsonResponse(const Request& request, const google::protobuf::Message& message);
-Response TextResponse(const Request& request, std::string text, std::string content_type);
+http::Response JsonResponse(const http::Request& request, const google::protobuf::Message& message);
+http::Response TextResponse(const http::Request& request, std::string text,
+                            std::string content_type);
 
 // The HTTP code that stands for a canonical code, as google.rpc.Code says.
 int HttpCode(absl::StatusCode code);
 
 // {"error": {"code": 404, "status": "NOT_FOUND", "message": "…", "details": [{"@type": "…", …}]}}:
 // the form of google.rpc.Status in JSON over HTTP (AIP-193), with the details of a gRPC error.
-Response ErrorResponse(const absl::Status& status);
+http::Response ErrorResponse(const absl::Status& status);
 // The same with an HTTP code of its own.
-Response ErrorResponse(const absl::Status& status, int http_code);
+http::Response ErrorResponse(const absl::Status& status, int http_code);
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web
 
 #endif  // ATTNPRUNE_SERVER_WEB_API_JSON_H_

@@ -7,7 +7,7 @@
 #include "server/blobs/sha256.h"
 #include "server/http/compress.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 namespace {
 
 constexpr int kSmallest = 9;
@@ -38,7 +38,7 @@ Assets::Assets(absl::Span<const EmbeddedFile> files) {
 Assets::Asset Assets::Make(const EmbeddedFile& file) {
   Asset asset;
   asset.plain = std::make_shared<const std::string>(file.bytes);
-  std::string gzip = Gzip(file.bytes, kSmallest);
+  std::string gzip = http::Gzip(file.bytes, kSmallest);
   if (gzip.size() < file.bytes.size()) {
     asset.gzip = std::make_shared<const std::string>(std::move(gzip));
   }
@@ -48,11 +48,11 @@ Assets::Asset Assets::Make(const EmbeddedFile& file) {
 }
 
 // The tag is weak, as it stands for the compressed bytes too.
-absl::optional<Response> Assets::Find(const Request& request) const {
+absl::optional<http::Response> Assets::Find(const http::Request& request) const {
   const auto found = by_path_.find(request.path);
   if (found == by_path_.end()) return absl::nullopt;
   const Asset& asset = found->second;
-  Response response;
+  http::Response response;
   response.headers = {{"ETag", absl::StrCat("W/", asset.etag)},
                       {"Cache-Control", "no-cache"},
                       {"Vary", "Accept-Encoding"}};
@@ -62,11 +62,11 @@ absl::optional<Response> Assets::Find(const Request& request) const {
   }
   response.content_type = asset.content_type;
   response.body = asset.plain;
-  if (asset.gzip != nullptr && TakesGzip(request.accept_encoding)) {
+  if (asset.gzip != nullptr && http::TakesGzip(request.accept_encoding)) {
     response.body = asset.gzip;
     response.headers.emplace_back("Content-Encoding", "gzip");
   }
   return response;
 }
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web

@@ -10,7 +10,7 @@
 #include "absl/types/span.h"
 #include "server/http/message.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 
 struct EmbeddedFile {
   absl::string_view path;  // below server/web/page: "index.html", "vendor/chart.js"
@@ -27,11 +27,11 @@ class Assets {
   explicit Assets(absl::Span<const EmbeddedFile> files);
 
   // 200, or 304 if the client has it already. Nothing: there is no such file.
-  absl::optional<Response> Find(const Request& request) const;
+  absl::optional<http::Response> Find(const http::Request& request) const;
 
  private:
   struct Asset {
-    SharedBytes plain, gzip;  // gzip null: would not be smaller
+    http::SharedBytes plain, gzip;  // gzip null: would not be smaller
     std::string content_type;
     std::string etag;
   };
@@ -40,6 +40,6 @@ class Assets {
   std::map<std::string, Asset> by_path_;
 };
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web
 
 #endif  // ATTNPRUNE_SERVER_WEB_ASSETS_H_

@@ -11,7 +11,7 @@
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
 
-namespace attnprune::http {
+namespace attnprune::web {
 namespace {
 
 // Ones among the bits [begin, end), least significant of each byte first.
@@ -96,4 +96,4 @@ absl::StatusOr<std::string> DensityJson(const v1::Job& job, absl::string_view in
   return json.dump() + "\n";
 }
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web

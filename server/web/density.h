@@ -12,7 +12,7 @@
 #include "attnprune/v1/job.pb.h"
 #include "server/blobs/blob_store.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 
 inline constexpr int kDefaultCells = 64, kMaxCells = 256;
 
@@ -33,6 +33,6 @@ absl::StatusOr<std::string> DensityJson(const v1::Job& job, absl::string_view in
                                         absl::string_view matrix, int cells,
                                         const BlobStore& tensors);
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web
 
 #endif  // ATTNPRUNE_SERVER_WEB_DENSITY_H_

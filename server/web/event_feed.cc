@@ -1,16 +1,20 @@
 #include "server/web/event_feed.h"
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status_macros.h"
-#include "server/api/watch_cursor.h"
 #include "server/observe/log.h"
 #include "server/web/api_json.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 namespace {
+
+using http::SharedBytes;
+using http::StreamPiece;
 
 // How long a browser waits before it comes back.
 constexpr absl::string_view kRetry = "retry: 1000\n\n";
@@ -20,14 +24,10 @@ constexpr absl::string_view kEnd = "event: end\ndata: {}\n\n";
 }  // namespace
 
 // One stream: a place in the log, and what is known of what follows.
-class EventViewer final : public EventStream {
+class EventViewer final : public http::EventStream {
  public:
-  EventViewer(std::shared_ptr<EventChannel> channel, int64_t after, int64_t replay_until,
-              std::atomic<int>* viewers)
-      : channel_(std::move(channel)),
-        viewers_(viewers),
-        after_(after),
-        replay_until_(replay_until) {
+  EventViewer(std::shared_ptr<EventChannel> channel, api::LogPlace place, std::atomic<int>* viewers)
+      : channel_(std::move(channel)), viewers_(viewers), place_(std::move(place)) {
     ++*viewers_;
   }
   ~EventViewer() override {
@@ -52,45 +52,32 @@ class EventViewer final : public EventStream {
   }
 
   SharedBytes Next() override;
-  bool ended() const override { return ended_; }
+  bool ended() const override { return place_.ended(); }
 
  private:
   SharedBytes NextPiece();
-  void Take(const EventPiece& piece);
 
   const std::shared_ptr<EventChannel> channel_;
   std::atomic<int>* const viewers_;
   std::function<void()> wake_;
-  int64_t after_;
-  const int64_t replay_until_;          // the newest event when the stream began
+  api::LogPlace place_;
   absl::optional<EventPiece> arrived_;  // that was asked for
   bool asked_ = false;
   bool begun_ = false;
-  bool caught_up_ = false;  // a read has found nothing: from here on the channel's news count
-  bool full_ = false;       // the last piece was
-  bool ended_ = false;
   bool silent_ = false;
   bool beat_due_ = false;
 };
 
-void EventViewer::Take(const EventPiece& piece) {
-  caught_up_ = caught_up_ || piece.last == after_;
-  full_ = piece.full;
-  after_ = piece.last;
-  ended_ = piece.ended;
-}
-
 SharedBytes EventViewer::NextPiece() {
-  while (!ended_) {
+  while (!place_.ended()) {
     if (asked_ && !arrived_.has_value()) return nullptr;
-    if (!asked_ && !full_ && caught_up_ && channel_->newest() <= after_) return nullptr;
-    const EventPiece* const found =
-        asked_ ? &*arrived_ : channel_->Find(after_, after_ < replay_until_, this);
+    if (!asked_ && !place_.MayHaveMore(channel_->newest())) return nullptr;
+    const EventPiece* const found = asked_ ? &*arrived_ : channel_->Find(place_, this);
     asked_ = found == nullptr;
     if (asked_) return nullptr;
     const EventPiece piece = *found;
     arrived_.reset();
-    Take(piece);
+    place_.Advance(piece.end);
     if (piece.bytes != nullptr) return piece.bytes;
   }
   return nullptr;
@@ -104,7 +91,7 @@ SharedBytes EventViewer::Next() {
     next = retry;
   } else {
     next = NextPiece();
-    if (next == nullptr && beat_due_ && !ended_) next = heartbeat;
+    if (next == nullptr && beat_due_ && !ended()) next = heartbeat;
   }
   begun_ = true;
   if (next != nullptr) silent_ = beat_due_ = false;
@@ -113,28 +100,24 @@ SharedBytes EventViewer::Next() {
 
 // --- One job ---
 
-EventChannel::EventChannel(const EventFeedContext& context, std::shared_ptr<rpc::LiveFeed> feed,
-                           std::string job_id)
-    : context_(context), feed_(std::move(feed)), job_id_(std::move(job_id)) {}
-
-// Subscribes with the first, before he reads, so that nothing falls between the two.
+// The channel watches from its first viewer on, before that one reads.
 void EventChannel::Join(EventViewer* viewer) {
   viewers_.insert(viewer);
-  if (subscription_ == nullptr) {
-    subscription_ =
-        context_.subscribe(job_id_, [weak = weak_from_this()](int64_t last_sequence, bool) {
-          if (const auto channel = weak.lock()) channel->OnNews(last_sequence);
-        });
+  if (watch_ == nullptr) {
+    watch_ = context_.hub->Watch(job_id_, api::Pace::kEveryWrite,
+                                 [weak = weak_from_this(), loop = context_.loop] {
+                                   loop->Post([weak] {
+                                     if (const auto self = weak.lock()) self->OnNews();
+                                   });
+                                 });
   }
   if (!beating_) Beat();
 }
 
-// The subscription ends while the viewer still holds the channel: were it ended by the channel's
-// end, that might come from within a call of its own.
 void EventChannel::Leave(EventViewer* viewer) {
   viewers_.erase(viewer);
   for (auto& [key, waiting] : reading_) waiting.erase(viewer);
-  if (viewers_.empty()) subscription_.reset();
+  if (viewers_.empty()) watch_.reset();
 }
 
 void EventChannel::Beat() {
@@ -148,41 +131,27 @@ void EventChannel::Beat() {
 
 // --- News ---
 
-absl::Duration EventChannel::TurnInterval(size_t viewers) {
-  return absl::Seconds(1) * static_cast<double>(viewers) / kPiecesPerSecond;
-}
-
-// From any thread, with locks held: hands over and returns. Many news make one task.
-void EventChannel::OnNews(int64_t newest) {
-  int64_t known = told_;  // two writes may tell of themselves in the other order
-  while (known < newest && !told_.compare_exchange_weak(known, newest)) {
-  }
-  if (news_posted_.exchange(true)) return;
-  context_.loop->Post([weak = weak_from_this()] {
-    const auto channel = weak.lock();
-    if (channel == nullptr || channel->turn_waits_) return;
-    channel->turn_waits_ = true;
-    const absl::Duration since = absl::Now() - channel->last_turn_;
-    const absl::Duration wait =
-        std::clamp(TurnInterval(channel->viewers_.size()) - since, absl::ZeroDuration(),
-                   TurnInterval(channel->viewers_.size()));
-    channel->context_.loop->After(wait, [weak] {
-      if (const auto waited = weak.lock()) waited->PassOn();
-    });
-  });
+// The hub is quiet from here until PassOn takes its news.
+void EventChannel::OnNews() {
+  const absl::Duration interval = api::TurnInterval(viewers_.size(), kPiecesPerSecond);
+  const absl::Duration since = absl::Now() - last_turn_;
+  context_.loop->After(std::clamp(interval - since, absl::ZeroDuration(), interval),
+                       [weak = weak_from_this()] {
+                         if (const auto channel = weak.lock()) channel->PassOn();
+                       });
 }
 
 void EventChannel::PassOn() {
-  turn_waits_ = news_posted_ = false;
+  if (watch_ == nullptr) return;
   last_turn_ = absl::Now();
-  passed_on_ = std::max<int64_t>(passed_on_, told_);
+  passed_on_ = std::max(passed_on_, watch_->TakeNews());
   for (EventViewer* const viewer : viewers_) viewer->Wake();
 }
 
 // --- Pieces ---
 
-const EventPiece* EventChannel::Find(int64_t after, bool whole, EventViewer* viewer) {
-  const Key key{after, whole};
+const EventPiece* EventChannel::Find(const api::LogPlace& place, EventViewer* viewer) {
+  const Key key{place.after(), place.detail()};
   const auto found = pieces_.find(key);
   if (found != pieces_.end()) return &found->second;
   const bool begun = reading_.count(key) > 0;
@@ -192,26 +161,22 @@ const EventPiece* EventChannel::Find(int64_t after, bool whole, EventViewer* vie
 }
 
 void EventChannel::StartRead(const Key& key) {
-  context_.io->Post([self = shared_from_this(), key]() mutable {
-    auto piece = std::make_shared<EventPiece>(self->Read(key));
-    IoLoop* const loop = self->context_.loop;
+  boost::asio::post(*context_.io, [self = shared_from_this(), watch = watch_, key]() mutable {
+    const auto piece = std::make_shared<EventPiece>(self->Read(*watch, key));
+    http::IoLoop* const loop = self->context_.loop;
     loop->Post([self = std::move(self), key, piece] { self->OnRead(key, *piece); });
   });
 }
 
-EventPiece EventChannel::Read(const Key& key) const {
-  const absl::StatusOr<rpc::SharedBatch> batch =
-      key.whole ? rpc::ReadLog(context_.jobs, job_id_, key.after) : feed_->ReadAfter(key.after);
-  EventPiece piece{.last = key.after};
+EventPiece EventChannel::Read(const api::JobWatch& watch, const Key& key) const {
+  const auto& [after, detail] = key;
+  const absl::StatusOr<api::SharedBatch> batch = watch.Read(after, detail);
   if (!batch.ok()) {  // the viewer's next try is told why
     Log(LogLevel::kWarning, "http.events",
         {{"job", absl::StrCat("jobs/", job_id_)}, {"error", batch.status().ToString()}});
-    piece.ended = true;
-    return piece;
+    return {.end = {.last = after, .terminal = true}};
   }
-  piece.last = (*batch)->last;
-  piece.full = (*batch)->full;
-  piece.ended = (*batch)->terminal;
+  EventPiece piece{.end = **batch};
   if (!(*batch)->events.empty()) piece.bytes = StreamPiece(FormatEvents(**batch));
   return piece;
 }
@@ -238,33 +203,24 @@ void EventChannel::Keep(const Key& key, const EventPiece& piece) {
 
 // --- All jobs ---
 
-EventFeed::EventFeed(EventFeedContext context)
-    : context_(std::move(context)), feeds_(context_.jobs) {}
-
 std::shared_ptr<EventChannel> EventFeed::Channel(const std::string& job_id) {
   const MutexLock lock(&mutex_);
   std::erase_if(by_job_, [](const auto& entry) { return entry.second.expired(); });
   std::weak_ptr<EventChannel>& known = by_job_[job_id];
   std::shared_ptr<EventChannel> channel = known.lock();
-  if (channel == nullptr) {
-    channel = std::make_shared<EventChannel>(context_, feeds_.Join(job_id), job_id);
-    known = channel;
-  }
+  if (channel == nullptr) known = channel = std::make_shared<EventChannel>(context_, job_id);
   return channel;
 }
 
-absl::StatusOr<std::unique_ptr<EventStream>> EventFeed::Open(absl::string_view name,
-                                                             int64_t after) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const rpc::WatchCursor cursor,
-                             rpc::WatchCursor::Open(context_.jobs, &feeds_, name, after));
-  if (cursor.ended()) return nullptr;
-  // Whether the log still reaches back so far is to be said now: a stream has no errors.
-  ATTNPRUNE_RETURN_IF_ERROR(rpc::CheckLog(context_.jobs, cursor.job_id(), after));
-  return std::make_unique<EventViewer>(Channel(cursor.job_id()), after, cursor.replay_until(),
-                                       context_.viewers);
+absl::StatusOr<std::unique_ptr<http::EventStream>> EventFeed::Open(absl::string_view name,
+                                                                   int64_t after) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(api::LogPlace place, context_.hub->Open(name, after));
+  if (place.ended()) return nullptr;
+  const std::string job_id = place.job_id();
+  return std::make_unique<EventViewer>(Channel(job_id), std::move(place), context_.viewers);
 }
 
-std::string FormatEvents(const rpc::EventBatch& batch) {
+std::string FormatEvents(const api::EventBatch& batch) {
   std::string text;
   for (const auto& event : batch.events) {
     absl::StrAppend(&text, "id: ", event->sequence(), "\ndata: ", ToJson(*event), "\n\n");
@@ -273,4 +229,4 @@ std::string FormatEvents(const rpc::EventBatch& batch) {
   return text;
 }
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web

@@ -11,7 +11,7 @@
 #include "server/web/api_json.h"
 #include "server/web/density.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 namespace {
 
 absl::Status Unknown(const std::string& parameter) {
@@ -34,19 +34,20 @@ absl::Status ParseState(const std::string& text, v1::ListJobsRequest* request) {
                     absl::StrCat("must be the name of a job's state, got \"", text, "\""));
 }
 
-absl::Status NoParameters(const Pairs& query) {
+absl::Status NoParameters(const http::Pairs& query) {
   return query.empty() ? absl::OkStatus() : Unknown(query.front().first);
 }
 
 template <typename Message>
-absl::StatusOr<Response> AsJson(const Request& request, const absl::StatusOr<Message>& message) {
+absl::StatusOr<http::Response> AsJson(const http::Request& request,
+                                      const absl::StatusOr<Message>& message) {
   if (!message.ok()) return message.status();
   return JsonResponse(request, *message);
 }
 
 }  // namespace
 
-absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const Pairs& query) {
+absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const http::Pairs& query) {
   v1::ListJobsRequest request;
   for (const auto& [name, value] : query) {
     absl::string_view label = name;
@@ -67,7 +68,7 @@ absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const Pairs& query) {
   return request;
 }
 
-absl::StatusOr<int64_t> ParseAfter(const Request& request) {
+absl::StatusOr<int64_t> ParseAfter(const http::Request& request) {
   int64_t after = 0;
   for (const auto& [name, value] : request.query) {
     if (name != "after_sequence" && name != "afterSequence") return Unknown(name);
@@ -78,7 +79,8 @@ absl::StatusOr<int64_t> ParseAfter(const Request& request) {
   return after;
 }
 
-absl::StatusOr<Response> JobRoutes::Density(const RouteMatch& match, const Request& request) const {
+absl::StatusOr<http::Response> JobRoutes::Density(const http::RouteMatch& match,
+                                                  const http::Request& request) const {
   std::string matrix;
   int cells = kDefaultCells;
   for (const auto& [name, value] : request.query) {
@@ -91,29 +93,30 @@ absl::StatusOr<Response> JobRoutes::Density(const RouteMatch& match, const Reque
     }
   }
   v1::GetJobRequest get;
-  get.set_name(rpc::JobName(match.id));
+  get.set_name(api::JobName(match.id));
   ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api_.GetJob(get));
   ATTNPRUNE_ASSIGN_OR_RETURN(std::string json,
                              DensityJson(job, match.index, matrix, cells, *tensors_));
   return TextResponse(request, std::move(json), "application/json");
 }
 
-absl::StatusOr<Response> JobRoutes::Answer(const RouteMatch& match, const Request& request) const {
-  if (match.route == Route::kDensity) return Density(match, request);
-  if (match.route == Route::kJobs) {
+absl::StatusOr<http::Response> JobRoutes::Answer(const http::RouteMatch& match,
+                                                 const http::Request& request) const {
+  if (match.route == http::Route::kDensity) return Density(match, request);
+  if (match.route == http::Route::kJobs) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsRequest list, ParseListJobs(request.query));
     return AsJson(request, api_.ListJobs(list));
   }
   ATTNPRUNE_RETURN_IF_ERROR(NoParameters(request.query));
-  if (match.route == Route::kServer) return AsJson(request, api_.GetServerInfo());
-  if (match.route == Route::kJob) {
+  if (match.route == http::Route::kServer) return AsJson(request, api_.GetServerInfo());
+  if (match.route == http::Route::kJob) {
     v1::GetJobRequest get;
-    get.set_name(rpc::JobName(match.id));
+    get.set_name(api::JobName(match.id));
     return AsJson(request, api_.GetJob(get));
   }
   v1::CancelJobRequest cancel;
-  cancel.set_name(rpc::JobName(match.id));
+  cancel.set_name(api::JobName(match.id));
   return AsJson(request, api_.CancelJob(cancel));
 }
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web

@@ -1,4 +1,4 @@
-// What the API's addresses answer: parses, calls rpc::JobApi, makes JSON. Calls may wait for the
+// What the API's addresses answer: parses, calls api::JobApi, makes JSON. Calls may wait for the
 // disk.
 #ifndef ATTNPRUNE_SERVER_WEB_JOB_ROUTES_H_
 #define ATTNPRUNE_SERVER_WEB_JOB_ROUTES_H_
@@ -13,31 +13,33 @@
 #include "server/http/message.h"
 #include "server/http/route.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 
 // ?pageSize=50&pageToken=…&states=RUNNING&states=QUEUED&labels.team=a. Names may be in snake_case
 // too. INVALID_ARGUMENT names the parameter.
-absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const Pairs& query);
+absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const http::Pairs& query);
 
 // The event after which a stream goes on: the header Last-Event-ID, or without it
 // ?after_sequence=17, or without both 0. INVALID_ARGUMENT.
-absl::StatusOr<int64_t> ParseAfter(const Request& request);
+absl::StatusOr<int64_t> ParseAfter(const http::Request& request);
 
 // Answers kServer, kJobs, kJob, kCancel and kDensity. Thread-safe.
 class JobRoutes {
  public:
-  JobRoutes(const rpc::JobApiOptions& options, JobStore* jobs, BlobStore* tensors)
-      : api_(options, jobs, tensors), tensors_(tensors) {}
+  // Both must outlive this.
+  JobRoutes(const api::JobApi* api, const BlobStore* tensors) : api_(*api), tensors_(tensors) {}
 
-  absl::StatusOr<Response> Answer(const RouteMatch& match, const Request& request) const;
+  absl::StatusOr<http::Response> Answer(const http::RouteMatch& match,
+                                        const http::Request& request) const;
 
  private:
-  absl::StatusOr<Response> Density(const RouteMatch& match, const Request& request) const;
+  absl::StatusOr<http::Response> Density(const http::RouteMatch& match,
+                                         const http::Request& request) const;
 
-  const rpc::JobApi api_;
+  const api::JobApi& api_;
   const BlobStore* const tensors_;
 };
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web
 
 #endif  // ATTNPRUNE_SERVER_WEB_JOB_ROUTES_H_

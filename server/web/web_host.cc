@@ -1,13 +1,14 @@
 #include "server/web/web_host.h"
 
 #include <atomic>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status_macros.h"
 #include "server/api/job_check.h"
-#include "server/blobs/io_threads.h"
 #include "server/http/io_loop.h"
 #include "server/http/route.h"
 #include "server/web/api_json.h"
@@ -15,12 +16,12 @@
 #include "server/web/event_feed.h"
 #include "server/web/job_routes.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 namespace {
 
 constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";
 
-class WebServer final : public WebHost, public Handler {
+class WebServer final : public WebHost, public http::Handler {
  public:
   WebServer(const WebOptions& options, WebParts parts);
   ~WebServer() override;
@@ -32,37 +33,39 @@ class WebServer final : public WebHost, public Handler {
   void StopServing() override { draining_ = true; }
   void Shutdown(absl::Time deadline) override { server_->Shutdown(deadline); }
 
-  void Handle(Request request, Respond respond) override;
-  Response Refuse(int status, absl::string_view message) override;
+  void Handle(http::Request request, http::Respond respond) override;
+  http::Response Refuse(int status, absl::string_view message) override;
 
  private:
   // A request, from its arrival to its answer.
   struct Call {
-    Request request;
-    RouteMatch match;
+    http::Request request;
+    http::RouteMatch match;
     RequestTrace trace;
     absl::Time begin;
-    Respond respond;
+    http::Respond respond;
   };
 
-  absl::optional<Response> AnswerNow(Route route, const Request& request) const;
-  absl::StatusOr<Answer> AnswerSlowly(const RouteMatch& match, const Request& request);
-  absl::StatusOr<Answer> OpenStream(const RouteMatch& match, const Request& request);
-  void Finish(const Call& call, Answer answer) const;
+  absl::optional<http::Response> AnswerNow(http::Route route, const http::Request& request) const;
+  absl::StatusOr<http::Answer> AnswerSlowly(const http::RouteMatch& match,
+                                            const http::Request& request);
+  absl::StatusOr<http::Answer> OpenStream(const http::RouteMatch& match,
+                                          const http::Request& request);
+  void Finish(const Call& call, http::Answer answer) const;
 
   const WebOptions options_;
   const WebParts parts_;
   const Assets assets_;
   const JobRoutes routes_;
   std::atomic<bool> draining_{false};
-  std::unique_ptr<IoThreads> io_;
-  IoLoop loop_;
+  boost::asio::thread_pool io_;
+  http::IoLoop loop_;
   EventFeed feed_;
-  std::unique_ptr<HttpServer> server_;
+  std::unique_ptr<http::HttpServer> server_;
 };
 
-Response Hardened(Response response) {
-  for (const auto& header : SecurityHeaders()) response.headers.push_back(header);
+http::Response Hardened(http::Response response) {
+  for (const auto& header : http::SecurityHeaders()) response.headers.push_back(header);
   return response;
 }
 
@@ -70,12 +73,11 @@ WebServer::WebServer(const WebOptions& options, WebParts parts)
     : options_(options),
       parts_(std::move(parts)),
       assets_(EmbeddedFiles()),
-      routes_(options.api, parts_.jobs, parts_.tensors),
-      io_(std::make_unique<IoThreads>(options.io_threads)),
-      feed_({.jobs = parts_.jobs,
-             .subscribe = parts_.subscribe,
+      routes_(parts_.api, parts_.tensors),
+      io_(static_cast<size_t>(options.io_threads)),
+      feed_({.hub = parts_.hub,
              .loop = &loop_,
-             .io = io_.get(),
+             .io = &io_,
              .heartbeat = options.heartbeat,
              .viewers = &parts_.metrics->viewers}) {}
 
@@ -83,53 +85,56 @@ WebServer::WebServer(const WebOptions& options, WebParts parts)
 WebServer::~WebServer() {
   server_.reset();
   loop_.Stop();
-  io_.reset();
+  io_.join();
 }
 
 absl::Status WebServer::Listen() {
   ATTNPRUNE_ASSIGN_OR_RETURN(server_,
-                             HttpServer::Start(options_.http, &loop_, this, parts_.metrics));
+                             http::HttpServer::Start(options_.http, &loop_, this, parts_.metrics));
   return absl::OkStatus();
 }
 
 // What needs no file and no store.
-absl::optional<Response> WebServer::AnswerNow(Route route, const Request& request) const {
-  if (absl::Status status = CheckAccess(options_.access, request); !status.ok()) {
+absl::optional<http::Response> WebServer::AnswerNow(http::Route route,
+                                                    const http::Request& request) const {
+  if (absl::Status status = http::CheckAccess(options_.access, request); !status.ok()) {
     return ErrorResponse(status);
   }
-  const absl::string_view allowed = AllowedVerbs(route);
-  const bool reads =
-      request.verb == Verb::kGet || (request.verb == Verb::kHead && route != Route::kEvents);
-  if (route != Route::kOther && (route == Route::kCancel ? request.verb != Verb::kPost : !reads)) {
-    Response response = ErrorResponse(
+  const absl::string_view allowed = http::AllowedVerbs(route);
+  const bool reads = request.verb == http::Verb::kGet ||
+                     (request.verb == http::Verb::kHead && route != http::Route::kEvents);
+  if (route != http::Route::kOther &&
+      (route == http::Route::kCancel ? request.verb != http::Verb::kPost : !reads)) {
+    http::Response response = ErrorResponse(
         absl::UnimplementedError(absl::StrCat("this address takes ", allowed, " only")), 405);
     response.headers.emplace_back("Allow", allowed);
     return response;
   }
-  if (route == Route::kEvents && request.http10) {
+  if (route == http::Route::kEvents && request.http10) {
     return ErrorResponse(absl::UnimplementedError("a stream of events needs HTTP/1.1"), 505);
   }
-  if (route == Route::kHealth) {
-    Response response = TextResponse(request, draining_ ? "NOT_SERVING\n" : "SERVING\n",
-                                     "text/plain; charset=utf-8");
+  if (route == http::Route::kHealth) {
+    http::Response response = TextResponse(request, draining_ ? "NOT_SERVING\n" : "SERVING\n",
+                                           "text/plain; charset=utf-8");
     response.status = draining_ ? 503 : 200;
     return response;
   }
-  if (route != Route::kOther && route != Route::kPage) return absl::nullopt;
-  absl::optional<Response> file = assets_.Find(request);
+  if (route != http::Route::kOther && route != http::Route::kPage) return absl::nullopt;
+  absl::optional<http::Response> file = assets_.Find(request);
   if (file.has_value()) return file;
   return ErrorResponse(absl::NotFoundError(absl::StrCat("there is nothing at ", request.path)));
 }
 
 // Two threads may look at once, so that the limit can be passed by one.
-absl::StatusOr<Answer> WebServer::OpenStream(const RouteMatch& match, const Request& request) {
+absl::StatusOr<http::Answer> WebServer::OpenStream(const http::RouteMatch& match,
+                                                   const http::Request& request) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t after, ParseAfter(request));
   const int most = MaxViewers(options_.http.max_connections);
   if (parts_.metrics->viewers >= most) {
     return absl::UnavailableError(
         absl::StrCat("no more than ", most, " streams of events can be open at once"));
   }
-  Answer answer;
+  http::Answer answer;
   ATTNPRUNE_ASSIGN_OR_RETURN(answer.stream, feed_.Open(absl::StrCat("jobs/", match.id), after));
   answer.response.headers = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}};
   // To a browser that was there for the last event: nothing will follow, do not come back.
@@ -138,10 +143,11 @@ absl::StatusOr<Answer> WebServer::OpenStream(const RouteMatch& match, const Requ
   return answer;
 }
 
-absl::StatusOr<Answer> WebServer::AnswerSlowly(const RouteMatch& match, const Request& request) {
-  if (match.route == Route::kEvents) return OpenStream(match, request);
-  Answer answer;
-  if (match.route == Route::kMetrics) {
+absl::StatusOr<http::Answer> WebServer::AnswerSlowly(const http::RouteMatch& match,
+                                                     const http::Request& request) {
+  if (match.route == http::Route::kEvents) return OpenStream(match, request);
+  http::Answer answer;
+  if (match.route == http::Route::kMetrics) {
     answer.response = TextResponse(request, parts_.metrics_text(), kMetricsType);
   } else {
     ATTNPRUNE_ASSIGN_OR_RETURN(answer.response, routes_.Answer(match, request));
@@ -149,17 +155,17 @@ absl::StatusOr<Answer> WebServer::AnswerSlowly(const RouteMatch& match, const Re
   return answer;
 }
 
-void WebServer::Finish(const Call& call, Answer answer) const {
-  const RouteMatch& match = call.match;
-  const bool no_page = match.route == Route::kPage && answer.response.status == 404;
-  answer.route = static_cast<int>(no_page ? Route::kOther : match.route);
+void WebServer::Finish(const Call& call, http::Answer answer) const {
+  const http::RouteMatch& match = call.match;
+  const bool no_page = match.route == http::Route::kPage && answer.response.status == 404;
+  answer.route = static_cast<int>(no_page ? http::Route::kOther : match.route);
   answer.response = Hardened(std::move(answer.response));
   answer.response.headers.emplace_back("X-Request-Id", call.trace.request_id);
   if (options_.on_call) {
-    const std::string job = rpc::JobName(match.id);
-    options_.on_call({.verb = call.request.verb,
+    const std::string job = api::JobName(match.id);
+    options_.on_call({.verb = http::VerbName(call.request.verb),
                       .path = call.request.path,
-                      .job = rpc::ParseJobName(job).ok() ? job : "",
+                      .job = api::ParseJobName(job).ok() ? job : "",
                       .request = call.trace,
                       .status = answer.response.status,
                       .took = absl::Now() - call.begin});
@@ -167,22 +173,22 @@ void WebServer::Finish(const Call& call, Answer answer) const {
   call.respond(std::move(answer));
 }
 
-void WebServer::Handle(Request request, Respond respond) {
+void WebServer::Handle(http::Request request, http::Respond respond) {
   auto call = std::make_shared<Call>();
   call->begin = absl::Now();
-  call->match = MatchRoute(request.path);
+  call->match = http::MatchRoute(request.path);
   call->trace = TraceRequest(request.request_id, request.traceparent);
   call->request = std::move(request);
   call->respond = std::move(respond);
-  if (absl::optional<Response> response = AnswerNow(call->match.route, call->request)) {
-    Answer now;
+  if (absl::optional<http::Response> response = AnswerNow(call->match.route, call->request)) {
+    http::Answer now;
     now.response = *std::move(response);
     return Finish(*call, std::move(now));
   }
-  io_->Post([this, call] {
-    absl::StatusOr<Answer> answer = AnswerSlowly(call->match, call->request);
+  boost::asio::post(io_, [this, call] {
+    absl::StatusOr<http::Answer> answer = AnswerSlowly(call->match, call->request);
     if (!answer.ok()) {
-      Answer error;
+      http::Answer error;
       error.response = ErrorResponse(answer.status());
       answer = std::move(error);
     }
@@ -190,7 +196,7 @@ void WebServer::Handle(Request request, Respond respond) {
   });
 }
 
-Response WebServer::Refuse(int status, absl::string_view message) {
+http::Response WebServer::Refuse(int status, absl::string_view message) {
   return Hardened(ErrorResponse(absl::InvalidArgumentError(message), status));
 }
 
@@ -202,4 +208,4 @@ absl::StatusOr<std::unique_ptr<WebHost>> WebHost::Start(const WebOptions& option
   return std::unique_ptr<WebHost>(std::move(host));
 }
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web

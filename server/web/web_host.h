@@ -9,47 +9,33 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/api/job_api.h"
-#include "server/api/live_feed.h"
+#include "server/api/job_hub.h"
 #include "server/http/access.h"
 #include "server/http/http_server.h"
 #include "server/http/web_metrics.h"
-#include "trace/trace_context.h"
+#include "server/observe/call_log.h"
 
-namespace attnprune::http {
-
-// A request that has been answered, or whose stream begins.
-struct FinishedCall {
-  Verb verb;
-  std::string path;  // decoded, without the query
-  std::string job;   // "jobs/x" that the path names; empty: none, or not a job's name
-  RequestTrace request;
-  int status;
-  absl::Duration took;
-};
-
-// From any thread; returns quickly. Before the client can know of the answer.
-using CallListener = std::function<void(const FinishedCall&)>;
+namespace attnprune::web {
 
 struct WebOptions {
-  HttpServerOptions http;
-  AccessOptions access;
-  rpc::JobApiOptions api;
+  http::HttpServerOptions http;
+  http::AccessOptions access;
   absl::Duration heartbeat =
       absl::Seconds(15);  // a silent stream of events gets a comment this often
   int io_threads = 2;     // that wait for the disk and make JSON
-  CallListener on_call;   // may be empty
+  HttpListener on_call;   // told of an answer before the client can know of it; may be empty
 };
 
 // Of so many connections, those that may be streams of events: the rest is for requests, /metrics
-// among them, however many look on. Pure.
+// among them, however many viewers there are. Pure.
 constexpr int MaxViewers(int connections) { return connections - (connections + 7) / 8; }
 
 // What is shown. Everything must outlive the host.
 struct WebParts {
-  JobStore* jobs;
-  BlobStore* tensors;
-  rpc::SubscribeToJob subscribe;
-  WebMetrics* metrics;
+  const api::JobApi* api;
+  api::JobHub* hub;
+  const BlobStore* tensors;
+  http::WebMetrics* metrics;
   std::function<std::string()> metrics_text;  // of /metrics; from any thread, may wait for the disk
 };
 
@@ -69,6 +55,6 @@ class WebHost {
   virtual void Shutdown(absl::Time deadline) = 0;
 };
 
-}  // namespace attnprune::http
+}  // namespace attnprune::web
 
 #endif  // ATTNPRUNE_SERVER_WEB_WEB_HOST_H_

@@ -27,22 +27,22 @@ TEST(FromGrpc, KnowsTheFieldAtFault) {
 }
 
 TEST(FromGrpc, KnowsWhenToComeBackAndSaysSo) {
-  const absl::Status status = FromGrpc(rpc::ToGrpc(rpc::WithRetryAfter(
+  const absl::Status status = FromGrpc(rpc::ToGrpc(api::WithRetryAfter(
       absl::ResourceExhaustedError("the queue is full"), absl::Milliseconds(2500))));
   EXPECT_EQ(RetryDelay(status), absl::Milliseconds(2500));
   EXPECT_THAT(Explain(status), HasSubstr("try again in 2.5s"));
 }
 
 TEST(FromGrpc, ListsMissingTensorsOnly) {
-  absl::Status status = rpc::WithPreconditions(absl::FailedPreconditionError("not uploaded"),
+  absl::Status status = api::WithPreconditions(absl::FailedPreconditionError("not uploaded"),
                                                "TENSOR_MISSING", {"aa", "bb"});
   EXPECT_THAT(MissingTensors(FromGrpc(rpc::ToGrpc(status))), ElementsAre("aa", "bb"));
-  status = rpc::WithPreconditions(absl::FailedPreconditionError("other"), "OTHER", {"aa"});
+  status = api::WithPreconditions(absl::FailedPreconditionError("other"), "OTHER", {"aa"});
   EXPECT_THAT(MissingTensors(FromGrpc(rpc::ToGrpc(status))), ElementsAre());
 }
 
 TEST(FromGrpc, KnowsWhereHistoryBegins) {
-  const absl::Status status = FromGrpc(rpc::ToGrpc(rpc::WithReason(
+  const absl::Status status = FromGrpc(rpc::ToGrpc(api::WithReason(
       absl::OutOfRangeError("gone"), "HISTORY_COMPACTED", {{"oldest_sequence", "42"}})));
   EXPECT_EQ(OldestSequence(status), 42);
 }

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "tests/server/api/jobs_for_tests.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
@@ -274,4 +274,4 @@ std::deque<BadJob> BadJobs() {
   return rows;
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

@@ -7,7 +7,7 @@
 
 #include "attnprune/v1/job.pb.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 struct BadJob {
   std::string title;
@@ -18,6 +18,6 @@ struct BadJob {
 
 std::deque<BadJob> BadJobs();
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_TESTS_SERVER_API_BAD_JOBS_H_

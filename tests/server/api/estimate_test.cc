@@ -4,7 +4,7 @@
 #include "server/execution/memory_plan.h"
 #include "tests/server/api/jobs_for_tests.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 constexpr MachineRate kRate = {.flops_per_second = 1e9};
@@ -194,4 +194,4 @@ TEST(EstimateJob, StaysANumberForTheLargestShapesThatPassTheCheck) {
 }
 
 }  // namespace
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

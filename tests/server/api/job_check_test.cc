@@ -6,7 +6,7 @@
 #include "tests/server/api/bad_jobs.h"
 #include "tests/server/api/jobs_for_tests.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 using ::testing::HasSubstr;
@@ -98,4 +98,4 @@ TEST(CheckRequestId, TakesUpTo128PrintableCharacters) {
 }
 
 }  // namespace
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

@@ -7,7 +7,7 @@
 
 #include "attnprune/v1/job.pb.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 inline v1::TensorRef Tensor(char digit, std::initializer_list<int64_t> shape) {
   v1::TensorRef tensor;
@@ -57,6 +57,6 @@ inline v1::Job FusedJob() {
   return job;
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_TESTS_SERVER_API_JOBS_FOR_TESTS_H_

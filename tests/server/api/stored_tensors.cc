@@ -3,7 +3,7 @@
 #include "tests/server/api/tensor_bytes.h"
 #include "tests/support/value_or_die.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 void StoreTensors(v1::Job& job, BlobStore& tensors) {
   int seed = 0;
@@ -12,4 +12,4 @@ void StoreTensors(v1::Job& job, BlobStore& tensors) {
   }
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

@@ -5,11 +5,11 @@
 #include "attnprune/v1/job.pb.h"
 #include "server/blobs/blob_store.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 // Makes bytes for every tensor of `job`, puts them into the store and sets the digests.
 void StoreTensors(v1::Job& job, BlobStore& tensors);
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_TESTS_SERVER_API_STORED_TENSORS_H_

@@ -9,7 +9,7 @@
 
 #include "attnprune/v1/job.pb.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 
 inline std::vector<v1::TensorRef*> TensorsOf(v1::Job& job) {
   std::vector<v1::TensorRef*> refs;
@@ -40,6 +40,6 @@ inline std::string MakeBytes(const v1::TensorRef& tensor, int seed) {
   return bytes;
 }
 
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_TESTS_SERVER_API_TENSOR_BYTES_H_

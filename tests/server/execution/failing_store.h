@@ -53,6 +53,9 @@ class FailingStore final : public JobStore {
   void SetListener(JobStoreListener* listener) override { base_->SetListener(listener); }
   absl::StatusOr<CreateOutcome> Create(const NewJob& job) override { return base_->Create(job); }
   absl::StatusOr<JobRecord> Get(absl::string_view id) override { return base_->Get(id); }
+  absl::StatusOr<LogExtent> ReadLogExtent(absl::string_view id) override {
+    return base_->ReadLogExtent(id);
+  }
   absl::StatusOr<JobPage> List(const JobFilter& filter, int size,
                                absl::string_view token) override {
     return base_->List(filter, size, token);

@@ -45,7 +45,7 @@ grpc::Status Watch(Service& service, const std::string& name, int64_t after) {
 
 TEST(PruneService, RefusesEveryBadJobWithTheFieldAtFault) {
   Service service;
-  for (const BadJob& row : BadJobs()) {
+  for (const api::BadJob& row : api::BadJobs()) {
     SCOPED_TRACE(row.title);
     const grpc::Status status = Create(service, RequestFor(row.job)).status;
     EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
@@ -57,7 +57,7 @@ TEST(PruneService, RefusesEveryBadJobWithTheFieldAtFault) {
 
 TEST(PruneService, RefusesEveryBadJobJustSoWhenOnlyAskedToCheckIt) {
   Service service;
-  for (const BadJob& row : BadJobs()) {
+  for (const api::BadJob& row : api::BadJobs()) {
     SCOPED_TRACE(row.title);
     v1::CreateJobRequest request = RequestFor(row.job);
     request.set_validate_only(true);
@@ -98,8 +98,8 @@ TEST(PruneService, RefusesEveryBadRequestWithItsCodeAndField) {
       {"CreateJob with a shape that the stored bytes do not have",
        Create(service, RequestFor(other_shape)).status, StatusCode::INVALID_ARGUMENT,
        "job.held_out[0].shape"},
-      {"CreateJob with tensors that are not there", Create(service, RequestFor(LayerJob())).status,
-       StatusCode::FAILED_PRECONDITION, ""},
+      {"CreateJob with tensors that are not there",
+       Create(service, RequestFor(api::LayerJob())).status, StatusCode::FAILED_PRECONDITION, ""},
       {"GetJob without a name", Get(service, "").status, StatusCode::INVALID_ARGUMENT, "name"},
       {"GetJob of no name", Get(service, "job/x").status, StatusCode::INVALID_ARGUMENT, "name"},
       {"GetJob of nobody", Get(service, missing).status, StatusCode::NOT_FOUND, ""},
@@ -155,7 +155,7 @@ TEST(PruneService, NamesTheTensorsThatAreMissing) {
 }
 
 TEST(PruneService, TellsWhenToComeBackToAFullQueue) {
-  Service service({.max_queued_jobs = 1});
+  Service service({.backend = {.max_queued_jobs = 1}});
   service.Create(service.GoodJob());
   const grpc::Status status = Create(service, RequestFor(service.GoodJob())).status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
@@ -163,7 +163,7 @@ TEST(PruneService, TellsWhenToComeBackToAFullQueue) {
 }
 
 TEST(PruneService, RefusesAJobThatTheMachineCannotHold) {
-  Service service({.max_job_memory_bytes = 1000});
+  Service service({.backend = {.max_job_memory_bytes = 1000}});
   const grpc::Status status = Create(service, RequestFor(service.GoodJob())).status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(FieldOf(status), "job");
@@ -176,7 +176,7 @@ TEST(PruneService, GivesBackTheJobAsItWasSubmittedAndWhatTheServerKnows) {
   v1::Job submitted = service.GoodJob();
   submitted.set_priority(5);
   submitted.mutable_timeout()->set_seconds(60);
-  SetLabel(submitted, "team", "a");
+  api::SetLabel(submitted, "team", "a");
   const v1::Job created = service.Create(submitted);
   EXPECT_EQ(created.state(), v1::QUEUED);
   EXPECT_EQ(created.priority(), 5);
@@ -205,7 +205,7 @@ TEST(PruneService, ChecksWithoutCreatingWhenAskedTo) {
 TEST(PruneService, AnswersTheSameRequestWithTheSameJob) {
   Service service;
   v1::Job job = service.GoodJob();
-  for (int i = 0; i < 20; ++i) SetLabel(job, absl::StrCat("k", i), "v");
+  for (int i = 0; i < 20; ++i) api::SetLabel(job, absl::StrCat("k", i), "v");
   const v1::Job first = Create(service, RequestFor(job, "once")).response;
   const Answer<v1::Job> again = Create(service, RequestFor(job, "once"));
   ASSERT_TRUE(again.status.ok()) << again.status.error_message();
@@ -222,7 +222,7 @@ TEST(PruneService, ListsNewestFirstPageByPageAndByFilter) {
   v1::Job job = service.GoodJob();
   std::vector<std::string> names;
   for (const char* team : {"a", "b", "a", "b", "a"}) {
-    SetLabel(job, "team", team);
+    api::SetLabel(job, "team", team);
     names.push_back(service.Create(job).name());
   }
   std::vector<std::string> listed;
@@ -237,7 +237,7 @@ TEST(PruneService, ListsNewestFirstPageByPageAndByFilter) {
 
   Cancel(service, names[0]);
   v1::ListJobsRequest filter;
-  SetLabel(filter, "team", "a");
+  api::SetLabel(filter, "team", "a");
   filter.add_states(v1::QUEUED);
   listed.clear();
   const v1::ListJobsResponse matching = List(service, filter).response;

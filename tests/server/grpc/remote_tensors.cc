@@ -36,8 +36,8 @@ void Upload(const std::string& bytes, v1::TensorRef& tensor, v1::TensorService::
 void UploadTensors(v1::Job& job, const std::shared_ptr<grpc::Channel>& channel) {
   const auto stub = v1::TensorService::NewStub(channel);
   int seed = 0;
-  for (v1::TensorRef* const tensor : TensorsOf(job)) {
-    Upload(MakeBytes(*tensor, seed++), *tensor, *stub);
+  for (v1::TensorRef* const tensor : api::TensorsOf(job)) {
+    Upload(api::MakeBytes(*tensor, seed++), *tensor, *stub);
   }
 }
 

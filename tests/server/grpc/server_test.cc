@@ -93,7 +93,7 @@ v1::Job WatchToTheEnd(Running& running, const std::string& name) {
 }
 
 v1::Job GdJob(Running& running, int steps) {
-  v1::Job job = LayerJob();
+  v1::Job job = api::LayerJob();
   job.clear_methods();
   v1::Method& gd = *job.add_methods();
   gd.set_name("gd");

@@ -1,11 +1,6 @@
 #include "tests/server/grpc/service_fixture.h"
 
-#include <utility>
-
 #include "gtest/gtest.h"
-#include "server/queue/sqlite_job_store.h"
-#include "tests/server/api/jobs_for_tests.h"
-#include "tests/server/api/stored_tensors.h"
 #include "tests/support/value_or_die.h"
 
 namespace attnprune::rpc {
@@ -31,24 +26,12 @@ Detail DetailOf(const grpc::Status& status, const std::string& type) {
 
 }  // namespace
 
-Service::Service(const ServiceOptions& options)
-    : lock_(ValueOrDie(FolderLock::Acquire(folder_.path()))) {
-  BlobStoreOptions blobs;
-  blobs.folder = folder_.path();
-  tensors_ = ValueOrDie(BlobStore::Open(blobs, &clock_));
-  jobs_ = ValueOrDie(OpenSqliteJobStore(
-      lock_, {.max_queued_jobs = options.max_queued_jobs, .policy = {}, .clock = &clock_}));
-  jobs_->SetListener(&news_);
+Service::Service(const ServiceOptions& options) : backend_(options.backend) {
   PruneServiceOptions prune;
   prune.heartbeat = options.heartbeat;
-  prune.api.max_job_memory_bytes = options.max_job_memory_bytes;
-  prune.api.limits.set_max_tensor_bytes(blobs.max_tensor_bytes);
-  service_ = NewPruneService(prune, jobs_.get(), tensors_.get(),
-                             [this](const std::string& id, OnJobNews on_news) {
-                               return news_.Subscribe(id, std::move(on_news));
-                             });
+  service_ = NewPruneService(prune, &backend_.api(), &backend_.hub());
   host_ = ValueOrDie(GrpcHost::Start({.listen = "127.0.0.1:0"}, {service_->service()}));
-  // Windows stay at 64 KiB, so that what a reader who does not read holds back is always the same.
+  // Windows stay at 64 KiB, so that a client that reads nothing always holds back the same.
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   channel_ = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(host_->port()),
@@ -60,13 +43,6 @@ Service::~Service() {
   service_->Drain();
   host_.reset();
   service_.reset();
-  jobs_->SetListener(nullptr);
-}
-
-v1::Job Service::GoodJob() {
-  v1::Job job = LayerJob();
-  StoreTensors(job, *tensors_);
-  return job;
 }
 
 v1::Job Service::Create(const v1::Job& job) {
@@ -75,12 +51,6 @@ v1::Job Service::Create(const v1::Job& job) {
   const Answer<v1::Job> answer = rpc::Create(*this, request);
   EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
   return answer.response;
-}
-
-JobClaim Service::Claim() {
-  const absl::optional<JobRecord> job = ValueOrDie(jobs_->Claim("test", absl::Hours(1)));
-  EXPECT_TRUE(job.has_value());
-  return {.id = job->id, .fence = job->fence};
 }
 
 Answer<v1::Job> Create(Service& service, const v1::CreateJobRequest& request) {

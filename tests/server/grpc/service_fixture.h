@@ -1,5 +1,4 @@
-// The RPC layer over real stores in a folder of its own, on 127.0.0.1 and a free port, without
-// workers: tests play the worker, so that nothing depends on time.
+// The RPC layer over api::Backend, on 127.0.0.1 and a free port.
 #ifndef ATTNPRUNE_TESTS_SERVER_GRPC_SERVICE_FIXTURE_H_
 #define ATTNPRUNE_TESTS_SERVER_GRPC_SERVICE_FIXTURE_H_
 
@@ -11,21 +10,15 @@
 
 #include "attnprune/v1/errors.pb.h"
 #include "attnprune/v1/prune_service.grpc.pb.h"
-#include "core/base/clock.h"
-#include "server/blobs/blob_store.h"
 #include "server/grpc/grpc_host.h"
 #include "server/grpc/prune_service.h"
-#include "server/queue/folder_lock.h"
-#include "server/queue/job_news.h"
-#include "server/queue/job_store.h"
-#include "tests/server/api/temporary_folder.h"
+#include "tests/server/api/backend.h"
 
 namespace attnprune::rpc {
 
 struct ServiceOptions {
   absl::Duration heartbeat = absl::Hours(1);
-  int64_t max_queued_jobs = 1000;
-  int64_t max_job_memory_bytes = 0;
+  api::BackendOptions backend = {};
 };
 
 class Service {
@@ -35,25 +28,20 @@ class Service {
 
   v1::PruneService::Stub& stub() { return *stub_; }
   const std::shared_ptr<grpc::Channel>& channel() { return channel_; }
-  JobStore& jobs() { return *jobs_; }
-  BlobStore& tensors() { return *tensors_; }
+  JobStore& jobs() { return backend_.jobs(); }
+  BlobStore& tensors() { return backend_.tensors(); }
   PruneServiceHandle& service() { return *service_; }
   GrpcHost& host() { return *host_; }
 
   // A job that the server takes; its tensors are there.
-  v1::Job GoodJob();
-  // Creates it, or fails the test.
+  v1::Job GoodJob() { return backend_.GoodJob(); }
+  // Creates it by RPC, or fails the test.
   v1::Job Create(const v1::Job& job);
   // Claims the next job as a worker would.
-  JobClaim Claim();
+  JobClaim Claim() { return backend_.Claim(); }
 
  private:
-  const TemporaryFolder folder_;
-  const RealClock clock_;
-  FolderLock lock_;
-  std::unique_ptr<BlobStore> tensors_;
-  std::unique_ptr<JobStore> jobs_;
-  JobNews news_{&clock_};
+  api::Backend backend_;
   std::unique_ptr<PruneServiceHandle> service_;
   std::unique_ptr<GrpcHost> host_;
   std::shared_ptr<grpc::Channel> channel_;

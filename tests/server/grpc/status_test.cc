@@ -62,18 +62,18 @@ TEST(ToGrpc, TakesNoFieldFromOrdinaryProse) {
 }
 
 TEST(ToGrpc, SaysWhenToComeBack) {
-  const auto detail =
-      Only<v1::RetryInfo>(ToGrpc(WithRetryAfter(absl::ResourceExhaustedError("the queue is full"),
-                                                absl::Milliseconds(2500))),
-                          "RetryInfo");
+  const auto detail = Only<v1::RetryInfo>(
+      ToGrpc(api::WithRetryAfter(absl::ResourceExhaustedError("the queue is full"),
+                                 absl::Milliseconds(2500))),
+      "RetryInfo");
   EXPECT_EQ(detail.retry_delay().seconds(), 2);
   EXPECT_EQ(detail.retry_delay().nanos(), 500'000'000);
 }
 
 TEST(ToGrpc, GivesAReasonThatProgramsCanRead) {
   const auto detail =
-      Only<v1::ErrorInfo>(ToGrpc(WithReason(absl::OutOfRangeError("compacted"), "HISTORY_COMPACTED",
-                                            {{"oldest_sequence", "12"}})),
+      Only<v1::ErrorInfo>(ToGrpc(api::WithReason(absl::OutOfRangeError("compacted"),
+                                                 "HISTORY_COMPACTED", {{"oldest_sequence", "12"}})),
                           "ErrorInfo");
   EXPECT_EQ(detail.reason(), "HISTORY_COMPACTED");
   EXPECT_EQ(detail.domain(), "attnprune");
@@ -82,8 +82,8 @@ TEST(ToGrpc, GivesAReasonThatProgramsCanRead) {
 
 TEST(ToGrpc, ListsMissingTensors) {
   const auto detail = Only<v1::PreconditionFailure>(
-      ToGrpc(WithPreconditions(absl::FailedPreconditionError("2 tensors are not uploaded"),
-                               "TENSOR_MISSING", {"aa", "bb"})),
+      ToGrpc(api::WithPreconditions(absl::FailedPreconditionError("2 tensors are not uploaded"),
+                                    "TENSOR_MISSING", {"aa", "bb"})),
       "PreconditionFailure");
   ASSERT_EQ(detail.violations_size(), 2);
   EXPECT_EQ(detail.violations(1).type(), "TENSOR_MISSING");
@@ -91,8 +91,8 @@ TEST(ToGrpc, ListsMissingTensors) {
 }
 
 TEST(ToGrpc, CarriesSeveralDetailsAtOnce) {
-  const absl::Status status =
-      WithReason(WithRetryAfter(absl::ResourceExhaustedError("full"), absl::Seconds(5)), "FULL");
+  const absl::Status status = api::WithReason(
+      api::WithRetryAfter(absl::ResourceExhaustedError("full"), absl::Seconds(5)), "FULL");
   EXPECT_EQ(Decode(ToGrpc(status)).details_size(), 2);
 }
 
@@ -100,8 +100,8 @@ TEST(ToGrpc, CarriesSeveralDetailsAtOnce) {
 TEST(ToGrpc, FitsAClientsMetadataHoweverMuchThereIsToSay) {
   const std::string long_text(100'000, 'x');
   absl::Status status = WithField(absl::InvalidArgumentError(long_text), long_text);
-  status = WithPreconditions(status, "TENSOR_MISSING",
-                             std::vector<std::string>(1000, std::string(64, 'a')));
+  status = api::WithPreconditions(status, "TENSOR_MISSING",
+                                  std::vector<std::string>(1000, std::string(64, 'a')));
   const grpc::Status wire = ToGrpc(status);
   EXPECT_LT(wire.error_message().size() + wire.error_details().size() * 4 / 3, 7000u);
   EXPECT_EQ(Decode(wire).details_size(), 2);

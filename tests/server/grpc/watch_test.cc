@@ -190,9 +190,9 @@ TEST(WatchJob, NamesTheOldestEventWhenHistoryIsCompacted) {
   watcher.Leave();
 }
 
-// 2,000 steps of 4 KiB and 20 warnings go by while he reads nothing; what gRPC itself buffers for
-// him (some 64 KiB) and one batch of ours is all that he has been sent.
-TEST(WatchJob, CoalescesProgressForAWatcherWhoReadsNothingAndLosesNothingElse) {
+// 2,000 steps of 4 KiB and 20 warnings go by while it reads nothing; what gRPC itself buffers (some
+// 64 KiB) and one batch of ours is all that it has been sent.
+TEST(WatchJob, CoalescesProgressForAWatcherThatReadsNothingAndLosesNothingElse) {
   Service service;
   const std::string name = service.Create(service.GoodJob()).name();
   Watcher watcher(service, name);

@@ -29,7 +29,7 @@ class HttpClient {
  public:
   static constexpr int kPatienceSeconds = 60;
 
-  // receive_buffer: bytes that the system takes for a reader who does not read; 0: as usual.
+  // receive_buffer: bytes that the system takes for a client that does not read; 0: as usual.
   explicit HttpClient(int port, int receive_buffer = 0);
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;

@@ -323,7 +323,7 @@ TEST(HttpServer, ShutdownWaitsForNobodyBeyondItsDeadline) {
   running.echo.later(Answer());  // comes too late, and does no harm
 }
 
-// Streams leave what only the loop may touch, also where nobody is left to be sent them.
+// Streams leave what only the loop may touch, also when their connection has gone.
 TEST(HttpServer, DestroysAStreamThatComesTooLateOnTheLoop) {
   Running running;
   HttpClient asker(running.port());

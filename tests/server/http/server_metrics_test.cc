@@ -50,7 +50,7 @@ class ServerMetricsTest : public testing::Test {
   v1::Job Create(int steps) {
     v1::CreateJobRequest request;
     v1::Job& job = *request.mutable_job();
-    job = rpc::LayerJob();
+    job = api::LayerJob();
     job.mutable_methods(0)->set_name("gd");
     (*job.mutable_methods(0)->mutable_parameters())["steps"] = steps;
     rpc::UploadTensors(job, channel_);
@@ -78,7 +78,8 @@ class ServerMetricsTest : public testing::Test {
     return received.body;
   }
 
-  // A call, and a job's end, are counted when they are over here: who is told may be quicker.
+  // A call, and a job's end, are counted when they are over here, which may be after the client is
+  // told.
   void AwaitSample(const std::string& sample) {
     SCOPED_TRACE(sample);
     WaitFor([&] { return Scrape().find(sample) != std::string::npos; });

@@ -1,6 +1,8 @@
 // What clients see: creating, listing, cancelling, deleting, reading events.
 #include <gmock/gmock.h>
 
+#include <tuple>
+
 #include "core/base/field_error.h"
 #include "tests/server/queue/job_store_conformance.h"
 
@@ -90,6 +92,7 @@ TEST_P(JobStoreConformance, UnknownJobsAreNotFound) {
   EXPECT_EQ(CodeOf(store().RequestCancel("nobody")), kNotFound);
   EXPECT_EQ(CodeOf(store().Delete("nobody")), kNotFound);
   EXPECT_EQ(CodeOf(store().ReadEvents("nobody", 0, 1)), kNotFound);
+  EXPECT_EQ(CodeOf(store().ReadLogExtent("nobody")), kNotFound);
   EXPECT_EQ(CodeOf(store().CompactEvents("nobody", {})), kNotFound);
 }
 
@@ -335,6 +338,25 @@ TEST_P(JobStoreConformance, SaysSoWhenMoreThanProgressWasDropped) {
   EXPECT_EQ(CodeOf(store().ReadEvents(id, 1, 10)), kOutOfRange);
   EXPECT_THAT(Sequences(Events(id, 2)), ElementsAre(3, 4, 5));
   EXPECT_FALSE(OldestSequence(absl::OkStatus()).has_value());
+}
+
+TEST_P(JobStoreConformance, TellsWhereALogBeginsAndEnds) {
+  const auto extent = [this](const std::string& id) {
+    const absl::StatusOr<LogExtent> log = store().ReadLogExtent(id);
+    EXPECT_TRUE(log.ok()) << log.status();
+    return std::tuple(log->state, log->oldest_sequence, log->newest_sequence);
+  };
+  const std::string id = CreateJob();
+  EXPECT_EQ(extent(id), std::tuple(JobState::kQueued, 1, 1));
+  const JobClaim claim = Claim();
+  ASSERT_TRUE(store()
+                  .AppendEvents(claim, std::vector<NewEvent>(5, {EventKind::kWarning, "w"}))
+                  .ok());  // 3 to 7
+  EXPECT_EQ(extent(id), std::tuple(JobState::kRunning, 1, 7));
+  ASSERT_TRUE(store().CompactEvents(id, {.others = 2}).ok());
+  EXPECT_EQ(extent(id), std::tuple(JobState::kRunning, 6, 7));
+  ASSERT_TRUE(store().Finish(claim, JobState::kSucceeded, {}, "").ok());
+  EXPECT_EQ(extent(id), std::tuple(JobState::kSucceeded, 6, 8));
 }
 
 TEST_P(JobStoreConformance, EventsAreReadInPages) {

@@ -66,6 +66,10 @@ class ModelRun {
       const auto events = store().ReadEvents(job.id, 0, 1'000'000);
       ASSERT_TRUE(events.ok()) << events.status();
       ASSERT_EQ(job.id, model.record.id);
+      const absl::StatusOr<LogExtent> log = store().ReadLogExtent(job.id);
+      ASSERT_TRUE(log.ok()) << log.status();
+      ASSERT_EQ(log->state, model.record.state);
+      ASSERT_EQ(log->newest_sequence, model.record.next_sequence - 1);
       ASSERT_EQ(DumpJob(job, *events, Wording::kLeftOut),
                 DumpJob(model.record, model.events, Wording::kLeftOut));
       tensors.insert(model.tensors.begin(), model.tensors.end());

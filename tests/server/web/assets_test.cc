@@ -9,7 +9,7 @@
 #include "gtest/gtest.h"
 #include "tests/server/http/unzip.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 namespace {
 
 using ::testing::HasSubstr;
@@ -20,9 +20,9 @@ constexpr std::array<EmbeddedFile, 2> kFiles = {
 
 TEST(Assets, ServesTheIndexAtTheRoot) {
   const Assets assets(kFiles);
-  Request request;
+  http::Request request;
   request.path = "/";
-  const absl::optional<Response> response = assets.Find(request);
+  const absl::optional<http::Response> response = assets.Find(request);
   ASSERT_TRUE(response.has_value());
   EXPECT_EQ(response->content_type, "text/html; charset=utf-8");
   EXPECT_EQ(*response->body, "<!doctype html>");
@@ -30,11 +30,11 @@ TEST(Assets, ServesTheIndexAtTheRoot) {
 
 TEST(Assets, CompressesForWhoTakesItAndOnlyIfItHelps) {
   const Assets assets(kFiles);
-  Request request;
+  http::Request request;
   request.path = "/js/app.js";
   EXPECT_EQ(*assets.Find(request)->body, kFiles[1].bytes);
   request.accept_encoding = "gzip";
-  EXPECT_EQ(Unzip(*assets.Find(request)->body), kFiles[1].bytes);
+  EXPECT_EQ(http::Unzip(*assets.Find(request)->body), kFiles[1].bytes);
   EXPECT_THAT(assets.Find(request)->headers, testing::Contains(Pair("Content-Encoding", "gzip")));
   request.path = "/";
   EXPECT_EQ(*assets.Find(request)->body, "<!doctype html>");
@@ -42,9 +42,9 @@ TEST(Assets, CompressesForWhoTakesItAndOnlyIfItHelps) {
 
 TEST(Assets, SendsNothingAgainToWhoHasIt) {
   const Assets assets(kFiles);
-  Request request;
+  http::Request request;
   request.path = "/js/app.js";
-  const absl::optional<Response> first = assets.Find(request);
+  const absl::optional<http::Response> first = assets.Find(request);
   for (const auto& [name, value] : first->headers) {
     if (name == "ETag") request.if_none_match = value;
   }
@@ -56,7 +56,7 @@ TEST(Assets, SendsNothingAgainToWhoHasIt) {
 TEST(Assets, KnowsNoOtherPaths) {
   const Assets assets(kFiles);
   for (const char* path : {"/nothing", "/../etc/passwd", "/js/", "/INDEX.html"}) {
-    Request request;
+    http::Request request;
     request.path = path;
     EXPECT_FALSE(assets.Find(request).has_value()) << path;
   }
@@ -64,12 +64,12 @@ TEST(Assets, KnowsNoOtherPaths) {
 
 TEST(EmbeddedFiles, HaveThePage) {
   const Assets assets(EmbeddedFiles());
-  Request request;
+  http::Request request;
   request.path = "/";
-  const absl::optional<Response> page = assets.Find(request);
+  const absl::optional<http::Response> page = assets.Find(request);
   ASSERT_TRUE(page.has_value());
   EXPECT_THAT(*page->body, HasSubstr("<title>"));
 }
 
 }  // namespace
-}  // namespace attnprune::http
+}  // namespace attnprune::web

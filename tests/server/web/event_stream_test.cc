@@ -15,8 +15,13 @@
 #include "tests/server/http/http_client.h"
 #include "tests/server/web/web_fixture.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 namespace {
+
+using http::HttpClient;
+using http::Received;
+using http::ReceivedEvent;
+using http::WaitFor;
 
 using ::testing::ElementsAre;
 
@@ -224,8 +229,8 @@ TEST(EventStream, GivesACrowdTheSame) {
   WaitFor([&] { return web.metrics().viewers == 0; });
 }
 
-// What does not fit the connection's buffers is not kept for him: he gets it thinned out when he
-// reads again.
+// What does not fit the connection's buffers is not kept for the sleeper: it is sent thinned out
+// when the sleeper reads again.
 TEST(EventStream, LosesNoWarningForAReaderWhoSleeps) {
   Web web;
   const v1::Job job = web.Create();
@@ -250,7 +255,7 @@ TEST(EventStream, LosesNoWarningForAReaderWhoSleeps) {
   EXPECT_LT(steps, kWrites * kSteps / 2);
 }
 
-// Whoever is cut off and comes back with the last id misses nothing.
+// A browser that is cut off and comes back with the last id misses nothing.
 TEST(EventStream, MissesNothingThroughBrokenConnections) {
   Web web;
   const v1::Job job = web.Create();
@@ -296,9 +301,9 @@ TEST(EventStream, EndsWhenItsJobIsDeleted) {
 }
 
 TEST(EventChannel, SharesWhatItSendsAmongItsViewers) {
-  EXPECT_EQ(EventChannel::TurnInterval(1), absl::Microseconds(500));
-  EXPECT_EQ(EventChannel::TurnInterval(500), absl::Milliseconds(250));
+  EXPECT_EQ(api::TurnInterval(1, EventChannel::kPiecesPerSecond), absl::Microseconds(500));
+  EXPECT_EQ(api::TurnInterval(500, EventChannel::kPiecesPerSecond), absl::Milliseconds(250));
 }
 
 }  // namespace
-}  // namespace attnprune::http
+}  // namespace attnprune::web

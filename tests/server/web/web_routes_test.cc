@@ -14,8 +14,11 @@
 #include "tests/server/http/http_client.h"
 #include "tests/server/web/web_fixture.h"
 
-namespace attnprune::http {
+namespace attnprune::web {
 namespace {
+
+using http::HttpClient;
+using http::Received;
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -94,8 +97,8 @@ TEST(WebRoutes, CarryTheCallersRequestIdAndTrace) {
       "POST", UrlOf(job) + ":cancel?",
       absl::StrCat("X-Request-Id: order/66\r\ntraceparent: 00-", trace, "-", span, "-01\r\n"));
   EXPECT_EQ(cancelled.headers.at("x-request-id"), "order/66");
-  const FinishedCall call = web.calls().back();
-  EXPECT_EQ(call.verb, Verb::kPost);
+  const FinishedHttpRequest call = web.calls().back();
+  EXPECT_EQ(call.verb, "POST");
   EXPECT_EQ(call.path, UrlOf(job) + ":cancel");
   EXPECT_EQ(call.job, job.name());
   EXPECT_EQ(call.status, 200);
@@ -297,4 +300,4 @@ TEST(WebRoutes, PaintTheDensityOfAStoredMask) {
 }
 
 }  // namespace
-}  // namespace attnprune::http
+}  // namespace attnprune::web

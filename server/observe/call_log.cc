@@ -1,4 +1,4 @@
-#include "server/call_log.h"
+#include "server/observe/call_log.h"
 
 #include <algorithm>
 #include <string>
@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kMaxPath = 256;  // of a line
 constexpr absl::string_view kChanging[] = {"CreateJob", "CancelJob", "DeleteJob", "UploadTensor"};
 
-LogLevel LevelOf(const rpc::FinishedCall& call) {
+LogLevel LevelOf(const FinishedRpc& call) {
   switch (call.code) {
     case absl::StatusCode::kUnknown:
     case absl::StatusCode::kInternal:
@@ -44,7 +44,7 @@ void AppendRequest(const std::string& job, const RequestTrace& request, LogField
 
 }  // namespace
 
-void LogCall(const rpc::FinishedCall& call) {
+void LogRpc(const FinishedRpc& call) {
   const LogLevel level = LevelOf(call);
   if (!Logs(level)) return;
   LogFields fields = {{"rpc", call.method},
@@ -55,9 +55,9 @@ void LogCall(const rpc::FinishedCall& call) {
 }
 
 // 503 is no failure: the server drains, or its port is full.
-void LogHttpCall(const http::FinishedCall& call) {
-  if (call.verb != http::Verb::kPost && call.status < 500) return;
-  LogFields fields = {{"method", std::string(http::VerbName(call.verb))},
+void LogHttpRequest(const FinishedHttpRequest& call) {
+  if (call.verb != "POST" && call.status < 500) return;
+  LogFields fields = {{"method", std::string(call.verb)},
                       {"path", call.path.substr(0, kMaxPath)},
                       {"code", absl::StrCat(call.status)},
                       {"milliseconds", Milliseconds(call.took)}};

@@ -1,4 +1,4 @@
-#include "server/queue/job_news.h"
+// When JobHub wakes watchers: no store, and a clock that the test sets.
 
 #include <memory>
 #include <string>
@@ -6,8 +6,9 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/api/job_hub.h"
 
-namespace attnprune {
+namespace attnprune::api {
 namespace {
 
 using ::testing::ElementsAre;
@@ -21,26 +22,29 @@ class SetClock final : public Clock {
 
 class JobNewsTest : public ::testing::Test {
  protected:
-  // As many watchers of the job; all note in `told` what the first one is told.
-  void Subscribe(int watchers) {
+  // As many watchers of the job; what the first one is told is noted in `told_`.
+  void Subscribe(int watchers, Pace pace = Pace::kCrowd) {
     for (int i = 0; i < watchers; ++i) {
-      handles_.push_back(news_.Subscribe("job", [this, i](int64_t last, bool at_once) {
-        if (i == 0) told_.push_back(std::to_string(last) + (at_once ? " now" : " later"));
-      }));
+      watches_.push_back(hub_.Watch("job", pace, [this, i] { woken_ = woken_ || i == 0; }));
     }
   }
   void Write(EventKind kind, const std::string& job = "job") {
     StoredEvent event;
     event.sequence = ++sequence_;
     event.kind = kind;
-    news_.OnEvents(job, {event});
+    hub_.OnEvents(job, {event});
+    if (watches_.empty() || watches_[0]->newest() != sequence_) return;
+    told_.push_back(std::to_string(sequence_) + (woken_ ? " now" : " later"));
+    if (woken_) watches_[0]->TakeNews();
+    woken_ = false;
   }
   void Wait(absl::Duration time) { clock_.now += time; }
 
   SetClock clock_;
-  JobNews news_{&clock_};
+  JobHub hub_{nullptr, &clock_};
+  bool woken_ = false;
   std::vector<std::string> told_;
-  std::vector<std::shared_ptr<void>> handles_;
+  std::vector<std::shared_ptr<JobWatch>> watches_;
   int64_t sequence_ = 0;
 };
 
@@ -49,19 +53,19 @@ TEST_F(JobNewsTest, AreToldToTheJobsWatchersOnly) {
   Write(EventKind::kProgress, "another");
   EXPECT_THAT(told_, IsEmpty());
   Write(EventKind::kProgress);
-  handles_.clear();
+  watches_.clear();
   Write(EventKind::kProgress);
   EXPECT_THAT(told_, ElementsAre("2 now"));
 }
 
 TEST_F(JobNewsTest, WakeAFewWatchersAtEveryWrite) {
-  Subscribe(JobNews::kNoCrowd);
+  Subscribe(JobHub::kNoCrowd);
   for (int i = 0; i < 3; ++i) Write(EventKind::kProgress);
   EXPECT_THAT(told_, ElementsAre("1 now", "2 now", "3 now"));
 }
 
 TEST_F(JobNewsTest, WakeACrowdForProgressNoMoreThanSoManyTimesASecond) {
-  Subscribe(2 * JobNews::kWakesPerSecond);  // every two seconds
+  Subscribe(2 * JobHub::kWakesPerSecond);  // every two seconds
   Write(EventKind::kProgress);
   Wait(absl::Milliseconds(1999));
   Write(EventKind::kProgress);
@@ -89,5 +93,27 @@ TEST_F(JobNewsTest, WakeACrowdThoughTheClockWasSetBack) {
   EXPECT_THAT(told_, ElementsAre("1 now", "2 now"));
 }
 
+TEST_F(JobNewsTest, WakeAWatcherWithAPaceOfItsOwnAtEveryWriteThoughThereIsACrowd) {
+  Subscribe(1, Pace::kEveryWrite);
+  Subscribe(1000);
+  for (int i = 0; i < 3; ++i) Write(EventKind::kProgress);
+  EXPECT_THAT(told_, ElementsAre("1 now", "2 now", "3 now"));
+}
+
+TEST_F(JobNewsTest, AreOneWakeUntilTheWatcherTakesThem) {
+  int wakes = 0;
+  const auto watch = hub_.Watch("job", Pace::kCrowd, [&] { ++wakes; });
+  for (int i = 0; i < 3; ++i) Write(EventKind::kProgress);
+  EXPECT_EQ(wakes, 1);
+  EXPECT_EQ(watch->TakeNews(), 3);
+  Write(EventKind::kProgress);
+  EXPECT_EQ(wakes, 2);
+}
+
+TEST(TurnInterval, GrowsWithTheWatchers) {
+  EXPECT_EQ(TurnInterval(1, 2000), absl::Microseconds(500));
+  EXPECT_EQ(TurnInterval(500, 2000), absl::Milliseconds(250));
+}
+
 }  // namespace
-}  // namespace attnprune
+}  // namespace attnprune::api
