@@ -11,7 +11,7 @@
 #include "client/cli/output/merge_results.h"
 #include "client/cli/output/output_check.h"
 #include "client/cli/output/watch_session.h"
-#include "client/library/digest.h"
+#include "client/library/random_id.h"
 #include "core/base/status_macros.h"
 #include "core/problem/hf_layer.h"
 

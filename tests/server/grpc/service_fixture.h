@@ -12,7 +12,7 @@
 #include "attnprune/v1/errors.pb.h"
 #include "attnprune/v1/prune_service.grpc.pb.h"
 #include "core/base/clock.h"
-#include "server/blobs/blob_store.h"
+#include "server/blobs/posix_blob_store.h"
 #include "server/grpc/grpc_host.h"
 #include "server/grpc/prune_service.h"
 #include "server/queue/folder_lock.h"

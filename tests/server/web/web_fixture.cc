@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "server/queue/sqlite_job_store.h"
+#include "server/queue/sqlite/sqlite_job_store.h"
 #include "tests/server/api/jobs_for_tests.h"
 #include "tests/server/api/stored_tensors.h"
 #include "tests/support/value_or_die.h"
@@ -19,9 +19,9 @@ using testing::ValueOrDie;
 
 Web::Web(absl::Duration heartbeat, int max_connections)
     : lock_(ValueOrDie(FolderLock::Acquire(folder_.path()))) {
-  BlobStoreOptions blobs;
+  PosixBlobStoreOptions blobs;
   blobs.folder = folder_.path();
-  tensors_ = ValueOrDie(BlobStore::Open(blobs, &clock_));
+  tensors_ = ValueOrDie(OpenPosixBlobStore(blobs, &clock_));
   jobs_ = ValueOrDie(
       OpenSqliteJobStore(lock_, {.max_queued_jobs = 1000, .policy = {}, .clock = &clock_}));
   jobs_->SetListener(&news_);

@@ -11,7 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "server/api/job_api.h"
-#include "server/blobs/blob_store.h"
+#include "server/blobs/posix_blob_store.h"
 #include "server/queue/folder_lock.h"
 #include "server/queue/job_news.h"
 #include "server/queue/job_store.h"
