@@ -35,10 +35,10 @@ std::string Places(size_t count) {
 
 }  // namespace
 
-absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindRow(const std::string& condition,
+absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindRow(const std::string& from,
                                                               absl::Span<const Value> values) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      Query query, database_.Start(absl::StrCat("SELECT * FROM jobs WHERE ", condition), values));
+  ATTNPRUNE_ASSIGN_OR_RETURN(Query query,
+                             database_.Start(absl::StrCat("SELECT * FROM ", from), values));
   ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed("jobs", query));
   if (!row.has_value()) return absl::optional<JobRow>();
   JobRow job = DecodeJob(*std::move(row));
@@ -57,17 +57,18 @@ absl::StatusOr<JobOrigin> SqliteJobRows::ReadOrigin(int64_t number) {
 }
 
 absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindById(absl::string_view id) {
-  return FindRow("id = ?", {std::string(id)});
+  return FindRow("jobs WHERE id = ?", {std::string(id)});
 }
 
 absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindByRequestId(
     absl::string_view request_id) {
-  return FindRow("request_id = ?", {std::string(request_id)});
+  return FindRow("jobs WHERE request_id = ?", {std::string(request_id)});
 }
 
 absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindNextToClaim() {
-  // The order of NextJob in scheduler.h, read off index jobs_to_claim.
-  return FindRow("state = 1 ORDER BY priority DESC, number LIMIT 1", {});
+  // The order of NextJob in scheduler.h. Left to itself SQLite takes index jobs_by_state and sorts.
+  return FindRow(
+      "jobs INDEXED BY jobs_to_claim WHERE state = 1 ORDER BY priority DESC, number LIMIT 1", {});
 }
 
 absl::StatusOr<std::vector<JobRow>> SqliteJobRows::ReadOutstanding() {
@@ -107,7 +108,8 @@ absl::StatusOr<std::vector<int64_t>> SqliteJobRows::FindNumbers(const JobFilter&
 }
 
 absl::StatusOr<JobRow> SqliteJobRows::ReadRow(int64_t number) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> row, FindRow("number = ?", {number}));
+  ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> row,
+                             FindRow("jobs WHERE number = ?", {number}));
   if (!row.has_value()) return Missing("the row", number);
   return *std::move(row);
 }

@@ -53,7 +53,7 @@ class SqliteJobRows final : public JobRows {
   absl::Status DropEventsUpTo(int64_t number, int64_t sequence) override;
 
  private:
-  absl::StatusOr<absl::optional<JobRow>> FindRow(const std::string& condition,
+  absl::StatusOr<absl::optional<JobRow>> FindRow(const std::string& from,
                                                  absl::Span<const sqlite::Value> values);
   absl::StatusOr<JobOrigin> ReadOrigin(int64_t number);
   absl::Status ReadSpecAndLabels(int64_t number, JobRecord* record);
