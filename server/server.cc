@@ -13,7 +13,7 @@
 #include "server/api/estimate.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
-#include "server/blobs/blob_store.h"
+#include "server/blobs/posix_blob_store.h"
 #include "server/execution/worker_pool.h"
 #include "server/grpc/grpc_host.h"
 #include "server/grpc/prune_service.h"
@@ -22,10 +22,10 @@
 #include "server/observe/job_log.h"
 #include "server/queue/folder_lock.h"
 #include "server/queue/job_listeners.h"
-#include "server/queue/sqlite_job_store.h"
+#include "server/queue/sqlite/sqlite_job_store.h"
 #include "server/server_metrics.h"
 #include "server/server_options.h"
-#include "server/tensor_collector.h"
+#include "server/upkeep/tensor_collector.h"
 #include "server/web/web_host.h"
 
 namespace attnprune {
@@ -71,6 +71,7 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
   workers.runner.threads = options.threads_per_job;
   workers.runner.memory_budget_bytes = options.max_job_memory_bytes;
   workers.runner.checkpoint_interval = options.checkpoint_interval;
+  workers.runner.spill_folder = options.data_dir;
   workers.runner.clock = clock;
   workers.runner.observer = &metrics->solver;
   workers.runner.on_trouble = [metrics, log](const std::string& job_id,
@@ -132,11 +133,11 @@ absl::Status ComposedServer::Open() {
                                          .policy = {},
                                          .clock = &clock_,
                                          .listener = listeners_.get()}));
-  BlobStoreOptions blobs;
+  PosixBlobStoreOptions blobs;
   blobs.folder = options_.data_dir;
-  blobs.max_tensor_bytes = options_.max_tensor_bytes;
-  blobs.max_total_bytes = options_.max_total_bytes;
-  ATTNPRUNE_ASSIGN_OR_RETURN(tensors_, BlobStore::Open(blobs, &clock_));
+  blobs.limits.max_tensor_bytes = options_.max_tensor_bytes;
+  blobs.limits.max_total_bytes = options_.max_total_bytes;
+  ATTNPRUNE_ASSIGN_OR_RETURN(tensors_, OpenPosixBlobStore(blobs, &clock_));
   return metrics_.jobs.FindQueued(jobs_.get());
 }
 

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "core/io/file.h"
 #include "core/io/messages.h"
 
 namespace attnprune::exporting {
@@ -32,16 +33,10 @@ EventFile::~EventFile() {
 }
 
 absl::Status EventFile::Append(absl::string_view records) {
-  absl::string_view left = records;
-  while (!left.empty()) {
-    const ssize_t written = write(descriptor_, left.data(), left.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) {
-      absl::Status status = ErrnoError(errno, path_, "write");
-      if (ftruncate(descriptor_, size_) == 0) return status;
-      return Annotate(status, "its last record is cut off");
-    }
-    left.remove_prefix(static_cast<size_t>(written));
+  if (const int error = WriteAll(descriptor_, {records.data(), records.size()}); error != 0) {
+    absl::Status status = ErrnoError(error, path_, "write");
+    if (ftruncate(descriptor_, size_) == 0) return status;
+    return Annotate(status, "its last record is cut off");
   }
   size_ += static_cast<int64_t>(records.size());
   return absl::OkStatus();

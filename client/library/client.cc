@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "client/library/connection.h"
-#include "client/library/digest.h"
 #include "client/library/status_details.h"
 #include "core/base/status_macros.h"
+#include "core/io/sha256.h"
 
 namespace attnprune::client {
 namespace {
@@ -127,7 +127,7 @@ class ClientImpl final : public Client {
 }  // namespace
 
 LocalTensor MakeLocalTensor(v1::TensorRef ref, absl::Span<const char> bytes) {
-  ref.set_sha256(DigestOf(bytes));
+  ref.set_sha256(Sha256Of(bytes));
   return {.ref = std::move(ref), .bytes = bytes};
 }
 

@@ -7,9 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/library/connection.h"
-#include "client/library/digest.h"
 #include "client/library/status_details.h"
 #include "core/base/status_macros.h"
+#include "core/io/sha256.h"
 
 namespace attnprune::client {
 namespace {
@@ -181,7 +181,7 @@ absl::StatusOr<std::string> DownloadTensor(Connection& connection, const std::st
     if (bytes.size() > before) backoff.Succeeded();
     ATTNPRUNE_RETURN_IF_ERROR(connection.WaitToRetry(status, backoff));
   }
-  if (DigestOf(bytes) == sha256) return bytes;
+  if (Sha256Of(bytes) == sha256) return bytes;
   return absl::DataLossError(absl::StrCat("the server's tensor ", sha256, " arrived as ",
                                           bytes.size(), " bytes of another digest"));
 }

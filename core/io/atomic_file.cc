@@ -13,21 +13,14 @@
 #include <cstdio>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "core/base/status_macros.h"
+#include "core/io/file.h"
 #include "core/io/messages.h"
-#include "core/io/write_all.h"
 
 namespace attnprune {
 namespace {
-
-std::string FolderOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
 
 constexpr int kMostLinks = 40;  // one after the other, as Linux follows them
 
@@ -86,7 +79,8 @@ class TemporaryFile {
   }
 
   absl::Status Write(absl::Span<const char> bytes) {
-    return WriteAll(fd_, bytes, target_, "write");
+    const int error = WriteAll(fd_, bytes);
+    return error == 0 ? absl::OkStatus() : ErrnoError(error, target_, "write");
   }
 
   absl::Status Publish() {
@@ -103,13 +97,6 @@ class TemporaryFile {
   int fd_ = -1;
   bool created_ = false;
 };
-
-absl::Status SyncFolder(const std::string& folder) {
-  const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return ErrnoError(errno, folder, "open");
-  const absl::Cleanup close_it = [fd] { close(fd); };
-  return fsync(fd) == 0 ? absl::OkStatus() : ErrnoError(errno, folder, "sync");
-}
 
 }  // namespace
 

@@ -52,6 +52,18 @@ absl::Status FileError(int error, const std::string& path, const std::string& do
                                    std::error_code(error, std::generic_category()).message()));
 }
 
+int WriteAll(int fd, absl::Span<const char> bytes, absl::optional<int64_t> offset) {
+  while (!bytes.empty()) {
+    const ssize_t written = offset.has_value() ? pwrite(fd, bytes.data(), bytes.size(), *offset)
+                                               : write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return errno;
+    bytes.remove_prefix(static_cast<size_t>(written));
+    if (offset.has_value()) *offset += written;
+  }
+  return 0;
+}
+
 absl::StatusOr<File> File::OpenForReading(const std::string& path) {
   // O_NONBLOCK: a pipe put there is to be refused below, not to wait for a writer.
   const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -97,14 +109,8 @@ uint64_t File::Inode() const {
 }
 
 absl::Status File::WriteAt(int64_t offset, absl::Span<const char> data) {
-  while (!data.empty()) {
-    const ssize_t written = pwrite(fd_, data.data(), data.size(), offset);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return FileError(errno, path_, "write");
-    data.remove_prefix(static_cast<size_t>(written));
-    offset += written;
-  }
-  return absl::OkStatus();
+  const int error = WriteAll(fd_, data, offset);
+  return error == 0 ? absl::OkStatus() : FileError(error, path_, "write");
 }
 
 absl::Status File::ReadAt(int64_t offset, absl::Span<char> out) const {
@@ -179,7 +185,8 @@ bool IsFolder(const std::string& path) {
   return stat(path.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode);
 }
 
-absl::Status CheckWritableFolder(const std::string& path) {
+absl::Status MakeWritableFolder(const std::string& path) {
+  ATTNPRUNE_RETURN_IF_ERROR(MakeFolder(path));
   return access(path.c_str(), W_OK | X_OK) == 0 ? absl::OkStatus()
                                                 : FileError(errno, path, "write to the folder");
 }
@@ -207,10 +214,20 @@ absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path) {
   return names;
 }
 
-absl::StatusOr<int64_t> FreeDiskBytes(const std::string& path) {
+std::string FolderOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept) {
   struct statvfs facts;
-  if (statvfs(path.c_str(), &facts) != 0) return FileError(errno, path, "stat");
-  return static_cast<int64_t>(facts.f_bavail) * static_cast<int64_t>(facts.f_frsize);
+  if (statvfs(folder.c_str(), &facts) != 0) return FileError(errno, folder, "stat");
+  const auto free = static_cast<int64_t>(facts.f_bavail) * static_cast<int64_t>(facts.f_frsize);
+  if (bytes <= free - kept) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("the server's disk is full: ", bytes,
+                                                   " bytes are to come, ", free,
+                                                   " are free, of which ", kept, " are kept"));
 }
 
 absl::Status ForEachPiece(const File& file, int64_t bytes,

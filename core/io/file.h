@@ -1,4 +1,5 @@
-// POSIX files and folders as the stores need them: errors as Status, full writes, syncs.
+// POSIX files and folders: errors as Status, full writes, syncs. What else the project writes goes
+// through atomic_file.h and spilled_matrix.h, which write by WriteAll; what it maps, mapped_file.h.
 #ifndef ATTNPRUNE_CORE_IO_FILE_H_
 #define ATTNPRUNE_CORE_IO_FILE_H_
 
@@ -19,6 +20,10 @@ namespace attnprune {
 // "path: cannot DOING: reason". RESOURCE_EXHAUSTED if the disk (or quota, or file size limit) is
 // full, INTERNAL otherwise: none of it is the client's doing.
 absl::Status FileError(int error, const std::string& path, const std::string& doing);
+
+// Writes all of it at `offset` or, without one, where fd stands. 0, or the errno of the write that
+// failed; then part of it may be there.
+int WriteAll(int fd, absl::Span<const char> bytes, absl::optional<int64_t> offset = absl::nullopt);
 
 // An open file. Move-only; closes itself. Positions are explicit, so that reads may be concurrent.
 class File {
@@ -75,10 +80,12 @@ void RemoveFile(const std::string& path);  // an absent one is fine
 // One that is there is fine. Its name is on disk only after SyncFolder of the folder above.
 absl::Status MakeFolder(const std::string& path);
 bool IsFolder(const std::string& path);
-absl::Status CheckWritableFolder(const std::string& path);
+absl::Status MakeWritableFolder(const std::string& path);  // one that is there must be writable
 absl::Status SyncFolder(const std::string& path);
 absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path);  // names, sorted
-absl::StatusOr<int64_t> FreeDiskBytes(const std::string& path);
+std::string FolderOf(const std::string& path);  // that of a file's path; "." if it has none
+// RESOURCE_EXHAUSTED unless `bytes` more fit on the folder's disk and leave `kept` free.
+absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept);
 
 // Calls visit with the file's first `bytes` bytes, in pieces of at most 1 MiB.
 absl::Status ForEachPiece(const File& file, int64_t bytes,

@@ -10,8 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
+#include "core/io/file.h"
 #include "core/io/messages.h"
-#include "core/io/write_all.h"
 
 namespace attnprune {
 namespace {
@@ -47,7 +47,9 @@ SpilledMatrixWriter::~SpilledMatrixWriter() {
 absl::Status SpilledMatrixWriter::Append(absl::Span<const float> entries) {
   const absl::Span<const char> bytes(reinterpret_cast<const char*>(entries.data()),
                                      entries.size() * sizeof(float));
-  return WriteAll(fd_, bytes, folder_, "write a temporary file in it");
+  const int error = WriteAll(fd_, bytes);
+  if (error == 0) return absl::OkStatus();
+  return ErrnoError(error, folder_, "write a temporary file in it");
 }
 
 absl::StatusOr<SpilledMatrix> SpilledMatrixWriter::Finish(Index rows, Index cols) {

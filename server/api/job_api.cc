@@ -7,12 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
+#include "core/io/sha256.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/api/record_convert.h"
 #include "server/api/server_info.h"
 #include "server/api/status_details.h"
-#include "server/blobs/sha256.h"
 
 namespace attnprune::api {
 namespace {

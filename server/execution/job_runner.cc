@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "attnprune/v1/job.pb.h"
 #include "core/base/status_macros.h"
+#include "core/io/file.h"
 #include "core/judge/score.h"
 #include "core/judge/theory.h"
 #include "core/methods/registry.h"
@@ -237,7 +238,9 @@ absl::Status JobRun::RunMethods() {
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop());
   std::string spill_folder;
   if (Attention() == DenseAttention::kRecompute) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(spill_folder, tensors_->TemporaryFolder(SpilledBytes(job_)));
+    spill_folder = options_.spill_folder;
+    ATTNPRUNE_RETURN_IF_ERROR(
+        CheckDiskRoom(spill_folder, SpilledBytes(job_), options_.min_free_disk_bytes));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(problem_,
                              BuildProblem(

@@ -25,6 +25,9 @@ struct JobRunnerOptions {
   // Decides, by the job's estimate, what is kept in memory (memory_plan.h); 0: everything.
   // Never changes a result.
   int64_t memory_budget_bytes = 0;
+  // For temporary files that take no part in a result; and what they leave of its disk.
+  std::string spill_folder;
+  int64_t min_free_disk_bytes = int64_t{64} << 20;
   // Between two checkpoints of a method, by the clock. A crash costs so much of the solving.
   absl::Duration checkpoint_interval = absl::Seconds(5);
   // Between two writes of progress, in real time.

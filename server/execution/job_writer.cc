@@ -29,7 +29,7 @@ void JobWriter::AddProgress(std::string payload, EventKind kind) {
 
 void JobWriter::AddWarning(std::string payload) { Add({EventKind::kWarning, std::move(payload)}); }
 
-// Wakes the writer for the first only: he takes the others with it.
+// Wakes the writer for the first event only: it writes the others with it.
 void JobWriter::Add(NewEvent event) {
   bool first;
   {
@@ -103,7 +103,7 @@ void JobWriter::Loop() {
       MutexLock lock(&mutex_);
       changed_.Wait(&mutex_,
                     [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || HasWork(); });
-      // Never longer than the interval, even if somebody sets the system's clock back.
+      // Never longer than the interval, even if the system's clock is set back.
       const absl::Duration pause = std::min(next_write - absl::Now(), options_.progress_interval);
       changed_.WaitFor(&mutex_, pause,
                        [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || hurried_; });

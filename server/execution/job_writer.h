@@ -84,7 +84,7 @@ class JobWriter {
   absl::optional<std::string> checkpoint_ ABSL_GUARDED_BY(mutex_);
   std::string checkpoint_room_ ABSL_GUARDED_BY(mutex_);  // empty; its capacity is what it is for
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool hurried_ ABSL_GUARDED_BY(mutex_) = false;  // somebody waits in Flush
+  bool hurried_ ABSL_GUARDED_BY(mutex_) = false;  // Flush waits
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time last_checkpoint_ ABSL_GUARDED_BY(mutex_);  // by the clock; handed over or skipped
 

@@ -60,7 +60,7 @@ void WorkerPool::WorkerLoop(int worker) {
 void WorkerPool::RunClaimed(int worker, const JobRecord& job) {
   const JobClaim claim{job.id, job.fence};
   const std::shared_ptr<StopSignal> stop = Enter(claim);
-  // A cancel between claim and Enter reached nobody.
+  // A cancel between claim and Enter found no running job to tell.
   const absl::StatusOr<JobRecord> now = jobs_->Get(job.id);
   if (now.ok() && now->fence == job.fence && now->cancel_requested) {
     stop->Request(StopReason::kCancelled);
@@ -133,7 +133,7 @@ void WorkerPool::UpkeepLoop() {
   changed_.NotifyAll();
 }
 
-// Leases first, so that no live worker's job looks lost.
+// Leases are renewed first, so that no live worker's job looks lost.
 void WorkerPool::RunUpkeep() {
   const std::vector<Running> running = RunningJobs();
   for (const Running& job : running) RenewLease(job);
@@ -150,7 +150,7 @@ void WorkerPool::RenewLease(const Running& running) {
   if (lease->cancel_requested) running.stop->Request(StopReason::kCancelled);
 }
 
-// A job that runs here is not lost, even if its lease could not be renewed.
+// A job that runs in this pool is not lost, even if its lease could not be renewed.
 void WorkerPool::Act(const Action& action, const std::vector<Running>& running) {
   const auto ours = std::find_if(running.begin(), running.end(), [&](const Running& job) {
     return SameClaim(job.claim, action.claim);
@@ -202,7 +202,7 @@ bool WorkerPool::Drain(absl::Duration timeout) {
   return live_threads_ == 0;
 }
 
-// The fence grows, so that what the worker still writes is refused.
+// Requeueing raises the fence, so that what the worker still writes is refused.
 void WorkerPool::GiveBack(const Running& running) {
   if (running.stop->reason() == StopReason::kLapsed) return;
   const absl::Status status =

@@ -21,7 +21,7 @@ namespace attnprune {
 struct WorkerPoolOptions {
   int workers = 1;                           // jobs that run at the same time, at least 1
   JobRunnerOptions runner;                   // threads a job, intervals, clock, trouble, observer
-  std::string owner = "local";               // of the leases, for people
+  std::string owner = "local";               // of the leases; shown to people
   absl::Duration lease = absl::Seconds(30);  // a worker silent for so long loses its job
   // Between two passes of upkeep, in real time; zero: a third of the lease.
   absl::Duration upkeep_interval = absl::ZeroDuration();

@@ -198,20 +198,20 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
     if (offset_ < 0) {
       return FieldError("offset", absl::StrCat("must be at least 0, got ", offset_));
     }
-    ATTNPRUNE_ASSIGN_OR_RETURN(file_, backend_->store->OpenForReading(sha256_));
-    ATTNPRUNE_ASSIGN_OR_RETURN(size_, file_.Size());
-    if (offset_ <= size_) return absl::OkStatus();
-    return WithField(absl::OutOfRangeError(absl::StrCat("offset must be at most ", size_,
+    ATTNPRUNE_ASSIGN_OR_RETURN(tensor_, backend_->store->OpenForReading(sha256_));
+    if (offset_ <= tensor_->size()) return absl::OkStatus();
+    return WithField(absl::OutOfRangeError(absl::StrCat("offset must be at most ", tensor_->size(),
                                                         ", the tensor's size, got ", offset_)),
                      "offset");
   }
 
   void SendNext() {
-    if (offset_ == size_) return End(grpc::Status::OK);
-    const int64_t bytes = std::min(backend_->options.download_chunk_bytes, size_ - offset_);
+    const int64_t left = tensor_->size() - offset_;
+    if (left == 0) return End(grpc::Status::OK);
+    const int64_t bytes = std::min(backend_->options.download_chunk_bytes, left);
     std::string& data = *response_.mutable_data();
     data.resize(static_cast<size_t>(bytes));
-    const absl::Status status = file_.ReadAt(offset_, absl::MakeSpan(data));
+    const absl::Status status = tensor_->ReadAt(offset_, absl::MakeSpan(data));
     if (!status.ok()) return End(ToGrpc(status));
     offset_ += bytes;
     if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
@@ -228,9 +228,8 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   Backend* const backend_;
   const CallRecord record_;
   const std::string sha256_;
-  File file_;
+  std::unique_ptr<BlobReader> tensor_;
   int64_t offset_;  // of what is sent next
-  int64_t size_ = 0;
   v1::DownloadTensorResponse response_;
 };
 

@@ -1,15 +1,13 @@
 #include "server/queue/checkpoint_files.h"
 
-#include <unistd.h>
-
-#include <filesystem>
-#include <fstream>
-#include <system_error>
+#include <cstdint>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "core/base/status_macros.h"
 #include "core/io/atomic_file.h"
+#include "core/io/file.h"
 #include "server/queue/checksum.h"
 
 namespace attnprune {
@@ -22,31 +20,28 @@ absl::StatusOr<CheckpointRef> CheckpointFiles::Write(const std::string& name,
 }
 
 absl::StatusOr<std::string> CheckpointFiles::Read(const CheckpointRef& ref) const {
-  std::ifstream file(PathOf(ref.name), std::ios::binary | std::ios::ate);
-  if (!file.is_open()) {
+  const absl::StatusOr<File> file = File::OpenForReading(PathOf(ref.name));
+  if (!file.ok()) {
     return absl::DataLossError(absl::StrCat(PathOf(ref.name), ": checkpoint cannot be opened"));
   }
-  const auto size = static_cast<int64_t>(file.tellg());
-  if (size == ref.size) {
-    std::string bytes(static_cast<size_t>(size), '\0');
-    file.seekg(0);
-    if (file.read(bytes.data(), size) && ChecksumOfBytes(bytes) == ref.checksum) return bytes;
+  if (file->Size().value_or(-1) == ref.size) {
+    std::string bytes(static_cast<size_t>(ref.size), '\0');
+    const bool whole = file->ReadAt(0, absl::MakeSpan(bytes)).ok();
+    if (whole && ChecksumOfBytes(bytes) == ref.checksum) return bytes;
   }
   return absl::DataLossError(absl::StrCat(PathOf(ref.name), ": checkpoint is damaged"));
 }
 
 void CheckpointFiles::Remove(const std::string& name) const {
-  if (!name.empty()) unlink(PathOf(name).c_str());
+  if (!name.empty()) RemoveFile(PathOf(name));
 }
 
 void CheckpointFiles::RemoveAllBut(const std::set<std::string>& names) const {
-  std::error_code ignored;
-  std::set<std::string> unwanted;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_, ignored)) {
-    std::string name = entry.path().filename();
-    if (names.count(name) == 0) unwanted.insert(std::move(name));
+  const absl::StatusOr<std::vector<std::string>> files = ListFolder(folder_);
+  if (!files.ok()) return;
+  for (const std::string& name : *files) {
+    if (names.count(name) == 0) Remove(name);
   }
-  for (const std::string& name : unwanted) Remove(name);
 }
 
 }  // namespace attnprune

@@ -1,37 +1,27 @@
-// Checkpoints as files in one folder: each written once under a name of its own, then only read.
+// Checkpoints as files in one folder.
 #ifndef ATTNPRUNE_SERVER_QUEUE_CHECKPOINT_FILES_H_
 #define ATTNPRUNE_SERVER_QUEUE_CHECKPOINT_FILES_H_
 
-#include <cstdint>
 #include <set>
 #include <string>
 #include <utility>
 
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
+#include "server/queue/checkpoint_store.h"
 
 namespace attnprune {
 
-// What a job's row keeps of its checkpoint.
-struct CheckpointRef {
-  std::string name;  // of the file; empty: no checkpoint
-  int64_t size = 0;
-  int64_t checksum = 0;
-};
-
-// Thread-safe, for calls on different names.
-class CheckpointFiles {
+class CheckpointFiles final : public CheckpointStore {
  public:
   // folder: must exist.
   explicit CheckpointFiles(std::string folder) : folder_(std::move(folder)) {}
 
   // OK means that the file is on disk (fsync). A crash can leave a temporary file.
-  absl::StatusOr<CheckpointRef> Write(const std::string& name, absl::string_view bytes) const;
-  // DATA_LOSS: the file is gone or is not what was written.
-  absl::StatusOr<std::string> Read(const CheckpointRef& ref) const;
-  // Does nothing for an empty name. What cannot be removed stays until the next RemoveAllBut.
-  void Remove(const std::string& name) const;
+  absl::StatusOr<CheckpointRef> Write(const std::string& name,
+                                      absl::string_view bytes) const override;
+  absl::StatusOr<std::string> Read(const CheckpointRef& ref) const override;
+  void Remove(const std::string& name) const override;
+
+  // For the folder's only user: removes what crashes and failed removals have left.
   void RemoveAllBut(const std::set<std::string>& names) const;
 
  private:

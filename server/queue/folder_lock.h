@@ -1,4 +1,4 @@
-// One server a data folder.
+// At most one server on a data folder.
 #ifndef ATTNPRUNE_SERVER_QUEUE_FOLDER_LOCK_H_
 #define ATTNPRUNE_SERVER_QUEUE_FOLDER_LOCK_H_
 
@@ -8,9 +8,9 @@
 
 namespace attnprune {
 
-// An exclusive flock on "FOLDER/lock" for as long as it lives, so that whoever holds it knows that
-// every earlier server on the folder is dead: the kernel drops the lock when the process ends,
-// however it ends. Move-only. Not for folders on file systems without flock over all their clients.
+// An exclusive flock on "FOLDER/lock" for as long as it lives. While one is held every earlier
+// server on the folder is dead: the kernel drops the lock when the process ends, however it ends.
+// Move-only. Not for folders on file systems without flock over all their clients.
 class FolderLock {
  public:
   // Makes the folder if it is missing. FAILED_PRECONDITION: another server (its process id is in

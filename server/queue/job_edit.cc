@@ -1,13 +1,15 @@
 #include "server/queue/job_edit.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune {
 
-JobEdit::JobEdit(JobTables* tables, Aftermath* aftermath, JobRow row, absl::Time now)
-    : tables_(tables), aftermath_(aftermath), now_(now), row_(std::move(row)) {
-  aftermath_->job_id = row_.record.id;
+JobEdit::JobEdit(JobRows* rows, PostCommit* post_commit, JobRow row)
+    : rows_(rows), post_commit_(post_commit), now_(rows->Now()), row_(std::move(row)) {
+  post_commit_->job_id = row_.record.id;
 }
 
 void JobEdit::Start(absl::string_view owner, absl::Duration lease) {
@@ -69,20 +71,20 @@ int64_t JobEdit::AddEvent(StoredEvent event) {
   event.sequence = record().next_sequence++;
   event.time = now_;
   event.origin = record().origin;
-  aftermath_->events.push_back(std::move(event));
-  return aftermath_->events.back().sequence;
+  post_commit_->events.push_back(std::move(event));
+  return post_commit_->events.back().sequence;
 }
 
 void JobEdit::ReplaceCheckpoint(CheckpointRef ref) {
-  aftermath_->unused_checkpoint = row_.checkpoint.name;
+  post_commit_->unused_checkpoint = row_.checkpoint.name;
   row_.checkpoint = std::move(ref);
   record().has_checkpoint = !row_.checkpoint.name.empty();
 }
 
 absl::Status JobEdit::Save() {
-  ATTNPRUNE_RETURN_IF_ERROR(tables_->Save(row_));
-  for (const StoredEvent& event : aftermath_->events) {
-    ATTNPRUNE_RETURN_IF_ERROR(tables_->AddEvent(row_, event));
+  ATTNPRUNE_RETURN_IF_ERROR(rows_->Save(row_));
+  for (const StoredEvent& event : post_commit_->events) {
+    ATTNPRUNE_RETURN_IF_ERROR(rows_->AddEvent(row_, event));
   }
   return absl::OkStatus();
 }

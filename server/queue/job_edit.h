@@ -4,30 +4,28 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "server/queue/job_tables.h"
+#include "server/queue/job_rows.h"
 
 namespace attnprune {
 
 // What is to be done once the transaction has been committed.
-struct Aftermath {
+struct PostCommit {
   std::string job_id;
   std::vector<StoredEvent> events;  // for the listener
   bool cancel_requested = false;    // for the listener
-  std::string unused_checkpoint;    // file to be removed; empty: none
+  std::string unused_checkpoint;    // to be removed; empty: none
 };
 
 // Not thread-safe. Nothing is in the database before Save().
 class JobEdit {
  public:
-  // All must outlive it.
-  JobEdit(JobTables* tables, Aftermath* aftermath, JobRow row, absl::Time now);
+  // Both must outlive it.
+  JobEdit(JobRows* rows, PostCommit* post_commit, JobRow row);
 
   JobRow& row() { return row_; }
   JobRecord& record() { return row_.record; }
@@ -45,8 +43,8 @@ class JobEdit {
   absl::Status Save();
 
  private:
-  JobTables* const tables_;
-  Aftermath* const aftermath_;
+  JobRows* const rows_;
+  PostCommit* const post_commit_;
   const absl::Time now_;
   JobRow row_;
 };

@@ -17,7 +17,7 @@ namespace attnprune {
 using Labels = std::map<std::string, std::string>;
 
 // The request that made a job, for log lines: its id and the trace that it was part of
-// (trace/trace_context.h), as text. Both empty: nobody knows.
+// (trace/trace_context.h), as text. Both empty: not known.
 struct JobOrigin {
   std::string request_id;
   std::string traceparent;
@@ -96,7 +96,7 @@ struct StoredEvent {
   int attempt = 0;                     // kStateChange and kTerminal
   int method_index = 0;                // kMethodResult: index into JobRecord::results
   // Progress and kWarning: as given to AppendEvents. kMethodResult: the result's bytes.
-  // kStateChange and kTerminal: why, for people; may be empty.
+  // kStateChange and kTerminal: why, to be read by people; may be empty.
   std::string payload;
   JobOrigin origin;  // the job's, for listeners; ReadEvents leaves it empty
 };

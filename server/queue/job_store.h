@@ -9,7 +9,7 @@
 // - Every change of state and its event are one transaction; so are a result and its event.
 // - Each write of a worker carries its JobClaim and is refused with ABORTED when the claim has
 //   lapsed: the job was requeued, claimed anew, has ended or is gone. The worker then drops its
-//   work. A lease that is over but that nobody has acted on does not refuse anything.
+//   work. A lease that is over refuses nothing until the job is requeued or ended.
 //
 // Errors, besides what each function says. NOT_FOUND: there is no such job (worker writes: ABORTED
 // instead). RESOURCE_EXHAUSTED: the disk is full. DATA_LOSS: stored bytes are damaged. UNAVAILABLE:
@@ -92,7 +92,7 @@ class JobStore {
  public:
   virtual ~JobStore() = default;
 
-  // nullptr: nobody. The listener must live until it is replaced.
+  // nullptr: none. The listener must live until it is replaced.
   virtual void SetListener(JobStoreListener* listener) = 0;
 
   // --- Clients ---

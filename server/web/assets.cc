@@ -4,7 +4,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "server/blobs/sha256.h"
+#include "core/io/sha256.h"
 #include "server/http/compress.h"
 
 namespace attnprune::web {

@@ -26,7 +26,7 @@
 #include "absl/strings/strip.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "core/base/clock.h"
-#include "server/blobs/blob_store.h"
+#include "server/blobs/posix_blob_store.h"
 #include "server/grpc/grpc_host.h"
 #include "server/grpc/tensor_service.h"
 #include "tests/support/timing.h"
@@ -163,7 +163,7 @@ int StartBare(const Flags& flags) {
 int StartReal(const std::string& folder) {
   static const RealClock clock;
   static absl::StatusOr<std::unique_ptr<BlobStore>> store =
-      BlobStore::Open({.folder = folder}, &clock);
+      OpenPosixBlobStore({.folder = folder}, &clock);
   Require(store.ok(), store.status().ToString());
   static const std::unique_ptr<grpc::Service> service = NewTensorService({}, store->get());
   static absl::StatusOr<std::unique_ptr<GrpcHost>> host =

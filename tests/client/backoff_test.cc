@@ -2,8 +2,8 @@
 
 #include <vector>
 
-#include "client/library/digest.h"
 #include "client/library/interrupt.h"
+#include "client/library/random_id.h"
 #include "gtest/gtest.h"
 
 namespace attnprune::client {
@@ -65,10 +65,6 @@ TEST(Interrupt, CancelsWhatIsHeldAndWhatComesLaterAndEndsSleep) {
   EXPECT_FALSE(interrupt.Sleep(absl::Hours(1)));
 }
 
-TEST(DigestOf, IsSha256) {
-  EXPECT_EQ(DigestOf(absl::Span<const char>("abc", 3)),  // FIPS 180-2's own example
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-}
 
 }  // namespace
 }  // namespace attnprune::client

@@ -11,7 +11,7 @@
 #include "attnprune/v1/prune_service.grpc.pb.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "client/library/client.h"
-#include "client/library/digest.h"
+#include "core/io/sha256.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -91,7 +91,7 @@ class FaultyTensors final : public v1::TensorService::Service {
                                   const v1::FindMissingTensorsRequest* request,
                                   v1::FindMissingTensorsResponse* response) override {
     for (const std::string& digest : request->sha256()) {
-      if (DigestOf(committed) != digest) response->add_missing(digest);
+      if (Sha256Of(committed) != digest) response->add_missing(digest);
     }
     return grpc::Status::OK;
   }
@@ -275,7 +275,7 @@ TEST_F(ClientFaults, SendsNothingThatIsThere) {
 TEST_F(ClientFaults, ResumesABrokenDownload) {
   tensors_.committed = Bytes(10'500);
   tensors_.download_cuts = {2000, 5000};
-  const auto bytes = client_->Download(DigestOf(tensors_.committed));
+  const auto bytes = client_->Download(Sha256Of(tensors_.committed));
   ASSERT_TRUE(bytes.ok()) << bytes.status();
   EXPECT_EQ(*bytes, tensors_.committed);
   EXPECT_EQ(tensors_.sent, tensors_.committed.size());
@@ -284,7 +284,7 @@ TEST_F(ClientFaults, ResumesABrokenDownload) {
 TEST_F(ClientFaults, RefusesADownloadOfAnotherDigest) {
   tensors_.committed = Bytes(2500);
   tensors_.spoil = true;
-  EXPECT_EQ(client_->Download(DigestOf(tensors_.committed)).status().code(),
+  EXPECT_EQ(client_->Download(Sha256Of(tensors_.committed)).status().code(),
             absl::StatusCode::kDataLoss);
 }
 

@@ -6,9 +6,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/library/client.h"
-#include "client/library/digest.h"
 #include "client/library/status_details.h"
 #include "core/base/field_error.h"
+#include "core/io/sha256.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/server.h"

@@ -10,9 +10,9 @@
 #include "client/cli/flags/labels.h"
 #include "client/cli/views/result_table.h"
 #include "client/export/path_part.h"
-#include "client/library/digest.h"
 #include "core/base/status_macros.h"
 #include "core/io/checkpoint.h"
+#include "core/io/sha256.h"
 
 namespace attnprune::cli {
 namespace {
@@ -94,7 +94,7 @@ int WriteError(const Shell& shell, const absl::Status& status) {
 absl::Status CheckSource(const v1::Job& job, const Checkpoint& source) {
   for (const v1::TensorRef& weight : WeightsOf(job.problem())) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, source.Find(weight.name()));
-    if (client::DigestOf(tensor->bytes) == weight.sha256()) continue;
+    if (Sha256Of(tensor->bytes) == weight.sha256()) continue;
     return absl::FailedPreconditionError(absl::StrCat(
         tensor->file, ": tensor ", weight.name(), " is not the one that ", job.name(), " pruned"));
   }

@@ -2,7 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "server/queue/sqlite_job_store.h"
+#include "server/blobs/posix_blob_store.h"
+#include "server/queue/sqlite/sqlite_job_store.h"
 #include "tests/server/api/jobs_for_tests.h"
 #include "tests/server/api/stored_tensors.h"
 #include "tests/support/value_or_die.h"
@@ -13,9 +14,9 @@ using testing::ValueOrDie;
 
 Backend::Backend(const BackendOptions& options)
     : lock_(ValueOrDie(FolderLock::Acquire(folder_.path()))) {
-  BlobStoreOptions blobs;
+  PosixBlobStoreOptions blobs;
   blobs.folder = folder_.path();
-  tensors_ = ValueOrDie(BlobStore::Open(blobs, &clock_));
+  tensors_ = ValueOrDie(OpenPosixBlobStore(blobs, &clock_));
   jobs_ = ValueOrDie(OpenSqliteJobStore(
       lock_, {.max_queued_jobs = options.max_queued_jobs, .policy = {}, .clock = &clock_}));
   JobApiOptions api;

@@ -118,7 +118,7 @@ TEST_F(DiskFullTest, AReadOnlyDiskIsRefusedAtTheStart) {
   if (!MountSmallDisk()) GTEST_SKIP() << "may not mount";
   store_ = nullptr;
   ASSERT_EQ(mount("tmpfs", mount_point_.c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, ""), 0);
-  EXPECT_THAT(BlobStore::Open(options_, &clock_).status(),
+  EXPECT_THAT(OpenPosixBlobStore(options_, &clock_).status(),
               FailsWith(absl::StatusCode::kInternal, "Read-only file system"));
 }
 

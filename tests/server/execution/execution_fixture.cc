@@ -39,10 +39,10 @@ void Place::Open() {
   SqliteJobStoreOptions options;
   options.clock = &clock_;
   opened_ = std::make_unique<OpenedStore>(Need(OpenStore(folder_, options)));
-  BlobStoreOptions blobs;
+  PosixBlobStoreOptions blobs;
   blobs.folder = folder_;
   blobs.min_free_disk_bytes = 0;
-  tensors_ = Need(BlobStore::Open(blobs, &clock_));
+  tensors_ = Need(OpenPosixBlobStore(blobs, &clock_));
 }
 
 void Place::Reopen() {

@@ -15,10 +15,10 @@
 #include "core/base/mutex.h"
 #include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
-#include "server/blobs/blob_store.h"
+#include "server/blobs/posix_blob_store.h"
 #include "server/execution/job_runner.h"
 #include "server/execution/worker_pool.h"
-#include "tests/server/queue/sqlite_place.h"
+#include "tests/server/queue/sqlite/sqlite_place.h"
 
 namespace attnprune::testing {
 
@@ -118,6 +118,8 @@ class ExecutionTest : public ::testing::Test {
     options.checkpoint_interval = absl::ZeroDuration();
     options.progress_interval = absl::ZeroDuration();
     options.retry_interval = absl::Milliseconds(1);
+    options.spill_folder = folder_.path();
+    options.min_free_disk_bytes = 0;
     return options;
   }
   // Claims the next job and runs it.

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "attnprune/v1/tensor_service.grpc.pb.h"
+#include "core/io/sha256.h"
 #include "gtest/gtest.h"
-#include "server/blobs/sha256.h"
 #include "tests/server/api/tensor_bytes.h"
 
 namespace attnprune::rpc {

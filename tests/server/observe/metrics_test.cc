@@ -16,7 +16,7 @@
 #include "server/observe/process_metrics.h"
 #include "server/observe/solver_metrics.h"
 #include "server/queue/folder_lock.h"
-#include "server/queue/sqlite_job_store.h"
+#include "server/queue/sqlite/sqlite_job_store.h"
 #include "tests/server/api/temporary_folder.h"
 
 namespace attnprune {

@@ -34,7 +34,7 @@ class JobStoreConformance : public ::testing::TestWithParam<StoreFactory> {
   SteppedClock& clock() { return place_->clock(); }
   void Reopen() { place_->Reopen(); }
 
-  // A job nobody asked anything of; its id.
+  // A job without any wishes; its id.
   std::string CreateJob() { return CreateJob(NewJob()); }
   std::string CreateJob(const NewJob& job) {
     const absl::StatusOr<CreateOutcome> outcome = store().Create(job);

@@ -1,0 +1,206 @@
+#include "server/blobs/upload_folder.h"
+
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "core/base/field_error.h"
+#include "core/base/status_macros.h"
+#include "core/io/file.h"
+
+namespace attnprune {
+namespace {
+
+constexpr int64_t kLongestSidecar = 256;
+constexpr absl::string_view kDataSuffix = ".data";
+constexpr absl::string_view kSpecSuffix = ".spec";
+constexpr absl::string_view kPutSuffix = ".put";
+
+// Whatever their dtypes: those are no part of what is stored.
+bool AreOfOneTensor(const UploadSpec& a, const UploadSpec& b) {
+  return a.sha256 == b.sha256 && a.size_bytes == b.size_bytes;
+}
+
+absl::optional<UploadSpec> ReadSidecar(const std::string& upload_id, const std::string& path) {
+  const absl::StatusOr<File> file = File::OpenForReading(path);
+  if (!file.ok()) return absl::nullopt;
+  const absl::StatusOr<int64_t> size = file->Size();
+  if (!size.ok() || *size > kLongestSidecar) return absl::nullopt;
+  std::string line(static_cast<size_t>(*size), '\0');
+  if (!file->ReadAt(0, absl::MakeSpan(line)).ok()) return absl::nullopt;
+  return ParseSidecar(upload_id, line);
+}
+
+}  // namespace
+
+// --- files --------------------------------------------------------------------------------------
+
+absl::Status UploadFolder::Open() {
+  ATTNPRUNE_RETURN_IF_ERROR(MakeWritableFolder(folder_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFolder(folder_));
+  for (const std::string& name : names) {
+    absl::string_view id = name;
+    if (absl::EndsWith(name, kPutSuffix)) RemoveFile(absl::StrCat(folder_, "/", name));
+    if (absl::ConsumeSuffix(&id, kDataSuffix) || absl::ConsumeSuffix(&id, kSpecSuffix)) {
+      Load(std::string(id));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void UploadFolder::Load(const std::string& upload_id) {
+  const absl::optional<UploadSpec> spec = ReadSidecar(upload_id, SpecPath(upload_id));
+  const absl::optional<FileFacts> data = LookUp(DataPath(upload_id));
+  if (!spec.has_value() || !data.has_value() || data->size > spec->size_bytes) {
+    RemoveFiles(upload_id);
+    return;
+  }
+  MutexLock lock(&mutex_);
+  uploads_[upload_id] = {
+      .spec = *spec, .bytes = data->size, .held = false, .touched = data->changed};
+}
+
+absl::Status UploadFolder::WriteSpec(const UploadSpec& spec) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(SpecPath(spec.upload_id)));
+  ATTNPRUNE_RETURN_IF_ERROR(file.Truncate(0));
+  return file.WriteAt(0, FormatSidecar(spec));
+}
+
+std::string UploadFolder::DataPath(absl::string_view upload_id) const {
+  return absl::StrCat(folder_, "/", upload_id, kDataSuffix);
+}
+
+std::string UploadFolder::SpecPath(absl::string_view upload_id) const {
+  return absl::StrCat(folder_, "/", upload_id, kSpecSuffix);
+}
+
+std::string UploadFolder::NewPutPath() {
+  MutexLock lock(&mutex_);
+  return absl::StrCat(folder_, "/", next_put_++, kPutSuffix);
+}
+
+void UploadFolder::RemoveFiles(const std::string& upload_id) const {
+  RemoveFile(DataPath(upload_id));
+  RemoveFile(SpecPath(upload_id));
+}
+
+// --- holding ------------------------------------------------------------------------------------
+
+absl::Status UploadFolder::Hold(const UploadSpec& spec, int64_t offset,
+                                absl::FunctionRef<int64_t()> stored_bytes) {
+  MutexLock lock(&mutex_);
+  const auto found = uploads_.find(spec.upload_id);
+  const State* const known = found == uploads_.end() ? nullptr : &found->second;
+  if (known != nullptr && known->held) {
+    return absl::AbortedError(
+        absl::StrCat("upload ", spec.upload_id, " is being written by another stream"));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckOffset(known, spec, offset));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckLimits(known, spec, stored_bytes()));
+  uploads_[spec.upload_id] = {
+      .spec = spec, .bytes = offset, .held = true, .touched = clock_->Now()};
+  return absl::OkStatus();
+}
+
+absl::Status UploadFolder::CheckOffset(const State* known, const UploadSpec& spec,
+                                       int64_t offset) const {
+  if (offset == 0) return absl::OkStatus();  // starts anew
+  if (known != nullptr && !AreOfOneTensor(known->spec, spec)) {
+    return FieldError(
+        "header.upload_id",
+        absl::StrCat("must be the one of this tensor, ", spec.upload_id, " is of tensor ",
+                     known->spec.sha256, " of ", known->spec.size_bytes, " bytes"));
+  }
+  const int64_t committed = known != nullptr ? known->bytes : 0;
+  if (offset == committed) return absl::OkStatus();
+  return WithField(
+      absl::OutOfRangeError(absl::StrCat("header.offset must be ", committed,
+                                         ", where the upload stands, or 0, got ", offset)),
+      "header.offset");
+}
+
+absl::Status UploadFolder::CheckLimits(const State* known, const UploadSpec& spec,
+                                       int64_t stored_bytes) const {
+  if (spec.size_bytes > limits_.max_tensor_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "header.size_bytes must be at most max_tensor_bytes = ", limits_.max_tensor_bytes, ", got ",
+        spec.size_bytes));
+  }
+  const int64_t others = stored_bytes + BytesLocked() - (known == nullptr ? 0 : known->bytes);
+  if (spec.size_bytes > limits_.max_total_bytes - others) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("tensors must take at most max_total_tensor_bytes = ", limits_.max_total_bytes,
+                     " together, ", others, " are taken and this one has ", spec.size_bytes));
+  }
+  if (known == nullptr && static_cast<int64_t>(uploads_.size()) >= limits_.max_uploads) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "unfinished uploads must be at most ", limits_.max_uploads, ", the limit is reached"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> UploadFolder::CommittedBytes(const std::string& upload_id) const {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckUploadId("upload_id", upload_id));
+  MutexLock lock(&mutex_);
+  const auto found = uploads_.find(upload_id);
+  return found == uploads_.end() ? 0 : found->second.bytes;
+}
+
+void UploadFolder::RecordProgress(const std::string& upload_id, int64_t bytes) {
+  MutexLock lock(&mutex_);
+  uploads_.at(upload_id).bytes = bytes;
+}
+
+void UploadFolder::Release(const std::string& upload_id) {
+  MutexLock lock(&mutex_);
+  State& upload = uploads_.at(upload_id);
+  upload.held = false;
+  upload.touched = clock_->Now();
+}
+
+void UploadFolder::Forget(const std::string& upload_id) {
+  MutexLock lock(&mutex_);
+  RemoveFiles(upload_id);
+  uploads_.erase(upload_id);
+}
+
+void UploadFolder::ForgetUnlessHeld(const std::string& upload_id) {
+  MutexLock lock(&mutex_);
+  const auto found = uploads_.find(upload_id);
+  if (found == uploads_.end() || found->second.held) return;
+  RemoveFiles(upload_id);
+  uploads_.erase(found);
+}
+
+// --- all of them --------------------------------------------------------------------------------
+
+int64_t UploadFolder::Collect(absl::Duration grace) {
+  MutexLock lock(&mutex_);
+  const absl::Time now = clock_->Now();
+  return static_cast<int64_t>(std::erase_if(uploads_, [&](const auto& upload) {
+    if (upload.second.held || now - upload.second.touched < grace) return false;
+    RemoveFiles(upload.first);
+    return true;
+  }));
+}
+
+int64_t UploadFolder::Count() const {
+  MutexLock lock(&mutex_);
+  return static_cast<int64_t>(uploads_.size());
+}
+
+int64_t UploadFolder::Bytes() const {
+  MutexLock lock(&mutex_);
+  return BytesLocked();
+}
+
+int64_t UploadFolder::BytesLocked() const {
+  int64_t bytes = 0;
+  for (const auto& [id, upload] : uploads_) {
+    bytes += upload.held ? upload.spec.size_bytes : upload.bytes;
+  }
+  return bytes;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,82 @@
+// The unfinished uploads of a POSIX blob store: their files in one folder, how far each is, and
+// which of them a stream is writing.
+#ifndef ATTNPRUNE_SERVER_BLOBS_UPLOAD_FOLDER_H_
+#define ATTNPRUNE_SERVER_BLOBS_UPLOAD_FOLDER_H_
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "core/base/clock.h"
+#include "core/base/mutex.h"
+#include "server/blobs/blob_store.h"
+#include "server/blobs/upload_spec.h"
+
+namespace attnprune {
+
+// Thread-safe. Its lock is never held while data or a sync is waited for.
+class UploadFolder {
+ public:
+  // clock must outlive it.
+  UploadFolder(const std::string& folder, const BlobStoreLimits& limits, const Clock* clock)
+      : folder_(folder), limits_(limits), clock_(clock) {}
+
+  // Makes the folder, finds the uploads that a former process left, removes what it was putting.
+  // Before any other call.
+  absl::Status Open();
+
+  absl::StatusOr<int64_t> CommittedBytes(const std::string& upload_id) const;
+
+  // Makes the caller the upload's only writer, from `offset` on, until Release or Forget; errors as
+  // of BlobStore::StartUpload. stored_bytes: of all finished tensors; called with the lock held.
+  absl::Status Hold(const UploadSpec& spec, int64_t offset,
+                    absl::FunctionRef<int64_t()> stored_bytes);
+  absl::Status WriteSpec(const UploadSpec& spec) const;
+  void RecordProgress(const std::string& upload_id, int64_t bytes);
+  void Release(const std::string& upload_id);  // leaves it to be resumed
+  void Forget(const std::string& upload_id);
+  // Of an upload that the caller does not hold.
+  void ForgetUnlessHeld(const std::string& upload_id);
+
+  std::string DataPath(absl::string_view upload_id) const;
+  std::string NewPutPath();
+
+  // Forgets uploads last written `grace` ago or more; how many.
+  int64_t Collect(absl::Duration grace);
+
+  int64_t Count() const;
+  int64_t Bytes() const;  // BlobStoreUsage::upload_bytes
+
+ private:
+  struct State {
+    UploadSpec spec;
+    int64_t bytes = 0;  // written so far
+    bool held = false;
+    absl::Time touched;
+  };
+
+  std::string SpecPath(absl::string_view upload_id) const;
+  void Load(const std::string& upload_id);
+  absl::Status CheckOffset(const State* known, const UploadSpec& spec, int64_t offset) const;
+  absl::Status CheckLimits(const State* known, const UploadSpec& spec, int64_t stored_bytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t BytesLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RemoveFiles(const std::string& upload_id) const;
+
+  const std::string folder_;
+  const BlobStoreLimits limits_;
+  const Clock* const clock_;
+
+  mutable Mutex mutex_;
+  std::unordered_map<std::string, State> uploads_ ABSL_GUARDED_BY(mutex_);
+  int64_t next_put_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_BLOBS_UPLOAD_FOLDER_H_

@@ -1,0 +1,98 @@
+// What the rules of a job's life (transactional_job_store.h) ask of a database: jobs, their
+// results, tensors and events as rows, read and written one at a time inside a transaction. No rule
+// is in here but the order in which jobs are claimed, which only the database can keep among its
+// clients.
+//
+// Errors are those of JobStore; DATA_LOSS: a row that is read is damaged.
+#ifndef ATTNPRUNE_SERVER_QUEUE_JOB_ROWS_H_
+#define ATTNPRUNE_SERVER_QUEUE_JOB_ROWS_H_
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "server/queue/checkpoint_store.h"
+#include "server/queue/job_store.h"
+
+namespace attnprune {
+
+// A job's own row. `record` is without what is kept beside it: spec, labels, results.
+struct JobRow {
+  int64_t number = 0;  // order of creation; never used for a second job
+  JobRecord record;
+  int64_t results = 0;           // how many there are
+  int64_t checkpoint_count = 0;  // checkpoints written so far, for their names
+  CheckpointRef checkpoint;
+};
+
+// What one transaction sees. Not thread-safe.
+class JobReader {
+ public:
+  virtual ~JobReader() = default;
+
+  // The database's time: leases, timeouts and events of all its servers go by it.
+  virtual absl::Time Now() = 0;
+
+  virtual absl::StatusOr<absl::optional<JobRow>> FindById(absl::string_view id) = 0;
+  virtual absl::StatusOr<std::vector<JobRow>> ReadOutstanding() = 0;  // in order of number
+  // Numbers below `below` that match, newest first, at most `limit`.
+  virtual absl::StatusOr<std::vector<int64_t>> FindNumbers(const JobFilter& filter, int64_t below,
+                                                           int limit) = 0;
+  virtual absl::StatusOr<JobRow> ReadRow(int64_t number) = 0;
+  virtual absl::StatusOr<JobRecord> Complete(const JobRow& row) = 0;  // with spec, labels, results
+  virtual absl::StatusOr<std::map<JobState, int64_t>> CountByState() = 0;
+  virtual absl::StatusOr<std::set<std::string>> ReadTensors() = 0;  // of all jobs
+  // With a sequence above `after`, oldest first, at most `limit`.
+  virtual absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
+                                                              int limit) = 0;
+};
+
+// One writing transaction. A job that it has found changes by no other transaction until it ends.
+class JobRows : public JobReader {
+ public:
+  virtual absl::StatusOr<absl::optional<JobRow>> FindByRequestId(absl::string_view request_id) = 0;
+  // The queued job to run next, in the order of NextJob (scheduler.h), of those that no other
+  // transaction is claiming.
+  virtual absl::StatusOr<absl::optional<JobRow>> FindNextToClaim() = 0;
+  virtual absl::StatusOr<int64_t> CountQueued() = 0;
+
+  // Gives *row its number; its record must be whole.
+  virtual absl::Status Insert(JobRow* row) = 0;
+  virtual absl::Status Save(const JobRow& row) = 0;  // all of it but spec, labels, results
+  virtual absl::Status Remove(int64_t number) = 0;   // with all that belongs to it
+
+  virtual absl::Status AddResult(const JobRow& row, int method_index, absl::string_view result) = 0;
+  virtual absl::Status AddTensors(const JobRow& row, const std::set<std::string>& digests) = 0;
+  virtual absl::Status AddEvent(const JobRow& row, const StoredEvent& event) = 0;
+
+  virtual absl::StatusOr<int64_t> CountProgress(int64_t number) = 0;
+  // One round of CompactionLimits::progress. Drops at least one if there are two.
+  virtual absl::Status DropEverySecondProgress(int64_t number) = 0;
+  // The newest event but progress of which `keep` newer ones exist; nothing if there are fewer.
+  virtual absl::StatusOr<absl::optional<int64_t>> FindCut(int64_t number, int64_t keep) = 0;
+  virtual absl::Status DropEventsUpTo(int64_t number, int64_t sequence) = 0;
+};
+
+// Read is thread-safe; Write is called by one thread at a time.
+class JobDatabase {
+ public:
+  virtual ~JobDatabase() = default;
+
+  // Runs `body` on one state of the database and returns what it returns.
+  virtual absl::Status Read(absl::FunctionRef<absl::Status(JobReader&)> body) = 0;
+  // Runs `body` as one transaction. OK from both: it is committed and on disk. Otherwise nothing is
+  // written. `body` may run again from the start, when another server's transaction was in its way.
+  virtual absl::Status Write(absl::FunctionRef<absl::Status(JobRows&)> body) = 0;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_QUEUE_JOB_ROWS_H_

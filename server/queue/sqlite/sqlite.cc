@@ -1,0 +1,212 @@
+#include "server/queue/sqlite/sqlite.h"
+
+#include <sqlite3.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+
+namespace attnprune::sqlite {
+namespace {
+
+absl::StatusCode CodeOfSystemError(int error) {
+  if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
+    return absl::StatusCode::kResourceExhausted;
+  }
+  if (error == EACCES || error == EROFS) return absl::StatusCode::kPermissionDenied;
+  return absl::StatusCode::kInternal;
+}
+
+absl::StatusCode CodeOf(int result, int system_error) {
+  switch (result & 0xff) {  // without the extended part
+    case SQLITE_FULL:
+    case SQLITE_NOMEM:
+      return absl::StatusCode::kResourceExhausted;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_FORMAT:
+      return absl::StatusCode::kDataLoss;
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+      return absl::StatusCode::kPermissionDenied;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return absl::StatusCode::kUnavailable;
+    case SQLITE_ERROR:
+      return absl::StatusCode::kUnknown;
+    case SQLITE_CANTOPEN:
+    case SQLITE_IOERR:
+      return CodeOfSystemError(system_error);
+    default:
+      return absl::StatusCode::kInternal;
+  }
+}
+
+absl::Status ErrorOf(sqlite3* connection, int result) {
+  const int extended = sqlite3_extended_errcode(connection);
+  const char* file = sqlite3_db_filename(connection, "main");
+  return absl::Status(CodeOf(result, sqlite3_system_errno(connection)),
+                      absl::StrCat("database ", file == nullptr ? "" : file, ": ",
+                                   sqlite3_errmsg(connection), " (", extended, ")"));
+}
+
+int BindText(sqlite3_stmt* statement, int index, const std::string& text) {
+  return sqlite3_bind_text64(statement, index, text.data(), text.size(), SQLITE_TRANSIENT,
+                             SQLITE_UTF8);
+}
+
+int Bind(sqlite3_stmt* statement, int index, const Value& value) {
+  if (const auto* integer = std::get_if<int64_t>(&value)) {
+    return sqlite3_bind_int64(statement, index, *integer);
+  }
+  if (const auto* text = std::get_if<std::string>(&value)) {
+    return BindText(statement, index, *text);
+  }
+  if (const auto* blob = std::get_if<Bytes>(&value)) {
+    return sqlite3_bind_blob64(statement, index, blob->bytes.data(), blob->bytes.size(),
+                               SQLITE_TRANSIENT);
+  }
+  return sqlite3_bind_null(statement, index);
+}
+
+std::string BytesOf(sqlite3_stmt* statement, int column) {
+  const void* bytes = sqlite3_column_blob(statement, column);  // before asking for the size
+  const int size = sqlite3_column_bytes(statement, column);
+  if (bytes == nullptr || size <= 0) return "";
+  return std::string(static_cast<const char*>(bytes), static_cast<size_t>(size));
+}
+
+Value ValueOf(sqlite3_stmt* statement, int column) {
+  switch (sqlite3_column_type(statement, column)) {
+    case SQLITE_INTEGER:
+      return static_cast<int64_t>(sqlite3_column_int64(statement, column));
+    case SQLITE_TEXT:
+      return BytesOf(statement, column);
+    case SQLITE_BLOB:
+      return Bytes{BytesOf(statement, column)};
+    default:
+      return Null{};
+  }
+}
+
+}  // namespace
+
+Query::Query(Query&& other) noexcept : statement_(std::exchange(other.statement_, nullptr)) {}
+
+Query::~Query() {
+  if (statement_ == nullptr) return;
+  sqlite3_reset(statement_);
+  sqlite3_clear_bindings(statement_);
+}
+
+absl::StatusOr<bool> Query::Next() {
+  const int result = sqlite3_step(statement_);
+  if (result == SQLITE_ROW) return true;
+  if (result == SQLITE_DONE) return false;
+  return ErrorOf(sqlite3_db_handle(statement_), result);
+}
+
+Row Query::ReadRow() const {
+  const int columns = sqlite3_column_count(statement_);
+  Row row;
+  row.reserve(static_cast<size_t>(columns));
+  for (int column = 0; column < columns; ++column) row.push_back(ValueOf(statement_, column));
+  return row;
+}
+
+int64_t Query::Integer(int column) const { return sqlite3_column_int64(statement_, column); }
+
+std::string Query::Text(int column) const { return BytesOf(statement_, column); }
+
+void Database::Closer::operator()(sqlite3* connection) const { sqlite3_close_v2(connection); }
+
+void Database::Finalizer::operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
+
+absl::StatusOr<Database> Database::Open(const std::string& path) {
+  sqlite3* connection = nullptr;
+  const int result = sqlite3_open_v2(path.c_str(), &connection,
+                                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+  Database database(connection);  // there even after an error, unless memory ran out
+  if (connection == nullptr) return absl::ResourceExhaustedError("out of memory");
+  if (result != SQLITE_OK) return ErrorOf(connection, result);
+  sqlite3_extended_result_codes(connection, 1);
+  return database;
+}
+
+absl::StatusOr<Query> Database::Start(const std::string& sql, absl::Span<const Value> values) {
+  auto& statement = statements_[sql];
+  if (statement == nullptr) {
+    sqlite3_stmt* prepared = nullptr;
+    const int result =
+        sqlite3_prepare_v3(connection_.get(), sql.c_str(), static_cast<int>(sql.size()) + 1,
+                           SQLITE_PREPARE_PERSISTENT, &prepared, nullptr);
+    if (result != SQLITE_OK) return ErrorOf(connection_.get(), result);
+    statement.reset(prepared);
+  }
+  if (sqlite3_stmt_busy(statement.get()) != 0) {
+    return absl::InternalError(absl::StrCat("statement is running already: ", sql));
+  }
+  Query query(statement.get());
+  for (size_t i = 0; i < values.size(); ++i) {
+    const int result = Bind(statement.get(), static_cast<int>(i) + 1, values[i]);
+    if (result != SQLITE_OK) return ErrorOf(connection_.get(), result);
+  }
+  return query;
+}
+
+absl::Status Database::Execute(const std::string& sql, absl::Span<const Value> values) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(Query query, Start(sql, values));
+  while (true) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, query.Next());
+    if (!more) return absl::OkStatus();
+  }
+}
+
+absl::Status Database::ExecuteScript(const std::string& sql) {
+  const int result = sqlite3_exec(connection_.get(), sql.c_str(), nullptr, nullptr, nullptr);
+  return result == SQLITE_OK ? absl::OkStatus() : ErrorOf(connection_.get(), result);
+}
+
+absl::StatusOr<int64_t> Database::ReadInteger(const std::string& sql,
+                                              absl::Span<const Value> values) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(Query query, Start(sql, values));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool found, query.Next());
+  if (!found) return absl::InternalError(absl::StrCat("no row: ", sql));
+  return query.Integer(0);
+}
+
+absl::StatusOr<std::string> Database::Serialize() {
+  sqlite3_int64 size = 0;
+  unsigned char* image = sqlite3_serialize(connection_.get(), "main", &size, 0);
+  if (image == nullptr) return absl::ResourceExhaustedError("out of memory");
+  std::string bytes(reinterpret_cast<const char*>(image), static_cast<size_t>(size));
+  sqlite3_free(image);
+  return bytes;
+}
+
+bool Database::IsReadOnly() const { return sqlite3_db_readonly(connection_.get(), "main") != 0; }
+
+absl::StatusOr<Transaction> Transaction::Begin(Database* database, TransactionKind kind) {
+  ATTNPRUNE_RETURN_IF_ERROR(
+      database->Execute(kind == TransactionKind::kWrite ? "BEGIN IMMEDIATE" : "BEGIN"));
+  return Transaction(database);
+}
+
+Transaction::Transaction(Transaction&& other) noexcept
+    : database_(std::exchange(other.database_, nullptr)) {}
+
+Transaction::~Transaction() {
+  // Some errors have rolled back already; then this one fails and that is as well.
+  if (database_ != nullptr) database_->Execute("ROLLBACK").IgnoreError();
+}
+
+absl::Status Transaction::Commit() {
+  ATTNPRUNE_RETURN_IF_ERROR(database_->Execute("COMMIT"));
+  database_ = nullptr;
+  return absl::OkStatus();
+}
+
+}  // namespace attnprune::sqlite

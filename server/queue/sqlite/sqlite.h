@@ -1,0 +1,109 @@
+// SQLite in terms of Status and values that own their memory.
+#ifndef ATTNPRUNE_SERVER_QUEUE_SQLITE_SQLITE_H_
+#define ATTNPRUNE_SERVER_QUEUE_SQLITE_SQLITE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace attnprune::sqlite {
+
+struct Null {
+  bool operator==(const Null&) const { return true; }
+};
+struct Bytes {  // a BLOB; std::string is TEXT
+  std::string bytes;
+  bool operator==(const Bytes& other) const { return bytes == other.bytes; }
+};
+using Value = std::variant<Null, int64_t, std::string, Bytes>;
+using Row = std::vector<Value>;
+
+// A running statement. Its Database must outlive it, and may not start the same SQL meanwhile.
+class Query {
+ public:
+  explicit Query(sqlite3_stmt* statement) : statement_(statement) {}
+  Query(Query&& other) noexcept;
+  Query& operator=(Query&&) = delete;
+  ~Query();  // the statement can be started again
+
+  // Goes to the first or next row; false: there is none.
+  absl::StatusOr<bool> Next();
+  // Of the current row.
+  Row ReadRow() const;
+  int64_t Integer(int column) const;
+  std::string Text(int column) const;
+
+ private:
+  sqlite3_stmt* statement_;
+};
+
+// One connection. Not thread-safe: one thread at a time, its Queries included.
+//
+// Errors: RESOURCE_EXHAUSTED the disk is full; DATA_LOSS the file is damaged or no database;
+// PERMISSION_DENIED it cannot be written; UNAVAILABLE another process holds it; UNKNOWN the
+// SQL and the database's tables do not go together; INTERNAL else.
+class Database {
+ public:
+  // Never makes a file. path: ":memory:" for one without.
+  static absl::StatusOr<Database> Open(const std::string& path);
+  Database(Database&&) noexcept = default;
+  Database& operator=(Database&&) noexcept = default;
+  ~Database() = default;
+
+  // Statements are kept by their SQL, so pass values as `?`, not in the text.
+  absl::StatusOr<Query> Start(const std::string& sql, absl::Span<const Value> values = {});
+  // Runs one statement to its end and drops its rows.
+  absl::Status Execute(const std::string& sql, absl::Span<const Value> values = {});
+  // Several statements without values, not kept.
+  absl::Status ExecuteScript(const std::string& sql);
+  // The first column of the only row.
+  absl::StatusOr<int64_t> ReadInteger(const std::string& sql, absl::Span<const Value> values = {});
+
+  // The main database's image, as it would be in a file.
+  absl::StatusOr<std::string> Serialize();
+  bool IsReadOnly() const;
+
+ private:
+  struct Closer {
+    void operator()(sqlite3* connection) const;
+  };
+  struct Finalizer {
+    void operator()(sqlite3_stmt* statement) const;
+  };
+  explicit Database(sqlite3* connection) : connection_(connection) {}
+
+  std::unique_ptr<sqlite3, Closer> connection_;
+  std::map<std::string, std::unique_ptr<sqlite3_stmt, Finalizer>> statements_;  // dies first
+};
+
+enum class TransactionKind { kRead, kWrite };
+
+// Rolls back unless it was committed.
+class Transaction {
+ public:
+  static absl::StatusOr<Transaction> Begin(Database* database, TransactionKind kind);
+  Transaction(Transaction&& other) noexcept;
+  Transaction& operator=(Transaction&&) = delete;
+  ~Transaction();
+
+  // OK means that the writes are on disk, in a database that is set so (synchronous=FULL).
+  absl::Status Commit();
+
+ private:
+  explicit Transaction(Database* database) : database_(database) {}
+  Database* database_;  // nullptr: over
+};
+
+}  // namespace attnprune::sqlite
+
+#endif  // ATTNPRUNE_SERVER_QUEUE_SQLITE_SQLITE_H_

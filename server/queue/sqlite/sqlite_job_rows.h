@@ -1,0 +1,68 @@
+// A job database's rows in SQLite. Every row that is read is checked against its seal.
+#ifndef ATTNPRUNE_SERVER_QUEUE_SQLITE_SQLITE_JOB_ROWS_H_
+#define ATTNPRUNE_SERVER_QUEUE_SQLITE_SQLITE_JOB_ROWS_H_
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "core/base/clock.h"
+#include "server/queue/job_rows.h"
+#include "server/queue/sqlite/sqlite.h"
+
+namespace attnprune {
+
+// On one connection, inside the caller's transaction. Not thread-safe, as its connection.
+class SqliteJobRows final : public JobRows {
+ public:
+  // clock must outlive it.
+  SqliteJobRows(const Clock* clock, sqlite::Database database)
+      : clock_(clock), database_(std::move(database)) {}
+
+  sqlite::Database& database() { return database_; }
+
+  absl::Time Now() override { return clock_->Now(); }
+
+  absl::StatusOr<absl::optional<JobRow>> FindById(absl::string_view id) override;
+  absl::StatusOr<std::vector<JobRow>> ReadOutstanding() override;
+  absl::StatusOr<std::vector<int64_t>> FindNumbers(const JobFilter& filter, int64_t below,
+                                                   int limit) override;
+  absl::StatusOr<JobRow> ReadRow(int64_t number) override;
+  absl::StatusOr<JobRecord> Complete(const JobRow& row) override;
+  absl::StatusOr<std::map<JobState, int64_t>> CountByState() override;
+  absl::StatusOr<std::set<std::string>> ReadTensors() override;
+  absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
+                                                      int limit) override;
+
+  absl::StatusOr<absl::optional<JobRow>> FindByRequestId(absl::string_view request_id) override;
+  absl::StatusOr<absl::optional<JobRow>> FindNextToClaim() override;
+  absl::StatusOr<int64_t> CountQueued() override;
+  absl::Status Insert(JobRow* row) override;
+  absl::Status Save(const JobRow& row) override;
+  absl::Status Remove(int64_t number) override;
+  absl::Status AddResult(const JobRow& row, int method_index, absl::string_view result) override;
+  absl::Status AddTensors(const JobRow& row, const std::set<std::string>& digests) override;
+  absl::Status AddEvent(const JobRow& row, const StoredEvent& event) override;
+  absl::StatusOr<int64_t> CountProgress(int64_t number) override;
+  absl::Status DropEverySecondProgress(int64_t number) override;
+  absl::StatusOr<absl::optional<int64_t>> FindCut(int64_t number, int64_t keep) override;
+  absl::Status DropEventsUpTo(int64_t number, int64_t sequence) override;
+
+ private:
+  absl::StatusOr<absl::optional<JobRow>> FindRow(const std::string& from,
+                                                 absl::Span<const sqlite::Value> values);
+  absl::StatusOr<JobOrigin> ReadOrigin(int64_t number);
+  absl::Status ReadSpecAndLabels(int64_t number, JobRecord* record);
+  absl::Status ReadResults(int64_t number, std::vector<std::string>* results);
+
+  const Clock* const clock_;
+  sqlite::Database database_;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_QUEUE_SQLITE_SQLITE_JOB_ROWS_H_

@@ -1,0 +1,214 @@
+// The rules of what clients and upkeep ask for.
+#include "server/queue/transactional_job_store.h"
+
+#include <limits>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
+#include "core/base/status_macros.h"
+#include "server/queue/page_token.h"
+
+namespace attnprune {
+namespace {
+
+// 12 characters: 60 random bits, short enough to type.
+std::string NewId() {
+  constexpr char kLetters[] = "0123456789abcdefghjkmnpqrstvwxyz";
+  std::random_device random;
+  std::string id;
+  for (int i = 0; i < 12; ++i) id += kLetters[random() % 32];
+  return id;
+}
+
+absl::StatusOr<JobRow> FindJob(JobReader& rows, absl::string_view id) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> row, rows.FindById(id));
+  if (!row.has_value()) return absl::NotFoundError(absl::StrCat("no job ", id));
+  return *std::move(row);
+}
+
+}  // namespace
+
+OutstandingJob Outstanding(const JobRow& row) {
+  const JobRecord& job = row.record;
+  return {job.id,      job.state,      row.number,      job.priority,         job.fence,
+          job.timeout, job.start_time, job.lease_until, job.cancel_requested, job.losses};
+}
+
+void TransactionalJobStore::Conclude(const PostCommit& post_commit) {
+  checkpoints_->Remove(post_commit.unused_checkpoint);
+  if (listener_ == nullptr) return;
+  if (!post_commit.events.empty()) listener_->OnEvents(post_commit.job_id, post_commit.events);
+  if (post_commit.cancel_requested) listener_->OnCancelRequested(post_commit.job_id);
+}
+
+// --- Clients ---
+
+absl::StatusOr<CreateOutcome> TransactionalJobStore::Create(const NewJob& job) {
+  return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<CreateOutcome> {
+    if (job.request_id.empty()) return Insert(job, rows, post_commit);
+    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> known, rows.FindByRequestId(job.request_id));
+    if (!known.has_value()) return Insert(job, rows, post_commit);
+    if (known->record.request_digest != job.request_digest) {
+      return absl::AlreadyExistsError(absl::StrCat("request_id ", job.request_id,
+                                                   " was used for another request, which made job ",
+                                                   known->record.id));
+    }
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRecord record, rows.Complete(*known));
+    return CreateOutcome{std::move(record), false};
+  });
+}
+
+absl::StatusOr<CreateOutcome> TransactionalJobStore::Insert(const NewJob& job, JobRows& rows,
+                                                            PostCommit& post_commit) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t queued, rows.CountQueued());
+  if (queued >= options_.max_queued_jobs) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the queue is full: ", queued, " jobs wait, the limit is ", options_.max_queued_jobs));
+  }
+  JobRow row;
+  row.record.id = NewId();
+  row.record.priority = job.priority;
+  row.record.timeout = job.timeout;
+  row.record.create_time = rows.Now();
+  row.record.request_id = job.request_id;
+  row.record.request_digest = job.request_digest;
+  row.record.labels = job.labels;
+  row.record.spec = job.spec;
+  row.record.origin = job.origin;
+  ATTNPRUNE_RETURN_IF_ERROR(rows.Insert(&row));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      rows.AddTensors(row, {job.tensor_digests.begin(), job.tensor_digests.end()}));
+  JobEdit edit(&rows, &post_commit, std::move(row));
+  edit.AddStateChange("");
+  ATTNPRUNE_RETURN_IF_ERROR(edit.Save());
+  return CreateOutcome{edit.record(), true};
+}
+
+absl::StatusOr<JobRecord> TransactionalJobStore::Get(absl::string_view id) {
+  return Read([&](JobReader& rows) -> absl::StatusOr<JobRecord> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, FindJob(rows, id));
+    return rows.Complete(row);
+  });
+}
+
+absl::StatusOr<LogExtent> TransactionalJobStore::ReadLogExtent(absl::string_view id) {
+  return Read([&](JobReader& rows) -> absl::StatusOr<LogExtent> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, FindJob(rows, id));
+    return LogExtent{.state = row.record.state,
+                     .oldest_sequence = row.record.oldest_sequence,
+                     .newest_sequence = row.record.next_sequence - 1};
+  });
+}
+
+absl::StatusOr<JobPage> TransactionalJobStore::List(const JobFilter& filter, int page_size,
+                                                    absl::string_view page_token) {
+  if (page_size < 1) {
+    return FieldError("page_size", absl::StrCat("must be at least 1, got ", page_size));
+  }
+  int64_t below = std::numeric_limits<int64_t>::max();
+  if (!page_token.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(below, DecodePageToken(filter, page_token));
+  }
+  return Read([&](JobReader& rows) -> absl::StatusOr<JobPage> {
+    const int one_more = page_size < std::numeric_limits<int>::max() ? page_size + 1 : page_size;
+    ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<int64_t> numbers,
+                               rows.FindNumbers(filter, below, one_more));
+    JobPage page;
+    if (numbers.size() > static_cast<size_t>(page_size)) {
+      numbers.resize(static_cast<size_t>(page_size));
+      page.next_page_token = EncodePageToken(filter, numbers.back());
+    }
+    for (const int64_t number : numbers) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, rows.ReadRow(number));
+      ATTNPRUNE_ASSIGN_OR_RETURN(JobRecord record, rows.Complete(row));
+      page.jobs.push_back(std::move(record));
+    }
+    return page;
+  });
+}
+
+absl::StatusOr<JobRecord> TransactionalJobStore::RequestCancel(absl::string_view id) {
+  return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<JobRecord> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindJob(rows, id));
+    if (IsTerminal(row.record.state)) return rows.Complete(row);
+    const bool asked_before = row.record.cancel_requested;
+    JobEdit edit(&rows, &post_commit, std::move(row));
+    edit.record().cancel_requested = true;
+    if (edit.record().state == JobState::kQueued) {
+      ATTNPRUNE_RETURN_IF_ERROR(edit.End(JobState::kCancelled, {}, "cancelled while queued"));
+    } else {
+      post_commit.cancel_requested = !asked_before;
+    }
+    ATTNPRUNE_RETURN_IF_ERROR(edit.Save());
+    return rows.Complete(edit.row());
+  });
+}
+
+absl::Status TransactionalJobStore::Delete(absl::string_view id) {
+  return Write([&](JobRows& rows, PostCommit&) -> absl::Status {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, FindJob(rows, id));
+    if (!IsTerminal(row.record.state)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("job ", id, " is ", ToString(row.record.state), "; cancel it first"));
+    }
+    return rows.Remove(row.number);
+  });
+}
+
+absl::StatusOr<std::vector<StoredEvent>> TransactionalJobStore::ReadEvents(absl::string_view id,
+                                                                           int64_t after,
+                                                                           int limit) {
+  if (limit < 1) return FieldError("limit", absl::StrCat("must be at least 1, got ", limit));
+  return Read([&](JobReader& rows) -> absl::StatusOr<std::vector<StoredEvent>> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, FindJob(rows, id));
+    const int64_t oldest = row.record.oldest_sequence;
+    if (after < oldest - 1) return HistoryDroppedError(id, after, oldest);
+    return rows.ReadEvents(row.number, after, limit);
+  });
+}
+
+// --- Upkeep ---
+
+absl::StatusOr<Snapshot> TransactionalJobStore::ReadOutstanding() {
+  return Read([&](JobReader& rows) -> absl::StatusOr<Snapshot> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<JobRow> jobs, rows.ReadOutstanding());
+    Snapshot snapshot;
+    snapshot.now = rows.Now();
+    for (const JobRow& job : jobs) snapshot.jobs.push_back(Outstanding(job));
+    return snapshot;
+  });
+}
+
+absl::StatusOr<std::map<JobState, int64_t>> TransactionalJobStore::CountByState() {
+  return Read([](JobReader& rows) { return rows.CountByState(); });
+}
+
+absl::Status TransactionalJobStore::CompactEvents(absl::string_view id,
+                                                  const CompactionLimits& limits) {
+  if (limits.progress < 1 || limits.others < 1) {
+    return FieldError("limits", absl::StrCat("must be at least 1, got ", limits.progress, " and ",
+                                             limits.others));
+  }
+  return Write([&](JobRows& rows, PostCommit&) -> absl::Status {
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindJob(rows, id));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<int64_t> cut,
+                               rows.FindCut(row.number, limits.others));
+    if (cut.has_value()) {
+      ATTNPRUNE_RETURN_IF_ERROR(rows.DropEventsUpTo(row.number, *cut));
+      row.record.oldest_sequence = *cut + 1;
+      ATTNPRUNE_RETURN_IF_ERROR(rows.Save(row));
+    }
+    while (true) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t progress, rows.CountProgress(row.number));
+      if (progress <= limits.progress) return absl::OkStatus();
+      ATTNPRUNE_RETURN_IF_ERROR(rows.DropEverySecondProgress(row.number));
+    }
+  });
+}
+
+absl::StatusOr<std::set<std::string>> TransactionalJobStore::ReferencedDigests() {
+  return Read([](JobReader& rows) { return rows.ReadTensors(); });
+}
+
+}  // namespace attnprune

@@ -1,0 +1,141 @@
+// The rules of a job's life, the same for every database that has transactions: the queue's limit,
+// idempotent requests, claims and fences, checkpoints, results, events, ends, compaction.
+#ifndef ATTNPRUNE_SERVER_QUEUE_TRANSACTIONAL_JOB_STORE_H_
+#define ATTNPRUNE_SERVER_QUEUE_TRANSACTIONAL_JOB_STORE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "core/base/mutex.h"
+#include "server/queue/checkpoint_store.h"
+#include "server/queue/job_edit.h"
+#include "server/queue/job_rows.h"
+#include "server/queue/job_store.h"
+
+namespace attnprune {
+
+struct JobStoreOptions {
+  int64_t max_queued_jobs = 10'000;      // Create refuses when this many are queued
+  JobStoreListener* listener = nullptr;  // as SetListener
+};
+
+// Each call that writes is one transaction of the database (SaveCheckpoint: one of the checkpoint
+// store before it). The listener is told after the commit, still under the writer lock.
+class TransactionalJobStore final : public JobStore {
+ public:
+  TransactionalJobStore(const JobStoreOptions& options, std::unique_ptr<JobDatabase> database,
+                        std::unique_ptr<CheckpointStore> checkpoints)
+      : options_(options),
+        database_(std::move(database)),
+        checkpoints_(std::move(checkpoints)),
+        listener_(options.listener) {}
+
+  // For the only server of its database, before any other call: no job is running any more, so
+  // running ones are requeued, failed after too many losses, or ended if they were to be cancelled.
+  absl::Status TakeBackRunningJobs(const SchedulerPolicy& policy);
+
+  void SetListener(JobStoreListener* listener) override {
+    MutexLock lock(&write_mutex_);
+    listener_ = listener;
+  }
+
+  absl::StatusOr<CreateOutcome> Create(const NewJob& job) override;
+  absl::StatusOr<JobRecord> Get(absl::string_view id) override;
+  absl::StatusOr<LogExtent> ReadLogExtent(absl::string_view id) override;
+  absl::StatusOr<JobPage> List(const JobFilter& filter, int page_size,
+                               absl::string_view page_token) override;
+  absl::StatusOr<JobRecord> RequestCancel(absl::string_view id) override;
+  absl::Status Delete(absl::string_view id) override;
+  absl::StatusOr<std::vector<StoredEvent>> ReadEvents(absl::string_view id, int64_t after,
+                                                      int limit) override;
+
+  absl::StatusOr<absl::optional<JobRecord>> Claim(absl::string_view owner,
+                                                  absl::Duration lease) override;
+  absl::StatusOr<LeaseStatus> RenewLease(const JobClaim& claim, absl::Duration lease) override;
+  absl::Status SaveCheckpoint(const JobClaim& claim, absl::string_view bytes) override;
+  absl::StatusOr<absl::optional<std::string>> ReadCheckpoint(const JobClaim& claim) override;
+  absl::StatusOr<int64_t> AppendEvents(const JobClaim& claim,
+                                       absl::Span<const NewEvent> events) override;
+  absl::StatusOr<int64_t> FinishMethod(const JobClaim& claim, int method_index,
+                                       absl::string_view result,
+                                       absl::Span<const std::string> tensor_digests) override;
+  absl::Status Finish(const JobClaim& claim, JobState state, const Failure& failure,
+                      absl::string_view reason) override;
+  absl::Status Requeue(const JobClaim& claim, RequeueCause cause,
+                       absl::string_view reason) override;
+
+  absl::StatusOr<Snapshot> ReadOutstanding() override;
+  absl::StatusOr<std::map<JobState, int64_t>> CountByState() override;
+  absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) override;
+  absl::StatusOr<std::set<std::string>> ReferencedDigests() override;
+
+ private:
+  // Run body(rows) and body(rows, post_commit), which return a Status or StatusOr, as one
+  // transaction; after the commit Write also does what post_commit says.
+  template <typename Body>
+  auto Read(Body body) -> std::invoke_result_t<Body, JobReader&>;
+  template <typename Body>
+  auto Write(Body body) -> std::invoke_result_t<Body, JobRows&, PostCommit&>;
+  void Conclude(const PostCommit& post_commit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+
+  absl::StatusOr<CreateOutcome> Insert(const NewJob& job, JobRows& rows, PostCommit& post_commit);
+  absl::StatusOr<JobRow> ReadRunning(const JobClaim& claim);
+  absl::Status TakeBack(const JobRow& row, absl::Time now, const SchedulerPolicy& policy);
+
+  const JobStoreOptions options_;
+  const std::unique_ptr<JobDatabase> database_;
+  const std::unique_ptr<const CheckpointStore> checkpoints_;
+
+  Mutex write_mutex_;  // writers wait for each other's fsync; readers do not
+  JobStoreListener* listener_ ABSL_GUARDED_BY(write_mutex_);
+};
+
+OutstandingJob Outstanding(const JobRow& row);
+
+// --- implementation ---
+
+namespace job_store_internal {
+
+inline const absl::Status& StatusOf(const absl::Status& status) { return status; }
+template <typename T>
+const absl::Status& StatusOf(const absl::StatusOr<T>& value) {
+  return value.status();
+}
+
+}  // namespace job_store_internal
+
+template <typename Body>
+auto TransactionalJobStore::Read(Body body) -> std::invoke_result_t<Body, JobReader&> {
+  std::invoke_result_t<Body, JobReader&> result = absl::UnknownError("");
+  const absl::Status status = database_->Read([&](JobReader& rows) -> absl::Status {
+    result = body(rows);
+    return job_store_internal::StatusOf(result);
+  });
+  if (!status.ok()) return status;
+  return result;
+}
+
+template <typename Body>
+auto TransactionalJobStore::Write(Body body) -> std::invoke_result_t<Body, JobRows&, PostCommit&> {
+  std::invoke_result_t<Body, JobRows&, PostCommit&> result = absl::UnknownError("");
+  PostCommit post_commit;
+  MutexLock lock(&write_mutex_);
+  const absl::Status status = database_->Write([&](JobRows& rows) -> absl::Status {
+    post_commit = PostCommit();
+    result = body(rows, post_commit);
+    return job_store_internal::StatusOf(result);
+  });
+  if (!status.ok()) return status;
+  Conclude(post_commit);
+  return result;
+}
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_QUEUE_TRANSACTIONAL_JOB_STORE_H_

@@ -1,0 +1,193 @@
+// The rules of what workers ask for: each write holds only if its claim is the job's latest.
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "server/queue/transactional_job_store.h"
+
+namespace attnprune {
+namespace {
+
+constexpr char kServerLost[] = "worker lost: the server was killed";
+
+absl::Status Lapsed(const JobClaim& claim, absl::string_view why) {
+  return absl::AbortedError(
+      absl::StrCat("job ", claim.id, ": claim ", claim.fence, " has lapsed: ", why));
+}
+
+// ABORTED unless the claim is the job's latest and the job has not ended.
+absl::StatusOr<JobRow> FindClaimed(JobReader& rows, const JobClaim& claim) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> row, rows.FindById(claim.id));
+  if (!row.has_value()) return Lapsed(claim, "the job is gone");
+  const JobRecord& job = row->record;
+  if (job.fence != claim.fence) return Lapsed(claim, absl::StrCat("the fence is at ", job.fence));
+  if (IsTerminal(job.state)) return Lapsed(claim, absl::StrCat("the job is ", ToString(job.state)));
+  return *std::move(row);
+}
+
+absl::StatusOr<JobRow> FindRunning(JobReader& rows, const JobClaim& claim) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindClaimed(rows, claim));
+  if (row.record.state != JobState::kRunning) return Lapsed(claim, "the job is not running");
+  return row;
+}
+
+std::string WhyRequeued(const JobRow& row) {
+  return absl::StrCat(kServerLost, row.record.has_checkpoint ? "; goes on from its checkpoint"
+                                                             : "; there is no checkpoint");
+}
+
+}  // namespace
+
+absl::StatusOr<JobRow> TransactionalJobStore::ReadRunning(const JobClaim& claim) {
+  return Read([&](JobReader& rows) { return FindRunning(rows, claim); });
+}
+
+absl::StatusOr<absl::optional<JobRecord>> TransactionalJobStore::Claim(absl::string_view owner,
+                                                                       absl::Duration lease) {
+  using Claimed = absl::optional<JobRecord>;
+  return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<Claimed> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> row, rows.FindNextToClaim());
+    if (!row.has_value()) return Claimed();
+    JobEdit edit(&rows, &post_commit, *std::move(row));
+    edit.Start(owner, lease);
+    ATTNPRUNE_RETURN_IF_ERROR(edit.Save());
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRecord record, rows.Complete(edit.row()));
+    return Claimed(std::move(record));
+  });
+}
+
+absl::StatusOr<LeaseStatus> TransactionalJobStore::RenewLease(const JobClaim& claim,
+                                                              absl::Duration lease) {
+  return Write([&](JobRows& rows, PostCommit&) -> absl::StatusOr<LeaseStatus> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
+    row.record.lease_until = rows.Now() + lease;
+    ATTNPRUNE_RETURN_IF_ERROR(rows.Save(row));
+    return LeaseStatus{row.record.lease_until, row.record.cancel_requested};
+  });
+}
+
+absl::Status TransactionalJobStore::SaveCheckpoint(const JobClaim& claim, absl::string_view bytes) {
+  // Written outside the transaction: it can be large, and others must not wait for it.
+  // Its name is new (fence and count), so the checkpoint that is there stays whole.
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, ReadRunning(claim));
+  const int64_t count = row.checkpoint_count + 1;
+  const std::string name = absl::StrCat(claim.id, ".", claim.fence, ".", count);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, checkpoints_->Write(name, bytes));
+  absl::Status status = Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRow current, FindRunning(rows, claim));
+    JobEdit edit(&rows, &post_commit, std::move(current));
+    edit.ReplaceCheckpoint(ref);
+    edit.row().checkpoint_count = count;
+    edit.record().losses = 0;
+    return edit.Save();
+  });
+  // After an I/O error the row may yet turn out to be on disk; then it needs this one.
+  if (!status.ok() && !absl::IsInternal(status)) checkpoints_->Remove(name);
+  return status;
+}
+
+absl::StatusOr<absl::optional<std::string>> TransactionalJobStore::ReadCheckpoint(
+    const JobClaim& claim) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, ReadRunning(claim));
+  if (row.checkpoint.name.empty()) return absl::optional<std::string>();
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::string bytes, checkpoints_->Read(row.checkpoint));
+  return absl::optional<std::string>(std::move(bytes));
+}
+
+absl::StatusOr<int64_t> TransactionalJobStore::AppendEvents(const JobClaim& claim,
+                                                            absl::Span<const NewEvent> events) {
+  for (const NewEvent& event : events) {
+    if (!IsProgress(event.kind) && event.kind != EventKind::kWarning) {
+      return absl::InvalidArgumentError("only progress and warnings can be appended");
+    }
+  }
+  return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<int64_t> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
+    const int64_t first = row.record.next_sequence;
+    JobEdit edit(&rows, &post_commit, std::move(row));
+    for (const NewEvent& event : events) {
+      StoredEvent stored;
+      stored.kind = event.kind;
+      stored.payload = event.payload;
+      edit.AddEvent(std::move(stored));
+    }
+    ATTNPRUNE_RETURN_IF_ERROR(edit.Save());
+    return first;
+  });
+}
+
+absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
+    const JobClaim& claim, int method_index, absl::string_view result,
+    absl::Span<const std::string> tensor_digests) {
+  return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<int64_t> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
+    if (row.results != method_index) {
+      return absl::FailedPreconditionError(absl::StrCat("job ", claim.id, ": result ", method_index,
+                                                        " is not next, ", row.results,
+                                                        " are there"));
+    }
+    JobEdit edit(&rows, &post_commit, std::move(row));
+    ++edit.row().results;
+    edit.record().losses = 0;
+    edit.ReplaceCheckpoint({});
+    StoredEvent event;
+    event.kind = EventKind::kMethodResult;
+    event.method_index = method_index;
+    event.payload = std::string(result);
+    const int64_t sequence = edit.AddEvent(std::move(event));
+    ATTNPRUNE_RETURN_IF_ERROR(rows.AddResult(edit.row(), method_index, result));
+    ATTNPRUNE_RETURN_IF_ERROR(
+        rows.AddTensors(edit.row(), {tensor_digests.begin(), tensor_digests.end()}));
+    ATTNPRUNE_RETURN_IF_ERROR(edit.Save());
+    return sequence;
+  });
+}
+
+absl::Status TransactionalJobStore::Finish(const JobClaim& claim, JobState state,
+                                           const Failure& failure, absl::string_view reason) {
+  return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindClaimed(rows, claim));
+    JobEdit edit(&rows, &post_commit, std::move(row));
+    ATTNPRUNE_RETURN_IF_ERROR(edit.End(state, failure, reason));
+    return edit.Save();
+  });
+}
+
+absl::Status TransactionalJobStore::Requeue(const JobClaim& claim, RequeueCause cause,
+                                            absl::string_view reason) {
+  return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
+    JobEdit edit(&rows, &post_commit, std::move(row));
+    edit.Requeue(cause, reason);
+    return edit.Save();
+  });
+}
+
+// --- Opening ---
+
+absl::Status TransactionalJobStore::TakeBack(const JobRow& row, absl::Time now,
+                                             const SchedulerPolicy& policy) {
+  const Action action = OfLostWorker(Outstanding(row), now, policy);
+  switch (action.kind) {
+    case Action::Kind::kFail:
+      return Finish(action.claim, JobState::kFailed, {action.code, action.message}, kServerLost);
+    case Action::Kind::kCancel:
+      return Finish(action.claim, JobState::kCancelled, {}, action.message);
+    default:
+      return Requeue(action.claim, RequeueCause::kWorkerLost, WhyRequeued(row));
+  }
+}
+
+absl::Status TransactionalJobStore::TakeBackRunningJobs(const SchedulerPolicy& policy) {
+  absl::Time now;
+  const auto read = [&](JobReader& rows) {
+    now = rows.Now();
+    return rows.ReadOutstanding();
+  };
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<JobRow> jobs, Read(read));
+  for (const JobRow& job : jobs) {
+    if (job.record.state != JobState::kRunning) continue;
+    ATTNPRUNE_RETURN_IF_ERROR(TakeBack(job, now, policy));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace attnprune
