@@ -11,9 +11,10 @@ readonly BUILD_PACKAGES=(
   libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev libsqlite3-dev libssl-dev
   libboost-dev zlib1g-dev)
 readonly TEST_PACKAGES=(
-  libgtest-dev libgmock-dev libbenchmark-dev python3-grpcio python3-numpy python3-protobuf
+  clang-format libgtest-dev libgmock-dev python3-grpcio python3-numpy python3-protobuf
   python3-pytest python3-selenium chromium chromium-driver fonts-inter)
-readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-format clang-tidy)
+readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-tidy libbenchmark-dev)
+readonly BENCH_PACKAGES=(libbenchmark-dev)
 # For deploy/. kubectl and npx may be other packages', which Debian's cannot stand beside.
 DEPLOY_PACKAGES=(docker-compose prometheus python3-jsonschema python3-yaml systemd)
 command -v kubectl >/dev/null || DEPLOY_PACKAGES+=(kubernetes-client)
@@ -31,14 +32,13 @@ usage: ./dev.sh COMMAND
 
   demo [FLAGS]      prune a real attention layer with every method, live, and compare them
                     (FLAGS go to `attnprune run` as well; `attnprune run --help` lists them)
-  test              every check that CI runs: format, build and tests with -Werror, the tests under
-                    AddressSanitizer + UBSan and under ThreadSanitizer (clang), clang-tidy
-                    over all but RPCs, programs and tests
+  test              format, build with -Werror, every test
+  sanitize          the tests under AddressSanitizer + UBSan and under ThreadSanitizer
+  tidy              clang-tidy over all but RPCs, programs and tests; `tidy all` over those too
+                    (CI runs these three)
 
   build [OPTIONS]   release build into build/release (OPTIONS go to cmake: -DATTNPRUNE_ARCH=native)
-  unit              build and tests only, the quick part of `test`
-  asan, tsan        tests under AddressSanitizer + UBSan, under ThreadSanitizer
-  tidy              clang-tidy over the project's own sources, tests included
+  asan, tsan        one half of `sanitize`
   format            rewrite the sources with clang-format
   bench [FLAGS]     benchmarks (FLAGS go to Google Benchmark)
   fuzz [SECONDS]    libFuzzer on every reader of foreign bytes, 60 seconds each by default
@@ -140,11 +140,11 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 
 format_stage() { stage "format (clang-format)" build/format.log check_format; }
 release_stages() {
-  stage "build, warnings as errors (g++ -O3)" build/release/build.log build release all
+  stage "build, warnings as errors (g++)" build/release/build.log build release all
   stage "tests" build/release/test.log run_tests release
 }
 asan_stages() {
-  stage "build with ASan + UBSan (g++)" build/asan/build.log build asan all
+  stage "build with ASan + UBSan (clang)" build/asan/build.log build asan all
   stage "tests under ASan + UBSan" build/asan/test.log run_tests asan
 }
 tsan_stages() {
@@ -162,19 +162,31 @@ setup_checks() {
 }
 
 command_test() {
-  setup_checks
+  setup_tests
   format_stage
   release_stages
+  printf '%-48sok %8d s\n' "everything" "$SECONDS"
+}
+
+command_sanitize() {
+  setup_checks
   asan_stages
   tsan_stages
-  tidy_stage "all but RPCs, programs, tests" \
-    '^(core|examples|trace|client/export|server/(files|http|jobs|observe|tensors))/'
-  printf '%-48sok %8d s\n' "everything" "$SECONDS"
+}
+
+command_tidy() {
+  setup_checks
+  if [ "${1:-}" = all ]; then
+    tidy_stage "everything" .
+  else
+    tidy_stage "all but RPCs, programs, tests" \
+      '^(core|examples|trace|client/export|server/(api|blobs|execution|http|observe|queue|web))/'
+  fi
 }
 
 command_demo() {
   setup_build
-  stage "build (g++ -O3)" build/release/demo.log build release programs \
+  stage "build (g++)" build/release/demo.log build release programs \
     -DATTNPRUNE_BUILD_TESTS=OFF
   local model=data/tiny-llama
   echo
@@ -187,7 +199,8 @@ command_demo() {
 
 command_bench() {
   setup_tests
-  stage "build (g++ -O3)" build/release/build.log build release all
+  install_packages "${BENCH_PACKAGES[@]}"
+  stage "build (g++)" build/release/build.log build release all -DATTNPRUNE_BUILD_BENCHMARKS=ON
   local program
   for program in build/release/bin/*_bench; do "$program" "$@"; done
 }
@@ -222,27 +235,21 @@ main() {
     demo) command_demo "$@" ;;
     build)
       setup_build
-      stage "build (g++ -O3)" build/release/build.log build release programs \
+      stage "build (g++)" build/release/build.log build release programs \
         -DATTNPRUNE_BUILD_TESTS=OFF "$@"
       ;;
-    unit)
-      setup_tests
-      release_stages
-      ;;
+    sanitize) command_sanitize ;;
     asan)
-      setup_tests
+      setup_checks
       asan_stages
       ;;
     tsan)
       setup_checks
       tsan_stages
       ;;
-    tidy)
-      setup_checks
-      tidy_stage "everything" .
-      ;;
+    tidy) command_tidy "$@" ;;
     format)
-      setup_checks
+      setup_tests
       sources '*.h' '*.cc' | xargs clang-format -i
       ;;
     bench) command_bench "$@" ;;

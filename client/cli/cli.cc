@@ -1,7 +1,5 @@
 #include "client/cli/cli.h"
 
-#include <CLI/CLI.hpp>
-
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands/commands.h"
@@ -16,21 +14,21 @@ constexpr char kExitCodes[] =
     "usage or input\nfiles; 3 server unreachable; 4 refused by the server; 130 interrupted (a job "
     "on a server goes on).";
 
-void AddCommands(CLI::App& app, Action* action) {
-  AddRunCommand(app, action);
-  AddSubmitCommand(app, action);
-  AddWatchCommand(app, action);
-  AddGetCommand(app, action);
-  AddListCommand(app, action);
-  AddCancelCommand(app, action);
-  AddDeleteCommand(app, action);
-  AddFetchCommand(app, action);
-  AddExportCommand(app, action);
-  AddMergeCommand(app, action);
-  AddInfoCommand(app, action);
-  AddSynthCommand(app, action);
-  AddReproduceCommand(app, action);
-  AddHealthCommand(app, action);
+void AddCommands(Command program) {
+  AddRunCommand(program);
+  AddSubmitCommand(program);
+  AddWatchCommand(program);
+  AddGetCommand(program);
+  AddListCommand(program);
+  AddCancelCommand(program);
+  AddDeleteCommand(program);
+  AddFetchCommand(program);
+  AddExportCommand(program);
+  AddMergeCommand(program);
+  AddInfoCommand(program);
+  AddSynthCommand(program);
+  AddReproduceCommand(program);
+  AddHealthCommand(program);
 }
 
 }  // namespace
@@ -42,19 +40,13 @@ int RunCommandLine(const std::vector<std::string>& arguments, const Shell& shell
                       absl::InvalidArgumentError(absl::StrCat("arguments must be UTF-8, got \"",
                                                               absl::CHexEscape(argument), "\"")));
   }
-  Action action;
-  CLI::App app("Prunes attention weights so that the attention matrix stays what it was.",
-               "attnprune");
-  app.set_version_flag("--version", ATTNPRUNE_VERSION);
-  app.require_subcommand(1);
-  app.footer(kExitCodes);
-  AddCommands(app, &action);
-  try {
-    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error, *shell.out, *shell.err) == 0 ? kDone : kUsage;
-  }
-  return action(shell);
+  CommandLine command_line(
+      {.name = "attnprune",
+       .summary = "Prunes attention weights so that the attention matrix stays what it was.",
+       .version = ATTNPRUNE_VERSION,
+       .footer = kExitCodes});
+  AddCommands(command_line.program());
+  return command_line.Run(arguments, shell);
 }
 
 }  // namespace attnprune::cli

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "client/cli/output/shell.h"
+#include "client/cli/shell/shell.h"
 
 namespace attnprune::cli {
 

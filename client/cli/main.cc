@@ -12,7 +12,7 @@
 
 #include "absl/types/optional.h"
 #include "client/cli/cli.h"
-#include "client/cli/output/temporary_folder.h"
+#include "client/cli/shell/temporary_folder.h"
 #include "core/io/stop_request.h"
 
 namespace {

@@ -49,7 +49,7 @@ class LiveTensorBoard {
  public:
   explicit LiveTensorBoard(TensorBoardFolder folder) : folder_(std::move(folder)) {}
 
-  // The next event of the job, from its first. When it returns, whoever reads the files sees its
+  // The next event of the job, from its first. When it returns, readers of the files see its
   // points. Makes a method's file with its first event.
   absl::Status Add(const v1::JobEvent& event, absl::Time now);
 

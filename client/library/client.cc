@@ -58,7 +58,7 @@ class ClientImpl final : public Client {
   }
 
   absl::StatusOr<v1::Job> CreateJob(v1::CreateJobRequest request) override {
-    if (request.request_id().empty()) request.set_request_id(RandomId());
+    if (request.request_id().empty()) request.set_request_id(NewRequestId());
     return Call(&v1::PruneService::Stub::CreateJob, request);
   }
 

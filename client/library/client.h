@@ -60,9 +60,9 @@ using UploadObserver = std::function<void(const UploadProgress&)>;
 using EventHandler = std::function<bool(const v1::JobEvent&)>;
 
 // Thread-safe. Every error is the server's own with its details (status_details.h), or the
-// connection's; RequestIdOf finds it in the server's log. UNAVAILABLE, and CANCELLED that nobody
-// here asked for (a server that shuts down), are tried again until the patience of the options is
-// used up, nothing else is: what a deadline cut off may have happened.
+// connection's; RequestIdOf finds it in the server's log. UNAVAILABLE, and CANCELLED without
+// an interrupt (a server that shuts down), are retried until the options' patience is used up.
+// Nothing else is retried: a call that its deadline cut off may have taken effect.
 class Client {
  public:
   // Makes no connection yet. INVALID_ARGUMENT: no server named.

@@ -59,8 +59,8 @@ Connection::Connection(ClientOptions options)
   if (options_.interrupt == nullptr) options_.interrupt = std::make_shared<Interrupt>();
 }
 
-// gRPC connects only while somebody polls, and by itself looks every 5 s: a server that is back
-// would go unnoticed for so long.
+// gRPC connects only while the channel is polled; by itself it polls every 5 s, and would notice a
+// restarted server as late as that.
 bool Connection::Sleep(absl::Duration wait) {
   if (options_.sleep) return options_.sleep(wait);
   const absl::Time end = absl::Now() + wait;

@@ -3,10 +3,8 @@
 #include <openssl/evp.h>
 
 #include <array>
-#include <random>
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
 namespace attnprune::client {
@@ -17,13 +15,6 @@ std::string DigestOf(absl::Span<const char> bytes) {
   EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr);
   return absl::BytesToHexString(
       absl::string_view(reinterpret_cast<const char*>(digest.data()), size));
-}
-
-std::string RandomId() {
-  std::random_device random;
-  std::string id;
-  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::Hex(random(), absl::kZeroPad8));
-  return id;
 }
 
 }  // namespace attnprune::client

@@ -11,9 +11,6 @@ namespace attnprune::client {
 // 64 lower-case hexadecimal digits. Pure.
 std::string DigestOf(absl::Span<const char> bytes);
 
-// 32 hexadecimal digits of the system's randomness: a request_id that nobody else has.
-std::string RandomId();
-
 }  // namespace attnprune::client
 
 #endif  // ATTNPRUNE_CLIENT_LIBRARY_DIGEST_H_

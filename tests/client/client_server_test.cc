@@ -156,7 +156,7 @@ TEST(ClientAndServer, ShowEveryEventOnceThroughARestart) {
     last = event.sequence();
     if (event.has_progress() && !restarted) {
       restarted = true;
-      server->Drain(absl::Seconds(10));
+      server->Drain(absl::Minutes(1));
       server.reset();
       server = StartServer(folder.path(), port);
     }

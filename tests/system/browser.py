@@ -1,11 +1,9 @@
 """Headless Chromium on the live page, and a proxy that breaks its connections."""
 import base64
-import contextlib
 import json
 import os
 import pathlib
 import re
-import socket
 import threading
 
 from selenium import webdriver
@@ -13,7 +11,7 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from harness import BIN, LIMIT, wait_for
+from harness import BIN, LIMIT, Proxy, wait_for
 
 SCREENSHOTS = pathlib.Path(os.environ.get("ATTNPRUNE_SCREENSHOTS", BIN.parent / "screenshots"))
 # The sandbox needs rights that root in a container does not have, and /dev/shm may be tiny there.
@@ -35,6 +33,7 @@ class Browser:
     """One Chromium, whose window and colours are the test's choice."""
 
     def __init__(self):
+        self.expected_codes = set()  # HTTP status codes that are no problem
         options = Options()
         for flag in FLAGS:
             options.add_argument(flag)
@@ -126,9 +125,12 @@ class Browser:
         (SCREENSHOTS / f"{name}.png").write_bytes(base64.b64decode(picture["data"]))
 
     def console(self):
-        """What the console was told since the last call, but for connections that broke."""
+        """What the console was told since the last call, but for connections that broke and answers
+        that the test expects."""
+        expected = ["net::ERR_", *(f"status of {code}" for code in self.expected_codes)]
         return [entry["message"] for entry in self.driver.get_log("browser")
-                if entry["level"] in ("SEVERE", "WARNING") and "net::ERR_" not in entry["message"]]
+                if entry["level"] in ("SEVERE", "WARNING")
+                and not any(text in entry["message"] for text in expected)]
 
     def problems(self):
         return self.js("return problems") + self.console()
@@ -163,57 +165,58 @@ while (walker.nextNode()) {
 return failures;""")
 
 
-class CuttingProxy:
-    """TCP in front of a port: remembers what was asked for, and cuts every connection on demand.
+class CuttingProxy(Proxy):
+    """In front of a page's port: remembers what was asked for, and cuts connections on demand.
 
     away: it takes no connections. answer: given a request, what to answer in the server's place, or
     nothing.
     """
 
     def __init__(self, port):
-        self.upstream = port
         self.requests = []  # the heads of connections' first requests, as bytes
         self.away = False
         self.answer = lambda request: None
+        self.moments = []  # [(event, action)], in order
         self.open = set()
         self.lock = threading.Lock()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self.accept, daemon=True).start()
+        super().__init__(lambda: port)
 
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:  # closed
-                return
-            if self.away:
-                client.close()
-                continue
-            upstream = socket.create_connection(("127.0.0.1", self.upstream))
-            with self.lock:
-                self.open |= {client, upstream}
-            for source, sink in ((client, upstream), (upstream, client)):
-                threading.Thread(target=self.copy, args=(source, sink, source is client),
-                                 daemon=True).start()
+    @property
+    def url(self):
+        return f"http://{self.address}/"
 
-    def copy(self, source, sink, remembers):
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                if remembers:
-                    self.requests.append(data)
-                    if instead := self.answer(data):
-                        source.sendall(instead)
-                        break
-                sink.sendall(data)
-        self.close(source, sink)
+    def connect(self):
+        if self.away:
+            raise ConnectionRefusedError
+        return super().connect()
+
+    def copy(self, source, sink, send):
+        with self.lock:
+            self.open |= {source, sink}
+        super().copy(source, sink, send)
+
+    def send_up(self, client, server, data):
+        self.requests.append(data)
+        if instead := self.answer(data):
+            client.sendall(instead)
+            raise ConnectionAbortedError
+        super().send_up(client, server, data)
+
+    def at_event(self, number, action):
+        """Does it as soon as the page has been sent that event or a later one of the first stream that
+        has one: before it is sent more, however fast the events come."""
+        self.moments.append((number, action))
+
+    def send_down(self, server, client, data):
+        super().send_down(server, client, data)
+        sent = max(map(int, re.findall(rb"(?m)^id: *(\d+)\r?$", data)), default=0)
+        if self.moments and sent >= self.moments[0][0]:
+            self.moments.pop(0)[1]()
 
     def close(self, *ends):
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            with self.lock:
-                self.open.discard(end)
+        with self.lock:
+            self.open -= set(ends)
+        super().close(*ends)
 
     def cut(self):
         with self.lock:
@@ -231,10 +234,14 @@ class CuttingProxy:
 
 
 def load_cost(browser):
-    """Of the open page: bytes moved by address, and when the first curve was drawn (ms)."""
-    return json.loads(browser.js("""
+    """Of the open page: bytes moved by address; ms from the navigation on until its files were loaded
+    (the event "load") and until the first curve was drawn; ms of the processor that its thread took."""
+    metrics = {entry["name"]: entry["value"] for entry in
+               browser.cdp("Performance.getMetrics")["metrics"]}
+    cost = json.loads(browser.js("""
 const entries = ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type));
 const first = performance.getEntriesByName("attnprune:first-curve")[0];
 return JSON.stringify({bytes: Object.fromEntries(entries.map((e) =>
   [e.name.replace(/^[a-z]+:\\/\\/[^/]*/, ""), e.transferSize])),
-  firstCurve: first?.startTime});"""))
+  loaded: entries[0].loadEventStart, firstCurve: first.startTime});"""))
+    return {**cost, "cpu": 1000 * metrics["TaskDuration"]}

@@ -99,12 +99,11 @@ class Server:
         self.process = None
 
     def terminate(self):
-        """SIGTERM; returns (exit code, seconds)."""
-        begin = time.monotonic()
+        """SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=LIMIT)
         self.process = None
-        return code, time.monotonic() - begin
+        return code
 
     def refuse(self):
         """Starts a server that is to end by itself; returns (exit code, what it said)."""
@@ -226,35 +225,67 @@ class PersistentWatcher(threading.Thread):
         return [event.sequence for event in self.events]
 
 
-class CountingProxy:
-    """A TCP proxy in front of a server that counts what clients send to it, through its restarts."""
+class Proxy:
+    """TCP in front of a server, through its restarts. `port`: a function that gives the server's."""
 
-    def __init__(self, server):
-        self.server, self.sent_bytes = server, 0
+    def __init__(self, port):
+        self.port = port
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
         while True:
-            client, _ = self.listener.accept()
             try:
-                upstream = socket.create_connection(("127.0.0.1", self.server.port))
+                client, _ = self.listener.accept()
+            except OSError:  # closed
+                return
+            try:
+                upstream = self.connect()
             except OSError:  # the server is down
                 client.close()
                 continue
-            threading.Thread(target=self.copy, args=(client, upstream, 1), daemon=True).start()
-            threading.Thread(target=self.copy, args=(upstream, client, 0), daemon=True).start()
+            for source, sink, send in ((client, upstream, self.send_up),
+                                       (upstream, client, self.send_down)):
+                threading.Thread(target=self.copy, args=(source, sink, send), daemon=True).start()
 
-    def copy(self, source, sink, counts):
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port()))
+
+    def copy(self, source, sink, send):
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                sink.sendall(data)
-                self.sent_bytes += counts * len(data)
-        for end in (source, sink):
+                send(source, sink, data)
+        self.close(source, sink)
+
+    def send_up(self, _, server, data):
+        server.sendall(data)
+
+    def send_down(self, _, client, data):
+        client.sendall(data)
+
+    def close(self, *ends):
+        for end in ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+
+class CountingProxy(Proxy):
+    """Counts what clients send to a server, and kills and starts it again when that comes to each of
+    `kill_at` bytes: between two pieces of at most 64 KiB, however fast the client sends."""
+
+    def __init__(self, server, kill_at):
+        self.server, self.kill_at, self.sent_bytes = server, sorted(kill_at), 0
+        super().__init__(lambda: server.port)
+
+    def send_up(self, client, server, data):
+        super().send_up(client, server, data)
+        self.sent_bytes += len(data)
+        if self.kill_at and self.sent_bytes >= self.kill_at[0]:
+            self.kill_at.pop(0)
+            self.server.kill()
+            self.server.start()
 
 
 def tensor_ref(name, dtype, shape, data):

@@ -5,14 +5,13 @@ import re
 import signal
 import socket
 import subprocess
-import time
 import xml.dom.minidom
 
 import numpy
 import pytest
 
 import safetensors
-from harness import BIN, MODEL, Client, Server, cli, submit, wait_for
+from harness import BIN, LIMIT, MODEL, Server, cli, submit, wait_for
 from attnprune.v1 import job_pb2 as job_api
 
 JOB = ["--model", MODEL, "--layer", "1", "--calibration", MODEL / "calibration.safetensors",
@@ -52,11 +51,16 @@ def test_health_does_not_wait_for_a_server_that_hangs():
     """It took 20 s: a stopped process still has its connections accepted by the kernel."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        for flags, longest in (((), 10), (("--timeout", "100ms"), 1.9)):
-            begin = time.monotonic()
+        # Against one that waits for 15 s, since a busy machine stretches seconds.
+        longer = subprocess.Popen([BIN / "attnprune", "health", "--server", address, "--timeout",
+                                   "15s"], stderr=subprocess.DEVNULL)
+        for flags in (("--timeout", "100ms"), ()):
             asked = cli("health", "--server", address, *flags)
             assert asked.returncode == 3 and "cannot reach the server" in asked.stderr
-            assert time.monotonic() - begin < longest
+            assert "DEADLINE_EXCEEDED" in asked.stderr, "its own deadline, not gRPC's of 20 s"
+            assert longer.poll() is None
+        longer.kill()
+        longer.wait()
 
 
 def test_a_part_of_the_calibration_set_is_held_out_and_the_table_says_so():
@@ -112,7 +116,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server, client)
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: watch.stdout.readline().startswith("gd"), "the watch shows progress")
     watch.send_signal(signal.SIGINT)
-    _, said = watch.communicate(timeout=30)
+    _, said = watch.communicate(timeout=LIMIT)
     assert watch.returncode == 130
     come_back = re.search(r"attnprune (watch .*)", said).group(1).split()
     assert client.get(name).state == job_api.RUNNING
@@ -136,11 +140,11 @@ def test_a_second_ctrl_c_ends_a_run_at_once_and_leaves_nothing_in_tmp(tmp_path):
     wait_for(lambda: run.stdout.readline().startswith("gd"), "the run shows progress")
     assert len(list(temporary.glob("attnprune-*"))) == 1
     run.send_signal(signal.SIGINT)
-    time.sleep(0.1)  # a step takes longer, and the drain waits for it
-    assert run.poll() is None
+    wait_for(lambda: "interrupted" in run.stderr.readline(), "it says so, then it drains")
+    assert run.poll() is None, "the drain waits for the step, which takes a second"
     run.send_signal(signal.SIGINT)
-    _, said = run.communicate(timeout=30)
-    assert run.returncode == 130, said
+    run.communicate(timeout=LIMIT)
+    assert run.returncode == 130
     assert not list(temporary.iterdir())
 
 
@@ -158,7 +162,7 @@ def test_a_server_that_dies_for_good_ends_a_watch_with_three(server, client):
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: watch.stdout.readline().startswith("gd"), "the watch shows progress")
     server.kill()
-    _, said = watch.communicate(timeout=60)
+    _, said = watch.communicate(timeout=LIMIT)
     server.start()
     assert watch.returncode == 3, said
 
@@ -177,7 +181,7 @@ def test_health_tells_a_container_whether_the_server_serves(server):
     server.start()
 
 
-@pytest.mark.parametrize("method", ["gd:steps=60", "joint:steps=60", "wanda+refit:refit_steps=60"])
+@pytest.mark.parametrize("method", ["gd:steps=20", "joint:steps=20", "wanda+refit:refit_steps=20"])
 def test_the_estimated_memory_is_what_a_job_with_checkpoints_takes(tmp_path, method):
     assert cli("synth", "--d", "1024", "--n", "16", "--k", "2", "--output", tmp_path).returncode == 0
     job = ["--weights", tmp_path / "weights.safetensors", "--fused", "w", "--calibration",

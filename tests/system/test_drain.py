@@ -1,27 +1,26 @@
-"""SIGTERM: running jobs checkpoint and resume, streams end with UNAVAILABLE, exit code 0 in time."""
+"""SIGTERM: running jobs checkpoint and resume, streams end with UNAVAILABLE, exit code 0."""
 import subprocess
 
 import grpc
 import pytest
 
-from harness import BIN, Client, Server, digests, submit, wait_for
+from harness import BIN, LIMIT, Client, Server, digests, submit, wait_for
 from attnprune.v1 import job_pb2 as job_api
 
-GD = (("gd", {"steps": 300}),)
+GD = (("gd", {"steps": 400}),)
 
 
-def test_sigterm_ends_within_ten_seconds_and_the_job_resumes_with_the_same_bits(tmp_path):
+def test_sigterm_waits_for_one_step_and_the_job_resumes_with_the_same_bits(tmp_path):
     with Server(tmp_path / "undisturbed") as server, Client(server.address) as client:
         expected = client.finish(submit(client, methods=GD).name)
-    # No checkpoint but the one of the drain: it must be written, or the job would start over.
-    with Server(tmp_path / "data", "--checkpoint-interval", "1h") as server:
+    # No checkpoint but the one of the drain: it must be written, or the job would start over. A drain
+    # that waited for anything but the step would wait for its limit.
+    with Server(tmp_path / "data", "--checkpoint-interval", "1h", "--drain-timeout", "1h") as server:
         with Client(server.address) as client:
             name = submit(client, methods=GD).name
-            client.wait_for_step(name, 50)
+            client.wait_for_step(name, 5)
             watch = client.watch(name)
-            code, seconds = server.terminate()
-            assert code == 0
-            assert seconds < 10
+            assert server.terminate() == 0
             with pytest.raises(grpc.RpcError) as ended:
                 list(watch)
             assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -42,7 +41,7 @@ def test_sigterm_of_an_idle_server_with_a_queue_keeps_the_queue(tmp_path):
             running = submit(client, "first", methods=(("gd", {"steps": 100000}),)).name
             client.wait_for_step(running)
             queued = submit(client, "second", methods=(("magnitude", {}),)).name
-        assert server.terminate()[0] == 0
+        assert server.terminate() == 0
         server.start()
         with Client(server.address) as client:
             assert client.get(queued).state == job_api.QUEUED
@@ -54,17 +53,17 @@ def test_sigterm_of_an_idle_server_with_a_queue_keeps_the_queue(tmp_path):
 def test_the_command_line_follows_a_job_through_orderly_restarts(tmp_path):
     with Server(tmp_path / "data") as server:
         with Client(server.address) as client:
-            name = submit(client, methods=(("gd", {"steps": 600}),)).name
-            client.wait_for_step(name, 20)
+            name = submit(client, methods=(("gd", {"steps": 1200}),)).name
+            client.wait_for_step(name)
         watch = subprocess.Popen([BIN / "attnprune", "watch", name, "--server", server.address],
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: watch.stdout.readline().startswith("gd"), "the watch shows progress")
         for _ in range(8):
-            assert server.terminate()[0] == 0
+            assert server.terminate() == 0
             server.start()
             with Client(server.address) as client:
                 client.wait_for_step(name)
-        out, err = watch.communicate(timeout=60)
+        out, err = watch.communicate(timeout=LIMIT)
         assert watch.returncode == 0, err
         assert "server draining" in out
         *_, row, source = out.splitlines()

@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 import tfevents
-from harness import BIN, MODEL, Client, Server, cli, submit, wait_for
+from harness import BIN, LIMIT, MODEL, Client, Server, cli, submit, wait_for
 
 JOB = ["--model", MODEL, "--layer", "1", "--calibration", MODEL / "calibration.safetensors",
        "--held-out", MODEL / "held_out.safetensors"]
@@ -123,7 +123,7 @@ def test_a_watch_shows_points_while_the_job_runs_and_taken_up_again_none_twice(s
     wait_for(lambda: len(steps_of(run)) > seen, "more points, while the job runs")
     assert client.get(name).state == 2
     watch.send_signal(signal.SIGINT)
-    _, said = watch.communicate(timeout=30)
+    _, said = watch.communicate(timeout=LIMIT)
     assert watch.returncode == 130
     assert f"--tensorboard {tmp_path}/runs" in said and "--after" not in said
     (first,) = tfevents.event_files(run)
@@ -140,7 +140,7 @@ def test_a_watch_shows_points_while_the_job_runs_and_taken_up_again_none_twice(s
              and tfevents.event_files(run)[0] != second and len(steps_of(run)) > seen,
              "the watch begins anew")
     client.cancel(name)
-    again.communicate(timeout=60)
+    again.communicate(timeout=LIMIT)
     assert again.returncode == 1, "cancelled"
     assert len(steps_of(run)) > seen and only_grows(steps_of(run))
 
@@ -153,18 +153,24 @@ def test_steps_taken_again_after_a_kill_take_the_place_of_the_old_ones(tmp_path)
         watch = watching(server, name, "--tensorboard", tmp_path / "runs")
         wait_for(lambda: run.exists() and len(steps_of(run)) >= 5, "points before the kill")
         server.kill()
-        before = steps_of(run)
         server.start()  # without a checkpoint it starts over
-        wait_for(lambda: steps_of(run)[-1] != before[-1], "points after it")
         (file,) = tfevents.event_files(run)
-        starts = [event.step for event in tfevents.events(file)
-                  if event.session_log.status == tfevents.START]
+
+        def divided():
+            """Its events before and after its second start, once there are some."""
+            events = tfevents.events(file)
+            first, *others = [i for i, event in enumerate(events)
+                              if event.session_log.status == tfevents.START]
+            assert events[first].step == 0 and len(others) <= 1
+            return others and others[0] + 1 < len(events) and (events[:others[0]],
+                                                               events[others[0]:])
+        before, after = wait_for(divided, "points after it")
         with Client(server.address) as client:
             client.cancel(name)
-        watch.communicate(timeout=60)
+        watch.communicate(timeout=LIMIT)
         done = exported(server, name, "--tensorboard", tmp_path / "after")
         assert done.returncode == 0, done.stderr
-    assert len(starts) == 2 and starts[0] == 0 and starts[1] <= before[-1]
+    assert after[0].step <= before[-1].step
     assert only_grows(steps_of(run))
     (file,) = tfevents.event_files(tmp_path / "after/gd")
     raw = [event.step for event in tfevents.events(file)
@@ -262,7 +268,7 @@ def test_a_minus_sends_csv_or_json_lines_to_standard_output_and_nothing_else(ser
     with open("/dev/full", "w", encoding="utf-8") as full:
         failed = subprocess.run([BIN / "attnprune", "export", name, "--csv", "-", "--server",
                                  server.address], stdout=full, stderr=subprocess.PIPE, text=True,
-                                check=False, timeout=60)
+                                check=False, timeout=LIMIT)
     assert failed.returncode == 1 and "standard output could not be written" in failed.stderr
 
 
@@ -279,5 +285,5 @@ def test_a_link_is_written_through_and_a_device_refused_before_anything_is_done(
     refused = exported(server, name, "--csv", null, "--jsonl", tmp_path / "e.jsonl")
     assert refused.returncode == 2 and "--csv" in refused.stderr and "device" in refused.stderr
     assert null.is_symlink() and not (tmp_path / "e.jsonl").exists()
-    long = cli("run", *JOB, "--method", "gd:steps=1000000", "--save-mask", null, limit=30)
+    long = cli("run", *JOB, "--method", "gd:steps=1000000", "--save-mask", null)
     assert long.returncode == 2 and "--save-mask" in long.stderr

@@ -5,12 +5,12 @@ import threading
 
 import grpc
 
-from harness import (BIN, Client, PersistentWatcher, Server, digests, layer_job, submit, wait_for)
+from harness import (BIN, LIMIT, Client, PersistentWatcher, Server, digests, layer_job, submit, wait_for)
 from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import prune_service_pb2 as prune_api
 
 KILLS = 20
-STEPS = 600
+STEPS = 900
 LONG = (("gd", {"steps": STEPS}), ("wanda", {}))
 
 
@@ -68,8 +68,9 @@ def test_twenty_kills_change_neither_the_mask_nor_the_order_of_events(tmp_path, 
         shown = json_watcher(server, name)
         submitter.start()
         watcher.start()
-        # Random moments: as soon as the watcher has seen, since the last kill, that step or a later.
-        for moment in sorted(dice.randrange(1, STEPS * 9 // 10) for _ in range(KILLS)):
+        # Random moments: as soon as the watcher has seen, since the last kill, that step or a later;
+        # a watcher that is late by less than half the job still hits it.
+        for moment in sorted(dice.randrange(1, STEPS // 2) for _ in range(KILLS)):
             seen = len(watcher.events)
             wait_for(lambda: latest_step(watcher.events[seen:]) >= moment, f"step {moment}")
             server.kill()
@@ -77,7 +78,7 @@ def test_twenty_kills_change_neither_the_mask_nor_the_order_of_events(tmp_path, 
         submitter.stopped.set()
         submitter.join()
         job = watcher.ended()
-        lines, _ = shown.communicate(timeout=60)
+        lines, _ = shown.communicate(timeout=LIMIT)
 
         assert submitter.error is None, submitter.error
         assert job.state == job_api.SUCCEEDED, job.failure

@@ -8,7 +8,7 @@ import urllib.request
 import grpc
 import pytest
 
-from harness import BIN, MODEL, Client, Server, cli, layer_job, submit, wait_for
+from harness import BIN, LIMIT, MODEL, Client, Server, cli, layer_job, submit, wait_for
 from attnprune.v1 import prune_service_pb2 as prune_api
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -191,7 +191,7 @@ def test_a_drain_of_less_than_nothing_is_refused_by_flag_rule_and_value(tmp_path
 
 def test_an_embedded_server_says_nothing_of_its_calls():
     done = subprocess.run([BIN / "attnprune", "run", *map(str, JOB), "--method", "wanda"],
-                          capture_output=True, text=True, timeout=120, check=True)
+                          capture_output=True, text=True, timeout=LIMIT, check=True)
     assert "rpc" not in done.stderr and "rpc" not in done.stdout
 
 

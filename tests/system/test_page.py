@@ -15,10 +15,14 @@ from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import prune_service_pb2 as prune_api
 
 FIRST_LOAD_BYTES = 200_000
-FIRST_CURVE_MS = 1000
+FIRST_LOAD_CPU_MS = 600  # of the page's thread; 300 were measured
+FIRST_CURVE_LOADS = 3  # times what the page's own files took to load; 1.2 to 1.4 were measured
 ENDLESS = (("gd", {"steps": 1_000_000}),)
 COMPARED = (("magnitude", {}), ("wanda", {}), ("sparsegpt", {}), ("gd", {"eta": 0.2}),
             ("joint", {"steps": 300}))
+ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
+# The page has been sent the job's last event and shows all that it knows.
+WHOLE = "seen.at(-1)?.terminal !== undefined && attnprune.snapshot().drawn"
 HOSTILE = "<img src=x onerror=problems.push(1)>"
 
 
@@ -56,6 +60,7 @@ def clean_browser(chromium):
     """The test's own page; what it or the console complained of fails the test."""
     chromium.emulate()
     chromium.console()
+    chromium.expected_codes = set()
     yield chromium
     assert chromium.problems() == []
     chromium.js("localStorage.clear()")
@@ -95,11 +100,12 @@ def job_page(server, name):
 
 
 def opened(browser, server, name):
-    """The page of a job, once it shows a curve or a result."""
+    """The page of a job with curves: once it shows all of a job that has ended, or the first curve of
+    one that goes on."""
     browser.open(job_page(server, name))
-    browser.wait_for_js("attnprune.snapshot()?.eventCount > 0 && "
-                        "performance.getEntriesByName('attnprune:first-curve').length > 0")
-    return browser
+    browser.wait_for_js("performance.getEntriesByName('attnprune:first-curve').length > 0")
+    if browser.snapshot()["job"]["state"] in ENDED:
+        browser.wait_for_js(WHOLE)
 
 
 # --- What it shows ---
@@ -109,20 +115,22 @@ def test_the_first_load_is_small_and_shows_a_curve_at_once(browser, server, clie
     name = submit(client, methods=(("magnitude", {}), ("gd", {}))).name
     client.finish(name)
     costs = []
+    browser.cdp("Performance.enable", timeDomain="threadTicks")
     for _ in range(5):
         browser.cdp("Network.clearBrowserCache")
         opened(browser, server, name)
         browser.wait_for_js("document.querySelectorAll('.pictures canvas').length === 2")
         costs.append(load_cost(browser))
-    times = sorted(cost["firstCurve"] for cost in costs)
+    browser.cdp("Performance.disable")
     moved = max(sum(cost["bytes"].values()) for cost in costs)
-    print(f"first load: {moved} bytes, first curve after {[round(time) for time in times]} ms, "
-          f"load average {os.getloadavg()[0]}, {os.cpu_count()} cores")
+    print(f"first load: {moved} bytes, load average {os.getloadavg()[0]}, {os.cpu_count()} cores")
+    for cost in costs:
+        print({name: round(value) for name, value in cost.items() if name != "bytes"})
     assert 50_000 < moved < FIRST_LOAD_BYTES, costs[0]["bytes"]
-    # Other programs may want the same cores: the best of five loads counts, and by as much more time
-    # as there are more who wait for a core than there are cores.
-    crowd = max(1, os.getloadavg()[0] / os.cpu_count())
-    assert times[0] < FIRST_CURVE_MS * crowd, (crowd, costs)
+    # Other programs may want the same cores: what the processor did for the page counts, and what the
+    # page waited for against what the same load waited for its files; the best of five each.
+    assert min(cost["cpu"] for cost in costs) < FIRST_LOAD_CPU_MS
+    assert min(cost["firstCurve"] / cost["loaded"] for cost in costs) < FIRST_CURVE_LOADS
 
 
 def test_the_curve_moves_while_the_job_runs(browser, server, running):
@@ -219,9 +227,9 @@ def test_a_failed_job_says_why(browser, server, client):
 
 
 def test_an_unknown_job_and_an_unknown_address_say_so(browser, server):
+    browser.expected_codes = {404}
     browser.open(job_page(server, "jobs/nosuchjob"))
     browser.wait_for_text("[data-part=trouble]", "no job nosuchjob")
-    assert [entry for entry in browser.console() if "404" not in entry] == []
     browser.open(server.page + "#/nonsense")
     browser.wait_for_text("h1", "Queue")
 
@@ -291,14 +299,13 @@ def assert_nothing_was_missed(browser, log, resumed_after):
 def test_a_reconnect_misses_no_event_and_shows_none_twice(browser, server, client):
     name = submit(client, methods=(("gd", {"steps": 900}),)).name
     proxy = CuttingProxy(server.http_port)
+    for event in (100, 300):
+        proxy.at_event(event, proxy.cut)
     with watch_json(server, name) as watch:
-        browser.open(job_page(proxy.address + "/", name))
-        for step in (100, 300):
-            wait_for(lambda step=step: (browser.sequences() or [0])[-1] > step,
-                     f"the page follows past event {step}")
-            proxy.cut()
+        browser.open(job_page(proxy.url, name))
         wait_for(lambda: len(proxy.resumed_after()) >= 2, "it comes back twice")
-        wait_for(lambda: browser.text(".badge") == "succeeded", "the job's end is shown")
+        browser.wait_for_js(WHOLE)
+        assert browser.text(".badge") == "succeeded"
         watched = [json.loads(line) for line in watch.stdout]
     resumed_after = proxy.resumed_after()
     proxy.stop()
@@ -313,17 +320,19 @@ def test_a_server_that_was_killed_is_missed_and_found_again(browser, tmp_path):
     with PageServer(tmp_path / "data") as server:
         with Client(server.address) as client:
             name = submit(client, methods=(("gd", {"steps": 700}),)).name
-            opened(browser, server, name)
-            wait_for(lambda: len(browser.sequences()) > 50, "the page follows")
-            server.kill()
-            last = browser.sequences()[-1]
+            proxy = CuttingProxy(server.http_port)
+            proxy.at_event(50, server.kill)
+            browser.open(job_page(proxy.url, name))
             browser.wait_for_text("#connection", "reconnecting")
+            last = browser.sequences()[-1]
             wait_for(browser.find("#away").is_displayed, "the banner is there")
             browser.wait_for_text("#announcer", "does not answer")
             server.start()
             wait_for(lambda: not browser.find("#away").is_displayed(), "the server is found again")
             assert client.finish(name).state == job_api.SUCCEEDED
-            browser.wait_for_text(".badge", "succeeded")
+            browser.wait_for_js(WHOLE)
+            assert browser.text(".badge") == "succeeded"
+            proxy.stop()
             with watch_json(server, name) as watch:
                 log = [json.loads(line) for line in watch.stdout]
     assert_nothing_was_missed(browser, log, [last])
@@ -351,13 +360,10 @@ def compacted(oldest):
     return answer
 
 
-def answers_that_the_page_expects(browser, code):
-    assert [entry for entry in browser.console() if f"status of {code}" not in entry] == []
-
-
 def test_a_log_that_was_compacted_meanwhile_is_gone_on_with(browser, server, client, running):
+    browser.expected_codes = {400}
     proxy = CuttingProxy(server.http_port)
-    browser.open(job_page(proxy.address + "/", running))
+    browser.open(job_page(proxy.url, running))
     wait_for(lambda: len(browser.sequences()) > 5, "the page follows")
     proxy.away = True
     proxy.cut()
@@ -376,13 +382,13 @@ def test_a_log_that_was_compacted_meanwhile_is_gone_on_with(browser, server, cli
     client.cancel(running)
     browser.wait_for_text(".badge", "cancelled")
     proxy.stop()
-    answers_that_the_page_expects(browser, 400)
 
 
 def test_a_page_of_a_compacted_log_shows_what_is_left_of_it(browser, server, compared):
+    browser.expected_codes = {400}
     proxy = CuttingProxy(server.http_port)
     proxy.answer = compacted(5)
-    browser.open(job_page(proxy.address + "/", compared.name))
+    browser.open(job_page(proxy.url, compared.name))
     browser.wait_for_text(".badge", "succeeded")
     browser.wait_for_js("document.querySelectorAll('[data-part=resultRows] tr').length === "
                         f"{len(COMPARED)}")
@@ -390,13 +396,13 @@ def test_a_page_of_a_compacted_log_shows_what_is_left_of_it(browser, server, com
     assert browser.sequences()[0] >= 5
     browser.wait_for_text("#connection", "connected")
     proxy.stop()
-    answers_that_the_page_expects(browser, 400)
 
 
 def test_a_job_that_is_deleted_meanwhile_is_said_to_be_gone(browser, server, client):
     name = submit(client, methods=ENDLESS).name
+    browser.expected_codes = {404}
     proxy = CuttingProxy(server.http_port)
-    browser.open(job_page(proxy.address + "/", name))
+    browser.open(job_page(proxy.url, name))
     wait_for(lambda: len(browser.sequences()) > 5, "the page follows")
     proxy.away = True
     proxy.cut()
@@ -412,14 +418,13 @@ def test_a_job_that_is_deleted_meanwhile_is_said_to_be_gone(browser, server, cli
     browser.js("document.dispatchEvent(new Event('visibilitychange'))")
     assert [request for request in proxy.requests[asked:] if b"/events" in request] == []
     proxy.stop()
-    answers_that_the_page_expects(browser, 404)
 
 
 def test_the_queue_too_says_that_the_server_is_away(browser, tmp_path):
     with PageServer(tmp_path / "data") as server:
         browser.open(server.page)
         browser.wait_for_text("#connection", "connected")
-        assert server.terminate()[0] == 0
+        assert server.terminate() == 0
         browser.wait_for_text("#connection", "reconnecting")
         server.start()
         browser.wait_for_text("#connection", "connected")
@@ -446,24 +451,26 @@ def test_a_job_is_cancelled_by_keyboard_alone(browser, server, client, running):
     browser.wait_for_text(".queue tbody", job)
     tab_to(browser, "Skip to the content")
     browser.press(Keys.ENTER)
-    assert browser.js("return document.activeElement.id") == "main"
+    browser.wait_for_js("document.activeElement.id === 'main'")
     tab_to(browser, job)
     browser.press(Keys.ENTER)
     browser.wait_for_text("h1", job)
-    assert browser.focused() == job  # the new view's heading
+    wait_for(lambda: browser.focused() == job, "the new view's heading has the focus")
     browser.wait_for_text(".badge", "running")
     tab_to(browser, "Cancel…")
     browser.press(Keys.ENTER)
-    assert browser.focused() == "Keep it"
+    wait_for(lambda: browser.focused() == "Keep it", "the dialog is open")
     browser.press(Keys.ESCAPE)
-    assert browser.focused() == "Cancel…"
+    wait_for(lambda: browser.focused() == "Cancel…", "the dialog is closed")
     assert not client.get(running).cancel_requested
     browser.press(Keys.ENTER)
+    wait_for(lambda: browser.focused() == "Keep it", "the dialog is open again")
     tab_to(browser, "Cancel the job", limit=3)
     browser.press(Keys.ENTER)
     browser.wait_for_text(".badge", "cancelled")
     assert client.finish(running).state == job_api.CANCELLED
     browser.wait_for_text("#announcer", "Job cancelled")
+    browser.wait_for_js(WHOLE)
     assert not browser.find("[data-part=cancel]").is_displayed()
 
 
@@ -524,9 +531,11 @@ def test_everything_has_a_name_and_a_place(browser, server, compared, view):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_both_colour_schemes_are_readable(browser, server, compared, scheme):
     browser.emulate(scheme=scheme)
-    for address in (server.page, job_page(server, compared.name)):
-        browser.open(address)
-        browser.wait_for_text("main", "succeeded")
+    browser.open(server.page)
+    browser.wait_for_text(".queue tbody", "succeeded")
+    for view in ("queue", "job"):
+        if view == "job":
+            opened(browser, server, compared.name)
         background = browser.js("return getComputedStyle(document.body).backgroundColor")
         brightness = sum(int(part) for part in background[4:-1].split(",")) / 3
         assert brightness > 200 if scheme == "light" else brightness < 60
@@ -551,12 +560,13 @@ def test_the_scheme_can_be_chosen_and_is_remembered(browser, server, compared):
 
 def test_360_pixels_are_wide_enough(browser, server, compared, running):
     browser.emulate(width=360, height=740)
-    for name, address, text in (("queue", server.page, "running"),
-                                ("job", job_page(server, compared.name), "succeeded"),
-                                ("running", job_page(server, running), "running")):
-        browser.open(address)
-        browser.wait_for_text(".badge", ".")
-        browser.wait_for_text("main", text)
+    browser.open(server.page)
+    browser.wait_for_text(".queue tbody", "running")
+    assert browser.overflow() == 0
+    browser.shot("queue-360")
+    for name, job, text in (("job", compared.name, "succeeded"), ("running", running, "running")):
+        opened(browser, server, job)
+        assert browser.text(".badge") == text
         assert browser.overflow() == 0, name
         browser.shot(f"{name}-360")
     browser.wait_for_text(".methods .steps", "running")
@@ -599,15 +609,16 @@ def test_a_million_steps_keep_a_bounded_curve(browser, server):
 const done = arguments[0];
 import("./js/job_model.js").then(({ JobModel }) => {
   const model = new JobModel({ name: "jobs/long", state: "RUNNING" });
-  const begin = performance.now();
+  const times = [performance.now()];
   for (let step = 1; step <= 1e6; ++step) {
+    if (step % 1e5 === 0) times.push(performance.now());
     model.apply({ sequence: String(step), progress: { method: "gd", step, steps: 1e6,
       attentionLoss: 1 / step, softRelativeError: 0, gradientNorm: 0, elapsedSeconds: step / 1000,
       remainingSeconds: 0, ...(step % 1000 === 0 ? { calibrationError: 1 / step } : {}) } });
   }
   const { losses, errors, recent, rate } = model.run("gd");
   const steps = losses.points.map(([step]) => step);
-  done({ ms: performance.now() - begin, losses: steps.length, errors: errors.points.length,
+  done({ ms: times.slice(1).map((time, i) => time - times[i]), losses: steps.length, errors: errors.points.length,
     recent: recent.length, rate, first: steps[0], last: steps.at(-1),
     gap: Math.max(...steps.slice(1).map((step, i) => step - steps[i])) });
 }).catch((error) => done(String(error)));""")
@@ -616,7 +627,8 @@ import("./js/job_model.js").then(({ JobModel }) => {
     assert kept["first"] == 1 and kept["last"] == 1_000_000
     assert kept["gap"] <= 8192  # no part of the curve is lost
     assert kept["rate"] == pytest.approx(1000, rel=0.01)
-    assert kept["ms"] < 20_000
+    first, later = kept["ms"][:3], kept["ms"][3:]
+    assert min(later) < 4 * min(first), "a step costs no more for those before it"
 
 
 def test_steps_taken_again_after_a_checkpoint_replace_the_first_ones(browser, server):

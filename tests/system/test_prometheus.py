@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 import yaml
 
-from harness import ROOT, Client, Server, submit, wait_for
+from harness import LIMIT, ROOT, Client, Server, submit, wait_for
 
 ALERTS = ROOT / "deploy/prometheus/alerts.yaml"
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/attnprune.json").read_text())
@@ -57,7 +57,7 @@ class Prometheus:
     def get(self, path, **arguments):
         url = f"{self.url}{path}?{urllib.parse.urlencode(arguments)}"
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
+            with urllib.request.urlopen(url, timeout=LIMIT) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             if error.code == 503:  # still starting
@@ -109,7 +109,7 @@ def expect_data(prometheus, expressions):
         missing[:] = [expression for expression in missing if not prometheus.has_data(expression)]
         return not missing
     with contextlib.suppress(AssertionError):
-        wait_for(none_is_missing, "every query has data", limit=60)
+        wait_for(none_is_missing, "every query has data")
     assert missing == []
 
 

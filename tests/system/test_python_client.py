@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 import safetensors
-from harness import MODEL, ROOT, layer_job, submit
+from harness import LIMIT, MODEL, ROOT, layer_job, submit
 from attnprune.v1 import errors_pb2 as errors_api
 from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import prune_service_pb2 as prune_api
@@ -133,7 +133,7 @@ def test_a_tool_that_knows_nothing_but_reflection_calls_the_api(server, client):
 
     def call(*arguments):
         return subprocess.run(["/usr/bin/python3", ROOT / "examples/grpc_call.py", server.address,
-                               *arguments], text=True, capture_output=True, timeout=60, check=False)
+                               *arguments], text=True, capture_output=True, timeout=LIMIT, check=False)
     assert "attnprune.v1.PruneService" in call().stdout.split()
     assert "WatchJob(WatchJobRequest) -> JobEvent" in call("attnprune.v1.PruneService").stdout
     listed = json.loads(call("attnprune.v1.PruneService/ListJobs", '{"pageSize": 5}').stdout)

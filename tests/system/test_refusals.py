@@ -8,7 +8,7 @@ import subprocess
 import grpc
 import pytest
 
-from harness import Client, Server, layer_job, submit, wait_for
+from harness import LIMIT, Client, Server, layer_job, submit, wait_for
 from test_python_client import details
 from test_uploads import random_tensor
 from attnprune.v1 import errors_pb2 as errors_api
@@ -111,7 +111,7 @@ def test_a_second_server_on_the_folder_is_refused_and_the_first_goes_on(server, 
 
 def test_a_port_that_is_taken_is_refused_and_says_so(server, tmp_path):
     other = Server(tmp_path / "other")
-    ended = subprocess.run(other.command(server.port), text=True, capture_output=True, timeout=60,
+    ended = subprocess.run(other.command(server.port), text=True, capture_output=True, timeout=LIMIT,
                            check=False)
     assert ended.returncode == 1
     assert "in use" in ended.stderr and str(server.port) in ended.stderr

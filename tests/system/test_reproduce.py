@@ -5,7 +5,7 @@ import signal
 import subprocess
 import xml.dom.minidom
 
-from harness import BIN, MODEL, cli, wait_for
+from harness import BIN, LIMIT, MODEL, cli, wait_for
 
 SMALL = ["figure2", "--d", "16", "--n", "16", "--rank", "2", "--k", "2", "--k", "4", "--held-out", "2",
          "--axis", "n=8,16", "--axis", "rho=0.5,0.7", "--method", "gd:steps=10", "--method", "wanda",
@@ -79,7 +79,7 @@ def test_ctrl_c_leaves_the_figure_that_was_there_and_the_rows_that_were_finished
                              stdout=subprocess.DEVNULL, text=True)
     wait_for(partial.exists, "the first job has ended")
     again.send_signal(signal.SIGINT)
-    _, said = again.communicate(timeout=60)
+    _, said = again.communicate(timeout=LIMIT)
     assert again.returncode == 130, said
     assert "partial.csv" in said
     assert rows_of(tmp_path, "figure2-n.partial"), "what was finished"

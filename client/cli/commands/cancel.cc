@@ -1,10 +1,9 @@
 // attnprune cancel: end a job, queued or running.
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
-#include "client/cli/output/format.h"
+#include "client/cli/views/format.h"
 
 namespace attnprune::cli {
 namespace {
@@ -28,13 +27,12 @@ int Run(const Shell& shell, const CancelFlags& flags) {
 
 }  // namespace
 
-void AddCancelCommand(CLI::App& app, Action* action) {
+void AddCancelCommand(Command& program) {
   auto flags = std::make_shared<CancelFlags>();
-  CLI::App* command = app.add_subcommand("cancel", "End a job within one step");
-  AddConnectFlags(*command, flags->connect);
-  command->add_option("NAME", flags->name, "The job")->required();
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+  Command command = program.AddCommand("cancel", "End a job within one step");
+  AddConnectFlags(command, flags->connect);
+  command.Add("NAME", flags->name, "The job").Required();
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

@@ -1,34 +1,25 @@
-// The subcommands: each adds itself to the app and, when it was chosen, puts what it does into
-// *action. One file each, of that name.
+// The subcommands, one file each, of that name: each adds itself to the program.
 #ifndef ATTNPRUNE_CLIENT_CLI_COMMANDS_COMMANDS_H_
 #define ATTNPRUNE_CLIENT_CLI_COMMANDS_COMMANDS_H_
 
-#include <functional>
-
-#include "client/cli/output/shell.h"
-
-namespace CLI {
-class App;
-}
+#include "client/cli/flags/command_line.h"
 
 namespace attnprune::cli {
 
-using Action = std::function<int(const Shell& shell)>;  // returns an exit code
-
-void AddRunCommand(CLI::App& app, Action* action);
-void AddSubmitCommand(CLI::App& app, Action* action);
-void AddWatchCommand(CLI::App& app, Action* action);
-void AddGetCommand(CLI::App& app, Action* action);
-void AddListCommand(CLI::App& app, Action* action);
-void AddCancelCommand(CLI::App& app, Action* action);
-void AddDeleteCommand(CLI::App& app, Action* action);
-void AddFetchCommand(CLI::App& app, Action* action);
-void AddExportCommand(CLI::App& app, Action* action);
-void AddMergeCommand(CLI::App& app, Action* action);
-void AddInfoCommand(CLI::App& app, Action* action);
-void AddSynthCommand(CLI::App& app, Action* action);
-void AddReproduceCommand(CLI::App& app, Action* action);
-void AddHealthCommand(CLI::App& app, Action* action);
+void AddRunCommand(Command& program);
+void AddSubmitCommand(Command& program);
+void AddWatchCommand(Command& program);
+void AddGetCommand(Command& program);
+void AddListCommand(Command& program);
+void AddCancelCommand(Command& program);
+void AddDeleteCommand(Command& program);
+void AddFetchCommand(Command& program);
+void AddExportCommand(Command& program);
+void AddMergeCommand(Command& program);
+void AddInfoCommand(Command& program);
+void AddSynthCommand(Command& program);
+void AddReproduceCommand(Command& program);
+void AddHealthCommand(Command& program);
 
 }  // namespace attnprune::cli
 

@@ -1,5 +1,4 @@
 // attnprune delete: forget a job that has ended.
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "client/cli/commands/commands.h"
@@ -24,13 +23,12 @@ int Run(const Shell& shell, const DeleteFlags& flags) {
 
 }  // namespace
 
-void AddDeleteCommand(CLI::App& app, Action* action) {
+void AddDeleteCommand(Command& program) {
   auto flags = std::make_shared<DeleteFlags>();
-  CLI::App* command = app.add_subcommand("delete", "Forget a job that has ended");
-  AddConnectFlags(*command, flags->connect);
-  command->add_option("NAME", flags->name, "The job")->required();
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+  Command command = program.AddCommand("delete", "Forget a job that has ended");
+  AddConnectFlags(command, flags->connect);
+  command.Add("NAME", flags->name, "The job").Required();
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

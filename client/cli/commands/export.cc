@@ -1,5 +1,4 @@
 // attnprune export: a job's events, those there are by now, as files of other programs.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -7,9 +6,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands/commands.h"
+#include "client/cli/files/event_export.h"
 #include "client/cli/flags/connect.h"
-#include "client/cli/output/event_export.h"
-#include "client/cli/output/format.h"
+#include "client/cli/views/format.h"
 
 namespace attnprune::cli {
 namespace {
@@ -67,30 +66,29 @@ int Run(const Shell& shell, const ExportCommandFlags& flags) {
 
 }  // namespace
 
-void AddExportCommand(CLI::App& app, Action* action) {
+void AddExportCommand(Command& program) {
   auto flags = std::make_shared<ExportCommandFlags>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.AddCommand(
       "export",
       "Write a job's events, those there are by now, for other programs; folders that are "
       "missing are made");
-  AddConnectFlags(*command, flags->connect);
-  command->add_option("NAME", flags->name, "The job")->required();
+  AddConnectFlags(command, flags->connect);
+  command.Add("NAME", flags->name, "The job").Required();
   command
-      ->add_option("--tensorboard", flags->files.tensorboard,
-                   "Folder for TensorBoard: a run for each method; exported again, a job's runs "
-                   "are replaced")
-      ->type_name("DIR");
+      .Add("--tensorboard", flags->files.tensorboard,
+           "Folder for TensorBoard: a run for each method; exported again, a job's runs "
+           "are replaced")
+      .Type("DIR");
   command
-      ->add_option("--csv", flags->files.csv,
-                   "File for the progress: one row a progress event; -: standard output")
-      ->type_name("FILE");
+      .Add("--csv", flags->files.csv,
+           "File for the progress: one row a progress event; -: standard output")
+      .Type("FILE");
   command
-      ->add_option("--jsonl", flags->files.jsonl,
-                   "File for all events: one JSON object a line, as `watch --json` prints them; "
-                   "-: standard output")
-      ->type_name("FILE");
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+      .Add("--jsonl", flags->files.jsonl,
+           "File for all events: one JSON object a line, as `watch --json` prints them; "
+           "-: standard output")
+      .Type("FILE");
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

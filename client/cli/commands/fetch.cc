@@ -1,12 +1,11 @@
 // attnprune fetch: a method's pruned weights and masks as files.
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands/commands.h"
+#include "client/cli/files/save_results.h"
 #include "client/cli/flags/connect.h"
-#include "client/cli/output/format.h"
-#include "client/cli/output/save_results.h"
+#include "client/cli/views/format.h"
 
 namespace attnprune::cli {
 namespace {
@@ -35,28 +34,24 @@ int Run(const Shell& shell, const FetchFlags& flags) {
 
 }  // namespace
 
-void AddFetchCommand(CLI::App& app, Action* action) {
+void AddFetchCommand(Command& program) {
   auto flags = std::make_shared<FetchFlags>();
-  CLI::App* command = app.add_subcommand("fetch", "Save a method's pruned weights and masks");
-  AddConnectFlags(*command, flags->connect);
-  command->add_option("NAME", flags->name, "The job")->required();
-  command->add_option("--method", flags->save.method, "As the job labels it; default: the best");
+  Command command = program.AddCommand("fetch", "Save a method's pruned weights and masks");
+  AddConnectFlags(command, flags->connect);
+  command.Add("NAME", flags->name, "The job").Required();
+  command.Add("--method", flags->save.method, "As the job labels it; default: the best");
   command
-      ->add_option("--output", flags->save.output,
-                   "File for the pruned weights; {method} in it: one for each method")
-      ->type_name("FILE");
-  command->add_option("--save-mask", flags->save.masks, "File for the masks")->type_name("FILE");
-  CLI::Option* weights =
-      command
-          ->add_option("--weights", flags->weights,
-                       "The file that was pruned, for all else that is in it; default: where it "
-                       "was when the job was submitted")
-          ->type_name("FILE.safetensors");
-  command->add_option("--model", flags->model, "The same for a folder")
-      ->type_name("DIR")
-      ->excludes(weights);
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+      .Add("--output", flags->save.output,
+           "File for the pruned weights; {method} in it: one for each method")
+      .Type("FILE");
+  command.Add("--save-mask", flags->save.masks, "File for the masks").Type("FILE");
+  command
+      .Add("--weights", flags->weights,
+           "The file that was pruned, for all else that is in it; default: where it "
+           "was when the job was submitted")
+      .Type("FILE.safetensors");
+  command.Add("--model", flags->model, "The same for a folder").Type("DIR").Excludes("--weights");
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

@@ -1,11 +1,10 @@
 // attnprune get: one job as it is now.
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
-#include "client/cli/output/format.h"
-#include "client/cli/output/result_table.h"
+#include "client/cli/views/format.h"
+#include "client/cli/views/result_table.h"
 
 namespace attnprune::cli {
 namespace {
@@ -26,13 +25,12 @@ int Run(const Shell& shell, const GetFlags& flags) {
 
 }  // namespace
 
-void AddGetCommand(CLI::App& app, Action* action) {
+void AddGetCommand(Command& program) {
   auto flags = std::make_shared<GetFlags>();
-  CLI::App* command = app.add_subcommand("get", "Show a job and its results");
-  AddConnectFlags(*command, flags->connect);
-  command->add_option("NAME", flags->name, "The job")->required();
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+  Command command = program.AddCommand("get", "Show a job and its results");
+  AddConnectFlags(command, flags->connect);
+  command.Add("NAME", flags->name, "The job").Required();
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

@@ -1,5 +1,4 @@
 // attnprune health: for containers and scripts.
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "client/cli/commands/commands.h"
@@ -8,7 +7,7 @@
 namespace attnprune::cli {
 namespace {
 
-int Run(const Shell& shell, const ConnectFlags& flags) {
+int CheckHealth(const Shell& shell, const ConnectFlags& flags) {
   const auto client = Connect(shell, flags);
   if (!client.ok()) return UsageError(shell, client.status());
   const absl::Status status = (*client)->CheckHealth();
@@ -19,18 +18,17 @@ int Run(const Shell& shell, const ConnectFlags& flags) {
 
 }  // namespace
 
-void AddHealthCommand(CLI::App& app, Action* action) {
+void AddHealthCommand(Command& program) {
   auto flags = std::make_shared<ConnectFlags>();
   flags->patience = absl::ZeroDuration();
   // Less than probes wait (deploy/Dockerfile: 3 s), so that they have the reason and not a kill.
   flags->timeout = absl::Seconds(2);
-  CLI::App* command =
-      app.add_subcommand("health", "Exit with 0 if the server serves, with 3 if it does not");
-  AddConnectFlags(*command, *flags);
-  AddDuration(*command, "--timeout", *flags->timeout,
-              "A server that has not answered within so long does not serve");
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+  Command command =
+      program.AddCommand("health", "Exit with 0 if the server serves, with 3 if it does not");
+  AddConnectFlags(command, *flags);
+  AddDuration(command, "--timeout", *flags->timeout,
+              "How long to wait for the answer; after that the server does not serve");
+  command.Run([flags](const Shell& shell) { return CheckHealth(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

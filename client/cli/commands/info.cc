@@ -1,11 +1,10 @@
 // attnprune info: a server, its limits, its methods and their parameters.
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
-#include "client/cli/output/format.h"
+#include "client/cli/views/format.h"
 #include "core/base/format.h"
 
 namespace attnprune::cli {
@@ -43,7 +42,7 @@ std::string InfoText(const v1::ServerInfo& info) {
   return text;
 }
 
-int Run(const Shell& shell, const ConnectFlags& flags) {
+int ShowInfo(const Shell& shell, const ConnectFlags& flags) {
   const auto client = Connect(shell, flags);
   if (!client.ok()) return UsageError(shell, client.status());
   const auto info = (*client)->GetServerInfo();
@@ -54,13 +53,12 @@ int Run(const Shell& shell, const ConnectFlags& flags) {
 
 }  // namespace
 
-void AddInfoCommand(CLI::App& app, Action* action) {
+void AddInfoCommand(Command& program) {
   auto flags = std::make_shared<ConnectFlags>();
-  CLI::App* command =
-      app.add_subcommand("info", "Show the server, its limits, its methods and their parameters");
-  AddConnectFlags(*command, *flags);
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+  Command command =
+      program.AddCommand("info", "Show the server, its limits, its methods and their parameters");
+  AddConnectFlags(command, *flags);
+  command.Run([flags](const Shell& shell) { return ShowInfo(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

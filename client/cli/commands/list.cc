@@ -1,5 +1,4 @@
 // attnprune list: the jobs of a server, newest first.
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <vector>
 
@@ -9,9 +8,10 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
-#include "client/cli/flags/job_list.h"
-#include "client/cli/output/format.h"
-#include "client/cli/output/result_table.h"
+#include "client/cli/flags/labels.h"
+#include "client/cli/jobs/job_list.h"
+#include "client/cli/views/format.h"
+#include "client/cli/views/result_table.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
@@ -74,21 +74,18 @@ int Run(const Shell& shell, const ListFlags& flags) {
 
 }  // namespace
 
-void AddListCommand(CLI::App& app, Action* action) {
+void AddListCommand(Command& program) {
   auto flags = std::make_shared<ListFlags>();
-  CLI::App* command = app.add_subcommand("list", "List jobs, newest first");
-  AddConnectFlags(*command, flags->connect);
-  command->add_option("--state", flags->states, "Only jobs in this state. Repeatable")
-      ->type_name("STATE")
-      ->allow_extra_args(false);
-  command->add_option("--label", flags->labels, "Only jobs with this label. Repeatable")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  command->add_option("--limit", flags->limit, "At most so many")
-      ->check(CLI::Range(1, 1'000'000))
-      ->capture_default_str();
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+  Command command = program.AddCommand("list", "List jobs, newest first");
+  AddConnectFlags(command, flags->connect);
+  command.Add("--state", flags->states, "Only jobs in this state. Repeatable")
+      .Type("STATE")
+      .Repeatable();
+  command.Add("--label", flags->labels, "Only jobs with this label. Repeatable")
+      .Type("KEY=VALUE")
+      .Repeatable();
+  command.Add("--limit", flags->limit, "The most jobs to list").Between(1, 1'000'000).ShowDefault();
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

@@ -1,5 +1,4 @@
 // attnprune merge: one checkpoint from the results of several jobs.
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 #include <vector>
@@ -7,11 +6,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/commands/commands.h"
+#include "client/cli/files/merge_results.h"
+#include "client/cli/files/output_check.h"
 #include "client/cli/flags/connect.h"
-#include "client/cli/flags/job_list.h"
-#include "client/cli/output/format.h"
-#include "client/cli/output/merge_results.h"
-#include "client/cli/output/output_check.h"
+#include "client/cli/flags/labels.h"
+#include "client/cli/jobs/job_list.h"
+#include "client/cli/views/format.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
@@ -76,32 +76,29 @@ int Run(const Shell& shell, const MergeFlags& flags) {
 
 }  // namespace
 
-void AddMergeCommand(CLI::App& app, Action* action) {
+void AddMergeCommand(Command& program) {
   auto flags = std::make_shared<MergeFlags>();
-  CLI::App* command =
-      app.add_subcommand("merge", "Write one checkpoint from the results of several jobs");
-  AddConnectFlags(*command, flags->connect);
-  command->add_option("NAME", flags->names, "The jobs, unless --label finds them");
-  command->add_option("--label", flags->labels, "All jobs with this label. Repeatable")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  command->add_option("--model", flags->save.source, "The folder, or file, that was pruned")
-      ->type_name("DIR")
-      ->required();
+  Command command =
+      program.AddCommand("merge", "Write one checkpoint from the results of several jobs");
+  AddConnectFlags(command, flags->connect);
+  command.Add("NAME", flags->names, "The jobs, unless --label finds them");
+  command.Add("--label", flags->labels, "All jobs with this label. Repeatable")
+      .Type("KEY=VALUE")
+      .Repeatable();
+  command.Add("--model", flags->save.source, "The folder, or file, that was pruned")
+      .Type("DIR")
+      .Required();
   command
-      ->add_option("--output", flags->save.output,
-                   "Folder for the whole model, sharded as it was; {method} in it: one for each "
-                   "method")
-      ->type_name("DIR")
-      ->required();
-  command->add_option(
-      "--method", flags->save.method,
-      "As the jobs label it; default: each job's best by held-out (without held-out "
-      "data: calibration) error");
-  command->add_option("--save-mask", flags->save.masks, "File for the masks of all jobs")
-      ->type_name("FILE");
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+      .Add("--output", flags->save.output,
+           "Folder for the whole model, sharded as it was; {method} in it: one for each "
+           "method")
+      .Type("DIR")
+      .Required();
+  command.Add("--method", flags->save.method,
+              "As the jobs label it; default: each job's best by held-out (without held-out "
+              "data: calibration) error");
+  command.Add("--save-mask", flags->save.masks, "File for the masks of all jobs").Type("FILE");
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

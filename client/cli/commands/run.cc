@@ -1,6 +1,5 @@
 // attnprune run: a server of its own for one job, or one for each layer of a model. No set-up,
 // nothing left but the files asked for.
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
 #include <string>
@@ -10,9 +9,9 @@
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/job_flags.h"
 #include "client/cli/jobs/embedded_server.h"
+#include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/model_run.h"
 #include "client/cli/jobs/submission.h"
-#include "client/cli/output/output_check.h"
 
 namespace attnprune::cli {
 namespace {
@@ -82,29 +81,26 @@ int Run(const Shell& shell, const RunFlags& flags) {
 
 }  // namespace
 
-void AddRunCommand(CLI::App& app, Action* action) {
+void AddRunCommand(Command& program) {
   auto flags = std::make_shared<RunFlags>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.AddCommand(
       "run", "Prune with a server of its own: submit, watch, compare, save. No set-up");
-  AddJobFlags(*command, flags->job);
-  command->add_option("--data-dir", flags->data_dir, "Keep the server's folder here")
-      ->type_name("DIR");
-  command->add_option("--threads", flags->threads, "That solve the job; 0: one a core")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  AddJobFlags(command, flags->job);
+  command.Add("--data-dir", flags->data_dir, "Keep the server's folder here").Type("DIR");
+  command.Add("--threads", flags->threads, "That solve the job; 0: one a core")
+      .Between(0, 1024)
+      .ShowDefault();
   command
-      ->add_option(
-          "--memory-budget", flags->memory_budget,
-          "Memory that the job may take, such as 2GiB: dense attention that does not fit is "
-          "rebuilt at every step, tokens that do not fit even so stay in a temporary file; "
-          "0: the machine's memory")
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
-      ->check(AtLeast(0))
-      ->type_name("BYTES")
-      ->default_str("0");
-  AddJsonFlag(*command, flags->json);
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+      .Add("--memory-budget", flags->memory_budget,
+           "Memory that the job may take, such as 2GiB: dense attention that does not fit is "
+           "rebuilt at every step, tokens that do not fit even so stay in a temporary file; "
+           "0: the machine's memory")
+      .Bytes()
+      .AtLeast(0)
+      .Type("BYTES")
+      .Default("0");
+  AddJsonFlag(command, flags->json);
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

@@ -1,6 +1,5 @@
 // attnprune submit: upload what the server lacks, create the job, or one for each layer of a model,
 // and watch it if asked to.
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,12 +8,12 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/job_flags.h"
-#include "client/cli/flags/job_list.h"
+#include "client/cli/jobs/job_list.h"
+#include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/model_run.h"
 #include "client/cli/jobs/submission.h"
-#include "client/cli/output/format.h"
-#include "client/cli/output/output_check.h"
-#include "client/cli/output/watch_session.h"
+#include "client/cli/jobs/watch_session.h"
+#include "client/cli/views/format.h"
 
 namespace attnprune::cli {
 namespace {
@@ -147,8 +146,8 @@ int RunOneJob(const Shell& shell, const SubmitFlags& flags) {
   Note(shell, created->name());
   const FollowResult result = Follow(shell, **client, *created, flags.job, flags.connect.json);
   if (!result.interrupted) return result.exit_code;
-  return SayHowToComeBack(shell, created->name(), flags.connect.server,
-                          WhereToGoOn(flags.job.tensorboard, result.last_sequence));
+  return SayHowToResume(shell, created->name(), flags.connect.server,
+                        ResumeFlag(flags.job.tensorboard, result.last_sequence));
 }
 
 int Run(const Shell& shell, const SubmitFlags& flags) {
@@ -158,19 +157,18 @@ int Run(const Shell& shell, const SubmitFlags& flags) {
 
 }  // namespace
 
-void AddSubmitCommand(CLI::App& app, Action* action) {
+void AddSubmitCommand(Command& program) {
   auto flags = std::make_shared<SubmitFlags>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.AddCommand(
       "submit", "Give a job to a server, or one for each layer; prints its name");
-  AddConnectFlags(*command, flags->connect);
-  AddJobFlags(*command, flags->job);
-  command->add_flag("--watch", flags->watch, "Watch it to its end, then compare and save");
+  AddConnectFlags(command, flags->connect);
+  AddJobFlags(command, flags->job);
+  command.Add("--watch", flags->watch, "Watch it to its end, then compare and save");
   command
-      ->add_flag("--validate-only", flags->validate_only,
-                 "Check it and print what it will need; create nothing")
-      ->excludes("--watch");
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+      .Add("--validate-only", flags->validate_only,
+           "Check it and print what it will need; create nothing")
+      .Excludes("--watch");
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

@@ -1,12 +1,10 @@
 // attnprune synth: the paper's Section 6.1 data as files.
-#include <CLI/CLI.hpp>
-#include <filesystem>
 #include <memory>
-#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands/commands.h"
+#include "client/cli/files/text_file.h"
 #include "core/base/status_macros.h"
 #include "core/io/safetensors.h"
 #include "core/kernels/blas.h"
@@ -35,12 +33,7 @@ absl::Status WriteBatches(const std::string& path, const char* name, const Batch
 }
 
 absl::Status WriteProblem(const Problem& problem, const std::string& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("cannot make the folder ", folder, ": ", error.message()));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(folder + "/weights.safetensors"));
   const FusedWeights& weights = problem.fused_weights();
   const std::vector<TensorInfo> tensors = {TensorOf("w_q", weights.w_q),
                                            TensorOf("w_k", weights.w_k), TensorOf("w", weights.w)};
@@ -72,21 +65,18 @@ int Run(const Shell& shell, const SynthFlags& flags) {
 
 }  // namespace
 
-void AddSynthCommand(CLI::App& app, Action* action) {
+void AddSynthCommand(Command& program) {
   auto flags = std::make_shared<SynthFlags>();
   SyntheticOptions& o = flags->options;
-  CLI::App* command = app.add_subcommand("synth", "Write the paper's Section 6.1 data");
-  command->add_option("--d", o.d, "Width of weights and tokens")->capture_default_str();
-  command->add_option("--n", o.n, "Tokens of a batch")->capture_default_str();
-  command->add_option("--k", o.k, "Calibration batches")->capture_default_str();
-  command->add_option("--rank", o.rank, "Of W_Q and W_K")->capture_default_str();
-  command->add_option("--held-out", o.held_out_batches, "Held-out batches")->capture_default_str();
-  command->add_option("--seed", o.seed, "Of the random numbers")->capture_default_str();
-  command->add_option("--output", flags->output, "Folder; made if it is missing")
-      ->type_name("DIR")
-      ->required();
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+  Command command = program.AddCommand("synth", "Write the paper's Section 6.1 data");
+  command.Add("--d", o.d, "Width of weights and tokens").ShowDefault();
+  command.Add("--n", o.n, "Tokens of a batch").ShowDefault();
+  command.Add("--k", o.k, "Calibration batches").ShowDefault();
+  command.Add("--rank", o.rank, "Of W_Q and W_K").ShowDefault();
+  command.Add("--held-out", o.held_out_batches, "Held-out batches").ShowDefault();
+  command.Add("--seed", o.seed, "Of the random numbers").ShowDefault();
+  command.Add("--output", flags->output, "Folder; made if it is missing").Type("DIR").Required();
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

@@ -1,12 +1,11 @@
 // attnprune watch: follow a job. Leaving never ends it.
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
-#include "client/cli/output/result_table.h"
-#include "client/cli/output/watch_session.h"
+#include "client/cli/jobs/watch_session.h"
+#include "client/cli/views/result_table.h"
 
 namespace attnprune::cli {
 namespace {
@@ -28,8 +27,8 @@ int Run(const Shell& shell, const WatchFlags& flags) {
   if (!recorded.ok()) return UsageError(shell, recorded);
   const auto ended = session.Run(**client, flags.after);
   if (absl::IsCancelled(ended.status())) {
-    return SayHowToComeBack(shell, job->name(), flags.connect.server,
-                            WhereToGoOn(flags.tensorboard, session.last_sequence()));
+    return SayHowToResume(shell, job->name(), flags.connect.server,
+                          ResumeFlag(flags.tensorboard, session.last_sequence()));
   }
   if (!ended.ok()) return ServerError(shell, ended.status());
   session.people() << "\n" << ResultTable(*ended) << std::flush;
@@ -41,25 +40,20 @@ int Run(const Shell& shell, const WatchFlags& flags) {
 
 }  // namespace
 
-void AddWatchCommand(CLI::App& app, Action* action) {
+void AddWatchCommand(Command& program) {
   auto flags = std::make_shared<WatchFlags>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.AddCommand(
       "watch", "Follow a job from its beginning. Ctrl-C leaves it running (exit code 130)");
-  AddConnectFlags(*command, flags->connect);
-  command->add_option("NAME", flags->name, "The job")->required();
-  CLI::Option* after =
-      command->add_option("--after", flags->after, "Only events after this sequence")
-          ->check(AtLeast(0))
-          ->capture_default_str();
-  command->add_option("--plot", flags->plot, "File for the curves of loss and error")
-      ->type_name("FILE.svg");
+  AddConnectFlags(command, flags->connect);
+  command.Add("NAME", flags->name, "The job").Required();
+  command.Add("--after", flags->after, "Only events after this sequence").AtLeast(0).ShowDefault();
+  command.Add("--plot", flags->plot, "File for the curves of loss and error").Type("FILE.svg");
   command
-      ->add_option("--tensorboard", flags->tensorboard,
-                   "Folder for TensorBoard, written while you watch: a run for each method")
-      ->type_name("DIR")
-      ->excludes(after);
-  command->callback(
-      [action, flags] { *action = [flags](const Shell& shell) { return Run(shell, *flags); }; });
+      .Add("--tensorboard", flags->tensorboard,
+           "Folder for TensorBoard, written while you watch: a run for each method")
+      .Type("DIR")
+      .Excludes("--after");
+  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
 }
 
 }  // namespace attnprune::cli

@@ -1,63 +1,49 @@
 #include "client/cli/flags/connect.h"
 
-#include <CLI/CLI.hpp>
 #include <cstdlib>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "client/library/status_details.h"
 
 namespace attnprune::cli {
 namespace {
 
-bool ParseDuration(const std::string& name, const CLI::results_t& texts, absl::Duration& duration) {
-  if (absl::ParseDuration(texts.back(), &duration) && duration >= absl::ZeroDuration()) return true;
-  throw CLI::ValidationError(
-      name, absl::StrCat("must be a duration such as 90s or 30m, got ", texts.back()));
+absl::Status ParseDuration(const std::string& text, absl::Duration& duration) {
+  if (absl::ParseDuration(text, &duration) && duration >= absl::ZeroDuration()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("must be a duration such as 90s or 30m, got ", text));
 }
 
 }  // namespace
 
-void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
+void AddDuration(Command& command, const std::string& name, absl::Duration& duration,
                  const std::string& help) {
-  const auto parse = [name, &duration](const CLI::results_t& texts) {
-    return ParseDuration(name, texts, duration);
+  const auto parse = [&duration](const std::string& text) { return ParseDuration(text, duration); };
+  command.AddParsed(name, parse, help).Type("DURATION").Default(absl::FormatDuration(duration));
+}
+
+void AddJsonFlag(Command& command, bool& json) {
+  command.Add("--json", json,
+              "Print the API's messages as JSON on standard output, and whatever is for people "
+              "on standard error");
+}
+
+void AddConnectFlags(Command& command, ConnectFlags& flags) {
+  command.Add("--server", flags.server, "Where the server listens")
+      .Type("HOST:PORT")
+      .FromEnvironment("ATTNPRUNE_SERVER")
+      .ShowDefault();
+  const auto parse = [&flags](const std::string& text) {
+    return ParseDuration(text, flags.patience.emplace());
   };
-  app.add_option(name, parse, help)
-      ->type_name("DURATION")
-      ->default_str(absl::FormatDuration(duration));
-}
-
-CLI::Validator AtLeast(int64_t min) {
-  return CLI::Validator(
-      [min](const std::string& text) {
-        int64_t value = 0;
-        if (absl::SimpleAtoi(text, &value) && value >= min) return std::string();
-        return absl::StrCat("must be a whole number, at least ", min, ", got ", text);
-      },
-      "", "");
-}
-
-void AddJsonFlag(CLI::App& app, bool& json) {
-  app.add_flag("--json", json,
-               "Print the API's messages as JSON on standard output, and whatever is for people "
-               "on standard error");
-}
-
-void AddConnectFlags(CLI::App& app, ConnectFlags& flags) {
-  app.add_option("--server", flags.server, "Where the server listens")
-      ->type_name("HOST:PORT")
-      ->envname("ATTNPRUNE_SERVER")
-      ->capture_default_str();
-  const auto parse = [&flags](const CLI::results_t& texts) {
-    flags.patience.emplace();
-    return ParseDuration("--patience", texts, *flags.patience);
-  };
-  app.add_option("--patience", parse,
-                 "Keep trying a server that cannot be reached for so long; default: 10s, and 5m "
-                 "while watching")
-      ->type_name("DURATION");
-  AddJsonFlag(app, flags.json);
+  command
+      .AddParsed("--patience", parse,
+                 "How long to retry a server that cannot be reached; default: 10s, and 5m while "
+                 "watching")
+      .Type("DURATION");
+  AddJsonFlag(command, flags.json);
 }
 
 absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,

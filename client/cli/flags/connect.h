@@ -8,13 +8,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "client/cli/output/shell.h"
+#include "client/cli/flags/command_line.h"
+#include "client/cli/shell/shell.h"
 #include "client/library/client.h"
-
-namespace CLI {
-class App;
-class Validator;
-}  // namespace CLI
 
 namespace attnprune::cli {
 
@@ -26,13 +22,10 @@ struct ConnectFlags {
   bool json = false;
 };
 
-void AddConnectFlags(CLI::App& app, ConnectFlags& flags);
-void AddJsonFlag(CLI::App& app, bool& json);
-void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
+void AddConnectFlags(Command& command, ConnectFlags& flags);
+void AddJsonFlag(Command& command, bool& json);
+void AddDuration(Command& command, const std::string& name, absl::Duration& duration,
                  const std::string& help);
-
-// For ->check(): a whole number, at least `min`.
-CLI::Validator AtLeast(int64_t min);
 
 // The calls are part of the trace in the environment's TRACEPARENT, or of a new one.
 absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,

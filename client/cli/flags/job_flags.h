@@ -1,4 +1,4 @@
-// The flags that say what is to be pruned, and the job that they make of the files they name.
+// The flags that say what is to be pruned and how; jobs/make_job.h makes a job of them.
 #ifndef ATTNPRUNE_CLIENT_CLI_FLAGS_JOB_FLAGS_H_
 #define ATTNPRUNE_CLIENT_CLI_FLAGS_JOB_FLAGS_H_
 
@@ -7,15 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "attnprune/v1/job.pb.h"
-#include "client/cli/jobs/job_tensors.h"
-
-namespace CLI {
-class App;
-}
+#include "client/cli/flags/command_line.h"
 
 namespace attnprune::cli {
 
@@ -48,20 +43,10 @@ struct JobFlags {
   std::string output, save_mask, plot, tensorboard;
 };
 
-void AddJobFlags(CLI::App& app, JobFlags& flags);
-
-// Reads the files, for one layer at most (model_run.h: all of them). An error is the user's: it
-// names the flag or the file, the rule and the value. What only the server can know (methods,
-// limits) is left to it.
-absl::StatusOr<v1::Job> MakeJob(const JobFlags& flags, JobTensors& tensors);
+void AddJobFlags(Command& command, JobFlags& flags);
 
 // "gd" or "gd:lambda=0.05,steps=100". INVALID_ARGUMENT names --method.
 absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text);
-
-// Labels that a job gets: the file its weights came from, so that `fetch` can copy the rest of it;
-// the layer of --model.
-inline constexpr char kWeightsLabel[] = "attnprune/weights";
-inline constexpr char kLayerLabel[] = "attnprune/layer";
 
 }  // namespace attnprune::cli
 

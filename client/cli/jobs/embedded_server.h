@@ -1,4 +1,4 @@
-// A server inside the command line, for those who have none.
+// A server inside the command line, for `run` and `reproduce` without --server.
 #ifndef ATTNPRUNE_CLIENT_CLI_JOBS_EMBEDDED_SERVER_H_
 #define ATTNPRUNE_CLIENT_CLI_JOBS_EMBEDDED_SERVER_H_
 
@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "client/cli/output/temporary_folder.h"
+#include "client/cli/shell/temporary_folder.h"
 
 namespace attnprune {
 class Server;

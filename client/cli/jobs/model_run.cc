@@ -6,14 +6,14 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "client/cli/flags/job_list.h"
-#include "client/cli/output/format.h"
-#include "client/cli/output/merge_results.h"
-#include "client/cli/output/output_check.h"
-#include "client/cli/output/watch_session.h"
-#include "client/library/digest.h"
+#include "client/cli/files/merge_results.h"
+#include "client/cli/jobs/job_list.h"
+#include "client/cli/jobs/make_job.h"
+#include "client/cli/jobs/watch_session.h"
+#include "client/cli/views/format.h"
 #include "core/base/status_macros.h"
 #include "core/problem/hf_layer.h"
+#include "trace/trace_context.h"
 
 namespace attnprune::cli {
 namespace {
@@ -22,23 +22,21 @@ constexpr char kLayer[] = "{layer}";
 constexpr size_t kIdLength = 12;
 constexpr size_t kLongestId = 90;  // so that a request_id has room for the rest
 
-absl::Status Usage(const std::string& text) { return absl::InvalidArgumentError(text); }
-
 absl::Status CheckNamesLayer(const char* flag, const char* what, const std::string& text) {
   if (text.empty() || absl::StrContains(text, kLayer)) return absl::OkStatus();
-  return Usage(absl::StrCat(flag, " must have {layer} in it with --layer all, a ", what,
-                            " for each, got ", text));
+  return absl::InvalidArgumentError(absl::StrCat(
+      flag, " must have {layer} in it with --layer all, a ", what, " for each, got ", text));
 }
 
 // An error of flags beyond those of one job.
 absl::Status CheckFlags(const JobFlags& flags) {
-  if (flags.model.empty()) return Usage("--layer needs --model DIR");
+  if (flags.model.empty()) return absl::InvalidArgumentError("--layer needs --model DIR");
   ATTNPRUNE_RETURN_IF_ERROR(CheckNamesLayer("--plot", "file", flags.plot));
   ATTNPRUNE_RETURN_IF_ERROR(CheckNamesLayer("--tensorboard", "folder", flags.tensorboard));
   return CheckMergeOutput(flags.model, flags.output);
 }
 
-std::string NewId() { return client::RandomId().substr(0, kIdLength); }
+std::string NewId() { return NewRequestId().substr(0, kIdLength); }
 
 // Every layer has an input of its own; where two share one, a name was forgotten.
 absl::Status CheckInputsDiffer(const std::vector<v1::Job>& jobs) {
@@ -47,7 +45,7 @@ absl::Status CheckInputsDiffer(const std::vector<v1::Job>& jobs) {
     for (const v1::TensorRef& input : jobs[layer].calibration()) {
       const size_t other = layers.insert({input.sha256(), layer}).first->second;
       if (other == layer) continue;
-      return Usage(absl::StrCat(
+      return absl::InvalidArgumentError(absl::StrCat(
           "--calibration must give each layer its own input with --layer all: ", "layers ", other,
           " and ", layer, " both get ", input.name(), "; use FILE:NAME with {layer} in it"));
     }
@@ -89,8 +87,8 @@ absl::StatusOr<ModelRun> MakeModelRun(const JobFlags& flags, JobTensors& tensors
     run.jobs.push_back(job);
   }
   if (run.id.empty() || run.id.size() > kLongestId) {
-    return Usage(absl::StrCat("--label ", kModelRunLabel, " must have 1 to ", kLongestId,
-                              " characters, got ", run.id.size()));
+    return absl::InvalidArgumentError(absl::StrCat("--label ", kModelRunLabel, " must have 1 to ",
+                                                   kLongestId, " characters, got ", run.id.size()));
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckInputsDiffer(run.jobs));
   ATTNPRUNE_RETURN_IF_ERROR(CheckJobOutputs(flags));
@@ -112,7 +110,7 @@ SubmittedRun SubmitModelRun(const Shell& shell, client::Client& client, const Mo
 FollowedRun FollowModelRun(const Shell& shell, client::Client& client,
                            const std::vector<v1::Job>& jobs, const JobFlags& flags, bool json) {
   std::ostream& people = json ? *shell.err : *shell.out;
-  const WatchOutput output = json ? WatchOutput::kPeopleAside : WatchOutput::kPeople;
+  const WatchOutput output = json ? WatchOutput::kPeopleOnErr : WatchOutput::kPeople;
   FollowedRun followed;
   std::vector<v1::Job> ended;
   for (size_t layer = 0; layer < jobs.size(); ++layer) {

@@ -8,16 +8,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attnprune/v1/job.pb.h"
+#include "client/cli/files/job_tensors.h"
 #include "client/cli/flags/job_flags.h"
-#include "client/cli/jobs/job_tensors.h"
 #include "client/cli/jobs/submission.h"
-#include "client/cli/output/shell.h"
+#include "client/cli/shell/shell.h"
 #include "client/library/client.h"
 
 namespace attnprune::cli {
 
-// The label that the jobs of one run share. Whoever gives it with --label names the run, and to
-// submit the same run again creates only those jobs that are missing.
+// The label that the jobs of one run share. Given with --label it names the run: submitted again,
+// the run creates only the jobs that are missing.
 inline constexpr char kModelRunLabel[] = "attnprune/model-run";
 
 struct ModelRun {

@@ -4,9 +4,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/output/format.h"
-#include "client/cli/output/result_table.h"
-#include "client/cli/output/save_results.h"
+#include "client/cli/files/save_results.h"
+#include "client/cli/views/format.h"
+#include "client/cli/views/result_table.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
@@ -70,7 +70,7 @@ FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::J
 FollowResult Follow(const Shell& shell, client::Client& client, const v1::Job& job,
                     const JobFlags& flags, bool json) {
   FollowResult result = FollowToEnd(shell, client, job, {flags.plot, flags.tensorboard},
-                                    json ? WatchOutput::kPeopleAside : WatchOutput::kPeople);
+                                    json ? WatchOutput::kPeopleOnErr : WatchOutput::kPeople);
   if (!result.ended.has_value()) return result;
   if (json) *shell.out << Json(*result.ended, JsonStyle::kIndented);
   if (result.ended->state() != v1::SUCCEEDED) return result;

@@ -8,9 +8,10 @@
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "attnprune/v1/job.pb.h"
+#include "client/cli/files/job_tensors.h"
 #include "client/cli/flags/job_flags.h"
-#include "client/cli/output/shell.h"
-#include "client/cli/output/watch_session.h"
+#include "client/cli/jobs/watch_session.h"
+#include "client/cli/shell/shell.h"
 #include "client/library/client.h"
 
 namespace attnprune::cli {
@@ -20,7 +21,7 @@ enum class SubmitMode { kCreate, kValidateOnly };
 // Uploads what the server lacks. Errors are the server's, here and below.
 absl::Status UploadAll(const Shell& shell, client::Client& client, const JobTensors& tensors);
 
-// request_id: empty for one that nobody else has.
+// request_id: empty for a new one.
 absl::StatusOr<v1::Job> Create(client::Client& client, const v1::Job& job,
                                const std::string& request_id, SubmitMode mode);
 

@@ -1,4 +1,4 @@
-#include "client/cli/output/line_plot.h"
+#include "client/cli/views/line_plot.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

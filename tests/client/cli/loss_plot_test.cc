@@ -1,4 +1,4 @@
-#include "client/cli/output/loss_plot.h"
+#include "client/cli/views/loss_plot.h"
 
 #include <cmath>
 

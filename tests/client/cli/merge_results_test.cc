@@ -1,10 +1,10 @@
-#include "client/cli/output/merge_results.h"
+#include "client/cli/files/merge_results.h"
 
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/flags/job_flags.h"
+#include "client/cli/flags/labels.h"
 #include "core/io/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

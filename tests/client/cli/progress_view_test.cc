@@ -1,4 +1,4 @@
-#include "client/cli/output/progress_view.h"
+#include "client/cli/views/progress_view.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

@@ -1,4 +1,4 @@
-#include "client/cli/output/pruned_files.h"
+#include "client/cli/files/pruned_files.h"
 
 #include <filesystem>
 #include <fstream>
@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "client/cli/files/job_tensors.h"
+#include "client/cli/files/save_results.h"
 #include "client/cli/flags/job_flags.h"
-#include "client/cli/jobs/job_tensors.h"
-#include "client/cli/output/save_results.h"
 #include "core/io/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

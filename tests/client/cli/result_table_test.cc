@@ -1,8 +1,8 @@
-#include "client/cli/output/result_table.h"
+#include "client/cli/views/result_table.h"
 
 #include <limits>
 
-#include "client/cli/output/format.h"
+#include "client/cli/views/format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

@@ -304,10 +304,10 @@ TEST(WatchJob, EndsWhenTheHostIsShutDownWithAWatcherWhoReadsNothing) {
   EXPECT_EQ(Describe(watcher.Next()), "QUEUED");
   const std::string label(4096, 'g');
   for (int step = 1; step <= 100; ++step) Append(service, claim, {Step(step, false, label)});
-  service.service().Drain();  // its write never ends
+  service.service().Drain();  // the write to this watcher never ends
   const absl::Time start = absl::Now();
   service.host().Shutdown(start + absl::Milliseconds(100));
-  EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+  EXPECT_LT(absl::Now() - start, absl::Minutes(1)) << "it would wait for ever";
 }
 
 }  // namespace

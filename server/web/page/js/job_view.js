@@ -172,15 +172,20 @@ export class JobView {
     this.drawnAt = performance.now();
     this.cost = this.drawnAt - begin;
     if (this.resultsChanged) afterPaint(() => this.drawResults());
-    this.resultsChanged = false;
   }
 
   drawResults() {
     if (this.closed) return;
+    this.resultsChanged = false;
     this.parts.results.hidden = (this.model.job.results ?? []).length === 0;
     this.results.update(this.model);
     this.heat.update(this.model);
     this.densities.update(this.model);
+  }
+
+  // Whether the screen shows all that the model knows.
+  get drawn() {
+    return !this.waiting && !this.resultsChanged;
   }
 
   themeChanged() {

@@ -52,6 +52,7 @@ globalThis.attnprune = {
         job: model.job,
         eventCount: model.eventCount,
         lastSequence: model.lastSequence,
+        drawn: view.drawn,
         methods: [...model.methods.values()].map((run) => ({
           label: run.label,
           state: run.state(model.job.state),

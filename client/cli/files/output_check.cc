@@ -1,0 +1,137 @@
+#include "client/cli/files/output_check.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <set>
+#include <system_error>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "client/cli/files/pruned_files.h"
+#include "core/base/status_macros.h"
+#include "core/io/atomic_file.h"
+#include "core/io/checkpoint.h"
+
+namespace attnprune::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The same for every name of a file, there or not.
+std::string Identity(const std::string& path) {
+  struct stat facts;
+  if (stat(path.c_str(), &facts) == 0) return absl::StrCat(facts.st_dev, ":", facts.st_ino);
+  std::error_code error;
+  const fs::path canonical = fs::weakly_canonical(path, error);
+  return error ? path : canonical.string();
+}
+
+absl::Status Refuse(const Output& output, const std::string& rule) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      output.flag, " must ", rule, ", got ", output.given,
+      output.path == output.given ? "" : absl::StrCat(", which will hold ", output.path)));
+}
+
+// The folder itself or, if it has to be made, the nearest one above that is there.
+absl::Status CheckFolder(const Output& output) {
+  fs::path folder = fs::absolute(output.path).parent_path();
+  std::error_code error;
+  while (!fs::exists(folder, error) && folder.has_relative_path()) folder = folder.parent_path();
+  if (fs::is_directory(folder, error) && access(folder.c_str(), W_OK | X_OK) == 0) {
+    return absl::OkStatus();
+  }
+  return Refuse(output, "lie in a folder that can be written");
+}
+
+// Files of a folder are put in place under their own names; others are written where links lead.
+absl::Status CheckFile(const Output& output) {
+  if (output.path != output.given) return absl::OkStatus();
+  const absl::StatusOr<std::string> file = FileToReplace(output.path);
+  if (file.ok()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(output.flag, ": ", file.status().message()));
+}
+
+// Checkpoint::Open takes model.safetensors before an index: neither may stay of another model.
+absl::Status CheckNoOtherModel(const Output& output, const std::map<std::string, Output>& written) {
+  if (!output.of_model) return absl::OkStatus();
+  for (const char* entrance : {"model.safetensors", "model.safetensors.index.json"}) {
+    const std::string stale = (fs::path(output.given) / entrance).string();
+    std::error_code error;
+    if (!fs::exists(stale, error) || written.count(Identity(stale)) > 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat(output.flag,
+                                                   " must be a folder without another model, got ",
+                                                   output.given, ", where ", stale, " would stay"));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<std::string> ShardsOf(const std::string& source) {
+  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(source);
+  return checkpoint.ok() ? checkpoint->shards() : std::vector<std::string>();
+}
+
+// As WritePruned decides, if all that was pruned is in one shard.
+bool IsOneFile(const std::string& output, const std::string& source) {
+  std::error_code error;
+  if (source.empty()) return true;
+  if (fs::is_directory(output, error) || absl::EndsWith(output, "/")) return false;
+  return absl::EndsWith(output, ".safetensors") || !fs::is_directory(source, error);
+}
+
+}  // namespace
+
+std::vector<std::string> FilesOf(const std::string& source) {
+  if (source.empty()) return {};
+  std::vector<std::string> files = {source};
+  for (const std::string& shard : ShardsOf(source)) files.push_back(shard);
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(source, error)) {
+    if (entry.is_regular_file(error)) files.push_back(entry.path().string());
+  }
+  return files;
+}
+
+absl::Status CheckOutputs(const Outputs& outputs, const std::vector<std::string>& inputs) {
+  std::set<std::string> read;
+  for (const std::string& input : inputs) read.insert(Identity(input));
+  std::map<std::string, Output> written;
+  for (const Output& output : outputs) {
+    const std::string identity = Identity(output.path);
+    if (read.count(identity) > 0)
+      return Refuse(output, "not be a file that is read or one of the model's folder");
+    const auto [other, first] = written.insert({identity, output});
+    if (!first) return Refuse(output, absl::StrCat("not be the file of ", other->second.flag));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckFolder(output));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckFile(output));
+  }
+  for (const Output& output : outputs) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckNoOtherModel(output, written));
+  }
+  return absl::OkStatus();
+}
+
+// A folder's files get the names of the source's: see WritePruned.
+Outputs OutputsOf(const std::string& output, const std::string& masks, const std::string& source) {
+  Outputs outputs;
+  std::error_code error;
+  const auto in_folder = [&](const std::string& file, bool of_model) {
+    const fs::path path = fs::path(output) / fs::path(file).filename();
+    outputs.push_back({"--output", output, path.string(), of_model});
+  };
+  if (output.empty()) {
+    // only masks
+  } else if (IsOneFile(output, source)) {
+    outputs.push_back({"--output", output, output});
+  } else if (fs::is_directory(source, error)) {
+    for (const std::string& file : ModelFiles(source)) in_folder(file, true);
+  } else {
+    for (const std::string& shard : ShardsOf(source)) in_folder(shard, false);
+  }
+  if (!masks.empty()) outputs.push_back({"--save-mask", masks, masks});
+  return outputs;
+}
+
+}  // namespace attnprune::cli

@@ -1,0 +1,162 @@
+#include "client/cli/files/save_results.h"
+
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "client/cli/files/output_check.h"
+#include "client/cli/files/pruned_files.h"
+#include "client/cli/flags/labels.h"
+#include "client/cli/views/result_table.h"
+#include "client/export/path_part.h"
+#include "client/library/digest.h"
+#include "core/base/status_macros.h"
+#include "core/io/checkpoint.h"
+
+namespace attnprune::cli {
+namespace {
+
+constexpr char kMethod[] = "{method}";
+
+std::vector<v1::TensorRef> WeightsOf(const v1::Problem& problem) {
+  if (problem.has_projections()) return {problem.projections().w_q(), problem.projections().w_k()};
+  const v1::FusedProblem& fused = problem.fused();
+  if (fused.has_weight()) return {fused.weight()};
+  return {fused.q_factor(), fused.k_factor()};
+}
+
+absl::Status CheckSourceFile(const v1::Job& job, const std::string& source) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint file, Checkpoint::Open(source));
+  return CheckSource(job, file);
+}
+
+// Where the job's label points, if that is still there; else empty, with a note.
+std::string LabelledSource(const Shell& shell, const v1::Job& job) {
+  const auto label = job.labels().find(kWeightsLabel);
+  absl::Status status = absl::NotFoundError("the job does not say where its weights came from");
+  if (label != job.labels().end()) status = CheckSourceFile(job, label->second);
+  if (status.ok()) return label->second;
+  Note(shell, absl::StrCat("note: only the pruned tensors are written, as ", status.message(),
+                           "; name the file with --weights or --model"));
+  return "";
+}
+
+bool WantsFiles(const SaveFlags& flags) { return !flags.output.empty() || !flags.masks.empty(); }
+
+SaveFlags OfMethod(SaveFlags flags, const std::string& method) {
+  flags.method = method;
+  flags.output = WithMethod(flags.output, method);
+  flags.masks = WithMethod(flags.masks, method);
+  return flags;
+}
+
+// Of SaveByMethod.
+std::vector<SaveFlags> CallsOf(const SaveFlags& flags, const std::vector<std::string>& methods) {
+  if (!flags.method.empty()) return {OfMethod(flags, flags.method)};
+  SaveFlags each = flags, best = flags;
+  (absl::StrContains(flags.output, kMethod) ? best : each).output.clear();
+  (absl::StrContains(flags.masks, kMethod) ? best : each).masks.clear();
+  std::vector<SaveFlags> calls;
+  if (WantsFiles(best)) calls.push_back(best);
+  if (!WantsFiles(each)) return calls;
+  for (const std::string& method : methods) calls.push_back(OfMethod(each, method));
+  return calls;
+}
+
+absl::Status CheckAllOutputs(const std::vector<SaveFlags>& calls,
+                             const std::vector<std::string>& inputs) {
+  Outputs all;
+  for (const SaveFlags& call : calls) {
+    for (const Output& output : OutputsOf(call.output, call.masks, call.source)) {
+      all.push_back(output);
+    }
+  }
+  return CheckOutputs(all, inputs);
+}
+
+int SaveOne(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
+            const SaveFlags& flags) {
+  const auto result = ResultOf(job, flags.method);
+  if (!result.ok()) return LocalError(shell, result.status());
+  const auto tensors = DownloadPruned(client, **result);
+  if (!tensors.ok()) return ServerError(shell, tensors.status());
+  return WriteFiles(shell, told, *tensors, (*result)->method(), flags);
+}
+
+// A file could not be written, or was not because of an interrupt.
+int WriteError(const Shell& shell, const absl::Status& status) {
+  return absl::IsCancelled(status) ? Interrupted(shell) : LocalError(shell, status);
+}
+
+}  // namespace
+
+absl::Status CheckSource(const v1::Job& job, const Checkpoint& source) {
+  for (const v1::TensorRef& weight : WeightsOf(job.problem())) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, source.Find(weight.name()));
+    if (client::DigestOf(tensor->bytes) == weight.sha256()) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        tensor->file, ": tensor ", weight.name(), " is not the one that ", job.name(), " pruned"));
+  }
+  return absl::OkStatus();
+}
+
+std::string WithMethod(const std::string& text, const std::string& method) {
+  return absl::StrReplaceAll(text, {{kMethod, exporting::PathPart(method)}});
+}
+
+bool NamesEachMethod(const SaveFlags& flags) {
+  return absl::StrContains(flags.output, kMethod) || absl::StrContains(flags.masks, kMethod);
+}
+
+int SaveByMethod(const Shell& shell, const SaveFlags& flags,
+                 const std::vector<std::string>& methods,
+                 const std::function<int(const SaveFlags&)>& save) {
+  const std::vector<SaveFlags> calls = CallsOf(flags, methods);
+  if (const absl::Status safe = CheckAllOutputs(calls, FilesOf(flags.source)); !safe.ok()) {
+    return UsageError(shell, safe);
+  }
+  int code = kDone;
+  for (const SaveFlags& call : calls) {
+    if (code == kDone) code = save(call);
+  }
+  return code;
+}
+
+int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedTensor>& tensors,
+               const std::string& method, const SaveFlags& flags) {
+  if (!flags.output.empty()) {
+    const auto files = WritePruned(tensors, flags.source, flags.output,
+                                   [&shell] { return shell.interrupt->triggered(); });
+    if (!files.ok()) return WriteError(shell, files.status());
+    for (const std::string& file : *files) told << "weights of " << method << ": " << file << "\n";
+  }
+  if (!flags.masks.empty()) {
+    if (shell.interrupt->triggered()) return Interrupted(shell);
+    const absl::Status written = WriteMasks(tensors, flags.masks);
+    if (!written.ok()) return LocalError(shell, written);
+    told << "masks of " << method << ": " << flags.masks << "\n";
+  }
+  return kDone;
+}
+
+int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
+                const SaveFlags& flags) {
+  if (!WantsFiles(flags)) return kDone;
+  const auto best = ResultOf(job, flags.method);
+  if (!best.ok()) return LocalError(shell, best.status());
+  SaveFlags known = flags;
+  if (known.source.empty()) {
+    known.source = LabelledSource(shell, job);
+  } else if (const absl::Status fits = CheckSourceFile(job, known.source); !fits.ok()) {
+    return UsageError(shell, fits);
+  }
+  std::vector<std::string> methods;
+  for (const v1::MethodResult* result : BestFirst(job)) {
+    if (!result->has_failure()) methods.push_back(result->method());
+  }
+  return SaveByMethod(shell, known, methods,
+                      [&](const SaveFlags& one) { return SaveOne(shell, told, client, job, one); });
+}
+
+}  // namespace attnprune::cli

@@ -1,0 +1,270 @@
+#include "client/cli/jobs/make_job.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "client/cli/files/event_export.h"
+#include "client/cli/files/output_check.h"
+#include "client/cli/flags/labels.h"
+#include "core/base/status_macros.h"
+#include "core/problem/attention_mask.h"
+#include "core/problem/hf_layer.h"
+#include "core/problem/sparsity.h"
+
+namespace attnprune::cli {
+namespace {
+
+constexpr size_t kLongestLabel = 255;
+
+// --- which weights ---
+
+absl::Status CheckWeightFlags(const JobFlags& f) {
+  const bool parts = !f.q.empty() || !f.k.empty();
+  const bool layout = f.heads || f.kv_heads || f.rope_theta || !f.rope_layout.empty() ||
+                      !f.q_bias.empty() || !f.k_bias.empty();
+  if (!f.model.empty()) {
+    if (f.layer == kNoLayer)
+      return absl::InvalidArgumentError("--model needs --layer N or --layer all");
+    if (!f.weights.empty() || !f.fused.empty() || !f.fused_product.empty() || parts || layout) {
+      return absl::InvalidArgumentError(
+          "--model says by itself what the weights are: leave out --weights, --fused, "
+          "--fused-product, --q, --k and what goes with them");
+    }
+    return absl::OkStatus();
+  }
+  if (f.layer != kNoLayer) return absl::InvalidArgumentError("--layer needs --model DIR");
+  if (f.weights.empty())
+    return absl::InvalidArgumentError("--model DIR --layer N or --weights FILE is required");
+  if (int{!f.fused.empty()} + int{!f.fused_product.empty()} + int{parts} != 1) {
+    return absl::InvalidArgumentError(
+        "--weights needs one of --fused, --fused-product, and --q with --k");
+  }
+  if (!parts) {
+    return layout ? absl::InvalidArgumentError(
+                        "--heads, --kv-heads, --rope-... and biases go with --q and --k only")
+                  : absl::OkStatus();
+  }
+  if (f.q.empty() || f.k.empty() || f.heads == 0)
+    return absl::InvalidArgumentError("--q, --k and --heads go together");
+  if (f.rope_theta && !(*f.rope_theta > 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--rope-theta must be above 0, got ", *f.rope_theta));
+  }
+  if (!f.rope_layout.empty() && !f.rope_theta)
+    return absl::InvalidArgumentError("--rope-layout needs --rope-theta");
+  return absl::OkStatus();
+}
+
+void SetAttention(const AttentionMask& mask, v1::Problem* problem) {
+  v1::AttentionMask& out = *problem->mutable_attention();
+  switch (mask.kind) {
+    case AttentionMask::Kind::kCausal:
+      out.set_kind(v1::CAUSAL);
+      break;
+    case AttentionMask::Kind::kFull:
+      out.set_kind(v1::FULL);
+      break;
+    case AttentionMask::Kind::kBlock:
+      out.set_kind(v1::BLOCK);
+      break;
+    case AttentionMask::Kind::kWindow:
+      out.set_kind(v1::WINDOW);
+      break;
+  }
+  out.set_size(mask.size);
+}
+
+void SetRope(const Rope& rope, v1::ProjectionProblem* out) {
+  out->mutable_rope()->set_theta(rope.theta);
+  out->mutable_rope()->set_layout(rope.layout == RopeLayout::kInterleaved ? v1::INTERLEAVED
+                                                                          : v1::ROTATE_HALF);
+}
+
+v1::TensorRef* WeightOf(absl::string_view weight, v1::ProjectionProblem* problem) {
+  if (weight == "w_q") return problem->mutable_w_q();
+  if (weight == "w_k") return problem->mutable_w_k();
+  return weight == "b_q" ? problem->mutable_b_q() : problem->mutable_b_k();
+}
+
+absl::Status AddModel(const JobFlags& f, JobTensors& tensors, v1::Problem* problem) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const HfLayer layer, LoadHfLayer(f.model, f.layer));
+  v1::ProjectionProblem& out = *problem->mutable_projections();
+  out.set_heads(layer.weights.heads);
+  out.set_kv_heads(layer.weights.kv_heads);
+  if (layer.weights.rope.has_value()) SetRope(*layer.weights.rope, &out);
+  SetAttention(layer.attention, problem);
+  for (const SourceTensor& source : layer.sources) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*WeightOf(source.weight, &out),
+                               tensors.AddWeight(f.model, source.name));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddFused(const JobFlags& f, JobTensors& tensors, v1::Problem* problem) {
+  v1::FusedProblem& out = *problem->mutable_fused();
+  if (!f.fused.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*out.mutable_weight(), tensors.AddWeight(f.weights, f.fused));
+    return absl::OkStatus();
+  }
+  const std::vector<std::string> names = absl::StrSplit(f.fused_product, ',');
+  if (names.size() != 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--fused-product must be QNAME,KNAME, got ", f.fused_product));
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(*out.mutable_q_factor(), tensors.AddWeight(f.weights, names[0]));
+  ATTNPRUNE_ASSIGN_OR_RETURN(*out.mutable_k_factor(), tensors.AddWeight(f.weights, names[1]));
+  return absl::OkStatus();
+}
+
+absl::Status AddProjections(const JobFlags& f, JobTensors& tensors, v1::Problem* problem) {
+  v1::ProjectionProblem& out = *problem->mutable_projections();
+  out.set_heads(f.heads);
+  out.set_kv_heads(f.kv_heads);
+  if (f.rope_theta.has_value()) {
+    SetRope({.theta = *f.rope_theta,
+             .layout = f.rope_layout == "interleaved" ? RopeLayout::kInterleaved
+                                                      : RopeLayout::kRotateHalf},
+            &out);
+  }
+  const std::pair<const char*, const std::string*> named[] = {
+      {"w_q", &f.q}, {"w_k", &f.k}, {"b_q", &f.q_bias}, {"b_k", &f.k_bias}};
+  for (const auto& [weight, name] : named) {
+    if (name->empty()) continue;
+    ATTNPRUNE_ASSIGN_OR_RETURN(*WeightOf(weight, &out), tensors.AddWeight(f.weights, *name));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddWeights(const JobFlags& f, JobTensors& tensors, v1::Problem* problem) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckWeightFlags(f));
+  if (!f.model.empty()) {
+    ATTNPRUNE_RETURN_IF_ERROR(AddModel(f, tensors, problem));
+  } else if (f.q.empty()) {
+    ATTNPRUNE_RETURN_IF_ERROR(AddFused(f, tensors, problem));
+  } else {
+    ATTNPRUNE_RETURN_IF_ERROR(AddProjections(f, tensors, problem));
+  }
+  if (f.scale.has_value()) problem->set_scale(*f.scale);
+  if (f.attention.empty() && problem->has_attention()) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const AttentionMask mask,
+                             ParseAttentionMask(f.attention.empty() ? "causal" : f.attention));
+  SetAttention(mask, problem);
+  return absl::OkStatus();
+}
+
+// --- the rest of the job ---
+
+absl::Status AddData(const JobFlags& f, JobTensors& tensors, v1::Job* job) {
+  if (f.calibration.empty())
+    return absl::InvalidArgumentError("--calibration FILE[:NAME] is required");
+  if (!(f.held_out_fraction >= 0 && f.held_out_fraction < 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--held-out-fraction must be in [0, 1), got ", f.held_out_fraction));
+  }
+  if (f.held_out_fraction > 0 && !f.held_out.empty()) {
+    return absl::InvalidArgumentError("--held-out-fraction is for jobs without --held-out");
+  }
+  job->set_held_out_fraction(f.held_out_fraction);
+  const std::string layer = f.layer >= 0 ? absl::StrCat(f.layer) : "";
+  const std::string usual =
+      layer.empty() ? "" : absl::StrCat("model.layers.", layer, ".self_attn.input");
+  for (const std::string& text : f.calibration) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*job->add_calibration(), tensors.AddBatches(text, usual, layer));
+  }
+  for (const std::string& text : f.held_out) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*job->add_held_out(), tensors.AddBatches(text, usual, layer));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddSparsity(const JobFlags& f, v1::Job* job) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Sparsity sparsity, ParseSparsity(f.sparsity));
+  ATTNPRUNE_RETURN_IF_ERROR(Validate(sparsity));
+  if (sparsity.structured()) {
+    job->mutable_sparsity()->mutable_n_of_m()->set_n(sparsity.pruned);
+    job->mutable_sparsity()->mutable_n_of_m()->set_m(sparsity.group);
+  } else {
+    job->mutable_sparsity()->set_fraction(sparsity.fraction);
+  }
+  return absl::OkStatus();
+}
+
+// Only where it is plain text that fits a label.
+void AddWeightsLabel(const JobFlags& f, v1::Job* job) {
+  std::error_code error;
+  const std::string path =
+      std::filesystem::canonical(f.model.empty() ? f.weights : f.model, error).string();
+  const bool plain = std::all_of(path.begin(), path.end(), [](char c) {
+    return absl::ascii_isprint(static_cast<unsigned char>(c));
+  });
+  if (error || !plain || path.size() > kLongestLabel) return;
+  job->mutable_labels()->insert({kWeightsLabel, path});
+}
+
+absl::Status AddLabels(const JobFlags& f, v1::Job* job) {
+  ATTNPRUNE_RETURN_IF_ERROR(ParseLabels(f.labels, job->mutable_labels()));
+  AddWeightsLabel(f, job);
+  if (f.layer < 0) return absl::OkStatus();
+  const std::string layer = absl::StrCat(f.layer);
+  const auto [label, added] = job->mutable_labels()->insert({kLayerLabel, layer});
+  if (added || label->second == layer) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--label ", kLayerLabel, " must be the job's layer, ", layer, ", got ", label->second));
+}
+
+absl::Status AddMethods(const JobFlags& f, v1::Job* job) {
+  if (f.methods.empty())
+    return absl::InvalidArgumentError("--method NAME is required; attnprune info lists them");
+  for (const std::string& text : f.methods) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*job->add_methods(), ParseMethodFlag(text));
+  }
+  return absl::OkStatus();
+}
+
+// --- its results ---
+
+// Of --method NAME[:PARAMETER=NUMBER,...].
+std::vector<std::string> LabelsOfFlags(const std::vector<std::string>& methods) {
+  std::vector<std::string> names;
+  for (const std::string& method : methods) names.push_back(method.substr(0, method.find(':')));
+  return LabelsOf(names);
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Job> MakeJob(const JobFlags& f, JobTensors& tensors) {
+  v1::Job job;
+  ATTNPRUNE_RETURN_IF_ERROR(AddMethods(f, &job));
+  ATTNPRUNE_RETURN_IF_ERROR(AddSparsity(f, &job));
+  ATTNPRUNE_RETURN_IF_ERROR(AddLabels(f, &job));
+  ATTNPRUNE_RETURN_IF_ERROR(AddWeights(f, tensors, job.mutable_problem()));
+  ATTNPRUNE_RETURN_IF_ERROR(AddData(f, tensors, &job));
+  job.set_seed(f.seed);
+  job.set_priority(f.priority);
+  job.set_evaluate_every(f.evaluate_every);
+  if (f.timeout > absl::ZeroDuration()) {
+    job.mutable_timeout()->set_seconds(absl::ToInt64Seconds(f.timeout));
+    job.mutable_timeout()->set_nanos(
+        static_cast<int32_t>(absl::ToInt64Nanoseconds(f.timeout % absl::Seconds(1))));
+  }
+  return job;
+}
+
+absl::Status CheckJobOutputs(const JobFlags& flags) {
+  const std::string& source = flags.model.empty() ? flags.weights : flags.model;
+  std::vector<std::string> inputs = FilesOf(source);
+  for (const auto* data : {&flags.calibration, &flags.held_out}) {
+    for (const std::string& text : *data) inputs.push_back(SplitFileAndName(text).first);
+  }
+  Outputs outputs = OutputsOf(flags.output, flags.save_mask, source);
+  if (!flags.plot.empty()) outputs.push_back({"--plot", flags.plot, flags.plot});
+  ATTNPRUNE_RETURN_IF_ERROR(CheckOutputs(outputs, inputs));
+  return CheckTensorBoard(flags.tensorboard, LabelsOfFlags(flags.methods));
+}
+
+}  // namespace attnprune::cli

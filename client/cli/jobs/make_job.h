@@ -1,0 +1,24 @@
+// From flags to a job, and to the places of its results.
+#ifndef ATTNPRUNE_CLIENT_CLI_JOBS_MAKE_JOB_H_
+#define ATTNPRUNE_CLIENT_CLI_JOBS_MAKE_JOB_H_
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "attnprune/v1/job.pb.h"
+#include "client/cli/files/job_tensors.h"
+#include "client/cli/flags/job_flags.h"
+
+namespace attnprune::cli {
+
+// Reads the files, for one layer at most (model_run.h: all of them). An error is the user's: it
+// names the flag or the file, the rule and the value. What only the server can know (methods,
+// limits) is left to it.
+absl::StatusOr<v1::Job> MakeJob(const JobFlags& flags, JobTensors& tensors);
+
+// Of a job's flags: --output, --save-mask and --plot against FilesOf the model or file, the
+// calibration and the held-out files; --tensorboard.
+absl::Status CheckJobOutputs(const JobFlags& flags);
+
+}  // namespace attnprune::cli
+
+#endif  // ATTNPRUNE_CLIENT_CLI_JOBS_MAKE_JOB_H_

@@ -1,0 +1,50 @@
+#include "client/cli/shell/shell.h"
+
+#include <string>
+
+#include "client/library/status_details.h"
+
+namespace attnprune::cli {
+namespace {
+
+int Complain(const Shell& shell, const std::string& text, ExitCode code) {
+  *shell.err << "attnprune: " << text << std::endl;
+  return code;
+}
+
+}  // namespace
+
+int UsageError(const Shell& shell, const absl::Status& status) {
+  return Complain(shell, std::string(status.message()), kUsage);
+}
+
+int LocalError(const Shell& shell, const absl::Status& status) {
+  return Complain(shell, std::string(status.message()), kFailed);
+}
+
+int ServerError(const Shell& shell, const absl::Status& status) {
+  const ExitCode code = ExitCodeOf(status);
+  if (code == kInterrupted) return Interrupted(shell);
+  const char* cause = code == kUnreachable ? "cannot reach the server: " : "the server refused: ";
+  return Complain(shell, cause + client::Explain(status), code);
+}
+
+int Interrupted(const Shell& shell) { return Complain(shell, "interrupted", kInterrupted); }
+
+void Note(const Shell& shell, const std::string& text) { *shell.err << text << std::endl; }
+
+ExitCode ExitCodeOf(const absl::Status& server_status) {
+  switch (server_status.code()) {
+    case absl::StatusCode::kOk:
+      return kDone;
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+      return kUnreachable;
+    case absl::StatusCode::kCancelled:
+      return kInterrupted;
+    default:
+      return kRefused;
+  }
+}
+
+}  // namespace attnprune::cli

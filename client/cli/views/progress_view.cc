@@ -1,0 +1,172 @@
+#include "client/cli/views/progress_view.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/cli/views/format.h"
+
+namespace attnprune::cli {
+namespace {
+
+constexpr int kWidestBar = 30, kNarrowestBar = 5;
+constexpr int64_t kPlainIntervalMs = 1000;
+
+std::string ErrorText(const absl::optional<double>& calibration,
+                      const absl::optional<double>& held_out) {
+  std::string text;
+  if (calibration.has_value()) absl::StrAppendFormat(&text, "  error %.5f", *calibration);
+  if (held_out.has_value()) absl::StrAppendFormat(&text, "  held out %.5f", *held_out);
+  return text;
+}
+
+std::string ResultText(const v1::MethodResult& result) {
+  if (result.has_failure()) return absl::StrCat("failed: ", result.failure().message());
+  const auto& error = result.relative_error();
+  absl::optional<double> held_out;
+  if (error.has_held_out()) held_out = error.held_out();
+  return absl::StrCat("done", ErrorText(error.calibration(), held_out), "  ",
+                      SecondsText(result.seconds()));
+}
+
+// Figures that go first where the line is too long for the terminal; never one in the middle.
+enum class Brevity { kAll, kNoLoss, kNoSpeed, kNoCalibration, kTimeOnly };
+constexpr Brevity kBrevities[] = {Brevity::kAll, Brevity::kNoLoss, Brevity::kNoSpeed,
+                                  Brevity::kNoCalibration, Brevity::kTimeOnly};
+
+std::string FiguresText(const MethodProgress& method, Brevity brevity) {
+  const v1::Progress& p = *method.latest;
+  std::string text = absl::StrFormat("%*d/%d", static_cast<int>(absl::StrCat(p.steps()).size()),
+                                     p.step(), p.steps());
+  if (brevity < Brevity::kNoLoss) absl::StrAppendFormat(&text, "  loss %.5g", p.attention_loss());
+  const bool both = brevity < Brevity::kNoCalibration || !method.held_out_error.has_value();
+  if (brevity < Brevity::kTimeOnly) {
+    absl::StrAppend(
+        &text, ErrorText(both ? method.calibration_error : absl::nullopt, method.held_out_error));
+  }
+  if (brevity < Brevity::kNoSpeed && p.elapsed_seconds() > 0) {
+    absl::StrAppendFormat(&text, "  %.3g/s", p.step() / p.elapsed_seconds());
+  }
+  return absl::StrCat(text, "  ", SecondsText(p.remaining_seconds()), " left");
+}
+
+double FractionOf(const MethodProgress& method) {
+  if (method.result.has_value()) return 1;
+  if (!method.latest.has_value() || method.latest->steps() < 1) return 0;
+  return std::clamp(static_cast<double>(method.latest->step()) / method.latest->steps(), 0.0, 1.0);
+}
+
+std::string TextOf(const MethodProgress& method, Brevity brevity) {
+  if (method.result.has_value()) return ResultText(*method.result);
+  return method.latest.has_value() ? FiguresText(method, brevity) : "waiting";
+}
+
+size_t WidestText(const ProgressModel& model, Brevity brevity) {
+  size_t width = 0;
+  for (const MethodProgress& method : model.methods()) {
+    width = std::max(width, TextOf(method, brevity).size());
+  }
+  return width;
+}
+
+std::string BarOf(double fraction, int width) {
+  const int filled = static_cast<int>(fraction * width);
+  return absl::StrCat("[", std::string(static_cast<size_t>(filled), '#'),
+                      std::string(static_cast<size_t>(width - filled), '.'), "]");
+}
+
+int64_t MillisecondsOf(const google::protobuf::Timestamp& time) {
+  return time.seconds() * 1000 + time.nanos() / 1'000'000;
+}
+
+std::string StateLine(const v1::StateChange& change) {
+  std::string text = StateText(change.state());
+  if (change.attempt() > 1) absl::StrAppend(&text, ", attempt ", change.attempt());
+  if (!change.reason().empty()) absl::StrAppend(&text, ": ", change.reason());
+  return text;
+}
+
+}  // namespace
+
+ProgressModel::ProgressModel(const v1::Job& job) {
+  for (const v1::Method& method : job.methods()) {
+    Find(method.label().empty() ? method.name() : method.label());
+  }
+  for (const v1::MethodResult& result : job.results()) Find(result.method()).result = result;
+}
+
+MethodProgress& ProgressModel::Find(const std::string& label) {
+  for (MethodProgress& method : methods_) {
+    if (method.label == label) return method;
+  }
+  methods_.emplace_back().label = label;
+  return methods_.back();
+}
+
+void ProgressModel::Apply(const v1::JobEvent& event) {
+  if (event.has_progress()) {
+    MethodProgress& method = Find(event.progress().method());
+    method.latest = event.progress();
+    if (event.progress().has_calibration_error()) {
+      method.calibration_error = event.progress().calibration_error();
+    }
+    if (event.progress().has_held_out_error()) {
+      method.held_out_error = event.progress().held_out_error();
+    }
+  } else if (event.has_method_result()) {
+    Find(event.method_result().method()).result = event.method_result();
+  } else if (event.has_terminal()) {
+    for (const v1::MethodResult& result : event.terminal().results()) {
+      Find(result.method()).result = result;
+    }
+  }
+}
+
+std::vector<std::string> BarLines(const ProgressModel& model, int columns) {
+  size_t label_width = 0;
+  for (const MethodProgress& method : model.methods()) {
+    label_width = std::max(label_width, method.label.size());
+  }
+  Brevity brevity = Brevity::kAll;
+  int room = 0;
+  for (const Brevity next : kBrevities) {
+    brevity = next;
+    room = columns - static_cast<int>(label_width + WidestText(model, brevity)) - 6;
+    if (room >= kNarrowestBar) break;
+  }
+  const int bar_width = std::clamp(room, kNarrowestBar, kWidestBar);
+  std::vector<std::string> lines;
+  for (const MethodProgress& method : model.methods()) {
+    std::string line =
+        absl::StrCat(method.label, std::string(label_width - method.label.size() + 1, ' '),
+                     BarOf(FractionOf(method), bar_width), "  ", TextOf(method, brevity));
+    line.resize(std::min(line.size(), static_cast<size_t>(std::max(columns, 1))));
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+std::string PlainView::LineOf(const v1::JobEvent& event, const ProgressModel& model) {
+  if (event.has_state_change()) return StateLine(event.state_change());
+  if (!event.warning().empty()) return absl::StrCat("warning: ", event.warning());
+  if (event.has_method_result()) {
+    const v1::MethodResult& result = event.method_result();
+    return absl::StrCat(result.method(), "  ", ResultText(result));
+  }
+  if (!event.has_progress()) return "";
+  const v1::Progress& progress = event.progress();
+  const int64_t now = MillisecondsOf(event.time());
+  const auto last = last_.find(progress.method());
+  const bool due = last == last_.end() || now - last->second >= kPlainIntervalMs ||
+                   progress.step() == progress.steps();
+  if (!due) return "";
+  last_[progress.method()] = now;
+  for (const MethodProgress& method : model.methods()) {
+    if (method.label == progress.method() && method.latest.has_value()) {
+      return absl::StrCat(method.label, "  ", FiguresText(method, Brevity::kAll));
+    }
+  }
+  return "";
+}
+
+}  // namespace attnprune::cli

@@ -1,0 +1,139 @@
+#include "client/cli/views/result_table.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+#include "client/cli/views/format.h"
+
+namespace attnprune::cli {
+namespace {
+
+double ErrorOf(const v1::MethodResult& result) {
+  const auto& error = result.relative_error();
+  return error.has_held_out() ? error.held_out() : error.calibration();
+}
+
+std::string HeldOutText(const v1::MethodResult& result) {
+  if (!result.relative_error().has_held_out()) return "-";
+  return absl::StrFormat("%.5f", result.relative_error().held_out());
+}
+
+// What the mask alone costs; the error itself where the method moves no kept weight.
+std::string MaskOnlyText(const v1::MethodResult& result) {
+  const v1::BatchScore& judged = result.has_held_out() ? result.held_out() : result.calibration();
+  return absl::StrFormat("%.5f", judged.has_mask_only_relative_error()
+                                     ? judged.mask_only_relative_error()
+                                     : judged.relative_error());
+}
+
+// Where the held-out batches of the job's results came from, in a line; empty: not known.
+std::string SourceLine(const v1::Job& job) {
+  for (const v1::MethodResult& result : job.results()) {
+    switch (result.held_out_source()) {
+      case v1::HELD_OUT_GIVEN:
+        return "held out: the batches given for it\n";
+      case v1::HELD_OUT_SPLIT:
+        return absl::StrCat("held out: split off the calibration set (fraction ",
+                            job.held_out_fraction(), ")\n");
+      case v1::HELD_OUT_NONE:
+        return "nothing held out: errors are those on the calibration set\n";
+      default:
+        break;
+    }
+  }
+  return "";
+}
+
+std::vector<std::string> RowOf(const v1::MethodResult& result) {
+  if (result.has_failure()) {
+    return {result.method(),
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "failed: " + result.failure().message()};
+  }
+  const v1::BatchScore& judged = result.has_held_out() ? result.held_out() : result.calibration();
+  return {result.method(),
+          HeldOutText(result),
+          MaskOnlyText(result),
+          absl::StrFormat("%.5f", result.relative_error().calibration()),
+          absl::StrFormat("%.5f", judged.linear_error()),
+          absl::StrFormat("%.2f", 100 * result.sparsity()),
+          absl::StrCat(result.steps()),
+          absl::StrFormat("%.2f", result.seconds()),
+          result.termination_reason()};
+}
+
+std::string TimeText(const google::protobuf::Timestamp& time) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixSeconds(time.seconds()),
+                          absl::LocalTimeZone());
+}
+
+}  // namespace
+
+std::vector<const v1::MethodResult*> BestFirst(const v1::Job& job) {
+  std::vector<const v1::MethodResult*> results;
+  for (const v1::MethodResult& result : job.results()) results.push_back(&result);
+  std::stable_sort(results.begin(), results.end(),
+                   [](const v1::MethodResult* a, const v1::MethodResult* b) {
+                     if (a->has_failure() != b->has_failure()) return b->has_failure();
+                     return !a->has_failure() && ErrorOf(*a) < ErrorOf(*b);
+                   });
+  return results;
+}
+
+absl::StatusOr<const v1::MethodResult*> ResultOf(const v1::Job& job, const std::string& label) {
+  std::vector<std::string> labels;
+  for (const v1::MethodResult* result : BestFirst(job)) {
+    if (result->has_failure()) continue;
+    if (label.empty() || result->method() == label) return result;
+    labels.push_back(result->method());
+  }
+  return absl::NotFoundError(absl::StrCat(
+      job.name(), " has no result", label.empty() ? "" : absl::StrCat(" of method ", label),
+      labels.empty() ? absl::StrCat("; it is ", StateText(job.state()))
+                     : absl::StrCat("; there is: ", absl::StrJoin(labels, ", "))));
+}
+
+std::string ResultTable(const v1::Job& job) {
+  if (job.results().empty()) return "";
+  std::vector<std::vector<std::string>> rows = {{"method", "held out", "mask only", "calibration",
+                                                 "linear", "pruned %", "steps", "seconds", "end"}};
+  for (const v1::MethodResult* result : BestFirst(job)) rows.push_back(RowOf(*result));
+  return absl::StrCat(TableText(rows), SourceLine(job));
+}
+
+std::string JobText(const v1::Job& job) {
+  std::vector<std::string> methods;
+  for (const v1::Method& method : job.methods()) {
+    methods.push_back(method.label().empty() ? method.name() : method.label());
+  }
+  std::string text = absl::StrCat(job.name(), "  ", StateText(job.state()),
+                                  job.cancel_requested() ? " (cancel requested)" : "", "\n");
+  absl::StrAppend(&text, "methods   ", absl::StrJoin(methods, ", "), "\n");
+  absl::StrAppend(&text, "created   ", TimeText(job.create_time()), "\n");
+  if (job.has_start_time()) {
+    absl::StrAppend(&text, "started   ", TimeText(job.start_time()), ", attempt ", job.attempt(),
+                    "\n");
+  }
+  if (job.has_end_time()) absl::StrAppend(&text, "ended     ", TimeText(job.end_time()), "\n");
+  if (job.has_estimate()) {
+    absl::StrAppend(&text, "estimate  ", BytesText(job.estimate().memory_bytes()), ", ",
+                    SecondsText(job.estimate().seconds()), "\n");
+  }
+  for (const auto& [key, value] : job.labels()) {
+    absl::StrAppend(&text, "label     ", key, "=", value, "\n");
+  }
+  if (job.has_failure()) absl::StrAppend(&text, "failure   ", job.failure().message(), "\n");
+  const std::string table = ResultTable(job);
+  return table.empty() ? text : absl::StrCat(text, "\n", table);
+}
+
+}  // namespace attnprune::cli

@@ -1,0 +1,30 @@
+// What came of a job's methods, best first. Pure.
+#ifndef ATTNPRUNE_CLIENT_CLI_VIEWS_RESULT_TABLE_H_
+#define ATTNPRUNE_CLIENT_CLI_VIEWS_RESULT_TABLE_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "attnprune/v1/job.pb.h"
+
+namespace attnprune::cli {
+
+// By the relative error on held-out data or, where there is none, on calibration data; methods that
+// failed come last. Pointers into `job`.
+std::vector<const v1::MethodResult*> BestFirst(const v1::Job& job);
+
+// The result of that label; empty: the best. NOT_FOUND names the labels there are.
+absl::StatusOr<const v1::MethodResult*> ResultOf(const v1::Job& job, const std::string& label);
+
+// A table with a heading, best first; empty if no method has ended. "mask only" is the held-out
+// error (calibration, where nothing is held out) of the mask on the dense weights: less "held out",
+// what moving the kept weights has gained. Below it, where the held-out batches came from.
+std::string ResultTable(const v1::Job& job);
+
+// A job at length: state, problem, estimate, failure, results.
+std::string JobText(const v1::Job& job);
+
+}  // namespace attnprune::cli
+
+#endif  // ATTNPRUNE_CLIENT_CLI_VIEWS_RESULT_TABLE_H_
