@@ -178,13 +178,15 @@ absl::Status ComposedServer::Serve() {
 
 absl::Status ComposedServer::ServeHttp(const rpc::JobApiOptions& api) {
   if (options_.http_listen.empty()) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<http::WebHost>> web = http::WebHost::Start(
-      WebOptionsOf(options_, api),
-      {.jobs = jobs_.get(),
-       .tensors = tensors_.get(),
-       .subscribe = Subscribing(),
-       .metrics = &metrics_.web,
-       .metrics_text = [this] { return metrics_.Text(jobs_.get(), *tensors_); }});
+  absl::StatusOr<std::unique_ptr<http::WebHost>> web =
+      http::WebHost::Start(WebOptionsOf(options_, api),
+                           {.jobs = jobs_.get(),
+                            .tensors = tensors_.get(),
+                            .subscribe = Subscribing(),
+                            .metrics = &metrics_.web,
+                            .metrics_text = [this] {
+                              return metrics_.Text(jobs_.get(), *tensors_, options_.data_dir);
+                            }});
   if (web.ok()) {
     web_ = *std::move(web);
     Log(LogLevel::kInfo, "http.start",

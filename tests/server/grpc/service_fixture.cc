@@ -42,7 +42,7 @@ Service::Service(const ServiceOptions& options)
   PruneServiceOptions prune;
   prune.heartbeat = options.heartbeat;
   prune.api.max_job_memory_bytes = options.max_job_memory_bytes;
-  prune.api.limits.set_max_tensor_bytes(blobs.max_tensor_bytes);
+  prune.api.limits.set_max_tensor_bytes(blobs.limits.max_tensor_bytes);
   service_ = NewPruneService(prune, jobs_.get(), tensors_.get(),
                              [this](const std::string& id, OnJobNews on_news) {
                                return news_.Subscribe(id, std::move(on_news));

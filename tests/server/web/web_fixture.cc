@@ -33,7 +33,7 @@ Web::Web(absl::Duration heartbeat, int max_connections)
     const MutexLock lock(&mutex_);
     calls_.push_back(call);
   };
-  options.api.limits.set_max_tensor_bytes(blobs.max_tensor_bytes);
+  options.api.limits.set_max_tensor_bytes(blobs.limits.max_tensor_bytes);
   api_ = std::make_unique<rpc::JobApi>(options.api, jobs_.get(), tensors_.get());
   host_ = ValueOrDie(WebHost::Start(
       options,
