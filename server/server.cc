@@ -176,12 +176,13 @@ absl::Status ComposedServer::Serve() {
 absl::Status ComposedServer::ServeHttp() {
   if (options_.http_listen.empty()) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<web::WebHost>> web = web::WebHost::Start(
-      WebOptionsOf(options_),
-      {.api = api_.get(),
-       .hub = hub_.get(),
-       .tensors = tensors_.get(),
-       .metrics = &metrics_.web,
-       .metrics_text = [this] { return metrics_.Text(jobs_.get(), *tensors_); }});
+      WebOptionsOf(options_), {.api = api_.get(),
+                               .hub = hub_.get(),
+                               .tensors = tensors_.get(),
+                               .metrics = &metrics_.web,
+                               .metrics_text = [this] {
+                                 return metrics_.Text(jobs_.get(), *tensors_, options_.data_dir);
+                               }});
   if (web.ok()) {
     web_ = *std::move(web);
     Log(LogLevel::kInfo, "http.start",

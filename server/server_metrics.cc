@@ -48,7 +48,7 @@ void ServerMetrics::AddTensors(const BlobStore& store, Exposition& out) const {
   out.Gauge("attnprune_tensor_bytes", "Bytes of the tensors stored.",
             static_cast<double>(usage.blob_bytes));
   out.Gauge("attnprune_tensor_bytes_limit", "Bytes that tensors and uploads may have.",
-            static_cast<double>(store.options().max_total_bytes));
+            static_cast<double>(usage.max_bytes));
   out.Gauge("attnprune_uploads", "Uploads that are not complete.",
             static_cast<double>(usage.uploads));
   out.Gauge("attnprune_upload_bytes", "Bytes that they hold or may grow to.",
@@ -57,7 +57,6 @@ void ServerMetrics::AddTensors(const BlobStore& store, Exposition& out) const {
             static_cast<double>(transfers.uploaded.value()));
   out.Count("attnprune_downloaded_bytes_total", "Bytes of tensors sent.",
             static_cast<double>(transfers.downloaded.value()));
-  AddDiskMetrics(store.options().folder, out);
 }
 
 void ServerMetrics::AddCalls(Exposition& out) const {
@@ -70,7 +69,8 @@ void ServerMetrics::AddCalls(Exposition& out) const {
   web.AddTo(out);
 }
 
-std::string ServerMetrics::Text(JobStore* store, const BlobStore& tensors) const {
+std::string ServerMetrics::Text(JobStore* store, const BlobStore& tensors,
+                                const std::string& disk_folder) const {
   Exposition out;
   out.Gauges("attnprune_build_info", "What this program is; always 1.");
   out.Sample(
@@ -81,6 +81,7 @@ std::string ServerMetrics::Text(JobStore* store, const BlobStore& tensors) const
   solver.AddTo(out);
   AddCalls(out);
   AddTensors(tensors, out);
+  AddDiskMetrics(disk_folder, out);
   out.Count("attnprune_log_lines_dropped_total", "Log lines that stderr's reader did not take.",
             static_cast<double>(DroppedLogLines()));
   AddProcessMetrics(out);

@@ -25,7 +25,8 @@ class ServerMetrics {
 
   // In Prometheus's text format. Waits for the disk; the stores' locks are held as long as by any
   // other short read.
-  std::string Text(JobStore* jobs, const BlobStore& tensors) const;
+  // disk_folder: on the disk whose room is told.
+  std::string Text(JobStore* jobs, const BlobStore& tensors, const std::string& disk_folder) const;
 
   JobMetrics jobs;
   SolverMetrics solver;

@@ -41,6 +41,7 @@ struct BlobStoreUsage {
   int64_t blob_bytes = 0;
   int64_t uploads = 0;       // unfinished, running or left
   int64_t upload_bytes = 0;  // what they may still grow to if running, what they hold if left
+  int64_t max_bytes = 0;     // BlobStoreLimits::max_total_bytes
 };
 
 struct Collected {

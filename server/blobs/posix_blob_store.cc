@@ -172,7 +172,8 @@ BlobStoreUsage PosixBlobStore::Usage() const {
   return {.blobs = blobs_.Count(),
           .blob_bytes = blobs_.Bytes(),
           .uploads = uploads_.Count(),
-          .upload_bytes = uploads_.Bytes()};
+          .upload_bytes = uploads_.Bytes(),
+          .max_bytes = options_.limits.max_total_bytes};
 }
 
 }  // namespace

@@ -408,7 +408,7 @@ TEST_F(TensorServiceTest, RefusesAChunkOverTheLimit) {
 
 TEST_F(TensorServiceTest, SaysHowFullTheStoreIs) {
   StopServer();
-  options_.max_total_bytes = 20'000;
+  options_.limits.max_total_bytes = 20'000;
   Reopen();
   StartServer();
   const grpc::Status status = Upload(HeaderOf("a", bytes_, 0), bytes_);
