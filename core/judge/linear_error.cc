@@ -40,7 +40,8 @@ double LinearError::relative() const {
 
 double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWeight& weight,
                             MatrixView w, ThreadPool& pool) {
-  const GramMatrix moments = Gram(OutIn({weight.name, w, weight.inputs_are_rows}), pool);
+  const Matrix out_in = OutIn({weight.name, w, weight.inputs_are_rows});
+  const GramMatrix moments = Gram(out_in, pool);
   const auto rows = static_cast<size_t>(gram.size());
   double together = 0, apart = 0;
   for (size_t i = 0; i < rows; ++i) {
