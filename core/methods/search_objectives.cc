@@ -27,29 +27,30 @@ class ErrorSums {
 absl::StatusOr<std::unique_ptr<SearchObjectives>> SearchObjectives::Create(
     PreparedProblem& prepared, SearchedWeights searched, double validation_fraction,
     Index batches_per_step) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, prepared.Calibration());
   const SplitIndices split =
       SplitBatches(prepared.problem().calibration.count(), validation_fraction, batches_per_step);
   auto result = std::unique_ptr<SearchObjectives>(new SearchObjectives(prepared, searched));
+  // The parts' dense attention takes as much memory as that of all batches.
+  if (split.fit.size() > 1 || !split.validation.empty()) prepared.ReleaseCalibration();
   for (const std::vector<Index>& picked : split.fit) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(result->fit_.emplace_back(), result->MakePart(*calibration, picked));
+    ATTNPRUNE_ASSIGN_OR_RETURN(result->fit_.emplace_back(), result->MakePart(picked));
   }
   if (!split.validation.empty()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(result->validation_,
-                               result->MakePart(*calibration, split.validation));
+    ATTNPRUNE_ASSIGN_OR_RETURN(result->validation_, result->MakePart(split.validation));
   }
   return result;
 }
 
-absl::StatusOr<SearchObjectives::Part> SearchObjectives::MakePart(AttentionObjective& calibration,
-                                                                  absl::Span<const Index> picked) {
+absl::StatusOr<SearchObjectives::Part> SearchObjectives::MakePart(absl::Span<const Index> picked) {
   const Batches& all = prepared_.problem().calibration;
-  Part part{.count = static_cast<Index>(picked.size()), .attention = &calibration};
+  Part part{.count = static_cast<Index>(picked.size())};
   if (part.count < all.count()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(Batches copies, all.Pick(picked));
     part.batches = std::make_unique<Batches>(std::move(copies));
-    part.owned = calibration.Subset(*part.batches, picked);
+    ATTNPRUNE_ASSIGN_OR_RETURN(part.owned, prepared_.Part(*part.batches));
     part.attention = part.owned.get();
+  } else {
+    ATTNPRUNE_ASSIGN_OR_RETURN(part.attention, prepared_.Calibration());
   }
   if (searched_ == SearchedWeights::kFactors) {
     part.in_factors = std::make_unique<FactoredObjective>(*part.attention);

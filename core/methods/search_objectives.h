@@ -22,11 +22,11 @@ enum class SearchedWeights {
   kFactors,    // "w_q" and "w_k" of a fused problem
 };
 
-// All share the dense attention of the prepared problem, which must outlive this. One caller at a
-// time.
+// The prepared problem must outlive it. Parts have a dense attention of their own; the problem's is
+// released for it, and used where one part is all of the batches. One caller at a time.
 class SearchObjectives {
  public:
-  // Errors: those of PreparedProblem::Calibration and of Batches::Pick. Throws std::bad_alloc.
+  // Errors: those of PreparedProblem::Calibration and of Batches::Pick.
   static absl::StatusOr<std::unique_ptr<SearchObjectives>> Create(PreparedProblem& prepared,
                                                                   SearchedWeights searched,
                                                                   double validation_fraction,
@@ -60,7 +60,7 @@ class SearchObjectives {
 
   SearchObjectives(PreparedProblem& prepared, SearchedWeights searched)
       : prepared_(prepared), searched_(searched) {}
-  absl::StatusOr<Part> MakePart(AttentionObjective& calibration, absl::Span<const Index> picked);
+  absl::StatusOr<Part> MakePart(absl::Span<const Index> picked);
   Part& PartAt(int step) { return fit_[static_cast<size_t>(step) % fit_.size()]; }
 
   PreparedProblem& prepared_;

@@ -49,6 +49,15 @@ class PreparedProblem {
     return Build(held_out_, share_done);
   }
 
+  // The attention loss on some of the calibration batches, `part` being copies of them, which must
+  // outlive it; with a dense attention of its own, since the last bits of a product depend on where
+  // a row stands in it. Shares the workspace.
+  absl::StatusOr<std::unique_ptr<AttentionObjective>> Part(const Batches& part) {
+    return AttentionObjective::Create(problem_, part, calibration_.field, pool_, options_);
+  }
+  // Frees the memory of Calibration(), which is built again when it is asked for next.
+  void ReleaseCalibration() { calibration_.objective.reset(); }
+
   // X'X of the calibration tokens; of the held-out ones. Kept where the dense attention is, else
   // computed at each call.
   std::shared_ptr<const GramMatrix> CalibrationGram() { return GramOf(calibration_); }

