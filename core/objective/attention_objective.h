@@ -102,12 +102,6 @@ class AttentionObjective : public LossFunction {
       const Problem& problem, const Batches& batches, const char* field, ThreadPool& pool,
       const ObjectiveOptions& options = {}, const ShareDone& share_done = NobodyListens);
 
-  // The objective on some of these batches, which shares the dense attention and the workspace with
-  // this one: they are used one at a time. batches: copies of the `picked` ones, in that order;
-  // must outlive it. Throws std::bad_alloc.
-  virtual std::unique_ptr<AttentionObjective> Subset(const Batches& batches,
-                                                     absl::Span<const Index> picked) const = 0;
-
  private:
   // Computes the dense attention: called once, by Create.
   virtual void FillDense(const ShareDone& share_done) = 0;

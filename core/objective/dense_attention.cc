@@ -96,11 +96,6 @@ DenseAttentionView::DenseAttentionView(std::shared_ptr<DenseAttentionStore> stor
   std::iota(picked_.begin(), picked_.end(), Index{0});
 }
 
-DenseAttentionView::DenseAttentionView(const DenseAttentionView& all, absl::Span<const Index> part)
-    : store_(all.store_) {
-  for (const Index batch : part) picked_.push_back(all.of(batch));
-}
-
 std::vector<double> DenseAttentionView::NormPerHead() const {
   std::vector<double> sums(static_cast<size_t>(store_->heads()), 0.0);
   for (const Index batch : picked_) {

@@ -72,8 +72,6 @@ class DenseAttentionStore {
 class DenseAttentionView {
  public:
   explicit DenseAttentionView(std::shared_ptr<DenseAttentionStore> store);  // all, in order
-  // `part`: of the batches of `all`.
-  DenseAttentionView(const DenseAttentionView& all, absl::Span<const Index> part);
 
   DenseAttentionStore& store() const { return *store_; }
   Index of(Index batch) const { return picked_[static_cast<size_t>(batch)]; }  // in the store

@@ -17,8 +17,7 @@ double Sum(const std::vector<double>& values) {
 
 FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
                                const ObjectiveOptions& options, DenseAttentionView dense)
-    : problem_(problem),
-      batches_(batches),
+    : batches_(batches),
       pool_(pool),
       scale_(problem.effective_scale()),
       options_(WithWorkspace(options)),
@@ -43,12 +42,6 @@ FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, T
   // A batch's keys in panels, then the kernels' scratch.
   options_.workspace->GrowScratch(pool,
                                   panel_floats_ + dense_.store().scratch_size(batches.features()));
-}
-
-std::unique_ptr<AttentionObjective> FusedObjective::Subset(const Batches& batches,
-                                                           absl::Span<const Index> picked) const {
-  return std::make_unique<FusedObjective>(problem_, batches, pool_, options_,
-                                          DenseAttentionView(dense_, picked));
 }
 
 void FusedObjective::AddParts(const Chunk& chunk) {

@@ -25,8 +25,6 @@ class FusedObjective final : public AttentionObjective {
   double LossAndGradient(absl::Span<const MatrixView> weights,
                          absl::Span<Matrix> gradients) override;
   double dense_norm_squared() const override { return dense_.TotalNorm(); }
-  std::unique_ptr<AttentionObjective> Subset(const Batches& batches,
-                                             absl::Span<const Index> picked) const override;
 
  private:
   AttentionError DoError(absl::Span<const MatrixView> weights,
@@ -59,7 +57,6 @@ class FusedObjective final : public AttentionObjective {
   // Before the dense attention of a chunk is used: makes dense_y_ if it is not kept.
   void PrepareDense(const Chunk& chunk);
 
-  const Problem& problem_;
   const Batches& batches_;
   ThreadPool& pool_;
   const float scale_;

@@ -31,8 +31,7 @@ void AddBias(const std::vector<float>& bias, Index first_output, MutableMatrixVi
 ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& batches,
                                          ThreadPool& pool, const ObjectiveOptions& options,
                                          DenseAttentionView dense)
-    : problem_(problem),
-      layer_(problem.projections()),
+    : layer_(problem.projections()),
       batches_(batches),
       pool_(pool),
       scale_(problem.effective_scale()),
@@ -68,12 +67,6 @@ ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& 
   // Keys in panels, dense keys in panels, the kernels' scratch.
   options_.workspace->GrowScratch(
       pool, 2 * panel_floats_ + dense_.store().scratch_size(layer_.head_dim()));
-}
-
-std::unique_ptr<AttentionObjective> ProjectionObjective::Subset(
-    const Batches& batches, absl::Span<const Index> picked) const {
-  return std::make_unique<ProjectionObjective>(problem_, batches, pool_, options_,
-                                               DenseAttentionView(dense_, picked));
 }
 
 void ProjectionObjective::FillDense(const ShareDone& share_done) {

@@ -27,8 +27,6 @@ class ProjectionObjective final : public AttentionObjective {
   double LossAndGradient(absl::Span<const MatrixView> weights,
                          absl::Span<Matrix> gradients) override;
   double dense_norm_squared() const override { return dense_.TotalNorm(); }
-  std::unique_ptr<AttentionObjective> Subset(const Batches& batches,
-                                             absl::Span<const Index> picked) const override;
 
  private:
   AttentionError DoError(absl::Span<const MatrixView> weights,
@@ -57,7 +55,6 @@ class ProjectionObjective final : public AttentionObjective {
   void PrepareDense(const Chunk& chunk);
   MatrixView HeadOfRows(const Matrix& rows, Index first, Index tokens, Index head) const;
 
-  const Problem& problem_;
   const ProjectionWeights& layer_;
   const Batches& batches_;
   ThreadPool& pool_;
