@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "core/base/status_macros.h"
+#include "core/methods/finite.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/solver_state.h"
 
@@ -24,11 +25,6 @@ absl::Status Refuse(absl::string_view what) {
 
 std::string Key(absl::string_view matrix, const char* what) {
   return absl::StrCat(matrix, ".", what);
-}
-
-bool IsFinite(const Matrix& matrix) {
-  return std::all_of(matrix.flat().begin(), matrix.flat().end(),
-                     [](float value) { return std::isfinite(value); });
 }
 
 // Takes a finite matrix of the weight's shape out of the state; empty if there is none.

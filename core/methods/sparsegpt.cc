@@ -10,6 +10,7 @@
 #include "core/kernels/blas.h"
 #include "core/kernels/cholesky.h"
 #include "core/kernels/select.h"
+#include "core/methods/finite.h"
 #include "core/methods/linear_map.h"
 
 namespace attnprune {
@@ -161,10 +162,6 @@ Matrix WithoutDeadInputs(MatrixView w, const std::vector<bool>& dead) {
   return result;
 }
 
-bool AllFinite(absl::Span<const float> values) {
-  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
-}
-
 }  // namespace
 
 absl::StatusOr<SparseGptInputs> PrepareSparseGpt(GramMatrix h, double percdamp) {
@@ -191,7 +188,7 @@ absl::StatusOr<SparseGptResult> SparseGpt(MatrixView w, const SparseGptInputs& i
     pruner.Prune({begin, std::min(blocksize, w.cols() - begin)});
   }
   SparseGptResult result = std::move(pruner).Finish();
-  if (!AllFinite(result.weights.flat())) {
+  if (!IsFinite(result.weights)) {
     return absl::FailedPreconditionError(
         "weights must stay finite in float32 while SparseGPT moves them; they are too large");
   }
@@ -223,12 +220,14 @@ class SparseGptMethod : public Method {
   }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+  absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& options,
                                       ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
+    const Problem& problem = prepared.problem();
+    ThreadPool& pool = prepared.pool();
     ATTNPRUNE_RETURN_IF_ERROR(CheckBlocksize(problem.features(), problem.sparsity, blocksize_));
     ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptInputs inputs,
-                               PrepareSparseGpt(Gram(problem.calibration.all(), pool), percdamp_));
+                               PrepareSparseGpt(*prepared.CalibrationGram(), percdamp_));
     PruneResult result;
     result.damping_retries = inputs.damping_retries;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
