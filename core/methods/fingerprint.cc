@@ -63,7 +63,7 @@ void AddWeights(const Problem& problem, Hasher& hasher) {
 }  // namespace
 
 uint64_t Fingerprint(const Problem& problem, absl::string_view method,
-                     absl::Span<const double> parameters) {
+                     absl::Span<const double> parameters, absl::optional<uint64_t> seed) {
   Hasher hasher;
   hasher.Integer(kNumericsVersion);
   AddWeights(problem, hasher);
@@ -78,6 +78,7 @@ uint64_t Fingerprint(const Problem& problem, absl::string_view method,
   hasher.Integer(problem.sparsity.group);
   hasher.Text(method);
   for (double value : parameters) hasher.Real(value);
+  if (seed.has_value()) hasher.Integer(static_cast<int64_t>(*seed));
   return hasher.Digest();
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
 #include "core/methods/linear_map.h"
@@ -21,8 +22,8 @@ class NobodyWatches final : public ProgressObserver {
 absl::Status CheckOptions(const RunOptions& options) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckThreads(options.threads));
   if (options.evaluate_every < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("evaluate_every must be at least 0, got ", options.evaluate_every));
+    return FieldError("evaluate_every",
+                      absl::StrCat("must be at least 0, got ", options.evaluate_every));
   }
   return absl::OkStatus();
 }

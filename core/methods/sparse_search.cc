@@ -11,6 +11,7 @@
 #include "core/base/status_macros.h"
 #include "core/kernels/adam.h"
 #include "core/kernels/attention.h"
+#include "core/kernels/finite.h"
 #include "core/kernels/mask_step.h"
 #include "core/kernels/select.h"
 #include "core/methods/binarize.h"
@@ -46,11 +47,6 @@ std::vector<MatrixView> ViewsOf(const std::vector<Matrix>& matrices) {
   return {matrices.begin(), matrices.end()};
 }
 
-bool IsFinite(const Matrix& matrix) {
-  return std::all_of(matrix.flat().begin(), matrix.flat().end(),
-                     [](float value) { return std::isfinite(value); });
-}
-
 float TwiceMeanMagnitude(MatrixView w) {
   double sum = 0;
   for (Index i = 0; i < w.rows(); ++i) {
@@ -82,8 +78,7 @@ std::string Key(const NamedWeight& weight, const char* what) {
 }
 
 absl::Status Incomplete() {
-  return absl::InvalidArgumentError(
-      "resume_from must hold every matrix of the run, finite and of its sparsity");
+  return ResumeRefused("must hold every matrix of the run, finite and of its sparsity");
 }
 
 }  // namespace
@@ -291,14 +286,14 @@ absl::Status SparseSearch::Restore(const std::string& bytes) {
   ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_));
   // The fingerprint covers shapes and method: what follows fits, or the state was forged.
   if (state.step > plan_.steps) {
-    return absl::InvalidArgumentError(absl::StrCat("resume_from must hold a step of at most ",
-                                                   plan_.steps, ", got ", state.step));
+    return ResumeRefused(
+        absl::StrCat("must hold a step of at most ", plan_.steps, ", got ", state.step));
   }
   bool complete = state.numbers.size() == 1 + score_v_.size();
   const auto take = [&state, &complete](const std::string& key, Matrix& into) {
     const auto found = state.matrices.find(key);
     complete = complete && found != state.matrices.end() && SameShape(found->second, into) &&
-               IsFinite(found->second);
+               AllFinite(found->second.flat());
     if (complete) into = std::move(found->second);
   };
   ForEachStateMatrix(*this, take);

@@ -6,9 +6,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
 #include "core/kernels/cholesky.h"
+#include "core/kernels/finite.h"
 #include "core/kernels/select.h"
 #include "core/methods/linear_map.h"
 
@@ -27,10 +29,11 @@ absl::Status CheckBlocksize(Index inputs, const Sparsity& sparsity, Index blocks
   if (!sparsity.structured() || blocksize >= inputs || blocksize % sparsity.group == 0) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("sparsegpt.blocksize must be a multiple of the ",
-                                                 sparsity.group, " inputs of a group (sparsity ",
-                                                 ToString(sparsity), ") or at least the ", inputs,
-                                                 " inputs of the matrix, got ", blocksize));
+  return FieldError(
+      "sparsegpt.blocksize",
+      absl::StrCat("must be a multiple of the ", sparsity.group, " inputs of a group (sparsity ",
+                   ToString(sparsity), ") or at least the ", inputs, " inputs of the matrix, got ",
+                   blocksize));
 }
 
 // A run of consecutive inputs.
@@ -161,10 +164,6 @@ Matrix WithoutDeadInputs(MatrixView w, const std::vector<bool>& dead) {
   return result;
 }
 
-bool AllFinite(absl::Span<const float> values) {
-  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
-}
-
 }  // namespace
 
 absl::StatusOr<SparseGptInputs> PrepareSparseGpt(GramMatrix h, double percdamp) {
@@ -280,7 +279,9 @@ const MethodInfo& SparseGptInfo() {
       .parameters = SparseGptParameters(),
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<SparseGptMethod>(values);
-      }};
+      },
+      .bytes = LinearBytes,
+      .operations = LinearOperations};
   return info;
 }
 

@@ -1,7 +1,6 @@
 #include "server/execution/job_runner.h"
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <new>
 #include <string>
@@ -9,13 +8,14 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "attnprune/v1/job.pb.h"
 #include "core/base/status_macros.h"
 #include "core/judge/score.h"
 #include "core/judge/theory.h"
 #include "core/methods/registry.h"
+#include "core/methods/solver_state.h"
+#include "server/execution/job_spec.h"
 #include "server/execution/job_writer.h"
 #include "server/execution/memory_plan.h"
 #include "server/execution/method_checkpoint.h"
@@ -32,21 +32,6 @@ absl::Time DeadlineOf(const JobRecord& job) {
   outstanding.timeout = job.timeout;
   outstanding.start_time = job.start_time;
   return Deadline(outstanding);
-}
-
-int EvaluateEvery(const v1::Job& job, const std::string& method,
-                  const std::map<std::string, double>& parameters) {
-  if (job.evaluate_every() == 0) return DefaultEvaluateEvery(method, parameters);
-  return job.evaluate_every() < 0 ? 0 : job.evaluate_every();
-}
-
-const std::string& LabelOf(const v1::Method& method) {
-  return method.label().empty() ? method.name() : method.label();
-}
-
-// Whether a method refused the state it was to go on from, and not the problem.
-bool RefusedState(const absl::Status& status) {
-  return absl::IsInvalidArgument(status) && absl::StartsWith(status.message(), "resume_from");
 }
 
 // A full disk or a busy database may have room in a while.
@@ -146,6 +131,9 @@ class JobRun {
   bool StopRequested();
   absl::Status CheckStop();
 
+  const JobMethod& MethodAt(int index) const { return spec_.methods[static_cast<size_t>(index)]; }
+  const std::string& LabelOf(int index) const { return MethodAt(index).label; }
+
   absl::Status RunMethods();
   void CountResult(const v1::MethodResult& result);
   absl::Status RunMethod(int index);
@@ -179,6 +167,7 @@ class JobRun {
   JobWriter writer_;
 
   v1::Job job_;
+  JobSpec spec_;  // of job_
   Problem problem_;
   int usable_results_ = 0;
   absl::Status first_failure_;  // of a method
@@ -235,13 +224,14 @@ absl::Status JobRun::RunMethods() {
   const int done = static_cast<int>(record_.results.size());
   if (done == job_.methods_size()) return absl::OkStatus();
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop());
+  ATTNPRUNE_ASSIGN_OR_RETURN(spec_, DecodeJob(job_));
   std::string spill_folder;
   if (Attention() == DenseAttention::kRecompute) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(spill_folder, tensors_->TemporaryFolder(SpilledBytes(job_)));
+    ATTNPRUNE_ASSIGN_OR_RETURN(spill_folder, tensors_->TemporaryFolder(SpilledBytes(spec_.shape)));
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(problem_,
-                             BuildProblem(
-                                 job_, tensors_, [this] { return StopRequested(); }, spill_folder));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      problem_, BuildProblem(
+                    spec_, tensors_, [this] { return StopRequested(); }, spill_folder));
   for (int i = done; i < job_.methods_size(); ++i) ATTNPRUNE_RETURN_IF_ERROR(RunMethod(i));
   return absl::OkStatus();
 }
@@ -260,7 +250,7 @@ absl::Status JobRun::RunMethod(int index) {
   absl::StatusOr<Produced> produced = Produce(index);
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop());
   if (!produced.ok()) {
-    const std::string& label = LabelOf(job_.methods(index));
+    const std::string& label = LabelOf(index);
     return StoreResult(index, MakeFailedMethod(label, produced.status()));
   }
   ATTNPRUNE_RETURN_IF_ERROR(StoreTensors(&*produced));
@@ -268,19 +258,19 @@ absl::Status JobRun::RunMethod(int index) {
 }
 
 absl::StatusOr<JobRun::Produced> JobRun::Produce(int index) {
-  const std::string& label = LabelOf(job_.methods(index));
+  const std::string& label = LabelOf(index);
   Produced produced;
   ATTNPRUNE_ASSIGN_OR_RETURN(Solved solved, Solve(index));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop());
   ATTNPRUNE_ASSIGN_OR_RETURN(produced.weights,
-                             RoundToStored(job_.problem(), *tensors_, &solved.result));
+                             RoundToStored(spec_.weights, *tensors_, &solved.result));
   ATTNPRUNE_ASSIGN_OR_RETURN(const Score score,
                              Judge(problem_, solved.result, options_.threads, Attention()));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop());
   ATTNPRUNE_ASSIGN_OR_RETURN(const TheoryFigures figures,
                              Theory(problem_, solved.result, options_.threads));
-  produced.message = MakeMethodResult(label, job_.problem(), solved.result, score, solved.seconds);
-  produced.message.set_held_out_source(HeldOutSourceOf(job_, problem_));
+  produced.message = MakeMethodResult(label, spec_.weights, solved.result, score, solved.seconds);
+  produced.message.set_held_out_source(HeldOutSourceOf(spec_, problem_));
   AddTheory(figures, &produced.message);
   produced.result = std::move(solved.result);
   if (produced.result.reason == TerminationReason::kNumericalError) {
@@ -296,22 +286,20 @@ DenseAttention JobRun::Attention() const {
 }
 
 absl::StatusOr<JobRun::Solved> JobRun::Solve(int index) {
-  const v1::Method& spec = job_.methods(index);
-  const std::map<std::string, double> parameters(spec.parameters().begin(),
-                                                 spec.parameters().end());
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<Method> method,
-                             CreateMethod(spec.name(), parameters));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const ChosenMethod chosen, ChooseMethod(MethodAt(index).spec));
+  const std::unique_ptr<Method> method = chosen.Create();
   RunOptions options;
   options.threads = options_.threads;
   options.attention = Attention();
-  options.evaluate_every = EvaluateEvery(job_, spec.name(), parameters);
+  options.seed = spec_.seed;
+  options.evaluate_every = EvaluateEvery(spec_, chosen.StepsAtMost());
   if (absl::optional<MethodCheckpoint> checkpoint = ReadCheckpoint(index)) {
     RunOptions resumed = options;
     resumed.resume_from = std::move(checkpoint->state);
     absl::StatusOr<Solved> solved =
         Attempt(*method, index, checkpoint->seconds, std::move(resumed));
-    if (solved.ok() || !RefusedState(solved.status())) return solved;
-    writer_.AddWarning(absl::StrCat(LabelOf(spec), " starts over: ", solved.status().message()));
+    if (solved.ok() || !IsResumeRefused(solved.status())) return solved;
+    writer_.AddWarning(absl::StrCat(LabelOf(index), " starts over: ", solved.status().message()));
   }
   return Attempt(*method, index, 0, std::move(options));
 }
@@ -322,9 +310,8 @@ absl::StatusOr<JobRun::Solved> JobRun::Attempt(const Method& method, int index,
   const auto on_step = [this](const StepStats& stats) {
     if (options_.observer != nullptr) options_.observer->OnStep(options_.worker, stats);
   };
-  const ObservedMethod observed(options_, job_.methods(index).name());
-  MethodObserver observer(index, LabelOf(job_.methods(index)), seconds_before, &writer_, stop_,
-                          stopped, on_step);
+  const ObservedMethod observed(options_, MethodAt(index).spec.name);
+  MethodObserver observer(index, LabelOf(index), seconds_before, &writer_, stop_, stopped, on_step);
   ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result,
                              method.Prune(problem_, std::move(options), observer));
   const double seconds = seconds_before + result.seconds;
@@ -346,8 +333,7 @@ absl::optional<MethodCheckpoint> JobRun::ReadCheckpoint(int index) {
   }
   if (absl::IsAborted(status)) stop_->Request(StopReason::kLapsed);
   if (!status.ok()) {
-    writer_.AddWarning(
-        absl::StrCat(LabelOf(job_.methods(index)), " starts over: ", status.message()));
+    writer_.AddWarning(absl::StrCat(LabelOf(index), " starts over: ", status.message()));
   }
   return absl::nullopt;
 }

@@ -12,6 +12,7 @@
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/job_list.h"
 #include "core/base/status_macros.h"
+#include "core/methods/registry.h"
 #include "core/problem/attention_mask.h"
 #include "core/problem/hf_layer.h"
 #include "core/problem/sparsity.h"
@@ -76,7 +77,8 @@ void AddDataFlags(CLI::App& app, JobFlags& f) {
                  "Method with its parameters, as `attnprune info` lists them. Repeatable")
       ->type_name("NAME[:PARAMETER=NUMBER,...]")
       ->allow_extra_args(false);
-  app.add_option("--seed", f.seed, "Of methods that draw random numbers")
+  app.add_option("--seed", f.seed,
+                 "Of the random numbers of methods that draw any; `attnprune info` says which do")
       ->check(AtLeast(0))
       ->capture_default_str();
   app.add_option("--evaluate-every", f.evaluate_every,
@@ -112,21 +114,10 @@ void AddJobFlags(CLI::App& app, JobFlags& f) {
 }
 
 absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text) {
-  const std::vector<std::string> parts = absl::StrSplit(text, absl::MaxSplits(':', 1));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MethodSpec spec, ParseMethodSpec(text, "--method"));
   v1::Method method;
-  method.set_name(parts[0]);
-  if (parts[0].empty()) return Usage(absl::StrCat("--method must begin with a name, got ", text));
-  if (parts.size() == 1) return method;
-  for (const absl::string_view assignment : absl::StrSplit(parts[1], ',')) {
-    const std::vector<std::string> sides = absl::StrSplit(assignment, absl::MaxSplits('=', 1));
-    double value = 0;
-    if (sides.size() != 2 || sides[0].empty() || !absl::SimpleAtod(sides[1], &value)) {
-      return Usage(absl::StrCat("--method must be NAME or NAME:PARAMETER=NUMBER,..., got ", text));
-    }
-    if (!method.mutable_parameters()->insert({sides[0], value}).second) {
-      return Usage(absl::StrCat("--method must name a parameter once, got ", text));
-    }
-  }
+  method.set_name(spec.name);
+  method.mutable_parameters()->insert(spec.parameters.begin(), spec.parameters.end());
   return method;
 }
 
@@ -285,7 +276,6 @@ absl::Status AddData(const JobFlags& f, JobTensors& tensors, v1::Job* job) {
 
 absl::Status AddSparsity(const JobFlags& f, v1::Job* job) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const Sparsity sparsity, ParseSparsity(f.sparsity));
-  ATTNPRUNE_RETURN_IF_ERROR(Validate(sparsity));
   if (sparsity.structured()) {
     job->mutable_sparsity()->mutable_n_of_m()->set_n(sparsity.pruned);
     job->mutable_sparsity()->mutable_n_of_m()->set_m(sparsity.group);
