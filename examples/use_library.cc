@@ -24,8 +24,9 @@ absl::Status PruneOneLayer(const std::string& model) {
   problem.sparsity = Sparsity::Fraction(0.5);
 
   ATTNPRUNE_ASSIGN_OR_RETURN(const auto method, ParseMethod("sparsegpt:percdamp=0.01"));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result, method->Prune(problem, {.threads = 2}));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Score score, Judge(problem, result));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const auto prepared, PreparedProblem::Create(problem, {.threads = 2}));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result, method->Prune(*prepared));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Score score, Judge(*prepared, result));
   for (const PrunedMatrix& matrix : result.matrices) {
     std::cout << matrix.name << ": " << matrix.mask.CountPruned() << " weights removed\n";
   }

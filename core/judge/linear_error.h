@@ -3,6 +3,7 @@
 #define ATTNPRUNE_CORE_JUDGE_LINEAR_ERROR_H_
 
 #include "core/base/thread_pool.h"
+#include "core/kernels/gram.h"
 #include "core/problem/problem.h"
 #include "core/tensor/matrix.h"
 
@@ -16,10 +17,12 @@ struct LinearError {
   double relative() const;
 };
 
-// x: tokens x d; pruned has the shape and layout of `weight`. The bits do not depend on the pool's
-// threads.
-LinearError ComputeLinearError(MatrixView x, const NamedWeight& weight, MatrixView pruned,
-                               ThreadPool& pool);
+// ||X W||_F^2 of x: tokens x d, whose X'X is `gram`, and of w, laid out as `weight`: the product of
+// the moments <X'X, W W'>, so that it costs no pass over the tokens. Where the terms cancel to less
+// than a hundredth of what they are apart, which float32 moments do not resolve, by X W itself. The
+// bits do not depend on the pool's threads.
+double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWeight& weight,
+                            MatrixView w, ThreadPool& pool);
 
 }  // namespace attnprune
 

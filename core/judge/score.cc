@@ -6,20 +6,82 @@
 #include <new>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
-#include "core/judge/linear_error.h"
 #include "core/judge/pruned_weights.h"
-#include "core/kernels/blas.h"
-#include "core/objective/attention_objective.h"
+#include "core/tensor/eigen.h"
 
 namespace attnprune {
-namespace {
 
-absl::Status ScoreAttention(const Problem& problem, const PruneResult& result,
-                            const std::vector<Matrix>& pruned, AttentionObjective& objective,
-                            BatchScore& score) {
-  const AttentionError error = objective.Error(Views(pruned));
+// A result in the matrices that are scored.
+struct ResultJudge::Judged {
+  const PruneResult& result;
+  std::vector<NamedWeight> dense;    // what the result pruned
+  std::vector<Matrix> pruned;        // attention weights, in the order of AttentionWeights()
+  std::vector<Matrix> soft, masked;  // as `pruned`; empty if the result has none
+};
+
+// How far the passes over the attention have come.
+class ResultJudge::Passes {
+ public:
+  Passes(Index tokens_in_all, const ShareDone& share_done)
+      : all_(static_cast<double>(tokens_in_all)), share_done_(share_done) {}
+
+  AttentionError Error(AttentionObjective& objective, const std::vector<Matrix>& weights,
+                       Index tokens, bool smallest = false) {
+    const auto count = static_cast<double>(tokens);
+    AttentionError error =
+        objective.Error(Views(weights), {.smallest = smallest, .share_done = [&](double share) {
+                                           share_done_((done_ + share * count) / all_);
+                                         }});
+    done_ += count;
+    return error;
+  }
+
+ private:
+  const double all_;
+  const ShareDone& share_done_;
+  double done_ = 0;  // tokens
+};
+
+LinearError ResultJudge::LinearErrorOf(Side& side, const GramMatrix& gram,
+                                       const NamedWeight& weight, MatrixView pruned) {
+  const auto norm_of = [&](MatrixView w) {
+    return SquaredNormOfOutputs(side.batches.all(), gram, weight, w, problem_.pool());
+  };
+  auto [norm, is_new] = side.output_norms.try_emplace(weight.name);
+  if (is_new) norm->second = norm_of(weight.dense);
+  Matrix removed = Matrix::CopyFrom(weight.dense);
+  ArrayOf(removed) -= ArrayOf(pruned);
+  return {.difference = norm_of(removed), .dense = norm->second};
+}
+
+void ResultJudge::ScoreLinear(const Judged& judged, const GramMatrix& gram, Side& side,
+                              BatchScore& score) {
+  LinearError total;
+  const auto add = [&total](const LinearError& error) {
+    total.difference += error.difference;
+    total.dense += error.dense;
+  };
+  const std::vector<NamedWeight> attention = AttentionWeights(problem_.problem());
+  const bool by_factors = judged.dense.size() != attention.size();
+  for (size_t i = 0; i < judged.dense.size(); ++i) {
+    const LinearError error =
+        LinearErrorOf(side, gram, judged.dense[i], judged.result.matrices[i].weights);
+    score.linear_error_per_matrix.push_back(error.relative());
+    if (!by_factors) add(error);
+  }
+  if (by_factors) add(LinearErrorOf(side, gram, attention[0], judged.pruned[0]));
+  score.linear_error = total.relative();
+}
+
+absl::StatusOr<BatchScore> ResultJudge::ScoreSide(const Judged& judged,
+                                                  AttentionObjective& objective, const Side& side,
+                                                  Passes& passes, double* log_delta) {
+  const Index tokens = side.batches.total_tokens();
+  BatchScore score;
+  const AttentionError error =
+      passes.Error(objective, judged.pruned, tokens, /*smallest=*/log_delta != nullptr);
+  if (log_delta != nullptr) *log_delta = error.smallest_log_attention;
   score.relative_error = error.relative();
   if (!std::isfinite(score.relative_error)) {
     return absl::InvalidArgumentError("result must give logits that are finite in float32");
@@ -27,68 +89,56 @@ absl::Status ScoreAttention(const Problem& problem, const PruneResult& result,
   for (size_t h = 0; h < error.dense.size(); ++h) {
     score.per_head.push_back(error.relative(static_cast<Index>(h)));
   }
-  const std::vector<Matrix> soft = SoftAttentionWeights(problem, result);
-  if (!soft.empty()) score.soft_relative_error = objective.Error(Views(soft)).relative();
-  const std::vector<Matrix> masked = MaskedAttentionWeights(problem, result);
-  if (!masked.empty()) {
-    const double mask_only = objective.Error(Views(masked)).relative();
+  if (!judged.soft.empty()) {
+    score.soft_relative_error = passes.Error(objective, judged.soft, tokens).relative();
+  }
+  if (!judged.masked.empty()) {
+    const double mask_only = passes.Error(objective, judged.masked, tokens).relative();
     score.mask_only_relative_error =
         std::isfinite(mask_only) ? mask_only : std::numeric_limits<double>::infinity();
   }
-  return absl::OkStatus();
-}
-
-void ScoreLinear(const Problem& problem, const std::vector<NamedWeight>& dense,
-                 const PruneResult& result, const std::vector<Matrix>& pruned, MatrixView x,
-                 ThreadPool& pool, BatchScore& score) {
-  for (size_t i = 0; i < dense.size(); ++i) {
-    const Matrix& weights = result.matrices[i].weights;
-    score.linear_error_per_matrix.push_back(
-        ComputeLinearError(x, dense[i], weights, pool).relative());
-  }
-  const std::vector<NamedWeight> attention = AttentionWeights(problem);
-  LinearError total;
-  for (size_t i = 0; i < attention.size(); ++i) {
-    const LinearError error = ComputeLinearError(x, attention[i], pruned[i], pool);
-    total.difference += error.difference;
-    total.dense += error.dense;
-  }
-  score.linear_error = total.relative();
-}
-
-absl::StatusOr<BatchScore> ScoreBatches(const Problem& problem, const PruneResult& result,
-                                        const Batches& batches, const char* field, ThreadPool& pool,
-                                        DenseAttention attention) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<NamedWeight> dense, DenseMatrices(problem, result));
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<AttentionObjective> objective,
-      AttentionObjective::Create(problem, batches, field, pool, {.dense = attention}));
-  BatchScore score;
-  const std::vector<Matrix> pruned = PrunedAttentionWeights(problem, result);
-  ATTNPRUNE_RETURN_IF_ERROR(ScoreAttention(problem, result, pruned, *objective, score));
-  ScoreLinear(problem, dense, result, pruned, batches.all(), pool, score);
   return score;
 }
 
-}  // namespace
-
-absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result, int threads,
-                            DenseAttention attention) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckThreads(threads));
-  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
-  ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
-  ThreadPool pool(threads);
+absl::StatusOr<Score> ResultJudge::Judge(const PruneResult& result, const ShareDone& share_done) {
+  const Problem& problem = problem_.problem();
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<NamedWeight> dense, DenseMatrices(problem, result));
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, problem_.Calibration());
+  const Judged judged{result, std::move(dense), PrunedAttentionWeights(problem, result),
+                      SoftAttentionWeights(problem, result),
+                      MaskedAttentionWeights(problem, result)};
+  const Index passes_a_side = 1 + (judged.soft.empty() ? 0 : 1) + (judged.masked.empty() ? 0 : 1);
+  Index tokens = problem.calibration.total_tokens();
+  if (problem.held_out.count() > 0) tokens += problem.held_out.total_tokens();
+  Passes passes(passes_a_side * tokens, share_done);
   Score score;
-  ATTNPRUNE_ASSIGN_OR_RETURN(score.calibration, ScoreBatches(problem, result, problem.calibration,
-                                                             "calibration", pool, attention));
+  double log_delta = 0;
+  ATTNPRUNE_ASSIGN_OR_RETURN(score.calibration,
+                             ScoreSide(judged, *calibration, calibration_, passes, &log_delta));
+  ScoreLinear(judged, *problem_.CalibrationGram(), calibration_, score.calibration);
   if (problem.held_out.count() > 0) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(score.held_out, ScoreBatches(problem, result, problem.held_out,
-                                                            "held_out", pool, attention));
+    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const held_out, problem_.HeldOut());
+    ATTNPRUNE_ASSIGN_OR_RETURN(score.held_out,
+                               ScoreSide(judged, *held_out, held_out_, passes, nullptr));
+    ScoreLinear(judged, *problem_.HeldOutGram(), held_out_, *score.held_out);
   }
   for (const PrunedMatrix& matrix : result.matrices) {
     score.sparsity.push_back({matrix.name, matrix.mask.CountPruned(), matrix.mask.size()});
   }
+  if (!beta_.has_value()) beta_ = Beta(problem_);
+  score.theory = Theory(problem, *beta_, log_delta, result.lambda);
   return score;
+}
+
+absl::StatusOr<Score> Judge(PreparedProblem& problem, const PruneResult& result) {
+  return ResultJudge(problem).Judge(result);
+}
+
+absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result,
+                            const PrepareOptions& prepare) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<PreparedProblem> prepared,
+                             PreparedProblem::Create(problem, prepare));
+  return Judge(*prepared, result);
 }
 
 }  // namespace attnprune

@@ -2,12 +2,16 @@
 #ifndef ATTNPRUNE_CORE_JUDGE_SCORE_H_
 #define ATTNPRUNE_CORE_JUDGE_SCORE_H_
 
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "core/judge/linear_error.h"
+#include "core/judge/theory.h"
 #include "core/methods/method.h"
+#include "core/objective/prepared_problem.h"
 #include "core/problem/problem.h"
 
 namespace attnprune {
@@ -42,13 +46,48 @@ struct Score {
   BatchScore calibration;
   absl::optional<BatchScore> held_out;  // none without held-out batches
   std::vector<MatrixSparsity> sparsity;
+  TheoryFigures theory;
 };
 
-// Scores `result`, which a method gave for `problem`. threads: at least 1; neither it nor
-// `attention` ever changes a bit. INVALID_ARGUMENT when the problem is not valid, the result is not
-// one of it, or logits overflow; RESOURCE_EXHAUSTED when memory runs out.
-absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result, int threads = 1,
-                            DenseAttention attention = DenseAttention::kKeep);
+// Scores the results of methods on one problem. What depends on the problem alone is computed once,
+// at the first result. One user at a time.
+class ResultJudge {
+ public:
+  explicit ResultJudge(PreparedProblem& problem) : problem_(problem) {}
+
+  // By one pass over the attention of the calibration batches and one over that of the held-out
+  // batches; each once more for a real-valued mask, and once more where kept weights have moved.
+  // INVALID_ARGUMENT when the result is not one of the problem, or logits overflow;
+  // RESOURCE_EXHAUSTED when memory runs out.
+  absl::StatusOr<Score> Judge(const PruneResult& result,
+                              const ShareDone& share_done = NobodyListens);
+
+ private:
+  // One of the problem's sets of batches.
+  struct Side {
+    const Batches& batches;
+    std::map<std::string, double> output_norms;  // ||X W||_F^2 by the weight's name
+  };
+  struct Judged;
+  class Passes;
+
+  absl::StatusOr<BatchScore> ScoreSide(const Judged& judged, AttentionObjective& objective,
+                                       const Side& side, Passes& passes, double* log_delta);
+  LinearError LinearErrorOf(Side& side, const GramMatrix& gram, const NamedWeight& weight,
+                            MatrixView pruned);
+  void ScoreLinear(const Judged& judged, const GramMatrix& gram, Side& side, BatchScore& score);
+
+  PreparedProblem& problem_;
+  Side calibration_{problem_.problem().calibration, {}};
+  Side held_out_{problem_.problem().held_out, {}};
+  absl::optional<TheoryFigure> beta_;
+};
+
+// The score of one result. The errors of ResultJudge::Judge; for a problem that is to be prepared
+// for it, PreparedProblem::Create's too.
+absl::StatusOr<Score> Judge(PreparedProblem& problem, const PruneResult& result);
+absl::StatusOr<Score> Judge(const Problem& problem, const PruneResult& result,
+                            const PrepareOptions& prepare = {});
 
 }  // namespace attnprune
 

@@ -4,14 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "core/base/status_macros.h"
-#include "core/judge/pruned_weights.h"
-#include "core/kernels/blas.h"
-#include "core/objective/attention_objective.h"
 #include "core/tensor/eigen.h"
 
 namespace attnprune {
@@ -49,25 +46,12 @@ double LargestMagnitude(MatrixView m) {
   return largest;
 }
 
-TheoryFigure Beta(const Batches& batches) {
-  double beta = std::numeric_limits<double>::infinity();
-  for (Index j = 0; j < batches.count(); ++j) {
-    const MatrixView x = batches.batch(j);
-    if (x.rows() > x.cols()) {
-      return Vacuous(absl::StrCat("it is exactly 0: batch ", j, " has n = ", x.rows(),
-                                  " tokens of d = ", x.cols(), " features"));
-    }
-    const Eigen::MatrixXd wide = ArrayOf(x).cast<double>().matrix();
-    const Eigen::MatrixXd gram = wide * wide.transpose();
-    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(gram, Eigen::EigenvaluesOnly);
-    const double least = solver.eigenvalues()[0], most = solver.eigenvalues()[x.rows() - 1];
-    // An eigenvalue within the solver's rounding of 0 has no digits.
-    const double rounding =
-        static_cast<double>(x.rows()) * std::numeric_limits<double>::epsilon() * most;
-    if (least <= rounding) return Vacuous(absl::StrCat("X X' of batch ", j, " is singular"));
-    beta = std::min(beta, least);
-  }
-  return {beta, ""};
+// The least and the largest eigenvalue of x x'.
+std::pair<double, double> ExtremeEigenvalues(MatrixView x) {
+  const Eigen::MatrixXd wide = ArrayOf(x).cast<double>().matrix();
+  const Eigen::MatrixXd gram = wide * wide.transpose();
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(gram, Eigen::EigenvaluesOnly);
+  return {solver.eigenvalues()[0], solver.eigenvalues()[x.rows() - 1]};
 }
 
 TheoryFigure Delta(double log_delta) {
@@ -113,27 +97,40 @@ TheoryFigure Lipschitz(const Problem& problem, double lambda) {
 
 }  // namespace
 
+TheoryFigure Beta(PreparedProblem& problem) {
+  const Batches& batches = problem.problem().calibration;
+  for (Index j = 0; j < batches.count(); ++j) {
+    const MatrixView x = batches.batch(j);
+    if (x.rows() <= x.cols()) continue;
+    return Vacuous(absl::StrCat("it is exactly 0: batch ", j, " has n = ", x.rows(),
+                                " tokens of d = ", x.cols(), " features"));
+  }
+  std::vector<std::pair<double, double>> extremes(static_cast<size_t>(batches.count()));
+  problem.pool().ParallelFor(batches.count(), [&](Index j) {
+    extremes[static_cast<size_t>(j)] = ExtremeEigenvalues(batches.batch(j));
+  });
+  double beta = std::numeric_limits<double>::infinity();
+  for (Index j = 0; j < batches.count(); ++j) {
+    const auto [least, most] = extremes[static_cast<size_t>(j)];
+    // An eigenvalue within the solver's rounding of 0 has no digits.
+    const double rounding =
+        static_cast<double>(batches.length(j)) * std::numeric_limits<double>::epsilon() * most;
+    if (least <= rounding) return Vacuous(absl::StrCat("X X' of batch ", j, " is singular"));
+    beta = std::min(beta, least);
+  }
+  return {beta, ""};
+}
+
 std::string ToString(const TheoryFigure& figure) {
   if (figure.value.has_value()) return absl::StrFormat("%.4g", *figure.value);
   return absl::StrCat("vacuous (", figure.vacuous_because, ")");
 }
 
-absl::StatusOr<TheoryFigures> Theory(const Problem& problem, const PruneResult& result,
-                                     int threads) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckThreads(threads));
-  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
-  ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
-  ATTNPRUNE_RETURN_IF_ERROR(DenseMatrices(problem, result).status());
-  ThreadPool pool(threads);
-  // The dense attention plays no part.
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<AttentionObjective> objective,
-      AttentionObjective::Create(problem, problem.calibration, "calibration", pool,
-                                 {.dense = DenseAttention::kRecompute}));
-  const std::vector<Matrix> pruned = PrunedAttentionWeights(problem, result);
+TheoryFigures Theory(const Problem& problem, const TheoryFigure& beta, double log_delta,
+                     double lambda) {
   TheoryFigures figures;
-  figures.beta = Beta(problem.calibration);
-  figures.delta = Delta(objective->SmallestLogAttention(Views(pruned)));
+  figures.beta = beta;
+  figures.delta = Delta(log_delta);
   if (!problem.fused()) {
     figures.mu = figures.xi = figures.lipschitz = Vacuous("Theorem 4.1 is about the fused problem");
     return figures;
@@ -143,8 +140,8 @@ absl::StatusOr<TheoryFigures> Theory(const Problem& problem, const PruneResult& 
     return figures;
   }
   figures.mu = Mu(figures.beta, figures.delta, SmallestMagnitude(problem.fused_weights().w));
-  figures.xi = Xi(figures.mu, problem, result.lambda);
-  figures.lipschitz = Lipschitz(problem, result.lambda);
+  figures.xi = Xi(figures.mu, problem, lambda);
+  figures.lipschitz = Lipschitz(problem, lambda);
   return figures;
 }
 

@@ -4,9 +4,8 @@
 
 #include <string>
 
-#include "absl/status/statusor.h"
 #include "absl/types/optional.h"
-#include "core/methods/method.h"
+#include "core/objective/prepared_problem.h"
 #include "core/problem/problem.h"
 
 namespace attnprune {
@@ -32,10 +31,13 @@ struct TheoryFigures {
   TheoryFigure lipschitz;
 };
 
-// lambda is the result's. O(k min(n, d)^3) for beta.
-// The errors of Judge.
-absl::StatusOr<TheoryFigures> Theory(const Problem& problem, const PruneResult& result,
-                                     int threads = 1);
+// beta of the problem's calibration batches. O(k min(n, d)^3).
+TheoryFigure Beta(PreparedProblem& problem);
+
+// The figures of one result. log_delta: AttentionError::smallest_log_attention of its weights;
+// lambda: the result's.
+TheoryFigures Theory(const Problem& problem, const TheoryFigure& beta, double log_delta,
+                     double lambda);
 
 }  // namespace attnprune
 

@@ -2,11 +2,6 @@
 
 #include <immintrin.h>
 
-#include <algorithm>
-#include <cmath>
-
-#include "core/kernels/blas.h"
-
 namespace attnprune {
 
 Index KeyPanelFloats(Index tokens, Index width, PanelUse use) {
@@ -43,28 +38,5 @@ ScopedFlushDenormals::ScopedFlushDenormals() : saved_(_mm_getcsr()) {
   _mm_setcsr(saved_ | kFlushToZero | kDenormalsAreZero);
 }
 ScopedFlushDenormals::~ScopedFlushDenormals() { _mm_setcsr(saved_); }
-
-double SmallestLogAttention(const AttentionLayout& layout, MatrixView a, MatrixView b,
-                            float scale) {
-  double smallest = 0;
-  Matrix logits(1, layout.block_size());
-  for (const AttentionBlock& block : layout.blocks()) {
-    Gemm(Trans::kNo, Trans::kYes, scale, a.Rows(block.row, block.rows),
-         b.Rows(block.key, block.keys), 0.0f,
-         MutableMatrixView(logits.data(), block.rows, block.keys, block.stride));
-    for (Index i = 0; i < block.rows; ++i) {
-      const KeyRange keys = layout.keys(block.row + i);
-      const float* row = logits.data() + i * block.stride + (keys.begin - block.key);
-      const auto [low, high] = std::minmax_element(row, row + (keys.end - keys.begin));
-      double sum = 0;
-      for (Index j = 0; j < keys.end - keys.begin; ++j) {
-        sum += std::exp(static_cast<double>(row[j]) - static_cast<double>(*high));
-      }
-      smallest = std::min(smallest,
-                          static_cast<double>(*low) - static_cast<double>(*high) - std::log(sum));
-    }
-  }
-  return smallest;
-}
 
 }  // namespace attnprune

@@ -52,9 +52,6 @@ class ScopedFlushDenormals {
   unsigned saved_;
 };
 
-// Natural logarithm of the smallest allowed entry of f~ (it underflows float32 on real layers).
-double SmallestLogAttention(const AttentionLayout& layout, MatrixView a, MatrixView b, float scale);
-
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_KERNELS_ATTENTION_H_

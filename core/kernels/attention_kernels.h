@@ -47,8 +47,10 @@ struct AttentionKernels {
   double (*dense)(const AttentionHead& head, float* scratch, float* packed, float* row_max,
                   float* row_inverse_sum);
 
-  // Returns ||f~ - f||^2.
-  double (*difference)(const AttentionHead& head, const DenseRows& dense, float* scratch);
+  // Returns ||f~ - f||^2. Unless `smallest` is null, lowers it to the natural logarithm of the
+  // smallest allowed entry of f~, which underflows float32 on real layers.
+  double (*difference)(const AttentionHead& head, const DenseRows& dense, float* scratch,
+                       double* smallest);
 
   // Returns 1/2 ||f~ - f||^2. d_a is overwritten; d_b, unless null, is added to.
   double (*loss_gradient)(const AttentionHead& head, const DenseRows& dense, float* scratch,

@@ -11,14 +11,11 @@ absl::Status BinaryMaskError::Evaluate(const std::vector<NamedWeight>& weights,
   }
   for (size_t i = 0; i < weights.size(); ++i) masks[i].ApplyInto(weights[i].dense, pruned_[i]);
   const std::vector<MatrixView> views(pruned_.begin(), pruned_.end());
-  stats.calibration_error = calibration_.Error(views).relative();
-  if (problem_.held_out.count() == 0) return absl::OkStatus();
-  if (held_out_ == nullptr) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(
-        held_out_, AttentionObjective::Create(problem_, problem_.held_out, "held_out", pool_,
-                                              {.dense = attention_}));
-  }
-  stats.held_out_error = held_out_->Error(views).relative();
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, problem_.Calibration());
+  stats.calibration_error = calibration->Error(views).relative();
+  if (problem_.problem().held_out.count() == 0) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const held_out, problem_.HeldOut());
+  stats.held_out_error = held_out->Error(views).relative();
   return absl::OkStatus();
 }
 

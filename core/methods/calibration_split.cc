@@ -30,23 +30,28 @@ Index DefaultBatchesPerStep(Index calibration_batches) {
   return std::min<Index>((calibration_batches + 3) / 4, 4);
 }
 
-absl::StatusOr<CalibrationSplit> SplitCalibration(const Batches& calibration, double fraction,
-                                                  Index per_part) {
-  const Index count = calibration.count();
-  const std::vector<bool> decides = BatchesSetApart(count, fraction);
-  std::vector<Index> fit, validation;
-  for (Index j = 0; j < count; ++j) {
-    (decides[static_cast<size_t>(j)] ? validation : fit).push_back(j);
+SplitIndices SplitBatches(Index batches, double fraction, Index per_part) {
+  const std::vector<bool> decides = BatchesSetApart(batches, fraction);
+  SplitIndices split;
+  std::vector<Index> fit;
+  for (Index j = 0; j < batches; ++j) {
+    (decides[static_cast<size_t>(j)] ? split.validation : fit).push_back(j);
   }
   const Index parts = (static_cast<Index>(fit.size()) + per_part - 1) / per_part;
-  std::vector<std::vector<Index>> hands(static_cast<size_t>(parts));
-  for (size_t i = 0; i < fit.size(); ++i) hands[i % hands.size()].push_back(fit[i]);
+  split.fit.resize(static_cast<size_t>(parts));
+  for (size_t i = 0; i < fit.size(); ++i) split.fit[i % split.fit.size()].push_back(fit[i]);
+  return split;
+}
+
+absl::StatusOr<CalibrationSplit> SplitCalibration(const Batches& calibration, double fraction,
+                                                  Index per_part) {
+  const SplitIndices indices = SplitBatches(calibration.count(), fraction, per_part);
   CalibrationSplit split;
-  for (const std::vector<Index>& hand : hands) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(split.fit.emplace_back(), calibration.Pick(hand));
+  for (const std::vector<Index>& part : indices.fit) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(split.fit.emplace_back(), calibration.Pick(part));
   }
-  if (!validation.empty()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(split.validation, calibration.Pick(validation));
+  if (!indices.validation.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(split.validation, calibration.Pick(indices.validation));
   }
   return split;
 }

@@ -19,9 +19,17 @@ struct CalibrationSplit {
 // beginning or all end. None of a single batch, none with fraction 0.
 std::vector<bool> BatchesSetApart(Index batches, double fraction);
 
-// A pure function of the count and order of the batches. BatchesSetApart are for validation; the
-// rest are dealt out like cards to the fewest parts of at most `per_part` batches (at least 1).
-// Batches::Pick's error.
+// The indices of the batches of each side.
+struct SplitIndices {
+  std::vector<std::vector<Index>> fit;
+  std::vector<Index> validation;
+};
+
+// A pure function of the count of the batches. BatchesSetApart are for validation; the rest are
+// dealt out like cards to the fewest parts of at most `per_part` batches (at least 1).
+SplitIndices SplitBatches(Index batches, double fraction, Index per_part);
+
+// The batches themselves. Batches::Pick's error.
 absl::StatusOr<CalibrationSplit> SplitCalibration(const Batches& calibration, double fraction,
                                                   Index per_part);
 

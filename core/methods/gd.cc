@@ -13,7 +13,6 @@
 #include "core/methods/attention_cost.h"
 #include "core/methods/binarize.h"
 #include "core/methods/binary_mask_error.h"
-#include "core/methods/fingerprint.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/mask_descent.h"
 
@@ -45,7 +44,7 @@ class GdMethod final : public Method {
   absl::string_view name() const override { return "gd"; }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& run, ThreadPool& pool,
+  absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& run,
                                       ProgressObserver& observer) const override;
 
   const GdOptions options_;
@@ -71,7 +70,7 @@ absl::StatusOr<GdOptions> FillDefaults(GdOptions options, const Problem& problem
   return options;
 }
 
-uint64_t RunFingerprint(const Problem& problem, const GdOptions& options) {
+uint64_t RunFingerprint(PreparedProblem& prepared, const GdOptions& options) {
   const double parameters[] = {options.lambda,
                                options.eta,
                                options.momentum,
@@ -79,7 +78,7 @@ uint64_t RunFingerprint(const Problem& problem, const GdOptions& options) {
                                options.loss_tolerance,
                                static_cast<double>(options.steps),
                                options.project ? 1.0 : 0.0};
-  return Fingerprint(problem, "gd", parameters);
+  return prepared.Fingerprint("gd", parameters);
 }
 
 HeavyBall StepOf(const GdOptions& options, const Problem& problem) {
@@ -130,15 +129,14 @@ PruneResult MakeResult(const MaskDescent& descent, const Sparsity& sparsity,
 // Algorithm 1's loop: what a step reports and when it ends.
 class GdLoop {
  public:
-  GdLoop(const Problem& problem, const GdOptions& options, const RunOptions& run, ThreadPool& pool,
-         AttentionObjective& objective, MaskDescent& descent, ProgressObserver& observer)
-      : problem_(problem),
+  GdLoop(PreparedProblem& prepared, const GdOptions& options, int evaluate_every,
+         const AttentionObjective& objective, MaskDescent& descent, ProgressObserver& observer)
+      : prepared_(prepared),
         options_(options),
-        evaluate_every_(run.evaluate_every),
-        pool_(pool),
+        evaluate_every_(evaluate_every),
         objective_(objective),
         descent_(descent),
-        binary_error_(problem, objective, pool, run.attention),
+        binary_error_(prepared),
         observer_(observer) {}
 
   absl::StatusOr<TerminationReason> Run() {
@@ -174,7 +172,7 @@ class GdLoop {
     const bool last = converged || stats.step == options_.steps;
     if (evaluate_every_ > 0 && (last || stats.step % evaluate_every_ == 0) &&
         descent_.MasksAreFinite()) {
-      const auto masks = BinaryMasks(descent_, problem_.sparsity, pool_);
+      const auto masks = BinaryMasks(descent_, prepared_.problem().sparsity, prepared_.pool());
       ATTNPRUNE_RETURN_IF_ERROR(binary_error_.Evaluate(descent_.weights(), masks, stats));
     }
     stats.seconds =
@@ -182,32 +180,30 @@ class GdLoop {
     return stats;
   }
 
-  const Problem& problem_;
+  PreparedProblem& prepared_;
   const GdOptions& options_;
   const int evaluate_every_;
-  ThreadPool& pool_;
-  AttentionObjective& objective_;
+  const AttentionObjective& objective_;
   MaskDescent& descent_;
   BinaryMaskError binary_error_;
   ProgressObserver& observer_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-absl::StatusOr<PruneResult> GdMethod::DoPrune(const Problem& problem, RunOptions& run,
-                                              ThreadPool& pool, ProgressObserver& observer) const {
+absl::StatusOr<PruneResult> GdMethod::DoPrune(PreparedProblem& prepared, RunOptions& run,
+                                              ProgressObserver& observer) const {
+  const Problem& problem = prepared.problem();
   ATTNPRUNE_ASSIGN_OR_RETURN(const GdOptions options, FillDefaults(options_, problem));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionObjective> objective,
-                             AttentionObjective::Create(problem, problem.calibration, "calibration",
-                                                        pool, {.dense = run.attention}));
-  MaskDescent descent(AttentionWeights(problem), *objective, pool, StepOf(options, problem),
-                      options.lambda, RunFingerprint(problem, options));
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const objective, prepared.Calibration());
+  MaskDescent descent(AttentionWeights(problem), *objective, prepared.pool(),
+                      StepOf(options, problem), options.lambda, RunFingerprint(prepared, options));
   if (!run.resume_from.empty()) {
     const std::string state = std::exchange(run.resume_from, {});
     ATTNPRUNE_RETURN_IF_ERROR(descent.Restore(state, options.steps));
   }
-  GdLoop loop(problem, options, run, pool, *objective, descent, observer);
+  GdLoop loop(prepared, options, run.evaluate_every, *objective, descent, observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(const TerminationReason reason, loop.Run());
-  return MakeResult(descent, problem.sparsity, reason, options.lambda, pool);
+  return MakeResult(descent, problem.sparsity, reason, options.lambda, prepared.pool());
 }
 
 std::vector<Parameter> Parameters() {

@@ -27,13 +27,15 @@ class MagnitudeMethod : public Method {
   absl::string_view name() const override { return "magnitude"; }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+  absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& options,
                                       ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
+    const Problem& problem = prepared.problem();
     PruneResult result;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
       result.matrices.push_back(MaskedMatrix(
-          weight, MagnitudeMask(weight.dense, weight.inputs_are_rows, problem.sparsity, pool)));
+          weight,
+          MagnitudeMask(weight.dense, weight.inputs_are_rows, problem.sparsity, prepared.pool())));
     }
     return result;
   }

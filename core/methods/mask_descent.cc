@@ -27,7 +27,7 @@ std::string Key(const NamedWeight& weight, const char* what) {
 
 }  // namespace
 
-MaskDescent::MaskDescent(std::vector<NamedWeight> weights, AttentionObjective& objective,
+MaskDescent::MaskDescent(std::vector<NamedWeight> weights, LossFunction& objective,
                          ThreadPool& pool, const HeavyBall& step, double lambda,
                          uint64_t fingerprint)
     : weights_(std::move(weights)),
@@ -36,7 +36,7 @@ MaskDescent::MaskDescent(std::vector<NamedWeight> weights, AttentionObjective& o
       step_(step),
       lambda_(lambda),
       fingerprint_(fingerprint),
-      pieces_(weights_),
+      shards_(weights_),
       masks_(LikeEach(weights_, 1.0f)),
       previous_masks_(LikeEach(weights_, 1.0f)),
       velocities_(LikeEach(weights_, 0.0f)),
@@ -47,8 +47,8 @@ MaskDescent::MaskDescent(std::vector<NamedWeight> weights, AttentionObjective& o
 }
 
 void MaskDescent::Prune() {
-  pieces_.ForEach(pool_, [this](const Piece& piece, size_t) {
-    Hadamard(piece.Of(std::as_const(dense_)), piece.Of(std::as_const(masks_)), piece.Of(pruned_));
+  shards_.ForEach(pool_, [this](const Shard& shard, size_t) {
+    Hadamard(shard.Of(std::as_const(dense_)), shard.Of(std::as_const(masks_)), shard.Of(pruned_));
   });
   pruned_is_current_ = true;
 }
@@ -59,10 +59,10 @@ MaskDescent::Losses MaskDescent::Evaluate() {
   Losses losses;
   losses.attention = objective_.LossAndGradient(pruned, absl::MakeSpan(gradients_));
 
-  std::vector<MaskStepSums> sums(pieces_.count());
-  pieces_.ForEach(pool_, [this, &sums](const Piece& piece, size_t i) {
-    sums[i] = GradientInMask(piece.Of(std::as_const(dense_)), piece.Of(std::as_const(masks_)),
-                             static_cast<float>(lambda_), piece.Of(gradients_));
+  std::vector<MaskStepSums> sums(shards_.count());
+  shards_.ForEach(pool_, [this, &sums](const Shard& shard, size_t i) {
+    sums[i] = GradientInMask(shard.Of(std::as_const(dense_)), shard.Of(std::as_const(masks_)),
+                             static_cast<float>(lambda_), shard.Of(gradients_));
   });
   MaskStepSums total;
   for (const MaskStepSums& sum : sums) {
@@ -77,10 +77,10 @@ MaskDescent::Losses MaskDescent::Evaluate() {
 }
 
 void MaskDescent::Step(double loss) {
-  pieces_.ForEach(pool_, [this](const Piece& piece, size_t) {
-    HeavyBallStep(step_, piece.Of(std::as_const(gradients_)), piece.Of(std::as_const(masks_)),
-                  piece.Of(std::as_const(dense_)), piece.Of(velocities_), piece.Of(previous_masks_),
-                  piece.Of(pruned_));
+  shards_.ForEach(pool_, [this](const Shard& shard, size_t) {
+    HeavyBallStep(step_, shard.Of(std::as_const(gradients_)), shard.Of(std::as_const(masks_)),
+                  shard.Of(std::as_const(dense_)), shard.Of(velocities_), shard.Of(previous_masks_),
+                  shard.Of(pruned_));
   });
   std::swap(masks_, previous_masks_);
   previous_loss_ = loss;

@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "core/kernels/mask_step.h"
 #include "core/methods/method.h"
-#include "core/methods/pieces.h"
+#include "core/methods/shards.h"
 #include "core/methods/solver_state.h"
 #include "core/objective/attention_objective.h"
 
@@ -19,7 +19,7 @@ namespace attnprune {
 class MaskDescent final : public Resumable {
  public:
   // Everything borrowed must outlive the run. lambda: of the loss.
-  MaskDescent(std::vector<NamedWeight> weights, AttentionObjective& objective, ThreadPool& pool,
+  MaskDescent(std::vector<NamedWeight> weights, LossFunction& objective, ThreadPool& pool,
               const HeavyBall& step, double lambda, uint64_t fingerprint);
 
   struct Losses {
@@ -50,13 +50,13 @@ class MaskDescent final : public Resumable {
   void Prune();  // pruned_ = M o W
 
   const std::vector<NamedWeight> weights_;
-  AttentionObjective& objective_;
+  LossFunction& objective_;
   ThreadPool& pool_;
   const HeavyBall step_;
   const double lambda_;
   const uint64_t fingerprint_;
 
-  const Pieces pieces_;
+  const Shards shards_;
   std::vector<Matrix> dense_;  // the weights, contiguous
   std::vector<Matrix> masks_, previous_masks_, velocities_;
   std::vector<Matrix> pruned_, gradients_;  // M o W, and the gradient of the last Evaluate

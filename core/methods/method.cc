@@ -2,25 +2,24 @@
 
 #include <chrono>
 #include <cmath>
+#include <memory>
 #include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
-#include "core/kernels/blas.h"
 #include "core/methods/linear_map.h"
 
 namespace attnprune {
 namespace {
 
-class NobodyWatches final : public ProgressObserver {
+class Unobserved final : public ProgressObserver {
  public:
   Verdict OnStep(const StepStats&, const Resumable&) override { return Verdict::kContinue; }
 };
 
 absl::Status CheckOptions(const RunOptions& options) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckThreads(options.threads));
   if (options.evaluate_every < 0) {
     return FieldError("evaluate_every",
                       absl::StrCat("must be at least 0, got ", options.evaluate_every));
@@ -100,35 +99,45 @@ absl::string_view ToString(TerminationReason reason) {
   return "unknown";
 }
 
-absl::StatusOr<PruneResult> Method::PruneInMemory(const Problem& problem, RunOptions& options,
-                                                  ThreadPool& pool,
+absl::StatusOr<PruneResult> Method::PruneInMemory(PreparedProblem& problem, RunOptions& options,
                                                   ProgressObserver& observer) const {
   try {
-    return DoPrune(problem, options, pool, observer);
+    return DoPrune(problem, options, observer);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
         absl::StrCat(name(), " needs more memory than there is for ",
-                     problem.calibration.total_tokens(), " calibration tokens"));
+                     problem.problem().calibration.total_tokens(), " calibration tokens"));
   }
 }
 
-absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, RunOptions options,
+absl::StatusOr<PruneResult> Method::Prune(PreparedProblem& problem, RunOptions options,
                                           ProgressObserver& observer) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckOptions(options));
-  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
-  ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
   const auto start = std::chrono::steady_clock::now();
-  ThreadPool pool(options.threads);
-  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, PruneInMemory(problem, options, pool, observer));
+  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, PruneInMemory(problem, options, observer));
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   result.seconds = elapsed.count();
-  ATTNPRUNE_RETURN_IF_ERROR(CheckResult(*this, problem, result));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckResult(*this, problem.problem(), result));
   return result;
 }
 
-absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, RunOptions options) const {
-  NobodyWatches nobody;
-  return Prune(problem, std::move(options), nobody);
+absl::StatusOr<PruneResult> Method::Prune(PreparedProblem& problem, RunOptions options) const {
+  Unobserved unobserved;
+  return Prune(problem, std::move(options), unobserved);
+}
+
+absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, RunOptions options,
+                                          ProgressObserver& observer,
+                                          const PrepareOptions& prepare) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<PreparedProblem> prepared,
+                             PreparedProblem::Create(problem, prepare));
+  return Prune(*prepared, std::move(options), observer);
+}
+
+absl::StatusOr<PruneResult> Method::Prune(const Problem& problem, RunOptions options,
+                                          const PrepareOptions& prepare) const {
+  Unobserved unobserved;
+  return Prune(problem, std::move(options), unobserved, prepare);
 }
 
 Index Method::PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const {

@@ -9,8 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
-#include "core/base/thread_pool.h"
-#include "core/objective/attention_objective.h"
+#include "core/objective/prepared_problem.h"
 #include "core/problem/problem.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
@@ -66,8 +65,6 @@ class ProgressObserver {
 };
 
 struct RunOptions {
-  int threads = 1;                                   // at least 1; never changes the result's bits
-  DenseAttention attention = DenseAttention::kKeep;  // never changes them either
   int evaluate_every = 0;  // steps between evaluations of the binary mask; 0: never
   uint64_t seed = 0;       // of the random numbers of methods that draw any (MethodInfo::draws)
   // Empty, or a Resumable's state, of the same problem and parameters and, of a method that draws,
@@ -94,31 +91,36 @@ struct PruneResult {
   double seconds = 0;
 };
 
-// One method with its parameters fixed. Immutable; Prune() may run on many threads at once.
+// One method with its parameters fixed. Immutable; Prune() may run on many threads at once, on a
+// prepared problem each.
 class Method {
  public:
   virtual ~Method() = default;
   virtual absl::string_view name() const = 0;
 
-  // Checks the problem, runs, then checks the result's invariants (shapes, zero where pruned, the
-  // sparsity asked for). INVALID_ARGUMENT names the field at fault; RESOURCE_EXHAUSTED means that
-  // memory ran out; INTERNAL means a bug here. A state that is not this run's is refused as
-  // solver_state.h says.
-  absl::StatusOr<PruneResult> Prune(const Problem& problem, RunOptions options,
+  // Runs, then checks the result's invariants (shapes, zero where pruned, the sparsity asked for).
+  // INVALID_ARGUMENT names the field at fault; RESOURCE_EXHAUSTED means that memory ran out;
+  // INTERNAL means a bug here. A state that is not this run's is refused as solver_state.h says.
+  absl::StatusOr<PruneResult> Prune(PreparedProblem& problem, RunOptions options,
                                     ProgressObserver& observer) const;
-  // The same with nobody watching.
-  absl::StatusOr<PruneResult> Prune(const Problem& problem, RunOptions options = {}) const;
+  // The same unobserved.
+  absl::StatusOr<PruneResult> Prune(PreparedProblem& problem, RunOptions options = {}) const;
+  // Prepares the problem for this run alone. Errors: PreparedProblem::Create's too.
+  absl::StatusOr<PruneResult> Prune(const Problem& problem, RunOptions options,
+                                    ProgressObserver& observer,
+                                    const PrepareOptions& prepare = {}) const;
+  absl::StatusOr<PruneResult> Prune(const Problem& problem, RunOptions options = {},
+                                    const PrepareOptions& prepare = {}) const;
 
   // Entries of one matrix (rows x cols as stored) that this method prunes at `sparsity`.
   virtual Index PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const;
 
  private:
   // DoPrune, with RESOURCE_EXHAUSTED where memory runs out.
-  absl::StatusOr<PruneResult> PruneInMemory(const Problem& problem, RunOptions& options,
-                                            ThreadPool& pool, ProgressObserver& observer) const;
+  absl::StatusOr<PruneResult> PruneInMemory(PreparedProblem& problem, RunOptions& options,
+                                            ProgressObserver& observer) const;
   // Takes options.resume_from, whose memory is free once the run has taken it over.
-  virtual absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options,
-                                              ThreadPool& pool,
+  virtual absl::StatusOr<PruneResult> DoPrune(PreparedProblem& problem, RunOptions& options,
                                               ProgressObserver& observer) const = 0;
 };
 

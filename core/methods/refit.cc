@@ -10,7 +10,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
-#include "core/methods/fingerprint.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/refit_state.h"
 #include "core/methods/search_settings.h"
@@ -44,24 +43,25 @@ std::vector<Parameter> RefitParameters() {
   };
 }
 
-// Passes the steps of one half of a run on as steps of the whole, with a state of the whole.
-class HalfOfRun final : public ProgressObserver {
+// Passes the steps of one phase of a run, BASE's or the refit's, on as steps of the whole, with a
+// state of the whole.
+class PhaseObserver final : public ProgressObserver {
  public:
   // steps_before: already taken; steps_after: still to come at most. base_result: empty while BASE
   // runs.
-  HalfOfRun(int steps_before, int steps_after, std::string base_result, uint64_t fingerprint,
-            ProgressObserver& observer)
+  PhaseObserver(int steps_before, int steps_after, std::string base_result, uint64_t fingerprint,
+                ProgressObserver& observer)
       : steps_before_(steps_before),
         steps_after_(steps_after),
         base_result_(std::move(base_result)),
         fingerprint_(fingerprint),
         observer_(observer) {}
 
-  Verdict OnStep(const StepStats& stats, const Resumable& half) override {
+  Verdict OnStep(const StepStats& stats, const Resumable& phase) override {
     StepStats whole = stats;
     whole.step += steps_before_;
     whole.steps += steps_before_ + steps_after_;
-    const Verdict verdict = observer_.OnStep(whole, State(*this, half));
+    const Verdict verdict = observer_.OnStep(whole, State(*this, phase));
     stopped_ = verdict == Verdict::kStop;
     return verdict;
   }
@@ -71,16 +71,16 @@ class HalfOfRun final : public ProgressObserver {
  private:
   class State final : public Resumable {
    public:
-    State(const HalfOfRun& run, const Resumable& half) : run_(run), half_(half) {}
+    State(const PhaseObserver& run, const Resumable& phase) : run_(run), phase_(phase) {}
     void AppendState(std::string* out) const override {
       out->append(RefitStateLine(run_.base_result_.size(), run_.fingerprint_));
       out->append(run_.base_result_);
-      half_.AppendState(out);
+      phase_.AppendState(out);
     }
 
    private:
-    const HalfOfRun& run_;
-    const Resumable& half_;
+    const PhaseObserver& run_;
+    const Resumable& phase_;
   };
 
   const int steps_before_, steps_after_;
@@ -106,14 +106,13 @@ class RefitMethod final : public Method {
   }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+  absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& options,
                                       ProgressObserver& observer) const override;
   // BASE's result. Its reason is kStopped if the observer wished so, even at BASE's last step.
-  absl::StatusOr<PruneResult> RunBase(const Problem& problem, RunOptions options,
+  absl::StatusOr<PruneResult> RunBase(PreparedProblem& prepared, RunOptions options,
                                       uint64_t fingerprint, ProgressObserver& observer) const;
-  absl::StatusOr<PruneResult> Refit(const Problem& problem, PruneResult base, RunOptions options,
-                                    uint64_t fingerprint, ThreadPool& pool,
-                                    ProgressObserver& observer) const;
+  absl::StatusOr<PruneResult> Refit(PreparedProblem& prepared, PruneResult base, RunOptions options,
+                                    uint64_t fingerprint, ProgressObserver& observer) const;
 
   const std::string name_;
   const std::unique_ptr<Method> base_;
@@ -122,12 +121,12 @@ class RefitMethod final : public Method {
   const SearchSettings settings_;
 };
 
-absl::StatusOr<PruneResult> RefitMethod::RunBase(const Problem& problem, RunOptions options,
+absl::StatusOr<PruneResult> RefitMethod::RunBase(PreparedProblem& prepared, RunOptions options,
                                                  uint64_t fingerprint,
                                                  ProgressObserver& observer) const {
-  HalfOfRun half(0, settings_.plan.steps, "", fingerprint, observer);
-  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, base_->Prune(problem, std::move(options), half));
-  if (half.stopped()) result.reason = TerminationReason::kStopped;
+  PhaseObserver phase(0, settings_.plan.steps, "", fingerprint, observer);
+  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, base_->Prune(prepared, std::move(options), phase));
+  if (phase.stopped()) result.reason = TerminationReason::kStopped;
   return result;
 }
 
@@ -140,24 +139,24 @@ SearchStart StartFrom(const PruneResult& base) {
   return start;
 }
 
-absl::StatusOr<PruneResult> RefitMethod::Refit(const Problem& problem, PruneResult base,
+absl::StatusOr<PruneResult> RefitMethod::Refit(PreparedProblem& prepared, PruneResult base,
                                                RunOptions options, uint64_t fingerprint,
-                                               ThreadPool& pool, ProgressObserver& observer) const {
+                                               ProgressObserver& observer) const {
+  const Problem& problem = prepared.problem();
   const bool factors = problem.fused() && base.matrices.size() == 2;
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<SearchObjectives> objectives,
       SearchObjectives::Create(
-          problem, factors ? SearchedWeights::kFactors : SearchedWeights::kAttention,
-          settings_.validation, BatchesPerStep(settings_, problem.calibration.count()), pool,
-          options.attention));
+          prepared, factors ? SearchedWeights::kFactors : SearchedWeights::kAttention,
+          settings_.validation, BatchesPerStep(settings_, problem.calibration.count())));
   SparseSearch search(PrunedMaps(problem, base), problem.sparsity, StartFrom(base), *objectives,
-                      pool, settings_.plan, fingerprint);
+                      prepared.pool(), settings_.plan, fingerprint);
   if (!options.resume_from.empty()) {
     const std::string state = std::exchange(options.resume_from, {});
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state));
   }
-  HalfOfRun half(base.steps, 0, SerializeResult(base, fingerprint), fingerprint, observer);
-  ATTNPRUNE_ASSIGN_OR_RETURN(base.reason, RunSparseSearch(search, *objectives, options, half));
+  PhaseObserver phase(base.steps, 0, SerializeResult(base, fingerprint), fingerprint, observer);
+  ATTNPRUNE_ASSIGN_OR_RETURN(base.reason, RunSparseSearch(search, *objectives, options, phase));
   base.steps += search.steps_taken();
   std::vector<PrunedMatrix> best = search.Best();
   for (size_t m = 0; m < best.size(); ++m) {
@@ -166,32 +165,31 @@ absl::StatusOr<PruneResult> RefitMethod::Refit(const Problem& problem, PruneResu
   return base;
 }
 
-absl::StatusOr<PruneResult> RefitMethod::DoPrune(const Problem& problem, RunOptions& options,
-                                                 ThreadPool& pool,
+absl::StatusOr<PruneResult> RefitMethod::DoPrune(PreparedProblem& prepared, RunOptions& options,
                                                  ProgressObserver& observer) const {
-  const uint64_t fingerprint = Fingerprint(
-      problem, name_, parameters_, draws_ ? absl::make_optional(options.seed) : absl::nullopt);
+  const uint64_t fingerprint = prepared.Fingerprint(
+      name_, parameters_, draws_ ? absl::make_optional(options.seed) : absl::nullopt);
   RefitState state;
   if (!options.resume_from.empty()) {
     const std::string bytes = std::exchange(options.resume_from, {});
     ATTNPRUNE_ASSIGN_OR_RETURN(state, ParseRefitState(bytes, fingerprint));
   }
-  RunOptions half = options;
+  RunOptions phase = options;
   PruneResult base;
   if (state.base_result.empty()) {
-    half.resume_from = std::exchange(state.base_state, {});
-    ATTNPRUNE_ASSIGN_OR_RETURN(base, RunBase(problem, std::move(half), fingerprint, observer));
+    phase.resume_from = std::exchange(state.base_state, {});
+    ATTNPRUNE_ASSIGN_OR_RETURN(base, RunBase(prepared, std::move(phase), fingerprint, observer));
     if (base.reason == TerminationReason::kStopped ||
         base.reason == TerminationReason::kNumericalError) {
       return base;
     }
-    half = options;
+    phase = options;
   } else {
     ATTNPRUNE_ASSIGN_OR_RETURN(
-        base, ParseResult(std::exchange(state.base_result, {}), problem, fingerprint));
-    half.resume_from = std::exchange(state.search_state, {});
+        base, ParseResult(std::exchange(state.base_result, {}), prepared.problem(), fingerprint));
+    phase.resume_from = std::exchange(state.search_state, {});
   }
-  return Refit(problem, std::move(base), std::move(half), fingerprint, pool, observer);
+  return Refit(prepared, std::move(base), std::move(phase), fingerprint, observer);
 }
 
 std::unique_ptr<Method> Create(const char* name, const MethodInfo& base,

@@ -94,15 +94,15 @@ Partners PartnerNorms(const ProjectionWeights& layer, const GramMatrix& gram) {
 
 }  // namespace
 
-std::vector<Matrix> LogSaliency(const Problem& problem, SearchedWeights searched,
-                                ThreadPool& pool) {
-  const std::vector<double> norms = ColumnNorms(problem.calibration.all(), pool);
+std::vector<Matrix> LogSaliency(PreparedProblem& prepared, SearchedWeights searched) {
+  const Problem& problem = prepared.problem();
+  const std::vector<double> norms = ColumnNorms(problem.calibration.all(), prepared.pool());
   std::vector<Matrix> scores;
   if (searched == SearchedWeights::kFactors) {
-    const GramMatrix gram = Gram(problem.calibration.all(), pool);
+    const auto gram = prepared.CalibrationGram();
     const std::vector<NamedWeight> factors = LinearMaps(problem, /*by_factors=*/true);
     for (size_t i = 0; i < 2; ++i) {
-      scores.push_back(LogScores(factors[i].dense, norms, OutputNorms(factors[1 - i], gram)));
+      scores.push_back(LogScores(factors[i].dense, norms, OutputNorms(factors[1 - i], *gram)));
     }
     return scores;
   }
@@ -111,7 +111,7 @@ std::vector<Matrix> LogSaliency(const Problem& problem, SearchedWeights searched
     return scores;
   }
   const ProjectionWeights& layer = problem.projections();
-  const Partners partners = PartnerNorms(layer, Gram(problem.calibration.all(), pool));
+  const Partners partners = PartnerNorms(layer, *prepared.CalibrationGram());
   scores.push_back(LogScores(layer.w_q, partners.of_q, norms));
   scores.push_back(LogScores(layer.w_k, partners.of_k, norms));
   return scores;

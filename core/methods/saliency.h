@@ -4,9 +4,8 @@
 
 #include <vector>
 
-#include "core/base/thread_pool.h"
 #include "core/methods/search_objectives.h"
-#include "core/problem/problem.h"
+#include "core/objective/prepared_problem.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
@@ -21,7 +20,7 @@ namespace attnprune {
 // Not below the logarithm of 1e-6 of the matrix's largest, so that the scores are finite. The norms
 // are those of all calibration tokens. Bits do not depend on the pool's threads.
 // kFactors: of a fused problem that has factors.
-std::vector<Matrix> LogSaliency(const Problem& problem, SearchedWeights searched, ThreadPool& pool);
+std::vector<Matrix> LogSaliency(PreparedProblem& prepared, SearchedWeights searched);
 
 }  // namespace attnprune
 

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
-#include "core/objective/factored_objective.h"
+#include "core/methods/calibration_split.h"
 
 namespace attnprune {
 namespace {
@@ -25,58 +25,63 @@ class ErrorSums {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SearchObjectives>> SearchObjectives::Create(
-    const Problem& problem, SearchedWeights searched, double validation_fraction,
-    Index batches_per_step, ThreadPool& pool, DenseAttention attention) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      CalibrationSplit split,
-      SplitCalibration(problem.calibration, validation_fraction, batches_per_step));
-  auto result = std::unique_ptr<SearchObjectives>(
-      new SearchObjectives(problem, searched, std::move(split), pool, attention));
-  for (const Batches& part : result->split_.fit) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(result->fit_.emplace_back(), result->Make(part, "calibration"));
+    PreparedProblem& prepared, SearchedWeights searched, double validation_fraction,
+    Index batches_per_step) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, prepared.Calibration());
+  const SplitIndices split =
+      SplitBatches(prepared.problem().calibration.count(), validation_fraction, batches_per_step);
+  auto result = std::unique_ptr<SearchObjectives>(new SearchObjectives(prepared, searched));
+  for (const std::vector<Index>& picked : split.fit) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(result->fit_.emplace_back(), result->MakePart(*calibration, picked));
   }
-  if (result->split_.validation.count() > 0) {
+  if (!split.validation.empty()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(result->validation_,
-                               result->Make(result->split_.validation, "calibration"));
+                               result->MakePart(*calibration, split.validation));
   }
   return result;
 }
 
-absl::StatusOr<std::unique_ptr<AttentionObjective>> SearchObjectives::Make(const Batches& batches,
-                                                                           const char* field) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      std::unique_ptr<AttentionObjective> objective,
-      AttentionObjective::Create(problem_, batches, field, pool_,
-                                 {.dense = attention_, .workspace = workspace_}));
-  if (searched_ == SearchedWeights::kAttention) return objective;
-  return std::make_unique<FactoredObjective>(std::move(objective));
+absl::StatusOr<SearchObjectives::Part> SearchObjectives::MakePart(AttentionObjective& calibration,
+                                                                  absl::Span<const Index> picked) {
+  const Batches& all = prepared_.problem().calibration;
+  Part part{.count = static_cast<Index>(picked.size()), .attention = &calibration};
+  if (part.count < all.count()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(Batches copies, all.Pick(picked));
+    part.batches = std::make_unique<Batches>(std::move(copies));
+    part.owned = calibration.Subset(*part.batches, picked);
+    part.attention = part.owned.get();
+  }
+  if (searched_ == SearchedWeights::kFactors) {
+    part.in_factors = std::make_unique<FactoredObjective>(*part.attention);
+  }
+  return part;
 }
 
 double SearchObjectives::ValidationError(absl::Span<const MatrixView> weights) {
-  return validation_ == nullptr ? CalibrationError(weights)
-                                : validation_->Error(weights).relative();
+  return validation_.has_value() ? validation_->loss().Error(weights).relative()
+                                 : CalibrationError(weights);
 }
 
 double SearchObjectives::CalibrationError(absl::Span<const MatrixView> weights) {
   ErrorSums sums;
-  for (const auto& part : fit_) sums.Add(part->Error(weights));
-  if (validation_ != nullptr) sums.Add(validation_->Error(weights));
+  for (const Part& part : fit_) sums.Add(part.loss().Error(weights));
+  if (validation_.has_value()) sums.Add(validation_->loss().Error(weights));
   return sums.relative();
 }
 
 double SearchObjectives::dense_norm_squared() const {
-  double total = validation_ == nullptr ? 0 : validation_->dense_norm_squared();
-  for (const auto& part : fit_) total += part->dense_norm_squared();
+  double total = validation_.has_value() ? validation_->loss().dense_norm_squared() : 0;
+  for (const Part& part : fit_) total += part.loss().dense_norm_squared();
   return total;
 }
 
 absl::Status SearchObjectives::Report(absl::Span<const MatrixView> weights, StepStats& stats) {
   stats.calibration_error = CalibrationError(weights);
-  if (problem_.held_out.count() == 0) return absl::OkStatus();
-  if (held_out_ == nullptr) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(held_out_, Make(problem_.held_out, "held_out"));
-  }
-  stats.held_out_error = held_out_->Error(weights).relative();
+  if (prepared_.problem().held_out.count() == 0) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const held_out, prepared_.HeldOut());
+  const bool factors = searched_ == SearchedWeights::kFactors;
+  stats.held_out_error = factors ? FactoredObjective(*held_out).Error(weights).relative()
+                                 : held_out->Error(weights).relative();
   return absl::OkStatus();
 }
 

@@ -8,10 +8,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
-#include "core/methods/calibration_split.h"
 #include "core/methods/method.h"
 #include "core/objective/attention_objective.h"
+#include "core/objective/factored_objective.h"
+#include "core/objective/prepared_problem.h"
 
 namespace attnprune {
 
@@ -20,19 +22,19 @@ enum class SearchedWeights {
   kFactors,    // "w_q" and "w_k" of a fused problem
 };
 
-// One caller at a time. The problem and the pool must outlive it.
+// All share the dense attention of the prepared problem, which must outlive this. One caller at a
+// time.
 class SearchObjectives {
  public:
-  // Errors: AttentionObjective::Create's, naming `calibration`.
-  static absl::StatusOr<std::unique_ptr<SearchObjectives>> Create(
-      const Problem& problem, SearchedWeights searched, double validation_fraction,
-      Index batches_per_step, ThreadPool& pool, DenseAttention attention);
+  // Errors: those of PreparedProblem::Calibration and of Batches::Pick. Throws std::bad_alloc.
+  static absl::StatusOr<std::unique_ptr<SearchObjectives>> Create(PreparedProblem& prepared,
+                                                                  SearchedWeights searched,
+                                                                  double validation_fraction,
+                                                                  Index batches_per_step);
 
   // What step number `step` (from 0) learns from.
-  AttentionObjective& PartOf(int step) { return *fit_[static_cast<size_t>(step) % fit_.size()]; }
-  Index BatchesOf(int step) const {
-    return split_.fit[static_cast<size_t>(step) % fit_.size()].count();
-  }
+  LossFunction& PartOf(int step) { return PartAt(step).loss(); }
+  Index BatchesOf(int step) { return PartAt(step).count; }
 
   // Equation (1) on the batches that decide; on all calibration batches.
   double ValidationError(absl::Span<const MatrixView> weights);
@@ -41,29 +43,30 @@ class SearchObjectives {
   double dense_norm_squared() const;
 
   // Fills in the errors of `weights` for a report: calibration and, if there are such batches,
-  // held-out. The held-out objective is built when first asked for.
+  // held-out.
   absl::Status Report(absl::Span<const MatrixView> weights, StepStats& stats);
 
  private:
-  SearchObjectives(const Problem& problem, SearchedWeights searched, CalibrationSplit split,
-                   ThreadPool& pool, DenseAttention attention)
-      : problem_(problem),
-        searched_(searched),
-        split_(std::move(split)),
-        pool_(pool),
-        attention_(attention) {}
-  absl::StatusOr<std::unique_ptr<AttentionObjective>> Make(const Batches& batches,
-                                                           const char* field);
+  // Some of the calibration batches, or all.
+  struct Part {
+    Index count = 0;
+    std::unique_ptr<Batches> batches = nullptr;  // copies, next to each other; null: all of them
+    std::unique_ptr<AttentionObjective> owned = nullptr;  // of the copies
+    std::unique_ptr<FactoredObjective> in_factors = nullptr;
+    LossFunction* attention = nullptr;
 
-  const Problem& problem_;
+    LossFunction& loss() const { return in_factors != nullptr ? *in_factors : *attention; }
+  };
+
+  SearchObjectives(PreparedProblem& prepared, SearchedWeights searched)
+      : prepared_(prepared), searched_(searched) {}
+  absl::StatusOr<Part> MakePart(AttentionObjective& calibration, absl::Span<const Index> picked);
+  Part& PartAt(int step) { return fit_[static_cast<size_t>(step) % fit_.size()]; }
+
+  PreparedProblem& prepared_;
   const SearchedWeights searched_;
-  const CalibrationSplit split_;  // the objectives look at it
-  ThreadPool& pool_;
-  const DenseAttention attention_;
-  // One objective at a time is asked.
-  const std::shared_ptr<Workspace> workspace_ = std::make_shared<Workspace>();
-  std::vector<std::unique_ptr<AttentionObjective>> fit_;
-  std::unique_ptr<AttentionObjective> validation_, held_out_;  // null: none
+  std::vector<Part> fit_;
+  absl::optional<Part> validation_;  // none: what is learned from decides
 };
 
 }  // namespace attnprune

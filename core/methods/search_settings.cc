@@ -8,7 +8,7 @@
 #include "core/base/status_macros.h"
 #include "core/methods/attention_cost.h"
 #include "core/methods/binarize.h"
-#include "core/methods/fingerprint.h"
+#include "core/methods/calibration_split.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/saliency.h"
 #include "core/methods/search_objectives.h"
@@ -17,13 +17,13 @@
 namespace attnprune {
 namespace {
 
-SearchStart StartFromSaliency(const Problem& problem, const std::vector<NamedWeight>& weights,
-                              SearchedWeights searched, ThreadPool& pool) {
+SearchStart StartFromSaliency(PreparedProblem& prepared, const std::vector<NamedWeight>& weights,
+                              SearchedWeights searched) {
   SearchStart start;
-  start.scores = LogSaliency(problem, searched, pool);
+  start.scores = LogSaliency(prepared, searched);
   for (size_t m = 0; m < weights.size(); ++m) {
-    start.masks.push_back(
-        Binarize(start.scores[m], weights[m].inputs_are_rows, problem.sparsity, pool));
+    start.masks.push_back(Binarize(start.scores[m], weights[m].inputs_are_rows,
+                                   prepared.problem().sparsity, prepared.pool()));
     start.values.push_back(Matrix::CopyFrom(weights[m].dense));
   }
   return start;
@@ -86,7 +86,7 @@ double SearchOperations(const ProblemShape& shape, const SearchSettings& setting
 
 namespace {
 
-// Every setting, in a fixed order, for Fingerprint.
+// Every setting, in a fixed order, for PreparedProblem::Fingerprint.
 std::vector<double> FingerprintValues(const SearchSettings& settings) {
   const SearchPlan& plan = settings.plan;
   return {static_cast<double>(plan.steps),
@@ -107,28 +107,28 @@ class SearchMethod final : public Method {
   absl::string_view name() const override { return name_; }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+  absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& options,
                                       ProgressObserver& observer) const override;
 
   const char* const name_;
   const SearchSettings settings_;
 };
 
-absl::StatusOr<PruneResult> SearchMethod::DoPrune(const Problem& problem, RunOptions& options,
-                                                  ThreadPool& pool,
+absl::StatusOr<PruneResult> SearchMethod::DoPrune(PreparedProblem& prepared, RunOptions& options,
                                                   ProgressObserver& observer) const {
+  const Problem& problem = prepared.problem();
+  ThreadPool& pool = prepared.pool();
   const std::vector<NamedWeight> weights = LinearMaps(problem, settings_.by_factors);
   const SearchedWeights searched = problem.fused() && weights.size() == 2
                                        ? SearchedWeights::kFactors
                                        : SearchedWeights::kAttention;
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<SearchObjectives> objectives,
-      SearchObjectives::Create(problem, searched, settings_.validation,
-                               BatchesPerStep(settings_, problem.calibration.count()), pool,
-                               options.attention));
-  SparseSearch search(weights, problem.sparsity,
-                      StartFromSaliency(problem, weights, searched, pool), *objectives, pool,
-                      settings_.plan, Fingerprint(problem, name_, FingerprintValues(settings_)));
+      SearchObjectives::Create(prepared, searched, settings_.validation,
+                               BatchesPerStep(settings_, problem.calibration.count())));
+  SparseSearch search(weights, problem.sparsity, StartFromSaliency(prepared, weights, searched),
+                      *objectives, pool, settings_.plan,
+                      prepared.Fingerprint(name_, FingerprintValues(settings_)));
   if (!options.resume_from.empty()) {
     const std::string state = std::exchange(options.resume_from, {});
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state));

@@ -21,7 +21,7 @@ namespace attnprune {
 namespace {
 
 constexpr double kBeta1 = 0.9, kBeta2 = 0.999;
-constexpr int kConsiderations = 40;  // looks at the result in a whole run, about
+constexpr int kIncumbentUpdates = 40;  // in a whole run, about
 
 std::vector<Matrix> ZerosLike(const std::vector<NamedWeight>& weights) {
   std::vector<Matrix> out;
@@ -104,7 +104,7 @@ SparseSearch::SparseSearch(std::vector<NamedWeight> weights, const Sparsity& spa
       pool_(pool),
       plan_(plan),
       fingerprint_(fingerprint),
-      pieces_(weights_),
+      shards_(weights_),
       start_{start.masks, Apply(start.masks, start.values)},
       scores_(std::move(start.scores)),
       values_(std::move(start.values)),
@@ -147,19 +147,19 @@ void SparseSearch::PrepareMasks() {
 
 SparseSearch::Figures SparseSearch::Evaluate() {
   PrepareMasks();
-  pieces_.ForEach(pool_, [this](const Piece& piece, size_t) {
-    Hadamard(piece.Of(std::as_const(values_)), piece.Of(std::as_const(masks_)), piece.Of(pruned_));
+  shards_.ForEach(pool_, [this](const Shard& shard, size_t) {
+    Hadamard(shard.Of(std::as_const(values_)), shard.Of(std::as_const(masks_)), shard.Of(pruned_));
   });
-  AttentionObjective& part = objectives_.PartOf(steps_taken_);
+  LossFunction& part = objectives_.PartOf(steps_taken_);
   const double loss = part.LossAndGradient(ViewsOf(pruned_), absl::MakeSpan(gradients_));
 
-  std::vector<double> squares(pieces_.count());
-  std::vector<size_t> matrix_of(pieces_.count());
-  pieces_.ForEach(pool_, [this, &squares, &matrix_of](const Piece& piece, size_t i) {
-    matrix_of[i] = piece.matrix;
-    std::ranges::copy(piece.Of(std::as_const(gradients_)), piece.Of(mask_gradients_).begin());
-    squares[i] = GradientInMask(piece.Of(std::as_const(values_)), piece.Of(std::as_const(masks_)),
-                                /*lambda=*/0, piece.Of(mask_gradients_))
+  std::vector<double> squares(shards_.count());
+  std::vector<size_t> matrix_of(shards_.count());
+  shards_.ForEach(pool_, [this, &squares, &matrix_of](const Shard& shard, size_t i) {
+    matrix_of[i] = shard.matrix;
+    std::ranges::copy(shard.Of(std::as_const(gradients_)), shard.Of(mask_gradients_).begin());
+    squares[i] = GradientInMask(shard.Of(std::as_const(values_)), shard.Of(std::as_const(masks_)),
+                                /*lambda=*/0, shard.Of(mask_gradients_))
                      .gradient_squared;
   });
   std::ranges::fill(mean_squares_, 0.0);
@@ -184,28 +184,29 @@ void SparseSearch::Step() {
       score_v_[m] = kBeta2 * score_v_[m] + (1 - kBeta2) * mean_squares_[m];
     }
   }
-  pieces_.ForEach(pool_, [this, &step](const Piece& piece, size_t) {
+  shards_.ForEach(pool_, [this, &step](const Shard& shard, size_t) {
     ScopedFlushDenormals flush;
     if (ScoresMove()) {
       AdamStep of_scores = step;
       of_scores.rate *= static_cast<float>(plan_.score_rate);
-      SharedAdam(of_scores, score_v_[piece.matrix], piece.Of(std::as_const(mask_gradients_)),
-                 piece.Of(score_m_), piece.Of(scores_));
+      SharedAdam(of_scores, score_v_[shard.matrix], shard.Of(std::as_const(mask_gradients_)),
+                 shard.Of(score_m_), shard.Of(scores_));
     }
     if (plan_.weight_rate > 0) {
       AdamStep of_values = step;
-      of_values.rate *= static_cast<float>(plan_.weight_rate) * units_[piece.matrix];
+      of_values.rate *= static_cast<float>(plan_.weight_rate) * units_[shard.matrix];
       // pruned_ has done its work: it holds the gradient of what is kept.
-      Hadamard(piece.Of(std::as_const(gradients_)), piece.Of(std::as_const(masks_)),
-               piece.Of(pruned_));
-      Adam(of_values, piece.Of(std::as_const(pruned_)), piece.Of(value_m_), piece.Of(value_v_),
-           piece.Of(values_));
+      Hadamard(shard.Of(std::as_const(gradients_)), shard.Of(std::as_const(masks_)),
+               shard.Of(pruned_));
+      Adam(of_values, shard.Of(std::as_const(pruned_)), shard.Of(value_m_), shard.Of(value_v_),
+           shard.Of(values_));
     }
   });
   ++steps_taken_;
-  const int every = std::max(1, plan_.steps / kConsiderations);
+  const int every = std::max(1, plan_.steps / kIncumbentUpdates);
   const bool at_full_sparsity = steps_taken_ > plan_.rise;
-  if ((at_full_sparsity && steps_taken_ % every == 0) || steps_taken_ == plan_.steps) Consider();
+  if ((at_full_sparsity && steps_taken_ % every == 0) || steps_taken_ == plan_.steps)
+    UpdateIncumbent();
 }
 
 std::vector<BitMask> SparseSearch::FullMasks() const {
@@ -224,10 +225,11 @@ bool SparseSearch::PrunesAnything() const {
 
 std::vector<Matrix> SparseSearch::Candidate() const { return Apply(FullMasks(), values_); }
 
-void SparseSearch::Consider() {
+void SparseSearch::UpdateIncumbent() {
   std::vector<BitMask> masks = FullMasks();
   std::vector<Matrix> weights = Apply(masks, values_);
-  if (!std::all_of(weights.begin(), weights.end(), IsFinite)) return;
+  const auto finite = [](const Matrix& matrix) { return AllFinite(matrix.flat()); };
+  if (!std::all_of(weights.begin(), weights.end(), finite)) return;
   const double error = objectives_.ValidationError(ViewsOf(weights));
   if (!(error < best_error_)) return;  // not a number is no better
   best_ = {std::move(masks), std::move(weights)};

@@ -15,8 +15,8 @@
 
 #include "absl/status/status.h"
 #include "core/methods/method.h"
-#include "core/methods/pieces.h"
 #include "core/methods/search_objectives.h"
+#include "core/methods/shards.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
 
@@ -61,8 +61,8 @@ class SparseSearch final : public Resumable {
   };
   // Loss and gradient at the current state.
   Figures Evaluate();
-  // Moves scores and values by the gradient of the last Evaluate. Where the schedule says so, looks
-  // at the result: Consider().
+  // Moves scores and values by the gradient of the last Evaluate. Every so many steps at full
+  // sparsity, and after the last, UpdateIncumbent().
   void Step();
 
   int steps_taken() const { return steps_taken_; }
@@ -71,8 +71,9 @@ class SparseSearch final : public Resumable {
   bool PrunesAnything() const;
   // The current values at full sparsity.
   std::vector<Matrix> Candidate() const;
-  // Keeps the candidate if, on the batches that decide, it is strictly better than the best so far.
-  void Consider();
+  // Makes the candidate the incumbent, the best so far, if it is strictly better on the batches
+  // that decide.
+  void UpdateIncumbent();
   // The best so far; but the start where that is better on the calibration batches as a whole, or
   // where the best overflows on them.
   std::vector<PrunedMatrix> Best();
@@ -102,7 +103,7 @@ class SparseSearch final : public Resumable {
   ThreadPool& pool_;
   const SearchPlan plan_;
   const uint64_t fingerprint_;
-  const Pieces pieces_;
+  const Shards shards_;
   const Solution start_;
 
   std::vector<float> units_;                        // 2 mean |W|, one a matrix

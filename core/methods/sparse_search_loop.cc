@@ -46,7 +46,7 @@ absl::StatusOr<TerminationReason> RunSparseSearch(SparseSearch& search,
                                Stats(search, figures, objectives, options.evaluate_every, start));
     const Verdict verdict = observer.OnStep(stats, search);
     if (verdict == Verdict::kStop && stats.step < stats.steps) {
-      search.Consider();
+      search.UpdateIncumbent();
       return TerminationReason::kStopped;
     }
   }

@@ -222,12 +222,14 @@ class SparseGptMethod : public Method {
   }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+  absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& options,
                                       ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
+    const Problem& problem = prepared.problem();
+    ThreadPool& pool = prepared.pool();
     ATTNPRUNE_RETURN_IF_ERROR(CheckBlocksize(problem.features(), problem.sparsity, blocksize_));
     ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptInputs inputs,
-                               PrepareSparseGpt(Gram(problem.calibration.all(), pool), percdamp_));
+                               PrepareSparseGpt(*prepared.CalibrationGram(), percdamp_));
     PruneResult result;
     result.damping_retries = inputs.damping_retries;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {

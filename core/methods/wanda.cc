@@ -54,9 +54,11 @@ class WandaMethod : public Method {
   }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+  absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& options,
                                       ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
+    const Problem& problem = prepared.problem();
+    ThreadPool& pool = prepared.pool();
     const std::vector<double> norms = ColumnNorms(problem.calibration.all(), pool);
     PruneResult result;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {

@@ -20,11 +20,20 @@ double Sum(const std::vector<double>& values) {
 std::unique_ptr<AttentionObjective> MakeObjective(const Problem& problem, const Batches& batches,
                                                   ThreadPool& pool,
                                                   const ObjectiveOptions& options) {
-  if (problem.fused()) return std::make_unique<FusedObjective>(problem, batches, pool, options);
-  return std::make_unique<ProjectionObjective>(problem, batches, pool, options);
+  DenseAttentionView dense(std::make_shared<DenseAttentionStore>(problem.attention, batches,
+                                                                 problem.heads(), options.dense));
+  if (problem.fused()) {
+    return std::make_unique<FusedObjective>(problem, batches, pool, options, std::move(dense));
+  }
+  return std::make_unique<ProjectionObjective>(problem, batches, pool, options, std::move(dense));
 }
 
 }  // namespace
+
+ObjectiveOptions WithWorkspace(ObjectiveOptions options) {
+  if (options.workspace == nullptr) options.workspace = std::make_shared<Workspace>();
+  return options;
+}
 
 double AttentionError::relative() const { return Sum(difference) / Sum(dense); }
 
@@ -35,10 +44,11 @@ double AttentionError::relative(Index head) const {
 
 absl::StatusOr<std::unique_ptr<AttentionObjective>> AttentionObjective::Create(
     const Problem& problem, const Batches& batches, const char* field, ThreadPool& pool,
-    const ObjectiveOptions& options) {
+    const ObjectiveOptions& options, const ShareDone& share_done) {
   std::unique_ptr<AttentionObjective> objective;
   try {
     objective = MakeObjective(problem, batches, pool, options);
+    objective->FillDense(share_done);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(absl::StrCat(
         field, " needs more memory than there is for the attention of ", batches.count(),

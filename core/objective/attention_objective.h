@@ -4,6 +4,7 @@
 #ifndef ATTNPRUNE_CORE_OBJECTIVE_ATTENTION_OBJECTIVE_H_
 #define ATTNPRUNE_CORE_OBJECTIVE_ATTENTION_OBJECTIVE_H_
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -20,6 +21,9 @@ namespace attnprune {
 struct AttentionError {
   std::vector<double> difference;  // numerator of equation (1), one a head
   std::vector<double> dense;       // its denominator
+  // Natural logarithm of the smallest allowed entry of f~ (Theorem 4.1's delta), which is often far
+  // below what a float can hold; 0 unless it was asked for.
+  double smallest_log_attention = 0;
 
   double relative() const;  // over all heads
   double relative(Index head) const;
@@ -35,6 +39,15 @@ enum class DenseAttention {
   kRecompute,
 };
 
+// Told how much of a long call is done, in (0, 1], by the calling thread. Returns quickly.
+using ShareDone = std::function<void(double share)>;
+inline void NobodyListens(double) {}
+
+struct ErrorOptions {
+  bool smallest = false;  // whether smallest_log_attention is wanted
+  ShareDone share_done = NobodyListens;
+};
+
 struct ObjectiveOptions {
   DenseAttention dense = DenseAttention::kKeep;
   // Projections and their gradients exist for this many floats of tokens at a time. A constant in
@@ -44,14 +57,41 @@ struct ObjectiveOptions {
   std::shared_ptr<Workspace> workspace = nullptr;
 };
 
-// Holds the dense attention f of a problem on its batches, computed once, or what it takes to make
-// it again. Not thread-safe: one
-// caller at a time; it uses the pool's threads inside. The bits of every answer depend on the input
-// and the CPU type only, not on the number of threads.
-class AttentionObjective {
- public:
-  virtual ~AttentionObjective() = default;
+// The options with a workspace, of their own where they name none.
+ObjectiveOptions WithWorkspace(ObjectiveOptions options);
 
+// The attention loss as a function of some weights. Not thread-safe: one caller at a time; it uses
+// a pool's threads inside. The bits of every answer depend on the input and the CPU type only, not
+// on the number of threads.
+class LossFunction {
+ public:
+  virtual ~LossFunction() = default;
+
+  // Attention loss sum_j 1/2 ||f~_j - f_j||_F^2 over batches and heads, f~ from `weights`, and its
+  // gradient in those weights: gradients[i] has the shape of weights[i]
+  // or is empty and is then made. The gradient in a mask is
+  // its Hadamard product with the dense weight. Order of weights: AttentionWeights().
+  // Not finite when `weights` lead to logits that AttentionObjective::Create would refuse.
+  virtual double LossAndGradient(absl::Span<const MatrixView> weights,
+                                 absl::Span<Matrix> gradients) = 0;
+
+  // The error of `weights` (equation 1), per head.
+  AttentionError Error(absl::Span<const MatrixView> weights, const ErrorOptions& options = {}) {
+    return DoError(weights, options);
+  }
+
+  // sum ||f||_F^2 over batches and heads.
+  virtual double dense_norm_squared() const = 0;
+
+ private:
+  virtual AttentionError DoError(absl::Span<const MatrixView> weights,
+                                 const ErrorOptions& options) = 0;
+};
+
+// Holds the dense attention f of a problem on its batches, computed once, or what it takes to make
+// it again.
+class AttentionObjective : public LossFunction {
+ public:
   // `problem`, `batches` and `pool` must outlive the objective. batches: problem.calibration or
   // problem.held_out, not empty. The problem must be valid (Validate).
   // INVALID_ARGUMENT if a dense logit is NaN or +infinity in float32, or if all of one query's are
@@ -60,25 +100,17 @@ class AttentionObjective {
   // RESOURCE_EXHAUSTED where memory runs out.
   static absl::StatusOr<std::unique_ptr<AttentionObjective>> Create(
       const Problem& problem, const Batches& batches, const char* field, ThreadPool& pool,
-      const ObjectiveOptions& options = {});
+      const ObjectiveOptions& options = {}, const ShareDone& share_done = NobodyListens);
 
-  // Attention loss sum_j 1/2 ||f~_j - f_j||_F^2 over batches and heads, f~ from `weights`, and its
-  // gradient in those weights: gradients[i] has the shape of weights[i]
-  // or is empty and is then made. The gradient in a mask is
-  // its Hadamard product with the dense weight. Order of weights: AttentionWeights().
-  // Not finite when `weights` lead to logits that Create would refuse.
-  virtual double LossAndGradient(absl::Span<const MatrixView> weights,
-                                 absl::Span<Matrix> gradients) = 0;
+  // The objective on some of these batches, which shares the dense attention and the workspace with
+  // this one: they are used one at a time. batches: copies of the `picked` ones, in that order;
+  // must outlive it. Throws std::bad_alloc.
+  virtual std::unique_ptr<AttentionObjective> Subset(const Batches& batches,
+                                                     absl::Span<const Index> picked) const = 0;
 
-  // The error of `weights` (equation 1), per head.
-  virtual AttentionError Error(absl::Span<const MatrixView> weights) = 0;
-
-  // sum ||f||_F^2 over batches and heads.
-  virtual double dense_norm_squared() const = 0;
-
-  // Natural logarithm of the smallest allowed entry of f~ (Theorem 4.1's delta), which is often far
-  // below what a float can hold.
-  virtual double SmallestLogAttention(absl::Span<const MatrixView> weights) = 0;
+ private:
+  // Computes the dense attention: called once, by Create.
+  virtual void FillDense(const ShareDone& share_done) = 0;
 };
 
 }  // namespace attnprune

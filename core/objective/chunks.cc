@@ -18,6 +18,11 @@ std::vector<Chunk> CutIntoChunks(const Batches& batches, Index width, Index floa
   return chunks;
 }
 
+double ShareAfter(const Chunk& chunk, const Batches& batches) {
+  return static_cast<double>(chunk.first_token + chunk.tokens) /
+         static_cast<double>(batches.total_tokens());
+}
+
 Index LargestChunk(const std::vector<Chunk>& chunks) {
   Index largest = 0;
   for (const Chunk& chunk : chunks) largest = std::max(largest, chunk.tokens);

@@ -19,6 +19,9 @@ struct Chunk {
 // batches.
 std::vector<Chunk> CutIntoChunks(const Batches& batches, Index width, Index floats);
 
+// The share of the batches' tokens that is done after this chunk, in (0, 1].
+double ShareAfter(const Chunk& chunk, const Batches& batches);
+
 // Tokens of the largest.
 Index LargestChunk(const std::vector<Chunk>& chunks);
 

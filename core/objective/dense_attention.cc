@@ -1,11 +1,15 @@
 #include "core/objective/dense_attention.h"
 
 #include <algorithm>
+#include <atomic>
 #include <new>
 #include <numeric>
+#include <utility>
 
 namespace attnprune {
 namespace {
+
+std::atomic<int64_t> made{0};
 
 AttentionLayout MakeLayout(const AttentionMask& mask, Index tokens) {
   std::vector<KeyRange> ranges;
@@ -22,6 +26,7 @@ AttentionLayout MakeLayout(const AttentionMask& mask, Index tokens) {
 DenseAttentionStore::DenseAttentionStore(const AttentionMask& mask, const Batches& batches,
                                          Index heads, DenseAttention use)
     : heads_(heads), use_(use), norms_(static_cast<size_t>(batches.count() * heads)) {
+  ++made;
   Index total = 0;
   for (Index j = 0; j < batches.count(); ++j) {
     const Index tokens = batches.length(j);
@@ -43,6 +48,8 @@ DenseAttentionStore::DenseAttentionStore(const AttentionMask& mask, const Batche
     row_inverse_sum_ = Matrix(1, heads * batches.total_tokens());
   }
 }
+
+int64_t DenseAttentionStore::Made() { return made; }
 
 Index DenseAttentionStore::scratch_size(Index width) const {
   Index largest = 0;
@@ -84,11 +91,27 @@ DenseRows DenseAttentionStore::rows(Index batch, Index head) const {
   return rows;
 }
 
-std::vector<double> DenseAttentionStore::NormPerHead() const {
-  return SumOverBatches(norms_, heads_);
+DenseAttentionView::DenseAttentionView(std::shared_ptr<DenseAttentionStore> store)
+    : store_(std::move(store)), picked_(static_cast<size_t>(store_->batches())) {
+  std::iota(picked_.begin(), picked_.end(), Index{0});
 }
 
-double DenseAttentionStore::TotalNorm() const {
+DenseAttentionView::DenseAttentionView(const DenseAttentionView& all, absl::Span<const Index> part)
+    : store_(all.store_) {
+  for (const Index batch : part) picked_.push_back(all.of(batch));
+}
+
+std::vector<double> DenseAttentionView::NormPerHead() const {
+  std::vector<double> sums(static_cast<size_t>(store_->heads()), 0.0);
+  for (const Index batch : picked_) {
+    for (Index head = 0; head < store_->heads(); ++head) {
+      sums[static_cast<size_t>(head)] += store_->norm(batch, head);
+    }
+  }
+  return sums;
+}
+
+double DenseAttentionView::TotalNorm() const {
   const std::vector<double> heads = NormPerHead();
   return std::accumulate(heads.begin(), heads.end(), 0.0);
 }

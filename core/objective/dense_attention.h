@@ -2,9 +2,12 @@
 #ifndef ATTNPRUNE_CORE_OBJECTIVE_DENSE_ATTENTION_H_
 #define ATTNPRUNE_CORE_OBJECTIVE_DENSE_ATTENTION_H_
 
+#include <cstdint>
 #include <map>
+#include <memory>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "core/kernels/attention.h"
 #include "core/objective/attention_objective.h"
 #include "core/problem/problem.h"
@@ -19,13 +22,19 @@ class DenseAttentionStore {
   DenseAttentionStore(const AttentionMask& mask, const Batches& batches, Index heads,
                       DenseAttention use);
 
+  // How many this process has made: what is prepared once is seen to be prepared once.
+  static int64_t Made();
+
   // Whether f is kept. If not, DenseRows needs the dense queries and keys too.
   bool keeps_attention() const { return use_ == DenseAttention::kKeep; }
   // Then those are kept for all tokens, or made again for every chunk.
   bool keeps_projections() const { return use_ == DenseAttention::kRebuild; }
   bool recomputes_projections() const { return use_ == DenseAttention::kRecompute; }
 
+  Index batches() const { return static_cast<Index>(layouts_.size()); }
+  Index heads() const { return heads_; }
   const AttentionLayout& layout(Index batch) const { return *layouts_[static_cast<size_t>(batch)]; }
+  Index first_token(Index batch) const { return first_tokens_[static_cast<size_t>(batch)]; }
   // Floats of scratch for the kernels on any of the batches.
   Index scratch_size(Index width) const;
 
@@ -39,9 +48,9 @@ class DenseAttentionStore {
   double& norm(Index batch, Index head) {
     return norms_[static_cast<size_t>(batch * heads_ + head)];
   }
-  // The same over the batches, per head; and over everything.
-  std::vector<double> NormPerHead() const;
-  double TotalNorm() const;
+
+  // The dense queries and keys of all tokens, where keeps_projections(): for the objective to fill.
+  Matrix queries, keys;
 
  private:
   Index PackedOffset(Index batch, Index head) const;  // in packed_
@@ -56,6 +65,28 @@ class DenseAttentionStore {
   std::vector<double> norms_;                    // batches x heads
   Matrix packed_;                                // empty if f is not kept
   Matrix row_max_, row_inverse_sum_;             // batches x heads x tokens; empty if f is kept
+};
+
+// Some batches of a store, in an order of their own: batch j here is batch picked[j] there.
+// Objectives that share a store each have one.
+class DenseAttentionView {
+ public:
+  explicit DenseAttentionView(std::shared_ptr<DenseAttentionStore> store);  // all, in order
+  // `part`: of the batches of `all`.
+  DenseAttentionView(const DenseAttentionView& all, absl::Span<const Index> part);
+
+  DenseAttentionStore& store() const { return *store_; }
+  Index of(Index batch) const { return picked_[static_cast<size_t>(batch)]; }  // in the store
+
+  const AttentionLayout& layout(Index batch) const { return store_->layout(of(batch)); }
+  DenseRows rows(Index batch, Index head) const { return store_->rows(of(batch), head); }
+  // ||f||^2 over the batches, in order: per head, and in all.
+  std::vector<double> NormPerHead() const;
+  double TotalNorm() const;
+
+ private:
+  std::shared_ptr<DenseAttentionStore> store_;
+  std::vector<Index> picked_;
 };
 
 // Sums of a batches x heads table over the batches, in order.

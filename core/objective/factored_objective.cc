@@ -13,7 +13,7 @@ std::vector<MatrixView> FactoredObjective::Product(absl::Span<const MatrixView> 
 
 double FactoredObjective::LossAndGradient(absl::Span<const MatrixView> factors,
                                           absl::Span<Matrix> gradients) {
-  const double loss = fused_->LossAndGradient(Product(factors), absl::MakeSpan(gradient_));
+  const double loss = fused_.LossAndGradient(Product(factors), absl::MakeSpan(gradient_));
   for (size_t i = 0; i < 2; ++i) {
     if (gradients[i].empty()) gradients[i] = Matrix(factors[i].rows(), factors[i].cols());
     Gemm(i == 0 ? Trans::kNo : Trans::kYes, Trans::kNo, 1.0f, gradient_[0], factors[1 - i], 0.0f,
@@ -22,12 +22,9 @@ double FactoredObjective::LossAndGradient(absl::Span<const MatrixView> factors,
   return loss;
 }
 
-AttentionError FactoredObjective::Error(absl::Span<const MatrixView> factors) {
-  return fused_->Error(Product(factors));
-}
-
-double FactoredObjective::SmallestLogAttention(absl::Span<const MatrixView> factors) {
-  return fused_->SmallestLogAttention(Product(factors));
+AttentionError FactoredObjective::DoError(absl::Span<const MatrixView> factors,
+                                          const ErrorOptions& options) {
+  return fused_.Error(Product(factors), options);
 }
 
 }  // namespace attnprune

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace attnprune {
 namespace {
@@ -15,27 +16,39 @@ double Sum(const std::vector<double>& values) {
 }  // namespace
 
 FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
-                               const ObjectiveOptions& options)
-    : batches_(batches),
+                               const ObjectiveOptions& options, DenseAttentionView dense)
+    : problem_(problem),
+      batches_(batches),
       pool_(pool),
       scale_(problem.effective_scale()),
-      dense_(problem.attention, batches, 1, options.dense),
+      options_(WithWorkspace(options)),
+      dense_(std::move(dense)),
       dense_w_(problem.fused_weights().w),
-      workspace_(OwnIfNull(options.workspace)),
-      y_(workspace_->queries),
-      z_(workspace_->d_queries),
-      dense_y_(dense_.recomputes_projections() ? workspace_->dense_queries : all_dense_y_),
+      y_(options_.workspace->queries),
+      z_(options_.workspace->d_queries),
+      dense_y_(dense_.store().recomputes_projections() ? options_.workspace->dense_queries
+                                                       : dense_.store().queries),
       panel_floats_(KeyPanelFloats(batches.longest(), batches.features(), PanelUse::kGradients)),
       transposed_gemm_(pool) {
   const std::vector<Chunk> chunks =
       CutIntoChunks(batches, batches.features(), options.chunk_floats);
   for (const Chunk& chunk : chunks) AddParts(chunk);
   partials_.resize(parts_.size());
+  smallest_.resize(parts_.size());
   Workspace::Grow(y_, LargestChunk(chunks), batches.features());
   Workspace::Grow(z_, LargestChunk(chunks), batches.features());
+  if (dense_.store().recomputes_projections()) {
+    Workspace::Grow(dense_y_, LargestChunk(chunks), batches.features());
+  }
   // A batch's keys in panels, then the kernels' scratch.
-  workspace_->GrowScratch(pool, panel_floats_ + dense_.scratch_size(batches.features()));
-  FillDense();
+  options_.workspace->GrowScratch(pool,
+                                  panel_floats_ + dense_.store().scratch_size(batches.features()));
+}
+
+std::unique_ptr<AttentionObjective> FusedObjective::Subset(const Batches& batches,
+                                                           absl::Span<const Index> picked) const {
+  return std::make_unique<FusedObjective>(problem_, batches, pool_, options_,
+                                          DenseAttentionView(dense_, picked));
 }
 
 void FusedObjective::AddParts(const Chunk& chunk) {
@@ -67,18 +80,20 @@ void FusedObjective::ForEachPart(const ChunkParts& chunk, PanelUse use,
     const size_t index = chunk.first + static_cast<size_t>(i);
     const Part& part = parts_[index];
     const AttentionLayout& layout = dense_.layout(part.batch);
-    const Index tokens = layout.tokens(), row = batches_.begin(part.batch);
-    float* scratch = workspace_->scratch[static_cast<size_t>(worker)].data();
+    const Index tokens = layout.tokens();
+    float* scratch = options_.workspace->scratch[static_cast<size_t>(worker)].data();
     const KeyPanels keys = PackKeys(batches_.batch(part.batch), use, scratch);
     Work work;
+    work.part = index;
     work.batch = part.batch;
-    work.row = row - chunk.chunk.first_token;
+    work.row = batches_.begin(part.batch) - chunk.chunk.first_token;
     work.head = HeadOf(layout, part.first_block, part.last_block,
                        MatrixView(y_).Rows(work.row, tokens), keys, scale_);
     work.dense = dense_.rows(part.batch, 0);
-    if (!dense_.keeps_attention()) {
-      const MatrixView y =
-          MatrixView(dense_y_).Rows(dense_.recomputes_projections() ? work.row : row, tokens);
+    if (const DenseAttentionStore& store = dense_.store(); !store.keeps_attention()) {
+      const Index dense_row =
+          store.recomputes_projections() ? work.row : store.first_token(dense_.of(part.batch));
+      const MatrixView y = MatrixView(dense_y_).Rows(dense_row, tokens);
       work.dense.a = y.data();
       work.dense.a_stride = y.stride();
       work.dense.transposed = keys.transposed;
@@ -88,26 +103,27 @@ void FusedObjective::ForEachPart(const ChunkParts& chunk, PanelUse use,
   });
 }
 
-void FusedObjective::FillDense() {
-  if (!dense_.keeps_attention()) {
-    Workspace::Grow(dense_y_, dense_.recomputes_projections() ? y_.rows() : batches_.total_tokens(),
-                    batches_.features());
+void FusedObjective::FillDense(const ShareDone& share_done) {
+  DenseAttentionStore& store = dense_.store();
+  if (store.keeps_projections()) {
+    store.queries = Matrix(batches_.total_tokens(), batches_.features());
   }
   for (const ChunkParts& chunk : chunks_) {
     ComputeProducts(chunk.chunk, dense_w_, y_);
-    if (dense_.keeps_projections()) {
+    if (store.keeps_projections()) {
       const MatrixView y = MatrixView(y_).Rows(0, chunk.chunk.tokens);
-      std::copy_n(y.data(), y.size(), dense_y_.row(chunk.chunk.first_token));
+      std::copy_n(y.data(), y.size(), store.queries.row(chunk.chunk.first_token));
     }
     ForEachPart(chunk, PanelUse::kLogits, [&](const Work& work) {
-      return dense_.Fill(work.batch, 0, work.head, work.scratch);
+      return store.Fill(work.batch, 0, work.head, work.scratch);
     });
+    share_done(ShareAfter(chunk.chunk, batches_));
   }
-  for (size_t i = 0; i < parts_.size(); ++i) dense_.norm(parts_[i].batch, 0) += partials_[i];
+  for (size_t i = 0; i < parts_.size(); ++i) store.norm(parts_[i].batch, 0) += partials_[i];
 }
 
 void FusedObjective::PrepareDense(const Chunk& chunk) {
-  if (dense_.recomputes_projections()) ComputeProducts(chunk, dense_w_, dense_y_);
+  if (dense_.store().recomputes_projections()) ComputeProducts(chunk, dense_w_, dense_y_);
 }
 
 double FusedObjective::LossAndGradient(absl::Span<const MatrixView> weights,
@@ -129,31 +145,22 @@ double FusedObjective::LossAndGradient(absl::Span<const MatrixView> weights,
   return Sum(partials_);
 }
 
-AttentionError FusedObjective::Error(absl::Span<const MatrixView> weights) {
+AttentionError FusedObjective::DoError(absl::Span<const MatrixView> weights,
+                                       const ErrorOptions& options) {
   for (const ChunkParts& chunk : chunks_) {
     PrepareDense(chunk.chunk);
     ComputeProducts(chunk.chunk, weights[0], y_);
     ForEachPart(chunk, PanelUse::kLogits, [&](const Work& work) {
-      return AttentionKernelsOfThisCpu().difference(work.head, work.dense, work.scratch);
+      double& smallest = smallest_[work.part];
+      smallest = 0;
+      return AttentionKernelsOfThisCpu().difference(work.head, work.dense, work.scratch,
+                                                    options.smallest ? &smallest : nullptr);
     });
+    options.share_done(ShareAfter(chunk.chunk, batches_));
   }
-  return {{Sum(partials_)}, dense_.NormPerHead()};
-}
-
-double FusedObjective::SmallestLogAttention(absl::Span<const MatrixView> weights) {
-  double smallest = 0;
-  for (const ChunkParts& chunk : chunks_) {
-    ComputeProducts(chunk.chunk, weights[0], y_);
-    for (Index i = 0; i < chunk.chunk.batches; ++i) {
-      const Index j = chunk.chunk.first_batch + i;
-      const Index row = batches_.begin(j) - chunk.chunk.first_token;
-      smallest =
-          std::min(smallest, attnprune::SmallestLogAttention(
-                                 dense_.layout(j), MatrixView(y_).Rows(row, batches_.length(j)),
-                                 batches_.batch(j), scale_));
-    }
-  }
-  return smallest;
+  return {{Sum(partials_)},
+          dense_.NormPerHead(),
+          *std::min_element(smallest_.begin(), smallest_.end())};
 }
 
 }  // namespace attnprune

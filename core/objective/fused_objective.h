@@ -18,16 +18,21 @@ namespace attnprune {
 // B = X giving Z = s p X a batch, and one product X' Z over all tokens of a chunk.
 class FusedObjective final : public AttentionObjective {
  public:
+  // dense: of these batches; filled, or to be filled by FillDense.
   FusedObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
-                 const ObjectiveOptions& options);
+                 const ObjectiveOptions& options, DenseAttentionView dense);
 
   double LossAndGradient(absl::Span<const MatrixView> weights,
                          absl::Span<Matrix> gradients) override;
-  AttentionError Error(absl::Span<const MatrixView> weights) override;
   double dense_norm_squared() const override { return dense_.TotalNorm(); }
-  double SmallestLogAttention(absl::Span<const MatrixView> weights) override;
+  std::unique_ptr<AttentionObjective> Subset(const Batches& batches,
+                                             absl::Span<const Index> picked) const override;
 
  private:
+  AttentionError DoError(absl::Span<const MatrixView> weights,
+                         const ErrorOptions& options) override;
+  void FillDense(const ShareDone& share_done) override;
+
   // Some row blocks of one batch: what one shard works on.
   struct Part {
     Index batch, first_block, last_block;
@@ -38,6 +43,7 @@ class FusedObjective final : public AttentionObjective {
   };
   // One part, ready for the kernels.
   struct Work {
+    size_t part;  // in parts_
     Index batch;
     Index row;  // the batch's first row in y_ and z_
     AttentionHead head;
@@ -50,24 +56,23 @@ class FusedObjective final : public AttentionObjective {
   // Calls value(work) for each part of a chunk, on the pool's threads; the answers go to partials_.
   void ForEachPart(const ChunkParts& chunk, PanelUse use,
                    absl::FunctionRef<double(const Work&)> value);
-  void FillDense();
   // Before the dense attention of a chunk is used: makes dense_y_ if it is not kept.
   void PrepareDense(const Chunk& chunk);
 
+  const Problem& problem_;
   const Batches& batches_;
   ThreadPool& pool_;
   const float scale_;
-  DenseAttentionStore dense_;
+  const ObjectiveOptions options_;  // with a workspace
+  const DenseAttentionView dense_;
   std::vector<ChunkParts> chunks_;
   std::vector<Part> parts_;
   const Matrix& dense_w_;
-  const std::shared_ptr<Workspace> workspace_;
-  Matrix &y_, &z_;      // tokens of a chunk x d
-  Matrix all_dense_y_;  // dense X W of all tokens where it is kept, else empty
-  Matrix& dense_y_;     // that, or a chunk's; empty where f is kept
+  Matrix &y_, &z_;   // tokens of a chunk x d
+  Matrix& dense_y_;  // dense X W: the store's, or a chunk's; empty where f is kept
   Index panel_floats_ = 0;
   ShardedTransposedGemm transposed_gemm_;
-  std::vector<double> partials_;  // one a part
+  std::vector<double> partials_, smallest_;  // one a part
 };
 
 }  // namespace attnprune

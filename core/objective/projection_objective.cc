@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace attnprune {
 namespace {
@@ -28,24 +29,29 @@ void AddBias(const std::vector<float>& bias, Index first_output, MutableMatrixVi
 }  // namespace
 
 ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& batches,
-                                         ThreadPool& pool, const ObjectiveOptions& options)
-    : layer_(problem.projections()),
+                                         ThreadPool& pool, const ObjectiveOptions& options,
+                                         DenseAttentionView dense)
+    : problem_(problem),
+      layer_(problem.projections()),
       batches_(batches),
       pool_(pool),
       scale_(problem.effective_scale()),
       rope_(TableFor(layer_, batches.longest())),
-      dense_(problem.attention, batches, layer_.heads, options.dense),
+      options_(WithWorkspace(options)),
+      dense_(std::move(dense)),
       chunks_(CutIntoChunks(batches, layer_.w_q.rows(), options.chunk_floats)),
-      workspace_(OwnIfNull(options.workspace)),
-      q_(workspace_->queries),
-      k_(workspace_->keys),
-      d_q_(workspace_->d_queries),
-      d_k_(workspace_->d_keys),
-      dense_q_(dense_.recomputes_projections() ? workspace_->dense_queries : all_dense_q_),
-      dense_k_(dense_.recomputes_projections() ? workspace_->dense_keys : all_dense_k_),
+      q_(options_.workspace->queries),
+      k_(options_.workspace->keys),
+      d_q_(options_.workspace->d_queries),
+      d_k_(options_.workspace->d_keys),
+      dense_q_(dense_.store().recomputes_projections() ? options_.workspace->dense_queries
+                                                       : dense_.store().queries),
+      dense_k_(dense_.store().recomputes_projections() ? options_.workspace->dense_keys
+                                                       : dense_.store().keys),
       panel_floats_(KeyPanelFloats(batches.longest(), layer_.head_dim(), PanelUse::kGradients)),
       transposed_gemm_(pool),
-      partials_(static_cast<size_t>(batches.count() * layer_.heads)) {
+      partials_(static_cast<size_t>(batches.count() * layer_.heads)),
+      smallest_(partials_.size()) {
   for (Index j = 0; j < batches.count(); ++j) {
     for (Index t = 0; t < batches.length(j); ++t) positions_.push_back(t);
   }
@@ -55,25 +61,36 @@ ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& 
   for (Matrix* const keys : {&k_, &d_k_}) {
     Workspace::Grow(*keys, LargestChunk(chunks_), layer_.w_k.rows());
   }
+  if (dense_.store().recomputes_projections()) {
+    Workspace::Grow(dense_q_, LargestChunk(chunks_), layer_.w_q.rows());
+    Workspace::Grow(dense_k_, LargestChunk(chunks_), layer_.w_k.rows());
+  }
   // Keys in panels, dense keys in panels, the kernels' scratch.
-  workspace_->GrowScratch(pool, 2 * panel_floats_ + dense_.scratch_size(layer_.head_dim()));
-  FillDense();
+  options_.workspace->GrowScratch(
+      pool, 2 * panel_floats_ + dense_.store().scratch_size(layer_.head_dim()));
 }
 
-void ProjectionObjective::FillDense() {
-  if (!dense_.keeps_attention()) {
-    const Index rows = dense_.recomputes_projections() ? q_.rows() : batches_.total_tokens();
-    Workspace::Grow(dense_q_, rows, q_.cols());
-    Workspace::Grow(dense_k_, rows, k_.cols());
+std::unique_ptr<AttentionObjective> ProjectionObjective::Subset(
+    const Batches& batches, absl::Span<const Index> picked) const {
+  return std::make_unique<ProjectionObjective>(problem_, batches, pool_, options_,
+                                               DenseAttentionView(dense_, picked));
+}
+
+void ProjectionObjective::FillDense(const ShareDone& share_done) {
+  DenseAttentionStore& store = dense_.store();
+  if (store.keeps_projections()) {
+    store.queries = Matrix(batches_.total_tokens(), layer_.w_q.rows());
+    store.keys = Matrix(batches_.total_tokens(), layer_.w_k.rows());
   }
   for (const Chunk& chunk : chunks_) {
     Project(chunk, layer_.w_q, layer_.w_k, q_, k_);
-    if (dense_.keeps_projections()) KeepDense(chunk);
+    if (store.keeps_projections()) KeepDense(chunk);
     ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
-      double& norm = dense_.norm(work.batch, work.head);
-      norm = dense_.Fill(work.batch, work.head, work.attention, work.scratch);
+      double& norm = store.norm(work.batch, work.head);
+      norm = store.Fill(work.batch, work.head, work.attention, work.scratch);
       return norm;
     });
+    share_done(ShareAfter(chunk, batches_));
   }
 }
 
@@ -83,7 +100,8 @@ void ProjectionObjective::KeepDense(const Chunk& chunk) {
 }
 
 void ProjectionObjective::PrepareDense(const Chunk& chunk) {
-  if (dense_.recomputes_projections()) Project(chunk, layer_.w_q, layer_.w_k, dense_q_, dense_k_);
+  if (dense_.store().recomputes_projections())
+    Project(chunk, layer_.w_q, layer_.w_k, dense_q_, dense_k_);
 }
 
 void ProjectionObjective::Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k, Matrix& q,
@@ -119,11 +137,13 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
     const Index kv_head = shard % layer_.kv_heads;
     const Index first = batches_.begin(batch), tokens = batches_.length(batch);
     const Index row = first - chunk.first_token;
-    const Index dense_row = dense_.recomputes_projections() ? row : first;
-    float* scratch = workspace_->scratch[static_cast<size_t>(worker)].data();
+    const DenseAttentionStore& store = dense_.store();
+    const Index dense_row =
+        store.recomputes_projections() ? row : store.first_token(dense_.of(batch));
+    float* scratch = options_.workspace->scratch[static_cast<size_t>(worker)].data();
     const KeyPanels keys = PackKeys(HeadOfRows(k_, row, tokens, kv_head), use, scratch);
     KeyPanels dense_keys;
-    if (!dense_.keeps_attention()) {
+    if (!store.keeps_attention()) {
       dense_keys = PackKeys(HeadOfRows(dense_k_, dense_row, tokens, kv_head), PanelUse::kLogits,
                             scratch + panel_floats_);
     }
@@ -136,7 +156,7 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
                 .attention = HeadOf(layout, HeadOfRows(q_, row, tokens, head), keys, scale_),
                 .dense = dense_.rows(batch, head),
                 .scratch = scratch + 2 * panel_floats_};
-      if (!dense_.keeps_attention()) {
+      if (!store.keeps_attention()) {
         const MatrixView q = HeadOfRows(dense_q_, dense_row, tokens, head);
         work.dense.a = q.data();
         work.dense.a_stride = q.stride();
@@ -180,28 +200,21 @@ double ProjectionObjective::LossAndGradient(absl::Span<const MatrixView> weights
   return std::accumulate(partials_.begin(), partials_.end(), 0.0);
 }
 
-AttentionError ProjectionObjective::Error(absl::Span<const MatrixView> weights) {
+AttentionError ProjectionObjective::DoError(absl::Span<const MatrixView> weights,
+                                            const ErrorOptions& options) {
   for (const Chunk& chunk : chunks_) {
     PrepareDense(chunk);
     Project(chunk, weights[0], weights[1], q_, k_);
     ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
-      return AttentionKernelsOfThisCpu().difference(work.attention, work.dense, work.scratch);
+      double& smallest = smallest_[static_cast<size_t>(work.batch * layer_.heads + work.head)];
+      smallest = 0;
+      return AttentionKernelsOfThisCpu().difference(work.attention, work.dense, work.scratch,
+                                                    options.smallest ? &smallest : nullptr);
     });
+    options.share_done(ShareAfter(chunk, batches_));
   }
-  return {SumOverBatches(partials_, layer_.heads), dense_.NormPerHead()};
-}
-
-double ProjectionObjective::SmallestLogAttention(absl::Span<const MatrixView> weights) {
-  for (const Chunk& chunk : chunks_) {
-    Project(chunk, weights[0], weights[1], q_, k_);
-    ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
-      const Index tokens = batches_.length(work.batch);
-      return attnprune::SmallestLogAttention(
-          dense_.layout(work.batch), HeadOfRows(q_, work.row, tokens, work.head),
-          HeadOfRows(k_, work.row, tokens, work.kv_head), scale_);
-    });
-  }
-  return *std::min_element(partials_.begin(), partials_.end());
+  return {SumOverBatches(partials_, layer_.heads), dense_.NormPerHead(),
+          *std::min_element(smallest_.begin(), smallest_.end())};
 }
 
 }  // namespace attnprune

@@ -20,16 +20,21 @@ namespace attnprune {
 // head; dW = (R^-1 dQ)' X. The heads of a group share K, so one shard is a batch and a kv head.
 class ProjectionObjective final : public AttentionObjective {
  public:
+  // dense: of these batches; filled, or to be filled by FillDense.
   ProjectionObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
-                      const ObjectiveOptions& options);
+                      const ObjectiveOptions& options, DenseAttentionView dense);
 
   double LossAndGradient(absl::Span<const MatrixView> weights,
                          absl::Span<Matrix> gradients) override;
-  AttentionError Error(absl::Span<const MatrixView> weights) override;
   double dense_norm_squared() const override { return dense_.TotalNorm(); }
-  double SmallestLogAttention(absl::Span<const MatrixView> weights) override;
+  std::unique_ptr<AttentionObjective> Subset(const Batches& batches,
+                                             absl::Span<const Index> picked) const override;
 
  private:
+  AttentionError DoError(absl::Span<const MatrixView> weights,
+                         const ErrorOptions& options) override;
+  void FillDense(const ShareDone& share_done) override;
+
   // One head of one batch, ready for the kernels.
   struct Work {
     Index batch, head, kv_head;
@@ -46,28 +51,27 @@ class ProjectionObjective final : public AttentionObjective {
   // Calls value(work) for each head of each batch, on the pool's threads; the answers go to
   // partials_. The heads of a kv head come one after the other.
   void ForEachHead(const Chunk& chunk, PanelUse use, absl::FunctionRef<double(const Work&)> value);
-  void FillDense();
   void KeepDense(const Chunk& chunk);  // copies q_ and k_ to dense_q_ and dense_k_
   // Before the dense attention of a chunk is used: makes dense_q_ and dense_k_ if they are not
   // kept.
   void PrepareDense(const Chunk& chunk);
   MatrixView HeadOfRows(const Matrix& rows, Index first, Index tokens, Index head) const;
 
+  const Problem& problem_;
   const ProjectionWeights& layer_;
   const Batches& batches_;
   ThreadPool& pool_;
   const float scale_;
-  RopeTable rope_;                // empty without rotary embedding
-  std::vector<Index> positions_;  // of every token in its batch
-  DenseAttentionStore dense_;
+  RopeTable rope_;                  // empty without rotary embedding
+  std::vector<Index> positions_;    // of every token in its batch
+  const ObjectiveOptions options_;  // with a workspace
+  const DenseAttentionView dense_;
   const std::vector<Chunk> chunks_;
-  const std::shared_ptr<Workspace> workspace_;
   Matrix &q_, &k_, &d_q_, &d_k_;  // tokens of a chunk x (heads * head_dim), x (kv_heads * head_dim)
-  Matrix all_dense_q_, all_dense_k_;  // of all tokens where they are kept, else empty
-  Matrix &dense_q_, &dense_k_;        // those, or a chunk's; empty where f is kept
-  const Index panel_floats_;          // of a kv head's keys
+  Matrix &dense_q_, &dense_k_;    // the store's, or a chunk's; empty where f is kept
+  const Index panel_floats_;      // of a kv head's keys
   ShardedTransposedGemm transposed_gemm_;
-  std::vector<double> partials_;  // batches x heads
+  std::vector<double> partials_, smallest_;  // batches x heads
 };
 
 }  // namespace attnprune

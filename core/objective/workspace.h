@@ -3,8 +3,6 @@
 #define ATTNPRUNE_CORE_OBJECTIVE_WORKSPACE_H_
 
 #include <algorithm>
-#include <memory>
-#include <utility>
 #include <vector>
 
 #include "core/base/thread_pool.h"
@@ -36,10 +34,6 @@ struct Workspace {
     }
   }
 };
-
-inline std::shared_ptr<Workspace> OwnIfNull(std::shared_ptr<Workspace> shared) {
-  return shared != nullptr ? std::move(shared) : std::make_shared<Workspace>();
-}
 
 }  // namespace attnprune
 

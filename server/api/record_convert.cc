@@ -1,6 +1,7 @@
 #include "server/api/record_convert.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/api/job_check.h"
@@ -67,8 +68,13 @@ absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event) {
       return message;
     case EventKind::kProgress:
     case EventKind::kEvaluated:
-      if (message.mutable_progress()->ParseFromString(event.payload)) return message;
-      return Damaged("progress");
+      if (!message.mutable_progress()->ParseFromString(event.payload)) return Damaged("progress");
+      if (message.progress().has_phase()) {
+        // Taken out first: the event's fields share their place.
+        v1::PhaseProgress phase = std::move(*message.mutable_progress()->mutable_phase());
+        *message.mutable_phase() = std::move(phase);
+      }
+      return message;
     case EventKind::kMethodResult:
       if (message.mutable_method_result()->ParseFromString(event.payload)) return message;
       return Damaged("result");

@@ -59,6 +59,14 @@ void AddFigure(const char* name, const TheoryFigure& figure, v1::MethodResult* r
   message.set_vacuous_because(figure.vacuous_because);
 }
 
+void AddTheory(const TheoryFigures& figures, v1::MethodResult* result) {
+  AddFigure("beta", figures.beta, result);
+  AddFigure("delta", figures.delta, result);
+  AddFigure("mu", figures.mu, result);
+  AddFigure("xi", figures.xi, result);
+  AddFigure("lipschitz", figures.lipschitz, result);
+}
+
 }  // namespace
 
 double EstimateRemaining(const StepStats& stats, int steps_before) {
@@ -83,11 +91,22 @@ v1::Progress MakeProgress(const std::string& label, const StepStats& stats, int 
   return progress;
 }
 
+v1::Progress MakePhaseProgress(v1::Phase phase, const std::string& method, double share,
+                               double seconds) {
+  v1::Progress progress;
+  progress.mutable_phase()->set_phase(phase);
+  progress.mutable_phase()->set_method(method);
+  progress.mutable_phase()->set_share(share);
+  progress.mutable_phase()->set_elapsed_seconds(seconds);
+  return progress;
+}
+
 v1::MethodResult MakeMethodResult(const std::string& label, absl::Span<const JobTensor> inputs,
                                   const PruneResult& result, const Score& score, double seconds) {
   v1::MethodResult message;
   message.set_method(label);
   AddScore(score, &message);
+  AddTheory(score.theory, &message);
   double pruned = 0, size = 0;
   for (size_t i = 0; i < result.matrices.size(); ++i) {
     AddMatrix(inputs, result.matrices[i], score.sparsity[i], &message);
@@ -100,14 +119,6 @@ v1::MethodResult MakeMethodResult(const std::string& label, absl::Span<const Job
   message.set_seconds(seconds);
   message.set_damping_retries(result.damping_retries);
   return message;
-}
-
-void AddTheory(const TheoryFigures& figures, v1::MethodResult* result) {
-  AddFigure("beta", figures.beta, result);
-  AddFigure("delta", figures.delta, result);
-  AddFigure("mu", figures.mu, result);
-  AddFigure("xi", figures.xi, result);
-  AddFigure("lipschitz", figures.lipschitz, result);
 }
 
 v1::MethodResult MakeFailedMethod(const std::string& label, const absl::Status& status) {

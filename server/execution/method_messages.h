@@ -9,7 +9,6 @@
 #include "attnprune/v1/job.pb.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/judge/score.h"
-#include "core/judge/theory.h"
 #include "core/methods/method.h"
 #include "server/execution/job_tensor.h"
 
@@ -23,11 +22,14 @@ double EstimateRemaining(const StepStats& stats, int steps_before);
 v1::Progress MakeProgress(const std::string& label, const StepStats& stats, int steps_before,
                           double seconds_before);
 
+// As an event's payload. method: empty while the job is prepared.
+v1::Progress MakePhaseProgress(v1::Phase phase, const std::string& method, double share,
+                               double seconds);
+
 // inputs: the job's weights. seconds: of solving, over all attempts. The matrices' tensors have
 // dtype, shape and name; digests are still to be filled in.
 v1::MethodResult MakeMethodResult(const std::string& label, absl::Span<const JobTensor> inputs,
                                   const PruneResult& result, const Score& score, double seconds);
-void AddTheory(const TheoryFigures& figures, v1::MethodResult* result);
 
 // A method that has no result.
 v1::MethodResult MakeFailedMethod(const std::string& label, const absl::Status& status);

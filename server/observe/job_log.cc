@@ -1,6 +1,8 @@
 #include "server/observe/job_log.h"
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "attnprune/v1/job.pb.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "trace/trace_context.h"
@@ -23,15 +25,20 @@ LogLevel LevelOf(const StoredEvent& event) {
   return bad ? LogLevel::kWarning : LogLevel::kInfo;
 }
 
-const char* NameOf(EventKind kind) {
-  switch (kind) {
+v1::Progress ProgressOf(const StoredEvent& event) {
+  v1::Progress progress;
+  return progress.ParseFromString(event.payload) ? progress : v1::Progress();
+}
+
+const char* NameOf(const StoredEvent& event) {
+  switch (event.kind) {
     case EventKind::kStateChange:
       return "job.state";
     case EventKind::kTerminal:
       return "job.end";
     case EventKind::kProgress:
     case EventKind::kEvaluated:
-      return "job.progress";
+      return ProgressOf(event).has_phase() ? "job.phase" : "job.progress";
     case EventKind::kMethodResult:
       return "job.result";
     case EventKind::kWarning:
@@ -48,9 +55,15 @@ LogFields StateFields(const StoredEvent& event) {
 }
 
 LogFields ProgressFields(const StoredEvent& event) {
-  v1::Progress progress;
-  if (!progress.ParseFromString(event.payload)) return {};
-  return {{"method", progress.method()}, {"step", absl::StrCat(progress.step())}};
+  const v1::Progress progress = ProgressOf(event);
+  if (!progress.has_phase()) {
+    return {{"method", progress.method()}, {"step", absl::StrCat(progress.step())}};
+  }
+  const v1::PhaseProgress& phase = progress.phase();
+  LogFields fields = {{"phase", absl::AsciiStrToLower(v1::Phase_Name(phase.phase()))},
+                      {"share", absl::StrFormat("%.2f", phase.share())}};
+  if (!phase.method().empty()) fields.emplace_back("method", phase.method());
+  return fields;
 }
 
 LogFields ResultFields(const StoredEvent& event) {
@@ -85,7 +98,7 @@ void LogEvent(const std::string& job_id, const StoredEvent& event) {
   LogFields fields = Common(job_id, event);
   Append(OwnFields(event), &fields);
   Append(FieldsOf(event.origin), &fields);
-  Log(level, NameOf(event.kind), fields);
+  Log(level, NameOf(event), fields);
 }
 
 }  // namespace

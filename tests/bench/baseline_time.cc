@@ -61,7 +61,7 @@ double Seconds(Work work) {
 
 void Prune(const std::string& method, const Problem& problem) {
   const auto result =
-      (*ParseMethod(method))->Prune(problem, {.threads = absl::GetFlag(FLAGS_threads)});
+      (*ParseMethod(method))->Prune(problem, {}, {.threads = absl::GetFlag(FLAGS_threads)});
   if (!result.ok()) std::fprintf(stderr, "%s\n", result.status().ToString().c_str());
 }
 

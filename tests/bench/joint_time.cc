@@ -57,12 +57,13 @@ absl::StatusOr<Problem> LoadProblem() {
 
 absl::StatusOr<double> Seconds(const char* method, Reports reports, const Problem& problem) {
   RunOptions options;
-  options.threads = absl::GetFlag(FLAGS_threads);
   ATTNPRUNE_ASSIGN_OR_RETURN(const ChosenMethod chosen, ChooseMethod({method, {}}));
   if (reports == Reports::kDefault) {
     options.evaluate_every = DefaultEvaluateEvery(chosen.StepsAtMost());
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result, chosen.Create()->Prune(problem, options));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const PruneResult result,
+      chosen.Create()->Prune(problem, options, {.threads = absl::GetFlag(FLAGS_threads)}));
   return result.seconds;
 }
 

@@ -91,9 +91,10 @@ absl::StatusOr<Problem> MakeProblem(const std::string& layer, const std::string&
 absl::StatusOr<Cell> RunOne(const std::string& text, const Problem& problem) {
   const int threads = absl::GetFlag(FLAGS_threads);
   ATTNPRUNE_ASSIGN_OR_RETURN(const auto method, ParseMethod(text));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result,
-                             method->Prune(problem, {.threads = threads}));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Score score, Judge(problem, result, threads));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const auto prepared,
+                             PreparedProblem::Create(problem, {.threads = threads}));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result, method->Prune(*prepared));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Score score, Judge(*prepared, result));
   const BatchScore& held_out = *score.held_out;
   return Cell{.held_out = held_out.relative_error,
               .mask_only = held_out.mask_only_relative_error.value_or(held_out.relative_error),

@@ -80,9 +80,10 @@ absl::StatusOr<Row> RunSetting(const std::string& text, const std::vector<Case>&
   ATTNPRUNE_ASSIGN_OR_RETURN(const auto method, ParseMethod(text));
   Row row;
   for (const Case& one : cases) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result,
-                               method->Prune(one.problem, {.threads = threads}));
-    ATTNPRUNE_ASSIGN_OR_RETURN(const Score score, Judge(one.problem, result, threads));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const auto prepared,
+                               PreparedProblem::Create(one.problem, {.threads = threads}));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result, method->Prune(*prepared));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const Score score, Judge(*prepared, result));
     row.errors.push_back(score.held_out->relative_error);
     row.seconds += result.seconds / static_cast<double>(cases.size());
   }

@@ -100,7 +100,7 @@ class Timer {
     const auto method = ParseMethod(absl::StrCat("gd:steps=", steps));
     const PruneResult result =
         (*method)
-            ->Prune(problem_, {.threads = pool_.threads(), .evaluate_every = evaluate_every})
+            ->Prune(problem_, {.evaluate_every = evaluate_every}, {.threads = pool_.threads()})
             .value();
     return result.seconds / steps;
   }

@@ -33,7 +33,12 @@ class WholeAttention {
             keys_.transposed, row_max_.data(), row_inverse_sum_.data()};
   }
   double Difference(MatrixView a, const DenseRows& dense) {
-    return kernels_.difference(Head(a), dense, scratch_.data());
+    return kernels_.difference(Head(a), dense, scratch_.data(), nullptr);
+  }
+  double SmallestLog(MatrixView a, const DenseRows& dense) {
+    double smallest = 0;
+    kernels_.difference(Head(a), dense, scratch_.data(), &smallest);
+    return smallest;
   }
   double LossGradient(MatrixView a, const DenseRows& dense, MutableMatrixView d_a,
                       MutableMatrixView d_b) {

@@ -50,14 +50,21 @@ std::string FiguresText(const MethodProgress& method, Brevity brevity) {
   return absl::StrCat(text, "  ", SecondsText(p.remaining_seconds()), " left");
 }
 
+std::string PhaseText(const v1::PhaseProgress& phase) {
+  return absl::StrFormat("%s %.0f %%", phase.phase() == v1::JUDGING ? "judging" : "preparing",
+                         100 * phase.share());
+}
+
 double FractionOf(const MethodProgress& method) {
   if (method.result.has_value()) return 1;
+  if (method.phase.has_value()) return std::clamp(method.phase->share(), 0.0, 1.0);
   if (!method.latest.has_value() || method.latest->steps() < 1) return 0;
   return std::clamp(static_cast<double>(method.latest->step()) / method.latest->steps(), 0.0, 1.0);
 }
 
 std::string TextOf(const MethodProgress& method, Brevity brevity) {
   if (method.result.has_value()) return ResultText(*method.result);
+  if (method.phase.has_value()) return PhaseText(*method.phase);
   return method.latest.has_value() ? FiguresText(method, brevity) : "waiting";
 }
 
@@ -104,9 +111,16 @@ MethodProgress& ProgressModel::Find(const std::string& label) {
 }
 
 void ProgressModel::Apply(const v1::JobEvent& event) {
-  if (event.has_progress()) {
+  if (event.has_phase() && event.phase().method().empty()) {
+    preparing_ = event.phase();
+    if (event.phase().share() >= 1) preparing_.reset();
+  } else if (event.has_phase()) {
+    Find(event.phase().method()).phase = event.phase();
+  } else if (event.has_progress()) {
+    preparing_.reset();
     MethodProgress& method = Find(event.progress().method());
     method.latest = event.progress();
+    method.phase.reset();
     if (event.progress().has_calibration_error()) {
       method.calibration_error = event.progress().calibration_error();
     }
@@ -123,7 +137,8 @@ void ProgressModel::Apply(const v1::JobEvent& event) {
 }
 
 std::vector<std::string> BarLines(const ProgressModel& model, int columns) {
-  size_t label_width = 0;
+  constexpr absl::string_view kPreparing = "preparing";
+  size_t label_width = model.preparing().has_value() ? kPreparing.size() : 0;
   for (const MethodProgress& method : model.methods()) {
     label_width = std::max(label_width, method.label.size());
   }
@@ -136,14 +151,28 @@ std::vector<std::string> BarLines(const ProgressModel& model, int columns) {
   }
   const int bar_width = std::clamp(room, kNarrowestBar, kWidestBar);
   std::vector<std::string> lines;
-  for (const MethodProgress& method : model.methods()) {
-    std::string line =
-        absl::StrCat(method.label, std::string(label_width - method.label.size() + 1, ' '),
-                     BarOf(FractionOf(method), bar_width), "  ", TextOf(method, brevity));
+  const auto add = [&](absl::string_view label, double fraction, absl::string_view text) {
+    std::string line = absl::StrCat(label, std::string(label_width - label.size() + 1, ' '),
+                                    BarOf(fraction, bar_width), "  ", text);
     line.resize(std::min(line.size(), static_cast<size_t>(std::max(columns, 1))));
     lines.push_back(std::move(line));
+  };
+  if (model.preparing().has_value()) {
+    const double share = std::clamp(model.preparing()->share(), 0.0, 1.0);
+    add(kPreparing, share, absl::StrFormat("%.0f %%", 100 * share));
+  }
+  for (const MethodProgress& method : model.methods()) {
+    add(method.label, FractionOf(method), TextOf(method, brevity));
   }
   return lines;
+}
+
+bool PlainView::IsDue(const std::string& what, const v1::JobEvent& event) {
+  const int64_t now = MillisecondsOf(event.time());
+  const auto [last, is_new] = last_.try_emplace(what, now);
+  if (!is_new && now - last->second < kPlainIntervalMs) return false;
+  last->second = now;
+  return true;
 }
 
 std::string PlainView::LineOf(const v1::JobEvent& event, const ProgressModel& model) {
@@ -153,20 +182,25 @@ std::string PlainView::LineOf(const v1::JobEvent& event, const ProgressModel& mo
     const v1::MethodResult& result = event.method_result();
     return absl::StrCat(result.method(), "  ", ResultText(result));
   }
+  if (event.has_phase()) return PhaseLine(event);
   if (!event.has_progress()) return "";
   const v1::Progress& progress = event.progress();
-  const int64_t now = MillisecondsOf(event.time());
-  const auto last = last_.find(progress.method());
-  const bool due = last == last_.end() || now - last->second >= kPlainIntervalMs ||
-                   progress.step() == progress.steps();
-  if (!due) return "";
-  last_[progress.method()] = now;
+  if (!IsDue(progress.method(), event) && progress.step() != progress.steps()) return "";
   for (const MethodProgress& method : model.methods()) {
     if (method.label == progress.method() && method.latest.has_value()) {
       return absl::StrCat(method.label, "  ", FiguresText(method, Brevity::kAll));
     }
   }
   return "";
+}
+
+std::string PlainView::PhaseLine(const v1::JobEvent& event) {
+  const v1::PhaseProgress& phase = event.phase();
+  const std::string key = absl::StrCat(phase.method(), "\n", v1::Phase_Name(phase.phase()));
+  const bool begins = phase.share() == 0;
+  if (!IsDue(key, event) || begins) return "";
+  return phase.method().empty() ? PhaseText(phase)
+                                : absl::StrCat(phase.method(), "  ", PhaseText(phase));
 }
 
 }  // namespace attnprune::cli

@@ -17,6 +17,7 @@ struct MethodProgress {
   std::string label;
   absl::optional<v1::Progress> latest;
   absl::optional<double> calibration_error, held_out_error;  // the latest that were evaluated
+  absl::optional<v1::PhaseProgress> phase;                   // being judged
   absl::optional<v1::MethodResult> result;
 };
 
@@ -26,25 +27,32 @@ class ProgressModel {
   explicit ProgressModel(const v1::Job& job);  // its methods, in their order
   void Apply(const v1::JobEvent& event);
   const std::vector<MethodProgress>& methods() const { return methods_; }
+  // The phase that the methods wait for; nothing while one runs.
+  const absl::optional<v1::PhaseProgress>& preparing() const { return preparing_; }
 
  private:
   MethodProgress& Find(const std::string& label);
   std::vector<MethodProgress> methods_;
+  absl::optional<v1::PhaseProgress> preparing_;
 };
 
-// One line a method, none wider than `columns`:
+// One line a method, none wider than `columns`, below one for what they wait for, if they do:
+//   preparing  [###.........]  25 %
 //   gd         [######......]  60/100  loss 12.35  error 0.0123 held out 0.0145  41.2/s  2 s left
 std::vector<std::string> BarLines(const ProgressModel& model, int columns);
 
-// Picks the events that are worth a line, at most one progress line a second and method, by the
-// time that the events carry.
+// Picks the events that are worth a line, at most one progress line a second of a method or of a
+// phase, by the time that the events carry. A phase of less than a second has none.
 class PlainView {
  public:
   // "" if the event is not worth a line. `model` has seen the event.
   std::string LineOf(const v1::JobEvent& event, const ProgressModel& model);
 
  private:
-  std::map<std::string, int64_t> last_;  // time of each method's last line, in ms
+  std::string PhaseLine(const v1::JobEvent& event);
+  bool IsDue(const std::string& what, const v1::JobEvent& event);  // and if so, notes it
+
+  std::map<std::string, int64_t> last_;  // time of the last line of each, in ms
 };
 
 }  // namespace attnprune::cli

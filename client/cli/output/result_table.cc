@@ -47,17 +47,20 @@ std::string SourceLine(const v1::Job& job) {
   return "";
 }
 
+// What the job's methods share has taken; empty where no result says.
+std::string PreparingLine(const v1::Job& job) {
+  double seconds = 0;
+  for (const v1::MethodResult& result : job.results()) seconds += result.preparing_seconds();
+  if (seconds == 0) return "";
+  return absl::StrFormat("prepared in %.2f s for all methods\n", seconds);
+}
+
 std::vector<std::string> RowOf(const v1::MethodResult& result) {
   if (result.has_failure()) {
-    return {result.method(),
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "failed: " + result.failure().message()};
+    std::vector<std::string> row(9, "-");
+    row.front() = result.method();
+    row.push_back("failed: " + result.failure().message());
+    return row;
   }
   const v1::BatchScore& judged = result.has_held_out() ? result.held_out() : result.calibration();
   return {result.method(),
@@ -68,6 +71,7 @@ std::vector<std::string> RowOf(const v1::MethodResult& result) {
           absl::StrFormat("%.2f", 100 * result.sparsity()),
           absl::StrCat(result.steps()),
           absl::StrFormat("%.2f", result.seconds()),
+          absl::StrFormat("%.2f", result.judging_seconds()),
           result.termination_reason()};
 }
 
@@ -105,9 +109,10 @@ absl::StatusOr<const v1::MethodResult*> ResultOf(const v1::Job& job, const std::
 std::string ResultTable(const v1::Job& job) {
   if (job.results().empty()) return "";
   std::vector<std::vector<std::string>> rows = {{"method", "held out", "mask only", "calibration",
-                                                 "linear", "pruned %", "steps", "seconds", "end"}};
+                                                 "linear", "pruned %", "steps", "seconds",
+                                                 "judging", "end"}};
   for (const v1::MethodResult* result : BestFirst(job)) rows.push_back(RowOf(*result));
-  return absl::StrCat(TableText(rows), SourceLine(job));
+  return absl::StrCat(TableText(rows), PreparingLine(job), SourceLine(job));
 }
 
 std::string JobText(const v1::Job& job) {

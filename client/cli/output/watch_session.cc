@@ -73,7 +73,7 @@ void WatchSession::EraseBars() {
 // Progress comes faster than anybody can read.
 void WatchSession::Redraw(const v1::JobEvent& event) {
   const absl::Time now = absl::Now();
-  if (event.has_progress() && now - last_drawn_ < kDrawInterval) return;
+  if ((event.has_progress() || event.has_phase()) && now - last_drawn_ < kDrawInterval) return;
   last_drawn_ = now;
   EraseBars();
   // Bars show the progress; what they cannot show scrolls by above them.

@@ -91,6 +91,39 @@ TEST(PlainView, WritesALineASecondAndTheLastStep) {
   EXPECT_THAT(line_of(WandaDone()), HasSubstr("wanda  done  error 0.25000"));
 }
 
+v1::JobEvent PhaseAt(v1::Phase phase, const std::string& method, double share, int64_t seconds) {
+  v1::JobEvent event;
+  event.mutable_time()->set_seconds(seconds);
+  event.mutable_phase()->set_phase(phase);
+  event.mutable_phase()->set_method(method);
+  event.mutable_phase()->set_share(share);
+  return event;
+}
+
+TEST(BarLines, ShowWhatTheMethodsWaitForAndTheJudging) {
+  ProgressModel model(TwoMethods());
+  model.Apply(PhaseAt(v1::PREPARING, "", 0.5, 10));
+  EXPECT_EQ(BarLines(model, 40)[0], "preparing [#########.........]  50 %");
+  EXPECT_THAT(BarLines(model, 40)[1], HasSubstr("waiting"));
+  model.Apply(PhaseAt(v1::PREPARING, "", 1, 11));
+  EXPECT_THAT(BarLines(model, 40), SizeIs(2));
+  model.Apply(PhaseAt(v1::JUDGING, "wanda", 0.25, 12));
+  EXPECT_THAT(BarLines(model, 40)[1], HasSubstr("wanda [####."));
+  EXPECT_THAT(BarLines(model, 40)[1], HasSubstr("judging 25 %"));
+  model.Apply(WandaDone());
+  EXPECT_THAT(BarLines(model, 60)[1], HasSubstr("done"));
+}
+
+TEST(PlainView, WritesALineASecondOfAPhaseThatTakesLonger) {
+  ProgressModel model(TwoMethods());
+  PlainView view;
+  EXPECT_EQ(view.LineOf(PhaseAt(v1::PREPARING, "", 0, 10), model), "");
+  EXPECT_EQ(view.LineOf(PhaseAt(v1::PREPARING, "", 0.2, 10), model), "");
+  EXPECT_EQ(view.LineOf(PhaseAt(v1::PREPARING, "", 0.4, 11), model), "preparing 40 %");
+  EXPECT_EQ(view.LineOf(PhaseAt(v1::JUDGING, "gd", 0, 11), model), "");
+  EXPECT_EQ(view.LineOf(PhaseAt(v1::JUDGING, "gd", 1, 12), model), "gd  judging 100 %");
+}
+
 TEST(PlainView, WritesStatesAndWarnings) {
   const ProgressModel model(TwoMethods());
   PlainView view;

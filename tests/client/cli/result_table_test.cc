@@ -64,6 +64,18 @@ TEST(ResultTable, ShowsEachMethodInItsPlace) {
   EXPECT_EQ(ResultTable(v1::Job()), "");
 }
 
+TEST(ResultTable, ShowsTheTimesOfSolvingAndJudgingAndOfPreparingOnce) {
+  v1::Job job;
+  v1::MethodResult& result = AddResult(job, "gd", 0.1, 0.2);
+  result.set_seconds(3);
+  result.set_judging_seconds(1.25);
+  EXPECT_THAT(ResultTable(job), Not(HasSubstr("prepared")));
+  result.set_preparing_seconds(2.5);
+  EXPECT_THAT(ResultTable(job), HasSubstr("seconds  judging"));
+  EXPECT_THAT(ResultTable(job), HasSubstr("3.00     1.25"));
+  EXPECT_THAT(ResultTable(job), HasSubstr("\nprepared in 2.50 s for all methods\n"));
+}
+
 // joint's mask costs 0.5 alone, 0.3 with the weights that it has moved; magnitude moves none.
 TEST(ResultTable, ShowsWhatTheMaskAloneCosts) {
   v1::Job job;

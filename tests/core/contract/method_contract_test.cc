@@ -142,11 +142,11 @@ TEST_P(MethodContract, LeavesItsInputsUntouched) {
 TEST_P(MethodContract, GivesTheSameBitsTwiceAndOnOneTwoAndFourThreads) {
   const Problem problem = MakeProblem();
   const auto method = ShortRun(name());
-  const auto once = method->Prune(problem, {.threads = 1});
+  const auto once = method->Prune(problem, {}, {.threads = 1});
   ASSERT_TRUE(once.ok()) << once.status();
   for (int threads : {1, 2, 4}) {
     SCOPED_TRACE(threads);
-    const auto again = method->Prune(problem, {.threads = threads});
+    const auto again = method->Prune(problem, {}, {.threads = threads});
     ASSERT_TRUE(again.ok()) << again.status();
     ExpectSameBits(*once, *again);
   }
@@ -266,7 +266,7 @@ TEST_P(MethodContract, RefusesASparsityOutsideItsRange) {
 
 TEST_P(MethodContract, RefusesOptionsThatMakeNoSense) {
   const Problem problem = MakeProblem();
-  const auto no_threads = ShortRun(name())->Prune(problem, {.threads = 0});
+  const auto no_threads = ShortRun(name())->Prune(problem, {}, {.threads = 0});
   EXPECT_THAT(no_threads.status().message(), HasSubstr("threads must be in [1, 1024], got 0"));
   const auto negative = ShortRun(name())->Prune(problem, {.evaluate_every = -1});
   EXPECT_THAT(negative.status().message(), HasSubstr("evaluate_every must be at least 0, got -1"));
@@ -318,7 +318,7 @@ TEST_P(MethodContract, StopsAtAnyStepAndGoesOnFromThereToTheSameBits) {
     ASSERT_EQ(observer.last_step, step);
     const std::string& state = observer.states.back();
     EXPECT_EQ(state, nobody.states[static_cast<size_t>(step) - 1]);
-    const auto resumed = method->Prune(problem, {.threads = 2, .resume_from = state});
+    const auto resumed = method->Prune(problem, {.resume_from = state}, {.threads = 2});
     ASSERT_TRUE(resumed.ok()) << resumed.status();
     ExpectSameBits(*whole, *resumed);
   }

@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "core/methods/binarize.h"
-#include "core/methods/fingerprint.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/refit.h"
 #include "core/methods/registry.h"
@@ -150,17 +149,17 @@ class RandomMethod final : public Method {
   absl::string_view name() const override { return "random"; }
 
  private:
-  absl::StatusOr<PruneResult> DoPrune(const Problem& problem, RunOptions& options, ThreadPool& pool,
+  absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& options,
                                       ProgressObserver& observer) const override {
     constexpr int kSteps = 5;
     static uint64_t runs = 0;
     const uint64_t seed = habits_.draws_by_run_number ? ++runs
                           : habits_.draws_by_seed     ? options.seed
                                                       : 0;
-    DrawnScores drawn(
-        AttentionWeights(problem), seed,
-        Fingerprint(problem, name(), {},
-                    habits_.forgets_the_seed ? absl::nullopt : absl::make_optional(options.seed)));
+    const absl::optional<uint64_t> noted =
+        habits_.forgets_the_seed ? absl::nullopt : absl::make_optional(options.seed);
+    DrawnScores drawn(AttentionWeights(prepared.problem()), seed,
+                      prepared.Fingerprint(name(), {}, noted));
     if (!options.resume_from.empty()) {
       const absl::Status restored = drawn.Restore(options.resume_from);
       if (!restored.ok()) return restored;
@@ -169,7 +168,7 @@ class RandomMethod final : public Method {
       drawn.Step();
       observer.OnStep({.step = drawn.steps_taken(), .steps = kSteps}, drawn);
     }
-    return drawn.Result(problem.sparsity, pool);
+    return drawn.Result(prepared.problem().sparsity, prepared.pool());
   }
 
   const Habits habits_;

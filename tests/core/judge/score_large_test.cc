@@ -94,7 +94,7 @@ void ExpectLinearErrors(const Problem& problem, const PruneResult& result, const
 TEST(JudgeOfManyTokens, SumsTheLinearErrorOverAllShards) {
   const Problem problem = ManyTokens();
   const PruneResult result = PrunedWithSoftMasks(problem);
-  const auto score = Judge(problem, result, 2);
+  const auto score = Judge(problem, result, {.threads = 2});
   ASSERT_TRUE(score.ok()) << score.status();
   ExpectLinearErrors(problem, result, problem.calibration, score->calibration);
   ASSERT_TRUE(score->held_out.has_value());
@@ -112,12 +112,12 @@ void ExpectSameBits(const BatchScore& a, const BatchScore& b) {
 TEST(JudgeOfManyTokens, GivesTheSameBitsOnAnyNumberOfThreads) {
   const Problem problem = ManyTokens();
   const PruneResult result = PrunedWithSoftMasks(problem);
-  const Score one = Judge(problem, result, 1).value();
+  const Score one = Judge(problem, result, {.threads = 1}).value();
   ASSERT_GT(one.calibration.relative_error, 0);
   ASSERT_TRUE(one.calibration.soft_relative_error.has_value());
   for (int threads : {2, 4}) {
     SCOPED_TRACE(threads);
-    const Score many = Judge(problem, result, threads).value();
+    const Score many = Judge(problem, result, {.threads = threads}).value();
     ExpectSameBits(one.calibration, many.calibration);
     ExpectSameBits(*one.held_out, *many.held_out);
   }

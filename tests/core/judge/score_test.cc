@@ -131,9 +131,9 @@ TEST(Judge, BlamesTheHeadThatWasPruned) {
 TEST(Judge, GivesTheSameBitsOnAnyNumberOfThreads) {
   const Problem problem = ProjectionContractProblem();
   const PruneResult result = CreateMethod("wanda").value()->Prune(problem).value();
-  const Score one = Judge(problem, result, 1).value();
+  const Score one = Judge(problem, result, {.threads = 1}).value();
   for (int threads : {2, 4}) {
-    const Score many = Judge(problem, result, threads).value();
+    const Score many = Judge(problem, result, {.threads = threads}).value();
     EXPECT_EQ(one.calibration.relative_error, many.calibration.relative_error);
     EXPECT_EQ(one.calibration.per_head, many.calibration.per_head);
     EXPECT_EQ(one.calibration.linear_error, many.calibration.linear_error);
@@ -213,7 +213,7 @@ TEST(Judge, RefusesAResultOfAnotherProblem) {
   EXPECT_EQ(score.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(score.status().message(), HasSubstr("result must hold the 2 matrices"));
   EXPECT_FALSE(Judge(fused, PruneResult()).ok());
-  EXPECT_THAT(Judge(fused, result, 0).status().message(),
+  EXPECT_THAT(Judge(fused, result, {.threads = 0}).status().message(),
               HasSubstr("threads must be in [1, 1024], got 0"));
 }
 

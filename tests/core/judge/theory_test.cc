@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "core/methods/registry.h"
+#include "core/judge/score.h"
 #include "tests/core/contract/contract_problems.h"
 
 namespace attnprune::testing {
@@ -27,6 +27,12 @@ PruneResult KeepAll(const Problem& problem, double lambda) {
   return result;
 }
 
+absl::StatusOr<TheoryFigures> FiguresOf(const Problem& problem, const PruneResult& result) {
+  const absl::StatusOr<Score> score = Judge(problem, result);
+  if (!score.ok()) return score.status();
+  return score->theory;
+}
+
 // n = 2, d = 2, X = diag(2, 1), W = all 1/2: X X' = diag(4, 1), logits X W X' = (2 1; 1 1/2).
 Problem Worked() {
   Problem problem;
@@ -40,7 +46,7 @@ Problem Worked() {
 
 TEST(Theory, FollowsTheFormulasOnAHandWorkedExample) {
   const Problem problem = Worked();
-  const auto figures = Theory(problem, KeepAll(problem, 0.1));
+  const auto figures = FiguresOf(problem, KeepAll(problem, 0.1));
   ASSERT_TRUE(figures.ok()) << figures.status();
   constexpr double kRounding = 1e-5;  // relative; delta comes from float32 logits
   const double beta = 1, delta = 1 / (1 + std::exp(0.5));
@@ -58,7 +64,7 @@ TEST(Theory, FollowsTheFormulasOnAHandWorkedExample) {
 TEST(Theory, SaysVacuousWhereThereAreMoreTokensThanFeatures) {
   Problem problem = FusedContractProblem();  // 40 tokens of 8 features
   problem.scale = 1;
-  const auto figures = Theory(problem, KeepAll(problem, 0.1));
+  const auto figures = FiguresOf(problem, KeepAll(problem, 0.1));
   ASSERT_TRUE(figures.ok()) << figures.status();
   EXPECT_FALSE(figures->beta.value.has_value());
   EXPECT_THAT(ToString(figures->beta), HasSubstr("vacuous (it is exactly 0: batch 0 has n = 40"));
@@ -69,27 +75,27 @@ TEST(Theory, SaysVacuousWhereThereAreMoreTokensThanFeatures) {
 TEST(Theory, SaysVacuousWhereAttentionVanishes) {
   Problem problem = Worked();
   problem.weights = FusedWeights{Matrix::Constant(2, 2, 500.0f), {}, {}};
-  const auto figures = Theory(problem, KeepAll(problem, 0.1));
+  const auto figures = FiguresOf(problem, KeepAll(problem, 0.1));
   ASSERT_TRUE(figures.ok()) << figures.status();
   EXPECT_THAT(ToString(figures->delta), HasSubstr("vacuous (it is 1e-217"));
 }
 
 TEST(Theory, SaysVacuousWhereAWeightIsZeroOrLambdaIs) {
   Problem problem = Worked();
-  const auto no_lambda = Theory(problem, KeepAll(problem, 0));
+  const auto no_lambda = FiguresOf(problem, KeepAll(problem, 0));
   ASSERT_TRUE(no_lambda.ok());
   EXPECT_THAT(ToString(no_lambda->xi), HasSubstr("lambda is 0"));
   Matrix w = Matrix::Constant(2, 2, 0.5f);
   w(0, 1) = 0;
   problem.weights = FusedWeights{std::move(w), {}, {}};
-  const auto zero_weight = Theory(problem, KeepAll(problem, 0.1));
+  const auto zero_weight = FiguresOf(problem, KeepAll(problem, 0.1));
   ASSERT_TRUE(zero_weight.ok());
   EXPECT_THAT(ToString(zero_weight->mu), HasSubstr("W has an entry that is 0"));
 }
 
 TEST(Theory, SaysVacuousForAnotherScaleThanTheTheoremsOne) {
   const Problem problem = FusedContractProblem();
-  const auto figures = Theory(problem, KeepAll(problem, 0.1));
+  const auto figures = FiguresOf(problem, KeepAll(problem, 0.1));
   ASSERT_TRUE(figures.ok()) << figures.status();
   EXPECT_THAT(ToString(figures->lipschitz), HasSubstr("Theorem 4.1 is about scale 1"));
 }
@@ -97,17 +103,17 @@ TEST(Theory, SaysVacuousForAnotherScaleThanTheTheoremsOne) {
 // Two batches alike: the loss is a sum over batches, so its bound is too.
 TEST(Theory, AddsTheLipschitzBoundsOfTheBatches) {
   Problem problem = Worked();
-  const double one = *Theory(problem, KeepAll(problem, 0)).value().lipschitz.value;
+  const double one = *FiguresOf(problem, KeepAll(problem, 0)).value().lipschitz.value;
   Matrix twice(4, 2);
   for (Index t = 0; t < 4; ++t) twice(t, t % 2) = t % 2 == 0 ? 2 : 1;
   problem.calibration = Batches(std::move(twice), {2, 2});
-  const double two = *Theory(problem, KeepAll(problem, 0)).value().lipschitz.value;
+  const double two = *FiguresOf(problem, KeepAll(problem, 0)).value().lipschitz.value;
   EXPECT_EQ(two, 2 * one);
 }
 
 TEST(Theory, SaysVacuousForProjectionsWhichTheTheoremDoesNotCover) {
   const Problem problem = ProjectionContractProblem();
-  const auto figures = Theory(problem, KeepAll(problem, 0.05));
+  const auto figures = FiguresOf(problem, KeepAll(problem, 0.05));
   ASSERT_TRUE(figures.ok()) << figures.status();
   for (const TheoryFigure* figure : {&figures->mu, &figures->xi, &figures->lipschitz}) {
     EXPECT_THAT(ToString(*figure), HasSubstr("about the fused problem"));

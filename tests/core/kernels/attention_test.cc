@@ -513,8 +513,8 @@ TEST_P(AttentionOfEveryMask, NeedsNoGradientOfItsKeys) {
   }
 }
 
-// Logits in the hundreds: the smallest entry is far below what a float holds. In float64 from
-// float32 logits: a logit and the log of the sum are off by dS each.
+// Logits in the hundreds: the smallest entry is far below what a float holds. From float32
+// logits: a logit and the log of the sum are off by dS each.
 TEST_P(AttentionOfEveryMask, KnowsTheLogarithmOfItsSmallestEntry) {
   constexpr float kLoud = 30;
   for (Index n : kSizes) {
@@ -526,15 +526,16 @@ TEST_P(AttentionOfEveryMask, KnowsTheLogarithmOfItsSmallestEntry) {
         if (Allowed(c.layout, i, j)) smallest = std::min(smallest, At(log_f, i, j));
       }
     }
-    EXPECT_NEAR(SmallestLogAttention(c.layout, c.a, c.b, kLoud), smallest,
-                2.01 * LogitBound(c.a, c.b, kLoud))
+    WholeAttention loud(c.layout, c.b, kLoud, kernels());
+    EXPECT_NEAR(loud.SmallestLog(c.a, c.dense()), smallest, 2.01 * LogitBound(c.a, c.b, kLoud))
         << n;
   }
 }
 
 TEST(SmallestLogAttention, IsFarBelowFloat32) {
   const Case c(AttentionLayout(Causal(100)), 100, AttentionKernelsOfThisCpu());
-  EXPECT_LT(SmallestLogAttention(c.layout, c.a, c.b, 30), -150);
+  WholeAttention loud(c.layout, c.b, 30);
+  EXPECT_LT(loud.SmallestLog(c.a, c.dense()), -150);
 }
 
 // --- denormals -----------------------------------------------------------------------------------

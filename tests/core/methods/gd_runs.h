@@ -40,10 +40,11 @@ class Recorder final : public ProgressObserver {
 };
 
 inline absl::StatusOr<PruneResult> RunGd(const Problem& problem, const GdParameters& parameters,
-                                         const RunOptions& options, ProgressObserver& observer) {
+                                         const RunOptions& options, ProgressObserver& observer,
+                                         const PrepareOptions& prepare = {}) {
   auto method = CreateMethod("gd", parameters);
   if (!method.ok()) return method.status();
-  return (*method)->Prune(problem, options, observer);
+  return (*method)->Prune(problem, options, observer, prepare);
 }
 
 inline absl::StatusOr<PruneResult> RunGd(const Problem& problem, const GdParameters& parameters,

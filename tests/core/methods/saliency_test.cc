@@ -32,8 +32,8 @@ MATCHER_P(RatiosAre, expected, "") {
 TEST(LogSaliency, OfAFusedWeightMeetsTheTokensOnBothSides) {
   const Problem problem =
       FusedProblem(MatrixOf({{1, -2}, {3, 4}}), MatrixOf({{1, 0}, {0, 2}}), Sparsity());
-  ThreadPool pool(1);
-  EXPECT_THAT(Ratios(LogSaliency(problem, SearchedWeights::kAttention, pool)[0]),
+  EXPECT_THAT(Ratios(LogSaliency(*PreparedProblem::OfValid(problem).value(),
+                                 SearchedWeights::kAttention)[0]),
               RatiosAre(std::vector<double>{1, 4, 6, 16}));
 }
 
@@ -42,8 +42,8 @@ TEST(LogSaliency, OfAFusedWeightMeetsTheTokensOnBothSides) {
 TEST(LogSaliency, OfAProjectionCountsWhatItsOutputMeets) {
   const Problem problem = ProjectionProblem(MatrixOf({{2, 0}, {0, 1}}), MatrixOf({{1, 0}, {3, 4}}),
                                             MatrixOf({{1, 0}, {0, 1}}), Sparsity());
-  ThreadPool pool(1);
-  const std::vector<Matrix> scores = LogSaliency(problem, SearchedWeights::kAttention, pool);
+  const std::vector<Matrix> scores =
+      LogSaliency(*PreparedProblem::OfValid(problem).value(), SearchedWeights::kAttention);
   EXPECT_NEAR(Ratios(scores[0])[3], 5.0 / 2, 1e-3);  // |1| 5 over |2| 1
   EXPECT_NEAR(Ratios(scores[1])[2], 3.0 / 2, 1e-3);  // |3| 1 over |1| 2
   EXPECT_NEAR(Ratios(scores[1])[3], 4.0 / 2, 1e-3);
@@ -55,9 +55,9 @@ TEST(LogSaliency, TakesThePairThatRotaryEmbeddingMixesTogether) {
     Problem problem = ProjectionProblem(MatrixOf({{2, 0}, {0, 1}}), MatrixOf({{1, 0}, {3, 4}}),
                                         MatrixOf({{1, 0}, {0, 1}}), Sparsity());
     std::get<ProjectionWeights>(problem.weights).rope = Rope{.layout = layout};
-    ThreadPool pool(1);
-    EXPECT_NEAR(Ratios(LogSaliency(problem, SearchedWeights::kAttention, pool)[0])[3], 1.0 / 2,
-                1e-3);
+    EXPECT_NEAR(Ratios(LogSaliency(*PreparedProblem::OfValid(problem).value(),
+                                   SearchedWeights::kAttention)[0])[3],
+                1.0 / 2, 1e-3);
   }
 }
 
@@ -66,8 +66,8 @@ TEST(LogSaliency, TakesThePairThatRotaryEmbeddingMixesTogether) {
 TEST(LogSaliency, OfAFactorCountsTheOtherFactorsColumn) {
   const Problem problem = FactoredProblem(MatrixOf({{1, 2}, {3, 0}}), MatrixOf({{1, 3}, {0, 4}}),
                                           MatrixOf({{1, 0}, {0, 2}}), Sparsity());
-  ThreadPool pool(1);
-  const std::vector<Matrix> scores = LogSaliency(problem, SearchedWeights::kFactors, pool);
+  const std::vector<Matrix> scores =
+      LogSaliency(*PreparedProblem::OfValid(problem).value(), SearchedWeights::kFactors);
   EXPECT_NEAR(Ratios(scores[0])[1], 2 * std::sqrt(73.0), 1e-3);
   EXPECT_NEAR(Ratios(scores[0])[2], 3 * 2, 1e-3);
   EXPECT_NEAR(Ratios(scores[1])[1], 3 * 2 / std::sqrt(37.0), 1e-3);  // W_Q's: (1, 6) and (2, 0)
@@ -75,8 +75,8 @@ TEST(LogSaliency, OfAFactorCountsTheOtherFactorsColumn) {
 
 TEST(LogSaliency, OfWeightsThatAreAllZeroIsFiniteAndAllAlike) {
   const Problem problem = FusedProblem(Matrix(2, 2), MatrixOf({{1, 0}, {0, 2}}), Sparsity());
-  ThreadPool pool(1);
-  EXPECT_THAT(Values(LogSaliency(problem, SearchedWeights::kAttention, pool)[0]),
+  EXPECT_THAT(Values(LogSaliency(*PreparedProblem::OfValid(problem).value(),
+                                 SearchedWeights::kAttention)[0]),
               ::testing::Each(std::log(1e-6f)));
 }
 

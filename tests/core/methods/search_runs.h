@@ -60,12 +60,12 @@ struct DecidingErrors {
 };
 inline DecidingErrors ErrorsOf(const PruneResult& result, const Problem& problem,
                                double validation) {
-  ThreadPool pool(1);
+  const auto prepared = PreparedProblem::Create(problem).value();
   const bool factors = problem.fused() && result.matrices.size() == 2;
   const auto objectives =
       SearchObjectives::Create(
-          problem, factors ? SearchedWeights::kFactors : SearchedWeights::kAttention, validation,
-          /*batches_per_step=*/4, pool, DenseAttention::kKeep)
+          *prepared, factors ? SearchedWeights::kFactors : SearchedWeights::kAttention, validation,
+          /*batches_per_step=*/4)
           .value();
   std::vector<MatrixView> weights;
   for (const PrunedMatrix& matrix : result.matrices) weights.emplace_back(matrix.weights);

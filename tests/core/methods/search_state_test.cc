@@ -24,8 +24,8 @@ using ::testing::HasSubstr;
 class SearchState : public ::testing::TestWithParam<std::string> {
  protected:
   absl::StatusOr<PruneResult> Run(const Problem& problem, const RunOptions& options,
-                                  Recorder& recorder) const {
-    return ParseMethod(GetParam()).value()->Prune(problem, options, recorder);
+                                  Recorder& recorder, const PrepareOptions& prepare = {}) const {
+    return ParseMethod(GetParam()).value()->Prune(problem, options, recorder, prepare);
   }
   std::vector<std::string> States(const Problem& problem) const {
     Recorder recorder(Recorder::States::kSaved);
@@ -70,9 +70,9 @@ TEST_P(SearchState, ResumedAtAnyStepReportsAndSavesWhatTheUndisturbedRunDid) {
   for (size_t saved = 0; saved < whole.states().size(); ++saved) {
     for (int threads : {1, 4}) {
       Recorder rest(Recorder::States::kSaved);
-      const PruneResult resumed = Succeed(Run(
-          problem, {.threads = threads, .evaluate_every = 3, .resume_from = whole.states()[saved]},
-          rest));
+      const PruneResult resumed =
+          Succeed(Run(problem, {.evaluate_every = 3, .resume_from = whole.states()[saved]}, rest,
+                      {.threads = threads}));
       ASSERT_EQ(rest.stats().size(), whole.stats().size() - saved - 1);
       for (size_t t = 0; t < rest.stats().size(); ++t) {
         ExpectSameFigures(rest.stats()[t], whole.stats()[saved + 1 + t]);

@@ -23,7 +23,8 @@ double HeldOut(const Problem& problem, const PruneResult& result) {
 // The mask that the search starts from.
 PruneResult StartingMask(const Problem& problem) {
   ThreadPool pool(1);
-  const std::vector<Matrix> scores = LogSaliency(problem, SearchedWeights::kAttention, pool);
+  const std::vector<Matrix> scores =
+      LogSaliency(*PreparedProblem::OfValid(problem).value(), SearchedWeights::kAttention);
   PruneResult result;
   const std::vector<NamedWeight> weights = AttentionWeights(problem);
   for (size_t m = 0; m < weights.size(); ++m) {

@@ -52,7 +52,7 @@ class CoreObjective {
   }
   double SmallestLogAttention(const std::vector<reference::Dense>& pruned) {
     const std::vector<Matrix> weights = reference::ToMatrices(pruned);
-    return objective_->SmallestLogAttention(reference::Views(weights));
+    return objective_->Error(reference::Views(weights), {.smallest = true}).smallest_log_attention;
   }
 
  private:

@@ -57,8 +57,9 @@ class Factored : public ::testing::Test {
 TEST_F(Factored, GradientAgreesWithDifferencesOfTheFloat64Loss) {
   const Problem core = reference::ToCore(problem_);
   ThreadPool pool(1);
-  FactoredObjective objective(
-      AttentionObjective::Create(core, core.calibration, "calibration", pool).value());
+  const std::unique_ptr<AttentionObjective> fused =
+      AttentionObjective::Create(core, core.calibration, "calibration", pool).value();
+  FactoredObjective objective(*fused);
   const std::vector<Matrix> factors = reference::ToMatrices(factors_);
   std::vector<Matrix> gradients(2);
   const double loss =

@@ -114,8 +114,16 @@ v1::Job DescentJob(Place* place, int steps) {
   return job;
 }
 
+absl::optional<v1::Progress> StepOf(const StoredEvent& event) {
+  v1::Progress progress;
+  if (!IsProgress(event.kind) || !progress.ParseFromString(event.payload)) return absl::nullopt;
+  return progress.has_phase() ? absl::nullopt : absl::make_optional(progress);
+}
+
 std::string Verdict(v1::MethodResult result) {
   result.clear_seconds();
+  result.clear_judging_seconds();
+  result.clear_preparing_seconds();
   return result.DebugString();
 }
 
@@ -123,7 +131,7 @@ void EventLog::OnEvents(const std::string& job_id, absl::Span<const StoredEvent>
   {
     MutexLock lock(&mutex_);
     for (const StoredEvent& event : events) {
-      if (IsProgress(event.kind)) ++progress_[job_id];
+      if (StepOf(event).has_value()) ++progress_[job_id];
       if (event.kind != EventKind::kStateChange && event.kind != EventKind::kTerminal) continue;
       states_[job_id].push_back(event.state);
       if (event.state == JobState::kRunning) started_.push_back(job_id);

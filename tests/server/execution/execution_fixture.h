@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/types/optional.h"
 #include "attnprune/v1/job.pb.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/base/mutex.h"
@@ -89,6 +90,9 @@ v1::Job DescentJob(Place* place, int steps = 12);
 // What a result says, but for how long it took.
 std::string Verdict(v1::MethodResult result);
 
+// The step that a progress event tells of; nothing for other events and for phases.
+absl::optional<v1::Progress> StepOf(const StoredEvent& event);
+
 // Follows a store and lets a test wait for what it is waiting for.
 class EventLog final : public JobStoreListener {
  public:
@@ -97,7 +101,7 @@ class EventLog final : public JobStoreListener {
 
   // Waits until the job has come into the state, then on to later states or not.
   void Await(const std::string& job_id, JobState state);
-  // Waits until the job has at least `count` progress events.
+  // Waits until the job has at least `count` progress events of steps.
   void AwaitProgress(const std::string& job_id, int count);
   // Jobs in the order in which they began to run.
   std::vector<std::string> started();

@@ -102,10 +102,7 @@ TEST_F(InterruptedJob, NoStepIsTakenTwiceAfterADrain) {
   RunNext();
   std::vector<int> steps;
   for (const StoredEvent& event : place_.Events(id)) {
-    v1::Progress progress;
-    if (!IsProgress(event.kind)) continue;
-    ASSERT_TRUE(progress.ParseFromString(event.payload));
-    steps.push_back(progress.step());
+    if (const auto progress = StepOf(event)) steps.push_back(progress->step());
   }
   EXPECT_THAT(steps, ::testing::ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12));
 }

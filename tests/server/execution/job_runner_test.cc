@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/judge/score.h"
 #include "core/methods/registry.h"
+#include "core/objective/dense_attention.h"
 #include "core/tensor/eigen.h"
 #include "server/execution/problem_builder.h"
 #include "tests/server/execution/execution_fixture.h"
@@ -191,19 +192,49 @@ TEST_F(JobRunner, TellsWhatTheMaskAloneCostsOfAMethodThatMovesWeights) {
   EXPECT_FALSE(still.held_out().has_mask_only_relative_error());
 }
 
+// Preparing once, judging once a method, each from its beginning to its end.
+TEST_F(JobRunner, TellsOfPreparingAndJudgingAndWhatTheyTook) {
+  v1::Job job = DescentJob(&place_);
+  AddMethod("sparsegpt", &job);
+  const std::string id = RunToEnd(job);
+  std::vector<std::string> begun, ended;
+  for (const StoredEvent& event : place_.Events(id)) {
+    v1::Progress progress;
+    if (!IsProgress(event.kind) || !progress.ParseFromString(event.payload)) continue;
+    if (!progress.has_phase()) continue;
+    const v1::PhaseProgress& phase = progress.phase();
+    const std::string name = absl::StrCat(v1::Phase_Name(phase.phase()), " ", phase.method());
+    if (phase.share() == 0) begun.push_back(name);
+    if (phase.share() == 1) ended.push_back(name);
+  }
+  EXPECT_THAT(begun, ElementsAre("PREPARING ", "JUDGING gd", "JUDGING sparsegpt"));
+  EXPECT_EQ(ended, begun);
+  EXPECT_GT(place_.Result(id, 0).preparing_seconds(), 0);
+  EXPECT_EQ(place_.Result(id, 1).preparing_seconds(), 0) << "once";
+  for (int i = 0; i < 2; ++i) EXPECT_GT(place_.Result(id, i).judging_seconds(), 0);
+}
+
+// Calibration and held-out batches: two, whatever the job's methods.
+TEST_F(JobRunner, BuildsTheDenseAttentionOfEachSetOfBatchesOnce) {
+  v1::Job job = DescentJob(&place_);
+  for (const char* method : {"sparsegpt", "ste", "joint", "wanda+refit"}) AddMethod(method, &job);
+  const int64_t before = DenseAttentionStore::Made();
+  ASSERT_EQ(place_.Get(RunToEnd(job)).state, JobState::kSucceeded);
+  EXPECT_EQ(DenseAttentionStore::Made() - before, 2);
+}
+
 TEST_F(JobRunner, TellsEveryStepThenTheResultThenTheEnd) {
   const std::string id = RunToEnd(DescentJob(&place_));
   std::vector<int> steps, evaluated;
   for (const StoredEvent& event : place_.Events(id)) {
-    if (!IsProgress(event.kind)) continue;
-    v1::Progress progress;
-    ASSERT_TRUE(progress.ParseFromString(event.payload));
-    EXPECT_EQ(progress.method(), "gd");
-    EXPECT_EQ(progress.steps(), 12);
-    steps.push_back(progress.step());
-    EXPECT_EQ(event.kind == EventKind::kEvaluated, progress.has_calibration_error());
-    if (progress.has_calibration_error() && progress.has_held_out_error()) {
-      evaluated.push_back(progress.step());
+    const absl::optional<v1::Progress> progress = StepOf(event);
+    if (!progress.has_value()) continue;
+    EXPECT_EQ(progress->method(), "gd");
+    EXPECT_EQ(progress->steps(), 12);
+    steps.push_back(progress->step());
+    EXPECT_EQ(event.kind == EventKind::kEvaluated, progress->has_calibration_error());
+    if (progress->has_calibration_error() && progress->has_held_out_error()) {
+      evaluated.push_back(progress->step());
     }
   }
   EXPECT_THAT(steps, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12));

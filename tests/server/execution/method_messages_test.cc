@@ -25,6 +25,15 @@ TEST(Progress, CountsTheSecondsOfEarlierAttempts) {
   EXPECT_EQ(progress.held_out_error(), 0.25);
 }
 
+TEST(PhaseProgress, HasNoFigureOfAStep) {
+  const v1::Progress progress = MakePhaseProgress(v1::JUDGING, "gd#2", 0.25, 1.5);
+  EXPECT_EQ(progress.phase().phase(), v1::JUDGING);
+  EXPECT_EQ(progress.phase().method(), "gd#2");
+  EXPECT_EQ(progress.phase().share(), 0.25);
+  EXPECT_EQ(progress.phase().elapsed_seconds(), 1.5);
+  EXPECT_EQ(progress.steps(), 0);
+}
+
 TEST(FailedMethod, HasNothingButItsNameAndWhy) {
   const v1::MethodResult result = MakeFailedMethod("gd", absl::OutOfRangeError("too large"));
   EXPECT_EQ(result.method(), "gd");

@@ -9,6 +9,7 @@ import {
   ended,
   figure,
   number,
+  percent,
   seconds,
   sparsity,
   NONE,
@@ -108,7 +109,11 @@ export class JobHead {
       (run) => run.state(model.job.state) === "running",
     );
     setText(parts.left, running ? duration(number(running.progress.remainingSeconds)) : NONE);
-    setText(parts.leftMethod, running ? `${running.label}, ${figure(running.rate)}/s` : "");
+    const waiting =
+      model.preparing && model.job.state === "RUNNING"
+        ? `preparing, ${percent(number(model.preparing.share), 0)}`
+        : "";
+    setText(parts.leftMethod, running ? `${running.label}, ${figure(running.rate)}/s` : waiting);
   }
 
   // What changes with the clock.

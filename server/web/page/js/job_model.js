@@ -8,6 +8,7 @@ export class MethodRun {
   constructor(label) {
     this.label = label;
     this.progress = undefined; // the newest
+    this.phase = undefined; // {share} while its result is judged
     this.result = undefined;
     this.losses = new Series(); // [step, seconds, attention loss, soft error, gradient norm]
     this.errors = new Series(); // [step, seconds, calibration error, held-out error or undefined]
@@ -16,6 +17,7 @@ export class MethodRun {
 
   addProgress(progress) {
     this.progress = progress;
+    this.phase = undefined;
     const { step, elapsedSeconds } = progress;
     this.losses.add([
       step,
@@ -54,10 +56,12 @@ export class MethodRun {
     return last[1] > first[1] ? (last[0] - first[0]) / (last[1] - first[1]) : undefined;
   }
 
-  // "waiting", "running", "done", "failed", or "not finished" (the job ended before it did).
+  // "waiting", "running", "judging", "done", "failed", or "not finished" (the job ended before it
+  // did).
   state(jobState) {
     if (this.result) return this.result.failure ? "failed" : "done";
     if (ended(jobState)) return "not finished";
+    if (this.phase && jobState === "RUNNING") return "judging";
     return this.progress && jobState === "RUNNING" ? "running" : "waiting";
   }
 }
@@ -80,6 +84,7 @@ export function runSeconds(job, now = Date.now() / 1000) {
 export class JobModel {
   constructor(job) {
     this.methods = new Map();
+    this.preparing = undefined; // {share} of what all methods wait for
     this.notices = []; // {time, text, kind}: states and warnings, oldest first
     this.eventCount = 0;
     this.lastSequence = 0;
@@ -102,11 +107,18 @@ export class JobModel {
     this.eventCount += 1;
     this.lastSequence = Number(event.sequence);
     if (event.progress) return this.onProgress(event.progress);
+    if (event.phase) return this.onPhase(event.phase);
     if (event.methodResult) return this.onResult(event);
     if (event.stateChange) return this.onState(event);
     if (event.warning !== undefined) return this.note(event, "warning", event.warning);
     if (event.terminal) return this.onTerminal(event);
     return "unknown";
+  }
+
+  onPhase(phase) {
+    if (phase.method) this.run(phase.method).phase = phase;
+    else this.preparing = number(phase.share) < 1 ? phase : undefined;
+    return "progress";
   }
 
   onProgress(progress) {

@@ -1,6 +1,6 @@
 // How far each method is: one row a method, changed in place.
 import { el, reconcile, setText } from "./dom.js";
-import { count, duration, figure, number, NONE } from "./format.js";
+import { count, duration, figure, number, NONE, percent } from "./format.js";
 import { paintSwatch } from "./theme.js";
 
 export class MethodsPanel {
@@ -50,10 +50,11 @@ class MethodRow {
     this.node.dataset.state = state;
     const step = run.result?.steps ?? run.progress?.step ?? 0;
     const most = run.progress?.steps ?? step;
-    this.bar.value = state === "done" ? 1 : most > 0 ? step / most : 0;
+    const judged = state === "judging" ? number(run.phase.share) : undefined;
+    this.bar.value = judged ?? (state === "done" ? 1 : most > 0 ? step / most : 0);
     const taken =
       most > 0 ? ` · ${count(step)} / ${count(most)}` : state === "done" ? " · one pass" : "";
-    setText(this.steps, state + taken);
+    setText(this.steps, state + (judged === undefined ? taken : ` · ${percent(judged, 0)}`));
     this.show(run, state);
   }
 

@@ -35,6 +35,7 @@ function resultRow(result, best) {
     cell(percent(number(result.sparsity) ?? 0)),
     cell(count(result.steps ?? 0)),
     cell(duration(number(result.seconds) ?? 0)),
+    cell(duration(number(result.judgingSeconds) ?? 0)),
     el("td", {}, result.terminationReason ?? ""),
   );
 }
@@ -44,6 +45,6 @@ function failedRow(result) {
     "tr",
     { class: "is-failed" },
     el("th", { scope: "row" }, result.method),
-    el("td", { colspan: 8 }, icon("cross"), ` failed: ${result.failure.message}`),
+    el("td", { colspan: 9 }, icon("cross"), ` failed: ${result.failure.message}`),
   );
 }

@@ -1,4 +1,4 @@
-#include "core/methods/fingerprint.h"
+#include "core/objective/fingerprint.h"
 
 #include <xxhash.h>
 
@@ -14,7 +14,8 @@ constexpr int64_t kNumericsVersion = 2;
 
 class Hasher {
  public:
-  Hasher() : state_(XXH3_createState()) { XXH3_64bits_reset(state_.get()); }
+  Hasher() : state_(XXH3_createState(), XXH3_freeState) { XXH3_64bits_reset(state_.get()); }
+  explicit Hasher(const XXH3_state_t& start) : Hasher() { XXH3_copyState(state_.get(), &start); }
 
   void Bytes(const void* data, size_t size) { XXH3_64bits_update(state_.get(), data, size); }
   void Integer(int64_t value) { Bytes(&value, sizeof(value)); }
@@ -36,11 +37,10 @@ class Hasher {
   }
   uint64_t Digest() const { return XXH3_64bits_digest(state_.get()); }
 
+  std::shared_ptr<const XXH3_state_t> state() const { return state_; }
+
  private:
-  struct Free {
-    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
-  };
-  std::unique_ptr<XXH3_state_t, Free> state_;
+  std::shared_ptr<XXH3_state_t> state_;
 };
 
 void AddWeights(const Problem& problem, Hasher& hasher) {
@@ -62,8 +62,7 @@ void AddWeights(const Problem& problem, Hasher& hasher) {
 
 }  // namespace
 
-uint64_t Fingerprint(const Problem& problem, absl::string_view method,
-                     absl::Span<const double> parameters, absl::optional<uint64_t> seed) {
+ProblemFingerprint::ProblemFingerprint(const Problem& problem) {
   Hasher hasher;
   hasher.Integer(kNumericsVersion);
   AddWeights(problem, hasher);
@@ -76,6 +75,12 @@ uint64_t Fingerprint(const Problem& problem, absl::string_view method,
   hasher.Real(problem.sparsity.fraction);
   hasher.Integer(problem.sparsity.pruned);
   hasher.Integer(problem.sparsity.group);
+  problem_ = hasher.state();
+}
+
+uint64_t ProblemFingerprint::Of(absl::string_view method, absl::Span<const double> parameters,
+                                absl::optional<uint64_t> seed) const {
+  Hasher hasher(*problem_);
   hasher.Text(method);
   for (double value : parameters) hasher.Real(value);
   if (seed.has_value()) hasher.Integer(static_cast<int64_t>(*seed));

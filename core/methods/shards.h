@@ -1,6 +1,6 @@
 // Fixed shards of the element-wise work on several matrices.
-#ifndef ATTNPRUNE_CORE_METHODS_PIECES_H_
-#define ATTNPRUNE_CORE_METHODS_PIECES_H_
+#ifndef ATTNPRUNE_CORE_METHODS_SHARDS_H_
+#define ATTNPRUNE_CORE_METHODS_SHARDS_H_
 
 #include <algorithm>
 #include <vector>
@@ -13,7 +13,7 @@
 namespace attnprune {
 
 // Consecutive entries of one of the matrices.
-struct Piece {
+struct Shard {
   size_t matrix;
   Index first, count;
 
@@ -21,7 +21,7 @@ struct Piece {
   auto Of(MatrixType& m) const {
     return m.flat().subspan(static_cast<size_t>(first), static_cast<size_t>(count));
   }
-  // The piece of its own matrix among `matrices`.
+  // The shard of its own matrix among `matrices`.
   template <typename MatrixType>
   auto Of(std::vector<MatrixType>& matrices) const {
     return Of(matrices[matrix]);
@@ -29,33 +29,33 @@ struct Piece {
   auto Of(const std::vector<Matrix>& matrices) const { return Of(matrices[matrix]); }
 };
 
-// The pieces depend on the shapes only. Immutable.
-class Pieces {
+// The shards depend on the shapes only. Immutable.
+class Shards {
  public:
-  explicit Pieces(const std::vector<NamedWeight>& weights) {
+  explicit Shards(const std::vector<NamedWeight>& weights) {
     for (size_t m = 0; m < weights.size(); ++m) {
       const Index size = weights[m].dense.size();
-      for (Index first = 0; first < size; first += kPiece) {
-        pieces_.push_back({m, first, std::min(kPiece, size - first)});
+      for (Index first = 0; first < size; first += kShard) {
+        shards_.push_back({m, first, std::min(kShard, size - first)});
       }
     }
   }
 
-  size_t count() const { return pieces_.size(); }
+  size_t count() const { return shards_.size(); }
 
-  // Calls work(piece, its index) for every piece, on the pool's threads.
+  // Calls work(shard, its index) for every shard, on the pool's threads.
   template <typename Work>
   void ForEach(ThreadPool& pool, Work work) const {
-    pool.ParallelFor(static_cast<Index>(pieces_.size()), [&](Index i) {
-      work(pieces_[static_cast<size_t>(i)], static_cast<size_t>(i));
+    pool.ParallelFor(static_cast<Index>(shards_.size()), [&](Index i) {
+      work(shards_[static_cast<size_t>(i)], static_cast<size_t>(i));
     });
   }
 
  private:
-  static constexpr Index kPiece = 1 << 15;  // floats; two of five arrays fit a second-level cache
-  std::vector<Piece> pieces_;
+  static constexpr Index kShard = 1 << 15;  // floats; two of five arrays fit a second-level cache
+  std::vector<Shard> shards_;
 };
 
 }  // namespace attnprune
 
-#endif  // ATTNPRUNE_CORE_METHODS_PIECES_H_
+#endif  // ATTNPRUNE_CORE_METHODS_SHARDS_H_
