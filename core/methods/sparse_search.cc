@@ -227,7 +227,8 @@ std::vector<Matrix> SparseSearch::Candidate() const { return Apply(FullMasks(), 
 void SparseSearch::Consider() {
   std::vector<BitMask> masks = FullMasks();
   std::vector<Matrix> weights = Apply(masks, values_);
-  if (!std::all_of(weights.begin(), weights.end(), IsFinite)) return;
+  const auto finite = [](const Matrix& matrix) { return AllFinite(matrix.flat()); };
+  if (!std::all_of(weights.begin(), weights.end(), finite)) return;
   const double error = objectives_.ValidationError(ViewsOf(weights));
   if (!(error < best_error_)) return;  // not a number is no better
   best_ = {std::move(masks), std::move(weights)};
