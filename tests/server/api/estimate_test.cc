@@ -41,6 +41,8 @@ v1::Job LayerOf512() {
   *layer.mutable_w_k() = Tensor('2', {512, 512});
   layer.set_heads(8);
   layer.set_kv_heads(8);
+  layer.clear_b_q();
+  layer.clear_b_k();
   job.clear_calibration();
   job.clear_held_out();
   *job.add_calibration() = Tensor('5', {16, 1024, 512});
