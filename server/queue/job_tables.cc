@@ -86,7 +86,7 @@ absl::StatusOr<std::vector<int64_t>> JobTables::FindNumbers(const JobFilter& fil
   Row values = {below};
   if (!filter.states.empty()) {
     absl::StrAppend(&sql, " AND state IN (", Places(filter.states.size()), ")");
-    for (const JobState state : filter.states) values.push_back(static_cast<int64_t>(state));
+    for (const JobState state : filter.states) values.emplace_back(static_cast<int64_t>(state));
   }
   for (const auto& [key, value] : filter.labels) {
     absl::StrAppend(&sql,
@@ -95,7 +95,7 @@ absl::StatusOr<std::vector<int64_t>> JobTables::FindNumbers(const JobFilter& fil
     values.push_back(value);
   }
   absl::StrAppend(&sql, " ORDER BY number DESC LIMIT ?");
-  values.push_back(int64_t{limit});
+  values.emplace_back(int64_t{limit});
   ATTNPRUNE_ASSIGN_OR_RETURN(Query query, database_.Start(sql, values));
   std::vector<int64_t> numbers;
   while (true) {

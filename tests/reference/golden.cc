@@ -8,6 +8,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "tests/support/paths.h"
 
 namespace attnprune::reference {
 namespace {
@@ -22,8 +23,7 @@ T OrThrow(absl::StatusOr<T> value) {
 }
 
 SafetensorsFile Open(const std::string& name) {
-  return OrThrow(
-      SafetensorsFile::Open(absl::StrCat(ATTNPRUNE_TEST_DATA, "/golden/", name, ".safetensors")));
+  return OrThrow(SafetensorsFile::Open(absl::StrCat(TestData("/golden/"), name, ".safetensors")));
 }
 
 AttentionMask ParseMask(const GoldenFile& golden) {
@@ -161,8 +161,7 @@ std::vector<std::string> AttentionGoldenFiles() {
 
 std::vector<std::string> GoldenFilesOnDisk() {
   std::vector<std::string> files;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(absl::StrCat(ATTNPRUNE_TEST_DATA, "/golden"))) {
+  for (const auto& entry : std::filesystem::directory_iterator(TestData("/golden"))) {
     files.push_back(entry.path().stem().string());
   }
   std::sort(files.begin(), files.end());

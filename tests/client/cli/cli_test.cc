@@ -17,6 +17,7 @@
 #include "gtest/gtest.h"
 #include "server/server.h"
 #include "tests/server/api/temporary_folder.h"
+#include "tests/support/paths.h"
 
 namespace attnprune::cli {
 namespace {
@@ -43,9 +44,8 @@ Outcome Attnprune(const std::vector<std::string>& arguments) {
 
 // Split at spaces, with DIR replaced, and LLAMA by a small model of four layers.
 Outcome Attnprune(const std::string& line, const std::string& dir) {
-  return Attnprune(
-      absl::StrSplit(absl::StrReplaceAll(line, {{"DIR", dir}, {"LLAMA", ATTNPRUNE_TINY_LLAMA}}),
-                     ' ', absl::SkipEmpty()));
+  return Attnprune(absl::StrSplit(absl::StrReplaceAll(line, {{"DIR", dir}, {"LLAMA", TinyLlama()}}),
+                                  ' ', absl::SkipEmpty()));
 }
 
 // The paper's data, small, in a folder.
@@ -288,7 +288,7 @@ TEST_F(CommandLine, ReproducesFigure2AsCsvAndSvg) {
 }
 
 TEST_F(CommandLine, ReproducesFigure3OnAModelsLayer) {
-  const std::string model = ATTNPRUNE_TINY_LLAMA;
+  const std::string model = TinyLlama();
   const std::string line =
       absl::StrCat("reproduce figure3 --model ", model, " --layer 1 --calibration ", model,
                    "/calibration.safetensors --held-out ", model,

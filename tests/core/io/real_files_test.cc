@@ -3,6 +3,7 @@
 
 #include "core/io/checkpoint.h"
 #include "tests/core/tensor/tensor_test_util.h"
+#include "tests/support/paths.h"
 
 namespace attnprune {
 namespace {
@@ -10,8 +11,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
-const std::string kGolden = ATTNPRUNE_TEST_DATA "/golden/";
-const std::string kTinyLlama = ATTNPRUNE_TINY_LLAMA;
+const std::string kGolden = TestData("/golden/");
+const std::string kTinyLlama = TinyLlama();
 
 TEST(GoldenFiles, AllOpenAndReadAsDoubles) {
   int files = 0;

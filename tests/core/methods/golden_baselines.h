@@ -10,6 +10,7 @@
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
 #include "tests/support/matrices.h"
+#include "tests/support/paths.h"
 
 namespace attnprune::testing {
 
@@ -27,8 +28,7 @@ struct GoldenBaselines {
 // Throws where the file is not as expected: a test that cannot read its data fails.
 inline GoldenBaselines LoadGoldenBaselines(const std::string& name) {
   const SafetensorsFile file =
-      SafetensorsFile::Open(std::string(ATTNPRUNE_TEST_DATA "/golden/") + name + ".safetensors")
-          .value();
+      SafetensorsFile::Open(TestData("/golden/") + name + ".safetensors").value();
   const auto number = [&](const char* key) { return std::stod(file.metadata().at(key)); };
   const auto mask = [&](const char* tensor) {
     const Matrix kept = file.ReadMatrix(tensor).value();

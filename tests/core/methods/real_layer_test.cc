@@ -15,6 +15,7 @@
 #include "core/problem/hf_layer.h"
 #include "core/problem/load_batches.h"
 #include "tests/core/methods/search_runs.h"
+#include "tests/support/paths.h"
 
 namespace attnprune::testing {
 namespace {
@@ -25,13 +26,13 @@ const char kSte[] = "ste:steps=300";
 const char kJoint[] = "joint:steps=500";
 
 Batches LayerBatches(const std::string& file) {
-  return LoadBatches(absl::StrCat(ATTNPRUNE_TINY_LLAMA, "/", file, ".safetensors"),
+  return LoadBatches(absl::StrCat(TinyLlama("/"), file, ".safetensors"),
                      absl::StrCat("model.layers.", kLayer, ".self_attn.input"))
       .value();
 }
 
 Problem RealLayer(const Sparsity& sparsity) {
-  HfLayer layer = LoadHfLayer(ATTNPRUNE_TINY_LLAMA, kLayer).value();
+  HfLayer layer = LoadHfLayer(TinyLlama(), kLayer).value();
   Problem problem;
   problem.weights = std::move(layer.weights);
   problem.attention = layer.attention;

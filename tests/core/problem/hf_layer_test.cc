@@ -18,6 +18,7 @@
 #include "core/problem/load_batches.h"
 #include "tests/core/problem/temp_folder.h"
 #include "tests/core/problem/test_problems.h"
+#include "tests/support/paths.h"
 
 namespace attnprune {
 namespace {
@@ -45,10 +46,10 @@ bool SameBits(const Matrix& a, const Matrix& b) {
          std::memcmp(a.data(), b.data(), static_cast<size_t>(a.size()) * sizeof(float)) == 0;
 }
 
-class TinyLlama : public ::testing::TestWithParam<Index> {};
+class TinyLlamaLayer : public ::testing::TestWithParam<Index> {};
 
-TEST_P(TinyLlama, LoadsEachLayerAsAValidProblem) {
-  absl::StatusOr<HfLayer> layer = LoadHfLayer(ATTNPRUNE_TINY_LLAMA, GetParam());
+TEST_P(TinyLlamaLayer, LoadsEachLayerAsAValidProblem) {
+  absl::StatusOr<HfLayer> layer = LoadHfLayer(TinyLlama(), GetParam());
   ASSERT_TRUE(layer.ok()) << layer.status();
   const ProjectionWeights& weights = layer->weights;
   EXPECT_EQ(weights.heads, 8);
@@ -63,8 +64,7 @@ TEST_P(TinyLlama, LoadsEachLayerAsAValidProblem) {
   EXPECT_EQ(ToString(layer->attention), "causal");
 
   const std::string input = absl::StrCat("model.layers.", GetParam(), ".self_attn.input");
-  absl::StatusOr<Batches> calibration =
-      LoadBatches(ATTNPRUNE_TINY_LLAMA "/calibration.safetensors", input);
+  absl::StatusOr<Batches> calibration = LoadBatches(TinyLlama("/calibration.safetensors"), input);
   ASSERT_TRUE(calibration.ok()) << calibration.status();
   EXPECT_EQ(calibration->count(), 16);
   EXPECT_EQ(calibration->length(15), 128);
@@ -77,30 +77,30 @@ TEST_P(TinyLlama, LoadsEachLayerAsAValidProblem) {
   EXPECT_EQ(Validate(problem), absl::OkStatus());
 }
 
-TEST_P(TinyLlama, RemembersWhereEachWeightCameFrom) {
-  const absl::StatusOr<HfLayer> layer = LoadHfLayer(ATTNPRUNE_TINY_LLAMA, GetParam());
+TEST_P(TinyLlamaLayer, RemembersWhereEachWeightCameFrom) {
+  const absl::StatusOr<HfLayer> layer = LoadHfLayer(TinyLlama(), GetParam());
   ASSERT_TRUE(layer.ok()) << layer.status();
   const std::string prefix = absl::StrCat("model.layers.", GetParam(), ".self_attn.");
   const auto source = [&](const char* weight, const char* suffix) {
     return AllOf(Field(&SourceTensor::weight, StrEq(weight)),
                  Field(&SourceTensor::name, prefix + suffix),
                  Field(&SourceTensor::dtype, DType::kF16),
-                 Field(&SourceTensor::file, ATTNPRUNE_TINY_LLAMA "/model.safetensors"));
+                 Field(&SourceTensor::file, TinyLlama("/model.safetensors")));
   };
   EXPECT_THAT(layer->sources,
               ElementsAre(source("w_q", "q_proj.weight"), source("w_k", "k_proj.weight")));
 }
 
-INSTANTIATE_TEST_SUITE_P(HfLayer, TinyLlama, ::testing::Values(0, 1, 2, 3));
+INSTANTIATE_TEST_SUITE_P(HfLayer, TinyLlamaLayer, ::testing::Values(0, 1, 2, 3));
 
 TEST(HfLayer, LayersOfOneModelDiffer) {
-  EXPECT_FALSE(SameBits(LoadHfLayer(ATTNPRUNE_TINY_LLAMA, 0)->weights.w_q,
-                        LoadHfLayer(ATTNPRUNE_TINY_LLAMA, 1)->weights.w_q));
+  EXPECT_FALSE(
+      SameBits(LoadHfLayer(TinyLlama(), 0)->weights.w_q, LoadHfLayer(TinyLlama(), 1)->weights.w_q));
 }
 
 // tiny-llama again, the queries in one shard and everything else in another.
 TEST(HfLayer, AShardedModelLoadsTheSameBits) {
-  const absl::StatusOr<Checkpoint> model = Checkpoint::Open(ATTNPRUNE_TINY_LLAMA);
+  const absl::StatusOr<Checkpoint> model = Checkpoint::Open(TinyLlama());
   ASSERT_TRUE(model.ok()) << model.status();
   const char* const shards[] = {"model-00001-of-00002.safetensors",
                                 "model-00002-of-00002.safetensors"};
@@ -112,7 +112,7 @@ TEST(HfLayer, AShardedModelLoadsTheSameBits) {
     weight_map[name] = shard;
   }
   TempFolder folder;
-  folder.Write("config.json", ReadText(ATTNPRUNE_TINY_LLAMA "/config.json"));
+  folder.Write("config.json", ReadText(TinyLlama("/config.json")));
   folder.Write("model.safetensors.index.json", json{{"weight_map", weight_map}}.dump());
   for (const auto& [shard, content] : tensors) {
     ASSERT_TRUE(WriteSafetensors(folder / shard, content).ok());
@@ -121,7 +121,7 @@ TEST(HfLayer, AShardedModelLoadsTheSameBits) {
   for (Index i = 0; i < 4; ++i) {
     const absl::StatusOr<HfLayer> sharded = LoadHfLayer(folder.path(), i);
     ASSERT_TRUE(sharded.ok()) << sharded.status();
-    const absl::StatusOr<HfLayer> whole = LoadHfLayer(ATTNPRUNE_TINY_LLAMA, i);
+    const absl::StatusOr<HfLayer> whole = LoadHfLayer(TinyLlama(), i);
     EXPECT_TRUE(SameBits(sharded->weights.w_q, whole->weights.w_q));
     EXPECT_TRUE(SameBits(sharded->weights.w_k, whole->weights.w_k));
     EXPECT_NE(sharded->sources[0].file, sharded->sources[1].file);
@@ -244,7 +244,7 @@ TEST_F(SmallModel, RefusesAConfigItDoesNotUnderstandNamingTheFile) {
 }
 
 TEST(HfLayer, CountsTheLayersOfTheModel) {
-  EXPECT_EQ(*CountHfLayers(ATTNPRUNE_TINY_LLAMA), 4);
+  EXPECT_EQ(*CountHfLayers(TinyLlama()), 4);
   const TempFolder folder;
   EXPECT_THAT(CountHfLayers(folder.path()).status().message(), HasSubstr("config.json"));
 }
@@ -257,9 +257,9 @@ TEST(HfLayer, RefusesAFolderWithoutConfig) {
 }
 
 TEST(HfLayer, RefusesALayerThatTheModelDoesNotHave) {
-  EXPECT_THAT(LoadHfLayer(ATTNPRUNE_TINY_LLAMA, 4).status().message(),
-              HasSubstr("layer must be in [0, 4), the layers of " ATTNPRUNE_TINY_LLAMA
-                        "/config.json, got 4"));
+  EXPECT_THAT(
+      LoadHfLayer(TinyLlama(), 4).status().message(),
+      HasSubstr("layer must be in [0, 4), the layers of " + TinyLlama() + "/config.json, got 4"));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "server/queue/sqlite.h"
 #include "tests/server/queue/job_store_conformance.h"
 #include "tests/server/queue/sqlite_place.h"
+#include "tests/support/paths.h"
 
 namespace attnprune::testing {
 namespace {
@@ -75,8 +76,7 @@ TEST(SqliteJobStore, KeepsOneCheckpointFileAJobAndNoneAfterTheEnd) {
 // Made by attnprune 0.1.0 of before schema 2: a job that has succeeded, one of 23 progress events
 // that the server was drained in, one that was never claimed.
 void CopyOldDatabase(const std::string& folder) {
-  std::filesystem::copy_file(ATTNPRUNE_TEST_DATA "/store/jobs-schema1.sqlite3",
-                             folder + "/jobs.sqlite3");
+  std::filesystem::copy_file(TestData("/store/jobs-schema1.sqlite3"), folder + "/jobs.sqlite3");
   std::filesystem::permissions(folder + "/jobs.sqlite3", std::filesystem::perms::owner_write,
                                std::filesystem::perm_options::add);
 }
