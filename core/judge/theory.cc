@@ -1,6 +1,6 @@
 #include "core/judge/theory.h"
 
-#include <Eigen/Eigenvalues>
+#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/kernels/lapack.h"
 #include "core/tensor/eigen.h"
 
 namespace attnprune {
@@ -46,12 +47,17 @@ double LargestMagnitude(MatrixView m) {
   return largest;
 }
 
-// The least and the largest eigenvalue of x x'.
+// The least and the largest eigenvalue of x x'; not numbers where none are found.
 std::pair<double, double> ExtremeEigenvalues(MatrixView x) {
   const Eigen::MatrixXd wide = ArrayOf(x).cast<double>().matrix();
-  const Eigen::MatrixXd gram = wide * wide.transpose();
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(gram, Eigen::EigenvaluesOnly);
-  return {solver.eigenvalues()[0], solver.eigenvalues()[x.rows() - 1]};
+  const Index n = x.rows();
+  std::vector<double> products(static_cast<size_t>(n * n)), values(static_cast<size_t>(n));
+  Eigen::Map<Eigen::MatrixXd> upper(products.data(), n, n);  // by columns: our lower triangle
+  upper.selfadjointView<Eigen::Upper>().rankUpdate(wide);
+  if (!SymmetricEigenvalues(n, absl::MakeSpan(products), absl::MakeSpan(values))) {
+    return {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::quiet_NaN()};
+  }
+  return {values.front(), values.back()};
 }
 
 TheoryFigure Delta(double log_delta) {
@@ -115,7 +121,7 @@ TheoryFigure Beta(PreparedProblem& problem) {
     // An eigenvalue within the solver's rounding of 0 has no digits.
     const double rounding =
         static_cast<double>(batches.length(j)) * std::numeric_limits<double>::epsilon() * most;
-    if (least <= rounding) return Vacuous(absl::StrCat("X X' of batch ", j, " is singular"));
+    if (!(least > rounding)) return Vacuous(absl::StrCat("X X' of batch ", j, " is singular"));
     beta = std::min(beta, least);
   }
   return {beta, ""};

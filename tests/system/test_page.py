@@ -157,6 +157,7 @@ def test_the_comparison_is_the_job_s_own_and_marks_the_best(browser, server, com
         assert float(row[3]) == pytest.approx(mask_only, rel=6e-3)
         assert float(row[5].split()[0]) == pytest.approx(100 * result.sparsity, abs=6e-3)
         assert int(row[6].replace(",", "")) == result.steps
+        assert result.judging_seconds > 0 and row[8].endswith("s"), "the time of judging"
     browser.wait_for_text("#connection", "^connected$")  # and no longer live: the job has ended
 
 

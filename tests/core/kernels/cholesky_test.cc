@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/kernels/lapack.h"
 #include "tests/support/matrices.h"
 
 namespace attnprune {
@@ -147,6 +148,14 @@ TEST(DampedInverseFactor, RefusesInfinityAndNan) {
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_THAT(std::string(status.message()), HasSubstr("must be finite"));
   }
+}
+
+// [[2, 1], [1, 2]], of which the lower triangle is looked at.
+TEST(SymmetricEigenvalues, AreAscending) {
+  std::vector<double> a = {2, 99, 1, 2}, values(2);
+  ASSERT_TRUE(SymmetricEigenvalues(2, absl::MakeSpan(a), absl::MakeSpan(values)));
+  EXPECT_NEAR(values[0], 1, 1e-14);
+  EXPECT_NEAR(values[1], 3, 1e-14);
 }
 
 }  // namespace
