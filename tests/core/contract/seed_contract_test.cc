@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "core/methods/binarize.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/refit.h"
@@ -39,7 +40,7 @@ class FirstState final : public ProgressObserver {
 std::unique_ptr<Method> ShortRun(const MethodInfo& info) {
   std::map<std::string, double> values;
   for (const Parameter& parameter : info.parameters) {
-    const bool steps = absl::string_view(parameter.name).ends_with("steps");
+    const bool steps = absl::EndsWith(parameter.name, "steps");
     values[parameter.name] = steps ? 5 : parameter.default_value;
   }
   return info.create(ParameterValues(values));
