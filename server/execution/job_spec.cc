@@ -225,6 +225,7 @@ absl::StatusOr<JobSpec> DecodeJob(const v1::Job& job, int64_t max_tensor_bytes) 
   JobSpec spec;
   ProblemDecoder decoder(max_tensor_bytes, &spec);
   ATTNPRUNE_RETURN_IF_ERROR(decoder.DecodeWeights(job.problem()));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckProduct(spec, max_tensor_bytes));
   ATTNPRUNE_ASSIGN_OR_RETURN(spec.shape.attention, DecodeAttention(job.problem().attention()));
   if (job.problem().has_scale()) spec.shape.scale = job.problem().scale();
   ATTNPRUNE_RETURN_IF_ERROR(decoder.DecodeBatches("job.calibration", job.calibration(),
@@ -234,7 +235,6 @@ absl::StatusOr<JobSpec> DecodeJob(const v1::Job& job, int64_t max_tensor_bytes) 
   spec.shape.held_out_fraction = job.held_out_fraction();
   ATTNPRUNE_ASSIGN_OR_RETURN(spec.shape.sparsity, DecodeSparsity(job.sparsity()));
   ATTNPRUNE_RETURN_IF_ERROR(Validate(spec.shape, kFields));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckProduct(spec, max_tensor_bytes));
   spec.methods = DecodeMethods(job);
   spec.seed = job.seed();
   spec.evaluate_every = job.evaluate_every();
