@@ -21,18 +21,8 @@ absl::Status WithField(absl::Status status, absl::string_view field) {
 }
 
 std::string FieldAtFault(const absl::Status& status) {
-  if (const absl::optional<absl::Cord> field = status.GetPayload(kFieldPayload)) {
-    std::string name;
-    absl::CopyCordToString(*field, &name);
-    return name;
-  }
-  if (!absl::IsInvalidArgument(status)) return "";
-  const absl::string_view message = status.message();
-  const size_t end = message.find(" must ");
-  if (end == absl::string_view::npos) return "";
-  std::string field(message.substr(0, end));
-  if (field.find(' ') != std::string::npos) field.clear();
-  return field;
+  const absl::optional<absl::Cord> field = status.GetPayload(kFieldPayload);
+  return field.has_value() ? std::string(*field) : "";
 }
 
 }  // namespace attnprune

@@ -17,8 +17,7 @@ absl::Status FieldError(absl::string_view field, absl::string_view rule_and_valu
 // `status` (not OK) with `field` as the field at fault; code, message and other payloads stay.
 absl::Status WithField(absl::Status status, absl::string_view field);
 
-// The field at fault: the payload's or, without one, the first word of an INVALID_ARGUMENT message
-// of the form "<field> must ...", which is how core/ words its own. Empty if there is none.
+// The field at fault; empty if the status names none.
 std::string FieldAtFault(const absl::Status& status);
 
 }  // namespace attnprune

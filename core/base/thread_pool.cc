@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 
 namespace attnprune {
 namespace {
@@ -33,8 +34,7 @@ bool SoonTrue(Predicate done) {
 
 absl::Status CheckThreads(int threads) {
   if (threads >= 1 && threads <= kMaxThreads) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("threads must be in [1, ", kMaxThreads, "], got ", threads));
+  return FieldError("threads", absl::StrCat("must be in [1, ", kMaxThreads, "], got ", threads));
 }
 
 ThreadPool::ThreadPool(int threads) : shares_(static_cast<size_t>(threads)) {

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 #include "core/base/format.h"
 #include "core/base/status_macros.h"
+#include "core/methods/attention_cost.h"
 #include "core/methods/binarize.h"
 #include "core/methods/binary_mask_error.h"
 #include "core/methods/linear_map.h"
@@ -18,6 +20,8 @@ namespace attnprune {
 namespace {
 
 constexpr double kMinEta = 1e-12, kMaxEta = 1e12;
+// Matrices of the weights' size at the peak, which is a checkpoint: measured with W of 2048 x 2048.
+constexpr double kMatricesAtOnce = 13;
 
 // The method's parameters with every default filled in for one problem.
 struct GdOptions {
@@ -55,14 +59,13 @@ absl::StatusOr<GdOptions> FillDefaults(GdOptions options, const Problem& problem
   }
   if (!std::isnan(options.eta)) return options;
   if (problem.fused() && options.lambda == 0) {
-    return absl::InvalidArgumentError(
-        "gd.eta must be given when gd.lambda is 0: its default is 0.1 / lambda");
+    return FieldError("gd.eta", "must be given when gd.lambda is 0: its default is 0.1 / lambda");
   }
   options.eta = problem.fused() ? 0.1 / options.lambda : 0.005;
   if (options.eta > kMaxEta) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("gd.lambda must be at least ", FormatNumber(0.1 / kMaxEta),
-                     " when gd.eta is left out, got ", FormatNumber(options.lambda)));
+    return FieldError("gd.lambda",
+                      absl::StrCat("must be at least ", FormatNumber(0.1 / kMaxEta),
+                                   " when gd.eta is left out, got ", FormatNumber(options.lambda)));
   }
   return options;
 }
@@ -230,7 +233,15 @@ const MethodInfo& GdInfo() {
       .parameters = Parameters(),
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<GdMethod>(values);
-      }};
+      },
+      .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
+      .bytes = [](const ProblemShape& shape, const ParameterValues&,
+                  DenseAttention) { return kMatricesAtOnce * sizeof(float) * Entries(shape); },
+      .operations =
+          [](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
+            return values.GetInt("steps") *
+                   GradientOperations(shape, CalibrationSize(shape), dense);
+          }};
   return info;
 }
 

@@ -7,6 +7,9 @@
 namespace attnprune {
 namespace {
 
+// Matrices of the weights' size at the peak, which is a checkpoint: measured with W of 2048 x 2048.
+constexpr double kMatricesAtOnce = 20;
+
 SearchSettings Settings(const ParameterValues& values) {
   const int steps = values.GetInt("steps");
   const int rise = static_cast<int>(values.Get("rise") * steps);
@@ -46,9 +49,15 @@ const MethodInfo& JointInfo() {
       .name = "joint",
       .summary = "Searches mask and kept weights together under the attention loss",
       .parameters = Parameters(),
-      .create = [](const ParameterValues& values) {
-        return NewSearchMethod("joint", Settings(values));
-      }};
+      .create =
+          [](const ParameterValues& values) { return NewSearchMethod("joint", Settings(values)); },
+      .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
+      .bytes = [](const ProblemShape& shape, const ParameterValues&,
+                  DenseAttention dense) { return SearchBytes(shape, kMatricesAtOnce, dense); },
+      .operations =
+          [](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
+            return SearchOperations(shape, Settings(values), dense);
+          }};
   return info;
 }
 

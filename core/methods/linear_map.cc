@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/methods/attention_cost.h"
+#include "core/methods/solver_state.h"
 
 namespace attnprune {
 namespace {
@@ -62,9 +64,19 @@ Index Inputs(const NamedWeight& weight) {
 
 absl::Status CheckNothingToResume(absl::string_view method, const RunOptions& options) {
   if (options.resume_from.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("resume_from must be empty, since ", method,
-                                                 " has no steps to resume, got ",
-                                                 options.resume_from.size(), " bytes"));
+  return ResumeRefused(absl::StrCat("must be empty, since ", method,
+                                    " has no steps to resume, got ", options.resume_from.size(),
+                                    " bytes"));
+}
+
+double LinearBytes(const ProblemShape& shape, const ParameterValues&, DenseAttention) {
+  const double d = static_cast<double>(shape.features());
+  return 10 * sizeof(float) * Entries(shape) + 2 * sizeof(double) * d * d;
+}
+
+double LinearOperations(const ProblemShape& shape, const ParameterValues&, DenseAttention) {
+  const double d = static_cast<double>(shape.features());
+  return 2 * CalibrationSize(shape).tokens * d * d + 2 * d * d * d + 2 * Entries(shape) * d;
 }
 
 PrunedMatrix MaskedMatrix(const NamedWeight& weight, BitMask mask) {

@@ -8,7 +8,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "core/methods/method.h"
+#include "core/methods/registry.h"
 #include "core/problem/problem.h"
+#include "core/problem/problem_shape.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
 
@@ -35,6 +37,13 @@ Index Inputs(const NamedWeight& weight);
 
 // INVALID_ARGUMENT if a run is to be resumed: these methods have no steps, hence no state.
 absl::Status CheckNothingToResume(absl::string_view method, const RunOptions& options);
+
+// What these methods need at most, SparseGPT's; nothing of it is a parameter's. With P the weights'
+// entries, d the input features and N the calibration tokens: 10 P floats and 2 d^2 doubles;
+// 2 N d^2 + 2 d^3 + 2 P d operations.
+double LinearBytes(const ProblemShape& shape, const ParameterValues& values, DenseAttention dense);
+double LinearOperations(const ProblemShape& shape, const ParameterValues& values,
+                        DenseAttention dense);
 
 // `weight` with zeros where `mask`, laid out as stored, prunes.
 PrunedMatrix MaskedMatrix(const NamedWeight& weight, BitMask mask);

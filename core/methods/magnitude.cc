@@ -63,7 +63,9 @@ const MethodInfo& MagnitudeInfo() {
                               "the fused W itself. No effect on projections."}},
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<MagnitudeMethod>(values);
-      }};
+      },
+      .bytes = LinearBytes,
+      .operations = LinearOperations};
   return info;
 }
 

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
-#include "core/methods/finite.h"
+#include "core/kernels/finite.h"
 
 namespace attnprune {
 namespace {
@@ -95,7 +95,8 @@ void MaskDescent::StepBack() {
 }
 
 bool MaskDescent::MasksAreFinite() const {
-  return std::all_of(masks_.begin(), masks_.end(), IsFinite);
+  return std::all_of(masks_.begin(), masks_.end(),
+                     [](const Matrix& mask) { return AllFinite(mask.flat()); });
 }
 
 void MaskDescent::AppendState(std::string* out) const {
@@ -115,13 +116,13 @@ absl::Status MaskDescent::Restore(const std::string& bytes, int max_steps) {
   ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_));
   // The fingerprint covers shapes and method: what follows fits, or the state was forged.
   if (state.step > max_steps) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("resume_from must hold a step of at most ", max_steps, ", got ", state.step));
+    return ResumeRefused(
+        absl::StrCat("must hold a step of at most ", max_steps, ", got ", state.step));
   }
   const auto take = [&state](const std::string& key, Matrix& into) {
     const auto found = state.matrices.find(key);
     if (found == state.matrices.end() || !SameShape(found->second, into)) return false;
-    if (!IsFinite(found->second)) return false;
+    if (!AllFinite(found->second.flat())) return false;
     into = std::move(found->second);
     return true;
   };
@@ -133,7 +134,7 @@ absl::Status MaskDescent::Restore(const std::string& bytes, int max_steps) {
                take(Key(weights_[m], "velocity"), velocities_[m]);
   }
   if (!complete) {
-    return absl::InvalidArgumentError("resume_from must hold every matrix of the run, finite");
+    return ResumeRefused("must hold every matrix of the run, finite");
   }
   steps_taken_ = state.step;
   previous_loss_ = state.numbers[0];

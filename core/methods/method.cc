@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/methods/linear_map.h"
 
@@ -20,8 +21,8 @@ class Unobserved final : public ProgressObserver {
 
 absl::Status CheckOptions(const RunOptions& options) {
   if (options.evaluate_every < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("evaluate_every must be at least 0, got ", options.evaluate_every));
+    return FieldError("evaluate_every",
+                      absl::StrCat("must be at least 0, got ", options.evaluate_every));
   }
   return absl::OkStatus();
 }

@@ -2,6 +2,7 @@
 #ifndef ATTNPRUNE_CORE_METHODS_METHOD_H_
 #define ATTNPRUNE_CORE_METHODS_METHOD_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -64,8 +65,11 @@ class ProgressObserver {
 };
 
 struct RunOptions {
-  int evaluate_every = 0;   // steps between evaluations of the binary mask; 0: never
-  std::string resume_from;  // empty, or a Resumable's state, of the same problem and parameters
+  int evaluate_every = 0;  // steps between evaluations of the binary mask; 0: never
+  uint64_t seed = 0;       // of the random numbers of methods that draw any (MethodInfo::draws)
+  // Empty, or a Resumable's state, of the same problem and parameters and, of a method that draws,
+  // the same seed.
+  std::string resume_from;
 };
 
 // One weight matrix after pruning. `weights` is exactly 0 where `mask` is 0.
@@ -96,7 +100,7 @@ class Method {
 
   // Runs, then checks the result's invariants (shapes, zero where pruned, the sparsity asked for).
   // INVALID_ARGUMENT names the field at fault; RESOURCE_EXHAUSTED means that memory ran out;
-  // INTERNAL means a bug here.
+  // INTERNAL means a bug here. A state that is not this run's is refused as solver_state.h says.
   absl::StatusOr<PruneResult> Prune(PreparedProblem& problem, RunOptions options,
                                     ProgressObserver& observer) const;
   // The same unobserved.

@@ -19,6 +19,8 @@ namespace attnprune {
 namespace {
 
 constexpr char kSuffix[] = "+refit";
+// Matrices of the weights' size at the peak, which is a checkpoint: measured with W of 2048 x 2048.
+constexpr double kMatricesAtOnce = 21;
 
 SearchSettings Settings(const ParameterValues& values) {
   return {.plan = {.steps = values.GetInt("refit_steps"),
@@ -90,10 +92,11 @@ class PhaseObserver final : public ProgressObserver {
 
 class RefitMethod final : public Method {
  public:
-  RefitMethod(std::string name, std::unique_ptr<Method> base, std::vector<double> parameters,
-              const SearchSettings& settings)
+  RefitMethod(std::string name, std::unique_ptr<Method> base, bool draws,
+              std::vector<double> parameters, const SearchSettings& settings)
       : name_(std::move(name)),
         base_(std::move(base)),
+        draws_(draws),
         parameters_(std::move(parameters)),
         settings_(settings) {}
 
@@ -113,6 +116,7 @@ class RefitMethod final : public Method {
 
   const std::string name_;
   const std::unique_ptr<Method> base_;
+  const bool draws_;                      // whether BASE does
   const std::vector<double> parameters_;  // all, in order of name
   const SearchSettings settings_;
 };
@@ -142,9 +146,9 @@ absl::StatusOr<PruneResult> RefitMethod::Refit(PreparedProblem& prepared, PruneR
   const bool factors = problem.fused() && base.matrices.size() == 2;
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<SearchObjectives> objectives,
-      SearchObjectives::Create(prepared,
-                               factors ? SearchedWeights::kFactors : SearchedWeights::kAttention,
-                               settings_.validation, BatchesPerStep(settings_, problem)));
+      SearchObjectives::Create(
+          prepared, factors ? SearchedWeights::kFactors : SearchedWeights::kAttention,
+          settings_.validation, BatchesPerStep(settings_, problem.calibration.count())));
   SparseSearch search(PrunedMaps(problem, base), problem.sparsity, StartFrom(base), *objectives,
                       prepared.pool(), settings_.plan, fingerprint);
   if (!options.resume_from.empty()) {
@@ -163,7 +167,8 @@ absl::StatusOr<PruneResult> RefitMethod::Refit(PreparedProblem& prepared, PruneR
 
 absl::StatusOr<PruneResult> RefitMethod::DoPrune(PreparedProblem& prepared, RunOptions& options,
                                                  ProgressObserver& observer) const {
-  const uint64_t fingerprint = prepared.Fingerprint(name_, parameters_);
+  const uint64_t fingerprint = prepared.Fingerprint(
+      name_, parameters_, draws_ ? absl::make_optional(options.seed) : absl::nullopt);
   RefitState state;
   if (!options.resume_from.empty()) {
     const std::string bytes = std::exchange(options.resume_from, {});
@@ -191,7 +196,7 @@ std::unique_ptr<Method> Create(const char* name, const MethodInfo& base,
                                const ParameterValues& values) {
   std::vector<double> parameters;
   for (const auto& [key, value] : values.all()) parameters.push_back(value);
-  return std::make_unique<RefitMethod>(name, base.create(values), std::move(parameters),
+  return std::make_unique<RefitMethod>(name, base.create(values), base.draws, std::move(parameters),
                                        Settings(values));
 }
 
@@ -209,11 +214,25 @@ MethodInfo WithRefit(const MethodInfo& base) {
       absl::StrCat("Runs ", base.name, ", then moves the kept weights under the attention loss"));
   std::vector<Parameter> parameters = base.parameters;
   std::ranges::move(RefitParameters(), std::back_inserter(parameters));
-  return {.name = name,
-          .summary = summary,
-          .parameters = std::move(parameters),
-          .create = [name, &base](const ParameterValues& values) {
-            return Create(name, base, values);
+  return {
+      .name = name,
+      .summary = summary,
+      .parameters = std::move(parameters),
+      .draws = base.draws,
+      .create = [name, &base](const ParameterValues& values) { return Create(name, base, values); },
+      .steps =
+          [&base](const ParameterValues& values) {
+            return (base.steps == nullptr ? 0 : base.steps(values)) + Settings(values).plan.steps;
+          },
+      .bytes =
+          [&base](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
+            return std::max(base.bytes(shape, values, dense),
+                            SearchBytes(shape, kMatricesAtOnce, dense));
+          },
+      .operations =
+          [&base](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
+            return base.operations(shape, values, dense) +
+                   SearchOperations(shape, Settings(values), dense);
           }};
 }
 

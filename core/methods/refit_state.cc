@@ -1,7 +1,5 @@
 #include "core/methods/refit_state.h"
 
-#include <algorithm>
-#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -10,7 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "core/base/status_macros.h"
-#include "core/methods/finite.h"
+#include "core/kernels/finite.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/solver_state.h"
 
@@ -18,10 +16,6 @@ namespace attnprune {
 namespace {
 
 constexpr char kFormat[] = "attnprune-refit-state-2 ";
-
-absl::Status Refuse(absl::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat("resume_from ", what));
-}
 
 std::string Key(absl::string_view matrix, const char* what) {
   return absl::StrCat(matrix, ".", what);
@@ -33,7 +27,7 @@ Matrix Take(SolverState& state, const NamedWeight& weight, const char* what) {
   if (found == state.matrices.end()) return {};
   Matrix& matrix = found->second;
   const bool fits = matrix.rows() == weight.dense.rows() && matrix.cols() == weight.dense.cols();
-  return fits && IsFinite(matrix) ? std::move(matrix) : Matrix();
+  return fits && AllFinite(matrix.flat()) ? std::move(matrix) : Matrix();
 }
 
 }  // namespace
@@ -47,7 +41,7 @@ std::string RefitStateLine(size_t result_size, uint64_t fingerprint) {
 absl::StatusOr<RefitState> ParseRefitState(absl::string_view bytes, uint64_t fingerprint) {
   const std::string hex = absl::StrFormat("%016x", fingerprint);
   if (!absl::ConsumePrefix(&bytes, kFormat)) {
-    return Refuse(absl::StrCat("must begin with \"", kFormat, "\""));
+    return ResumeRefused(absl::StrCat("must begin with \"", kFormat, "\""));
   }
   RefitState state;
   if (absl::ConsumePrefix(&bytes, absl::StrCat("base ", hex, "\n")) && !bytes.empty()) {
@@ -55,13 +49,13 @@ absl::StatusOr<RefitState> ParseRefitState(absl::string_view bytes, uint64_t fin
     return state;
   }
   if (!absl::ConsumePrefix(&bytes, absl::StrCat("refit ", hex, " "))) {
-    return Refuse("was saved for another problem or other parameters, or is damaged");
+    return ResumeRefused("was saved for another problem or other parameters, or is damaged");
   }
   const size_t line = bytes.find('\n');
   size_t size = 0;
   if (line == absl::string_view::npos || !absl::SimpleAtoi(bytes.substr(0, line), &size) ||
       absl::StrCat(size) != bytes.substr(0, line) || size == 0 || size > bytes.size() - line - 1) {
-    return Refuse("is damaged: it must say how long its first part is");
+    return ResumeRefused("is damaged: it must say how long its first part is");
   }
   bytes.remove_prefix(line + 1);
   state.base_result = std::string(bytes.substr(0, size));
@@ -87,7 +81,7 @@ std::string SerializeResult(const PruneResult& result, uint64_t fingerprint) {
 absl::StatusOr<PruneResult> ParseResult(const std::string& bytes, const Problem& problem,
                                         uint64_t fingerprint) {
   ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint));
-  if (state.numbers.size() != 2) return Refuse("must hold the result of the first method");
+  if (state.numbers.size() != 2) return ResumeRefused("must hold the result of the first method");
   PruneResult result;
   result.steps = state.step;
   result.damping_retries = static_cast<int>(state.numbers[0]);
@@ -98,7 +92,7 @@ absl::StatusOr<PruneResult> ParseResult(const std::string& bytes, const Problem&
         weight.dense.rows(), weight.dense.cols(), state.masks[Key(weight.name, "mask")]);
     const Matrix weights = Take(state, weight, "weights");
     if (!mask.ok() || weights.empty()) {
-      return Refuse("must hold every matrix of the first method's result, finite");
+      return ResumeRefused("must hold every matrix of the first method's result, finite");
     }
     result.matrices.push_back({.name = weight.name,
                                .mask = *mask,

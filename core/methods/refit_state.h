@@ -27,12 +27,12 @@ struct RefitState {
 // The line alone, which the states are to follow. result_size: bytes of BASE's result; 0 while BASE
 // runs.
 std::string RefitStateLine(size_t result_size, uint64_t fingerprint);
-// INVALID_ARGUMENT naming `resume_from`. The states in it are not looked into.
+// ResumeRefused. The states in it are not looked into.
 absl::StatusOr<RefitState> ParseRefitState(absl::string_view bytes, uint64_t fingerprint);
 
 // Matrices, steps, damping retries and lambda of a finished result; not its reason or time.
 std::string SerializeResult(const PruneResult& result, uint64_t fingerprint);
-// INVALID_ARGUMENT naming `resume_from` unless it is such a result, of `problem`.
+// ResumeRefused unless it is such a result, of `problem`.
 absl::StatusOr<PruneResult> ParseResult(const std::string& bytes, const Problem& problem,
                                         uint64_t fingerprint);
 

@@ -1,5 +1,5 @@
-// Every method by name, with its parameters: the command line, the server and validation read this
-// table, so that a new method is one file and one line here.
+// Every method by name, with its parameters and its costs: the server, its estimates and validation
+// read this table, so that a new method is one file and one line here.
 #ifndef ATTNPRUNE_CORE_METHODS_REGISTRY_H_
 #define ATTNPRUNE_CORE_METHODS_REGISTRY_H_
 
@@ -12,9 +12,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "core/methods/method.h"
+#include "core/problem/problem_shape.h"
 
 namespace attnprune {
 
@@ -49,32 +49,62 @@ struct MethodInfo {
   const char* name;
   const char* summary;
   std::vector<Parameter> parameters;
+  // Whether it draws random numbers. Then its result is a function of RunOptions::seed too, and its
+  // states are another seed's no more than another problem's (fingerprint.h). Otherwise no bit of
+  // either depends on the seed.
+  bool draws = false;
   std::function<std::unique_ptr<Method>(const ParameterValues& values)> create;
+
+  // What a run needs, for estimates. `dense` is how it keeps the dense attention.
+  // Steps at most; empty: it takes none.
+  std::function<int(const ParameterValues& values)> steps = {};
+  // Peak of its own memory in bytes, a checkpoint included: without the tokens and without what the
+  // attention loss is evaluated in, which every method of a job shares.
+  std::function<double(const ProblemShape& shape, const ParameterValues& values,
+                       DenseAttention dense)>
+      bytes;
+  // Without reports on the way and without scoring.
+  std::function<double(const ProblemShape& shape, const ParameterValues& values,
+                       DenseAttention dense)>
+      operations;
+};
+
+// A method as a text or a job asks for it; not checked.
+struct MethodSpec {
+  std::string name;
+  std::map<std::string, double> parameters;  // unset ones take their defaults
+};
+
+// A method of the registry with its parameters.
+struct ChosenMethod {
+  const MethodInfo* info;
+  ParameterValues values;
+
+  std::unique_ptr<Method> Create() const { return info->create(values); }
+  // 0: it takes none.
+  int StepsAtMost() const { return info->steps == nullptr ? 0 : info->steps(values); }
 };
 
 // In order of name. Each method's file defines its entry.
 absl::Span<const MethodInfo> Methods();
 
-// Unset parameters take their defaults. INVALID_ARGUMENT naming `method`, or `method.parameter`
-// with its rule and the value.
+// INVALID_ARGUMENT naming the field: `method`; the method where it has no such parameter; or
+// `method.parameter`, with its rule and the value.
+absl::StatusOr<ChosenMethod> ChooseMethod(const MethodSpec& spec);
 absl::StatusOr<std::unique_ptr<Method>> CreateMethod(
-    absl::string_view name, const std::map<std::string, double>& parameters = {});
+    const std::string& name, const std::map<std::string, double>& parameters = {});
 
-// What `parameters` say of one parameter, or its default, kAutomatic among them; absent if there is
-// no such method or it has no such parameter. Not checked against its range.
-absl::optional<double> ValueOf(absl::string_view method,
-                               const std::map<std::string, double>& parameters,
-                               absl::string_view parameter);
+// RunOptions::evaluate_every where nothing else is asked for, of a method that takes so many steps
+// at most: 10, and in runs of more than 1000 steps a hundredth of them, rounded up. An evaluation
+// is a pass over all calibration and held-out batches, which costs as much as several steps of a
+// method that learns from a part.
+int DefaultEvaluateEvery(int steps_at_most);
 
-// Steps that a run takes at most, a refit's included; 0: it takes none.
-int StepsAtMost(absl::string_view method, const std::map<std::string, double>& parameters);
-
-// RunOptions::evaluate_every for who has no wish: 10, and in runs of more than 1000 steps a
-// hundredth of them, rounded up. An evaluation is a pass over all calibration and held-out batches,
-// as dear as several steps of a method that learns from a part: so it stays a fraction of the run.
-int DefaultEvaluateEvery(absl::string_view method, const std::map<std::string, double>& parameters);
-
-// "gd", "gd:lambda=0.05,eta=0.005,steps=100" or "wanda+refit:refit_steps=200".
+// "gd", "gd:lambda=0.05,eta=0.005,steps=100" or "wanda+refit:refit_steps=200". INVALID_ARGUMENT
+// naming `field`, or `method.parameter` that is given twice; whether there is such a method is not
+// looked at.
+absl::StatusOr<MethodSpec> ParseMethodSpec(absl::string_view text,
+                                           absl::string_view field = "method");
 absl::StatusOr<std::unique_ptr<Method>> ParseMethod(absl::string_view text);
 
 }  // namespace attnprune

@@ -1,10 +1,12 @@
 #include "core/methods/search_settings.h"
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <utility>
 
 #include "core/base/status_macros.h"
+#include "core/methods/attention_cost.h"
 #include "core/methods/binarize.h"
 #include "core/methods/calibration_split.h"
 #include "core/methods/linear_map.h"
@@ -61,11 +63,25 @@ Parameter FactorsParameter() {
       "No effect on projections."};
 }
 
-Index BatchesPerStep(const SearchSettings& settings, const Problem& problem) {
-  if (std::isnan(settings.batches_per_step)) {
-    return DefaultBatchesPerStep(problem.calibration.count());
-  }
+Index BatchesPerStep(const SearchSettings& settings, Index calibration_batches) {
+  if (std::isnan(settings.batches_per_step)) return DefaultBatchesPerStep(calibration_batches);
   return static_cast<Index>(settings.batches_per_step);
+}
+
+double SearchBytes(const ProblemShape& shape, double matrices, DenseAttention dense) {
+  const double copies = dense == DenseAttention::kRecompute
+                            ? 0
+                            : CalibrationSize(shape).tokens * static_cast<double>(shape.features());
+  return sizeof(float) * (matrices * Entries(shape) + copies);
+}
+
+double SearchOperations(const ProblemShape& shape, const SearchSettings& settings,
+                        DenseAttention dense) {
+  const DataSize calibration = CalibrationSize(shape);
+  const auto per_step =
+      static_cast<double>(BatchesPerStep(settings, static_cast<Index>(calibration.batches)));
+  const double share = std::min(per_step / std::max(calibration.batches, 1.0), 1.0);
+  return settings.plan.steps * share * GradientOperations(shape, calibration, dense);
 }
 
 namespace {
@@ -106,9 +122,10 @@ absl::StatusOr<PruneResult> SearchMethod::DoPrune(PreparedProblem& prepared, Run
   const SearchedWeights searched = problem.fused() && weights.size() == 2
                                        ? SearchedWeights::kFactors
                                        : SearchedWeights::kAttention;
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<SearchObjectives> objectives,
-                             SearchObjectives::Create(prepared, searched, settings_.validation,
-                                                      BatchesPerStep(settings_, problem)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<SearchObjectives> objectives,
+      SearchObjectives::Create(prepared, searched, settings_.validation,
+                               BatchesPerStep(settings_, problem.calibration.count())));
   SparseSearch search(weights, problem.sparsity, StartFromSaliency(prepared, weights, searched),
                       *objectives, pool, settings_.plan,
                       prepared.Fingerprint(name_, FingerprintValues(settings_)));

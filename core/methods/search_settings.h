@@ -8,6 +8,7 @@
 #include "core/methods/method.h"
 #include "core/methods/registry.h"
 #include "core/methods/sparse_search.h"
+#include "core/problem/problem_shape.h"
 
 namespace attnprune {
 
@@ -24,7 +25,14 @@ Parameter ValidationParameter(const char* name);
 Parameter BatchParameter(const char* name);
 Parameter FactorsParameter();
 
-Index BatchesPerStep(const SearchSettings& settings, const Problem& problem);
+Index BatchesPerStep(const SearchSettings& settings, Index calibration_batches);
+
+// What a search needs that holds so many matrices of the weights' size at its peak; the calibration
+// batches that it has split have copies, but in a file where the tokens are in one.
+double SearchBytes(const ProblemShape& shape, double matrices, DenseAttention dense);
+// A gradient a step, on the batches that the step learns from.
+double SearchOperations(const ProblemShape& shape, const SearchSettings& settings,
+                        DenseAttention dense);
 
 // The method of that name, which must live as long, that searches from LogSaliency's scores and the
 // dense weights.

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/io/safetensors.h"
 
@@ -17,9 +18,16 @@ namespace {
 
 constexpr char kFormat[] = "attnprune-solver-state-2";
 constexpr char kNoChecksum[] = "--no checksum---";  // of a checksum's length
-constexpr char kField[] = "resume_from";
+constexpr char kField[] = "resume_from";            // in messages about the image
 
 std::string Hex(uint64_t value) { return absl::StrFormat("%016x", value); }
+
+// What reads the image names it, but not as a field.
+template <typename Value>
+absl::StatusOr<Value> OrRefuse(absl::StatusOr<Value> value) {
+  if (value.ok()) return value;
+  return WithField(value.status(), kField);
+}
 
 std::string JoinNumbers(const std::vector<double>& numbers) {
   std::string text;
@@ -27,10 +35,6 @@ std::string JoinNumbers(const std::vector<double>& numbers) {
     absl::StrAppendFormat(&text, "%s%a", text.empty() ? "" : " ", number);
   }
   return text;
-}
-
-absl::Status Refuse(absl::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat(kField, " ", what));
 }
 
 uint64_t Mix(uint64_t seed, absl::string_view text) {
@@ -59,28 +63,28 @@ std::string Metadata(const ParsedSafetensors& image, const char* key) {
 
 absl::Status CheckImage(const ParsedSafetensors& image, uint64_t fingerprint) {
   if (Metadata(image, "format") != kFormat) {
-    return Refuse(
+    return ResumeRefused(
         absl::StrCat("must be of format ", kFormat, ", got \"", Metadata(image, "format"), "\""));
   }
   if (Metadata(image, "checksum") != Checksum(image)) {
-    return Refuse("is damaged: its checksum does not match its content");
+    return ResumeRefused("is damaged: its checksum does not match its content");
   }
   if (Metadata(image, "fingerprint") != Hex(fingerprint)) {
-    return Refuse("was saved for another problem or other parameters");
+    return ResumeRefused("was saved for another problem or other parameters");
   }
   return absl::OkStatus();
 }
 
 absl::Status ReadNumbers(const ParsedSafetensors& image, SolverState& state) {
   if (!absl::SimpleAtoi(Metadata(image, "step"), &state.step) || state.step < 0) {
-    return Refuse("must hold a step of at least 0");
+    return ResumeRefused("must hold a step of at least 0");
   }
   const std::string numbers = Metadata(image, "numbers");
   for (absl::string_view text : absl::StrSplit(numbers, ' ', absl::SkipEmpty())) {
     const std::string number(text);
     char* end = nullptr;
     state.numbers.push_back(std::strtod(number.c_str(), &end));
-    if (*end != '\0') return Refuse(absl::StrCat("must hold numbers, got \"", number, "\""));
+    if (*end != '\0') return ResumeRefused(absl::StrCat("must hold numbers, got \"", number, "\""));
   }
   return absl::OkStatus();
 }
@@ -95,6 +99,10 @@ TensorInfo TensorOf(absl::string_view name, const BitMask& mask) {
 }
 
 }  // namespace
+
+absl::Status ResumeRefused(absl::string_view what) { return FieldError(kField, what); }
+
+bool IsResumeRefused(const absl::Status& status) { return FieldAtFault(status) == kField; }
 
 void AppendSolverState(const SolverStateView& state, std::string* out) {
   std::vector<TensorInfo> tensors;
@@ -122,7 +130,7 @@ std::string SerializeState(const SolverStateView& state) {
 
 absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerprint) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const ParsedSafetensors image,
-                             ParseSafetensors({bytes.data(), bytes.size()}, kField));
+                             OrRefuse(ParseSafetensors({bytes.data(), bytes.size()}, kField)));
   ATTNPRUNE_RETURN_IF_ERROR(CheckImage(image, fingerprint));
   SolverState state;
   state.fingerprint = fingerprint;
@@ -131,7 +139,7 @@ absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerp
     if (tensor.dtype == DType::kU8) {
       state.masks[tensor.name].assign(tensor.bytes.begin(), tensor.bytes.end());
     } else {
-      ATTNPRUNE_ASSIGN_OR_RETURN(state.matrices[tensor.name], ToMatrix(tensor));
+      ATTNPRUNE_ASSIGN_OR_RETURN(state.matrices[tensor.name], OrRefuse(ToMatrix(tensor)));
     }
   }
   return state;

@@ -15,12 +15,18 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
+
+// The refusal of a state: INVALID_ARGUMENT "resume_from <what>" with `resume_from` as the field at
+// fault. The run can start over without it.
+absl::Status ResumeRefused(absl::string_view what);
+bool IsResumeRefused(const absl::Status& status);
 
 struct SolverState {
   uint64_t fingerprint = 0;
@@ -43,8 +49,8 @@ struct SolverStateView {
 void AppendSolverState(const SolverStateView& state, std::string* out);
 std::string SerializeState(const SolverStateView& state);
 
-// INVALID_ARGUMENT naming `resume_from` and what is wrong: not such an image, damaged (checksum),
-// or made for another problem or other parameters than `fingerprint`.
+// ResumeRefused: not such an image, damaged (checksum), or made for another problem or other
+// parameters than `fingerprint`.
 absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerprint);
 
 }  // namespace attnprune

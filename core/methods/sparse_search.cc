@@ -11,10 +11,10 @@
 #include "core/base/status_macros.h"
 #include "core/kernels/adam.h"
 #include "core/kernels/attention.h"
+#include "core/kernels/finite.h"
 #include "core/kernels/mask_step.h"
 #include "core/kernels/select.h"
 #include "core/methods/binarize.h"
-#include "core/methods/finite.h"
 #include "core/methods/solver_state.h"
 
 namespace attnprune {
@@ -78,8 +78,7 @@ std::string Key(const NamedWeight& weight, const char* what) {
 }
 
 absl::Status Incomplete() {
-  return absl::InvalidArgumentError(
-      "resume_from must hold every matrix of the run, finite and of its sparsity");
+  return ResumeRefused("must hold every matrix of the run, finite and of its sparsity");
 }
 
 }  // namespace
@@ -229,7 +228,8 @@ std::vector<Matrix> SparseSearch::Candidate() const { return Apply(FullMasks(), 
 void SparseSearch::UpdateIncumbent() {
   std::vector<BitMask> masks = FullMasks();
   std::vector<Matrix> weights = Apply(masks, values_);
-  if (!std::all_of(weights.begin(), weights.end(), IsFinite)) return;
+  const auto finite = [](const Matrix& matrix) { return AllFinite(matrix.flat()); };
+  if (!std::all_of(weights.begin(), weights.end(), finite)) return;
   const double error = objectives_.ValidationError(ViewsOf(weights));
   if (!(error < best_error_)) return;  // not a number is no better
   best_ = {std::move(masks), std::move(weights)};
@@ -288,14 +288,14 @@ absl::Status SparseSearch::Restore(const std::string& bytes) {
   ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_));
   // The fingerprint covers shapes and method: what follows fits, or the state was forged.
   if (state.step > plan_.steps) {
-    return absl::InvalidArgumentError(absl::StrCat("resume_from must hold a step of at most ",
-                                                   plan_.steps, ", got ", state.step));
+    return ResumeRefused(
+        absl::StrCat("must hold a step of at most ", plan_.steps, ", got ", state.step));
   }
   bool complete = state.numbers.size() == 1 + score_v_.size();
   const auto take = [&state, &complete](const std::string& key, Matrix& into) {
     const auto found = state.matrices.find(key);
     complete = complete && found != state.matrices.end() && SameShape(found->second, into) &&
-               IsFinite(found->second);
+               AllFinite(found->second.flat());
     if (complete) into = std::move(found->second);
   };
   ForEachStateMatrix(*this, take);

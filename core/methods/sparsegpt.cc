@@ -6,11 +6,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
 #include "core/kernels/cholesky.h"
+#include "core/kernels/finite.h"
 #include "core/kernels/select.h"
-#include "core/methods/finite.h"
 #include "core/methods/linear_map.h"
 
 namespace attnprune {
@@ -28,10 +29,11 @@ absl::Status CheckBlocksize(Index inputs, const Sparsity& sparsity, Index blocks
   if (!sparsity.structured() || blocksize >= inputs || blocksize % sparsity.group == 0) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("sparsegpt.blocksize must be a multiple of the ",
-                                                 sparsity.group, " inputs of a group (sparsity ",
-                                                 ToString(sparsity), ") or at least the ", inputs,
-                                                 " inputs of the matrix, got ", blocksize));
+  return FieldError(
+      "sparsegpt.blocksize",
+      absl::StrCat("must be a multiple of the ", sparsity.group, " inputs of a group (sparsity ",
+                   ToString(sparsity), ") or at least the ", inputs, " inputs of the matrix, got ",
+                   blocksize));
 }
 
 // A run of consecutive inputs.
@@ -188,7 +190,7 @@ absl::StatusOr<SparseGptResult> SparseGpt(MatrixView w, const SparseGptInputs& i
     pruner.Prune({begin, std::min(blocksize, w.cols() - begin)});
   }
   SparseGptResult result = std::move(pruner).Finish();
-  if (!IsFinite(result.weights)) {
+  if (!AllFinite(result.weights.flat())) {
     return absl::FailedPreconditionError(
         "weights must stay finite in float32 while SparseGPT moves them; they are too large");
   }
@@ -279,7 +281,9 @@ const MethodInfo& SparseGptInfo() {
       .parameters = SparseGptParameters(),
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<SparseGptMethod>(values);
-      }};
+      },
+      .bytes = LinearBytes,
+      .operations = LinearOperations};
   return info;
 }
 

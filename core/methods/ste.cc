@@ -7,6 +7,9 @@
 namespace attnprune {
 namespace {
 
+// Matrices of the weights' size at the peak, which is a checkpoint: measured with W of 2048 x 2048.
+constexpr double kMatricesAtOnce = 15;
+
 SearchSettings Settings(const ParameterValues& values) {
   const int steps = values.GetInt("steps");
   return {.plan = {.steps = steps,
@@ -41,9 +44,15 @@ const MethodInfo& SteInfo() {
       .name = "ste",
       .summary = "Searches the mask by straight-through gradients of the attention loss",
       .parameters = Parameters(),
-      .create = [](const ParameterValues& values) {
-        return NewSearchMethod("ste", Settings(values));
-      }};
+      .create =
+          [](const ParameterValues& values) { return NewSearchMethod("ste", Settings(values)); },
+      .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
+      .bytes = [](const ProblemShape& shape, const ParameterValues&,
+                  DenseAttention dense) { return SearchBytes(shape, kMatricesAtOnce, dense); },
+      .operations =
+          [](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
+            return SearchOperations(shape, Settings(values), dense);
+          }};
   return info;
 }
 

@@ -112,7 +112,9 @@ const MethodInfo& WandaInfo() {
                               "effect on projections."}},
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<WandaMethod>(values);
-      }};
+      },
+      .bytes = LinearBytes,
+      .operations = LinearOperations};
   return info;
 }
 

@@ -78,11 +78,12 @@ ProblemFingerprint::ProblemFingerprint(const Problem& problem) {
   problem_ = hasher.state();
 }
 
-uint64_t ProblemFingerprint::Of(absl::string_view method,
-                                absl::Span<const double> parameters) const {
+uint64_t ProblemFingerprint::Of(absl::string_view method, absl::Span<const double> parameters,
+                                absl::optional<uint64_t> seed) const {
   Hasher hasher(*problem_);
   hasher.Text(method);
   for (double value : parameters) hasher.Real(value);
+  if (seed.has_value()) hasher.Integer(static_cast<int64_t>(*seed));
   return hasher.Digest();
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "core/problem/problem.h"
 
@@ -19,8 +20,10 @@ class ProblemFingerprint {
  public:
   explicit ProblemFingerprint(const Problem& problem);
 
-  // That of one run. parameters: the method's values in a fixed order.
-  uint64_t Of(absl::string_view method, absl::Span<const double> parameters) const;
+  // That of one run. parameters: the method's values in a fixed order. seed: of a method that draws
+  // random numbers; the others leave it out, since it decides nothing of theirs.
+  uint64_t Of(absl::string_view method, absl::Span<const double> parameters,
+              absl::optional<uint64_t> seed = absl::nullopt) const;
 
  private:
   std::shared_ptr<const XXH3_state_s> problem_;  // the digest's state after the problem

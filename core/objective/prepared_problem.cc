@@ -36,10 +36,10 @@ std::shared_ptr<const GramMatrix> PreparedProblem::GramOf(Side& side) {
   return gram;
 }
 
-uint64_t PreparedProblem::Fingerprint(absl::string_view method,
-                                      absl::Span<const double> parameters) {
+uint64_t PreparedProblem::Fingerprint(absl::string_view method, absl::Span<const double> parameters,
+                                      absl::optional<uint64_t> seed) {
   if (!fingerprint_.has_value()) fingerprint_.emplace(problem_);
-  return fingerprint_->Of(method, parameters);
+  return fingerprint_->Of(method, parameters, seed);
 }
 
 }  // namespace attnprune

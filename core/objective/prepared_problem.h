@@ -63,8 +63,9 @@ class PreparedProblem {
   std::shared_ptr<const GramMatrix> CalibrationGram() { return GramOf(calibration_); }
   std::shared_ptr<const GramMatrix> HeldOutGram() { return GramOf(held_out_); }
 
-  // The digest of a run on this problem. parameters: the method's values in a fixed order.
-  uint64_t Fingerprint(absl::string_view method, absl::Span<const double> parameters);
+  // The digest of a run on this problem, as ProblemFingerprint::Of.
+  uint64_t Fingerprint(absl::string_view method, absl::Span<const double> parameters,
+                       absl::optional<uint64_t> seed = absl::nullopt);
 
  private:
   // One of the problem's sets of batches, with what has been asked for.

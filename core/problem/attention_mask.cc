@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/types/optional.h"
+#include "core/base/field_error.h"
+#include "core/problem/shape_check.h"
 
 namespace attnprune {
 namespace {
@@ -20,8 +22,9 @@ absl::optional<Index> ParseSize(absl::string_view text) {
 }
 
 absl::Status Refused(absl::string_view text) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("attention must be causal, full, block:B or window:B with B >= 1, got ", text));
+  return FieldError(
+      "attention",
+      absl::StrCat("must be causal, full, block:B or window:B with B >= 1, got ", text));
 }
 
 }  // namespace

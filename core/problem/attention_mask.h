@@ -4,7 +4,6 @@
 
 #include <string>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/tensor/matrix.h"
@@ -30,9 +29,6 @@ struct AttentionMask {
   // Keys that query i of n tokens may attend to.
   Range Keys(Index i, Index n) const;
 };
-
-// OK if the kinds with a size have one of at least 1, and the others have none.
-absl::Status Validate(const AttentionMask& mask);
 
 // "causal", "full", "block:B" or "window:B" with B >= 1; anything else is INVALID_ARGUMENT.
 absl::StatusOr<AttentionMask> ParseAttentionMask(absl::string_view text);

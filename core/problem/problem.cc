@@ -1,30 +1,16 @@
 #include "core/problem/problem.h"
 
 #include <cmath>
-#include <limits>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
+#include "core/problem/shape_check.h"
 
 namespace attnprune {
 
 absl::StatusOr<FusedWeights> FusedFromFactors(Matrix w_q, Matrix w_k) {
-  if (w_q.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("weights.w_q must be d x r, not empty, got ", w_q.rows(), " x ", w_q.cols()));
-  }
-  if (!SameShape(w_q, w_k)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("weights.w_k must have the shape of weights.w_q, ", w_q.rows(), " x ",
-                     w_q.cols(), ", got ", w_k.rows(), " x ", w_k.cols()));
-  }
-  if (w_q.rows() > std::numeric_limits<int>::max()) {  // OpenBLAS counts in 32 bits
-    return absl::InvalidArgumentError(absl::StrCat("weights.w_q must have at most ",
-                                                   std::numeric_limits<int>::max(), " rows, got ",
-                                                   w_q.rows()));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(ValidateFactors({w_q.rows(), w_q.cols()}, {w_k.rows(), w_k.cols()}));
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
   Matrix w(w_q.rows(), w_q.rows());
   Gemm(Trans::kNo, Trans::kYes, 1.0f, w_q, w_k, 0.0f, w);

@@ -78,8 +78,8 @@ struct NamedWeight {
 };
 std::vector<NamedWeight> AttentionWeights(const Problem& problem);
 
-// Every rule a problem must meet, in one place. INVALID_ARGUMENT naming the field, the rule and
-// the value: shapes, finiteness, heads, empty batches, attention mask, sparsity.
+// Every rule a problem must meet: those of its shape (shape_check.h), and that its values are
+// finite and w is w_q w_k'. INVALID_ARGUMENT naming the field, the rule and the value.
 absl::Status Validate(const Problem& problem);
 
 }  // namespace attnprune

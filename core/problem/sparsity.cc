@@ -4,7 +4,9 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 #include "core/base/format.h"
+#include "core/problem/shape_check.h"
 
 namespace attnprune {
 namespace {
@@ -29,8 +31,9 @@ bool ParseSyntax(absl::string_view text, Sparsity* sparsity) {
 }
 
 absl::Status Refused(absl::string_view text) {
-  return absl::InvalidArgumentError(absl::StrCat(
-      "sparsity must be a fraction in [0, 1), or N:M with 0 <= N < M and M >= 2, got ", text));
+  return FieldError(
+      "sparsity",
+      absl::StrCat("must be a fraction in [0, 1), or N:M with 0 <= N < M and M >= 2, got ", text));
 }
 
 }  // namespace

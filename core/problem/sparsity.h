@@ -4,7 +4,6 @@
 
 #include <string>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/tensor/matrix.h"
@@ -25,9 +24,6 @@ struct Sparsity {
   // floor(rho * size), or size * N / M when structured.
   Index PrunedOf(Index size) const;
 };
-
-// OK if 0 <= fraction < 1, or 0 <= N < M and M >= 2 when structured.
-absl::Status Validate(const Sparsity& sparsity);
 
 // "0.5" or "2:4". INVALID_ARGUMENT naming `sparsity`, the rule and the value.
 absl::StatusOr<Sparsity> ParseSparsity(absl::string_view text);

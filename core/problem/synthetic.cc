@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/eigen.h"
 
@@ -36,8 +37,7 @@ class Gaussian {
 
 absl::Status CheckCount(absl::string_view option, Index value, Index min, Index max) {
   if (value >= min && value <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(option, " must be in [", min, ", ", max, "], got ", value));
+  return FieldError(option, absl::StrCat("must be in [", min, ", ", max, "], got ", value));
 }
 
 // The best approximation of `g` by a matrix of this rank (Eckart and Young): its projection on the
@@ -80,8 +80,8 @@ absl::Status Validate(const SyntheticOptions& options) {
   // A draw beyond 16 standard deviations does not occur in 53-bit random numbers.
   const double x_std_max = static_cast<double>(std::numeric_limits<float>::max()) / 16;
   if (options.x_std > 0 && options.x_std <= x_std_max) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("x_std must be above 0 and at most ", x_std_max, ", got ", options.x_std));
+  return FieldError(
+      "x_std", absl::StrCat("must be above 0 and at most ", x_std_max, ", got ", options.x_std));
 }
 
 absl::StatusOr<Problem> SyntheticProblem(const SyntheticOptions& options) {

@@ -24,16 +24,6 @@ BitMask::BitMask(Index rows, Index cols, bool kept)
   if (!bytes_.empty()) bytes_.back() &= UsedBitsOfLastByte(size());
 }
 
-BitMask BitMask::FromNonZero(MatrixView matrix) {
-  BitMask mask(matrix.rows(), matrix.cols(), false);
-  for (Index i = 0; i < matrix.rows(); ++i) {
-    for (Index j = 0; j < matrix.cols(); ++j) {
-      if (matrix(i, j) != 0.0f) mask.Keep(i * matrix.cols() + j);
-    }
-  }
-  return mask;
-}
-
 absl::StatusOr<BitMask> BitMask::FromBytes(Index rows, Index cols,
                                            absl::Span<const uint8_t> bytes) {
   Index size = 0;

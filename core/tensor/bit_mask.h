@@ -17,8 +17,6 @@ class BitMask {
  public:
   BitMask() = default;
   BitMask(Index rows, Index cols, bool kept);  // all bits alike
-  // 1 where the entry is not 0.
-  static BitMask FromNonZero(MatrixView matrix);
   // bytes: the layout above. INVALID_ARGUMENT on a wrong size or a set unused bit.
   static absl::StatusOr<BitMask> FromBytes(Index rows, Index cols, absl::Span<const uint8_t> bytes);
 

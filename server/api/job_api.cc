@@ -37,7 +37,7 @@ absl::Duration ToDuration(const google::protobuf::Duration& duration) {
 
 std::vector<std::string> UniqueDigests(const CheckedJob& checked) {
   std::set<std::string> digests;
-  for (const TensorUse& use : checked.tensors) digests.insert(use.sha256);
+  for (const JobTensor* tensor : checked.Tensors()) digests.insert(tensor->sha256);
   return {digests.begin(), digests.end()};
 }
 
@@ -104,12 +104,12 @@ absl::Status JobApi::CheckTensors(const CheckedJob& checked) const {
                                  " tensors are not uploaded, the first is ", missing.front())),
                              "TENSOR_MISSING", missing);
   }
-  for (const TensorUse& use : checked.tensors) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t size, tensors_->SizeOf(use.sha256));
-    if (size == use.bytes) continue;
-    return FieldError(
-        absl::StrCat(use.field, ".shape"),
-        absl::StrCat("must come to the ", size, " bytes of the stored tensor, got ", use.bytes));
+  for (const JobTensor* tensor : checked.Tensors()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t size, tensors_->SizeOf(tensor->sha256));
+    if (size == tensor->bytes()) continue;
+    return FieldError(absl::StrCat(tensor->field, ".shape"),
+                      absl::StrCat("must come to the ", size, " bytes of the stored tensor, got ",
+                                   tensor->bytes()));
   }
   return absl::OkStatus();
 }
@@ -125,8 +125,7 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
   if (!request.has_job()) return FieldError("job", "must be given, got none");
   ATTNPRUNE_ASSIGN_OR_RETURN(CheckedJob checked,
                              CheckJob(request.job(), options_.limits.max_tensor_bytes()));
-  const v1::Estimate estimate =
-      EstimateJob(checked.job, options_.rate, options_.max_job_memory_bytes);
+  const v1::Estimate estimate = EstimateJob(checked, options_.rate, options_.max_job_memory_bytes);
   ATTNPRUNE_RETURN_IF_ERROR(CheckMemory(estimate, options_.max_job_memory_bytes));
   ATTNPRUNE_RETURN_IF_ERROR(CheckTensors(checked));
   if (request.validate_only()) {

@@ -11,16 +11,14 @@
 #include "absl/strings/strip.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
-#include "core/methods/registry.h"
-#include "server/api/problem_check.h"
-#include "server/api/tensor_check.h"
 
 namespace attnprune::api {
 namespace {
 
 constexpr int kMaxLabels = 64;
 constexpr size_t kMaxLabelKey = 63, kMaxLabelValue = 255, kMaxRequestId = 128, kMaxJobId = 63;
-constexpr int kMaxPriority = 1000, kMaxMethods = 64;
+constexpr int kMaxPriority = 1000;
+constexpr size_t kMaxMethods = 64;
 constexpr int64_t kMaxTimeoutSeconds = 315'576'000'000;  // google.protobuf.Duration's own
 constexpr int32_t kNanosPerSecond = 1'000'000'000;
 constexpr absl::string_view kJobPrefix = "jobs/";
@@ -82,44 +80,43 @@ absl::Status CheckScalars(const v1::Job& job) {
 }
 
 // core names "method" or "gd.lambda"; the client gets the path in its own message.
-std::string MethodField(const v1::Method& method, absl::string_view item,
+std::string MethodField(const MethodSpec& method, absl::string_view item,
                         absl::string_view core_field) {
   if (core_field == "method") return absl::StrCat(item, ".name");
   absl::string_view parameter = core_field;
-  if (absl::ConsumePrefix(&parameter, absl::StrCat(method.name(), "."))) {
+  if (absl::ConsumePrefix(&parameter, absl::StrCat(method.name, "."))) {
     return absl::StrCat(item, ".parameters.", parameter);
   }
   return absl::StrCat(item, ".parameters");
 }
 
-absl::Status CheckMethod(const v1::Method& method, absl::string_view item) {
-  if (method.name().size() > kMaxLabelKey) {
+absl::StatusOr<ChosenMethod> CheckMethod(const MethodSpec& method, absl::string_view item) {
+  if (method.name.size() > kMaxLabelKey) {
     return FieldError(absl::StrCat(item, ".name"),
-                      absl::StrCat("must be the name of a method, got ", Shown(method.name())));
+                      absl::StrCat("must be the name of a method, got ", Shown(method.name)));
   }
-  std::map<std::string, double> parameters;
-  for (const auto& [name, value] : method.parameters()) {
-    if (name.size() > kMaxLabelKey) {
-      return FieldError(
-          absl::StrCat(item, ".parameters"),
-          absl::StrCat("must be parameters of ", method.name(), ", got ", Shown(name)));
-    }
-    parameters.emplace(name, value);
+  for (const auto& [name, value] : method.parameters) {
+    if (name.size() <= kMaxLabelKey) continue;
+    return FieldError(absl::StrCat(item, ".parameters"),
+                      absl::StrCat("must be parameters of ", method.name, ", got ", Shown(name)));
   }
-  const absl::Status status = CreateMethod(method.name(), parameters).status();
-  if (status.ok()) return status;
-  return WithField(status, MethodField(method, item, FieldAtFault(status)));
+  absl::StatusOr<ChosenMethod> chosen = ChooseMethod(method);
+  if (chosen.ok()) return chosen;
+  return WithField(chosen.status(), MethodField(method, item, FieldAtFault(chosen.status())));
 }
 
-absl::Status CheckMethods(const v1::Job& job) {
-  if (job.methods().empty() || job.methods_size() > kMaxMethods) {
+absl::StatusOr<std::vector<ChosenMethod>> CheckMethods(const std::vector<JobMethod>& methods) {
+  if (methods.empty() || methods.size() > kMaxMethods) {
     return FieldError("job.methods", absl::StrCat("must have 1 to ", kMaxMethods, " entries, got ",
-                                                  job.methods_size()));
+                                                  methods.size()));
   }
-  for (int i = 0; i < job.methods_size(); ++i) {
-    ATTNPRUNE_RETURN_IF_ERROR(CheckMethod(job.methods(i), absl::StrCat("job.methods[", i, "]")));
+  std::vector<ChosenMethod> chosen;
+  for (size_t i = 0; i < methods.size(); ++i) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(ChosenMethod method,
+                               CheckMethod(methods[i].spec, absl::StrCat("job.methods[", i, "]")));
+    chosen.push_back(std::move(method));
   }
-  return absl::OkStatus();
+  return chosen;
 }
 
 void ClearOutput(v1::Job& job) {
@@ -147,16 +144,20 @@ void LabelMethods(v1::Job& job) {
 
 }  // namespace
 
+std::vector<const JobTensor*> CheckedJob::Tensors() const {
+  std::vector<const JobTensor*> tensors;
+  for (const auto* some : {&spec.weights, &spec.calibration, &spec.held_out}) {
+    for (const JobTensor& tensor : *some) tensors.push_back(&tensor);
+  }
+  return tensors;
+}
+
 absl::StatusOr<CheckedJob> CheckJob(const v1::Job& job, int64_t max_tensor_bytes) {
-  CheckedJob checked{.job = job, .tensors = {}};
   ATTNPRUNE_RETURN_IF_ERROR(CheckScalars(job));
-  const auto check_tensor = [&](const std::string& field, const v1::TensorRef& tensor) {
-    const absl::StatusOr<int64_t> bytes = CheckTensorRef(field, tensor, max_tensor_bytes);
-    if (bytes.ok()) checked.tensors.push_back({field, tensor.sha256(), *bytes});
-    return bytes.status();
-  };
-  ATTNPRUNE_RETURN_IF_ERROR(CheckProblem(job, check_tensor, max_tensor_bytes));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckMethods(job));
+  CheckedJob checked;
+  checked.job = job;
+  ATTNPRUNE_ASSIGN_OR_RETURN(checked.spec, DecodeJob(job, max_tensor_bytes));
+  ATTNPRUNE_ASSIGN_OR_RETURN(checked.methods, CheckMethods(checked.spec.methods));
   ClearOutput(checked.job);
   LabelMethods(checked.job);
   return checked;

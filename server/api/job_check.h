@@ -10,20 +10,19 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "attnprune/v1/job.pb.h"
+#include "core/methods/registry.h"
+#include "server/execution/job_spec.h"
 
 namespace attnprune::api {
-
-// One mention of a tensor in a job.
-struct TensorUse {
-  std::string field;  // "job.problem.projections.w_q"
-  std::string sha256;
-  int64_t bytes = 0;  // that its shape and dtype come to
-};
 
 struct CheckedJob {
   // As submitted, without its output-only fields, and with the methods' labels set.
   v1::Job job;
-  std::vector<TensorUse> tensors;  // in the order of the message; one a mention
+  JobSpec spec;
+  std::vector<ChosenMethod> methods;  // of the job, in its order
+
+  // One a mention, in the order of the message.
+  std::vector<const JobTensor*> Tensors() const;
 };
 
 // INVALID_ARGUMENT with the path of the field at fault, "job.problem.projections.w_q.shape".

@@ -58,6 +58,7 @@ v1::ServerInfo DescribeBuild() {
     v1::MethodInfo& described = *info.add_methods();
     described.set_name(method.name);
     described.set_summary(method.summary);
+    described.set_draws_random_numbers(method.draws);
     for (const Parameter& parameter : method.parameters) {
       Describe(parameter, *described.add_parameters());
     }

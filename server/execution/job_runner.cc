@@ -12,6 +12,7 @@
 #include "core/base/status_macros.h"
 #include "core/io/file.h"
 #include "core/objective/prepared_problem.h"
+#include "server/execution/job_spec.h"
 #include "server/execution/job_writer.h"
 #include "server/execution/memory_plan.h"
 #include "server/execution/method_messages.h"
@@ -44,7 +45,7 @@ class JobRun {
         options_(options),
         stop_(stop),
         writer_(jobs, claim_, WriterOptions(), stop),
-        context_{record_, claim_,   job_,
+        context_{record_, claim_,   spec_,
                  jobs_,   tensors_, options_,
                  stop_,   &writer_, [this] { return StopRequested(); }} {}
 
@@ -83,6 +84,7 @@ class JobRun {
   const JobContext context_;
 
   v1::Job job_;
+  JobSpec spec_;  // of job_, while its methods run
   int usable_results_ = 0;
   absl::Status first_failure_;  // of a method
   bool store_failed_ = false;   // the job store took no result: the job is left to another attempt
@@ -137,15 +139,16 @@ absl::Status JobRun::ReadJob() {
 
 absl::Status JobRun::BuildAndRunMethods() {
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop(context_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(spec_, DecodeJob(job_));
   const DenseAttention attention = WithinBudget(job_.estimate(), options_.memory_budget_bytes);
   std::string spill_folder;
   if (attention == DenseAttention::kRecompute) {
     spill_folder = options_.spill_folder;
     ATTNPRUNE_RETURN_IF_ERROR(
-        CheckDiskRoom(spill_folder, SpilledBytes(job_), options_.min_free_disk_bytes));
+        CheckDiskRoom(spill_folder, SpilledBytes(spec_.shape), options_.min_free_disk_bytes));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const Problem problem,
-                             BuildProblem(job_, tensors_, context_.stopped, spill_folder));
+                             BuildProblem(spec_, tensors_, context_.stopped, spill_folder));
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<PreparedProblem> prepared,
       PreparedProblem::OfValid(problem, {.threads = options_.threads, .attention = attention}));
@@ -171,7 +174,7 @@ absl::Status JobRun::RunMethod(MethodRunner& runner, int index) {
   absl::StatusOr<MethodRunner::Produced> produced = runner.Run(index);
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop(context_));
   if (!produced.ok()) {
-    const std::string& label = LabelOf(job_.methods(index));
+    const std::string& label = spec_.methods[static_cast<size_t>(index)].label;
     return StoreResult(index, MakeFailedMethod(label, produced.status()));
   }
   ATTNPRUNE_RETURN_IF_ERROR(StoreTensors(&*produced));

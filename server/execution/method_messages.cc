@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "server/execution/problem_builder.h"
+#include "server/execution/job_spec.h"
 
 namespace attnprune {
 namespace {
@@ -33,7 +33,7 @@ void AddScore(const Score& score, v1::MethodResult* result) {
 }
 
 // The product of two factors has no input and no name; its dtype is F32.
-void AddMatrix(const v1::Problem& problem, const PrunedMatrix& matrix,
+void AddMatrix(absl::Span<const JobTensor> inputs, const PrunedMatrix& matrix,
                const MatrixSparsity& sparsity, v1::MethodResult* result) {
   v1::MatrixResult& message = *result->add_matrices();
   message.set_name(matrix.name);
@@ -42,9 +42,9 @@ void AddMatrix(const v1::Problem& problem, const PrunedMatrix& matrix,
   message.set_sparsity(sparsity.achieved());
   v1::TensorRef& weights = *message.mutable_weights();
   weights.set_dtype(v1::F32);
-  if (const v1::TensorRef* input = InputWeight(problem, matrix.name); input != nullptr) {
-    weights.set_dtype(input->dtype());
-    weights.set_name(input->name());
+  if (const JobTensor* input = InputWeight(inputs, matrix.name); input != nullptr) {
+    weights.set_dtype(ToProto(input->dtype));
+    weights.set_name(input->name);
   }
   weights.add_shape(matrix.weights.rows());
   weights.add_shape(matrix.weights.cols());
@@ -101,7 +101,7 @@ v1::Progress MakePhaseProgress(v1::Phase phase, const std::string& method, doubl
   return progress;
 }
 
-v1::MethodResult MakeMethodResult(const std::string& label, const v1::Problem& problem,
+v1::MethodResult MakeMethodResult(const std::string& label, absl::Span<const JobTensor> inputs,
                                   const PruneResult& result, const Score& score, double seconds) {
   v1::MethodResult message;
   message.set_method(label);
@@ -109,7 +109,7 @@ v1::MethodResult MakeMethodResult(const std::string& label, const v1::Problem& p
   AddTheory(score.theory, &message);
   double pruned = 0, size = 0;
   for (size_t i = 0; i < result.matrices.size(); ++i) {
-    AddMatrix(problem, result.matrices[i], score.sparsity[i], &message);
+    AddMatrix(inputs, result.matrices[i], score.sparsity[i], &message);
     pruned += static_cast<double>(score.sparsity[i].pruned);
     size += static_cast<double>(score.sparsity[i].size);
   }

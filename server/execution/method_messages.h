@@ -5,10 +5,12 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "attnprune/v1/job.pb.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/judge/score.h"
 #include "core/methods/method.h"
+#include "server/execution/job_tensor.h"
 
 namespace attnprune {
 
@@ -24,9 +26,9 @@ v1::Progress MakeProgress(const std::string& label, const StepStats& stats, int 
 v1::Progress MakePhaseProgress(v1::Phase phase, const std::string& method, double share,
                                double seconds);
 
-// seconds: of solving, over all attempts. The matrices' tensors have dtype, shape and name; digests
-// are still to be filled in.
-v1::MethodResult MakeMethodResult(const std::string& label, const v1::Problem& problem,
+// inputs: the job's weights. seconds: of solving, over all attempts. The matrices' tensors have
+// dtype, shape and name; digests are still to be filled in.
+v1::MethodResult MakeMethodResult(const std::string& label, absl::Span<const JobTensor> inputs,
                                   const PruneResult& result, const Score& score, double seconds);
 
 // A method that has no result.

@@ -1,14 +1,13 @@
 #include "server/execution/method_runner.h"
 
-#include <map>
 #include <memory>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/methods/registry.h"
+#include "core/methods/solver_state.h"
 #include "server/execution/job_phase.h"
 #include "server/execution/method_messages.h"
 #include "server/execution/problem_builder.h"
@@ -16,17 +15,6 @@
 
 namespace attnprune {
 namespace {
-
-int EvaluateEvery(const v1::Job& job, const std::string& method,
-                  const std::map<std::string, double>& parameters) {
-  if (job.evaluate_every() == 0) return DefaultEvaluateEvery(method, parameters);
-  return job.evaluate_every() < 0 ? 0 : job.evaluate_every();
-}
-
-// Whether a method refused the state it was to go on from, and not the problem.
-bool RefusedState(const absl::Status& status) {
-  return absl::IsInvalidArgument(status) && absl::StartsWith(status.message(), "resume_from");
-}
 
 // A method's figures on their way to the writer; says stop when the job is to stop.
 class MethodObserver final : public ProgressObserver {
@@ -89,10 +77,6 @@ class ObservedMethod {
 
 }  // namespace
 
-const std::string& LabelOf(const v1::Method& method) {
-  return method.label().empty() ? method.name() : method.label();
-}
-
 absl::Status CheckStop(const JobContext& context) {
   return context.stopped() ? absl::CancelledError("the job is to stop") : absl::OkStatus();
 }
@@ -116,18 +100,18 @@ void MethodRunner::Prepare() {
 }
 
 absl::StatusOr<MethodRunner::Produced> MethodRunner::Run(int index) {
-  const v1::Job& job = context_.job;
-  const std::string& label = LabelOf(job.methods(index));
+  const JobSpec& job = context_.job;
+  const std::string& label = MethodAt(index).label;
   Produced produced;
   ATTNPRUNE_ASSIGN_OR_RETURN(Solved solved, Solve(index));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop(context_));
   ATTNPRUNE_ASSIGN_OR_RETURN(produced.weights,
-                             RoundToStored(job.problem(), *context_.tensors, &solved.result));
+                             RoundToStored(job.weights, *context_.tensors, &solved.result));
   JobPhase judging(v1::JUDGING, label, context_.writer);
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const Score score,
       judge_.Judge(solved.result, [&judging](double share) { judging.Advance(share); }));
-  produced.message = MakeMethodResult(label, job.problem(), solved.result, score, solved.seconds);
+  produced.message = MakeMethodResult(label, job.weights, solved.result, score, solved.seconds);
   produced.message.set_judging_seconds(judging.seconds());
   produced.message.set_preparing_seconds(std::exchange(preparing_seconds_, 0));
   produced.message.set_held_out_source(HeldOutSourceOf(job, problem_.problem()));
@@ -141,21 +125,19 @@ absl::StatusOr<MethodRunner::Produced> MethodRunner::Run(int index) {
 }
 
 absl::StatusOr<MethodRunner::Solved> MethodRunner::Solve(int index) {
-  const v1::Method& spec = context_.job.methods(index);
-  const std::map<std::string, double> parameters(spec.parameters().begin(),
-                                                 spec.parameters().end());
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<Method> method,
-                             CreateMethod(spec.name(), parameters));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const ChosenMethod chosen, ChooseMethod(MethodAt(index).spec));
+  const std::unique_ptr<Method> method = chosen.Create();
   RunOptions options;
-  options.evaluate_every = EvaluateEvery(context_.job, spec.name(), parameters);
+  options.evaluate_every = EvaluateEvery(context_.job, chosen.StepsAtMost());
+  options.seed = context_.job.seed;
   if (absl::optional<MethodCheckpoint> checkpoint = ReadCheckpoint(index)) {
     RunOptions resumed = options;
     resumed.resume_from = std::move(checkpoint->state);
     absl::StatusOr<Solved> solved =
         Attempt(*method, index, checkpoint->seconds, std::move(resumed));
-    if (solved.ok() || !RefusedState(solved.status())) return solved;
+    if (solved.ok() || !IsResumeRefused(solved.status())) return solved;
     context_.writer->AddWarning(
-        absl::StrCat(LabelOf(spec), " starts over: ", solved.status().message()));
+        absl::StrCat(MethodAt(index).label, " starts over: ", solved.status().message()));
   }
   return Attempt(*method, index, 0, std::move(options));
 }
@@ -167,9 +149,9 @@ absl::StatusOr<MethodRunner::Solved> MethodRunner::Attempt(const Method& method,
     SolveObserver* const observer = context_.options.observer;
     if (observer != nullptr) observer->OnStep(context_.options.worker, stats);
   };
-  const ObservedMethod observed(context_.options, context_.job.methods(index).name());
-  MethodObserver observer(index, LabelOf(context_.job.methods(index)), seconds_before,
-                          context_.writer, context_.stop, context_.stopped, on_step);
+  const ObservedMethod observed(context_.options, MethodAt(index).spec.name);
+  MethodObserver observer(index, MethodAt(index).label, seconds_before, context_.writer,
+                          context_.stop, context_.stopped, on_step);
   ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result,
                              method.Prune(problem_, std::move(options), observer));
   const double seconds = seconds_before + result.seconds;
@@ -193,7 +175,7 @@ absl::optional<MethodCheckpoint> MethodRunner::ReadCheckpoint(int index) {
   if (absl::IsAborted(status)) context_.stop->Request(StopReason::kLapsed);
   if (!status.ok()) {
     context_.writer->AddWarning(
-        absl::StrCat(LabelOf(context_.job.methods(index)), " starts over: ", status.message()));
+        absl::StrCat(MethodAt(index).label, " starts over: ", status.message()));
   }
   return absl::nullopt;
 }

@@ -15,6 +15,7 @@
 #include "core/methods/method.h"
 #include "core/objective/prepared_problem.h"
 #include "server/execution/job_runner.h"
+#include "server/execution/job_spec.h"
 #include "server/execution/job_writer.h"
 #include "server/execution/method_checkpoint.h"
 
@@ -24,7 +25,7 @@ namespace attnprune {
 struct JobContext {
   const JobRecord& record;
   const JobClaim& claim;
-  const v1::Job& job;  // record.spec
+  const JobSpec& job;  // record.spec
   JobStore* jobs;
   BlobStore* tensors;
   const JobRunnerOptions& options;
@@ -32,9 +33,6 @@ struct JobContext {
   JobWriter* writer;
   std::function<bool()> stopped;  // whether the job is to stop; looks at the clock too
 };
-
-// How results of a method are labelled.
-const std::string& LabelOf(const v1::Method& method);
 
 // CANCELLED if the job is to stop.
 absl::Status CheckStop(const JobContext& context);
@@ -66,6 +64,9 @@ class MethodRunner {
     double seconds;  // over all attempts
   };
 
+  const JobMethod& MethodAt(int index) const {
+    return context_.job.methods[static_cast<size_t>(index)];
+  }
   absl::StatusOr<Solved> Solve(int index);
   absl::StatusOr<Solved> Attempt(const Method& method, int index, double seconds_before,
                                  RunOptions options);

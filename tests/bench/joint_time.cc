@@ -57,11 +57,13 @@ absl::StatusOr<Problem> LoadProblem() {
 
 absl::StatusOr<double> Seconds(const char* method, Reports reports, const Problem& problem) {
   RunOptions options;
-  if (reports == Reports::kDefault) options.evaluate_every = DefaultEvaluateEvery(method, {});
-  ATTNPRUNE_ASSIGN_OR_RETURN(const auto made, CreateMethod(method));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const ChosenMethod chosen, ChooseMethod({method, {}}));
+  if (reports == Reports::kDefault) {
+    options.evaluate_every = DefaultEvaluateEvery(chosen.StepsAtMost());
+  }
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const PruneResult result,
-      made->Prune(problem, options, {.threads = absl::GetFlag(FLAGS_threads)}));
+      chosen.Create()->Prune(problem, options, {.threads = absl::GetFlag(FLAGS_threads)}));
   return result.seconds;
 }
 

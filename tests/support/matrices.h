@@ -29,6 +29,17 @@ inline Matrix GaussianMatrix(Index rows, Index cols, unsigned seed) {
   return matrix;
 }
 
+// 1 where the entry is not 0.
+inline BitMask MaskOfNonZeros(MatrixView matrix) {
+  BitMask mask(matrix.rows(), matrix.cols(), /*kept=*/true);
+  for (Index i = 0; i < matrix.rows(); ++i) {
+    for (Index j = 0; j < matrix.cols(); ++j) {
+      if (matrix(i, j) == 0.0f) mask.Prune(i * matrix.cols() + j);
+    }
+  }
+  return mask;
+}
+
 // One string a row: 'x' kept, '.' pruned.
 inline std::vector<std::string> Picture(const BitMask& mask) {
   std::vector<std::string> rows(static_cast<size_t>(mask.rows()));

@@ -123,7 +123,7 @@ def test_the_server_describes_every_method_with_its_parameters(client):
     methods = {method.name: method for method in info.methods}
     assert {"gd", "magnitude", "sparsegpt", "wanda"} <= set(methods)
     for name, method in methods.items():
-        assert method.summary, name
+        assert method.summary and not method.draws_random_numbers, name
         for parameter in method.parameters:
             assert parameter.help and parameter.min <= parameter.max, (name, parameter.name)
 

@@ -34,7 +34,10 @@ std::string InfoText(const v1::ServerInfo& info) {
                    " queued jobs, ", BytesText(info.limits().max_tensor_bytes()), " a tensor, ",
                    BytesText(info.limits().max_total_tensor_bytes()), " in all\n\nmethods\n");
   for (const v1::MethodInfo& method : info.methods()) {
-    absl::StrAppend(&text, "  ", method.name(), "  ", method.summary(), "\n");
+    absl::StrAppend(&text, "  ", method.name(), "  ", method.summary(), "\n    ",
+                    method.draws_random_numbers() ? "draws random numbers: its result is the seed's"
+                                                  : "draws no random numbers: --seed has no effect",
+                    "\n");
     for (const v1::ParameterInfo& parameter : method.parameters()) {
       absl::StrAppend(&text, ParameterText(parameter));
     }

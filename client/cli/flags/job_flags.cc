@@ -4,6 +4,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/flags/connect.h"
+#include "core/base/status_macros.h"
+#include "core/methods/registry.h"
 
 namespace attnprune::cli {
 namespace {
@@ -66,7 +68,11 @@ void AddDataFlags(Command& command, JobFlags& f) {
            "Method with its parameters, as `attnprune info` lists them. Repeatable")
       .Type("NAME[:PARAMETER=NUMBER,...]")
       .Repeatable();
-  command.Add("--seed", f.seed, "Of methods that draw random numbers").AtLeast(0).ShowDefault();
+  command
+      .Add("--seed", f.seed,
+           "Of the random numbers of methods that draw any; `attnprune info` says which do")
+      .AtLeast(0)
+      .ShowDefault();
   command
       .Add("--evaluate-every", f.evaluate_every,
            "Steps between two evaluations of the binary mask; 0: 10, or a hundredth of a "
@@ -100,24 +106,10 @@ void AddJobFlags(Command& command, JobFlags& f) {
 }
 
 absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text) {
-  const std::vector<std::string> parts = absl::StrSplit(text, absl::MaxSplits(':', 1));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MethodSpec spec, ParseMethodSpec(text, "--method"));
   v1::Method method;
-  method.set_name(parts[0]);
-  if (parts[0].empty())
-    return absl::InvalidArgumentError(absl::StrCat("--method must begin with a name, got ", text));
-  if (parts.size() == 1) return method;
-  for (const absl::string_view assignment : absl::StrSplit(parts[1], ',')) {
-    const std::vector<std::string> sides = absl::StrSplit(assignment, absl::MaxSplits('=', 1));
-    double value = 0;
-    if (sides.size() != 2 || sides[0].empty() || !absl::SimpleAtod(sides[1], &value)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--method must be NAME or NAME:PARAMETER=NUMBER,..., got ", text));
-    }
-    if (!method.mutable_parameters()->insert({sides[0], value}).second) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--method must name a parameter once, got ", text));
-    }
-  }
+  method.set_name(spec.name);
+  method.mutable_parameters()->insert(spec.parameters.begin(), spec.parameters.end());
   return method;
 }
 

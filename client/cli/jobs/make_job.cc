@@ -184,7 +184,6 @@ absl::Status AddData(const JobFlags& f, JobTensors& tensors, v1::Job* job) {
 
 absl::Status AddSparsity(const JobFlags& f, v1::Job* job) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const Sparsity sparsity, ParseSparsity(f.sparsity));
-  ATTNPRUNE_RETURN_IF_ERROR(Validate(sparsity));
   if (sparsity.structured()) {
     job->mutable_sparsity()->mutable_n_of_m()->set_n(sparsity.pruned);
     job->mutable_sparsity()->mutable_n_of_m()->set_m(sparsity.group);

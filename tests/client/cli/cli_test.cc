@@ -22,6 +22,7 @@
 namespace attnprune::cli {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -342,7 +343,7 @@ TEST_F(CommandLine, ManagesJobsOnAServer) {
   };
 
   EXPECT_EQ(run("health").out, "serving\n");
-  EXPECT_THAT(run("info").out, HasSubstr("magnitude"));
+  EXPECT_THAT(run("info").out, AllOf(HasSubstr("magnitude"), HasSubstr("draws no random numbers")));
   const Outcome valid = run(absl::StrCat("submit --validate-only", kJob, "--method gd"));
   EXPECT_EQ(valid.code, 0) << valid.err;
   EXPECT_THAT(valid.out, HasSubstr("memory"));

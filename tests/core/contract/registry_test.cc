@@ -5,8 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <set>
 #include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 
 namespace attnprune {
 namespace {
@@ -61,7 +66,10 @@ TEST(Registry, RefusesWhatItCannotRead) {
       {"an unknown method", "adam",
        "method must be one of gd, gd+refit, joint, joint+refit, magnitude, magnitude+refit, "
        "sparsegpt, sparsegpt+refit, ste, ste+refit, wanda, wanda+refit, got \"adam\""},
-      {"nothing at all", "", "method must be one of"},
+      {"nothing at all", "", "method must be NAME or NAME:PARAMETER=NUMBER,..., got \"\""},
+      {"parameters of nothing", ":eta=1", "method must be NAME or NAME:PARAMETER=NUMBER"},
+      {"a colon without parameters", "gd:", "NAME:PARAMETER=NUMBER"},
+      {"a comma too many", "gd:eta=1,", "NAME:PARAMETER=NUMBER"},
       {"an unknown parameter", "gd:lamda=1", "gd has no parameter \"lamda\"; it has lambda, eta"},
       {"a value below the range", "gd:lambda=-1",
        "gd.lambda must be a number in [0, 1e+12], got -1"},
@@ -94,30 +102,66 @@ TEST(Registry, RefusesWhatItCannotRead) {
   }
 }
 
-TEST(Registry, KnowsTheValueOfAParameter) {
-  EXPECT_EQ(ValueOf("gd", {}, "steps"), 100);
-  EXPECT_EQ(ValueOf("gd", {{"steps", 7}}, "steps"), 7);
-  EXPECT_TRUE(std::isnan(ValueOf("gd", {}, "lambda").value()));
-  EXPECT_FALSE(ValueOf("wanda", {{"steps", 7}}, "steps").has_value());
-  EXPECT_FALSE(ValueOf("adam", {}, "steps").has_value());
+ChosenMethod Chosen(const std::string& name, const std::map<std::string, double>& given = {}) {
+  return ChooseMethod({name, given}).value();
+}
+
+TEST(Registry, KnowsTheValueOfEveryParameterOfAChosenMethod) {
+  EXPECT_EQ(Chosen("gd").values.Get("steps"), 100);
+  EXPECT_EQ(Chosen("gd", {{"steps", 7}}).values.Get("steps"), 7);
+  EXPECT_TRUE(std::isnan(Chosen("gd").values.Get("lambda")));
+  EXPECT_FALSE(ChooseMethod({"wanda", {{"steps", 7}}}).ok());
+  EXPECT_FALSE(ChooseMethod({"adam", {}}).ok());
+}
+
+TEST(Registry, NamesTheFieldThatItRefuses) {
+  EXPECT_EQ(FieldAtFault(ParseMethod("adam").status()), "method");
+  EXPECT_EQ(FieldAtFault(ParseMethod("gd:speed=1").status()), "gd");
+  EXPECT_EQ(FieldAtFault(ParseMethod("gd:eta=0").status()), "gd.eta");
+  EXPECT_EQ(FieldAtFault(ParseMethodSpec("gd:eta", "--method").status()), "--method");
 }
 
 TEST(Registry, CountsTheStepsOfAMethodAndOfItsRefit) {
-  EXPECT_EQ(StepsAtMost("gd", {}), 100);
-  EXPECT_EQ(StepsAtMost("gd+refit", {{"steps", 7}, {"refit_steps", 30}}), 37);
-  EXPECT_EQ(StepsAtMost("wanda+refit", {{"refit_steps", 30}}), 30);
-  EXPECT_EQ(StepsAtMost("sparsegpt", {}), 0);
-  EXPECT_EQ(StepsAtMost("gd", {{"steps", 1e300}}), 1000000);
-  EXPECT_EQ(StepsAtMost("gd", {{"steps", -5}}), 0);
+  EXPECT_EQ(Chosen("gd").StepsAtMost(), 100);
+  EXPECT_EQ(Chosen("gd+refit", {{"steps", 7}, {"refit_steps", 30}}).StepsAtMost(), 37);
+  EXPECT_EQ(Chosen("wanda+refit", {{"refit_steps", 30}}).StepsAtMost(), 30);
+  EXPECT_EQ(Chosen("sparsegpt").StepsAtMost(), 0);
+  EXPECT_EQ(Chosen("gd", {{"steps", 1e6}}).StepsAtMost(), 1000000);
 }
 
 TEST(Registry, EvaluatesEveryTenStepsAndLongRunsAboutAHundredTimes) {
-  EXPECT_EQ(DefaultEvaluateEvery("gd", {}), 10);
-  EXPECT_EQ(DefaultEvaluateEvery("gd", {{"steps", 1000}}), 10);
-  EXPECT_EQ(DefaultEvaluateEvery("gd", {{"steps", 1001}}), 11);
-  EXPECT_EQ(DefaultEvaluateEvery("joint", {{"steps", 3000}}), 30);
-  EXPECT_EQ(DefaultEvaluateEvery("ste+refit", {{"steps", 2000}, {"refit_steps", 1000}}), 30);
-  EXPECT_EQ(DefaultEvaluateEvery("magnitude", {}), 10);
+  EXPECT_EQ(DefaultEvaluateEvery(100), 10);
+  EXPECT_EQ(DefaultEvaluateEvery(1000), 10);
+  EXPECT_EQ(DefaultEvaluateEvery(1001), 11);
+  EXPECT_EQ(DefaultEvaluateEvery(3000), 30);
+  EXPECT_EQ(DefaultEvaluateEvery(0), 10);
+}
+
+ProblemShape LayerShape() {
+  ProblemShape shape;
+  shape.weights =
+      ProjectionShape{.w_q = {64, 64}, .w_k = {32, 64}, .heads = 8, .kv_heads = 4, .rope = {}};
+  shape.calibration = {{.batches = 8, .length = 100, .features = 64}};
+  return shape;
+}
+
+TEST(Registry, KnowsWhatEveryMethodNeedsAndThatItsRefitNeedsNoLess) {
+  const ProblemShape shape = LayerShape();
+  for (const MethodInfo& info : Methods()) {
+    SCOPED_TRACE(info.name);
+    const ParameterValues values = Chosen(info.name).values;
+    EXPECT_GT(info.bytes(shape, values, DenseAttention::kKeep), 10 * 4 * 96 * 64);
+    EXPECT_GT(info.operations(shape, values, DenseAttention::kKeep), 0);
+    EXPECT_EQ(info.steps == nullptr, Chosen(info.name).StepsAtMost() == 0);
+    if (absl::EndsWith(info.name, "+refit")) continue;
+    const ChosenMethod refit = Chosen(absl::StrCat(info.name, "+refit"));
+    for (const DenseAttention dense :
+         {DenseAttention::kKeep, DenseAttention::kRebuild, DenseAttention::kRecompute}) {
+      EXPECT_GE(refit.info->bytes(shape, refit.values, dense), info.bytes(shape, values, dense));
+      EXPECT_GT(refit.info->operations(shape, refit.values, dense),
+                info.operations(shape, values, dense));
+    }
+  }
 }
 
 }  // namespace

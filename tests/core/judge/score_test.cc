@@ -12,6 +12,7 @@
 #include "core/judge/linear_error.h"
 #include "core/methods/registry.h"
 #include "tests/core/contract/contract_problems.h"
+#include "tests/support/matrices.h"
 
 namespace attnprune::testing {
 namespace {
@@ -164,7 +165,7 @@ TEST(Judge, ScoresPrunedFactorsByTheirProduct) {
   PruneResult whole;
   whole.matrices.resize(1);
   whole.matrices[0].name = "w";
-  whole.matrices[0].mask = BitMask::FromNonZero(product);
+  whole.matrices[0].mask = MaskOfNonZeros(product);
   whole.matrices[0].weights = std::move(product);
   const Score of_whole = Judge(problem, whole).value();
   constexpr double kRoundings = 1e-5;  // relative: a few float32 roundings a logit of about 10

@@ -9,6 +9,7 @@
 #include "core/io/safetensors.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
+#include "tests/support/matrices.h"
 #include "tests/support/paths.h"
 
 namespace attnprune::testing {
@@ -31,7 +32,7 @@ inline GoldenBaselines LoadGoldenBaselines(const std::string& name) {
   const auto number = [&](const char* key) { return std::stod(file.metadata().at(key)); };
   const auto mask = [&](const char* tensor) {
     const Matrix kept = file.ReadMatrix(tensor).value();
-    return BitMask::FromNonZero(kept);
+    return MaskOfNonZeros(kept);
   };
   return {.w = file.ReadMatrix("w").value(),
           .x = file.ReadMatrix("x").value(),

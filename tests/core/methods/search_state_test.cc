@@ -38,6 +38,7 @@ class SearchState : public ::testing::TestWithParam<std::string> {
     ASSERT_FALSE(result.ok()) << what;
     EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument) << what;
     EXPECT_THAT(std::string(result.status().message()), HasSubstr("resume_from")) << what;
+    EXPECT_TRUE(IsResumeRefused(result.status())) << what;
   }
 };
 

@@ -238,7 +238,7 @@ TEST(SparseGpt, EqualsTheGoldenWeightsUnstructured) {
     const SparseGptResult result = Prune(golden.w, InputsOf(golden.x, golden.percdamp),
                                          Sparsity::Fraction(golden.rho), golden.blocksize);
     const OutputUnits units = GoldenUnits(golden);
-    EXPECT_EQ(BitMask::FromNonZero(result.weights), NonZeros(golden.sparsegpt, golden.w));
+    EXPECT_EQ(testing::MaskOfNonZeros(result.weights), NonZeros(golden.sparsegpt, golden.w));
     EXPECT_LE(LargestDifference(result.weights, golden.sparsegpt, units), units.tolerance);
   }
 }
@@ -250,7 +250,7 @@ TEST(SparseGpt, EqualsTheGoldenWeightsTwoOfFour) {
     const SparseGptResult result = Prune(golden.w, InputsOf(golden.x, golden.percdamp),
                                          Sparsity::NOfM(2, 4), golden.blocksize);
     const OutputUnits units = GoldenUnits(golden);
-    EXPECT_EQ(BitMask::FromNonZero(result.weights), NonZeros(golden.sparsegpt_2_4, golden.w));
+    EXPECT_EQ(testing::MaskOfNonZeros(result.weights), NonZeros(golden.sparsegpt_2_4, golden.w));
     EXPECT_LE(LargestDifference(result.weights, golden.sparsegpt_2_4, units), units.tolerance);
   }
 }
@@ -263,7 +263,7 @@ TEST(SparseGpt, GoldenToleranceSeesADampingOnePercentOff) {
     const SparseGptResult result = Prune(golden.w, InputsOf(golden.x, 1.01 * golden.percdamp),
                                          Sparsity::NOfM(2, 4), golden.blocksize);
     const OutputUnits units = GoldenUnits(golden);
-    EXPECT_EQ(BitMask::FromNonZero(result.weights), NonZeros(golden.sparsegpt_2_4, golden.w));
+    EXPECT_EQ(testing::MaskOfNonZeros(result.weights), NonZeros(golden.sparsegpt_2_4, golden.w));
     EXPECT_GT(LargestDifference(result.weights, golden.sparsegpt_2_4, units), units.tolerance);
   }
 }

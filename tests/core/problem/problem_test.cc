@@ -35,11 +35,11 @@ TEST(FusedFromFactors, MakesASquareOfTallFactors) {
 
 TEST(FusedFromFactors, RefusesFactorsThatDoNotFit) {
   EXPECT_THAT(FusedFromFactors(Matrix(4, 2), Matrix(4, 3)).status().message(),
-              HasSubstr("weights.w_k must have the shape of weights.w_q, 4 x 2, got 4 x 3"));
+              HasSubstr("weights.w_k must match weights.w_q, 4 x 2, got 4 x 3"));
   EXPECT_THAT(FusedFromFactors(Matrix(4, 2), Matrix(3, 2)).status().message(),
-              HasSubstr("weights.w_k must have the shape of weights.w_q, 4 x 2, got 3 x 2"));
+              HasSubstr("weights.w_k must match weights.w_q, 4 x 2, got 3 x 2"));
   EXPECT_THAT(FusedFromFactors(Matrix(4, 0), Matrix(4, 0)).status().message(),
-              HasSubstr("weights.w_q must be d x r, not empty, got 4 x 0"));
+              HasSubstr("weights.w_q must have at least one row and one column, got 4 x 0"));
 }
 
 TEST(Problem, KnowsItsWidthHeadsAndScaleWhenFused) {

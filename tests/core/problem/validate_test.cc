@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 #include "core/problem/problem.h"
 #include "tests/core/problem/test_problems.h"
 
@@ -49,6 +51,9 @@ void ExpectRefusals(const std::function<Problem()>& valid, const std::vector<Rul
     const absl::Status status = Validate(problem);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << rule.title;
     EXPECT_EQ(status.message(), rule.message) << rule.title;
+    EXPECT_EQ(absl::StrCat(FieldAtFault(status), " must"),
+              std::string(status.message()).substr(0, FieldAtFault(status).size() + 5))
+        << rule.title;
   }
 }
 
@@ -106,7 +111,7 @@ TEST(Validate, RefusesFusedWeightsThatDoNotFitOrAreNotFinite) {
         },
         "weights.w_q must have the 6 rows of weights.w, got 5"},
        {"factors of different ranks", [](Problem& p) { Fused(p).w_k = CountingMatrix(6, 3); },
-        "weights.w_k must have the shape of weights.w_q, 6 x 2, got 6 x 3"},
+        "weights.w_k must match weights.w_q, 6 x 2, got 6 x 3"},
        {"NaN in the query factor", [](Problem& p) { Fused(p).w_q(0, 0) = kNan; },
         "weights.w_q must be finite, got nan at row 0, column 0"},
        {"infinity in the key factor", [](Problem& p) { Fused(p).w_k(5, 1) = kInf; },
@@ -133,18 +138,18 @@ TEST(Validate, RefusesProjectionsThatDoNotFitOrAreNotFinite) {
        {"more key heads than heads", [](Problem& p) { Projections(p).kv_heads = 8; },
         "kv_heads must divide heads (4), got 8"},
        {"key rows for another number of heads", [](Problem& p) { Projections(p).kv_heads = 4; },
-        "weights.w_k must have kv_heads * head_dim = 8 rows, got 4"},
+        "weights.w_k must be kv_heads * head_dim x d = 8 x 6, got 4 x 6"},
        {"a key projection of another width",
         [](Problem& p) { Projections(p).w_k = CountingMatrix(4, 5); },
-        "weights.w_k must have the 6 columns of weights.w_q, got 5"},
+        "weights.w_k must be kv_heads * head_dim x d = 4 x 6, got 4 x 5"},
        {"NaN in the query projection", [](Problem& p) { Projections(p).w_q(7, 0) = kNan; },
         "weights.w_q must be finite, got nan at row 7, column 0"},
        {"infinity in the key projection", [](Problem& p) { Projections(p).w_k(0, 5) = kInf; },
         "weights.w_k must be finite, got inf at row 0, column 5"},
        {"a query bias of the wrong length", [](Problem& p) { Projections(p).b_q.pop_back(); },
-        "weights.b_q must have 8 entries or none, got 7"},
+        "weights.b_q must come to one entry a row of its weight, 8, got 7"},
        {"a key bias of the wrong length", [](Problem& p) { Projections(p).b_k.push_back(0); },
-        "weights.b_k must have 4 entries or none, got 5"},
+        "weights.b_k must come to one entry a row of its weight, 4, got 5"},
        {"NaN in the query bias", [](Problem& p) { Projections(p).b_q[6] = kNan; },
         "weights.b_q must be finite, got nan at entry 6"},
        {"infinity in the key bias", [](Problem& p) { Projections(p).b_k[0] = -kInf; },
@@ -193,22 +198,22 @@ TEST(Validate, RefusesAnAttentionMaskWhoseSizeDoesNotSuitItsKind) {
                    [](Problem& p) {
                      p.attention = {Kind::kBlock, 0};
                    },
-                   "attention must have a size of at least 1 token, got block:0"},
+                   "attention.size must be at least 1 token, got block:0"},
                   {"a negative window",
                    [](Problem& p) {
                      p.attention = {Kind::kWindow, -4};
                    },
-                   "attention must have a size of at least 1 token, got window:-4"},
+                   "attention.size must be at least 1 token, got window:-4"},
                   {"causal with a size",
                    [](Problem& p) {
                      p.attention = {Kind::kCausal, 3};
                    },
-                   "attention must have no size when it is causal, got 3"},
+                   "attention.size must be 0 for causal, got 3"},
                   {"full with a size",
                    [](Problem& p) {
                      p.attention = {Kind::kFull, 3};
                    },
-                   "attention must have no size when it is full, got 3"},
+                   "attention.size must be 0 for full, got 3"},
                   {"an unknown kind", [](Problem& p) { p.attention.kind = static_cast<Kind>(9); },
                    "attention must be causal, full, block or window, got 9"}});
 }
@@ -234,7 +239,7 @@ TEST(Validate, RefusesASparsityOutOfRange) {
         "sparsity must be N:M with 0 <= N < M and M >= 2, got 0:1"},
        {"groups that do not divide the inputs",
         [](Problem& p) { p.sparsity = Sparsity::NOfM(2, 4); },
-        "sparsity must be N:M with M dividing the 6 input features, got 2:4"}});
+        "sparsity must be N:M with M dividing the 6 inputs, got 2:4"}});
 }
 
 TEST(Validate, RefusesBatchesThatDoNotFitOrAreNotFinite) {
@@ -243,9 +248,9 @@ TEST(Validate, RefusesBatchesThatDoNotFitOrAreNotFinite) {
       {{"no calibration", [](Problem& p) { p.calibration = Batches(); },
         "calibration must have at least one batch, got 0"},
        {"calibration of another width", [](Problem& p) { p.calibration = TestBatches(5); },
-        "calibration must have the weights' 6 input features, got 5"},
+        "calibration[0] must fit the weights' input features, d = 6, got 3 x 5"},
        {"held-out batches of another width", [](Problem& p) { p.held_out = TestBatches(7); },
-        "held_out must have the weights' 6 input features, got 7"},
+        "held_out[0] must fit the weights' input features, d = 6, got 3 x 7"},
        {"an empty calibration batch",
         [](Problem& p) {
           p.calibration = Batches(CountingMatrix(5, 6), {3, 0, 2});

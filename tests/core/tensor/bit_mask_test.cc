@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tests/core/tensor/tensor_test_util.h"
+#include "tests/support/matrices.h"
 
 namespace attnprune {
 namespace {
@@ -61,7 +62,7 @@ TEST(BitMask, SurvivesTheRoundTripThroughItsBytes) {
     ASSERT_THAT(back, Succeeds());
     EXPECT_EQ(*back, mask);
     const Matrix ones = mask.ToMatrix();
-    EXPECT_EQ(BitMask::FromNonZero(ones), mask);
+    EXPECT_EQ(testing::MaskOfNonZeros(ones), mask);
   }
 }
 
@@ -86,12 +87,12 @@ TEST(BitMask, TakesNaNForAnEntryAndBothZerosForNone) {
   m(0, 0) = std::nanf("");
   m(0, 1) = -0.0f;
   m(0, 2) = std::numeric_limits<float>::denorm_min();
-  EXPECT_THAT(BitMask::FromNonZero(m).bytes(), ElementsAre(0b0101));
+  EXPECT_THAT(testing::MaskOfNonZeros(m).bytes(), ElementsAre(0b0101));
 }
 
 TEST(BitMask, ReadsAViewWithAStride) {
   const Matrix m = Matrix::Constant(2, 4, 1.0f);
-  EXPECT_THAT(BitMask::FromNonZero(MatrixView(m).Cols(1, 3)).bytes(), ElementsAre(0b00111111));
+  EXPECT_THAT(testing::MaskOfNonZeros(MatrixView(m).Cols(1, 3)).bytes(), ElementsAre(0b00111111));
 }
 
 // A product with the mask would leave -0 for negative weights and NaN for infinite ones.

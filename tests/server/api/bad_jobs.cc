@@ -118,9 +118,10 @@ void AddLayers(Table& t) {
         });
   t.Add("a bias of another length", "job.problem.projections.b_q.shape", "8, got 4",
         [](v1::Job& job) { *Layer(job).mutable_b_q() = Tensor('3', {4}); });
-  t.Add("a bias of rank 2", "job.problem.projections.b_k.shape", "4, got 4 x 1", [](v1::Job& job) {
-    *Layer(job).mutable_b_k() = Tensor('4', {4, 1});
-  });
+  t.Add("a bias of rank 2", "job.problem.projections.b_k.shape", "1 entry, got 4 x 1",
+        [](v1::Job& job) {
+          *Layer(job).mutable_b_k() = Tensor('4', {4, 1});
+        });
   t.Add("a rotary embedding of odd heads", "job.problem.projections.rope", "even head_dim, got 1",
         [](v1::Job& job) {
           Layer(job).set_heads(8);
@@ -225,6 +226,7 @@ void AddData(Table& t) {
   };
   t.Add("4 of 4", "job.sparsity.n_of_m", "got 4:4", n_of_m(4, 4));
   t.Add("-1 of 4", "job.sparsity.n_of_m", "got -1:4", n_of_m(-1, 4));
+  t.Add("0 of 0", "job.sparsity.n_of_m", "got 0:0", n_of_m(0, 0));
   t.Add("0 of 1", "job.sparsity.n_of_m", "got 0:1", n_of_m(0, 1));
   t.Add("groups that do not divide the inputs", "job.sparsity.n_of_m", "the 8 inputs, got 1:3",
         n_of_m(1, 3));

@@ -1,5 +1,7 @@
 #include "server/api/estimate.h"
 
+#include <limits>
+
 #include "gtest/gtest.h"
 #include "server/execution/memory_plan.h"
 #include "tests/server/api/jobs_for_tests.h"
@@ -8,6 +10,12 @@ namespace attnprune::api {
 namespace {
 
 constexpr MachineRate kRate = {.flops_per_second = 1e9};
+
+v1::Estimate EstimateOf(const v1::Job& job, const MachineRate& rate, int64_t budget = 0) {
+  const auto checked = CheckJob(job, std::numeric_limits<int64_t>::max());
+  EXPECT_TRUE(checked.ok()) << checked.status();
+  return EstimateJob(*checked, rate, budget);
+}
 
 v1::Job GdJob(double steps) {
   v1::Job job = LayerJob();
@@ -21,7 +29,7 @@ v1::Estimate With(v1::AttentionKind kind, int64_t size) {
   *job.mutable_calibration(0) = Tensor('5', {3, 600, 8});
   job.mutable_problem()->mutable_attention()->set_kind(kind);
   job.mutable_problem()->mutable_attention()->set_size(size);
-  return EstimateJob(job, kRate);
+  return EstimateOf(job, kRate);
 }
 
 // d = 512, 8 heads of 64; 16 batches of 1024 tokens, causal: 8 heads keep 16 * 1024 * 1025 / 2
@@ -33,6 +41,8 @@ v1::Job LayerOf512() {
   *layer.mutable_w_k() = Tensor('2', {512, 512});
   layer.set_heads(8);
   layer.set_kv_heads(8);
+  layer.clear_b_q();
+  layer.clear_b_k();
   job.clear_calibration();
   job.clear_held_out();
   *job.add_calibration() = Tensor('5', {16, 1024, 512});
@@ -40,7 +50,7 @@ v1::Job LayerOf512() {
 }
 
 TEST(EstimateJob, CountsTheDenseAttentionThatTheSolverKeeps) {
-  const double mb = 1e-6 * static_cast<double>(EstimateJob(LayerOf512(), kRate).memory_bytes());
+  const double mb = 1e-6 * static_cast<double>(EstimateOf(LayerOf512(), kRate).memory_bytes());
   EXPECT_GT(mb, 269 + 34 + 134);
   EXPECT_LT(mb, 1.15 * (269 + 34 + 134));
 }
@@ -49,8 +59,8 @@ TEST(EstimateJob, CountsTheDenseAttentionThatTheSolverKeeps) {
 // the dense projections, 67 MB. Any budget in between has room for the second only.
 TEST(EstimateJob, RebuildsDenseAttentionThatTheBudgetHasNoRoomFor) {
   const v1::Job job = LayerOf512();
-  const v1::Estimate free = EstimateJob(job, kRate), roomy = EstimateJob(job, kRate, 600'000'000);
-  const v1::Estimate tight = EstimateJob(job, kRate, 400'000'000);
+  const v1::Estimate free = EstimateOf(job, kRate), roomy = EstimateOf(job, kRate, 600'000'000);
+  const v1::Estimate tight = EstimateOf(job, kRate, 400'000'000);
   EXPECT_EQ(free.memory_bytes(), free.memory_keeping_attention_bytes());
   EXPECT_EQ(roomy.memory_bytes(), free.memory_bytes());
   EXPECT_EQ(roomy.seconds(), free.seconds());
@@ -64,8 +74,8 @@ TEST(EstimateJob, RebuildsDenseAttentionThatTheBudgetHasNoRoomFor) {
 TEST(EstimateJob, LeavesTokensInTheirFileThatTheBudgetHasNoRoomFor) {
   v1::Job job = LayerOf512();
   *job.mutable_calibration(0) = Tensor('5', {128, 1024, 512});
-  const v1::Estimate rebuilding = EstimateJob(job, kRate, 1'200'000'000);
-  const v1::Estimate streaming = EstimateJob(job, kRate, 600'000'000);
+  const v1::Estimate rebuilding = EstimateOf(job, kRate, 1'200'000'000);
+  const v1::Estimate streaming = EstimateOf(job, kRate, 600'000'000);
   EXPECT_EQ(rebuilding.memory_bytes(), rebuilding.memory_rebuilding_attention_bytes());
   EXPECT_EQ(streaming.memory_rebuilding_attention_bytes(), rebuilding.memory_bytes());
   const double less =
@@ -96,7 +106,7 @@ TEST(EstimateJob, CountsAGradientAStep) {
   v1::Job few = GdJob(1000), many = GdJob(2000);
   few.set_evaluate_every(-1);
   many.set_evaluate_every(-1);
-  const double difference = EstimateJob(many, kRate).seconds() - EstimateJob(few, kRate).seconds();
+  const double difference = EstimateOf(many, kRate).seconds() - EstimateOf(few, kRate).seconds();
   EXPECT_NEAR(difference, 1000 * gradient / (0.5 * kRate.flops_per_second), 1e-9);
 }
 
@@ -107,22 +117,22 @@ TEST(EstimateJob, CountsTheBatchesThatAreSplitOffAsHeldOut) {
   whole.set_evaluate_every(-1);
   v1::Job split = whole;
   split.set_held_out_fraction(0.25);
-  const double ratio = EstimateJob(split, kRate).seconds() / EstimateJob(whole, kRate).seconds();
+  const double ratio = EstimateOf(split, kRate).seconds() / EstimateOf(whole, kRate).seconds();
   EXPECT_NEAR(ratio, 0.75, 0.01);
 }
 
 TEST(EstimateJob, TakesTheDefaultOfStepsWhereNoneAreGiven) {
   v1::Job job = GdJob(100);
   job.mutable_methods(0)->clear_parameters();
-  EXPECT_EQ(EstimateJob(job, kRate).seconds(), EstimateJob(GdJob(100), kRate).seconds());
+  EXPECT_EQ(EstimateOf(job, kRate).seconds(), EstimateOf(GdJob(100), kRate).seconds());
 }
 
 TEST(EstimateJob, CountsEvaluationsOnlyWhereThereAreAny) {
   v1::Job never = GdJob(100), often = GdJob(100);
   never.set_evaluate_every(-1);
   often.set_evaluate_every(1);
-  EXPECT_LT(EstimateJob(never, kRate).seconds(), EstimateJob(GdJob(100), kRate).seconds());
-  EXPECT_LT(EstimateJob(GdJob(100), kRate).seconds(), EstimateJob(often, kRate).seconds());
+  EXPECT_LT(EstimateOf(never, kRate).seconds(), EstimateOf(GdJob(100), kRate).seconds());
+  EXPECT_LT(EstimateOf(GdJob(100), kRate).seconds(), EstimateOf(often, kRate).seconds());
 }
 
 v1::Job JobOf(const char* method, const std::map<std::string, double>& parameters) {
@@ -136,7 +146,7 @@ v1::Job JobOf(const char* method, const std::map<std::string, double>& parameter
 
 TEST(EstimateJob, CountsTheStepsOfARefitToo) {
   const auto seconds = [](double gd, double refit) {
-    return EstimateJob(
+    return EstimateOf(
                JobOf("gd+refit", {{"steps", gd}, {"refit_steps", refit}, {"refit_batch", 1000}}),
                kRate)
         .seconds();
@@ -150,7 +160,7 @@ TEST(EstimateJob, CountsOnlyTheBatchesThatAStepLearnsFrom) {
     v1::Job job = JobOf("joint", {{"steps", steps}, {"batch", batch}});
     job.clear_calibration();
     *job.add_calibration() = Tensor('5', {8, 12, 8});
-    return EstimateJob(job, kRate).seconds();
+    return EstimateOf(job, kRate).seconds();
   };
   EXPECT_NEAR(seconds(400, 4), seconds(200, 8), 1e-12);
   EXPECT_EQ(seconds(400, 8), seconds(400, 1000));
@@ -166,7 +176,7 @@ TEST(EstimateJob, CountsTheBatchesOfAStepAmongThoseThatTheSplitLeaves) {
   *given.add_held_out() = Tensor('6', {4, 12, 8});
   *split.add_calibration() = Tensor('5', {8, 12, 8});
   split.set_held_out_fraction(0.5);
-  EXPECT_NEAR(EstimateJob(given, kRate).seconds(), EstimateJob(split, kRate).seconds(), 1e-12);
+  EXPECT_NEAR(EstimateOf(given, kRate).seconds(), EstimateOf(split, kRate).seconds(), 1e-12);
 }
 
 TEST(EstimateJob, CountsTheEntriesThatTheAttentionMaskAllows) {
@@ -179,16 +189,16 @@ TEST(EstimateJob, CountsTheEntriesThatTheAttentionMaskAllows) {
 
 TEST(EstimateJob, AddsUpMethods) {
   v1::Job job = GdJob(100);
-  const double one = EstimateJob(job, kRate).seconds();
+  const double one = EstimateOf(job, kRate).seconds();
   *job.add_methods() = job.methods(0);
-  EXPECT_NEAR(EstimateJob(job, kRate).seconds(), 2 * one, 1e-12);
+  EXPECT_NEAR(EstimateOf(job, kRate).seconds(), 2 * one, 1e-12);
 }
 
 TEST(EstimateJob, StaysANumberForTheLargestShapesThatPassTheCheck) {
   v1::Job job = GdJob(1e6);
   *job.mutable_calibration(0) = Tensor('5', {int64_t{1} << 30, 8});
   job.mutable_problem()->mutable_attention()->set_kind(v1::FULL);
-  const v1::Estimate estimate = EstimateJob(job, kRate);
+  const v1::Estimate estimate = EstimateOf(job, kRate);
   EXPECT_GT(estimate.memory_bytes(), int64_t{1} << 60);
   EXPECT_GT(estimate.seconds(), 0);
 }

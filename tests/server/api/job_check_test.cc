@@ -46,11 +46,12 @@ TEST(CheckJob, TakesTheLastValueThatARuleAllows) {
 TEST(CheckJob, CountsTheBytesOfEveryTensorWithItsField) {
   const auto checked = CheckJob(LayerJob(), kLimit);
   ASSERT_TRUE(checked.ok()) << checked.status();
-  ASSERT_EQ(checked->tensors.size(), 7u);
-  EXPECT_EQ(checked->tensors[0].field, "job.problem.projections.w_q");
-  EXPECT_EQ(checked->tensors[0].bytes, 8 * 8 * 4);
-  EXPECT_EQ(checked->tensors[4].field, "job.calibration[0]");
-  EXPECT_EQ(checked->tensors[4].bytes, 3 * 6 * 8 * 4);
+  const std::vector<const JobTensor*> tensors = checked->Tensors();
+  ASSERT_EQ(tensors.size(), 7u);
+  EXPECT_EQ(tensors[0]->field, "job.problem.projections.w_q");
+  EXPECT_EQ(tensors[0]->bytes(), 8 * 8 * 4);
+  EXPECT_EQ(tensors[4]->field, "job.calibration[0]");
+  EXPECT_EQ(tensors[4]->bytes(), 3 * 6 * 8 * 4);
 }
 
 TEST(CheckJob, RefusesATensorAboveTheLimitAndTakesOneOfExactlyIt) {

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "server/execution/job_tensor.h"
 #include "tests/support/matrices.h"
 
 namespace attnprune::testing {
@@ -16,19 +17,6 @@ T Need(absl::StatusOr<T> value) {
     std::abort();
   }
   return *std::move(value);
-}
-
-v1::DType ToProto(DType dtype) {
-  switch (dtype) {
-    case DType::kF64:
-      return v1::F64;
-    case DType::kF16:
-      return v1::F16;
-    case DType::kBF16:
-      return v1::BF16;
-    default:
-      return v1::F32;
-  }
 }
 
 }  // namespace

@@ -9,17 +9,18 @@
 namespace attnprune {
 namespace {
 
-v1::TensorRef Shaped(const std::vector<int64_t>& shape) {
-  v1::TensorRef tensor;
-  for (const int64_t extent : shape) tensor.add_shape(extent);
+JobTensor Shaped(const std::vector<Index>& extents) {
+  JobTensor tensor;
+  tensor.field = "job.calibration[1]";
+  tensor.extents = extents;
   return tensor;
 }
 
 // What is said of 24 values of that shape, the one at `index` infinite.
-std::string Said(const std::vector<int64_t>& shape, size_t index) {
+std::string Said(const std::vector<Index>& shape, size_t index) {
   std::vector<float> values(24, 1.0f);
   values[index] = -std::numeric_limits<float>::infinity();
-  const absl::Status status = CheckFinite("job.calibration[1]", Shaped(shape), values);
+  const absl::Status status = CheckFinite(Shaped(shape), values);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(FieldAtFault(status), "job.calibration[1]");
   return std::string(status.message());
@@ -37,7 +38,7 @@ TEST(CheckFinite, NamesTheFieldAndThePlaceOfTheFirstValueThatIsNot) {
 TEST(CheckFinite, TakesTheLargestNumbersThereAre) {
   const std::vector<float> values = {std::numeric_limits<float>::max(), -1, 0,
                                      std::numeric_limits<float>::denorm_min()};
-  EXPECT_TRUE(CheckFinite("job.held_out[0]", Shaped({2, 2}), values).ok());
+  EXPECT_TRUE(CheckFinite(Shaped({2, 2}), values).ok());
 }
 
 }  // namespace

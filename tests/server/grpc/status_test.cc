@@ -4,6 +4,7 @@
 
 #include "attnprune/v1/errors.pb.h"
 #include "core/base/field_error.h"
+#include "core/problem/sparsity.h"
 #include "gtest/gtest.h"
 #include "server/api/status_details.h"
 
@@ -49,15 +50,14 @@ TEST(ToGrpc, TurnsAFieldAtFaultIntoBadRequest) {
             "job.priority must be in [-1000, 1000], got 5000");
 }
 
-TEST(ToGrpc, ReadsTheFieldOfAnErrorOfTheCoreFromItsMessage) {
-  const auto detail = Only<v1::BadRequest>(
-      ToGrpc(absl::InvalidArgumentError("weights.w_q must be finite, got nan at row 0, column 1")),
-      "BadRequest");
-  EXPECT_EQ(detail.field_violations(0).field(), "weights.w_q");
+TEST(ToGrpc, HasTheFieldOfAnErrorOfTheCore) {
+  const auto detail = Only<v1::BadRequest>(ToGrpc(ParseSparsity("1.5").status()), "BadRequest");
+  EXPECT_EQ(detail.field_violations(0).field(), "sparsity");
 }
 
-TEST(ToGrpc, TakesNoFieldFromOrdinaryProse) {
+TEST(ToGrpc, TakesNoFieldFromAMessage) {
   EXPECT_EQ(FieldAtFault(absl::InvalidArgumentError("all of it must be new")), "");
+  EXPECT_EQ(FieldAtFault(absl::InvalidArgumentError("weights.w_q must be finite")), "");
   EXPECT_EQ(FieldAtFault(absl::InternalError("disk must be there")), "");
 }
 
