@@ -3,7 +3,6 @@
 #include <vector>
 
 #include "client/library/interrupt.h"
-#include "client/library/random_id.h"
 #include "gtest/gtest.h"
 
 namespace attnprune::client {

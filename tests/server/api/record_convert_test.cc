@@ -4,7 +4,7 @@
 
 #include "attnprune/v1/prune_service.pb.h"
 
-namespace attnprune::rpc {
+namespace attnprune::api {
 namespace {
 
 StoredEvent Stored(const v1::Progress& progress) {
@@ -39,4 +39,4 @@ TEST(RecordConvert, TellsOfAPhaseApartFromSteps) {
 }
 
 }  // namespace
-}  // namespace attnprune::rpc
+}  // namespace attnprune::api

@@ -73,6 +73,8 @@ std::string Describe(const v1::JobEvent& event) {
       return "step " + std::to_string(event.progress().step());
     case v1::JobEvent::kMethodResult:
       return "result " + event.method_result().method();
+    case v1::JobEvent::kPhase:
+      return "phase " + v1::Phase_Name(event.phase().phase());
     case v1::JobEvent::kWarning:
       return "warning " + event.warning();
     case v1::JobEvent::kHeartbeat:
