@@ -58,3 +58,9 @@ function(attnprune_library name)
     attnprune_precompile(${name} ${ARG_PRECOMPILED})
   endif()
 endfunction()
+
+# Files with private names that others of their folder have too: not in one unit with them (the sanitizers'
+# builds compile ten files at a time).
+function(attnprune_compile_alone)
+  set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+endfunction()

@@ -75,7 +75,8 @@ def test_a_part_of_the_calibration_set_is_held_out_and_the_table_says_so():
     held_out, mask_only, calibration = rows["sparsegpt"]
     assert held_out < mask_only and held_out != calibration
     assert rows["magnitude"][0] == rows["magnitude"][1], "it moves no weight"
-    assert table[3] == "held out: split off the calibration set (fraction 0.25)"
+    assert table[3].startswith("prepared in ") and table[3].endswith(" s for all methods")
+    assert table[4] == "held out: split off the calibration set (fraction 0.25)"
 
     job = json.loads(cli(*flags, "--json").stdout)
     assert job["heldOutFraction"] == 0.25

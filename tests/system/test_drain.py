@@ -66,6 +66,6 @@ def test_the_command_line_follows_a_job_through_orderly_restarts(tmp_path):
         out, err = watch.communicate(timeout=LIMIT)
         assert watch.returncode == 0, err
         assert "server draining" in out
-        *_, row, source = out.splitlines()
+        *_, row, prepared, source = out.splitlines()
         assert row.startswith("gd"), "the table comes last"
         assert source == "held out: the batches given for it"
