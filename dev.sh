@@ -180,7 +180,7 @@ command_tidy() {
     tidy_stage "everything" .
   else
     tidy_stage "all but RPCs, programs, tests" \
-      '^(core|examples|trace|client/export|server/(api|blobs|execution|http|observe|queue|web))/'
+      '^(core|examples|trace|client/export|server/(api|blobs|execution|http|observe|queue|upkeep|web))/'
   fi
 }
 

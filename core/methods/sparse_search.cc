@@ -205,8 +205,9 @@ void SparseSearch::Step() {
   ++steps_taken_;
   const int every = std::max(1, plan_.steps / kIncumbentUpdates);
   const bool at_full_sparsity = steps_taken_ > plan_.rise;
-  if ((at_full_sparsity && steps_taken_ % every == 0) || steps_taken_ == plan_.steps)
+  if ((at_full_sparsity && steps_taken_ % every == 0) || steps_taken_ == plan_.steps) {
     UpdateIncumbent();
+  }
 }
 
 std::vector<BitMask> SparseSearch::FullMasks() const {

@@ -93,8 +93,9 @@ void ProjectionObjective::KeepDense(const Chunk& chunk) {
 }
 
 void ProjectionObjective::PrepareDense(const Chunk& chunk) {
-  if (dense_.store().recomputes_projections())
+  if (dense_.store().recomputes_projections()) {
     Project(chunk, layer_.w_q, layer_.w_k, dense_q_, dense_k_);
+  }
 }
 
 void ProjectionObjective::Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k, Matrix& q,
