@@ -110,7 +110,8 @@ class ProblemDecoder {
 
   absl::Status DecodeWeights(const v1::Problem& problem);
   absl::Status DecodeBatches(absl::string_view field, const TensorRefs& refs,
-                             std::vector<JobTensor>* tensors, std::vector<BatchGroup>* groups);
+                             std::vector<JobTensor>* tensors,
+                             std::vector<BatchGroup>* groups) const;
 
  private:
   absl::Status DecodeFused(const v1::FusedProblem& fused);
@@ -192,7 +193,7 @@ absl::Status ProblemDecoder::DecodeWeights(const v1::Problem& problem) {
 
 absl::Status ProblemDecoder::DecodeBatches(absl::string_view field, const TensorRefs& refs,
                                            std::vector<JobTensor>* tensors,
-                                           std::vector<BatchGroup>* groups) {
+                                           std::vector<BatchGroup>* groups) const {
   for (int i = 0; i < refs.size(); ++i) {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobTensor tensor, DecodeTensor(absl::StrCat(field, "[", i, "]"),
                                                               refs[i], max_tensor_bytes_));
