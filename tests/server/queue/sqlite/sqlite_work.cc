@@ -2,20 +2,22 @@
 
 #include <sqlite3.h>
 
+#include <atomic>
 #include <cstring>
 
 namespace attnprune::testing {
 namespace {
 
-SqliteWork total;
+// Of all connections: other tests of the process use them from many threads.
+std::atomic<int64_t> commits{0}, statements{0}, operations{0}, scanned{0};
 
 int OnStatementEnd(unsigned, void*, void* statement, void*) {
   auto* const ended = static_cast<sqlite3_stmt*>(statement);
   const auto take = [ended](int counter) { return sqlite3_stmt_status(ended, counter, 1); };
-  ++total.statements;
-  total.operations += take(SQLITE_STMTSTATUS_VM_STEP);
-  total.scanned += take(SQLITE_STMTSTATUS_FULLSCAN_STEP);
-  if (std::strcmp(sqlite3_sql(ended), "COMMIT") == 0) ++total.commits;
+  ++statements;
+  operations += take(SQLITE_STMTSTATUS_VM_STEP);
+  scanned += take(SQLITE_STMTSTATUS_FULLSCAN_STEP);
+  if (std::strcmp(sqlite3_sql(ended), "COMMIT") == 0) ++commits;
   return 0;
 }
 
@@ -29,6 +31,9 @@ void CountSqliteWork() {
   sqlite3_auto_extension(reinterpret_cast<void (*)()>(Attach));  // once only, says SQLite
 }
 
-SqliteWork SqliteWorkSoFar() { return total; }
+SqliteWork SqliteWorkSoFar() {
+  return {
+      .commits = commits, .statements = statements, .operations = operations, .scanned = scanned};
+}
 
 }  // namespace attnprune::testing

@@ -18,7 +18,7 @@ struct SqliteWork {
   }
 };
 
-// From now on the work of connections that are opened is counted. For tests with one thread.
+// From now on the work of connections that are opened is counted. Thread-safe.
 void CountSqliteWork();
 SqliteWork SqliteWorkSoFar();
 
