@@ -60,7 +60,7 @@ absl::StatusOr<CreateOutcome> TransactionalJobStore::Create(const NewJob& job) {
 }
 
 absl::StatusOr<CreateOutcome> TransactionalJobStore::Insert(const NewJob& job, JobRows& rows,
-                                                            PostCommit& post_commit) {
+                                                            PostCommit& post_commit) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t queued, rows.CountQueued());
   if (queued >= options_.max_queued_jobs) {
     return absl::ResourceExhaustedError(absl::StrCat(

@@ -84,7 +84,8 @@ class TransactionalJobStore final : public JobStore {
   auto Write(Body body) -> std::invoke_result_t<Body, JobRows&, PostCommit&>;
   void Conclude(const PostCommit& post_commit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
 
-  absl::StatusOr<CreateOutcome> Insert(const NewJob& job, JobRows& rows, PostCommit& post_commit);
+  absl::StatusOr<CreateOutcome> Insert(const NewJob& job, JobRows& rows,
+                                       PostCommit& post_commit) const;
   absl::StatusOr<JobRow> ReadRunning(const JobClaim& claim);
   absl::Status TakeBack(const JobRow& row, absl::Time now, const SchedulerPolicy& policy);
 

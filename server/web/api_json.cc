@@ -37,8 +37,9 @@ nlohmann::json ToJson(const google::protobuf::Any& any) {
 
 void CompressFor(const http::Request& request, http::Response& response) {
   response.headers.emplace_back("Vary", "Accept-Encoding");
-  if (response.body->size() < kWorthCompressing || !http::TakesGzip(request.accept_encoding))
+  if (response.body->size() < kWorthCompressing || !http::TakesGzip(request.accept_encoding)) {
     return;
+  }
   response.body = std::make_shared<const std::string>(http::Gzip(*response.body, kFast));
   response.headers.emplace_back("Content-Encoding", "gzip");
 }
