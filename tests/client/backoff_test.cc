@@ -64,6 +64,5 @@ TEST(Interrupt, CancelsWhatIsHeldAndWhatComesLaterAndEndsSleep) {
   EXPECT_FALSE(interrupt.Sleep(absl::Hours(1)));
 }
 
-
 }  // namespace
 }  // namespace attnprune::client
