@@ -8,21 +8,19 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 find_program(CCACHE ccache)
 if(CCACHE)
-  # What ccache asks of those who precompile headers.
-  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
+  # CCACHE_DEPEND: what is not in the cache is not preprocessed twice.
+  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_DEPEND=1 ${CCACHE})
 endif()
 
 # Never -ffast-math: NaN checks, infinities and the order of sums are part of the results.
 # core/ has -O3, which the rest would pay for in compile time and not gain from.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
-# Tests' own code: compiling it optimised takes longer than it saves.
-set(ATTNPRUNE_TEST_OPTIONS $<IF:$<CONFIG:Debug>,-O0,-O1>)
 if(ATTNPRUNE_SANITIZE)  # line numbers are all that a report needs, and compile much faster
   set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 else()
   set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
 endif()
-add_compile_options(-march=${ATTNPRUNE_ARCH} $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+add_compile_options(-march=${ATTNPRUNE_ARCH})
 
 # CALLS_SYNC_STUBS, a property of targets that call gRPC's synchronous stubs: g++ 12 takes what it
 # inlines of gRPC's headers there for a null dereference.
@@ -47,20 +45,15 @@ if(ATTNPRUNE_SANITIZE)
   add_link_options(-fsanitize=${ATTNPRUNE_SANITIZE})
 endif()
 
-# attnprune_library(NAME sources... DEPENDS targets... [PRECOMPILED core|messages|services]): one library a
-# folder.
+# attnprune_library(NAME sources... DEPENDS targets...): one library a folder.
 function(attnprune_library name)
-  cmake_parse_arguments(ARG "" "PRECOMPILED" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
   add_library(${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PUBLIC ${ARG_DEPENDS} PRIVATE attnprune_warnings)
-  if(ARG_PRECOMPILED)
-    attnprune_precompile(${name} ${ARG_PRECOMPILED})
-  endif()
 endfunction()
 
-# Files with private names that others of their folder have too: not in one unit with them (the sanitizers'
-# builds compile ten files at a time).
+# Files that a unity build compiles by themselves.
 function(attnprune_compile_alone)
   set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 endfunction()

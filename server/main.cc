@@ -23,7 +23,7 @@
 namespace attnprune {
 namespace {
 
-constexpr int kCannotStart = 1, kUsage = 2;
+constexpr int kCannotStart = 1, kWrongUsage = 2;
 constexpr absl::Duration kFlush = absl::Seconds(1);  // for the log's reader, at the end
 
 constexpr char kAfterDataLoss[] =
@@ -46,7 +46,7 @@ void TellFailure(const absl::Status& status) {
 // A line of the log where programs read it; where people do, a sentence.
 int Fail(LogFormat format, const absl::Status& status) {
   format == LogFormat::kJson ? LogFailure(status) : TellFailure(status);
-  return absl::IsInvalidArgument(status) ? kUsage : kCannotStart;
+  return absl::IsInvalidArgument(status) ? kWrongUsage : kCannotStart;
 }
 
 // Whole or not at all, for scripts that wait for the file.

@@ -17,13 +17,13 @@
 #include "absl/strings/str_split.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
+#include "core/base/thread_pool.h"
 #include "server/execution/cgroup_memory.h"
 #include "server/http/access.h"
 
 namespace attnprune {
 namespace {
 
-constexpr int kMaxThreads = 1024;
 constexpr int64_t kMinMessageBytes = int64_t{64} << 10, kMaxMessageBytes = int64_t{1} << 30;
 // Open files that connections to HTTP leave to gRPC's, to checkpoints, tensors and the database.
 constexpr int64_t kReservedFiles = 512, kMaxHttpConnections = 2000;

@@ -6,13 +6,20 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
 namespace attnprune {
 
 // INVALID_ARGUMENT "<field> <rule_and_value>" with the field as its payload:
-//   FieldError("job.priority", absl::StrCat("must be in [-1000, 1000], got ", priority))
+//   FieldError("job.labels", "must not be empty")
 absl::Status FieldError(absl::string_view field, absl::string_view rule_and_value);
+
+// INVALID_ARGUMENT "<field> must <rule>, got <value>", likewise; `value` is anything StrCat takes.
+template <typename Value>
+absl::Status MustError(absl::string_view field, absl::string_view rule, const Value& value) {
+  return FieldError(field, absl::StrCat("must ", rule, ", got ", value));
+}
 
 // `status` (not OK) with `field` as the field at fault; code, message and other payloads stay.
 absl::Status WithField(absl::Status status, absl::string_view field);

@@ -1,7 +1,6 @@
 #include "core/io/checkpoint.h"
 
-#include <sys/stat.h>
-
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -9,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/io/file.h"
 #include "core/io/mapped_file.h"
 #include "core/io/messages.h"
 #include "core/io/strict_json.h"
@@ -20,32 +20,13 @@ using WeightMap = std::map<std::string, std::string>;  // tensor to shard
 
 constexpr int kIndexDepth = 16;  // of which weight_map needs 2; the rest is others' metadata
 
-std::string Join(absl::string_view folder, absl::string_view file) {
-  if (folder.empty()) return std::string(file);
-  return absl::StrCat(folder, absl::EndsWith(folder, "/") ? "" : "/", file);
-}
-
-std::string FolderOf(absl::string_view path) {
-  const size_t slash = path.rfind('/');
-  return slash == absl::string_view::npos ? "" : std::string(path.substr(0, slash + 1));
-}
-
-bool IsFolder(const std::string& path) {
-  struct stat facts;
-  return stat(path.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode);
-}
-
-bool Exists(const std::string& path) {
-  struct stat facts;
-  return stat(path.c_str(), &facts) == 0;
-}
-
 // The file to open for a path the user gave.
 absl::StatusOr<std::string> Entrance(const std::string& path) {
   if (!IsFolder(path)) return path;
-  for (const absl::string_view name : {"model.safetensors", "model.safetensors.index.json"}) {
-    const std::string file = Join(path, name);
-    if (Exists(file)) return file;
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
+    std::error_code error;
+    const std::filesystem::path file = std::filesystem::path(path) / name;
+    if (std::filesystem::exists(file, error)) return file.string();
   }
   return absl::NotFoundError(absl::StrCat(
       path, ": folder holds neither model.safetensors nor model.safetensors.index.json"));
@@ -106,7 +87,7 @@ absl::Status Checkpoint::AddSingle(const std::string& path) {
 absl::Status Checkpoint::AddShardsOf(const std::string& index) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const WeightMap shard_of, ReadWeightMap(index));
   for (const auto& [tensor, shard] : shard_of) {
-    const std::string path = Join(FolderOf(index), shard);
+    const std::string path = std::filesystem::path(index).replace_filename(shard).string();
     const std::string place =
         absl::StrCat(index, ": weight_map: tensor ", Quoted(tensor), ": shard ", Quoted(shard));
     ATTNPRUNE_RETURN_IF_ERROR(Annotate(OpenShard(path), place));

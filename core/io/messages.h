@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
 namespace attnprune {
@@ -14,6 +15,12 @@ std::string Quoted(absl::string_view text);
 
 // The same code with "prefix: " before the message. OK stays OK.
 absl::Status Annotate(const absl::Status& status, absl::string_view prefix);
+
+// INVALID_ARGUMENT with the parts as StrCat joins them.
+template <typename... Parts>
+absl::Status Refuse(const Parts&... parts) {
+  return absl::InvalidArgumentError(absl::StrCat(parts...));
+}
 
 // "path: reason" with the code that belongs to the errno value.
 absl::Status ErrnoError(int error, absl::string_view path, absl::string_view doing);

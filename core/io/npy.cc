@@ -21,24 +21,19 @@ namespace {
 constexpr absl::string_view kMagic = "\x93NUMPY";
 constexpr size_t kVersionEnd = 8;  // magic and version
 
-struct Header {
+struct NpyHeader {
   absl::optional<std::string> descr;
   absl::optional<bool> fortran_order;
   absl::optional<std::vector<Index>> shape;
 };
-
-template <typename... Parts>
-absl::Status Refuse(const Parts&... parts) {
-  return absl::InvalidArgumentError(absl::StrCat(parts...));
-}
 
 // Reads the Python dict literal from left to right.
 class LiteralReader {
  public:
   explicit LiteralReader(absl::string_view text) : text_(text) {}
 
-  absl::StatusOr<Header> ReadHeader() {
-    Header header;
+  absl::StatusOr<NpyHeader> ReadHeader() {
+    NpyHeader header;
     ATTNPRUNE_RETURN_IF_ERROR(Expect('{'));
     while (!Accept('}')) {
       ATTNPRUNE_RETURN_IF_ERROR(ReadPair(&header));
@@ -52,7 +47,7 @@ class LiteralReader {
   }
 
  private:
-  absl::Status ReadPair(Header* header) {
+  absl::Status ReadPair(NpyHeader* header) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const std::string key, ReadString());
     ATTNPRUNE_RETURN_IF_ERROR(Expect(':'));
     if (key == "descr") return Store(key, ReadString(), &header->descr);
@@ -177,10 +172,10 @@ absl::StatusOr<absl::string_view> TakeHeader(absl::Span<const char>* bytes) {
   return header;
 }
 
-absl::StatusOr<Header> ParseHeader(absl::string_view text) {
+absl::StatusOr<NpyHeader> ParseNpyHeader(absl::string_view text) {
   if (text.empty() || text.back() != '\n') return Refuse("header must end with a line break");
   text.remove_suffix(1);
-  ATTNPRUNE_ASSIGN_OR_RETURN(Header header, LiteralReader(text).ReadHeader());
+  ATTNPRUNE_ASSIGN_OR_RETURN(NpyHeader header, LiteralReader(text).ReadHeader());
   if (!header.descr.has_value()) return Refuse("key 'descr' is missing");
   if (!header.fortran_order.has_value()) return Refuse("key 'fortran_order' is missing");
   if (!header.shape.has_value()) return Refuse("key 'shape' is missing");
@@ -224,7 +219,7 @@ absl::Status CheckSize(Index expected, size_t actual, DType dtype, absl::Span<co
 
 absl::StatusOr<NpyArray> Parse(absl::Span<const char> bytes) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const absl::string_view text, TakeHeader(&bytes));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Header header, ParseHeader(text));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const NpyHeader header, ParseNpyHeader(text));
   NpyArray array;
   array.shape = *header.shape;
   ATTNPRUNE_ASSIGN_OR_RETURN(array.dtype, ParseDescr(*header.descr));

@@ -33,11 +33,6 @@ struct Entry {
   Index begin = 0, end = 0;
 };
 
-template <typename... Parts>
-absl::Status Refuse(const Parts&... parts) {
-  return absl::InvalidArgumentError(absl::StrCat(parts...));
-}
-
 absl::StatusOr<Image> SplitImage(absl::Span<const char> bytes) {
   if (bytes.size() < kPrefix) {
     return Refuse("a safetensors file has at least 8 bytes, got ", bytes.size());

@@ -80,8 +80,8 @@ absl::StatusOr<std::string> TensorEntry(const TensorInfo& tensor, size_t begin) 
                       begin + tensor.bytes.size(), "]}");
 }
 
-absl::StatusOr<std::string> Header(absl::Span<const TensorInfo* const> order,
-                                   const SafetensorsMetadata& metadata) {
+absl::StatusOr<std::string> HeaderText(absl::Span<const TensorInfo* const> order,
+                                       const SafetensorsMetadata& metadata) {
   std::vector<std::string> entries;
   if (!metadata.empty()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(std::string entry, MetadataEntry(metadata));
@@ -104,7 +104,7 @@ absl::StatusOr<Plan> MakePlan(absl::Span<const TensorInfo> tensors,
                               const SafetensorsMetadata& metadata) {
   Plan plan;
   ATTNPRUNE_ASSIGN_OR_RETURN(plan.order, OrderedTensors(tensors));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string header, Header(plan.order, metadata));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string header, HeaderText(plan.order, metadata));
   const uint64_t length = header.size();
   plan.head.resize(sizeof(length));
   std::memcpy(plan.head.data(), &length, sizeof(length));

@@ -2,6 +2,7 @@
 #ifndef ATTNPRUNE_CORE_JUDGE_LINEAR_ERROR_H_
 #define ATTNPRUNE_CORE_JUDGE_LINEAR_ERROR_H_
 
+#include "absl/types/optional.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/gram.h"
 #include "core/problem/problem.h"
@@ -17,12 +18,12 @@ struct LinearError {
   double relative() const;
 };
 
-// ||X W||_F^2 of x: tokens x d, whose X'X is `gram`, and of w, laid out as `weight`: the product of
-// the moments <X'X, W W'>, so that it costs no pass over the tokens. Where the terms cancel to less
-// than a hundredth of what they are apart, which float32 moments do not resolve, by X W itself. The
-// bits do not depend on the pool's threads.
+// ||X (W - V)||_F^2 of x: tokens x d, whose X'X is `gram`, and of the weight less `less`, of its
+// layout, or of the weight itself: the product of the moments, so that it costs no pass over the
+// tokens. Where the terms cancel to less than a hundredth of what they are apart, which float32
+// moments do not resolve, by the outputs themselves. The bits do not depend on the pool's threads.
 double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWeight& weight,
-                            MatrixView w, ThreadPool& pool);
+                            absl::optional<MatrixView> less, ThreadPool& pool);
 
 }  // namespace attnprune
 

@@ -43,13 +43,19 @@ absl::Status CheckMatrix(const PrunedMatrix& matrix) {
   return absl::OkStatus();
 }
 
-// The fused weight of two factors.
-std::vector<Matrix> ProductOf(const std::vector<Matrix>& factors) {
-  Matrix product(factors[0].rows(), factors[0].rows());
-  Gemm(Trans::kNo, Trans::kYes, 1.0f, factors[0], factors[1], 0.0f, product);
-  std::vector<Matrix> weights;
-  weights.push_back(std::move(product));
-  return weights;
+Matrix FusedWeight(MatrixView w_q, MatrixView w_k) {
+  Matrix product(w_q.rows(), w_q.rows());
+  Gemm(Trans::kNo, Trans::kYes, 1.0f, w_q, w_k, 0.0f, product);
+  return product;
+}
+
+bool KeptWeightsMoved(const PrunedMatrix& matrix, MatrixView dense) {
+  for (Index i = 0, at = 0; i < dense.rows(); ++i) {
+    for (Index j = 0; j < dense.cols(); ++j, ++at) {
+      if (matrix.mask.kept(at) && matrix.weights(i, j) != dense(i, j)) return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace
@@ -77,23 +83,34 @@ absl::StatusOr<std::vector<NamedWeight>> DenseMatrices(const Problem& problem,
   return dense;
 }
 
-std::vector<Matrix> PrunedAttentionWeights(const Problem& problem, const PruneResult& result) {
-  std::vector<Matrix> weights;
-  for (const PrunedMatrix& matrix : result.matrices) weights.push_back(matrix.weights.Clone());
-  return PrunesFactors(problem, result) ? ProductOf(weights) : std::move(weights);
+Matrix ProductOfFactors(const Problem& problem, const PruneResult& result) {
+  if (!PrunesFactors(problem, result)) return Matrix();
+  return FusedWeight(result.matrices[0].weights, result.matrices[1].weights);
+}
+
+std::vector<MatrixView> PrunedAttentionWeights(const PruneResult& result, const Matrix& product) {
+  if (!product.empty()) return {product};
+  std::vector<MatrixView> weights;
+  for (const PrunedMatrix& matrix : result.matrices) weights.emplace_back(matrix.weights);
+  return weights;
 }
 
 std::vector<Matrix> MaskedAttentionWeights(const Problem& problem, const PruneResult& result) {
   const std::vector<NamedWeight> dense = PrunedMaps(problem, result);
-  std::vector<Matrix> weights;
   bool moved = false;
-  for (size_t i = 0; i < result.matrices.size(); ++i) {
-    const PrunedMatrix& matrix = result.matrices[i];
-    weights.push_back(matrix.mask.Apply(dense[i].dense));
-    moved = moved || !std::ranges::equal(weights[i].flat(), matrix.weights.flat());
+  for (size_t i = 0; i < dense.size(); ++i) {
+    moved = moved || KeptWeightsMoved(result.matrices[i], dense[i].dense);
   }
-  if (!moved) return {};
-  return PrunesFactors(problem, result) ? ProductOf(weights) : std::move(weights);
+  std::vector<Matrix> weights;
+  if (!moved) return weights;
+  for (size_t i = 0; i < dense.size(); ++i) {
+    weights.push_back(result.matrices[i].mask.Apply(dense[i].dense));
+  }
+  if (!PrunesFactors(problem, result)) return weights;
+  Matrix product = FusedWeight(weights[0], weights[1]);
+  weights.clear();
+  weights.push_back(std::move(product));
+  return weights;
 }
 
 std::vector<Matrix> SoftAttentionWeights(const Problem& problem, const PruneResult& result) {

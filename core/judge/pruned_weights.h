@@ -17,15 +17,18 @@ namespace attnprune {
 absl::StatusOr<std::vector<NamedWeight>> DenseMatrices(const Problem& problem,
                                                        const PruneResult& result);
 
-// The pruned matrices in the order of AttentionWeights(); the product of pruned factors takes the
-// place of a fused W. `result` must have passed DenseMatrices.
-std::vector<Matrix> PrunedAttentionWeights(const Problem& problem, const PruneResult& result);
+// The fused weight of a result that pruned its factors; empty for others.
+Matrix ProductOfFactors(const Problem& problem, const PruneResult& result);
+
+// The pruned matrices in the order of AttentionWeights(); `product` of pruned factors takes the
+// place of a fused W. Views of both arguments. `result` must have passed DenseMatrices.
+std::vector<MatrixView> PrunedAttentionWeights(const PruneResult& result, const Matrix& product);
 
 // W o M with the real-valued masks; empty if the result has none.
 std::vector<Matrix> SoftAttentionWeights(const Problem& problem, const PruneResult& result);
 
-// As PrunedAttentionWeights, of the dense weights under the result's masks; empty if those are what
-// the result holds, no kept weight having moved.
+// As PrunedAttentionWeights, but of the dense weights under the result's masks; empty if those are
+// what the result holds, no kept weight having moved.
 std::vector<Matrix> MaskedAttentionWeights(const Problem& problem, const PruneResult& result);
 
 // Views of all of them.

@@ -8,7 +8,6 @@
 
 #include "core/base/status_macros.h"
 #include "core/judge/pruned_weights.h"
-#include "core/tensor/eigen.h"
 
 namespace attnprune {
 
@@ -16,8 +15,8 @@ namespace attnprune {
 struct ResultJudge::Judged {
   const PruneResult& result;
   std::vector<NamedWeight> dense;    // what the result pruned
-  std::vector<Matrix> pruned;        // attention weights, in the order of AttentionWeights()
-  std::vector<Matrix> soft, masked;  // as `pruned`; empty if the result has none
+  std::vector<MatrixView> pruned;    // attention weights, in the order of AttentionWeights()
+  std::vector<Matrix> soft, masked;  // likewise; empty if the result has none
 };
 
 // How far the passes over the attention have come.
@@ -26,13 +25,13 @@ class ResultJudge::Passes {
   Passes(Index tokens_in_all, const ShareDone& share_done)
       : all_(static_cast<double>(tokens_in_all)), share_done_(share_done) {}
 
-  AttentionError Error(AttentionObjective& objective, const std::vector<Matrix>& weights,
+  AttentionError Error(AttentionObjective& objective, absl::Span<const MatrixView> weights,
                        Index tokens, bool smallest = false) {
     const auto count = static_cast<double>(tokens);
     AttentionError error =
-        objective.Error(Views(weights), {.smallest = smallest, .share_done = [&](double share) {
-                                           share_done_((done_ + share * count) / all_);
-                                         }});
+        objective.Error(weights, {.smallest = smallest, .share_done = [&](double share) {
+                                    share_done_((done_ + share * count) / all_);
+                                  }});
     done_ += count;
     return error;
   }
@@ -45,14 +44,12 @@ class ResultJudge::Passes {
 
 LinearError ResultJudge::LinearErrorOf(Side& side, const GramMatrix& gram,
                                        const NamedWeight& weight, MatrixView pruned) {
-  const auto norm_of = [&](MatrixView w) {
-    return SquaredNormOfOutputs(side.batches.all(), gram, weight, w, problem_.pool());
+  const auto norm_of = [&](absl::optional<MatrixView> less) {
+    return SquaredNormOfOutputs(side.batches.all(), gram, weight, less, problem_.pool());
   };
   auto [norm, is_new] = side.output_norms.try_emplace(weight.name);
-  if (is_new) norm->second = norm_of(weight.dense);
-  Matrix removed = Matrix::CopyFrom(weight.dense);
-  ArrayOf(removed) -= ArrayOf(pruned);
-  return {.difference = norm_of(removed), .dense = norm->second};
+  if (is_new) norm->second = norm_of(absl::nullopt);
+  return {.difference = norm_of(pruned), .dense = norm->second};
 }
 
 void ResultJudge::ScoreLinear(const Judged& judged, const GramMatrix& gram, Side& side,
@@ -90,10 +87,10 @@ absl::StatusOr<BatchScore> ResultJudge::ScoreSide(const Judged& judged,
     score.per_head.push_back(error.relative(static_cast<Index>(h)));
   }
   if (!judged.soft.empty()) {
-    score.soft_relative_error = passes.Error(objective, judged.soft, tokens).relative();
+    score.soft_relative_error = passes.Error(objective, Views(judged.soft), tokens).relative();
   }
   if (!judged.masked.empty()) {
-    const double mask_only = passes.Error(objective, judged.masked, tokens).relative();
+    const double mask_only = passes.Error(objective, Views(judged.masked), tokens).relative();
     score.mask_only_relative_error =
         std::isfinite(mask_only) ? mask_only : std::numeric_limits<double>::infinity();
   }
@@ -104,7 +101,8 @@ absl::StatusOr<Score> ResultJudge::Judge(const PruneResult& result, const ShareD
   const Problem& problem = problem_.problem();
   ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<NamedWeight> dense, DenseMatrices(problem, result));
   ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, problem_.Calibration());
-  const Judged judged{result, std::move(dense), PrunedAttentionWeights(problem, result),
+  const Matrix product = ProductOfFactors(problem, result);
+  const Judged judged{result, std::move(dense), PrunedAttentionWeights(result, product),
                       SoftAttentionWeights(problem, result),
                       MaskedAttentionWeights(problem, result)};
   const Index passes_a_side = 1 + (judged.soft.empty() ? 0 : 1) + (judged.masked.empty() ? 0 : 1);

@@ -21,7 +21,7 @@ namespace {
 
 constexpr double kMinEta = 1e-12, kMaxEta = 1e12;
 // Matrices of the weights' size at the peak, which is a checkpoint: measured with W of 2048 x 2048.
-constexpr double kMatricesAtOnce = 13;
+constexpr double kGdMatrices = 13;
 
 // The method's parameters with every default filled in for one problem.
 struct GdOptions {
@@ -206,7 +206,7 @@ absl::StatusOr<PruneResult> GdMethod::DoPrune(PreparedProblem& prepared, RunOpti
   return MakeResult(descent, problem.sparsity, reason, options.lambda, prepared.pool());
 }
 
-std::vector<Parameter> Parameters() {
+std::vector<Parameter> GdParameters() {
   using Kind = Parameter::Kind;
   return {
       {"lambda", Kind::kReal, kAutomatic, 0, 1e12,
@@ -230,13 +230,13 @@ const MethodInfo& GdInfo() {
   static const MethodInfo info = {
       .name = "gd",
       .summary = "Gradient descent on a real-valued mask under the attention loss (Algorithm 1)",
-      .parameters = Parameters(),
+      .parameters = GdParameters(),
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<GdMethod>(values);
       },
       .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
       .bytes = [](const ProblemShape& shape, const ParameterValues&,
-                  DenseAttention) { return kMatricesAtOnce * sizeof(float) * Entries(shape); },
+                  DenseAttention) { return kGdMatrices * sizeof(float) * Entries(shape); },
       .operations =
           [](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
             return values.GetInt("steps") *

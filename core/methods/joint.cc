@@ -8,9 +8,9 @@ namespace attnprune {
 namespace {
 
 // Matrices of the weights' size at the peak, which is a checkpoint: measured with W of 2048 x 2048.
-constexpr double kMatricesAtOnce = 20;
+constexpr double kJointMatrices = 20;
 
-SearchSettings Settings(const ParameterValues& values) {
+SearchSettings JointSettings(const ParameterValues& values) {
   const int steps = values.GetInt("steps");
   const int rise = static_cast<int>(values.Get("rise") * steps);
   return {.plan = {.steps = steps,
@@ -23,7 +23,7 @@ SearchSettings Settings(const ParameterValues& values) {
           .by_factors = values.GetSwitch("factors")};
 }
 
-std::vector<Parameter> Parameters() {
+std::vector<Parameter> JointParameters() {
   using Kind = Parameter::Kind;
   return {
       {"steps", Kind::kInteger, 2000, 1, 1e6, "Steps."},
@@ -45,19 +45,9 @@ std::vector<Parameter> Parameters() {
 }  // namespace
 
 const MethodInfo& JointInfo() {
-  static const MethodInfo info = {
-      .name = "joint",
-      .summary = "Searches mask and kept weights together under the attention loss",
-      .parameters = Parameters(),
-      .create =
-          [](const ParameterValues& values) { return NewSearchMethod("joint", Settings(values)); },
-      .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
-      .bytes = [](const ProblemShape& shape, const ParameterValues&,
-                  DenseAttention dense) { return SearchBytes(shape, kMatricesAtOnce, dense); },
-      .operations =
-          [](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
-            return SearchOperations(shape, Settings(values), dense);
-          }};
+  static const MethodInfo info =
+      SearchMethodInfo("joint", "Searches mask and kept weights together under the attention loss",
+                       JointParameters(), JointSettings, kJointMatrices);
   return info;
 }
 

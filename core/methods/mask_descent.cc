@@ -21,10 +21,6 @@ std::vector<Matrix> LikeEach(const std::vector<NamedWeight>& weights, float valu
   return out;
 }
 
-std::string Key(const NamedWeight& weight, const char* what) {
-  return absl::StrCat(weight.name, ".", what);
-}
-
 }  // namespace
 
 MaskDescent::MaskDescent(std::vector<NamedWeight> weights, LossFunction& objective,
@@ -105,9 +101,9 @@ void MaskDescent::AppendState(std::string* out) const {
   state.step = steps_taken_;
   state.numbers = {previous_loss_};
   for (size_t m = 0; m < weights_.size(); ++m) {
-    state.matrices[Key(weights_[m], "mask")] = &masks_[m];
-    state.matrices[Key(weights_[m], "previous_mask")] = &previous_masks_[m];
-    state.matrices[Key(weights_[m], "velocity")] = &velocities_[m];
+    state.matrices[StateKey(weights_[m].name, "mask")] = &masks_[m];
+    state.matrices[StateKey(weights_[m].name, "previous_mask")] = &previous_masks_[m];
+    state.matrices[StateKey(weights_[m].name, "velocity")] = &velocities_[m];
   }
   AppendSolverState(state, out);
 }
@@ -129,9 +125,9 @@ absl::Status MaskDescent::Restore(const std::string& bytes, int max_steps) {
   pruned_is_current_ = false;
   bool complete = state.numbers.size() == 1;
   for (size_t m = 0; m < weights_.size(); ++m) {
-    complete = complete && take(Key(weights_[m], "mask"), masks_[m]) &&
-               take(Key(weights_[m], "previous_mask"), previous_masks_[m]) &&
-               take(Key(weights_[m], "velocity"), velocities_[m]);
+    complete = complete && take(StateKey(weights_[m].name, "mask"), masks_[m]) &&
+               take(StateKey(weights_[m].name, "previous_mask"), previous_masks_[m]) &&
+               take(StateKey(weights_[m].name, "velocity"), velocities_[m]);
   }
   if (!complete) {
     return ResumeRefused("must hold every matrix of the run, finite");

@@ -21,8 +21,7 @@ class Unobserved final : public ProgressObserver {
 
 absl::Status CheckOptions(const RunOptions& options) {
   if (options.evaluate_every < 0) {
-    return FieldError("evaluate_every",
-                      absl::StrCat("must be at least 0, got ", options.evaluate_every));
+    return MustError("evaluate_every", "be at least 0", options.evaluate_every);
   }
   return absl::OkStatus();
 }

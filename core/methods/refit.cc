@@ -20,9 +20,9 @@ namespace {
 
 constexpr char kSuffix[] = "+refit";
 // Matrices of the weights' size at the peak, which is a checkpoint: measured with W of 2048 x 2048.
-constexpr double kMatricesAtOnce = 21;
+constexpr double kRefitMatrices = 21;
 
-SearchSettings Settings(const ParameterValues& values) {
+SearchSettings RefitSettings(const ParameterValues& values) {
   return {.plan = {.steps = values.GetInt("refit_steps"),
                    .rise = 0,
                    .freeze = 0,
@@ -197,7 +197,7 @@ std::unique_ptr<Method> Create(const char* name, const MethodInfo& base,
   std::vector<double> parameters;
   for (const auto& [key, value] : values.all()) parameters.push_back(value);
   return std::make_unique<RefitMethod>(name, base.create(values), base.draws, std::move(parameters),
-                                       Settings(values));
+                                       RefitSettings(values));
 }
 
 // The text for as long as the process lives.
@@ -222,17 +222,18 @@ MethodInfo WithRefit(const MethodInfo& base) {
       .create = [name, &base](const ParameterValues& values) { return Create(name, base, values); },
       .steps =
           [&base](const ParameterValues& values) {
-            return (base.steps == nullptr ? 0 : base.steps(values)) + Settings(values).plan.steps;
+            return (base.steps == nullptr ? 0 : base.steps(values)) +
+                   RefitSettings(values).plan.steps;
           },
       .bytes =
           [&base](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
             return std::max(base.bytes(shape, values, dense),
-                            SearchBytes(shape, kMatricesAtOnce, dense));
+                            SearchBytes(shape, kRefitMatrices, dense));
           },
       .operations =
           [&base](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
             return base.operations(shape, values, dense) +
-                   SearchOperations(shape, Settings(values), dense);
+                   SearchOperations(shape, RefitSettings(values), dense);
           }};
 }
 

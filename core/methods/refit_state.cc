@@ -15,15 +15,11 @@
 namespace attnprune {
 namespace {
 
-constexpr char kFormat[] = "attnprune-refit-state-2 ";
-
-std::string Key(absl::string_view matrix, const char* what) {
-  return absl::StrCat(matrix, ".", what);
-}
+constexpr char kRefitFormat[] = "attnprune-refit-state-2 ";
 
 // Takes a finite matrix of the weight's shape out of the state; empty if there is none.
 Matrix Take(SolverState& state, const NamedWeight& weight, const char* what) {
-  const auto found = state.matrices.find(Key(weight.name, what));
+  const auto found = state.matrices.find(StateKey(weight.name, what));
   if (found == state.matrices.end()) return {};
   Matrix& matrix = found->second;
   const bool fits = matrix.rows() == weight.dense.rows() && matrix.cols() == weight.dense.cols();
@@ -34,14 +30,14 @@ Matrix Take(SolverState& state, const NamedWeight& weight, const char* what) {
 
 std::string RefitStateLine(size_t result_size, uint64_t fingerprint) {
   const std::string hex = absl::StrFormat("%016x", fingerprint);
-  if (result_size == 0) return absl::StrCat(kFormat, "base ", hex, "\n");
-  return absl::StrCat(kFormat, "refit ", hex, " ", result_size, "\n");
+  if (result_size == 0) return absl::StrCat(kRefitFormat, "base ", hex, "\n");
+  return absl::StrCat(kRefitFormat, "refit ", hex, " ", result_size, "\n");
 }
 
 absl::StatusOr<RefitState> ParseRefitState(absl::string_view bytes, uint64_t fingerprint) {
   const std::string hex = absl::StrFormat("%016x", fingerprint);
-  if (!absl::ConsumePrefix(&bytes, kFormat)) {
-    return ResumeRefused(absl::StrCat("must begin with \"", kFormat, "\""));
+  if (!absl::ConsumePrefix(&bytes, kRefitFormat)) {
+    return ResumeRefused(absl::StrCat("must begin with \"", kRefitFormat, "\""));
   }
   RefitState state;
   if (absl::ConsumePrefix(&bytes, absl::StrCat("base ", hex, "\n")) && !bytes.empty()) {
@@ -69,10 +65,10 @@ std::string SerializeResult(const PruneResult& result, uint64_t fingerprint) {
   state.step = result.steps;
   state.numbers = {static_cast<double>(result.damping_retries), result.lambda};
   for (const PrunedMatrix& matrix : result.matrices) {
-    state.masks[Key(matrix.name, "mask")] = &matrix.mask;
-    state.matrices[Key(matrix.name, "weights")] = &matrix.weights;
+    state.masks[StateKey(matrix.name, "mask")] = &matrix.mask;
+    state.matrices[StateKey(matrix.name, "weights")] = &matrix.weights;
     if (!matrix.soft_mask.empty()) {
-      state.matrices[Key(matrix.name, "soft_mask")] = &matrix.soft_mask;
+      state.matrices[StateKey(matrix.name, "soft_mask")] = &matrix.soft_mask;
     }
   }
   return SerializeState(state);
@@ -86,10 +82,10 @@ absl::StatusOr<PruneResult> ParseResult(const std::string& bytes, const Problem&
   result.steps = state.step;
   result.damping_retries = static_cast<int>(state.numbers[0]);
   result.lambda = state.numbers[1];
-  const bool by_factors = state.masks.contains(Key("w_q", "mask"));
+  const bool by_factors = state.masks.contains(StateKey("w_q", "mask"));
   for (const NamedWeight& weight : LinearMaps(problem, by_factors)) {
     const absl::StatusOr<BitMask> mask = BitMask::FromBytes(
-        weight.dense.rows(), weight.dense.cols(), state.masks[Key(weight.name, "mask")]);
+        weight.dense.rows(), weight.dense.cols(), state.masks[StateKey(weight.name, "mask")]);
     const Matrix weights = Take(state, weight, "weights");
     if (!mask.ok() || weights.empty()) {
       return ResumeRefused("must hold every matrix of the first method's result, finite");

@@ -143,8 +143,22 @@ absl::StatusOr<PruneResult> SearchMethod::DoPrune(PreparedProblem& prepared, Run
 
 }  // namespace
 
-std::unique_ptr<Method> NewSearchMethod(const char* name, const SearchSettings& settings) {
-  return std::make_unique<SearchMethod>(name, settings);
+MethodInfo SearchMethodInfo(const char* name, const char* summary,
+                            std::vector<Parameter> parameters,
+                            SearchSettings (*settings)(const ParameterValues&), double matrices) {
+  return {.name = name,
+          .summary = summary,
+          .parameters = std::move(parameters),
+          .create = [=](const ParameterValues& values) -> std::unique_ptr<Method> {
+            return std::make_unique<SearchMethod>(name, settings(values));
+          },
+          .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
+          .bytes = [=](const ProblemShape& shape, const ParameterValues&,
+                       DenseAttention dense) { return SearchBytes(shape, matrices, dense); },
+          .operations =
+              [=](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
+                return SearchOperations(shape, settings(values), dense);
+              }};
 }
 
 }  // namespace attnprune

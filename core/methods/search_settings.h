@@ -34,9 +34,11 @@ double SearchBytes(const ProblemShape& shape, double matrices, DenseAttention de
 double SearchOperations(const ProblemShape& shape, const SearchSettings& settings,
                         DenseAttention dense);
 
-// The method of that name, which must live as long, that searches from LogSaliency's scores and the
-// dense weights.
-std::unique_ptr<Method> NewSearchMethod(const char* name, const SearchSettings& settings);
+// A method that searches from LogSaliency's scores and the dense weights. `settings` reads the
+// values of `parameters`, "steps" among them; `matrices`: of the weights' size at the peak.
+MethodInfo SearchMethodInfo(const char* name, const char* summary,
+                            std::vector<Parameter> parameters,
+                            SearchSettings (*settings)(const ParameterValues&), double matrices);
 
 }  // namespace attnprune
 

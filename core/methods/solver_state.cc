@@ -104,6 +104,10 @@ absl::Status ResumeRefused(absl::string_view what) { return FieldError(kField, w
 
 bool IsResumeRefused(const absl::Status& status) { return FieldAtFault(status) == kField; }
 
+std::string StateKey(absl::string_view matrix, absl::string_view what) {
+  return absl::StrCat(matrix, ".", what);
+}
+
 void AppendSolverState(const SolverStateView& state, std::string* out) {
   std::vector<TensorInfo> tensors;
   for (const auto& [name, matrix] : state.matrices) tensors.push_back(TensorOf(name, *matrix));

@@ -45,6 +45,9 @@ struct SolverStateView {
   std::map<std::string, const BitMask*> masks;
 };
 
+// The name in a state of what belongs to a matrix: "w_q.mask".
+std::string StateKey(absl::string_view matrix, absl::string_view what);
+
 // Appends the image to `out`, in the room that it has if that is enough.
 void AppendSolverState(const SolverStateView& state, std::string* out);
 std::string SerializeState(const SolverStateView& state);

@@ -4,11 +4,11 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/base/sum.h"
 #include "core/kernels/adam.h"
 #include "core/kernels/attention.h"
 #include "core/kernels/finite.h"
@@ -71,10 +71,6 @@ BitMask SelectSomeInGroups(const Matrix& scores, bool inputs_are_rows, const Spa
     mask.Prune(places[static_cast<size_t>(i)]);
   }
   return mask;
-}
-
-std::string Key(const NamedWeight& weight, const char* what) {
-  return absl::StrCat(weight.name, ".", what);
 }
 
 absl::Status Incomplete() {
@@ -170,8 +166,8 @@ SparseSearch::Figures SparseSearch::Evaluate() {
   Figures figures;
   figures.relative_error = 2 * loss / part.dense_norm_squared();
   figures.loss = 0.5 * figures.relative_error * objectives_.dense_norm_squared();
-  figures.gradient_norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0)) /
-                          static_cast<double>(objectives_.BatchesOf(steps_taken_));
+  figures.gradient_norm =
+      std::sqrt(Sum(squares)) / static_cast<double>(objectives_.BatchesOf(steps_taken_));
   figures.finite = std::isfinite(figures.loss) && std::isfinite(figures.gradient_norm);
   return figures;
 }
@@ -258,15 +254,15 @@ void SparseSearch::ForEachStateMatrix(Self& self, Visit visit) {
   for (size_t m = 0; m < self.weights_.size(); ++m) {
     const NamedWeight& weight = self.weights_[m];
     if (self.plan_.freeze > 0) {
-      visit(Key(weight, "score"), self.scores_[m]);
-      visit(Key(weight, "score_m"), self.score_m_[m]);
+      visit(StateKey(weight.name, "score"), self.scores_[m]);
+      visit(StateKey(weight.name, "score_m"), self.score_m_[m]);
     }
     if (self.plan_.weight_rate > 0) {
-      visit(Key(weight, "value"), self.values_[m]);
-      visit(Key(weight, "value_m"), self.value_m_[m]);
-      visit(Key(weight, "value_v"), self.value_v_[m]);
+      visit(StateKey(weight.name, "value"), self.values_[m]);
+      visit(StateKey(weight.name, "value_m"), self.value_m_[m]);
+      visit(StateKey(weight.name, "value_v"), self.value_v_[m]);
     }
-    visit(Key(weight, "best_weight"), self.best_.weights[m]);
+    visit(StateKey(weight.name, "best_weight"), self.best_.weights[m]);
   }
 }
 
@@ -280,7 +276,7 @@ void SparseSearch::AppendState(std::string* out) const {
     state.matrices[key] = &matrix;
   });
   for (size_t m = 0; m < weights_.size(); ++m) {
-    state.masks[Key(weights_[m], "best_mask")] = &best_.masks[m];
+    state.masks[StateKey(weights_[m].name, "best_mask")] = &best_.masks[m];
   }
   AppendSolverState(state, out);
 }
@@ -302,8 +298,8 @@ absl::Status SparseSearch::Restore(const std::string& bytes) {
   ForEachStateMatrix(*this, take);
   for (size_t m = 0; m < weights_.size(); ++m) {
     const BitMask& start = start_.masks[m];
-    absl::StatusOr<BitMask> best =
-        BitMask::FromBytes(start.rows(), start.cols(), state.masks[Key(weights_[m], "best_mask")]);
+    absl::StatusOr<BitMask> best = BitMask::FromBytes(
+        start.rows(), start.cols(), state.masks[StateKey(weights_[m].name, "best_mask")]);
     complete = complete && best.ok() && best->CountPruned() == start.CountPruned();
     if (!complete) return Incomplete();
     best_.weights[m] = best->Apply(best_.weights[m]);

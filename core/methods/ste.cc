@@ -8,9 +8,9 @@ namespace attnprune {
 namespace {
 
 // Matrices of the weights' size at the peak, which is a checkpoint: measured with W of 2048 x 2048.
-constexpr double kMatricesAtOnce = 15;
+constexpr double kSteMatrices = 15;
 
-SearchSettings Settings(const ParameterValues& values) {
+SearchSettings SteSettings(const ParameterValues& values) {
   const int steps = values.GetInt("steps");
   return {.plan = {.steps = steps,
                    .rise = static_cast<int>(values.Get("rise") * steps),
@@ -22,7 +22,7 @@ SearchSettings Settings(const ParameterValues& values) {
           .by_factors = values.GetSwitch("factors")};
 }
 
-std::vector<Parameter> Parameters() {
+std::vector<Parameter> SteParameters() {
   using Kind = Parameter::Kind;
   return {
       {"steps", Kind::kInteger, 1000, 1, 1e6, "Steps."},
@@ -40,19 +40,9 @@ std::vector<Parameter> Parameters() {
 }  // namespace
 
 const MethodInfo& SteInfo() {
-  static const MethodInfo info = {
-      .name = "ste",
-      .summary = "Searches the mask by straight-through gradients of the attention loss",
-      .parameters = Parameters(),
-      .create =
-          [](const ParameterValues& values) { return NewSearchMethod("ste", Settings(values)); },
-      .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
-      .bytes = [](const ProblemShape& shape, const ParameterValues&,
-                  DenseAttention dense) { return SearchBytes(shape, kMatricesAtOnce, dense); },
-      .operations =
-          [](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
-            return SearchOperations(shape, Settings(values), dense);
-          }};
+  static const MethodInfo info = SearchMethodInfo(
+      "ste", "Searches the mask by straight-through gradients of the attention loss",
+      SteParameters(), SteSettings, kSteMatrices);
   return info;
 }
 

@@ -2,20 +2,16 @@
 
 #include <cmath>
 #include <new>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/base/sum.h"
 #include "core/objective/fused_objective.h"
 #include "core/objective/projection_objective.h"
 
 namespace attnprune {
 namespace {
-
-double Sum(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0);
-}
 
 std::unique_ptr<AttentionObjective> MakeObjective(const Problem& problem, const Batches& batches,
                                                   ThreadPool& pool,

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
-#include <numeric>
 #include <utility>
 
 namespace attnprune {
@@ -108,7 +107,7 @@ std::vector<double> DenseAttentionView::NormPerHead() const {
 
 double DenseAttentionView::TotalNorm() const {
   const std::vector<double> heads = NormPerHead();
-  return std::accumulate(heads.begin(), heads.end(), 0.0);
+  return Sum(heads);
 }
 
 std::vector<double> SumOverBatches(const std::vector<double>& table, Index heads) {

@@ -1,17 +1,12 @@
 #include "core/objective/fused_objective.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 namespace attnprune {
 namespace {
 
 constexpr Index kBlocksPerPart = 8;  // 512 rows: long batches occupy several threads
-
-double Sum(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0);
-}
 
 }  // namespace
 

@@ -1,7 +1,6 @@
 #include "core/objective/projection_objective.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 namespace attnprune {
@@ -191,7 +190,7 @@ double ProjectionObjective::LossAndGradient(absl::Span<const MatrixView> weights
       transposed_gemm_(d, x, into, gradients[i]);
     }
   }
-  return std::accumulate(partials_.begin(), partials_.end(), 0.0);
+  return Sum(partials_);
 }
 
 AttentionError ProjectionObjective::DoError(absl::Span<const MatrixView> weights,

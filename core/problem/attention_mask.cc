@@ -21,10 +21,8 @@ absl::optional<Index> ParseSize(absl::string_view text) {
   return size;
 }
 
-absl::Status Refused(absl::string_view text) {
-  return FieldError(
-      "attention",
-      absl::StrCat("must be causal, full, block:B or window:B with B >= 1, got ", text));
+absl::Status RefusedMask(absl::string_view text) {
+  return MustError("attention", "be causal, full, block:B or window:B with B >= 1", text);
 }
 
 }  // namespace
@@ -53,12 +51,12 @@ absl::StatusOr<AttentionMask> ParseAttentionMask(absl::string_view text) {
   } else if (absl::ConsumePrefix(&digits, "window:")) {
     mask.kind = AttentionMask::Kind::kWindow;
   } else {
-    return Refused(text);
+    return RefusedMask(text);
   }
   const absl::optional<Index> size = ParseSize(digits);
-  if (!size.has_value()) return Refused(text);
+  if (!size.has_value()) return RefusedMask(text);
   mask.size = *size;
-  if (!Validate(mask).ok()) return Refused(text);
+  if (!Validate(mask).ok()) return RefusedMask(text);
   return mask;
 }
 

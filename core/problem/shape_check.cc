@@ -15,49 +15,44 @@ namespace {
 
 constexpr Index kBlasMax = std::numeric_limits<int>::max();  // OpenBLAS counts in 32 bits
 
-template <typename Value>
-absl::Status Refuse(absl::string_view field, absl::string_view rule, const Value& value) {
-  return FieldError(field, absl::StrCat("must ", rule, ", got ", value));
-}
-
 std::string Text(const MatrixShape& shape) { return absl::StrCat(shape.rows, " x ", shape.cols); }
 
 absl::Status CheckExtent(const TensorField& tensor, const MatrixShape& shape) {
   if (shape.rows > kBlasMax || shape.cols > kBlasMax) {
-    return Refuse(tensor.field, absl::StrCat("have at most ", kBlasMax, " rows and columns"),
-                  Text(shape));
+    return MustError(tensor.field, absl::StrCat("have at most ", kBlasMax, " rows and columns"),
+                     Text(shape));
   }
   if (shape.empty()) {
-    return Refuse(tensor.field, "have at least one row and one column", Text(shape));
+    return MustError(tensor.field, "have at least one row and one column", Text(shape));
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckFused(const FusedShape& shape, const ProblemFields& fields) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckExtent(fields.w, shape.w));
-  if (shape.w.rows != shape.w.cols) return Refuse(fields.w.field, "be square", Text(shape.w));
+  if (shape.w.rows != shape.w.cols) return MustError(fields.w.field, "be square", Text(shape.w));
   if (!shape.has_factors()) return absl::OkStatus();
   ATTNPRUNE_RETURN_IF_ERROR(ValidateFactors(shape.w_q, shape.w_k, fields));
   if (shape.w_q.rows == shape.w.rows) return absl::OkStatus();
-  return Refuse(fields.factor_q.field,
-                absl::StrCat("have the ", shape.w.rows, " rows of ", fields.w.name),
-                shape.w_q.rows);
+  return MustError(fields.factor_q.field,
+                   absl::StrCat("have the ", shape.w.rows, " rows of ", fields.w.name),
+                   shape.w_q.rows);
 }
 
 absl::Status CheckHeads(const ProjectionShape& shape, const ProblemFields& fields) {
-  if (shape.heads < 1) return Refuse(fields.heads, "be at least 1", shape.heads);
+  if (shape.heads < 1) return MustError(fields.heads, "be at least 1", shape.heads);
   if (shape.w_q.rows % shape.heads != 0) {
-    return Refuse(fields.heads,
-                  absl::StrCat("divide the ", shape.w_q.rows, " rows of ", fields.w_q.name),
-                  shape.heads);
+    return MustError(fields.heads,
+                     absl::StrCat("divide the ", shape.w_q.rows, " rows of ", fields.w_q.name),
+                     shape.heads);
   }
   if (shape.kv_heads < 1) {
-    return Refuse(fields.kv_heads, absl::StrCat("be at least 1", fields.or_default_kv_heads),
-                  shape.kv_heads);
+    return MustError(fields.kv_heads, absl::StrCat("be at least 1", fields.or_default_kv_heads),
+                     shape.kv_heads);
   }
   if (shape.heads % shape.kv_heads != 0) {
-    return Refuse(fields.kv_heads, absl::StrCat("divide heads (", shape.heads, ")"),
-                  shape.kv_heads);
+    return MustError(fields.kv_heads, absl::StrCat("divide heads (", shape.heads, ")"),
+                     shape.kv_heads);
   }
   return absl::OkStatus();
 }
@@ -67,31 +62,32 @@ absl::Status CheckKeys(const ProjectionShape& shape, const ProblemFields& fields
   // kv_heads <= heads <= w_q.rows, so the product cannot overflow.
   const MatrixShape expected = {shape.kv_heads * (shape.w_q.rows / shape.heads), shape.w_q.cols};
   if (shape.w_k == expected) return absl::OkStatus();
-  return Refuse(fields.w_k.field, absl::StrCat("be kv_heads * head_dim x d = ", Text(expected)),
-                Text(shape.w_k));
+  return MustError(fields.w_k.field, absl::StrCat("be kv_heads * head_dim x d = ", Text(expected)),
+                   Text(shape.w_k));
 }
 
 absl::Status CheckBias(const char* field, Index entries, Index outputs) {
   if (entries == 0 || entries == outputs) return absl::OkStatus();
-  return Refuse(field, absl::StrCat("come to one entry a row of its weight, ", outputs), entries);
+  return MustError(field, absl::StrCat("come to one entry a row of its weight, ", outputs),
+                   entries);
 }
 
 absl::Status CheckRope(const ProjectionShape& shape, const ProblemFields& fields) {
   if (!shape.rope.has_value()) return absl::OkStatus();
   const Index head_dim = shape.w_q.rows / shape.heads;
-  if (head_dim % 2 != 0) return Refuse(fields.rope, "go with an even head_dim", head_dim);
+  if (head_dim % 2 != 0) return MustError(fields.rope, "go with an even head_dim", head_dim);
   const double theta = shape.rope->theta;
   if (!std::isfinite(theta) || theta <= 0) {
-    return Refuse(absl::StrCat(fields.rope, ".theta"),
-                  absl::StrCat("be finite and above 0", fields.or_default_theta),
-                  FormatNumber(theta));
+    return MustError(absl::StrCat(fields.rope, ".theta"),
+                     absl::StrCat("be finite and above 0", fields.or_default_theta),
+                     FormatNumber(theta));
   }
   const RopeLayout layout = shape.rope->layout;
   if (layout == RopeLayout::kRotateHalf || layout == RopeLayout::kInterleaved) {
     return absl::OkStatus();
   }
-  return Refuse(absl::StrCat(fields.rope, ".layout"), "be rotate_half or interleaved",
-                static_cast<int>(layout));
+  return MustError(absl::StrCat(fields.rope, ".layout"), "be rotate_half or interleaved",
+                   static_cast<int>(layout));
 }
 
 absl::Status CheckProjections(const ProjectionShape& shape, const ProblemFields& fields) {
@@ -109,15 +105,15 @@ absl::Status CheckScale(const absl::optional<double>& scale, const ProblemFields
   if (!scale.has_value()) return absl::OkStatus();
   const float used = static_cast<float>(*scale);
   if (std::isfinite(used) && used > 0) return absl::OkStatus();
-  return Refuse(fields.scale, "be above 0 and finite in float32", *scale);
+  return MustError(fields.scale, "be above 0 and finite in float32", *scale);
 }
 
 absl::Status CheckGroups(const ProblemShape& shape, const ProblemFields& fields) {
   const Sparsity& sparsity = shape.sparsity;
   if (!sparsity.structured() || shape.features() % sparsity.group == 0) return absl::OkStatus();
-  return Refuse(fields.n_of_m,
-                absl::StrCat("be N:M with M dividing the ", shape.features(), " inputs"),
-                ToString(sparsity));
+  return MustError(fields.n_of_m,
+                   absl::StrCat("be N:M with M dividing the ", shape.features(), " inputs"),
+                   ToString(sparsity));
 }
 
 // `field`: calibration or held_out.
@@ -127,16 +123,16 @@ absl::Status CheckBatches(const char* field, const std::vector<BatchGroup>& grou
   for (size_t i = 0; i < groups.size(); ++i) {
     const BatchGroup& group = groups[i];
     if (group.batches < 1 || group.length < 1) {
-      return Refuse(absl::StrCat(field, "[", i, "]"), "have at least one token", "none");
+      return MustError(absl::StrCat(field, "[", i, "]"), "have at least one token", "none");
     }
     if (group.features != features) {
       const std::string batches = group.batches == 1 ? "" : absl::StrCat(group.batches, " x ");
-      return Refuse(absl::StrCat(field, "[", i, "]", fields.batch_shape),
-                    absl::StrCat("fit the weights' input features, d = ", features),
-                    absl::StrCat(batches, group.length, " x ", group.features));
+      return MustError(absl::StrCat(field, "[", i, "]", fields.batch_shape),
+                       absl::StrCat("fit the weights' input features, d = ", features),
+                       absl::StrCat(batches, group.length, " x ", group.features));
     }
     if (group.batches > (kBlasMax - tokens) / group.length) {
-      return Refuse(field, absl::StrCat("have at most ", kBlasMax, " tokens"), "more");
+      return MustError(field, absl::StrCat("have at most ", kBlasMax, " tokens"), "more");
     }
     tokens += group.batches * group.length;
   }
@@ -154,19 +150,19 @@ absl::Status CheckHeldOutFraction(const ProblemShape& shape, const ProblemFields
   const double fraction = shape.held_out_fraction;
   if (fraction == 0) return absl::OkStatus();
   if (!(fraction > 0 && fraction < 1)) {  // written so that NaN fails too
-    return Refuse(fields.held_out_fraction, "be in [0, 1)", fraction);
+    return MustError(fields.held_out_fraction, "be in [0, 1)", fraction);
   }
   if (!shape.held_out.empty()) {
-    return Refuse(fields.held_out_fraction,
-                  absl::StrCat("be 0 where ", fields.held_out, " is given"), fraction);
+    return MustError(fields.held_out_fraction,
+                     absl::StrCat("be 0 where ", fields.held_out, " is given"), fraction);
   }
   if (CountBatches(shape.calibration) >= 2) return absl::OkStatus();
-  return Refuse(fields.held_out_fraction,
-                "be 0 with a single calibration batch, which cannot be split", fraction);
+  return MustError(fields.held_out_fraction,
+                   "be 0 with a single calibration batch, which cannot be split", fraction);
 }
 
 absl::Status CheckData(const ProblemShape& shape, const ProblemFields& fields) {
-  if (shape.calibration.empty()) return Refuse(fields.calibration, "have at least one batch", 0);
+  if (shape.calibration.empty()) return MustError(fields.calibration, "have at least one batch", 0);
   const Index features = shape.features();
   ATTNPRUNE_RETURN_IF_ERROR(CheckBatches(fields.calibration, shape.calibration, features, fields));
   ATTNPRUNE_RETURN_IF_ERROR(CheckBatches(fields.held_out, shape.held_out, features, fields));
@@ -180,20 +176,20 @@ absl::Status ValidateFactors(const MatrixShape& w_q, const MatrixShape& w_k,
   ATTNPRUNE_RETURN_IF_ERROR(CheckExtent(fields.factor_q, w_q));
   ATTNPRUNE_RETURN_IF_ERROR(CheckExtent(fields.factor_k, w_k));
   if (w_q == w_k) return absl::OkStatus();
-  return Refuse(fields.factor_k.field,
-                absl::StrCat("match ", fields.factor_q.name, ", ", Text(w_q)), Text(w_k));
+  return MustError(fields.factor_k.field,
+                   absl::StrCat("match ", fields.factor_q.name, ", ", Text(w_q)), Text(w_k));
 }
 
 absl::Status ValidateNOfM(Index n, Index m, const ProblemFields& fields) {
   if (m >= 2 && n >= 0 && n < m) return absl::OkStatus();
-  return Refuse(fields.n_of_m, "be N:M with 0 <= N < M and M >= 2", absl::StrCat(n, ":", m));
+  return MustError(fields.n_of_m, "be N:M with 0 <= N < M and M >= 2", absl::StrCat(n, ":", m));
 }
 
 absl::Status Validate(const Sparsity& sparsity, const ProblemFields& fields) {
   if (sparsity.structured()) return ValidateNOfM(sparsity.pruned, sparsity.group, fields);
   // Written so that NaN fails too.
   if (sparsity.fraction >= 0 && sparsity.fraction < 1) return absl::OkStatus();
-  return Refuse(fields.fraction, "be in [0, 1)", ToString(sparsity));
+  return MustError(fields.fraction, "be in [0, 1)", ToString(sparsity));
 }
 
 absl::Status Validate(const AttentionMask& mask, const ProblemFields& fields) {
@@ -201,14 +197,16 @@ absl::Status Validate(const AttentionMask& mask, const ProblemFields& fields) {
     case AttentionMask::Kind::kCausal:
     case AttentionMask::Kind::kFull:
       if (mask.size == 0) return absl::OkStatus();
-      return Refuse(absl::StrCat(fields.attention, ".size"),
-                    absl::StrCat("be 0 for ", ToString(mask)), mask.size);
+      return MustError(absl::StrCat(fields.attention, ".size"),
+                       absl::StrCat("be 0 for ", ToString(mask)), mask.size);
     case AttentionMask::Kind::kBlock:
     case AttentionMask::Kind::kWindow:
       if (mask.size >= 1) return absl::OkStatus();
-      return Refuse(absl::StrCat(fields.attention, ".size"), "be at least 1 token", ToString(mask));
+      return MustError(absl::StrCat(fields.attention, ".size"), "be at least 1 token",
+                       ToString(mask));
   }
-  return Refuse(fields.attention, "be causal, full, block or window", static_cast<int>(mask.kind));
+  return MustError(fields.attention, "be causal, full, block or window",
+                   static_cast<int>(mask.kind));
 }
 
 absl::Status Validate(const ProblemShape& shape, const ProblemFields& fields) {

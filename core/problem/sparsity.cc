@@ -30,10 +30,8 @@ bool ParseSyntax(absl::string_view text, Sparsity* sparsity) {
          ParseWhole(text.substr(colon + 1), &sparsity->group);
 }
 
-absl::Status Refused(absl::string_view text) {
-  return FieldError(
-      "sparsity",
-      absl::StrCat("must be a fraction in [0, 1), or N:M with 0 <= N < M and M >= 2, got ", text));
+absl::Status RefusedSparsity(absl::string_view text) {
+  return MustError("sparsity", "be a fraction in [0, 1), or N:M with 0 <= N < M and M >= 2", text);
 }
 
 }  // namespace
@@ -45,10 +43,10 @@ Index Sparsity::PrunedOf(Index size) const {
 
 absl::StatusOr<Sparsity> ParseSparsity(absl::string_view text) {
   Sparsity sparsity;
-  if (!ParseSyntax(text, &sparsity)) return Refused(text);
+  if (!ParseSyntax(text, &sparsity)) return RefusedSparsity(text);
   // "0:0" would otherwise pass for an unstructured sparsity of 0.
   const bool group_missing = text.find(':') != absl::string_view::npos && !sparsity.structured();
-  if (group_missing || !Validate(sparsity).ok()) return Refused(text);
+  if (group_missing || !Validate(sparsity).ok()) return RefusedSparsity(text);
   return sparsity;
 }
 

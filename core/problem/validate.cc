@@ -17,11 +17,6 @@
 namespace attnprune {
 namespace {
 
-template <typename Value>
-absl::Status Refuse(absl::string_view field, absl::string_view rule, const Value& value) {
-  return FieldError(field, absl::StrCat("must ", rule, ", got ", value));
-}
-
 double LargestRowNorm(MatrixView m) {
   double largest = 0;
   for (Index i = 0; i < m.rows(); ++i) {
@@ -39,7 +34,7 @@ absl::Status CheckFinite(absl::string_view field, MatrixView m) {
   for (Index i = 0; i < m.rows(); ++i) {
     const Index bad = FirstNotFinite({m.row(i), static_cast<size_t>(m.cols())});
     if (bad == m.cols()) continue;
-    return Refuse(field, "be finite", absl::StrCat(m(i, bad), " at row ", i, ", column ", bad));
+    return MustError(field, "be finite", absl::StrCat(m(i, bad), " at row ", i, ", column ", bad));
   }
   return absl::OkStatus();
 }
@@ -47,7 +42,7 @@ absl::Status CheckFinite(absl::string_view field, MatrixView m) {
 absl::Status CheckFinite(absl::string_view field, const std::vector<float>& bias) {
   const auto bad = static_cast<size_t>(FirstNotFinite(bias));
   if (bad == bias.size()) return absl::OkStatus();
-  return Refuse(field, "be finite", absl::StrCat(bias[bad], " at entry ", bad));
+  return MustError(field, "be finite", absl::StrCat(bias[bad], " at entry ", bad));
 }
 
 // w = w_q w_k' up to the rounding of any order of summation: r eps sum |w_q| |w_k|.
@@ -63,7 +58,7 @@ absl::Status CheckProduct(const FusedWeights& weights) {
       const double difference =
           static_cast<double>(weights.w(i, j)) - static_cast<double>(product(i, j));
       if (std::abs(difference) <= slack) continue;
-      return Refuse(
+      return MustError(
           "weights.w", "be the product of weights.w_q and weights.w_k",
           absl::StrCat(weights.w(i, j), " for ", product(i, j), " at row ", i, ", column ", j));
     }
@@ -98,16 +93,17 @@ absl::Status CheckLengths(absl::string_view field, const Batches& batches) {
   Index tokens = 0;
   for (Index j = 0; j < batches.count(); ++j) {
     const std::string name = absl::StrCat(field, "[", j, "]");
-    if (batches.length(j) < 1) return Refuse(name, "have at least one token", batches.length(j));
+    if (batches.length(j) < 1) return MustError(name, "have at least one token", batches.length(j));
     if (batches.length(j) > batches.total_tokens() - tokens) {
-      return Refuse(name, absl::StrCat("end within the ", batches.total_tokens(), " tokens given"),
-                    absl::StrCat(batches.length(j), " tokens after ", tokens));
+      return MustError(name,
+                       absl::StrCat("end within the ", batches.total_tokens(), " tokens given"),
+                       absl::StrCat(batches.length(j), " tokens after ", tokens));
     }
     tokens += batches.length(j);
   }
   if (tokens == batches.total_tokens() || batches.count() == 0) return absl::OkStatus();
-  return Refuse(field, absl::StrCat("have batches for all its ", batches.total_tokens(), " tokens"),
-                tokens);
+  return MustError(
+      field, absl::StrCat("have batches for all its ", batches.total_tokens(), " tokens"), tokens);
 }
 
 }  // namespace

@@ -71,8 +71,7 @@ absl::StatusOr<JobFilter> FilterOf(const v1::ListJobsRequest& request) {
   for (int i = 0; i < request.states_size(); ++i) {
     const auto state = JobStateFromNumber(request.states(i));
     if (!state.has_value()) {
-      return FieldError(absl::StrCat("states[", i, "]"),
-                        absl::StrCat("must be a state of a job, got ", request.states(i)));
+      return MustError(absl::StrCat("states[", i, "]"), "be a state of a job", request.states(i));
     }
     filter.states.insert(*state);
   }

@@ -75,8 +75,7 @@ absl::Status CheckScalars(const v1::Job& job) {
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckTimeout(job.timeout()));
   if (job.evaluate_every() >= -1) return absl::OkStatus();
-  return FieldError("job.evaluate_every",
-                    absl::StrCat("must be at least -1, got ", job.evaluate_every()));
+  return MustError("job.evaluate_every", "be at least -1", job.evaluate_every());
 }
 
 // core names "method" or "gd.lambda"; the client gets the path in its own message.
@@ -92,8 +91,7 @@ std::string MethodField(const MethodSpec& method, absl::string_view item,
 
 absl::StatusOr<ChosenMethod> CheckMethod(const MethodSpec& method, absl::string_view item) {
   if (method.name.size() > kMaxLabelKey) {
-    return FieldError(absl::StrCat(item, ".name"),
-                      absl::StrCat("must be the name of a method, got ", Shown(method.name)));
+    return MustError(absl::StrCat(item, ".name"), "be the name of a method", Shown(method.name));
   }
   for (const auto& [name, value] : method.parameters) {
     if (name.size() <= kMaxLabelKey) continue;

@@ -99,7 +99,7 @@ absl::StatusOr<std::unique_ptr<Upload>> PosixBlobStore::StartUpload(const Upload
                                                                     int64_t offset) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckUploadSpec(spec));
   if (offset < 0) {
-    return FieldError("header.offset", absl::StrCat("must be at least 0, got ", offset));
+    return MustError("header.offset", "be at least 0", offset);
   }
   auto upload = std::make_unique<PosixUpload>(spec, options_, clock_, &blobs_, &uploads_);
   ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(spec));

@@ -44,14 +44,12 @@ int64_t ElementBytes(absl::string_view dtype) {
 
 absl::Status CheckSha256(absl::string_view field, absl::string_view text) {
   if (IsSha256(text)) return absl::OkStatus();
-  return FieldError(field,
-                    absl::StrCat("must be 64 lower-case hexadecimal digits, got ", Quoted(text)));
+  return MustError(field, "be 64 lower-case hexadecimal digits", Quoted(text));
 }
 
 absl::Status CheckUploadId(absl::string_view field, absl::string_view text) {
   if (IsUploadId(text)) return absl::OkStatus();
-  return FieldError(field,
-                    absl::StrCat("must be 1 to 128 characters [A-Za-z0-9._-], got ", Quoted(text)));
+  return MustError(field, "be 1 to 128 characters [A-Za-z0-9._-]", Quoted(text));
 }
 
 absl::Status CheckUploadSpec(const UploadSpec& spec) {
@@ -59,12 +57,10 @@ absl::Status CheckUploadSpec(const UploadSpec& spec) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckSha256("header.sha256", spec.sha256));
   const int64_t element = ElementBytes(spec.dtype);
   if (element == 0) {
-    return FieldError("header.dtype", absl::StrCat("must be F64, F32, F16, BF16 or BITMASK, got ",
-                                                   Quoted(spec.dtype)));
+    return MustError("header.dtype", "be F64, F32, F16, BF16 or BITMASK", Quoted(spec.dtype));
   }
   if (spec.size_bytes < 1) {
-    return FieldError("header.size_bytes",
-                      absl::StrCat("must be at least 1, got ", spec.size_bytes));
+    return MustError("header.size_bytes", "be at least 1", spec.size_bytes);
   }
   if (spec.size_bytes % element != 0) {
     return FieldError("header.size_bytes",

@@ -29,8 +29,7 @@ absl::Status CheckSize(const JobTensor& tensor, int64_t max_bytes) {
   int64_t left = max_bytes / static_cast<int64_t>(SizeOf(tensor.dtype));
   for (const Index extent : tensor.extents) {
     if (extent < 1) {
-      return FieldError(
-          field, absl::StrCat("must have entries of at least 1, got ", ShapeText(tensor.extents)));
+      return MustError(field, "have entries of at least 1", ShapeText(tensor.extents));
     }
     left /= extent;
   }

@@ -196,7 +196,7 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   absl::Status Open() {
     ATTNPRUNE_RETURN_IF_ERROR(CheckSha256("sha256", sha256_));
     if (offset_ < 0) {
-      return FieldError("offset", absl::StrCat("must be at least 0, got ", offset_));
+      return MustError("offset", "be at least 0", offset_);
     }
     ATTNPRUNE_ASSIGN_OR_RETURN(tensor_, backend_->store->OpenForReading(sha256_));
     if (offset_ <= tensor_->size()) return absl::OkStatus();

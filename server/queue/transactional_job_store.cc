@@ -104,7 +104,7 @@ absl::StatusOr<LogExtent> TransactionalJobStore::ReadLogExtent(absl::string_view
 absl::StatusOr<JobPage> TransactionalJobStore::List(const JobFilter& filter, int page_size,
                                                     absl::string_view page_token) {
   if (page_size < 1) {
-    return FieldError("page_size", absl::StrCat("must be at least 1, got ", page_size));
+    return MustError("page_size", "be at least 1", page_size);
   }
   int64_t below = std::numeric_limits<int64_t>::max();
   if (!page_token.empty()) {
@@ -159,7 +159,7 @@ absl::Status TransactionalJobStore::Delete(absl::string_view id) {
 absl::StatusOr<std::vector<StoredEvent>> TransactionalJobStore::ReadEvents(absl::string_view id,
                                                                            int64_t after,
                                                                            int limit) {
-  if (limit < 1) return FieldError("limit", absl::StrCat("must be at least 1, got ", limit));
+  if (limit < 1) return MustError("limit", "be at least 1", limit);
   return Read([&](JobReader& rows) -> absl::StatusOr<std::vector<StoredEvent>> {
     ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, FindJob(rows, id));
     const int64_t oldest = row.record.oldest_sequence;

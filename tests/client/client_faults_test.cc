@@ -145,7 +145,7 @@ class FaultyTensors final : public v1::TensorService::Service {
   }
 };
 
-class FaultyServer : public testing::Test {
+class FaultyServer : public ::testing::Test {
  protected:
   FaultyServer() {
     int port = 0;

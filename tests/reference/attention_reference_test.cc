@@ -89,9 +89,9 @@ TEST(BinarizeGroups, RunsAlongTheInputs) {
   EXPECT_EQ(BinarizeGroups(mask, 1, 2, Inputs::kRows), down);
 }
 
-class ReferenceGradient : public testing::TestWithParam<ProblemRow> {
+class ReferenceGradient : public ::testing::TestWithParam<ProblemRow> {
  protected:
-  testing::AssertionResult AgreesWithDifferences(const std::vector<Dense>& gradients) const {
+  ::testing::AssertionResult AgreesWithDifferences(const std::vector<Dense>& gradients) const {
     const NumericGradients numeric =
         CentralDifferences(GetParam().problem, GetParam().masks, GetParam().lambda);
     return Near(gradients, numeric.value, numeric.error);
@@ -100,7 +100,7 @@ class ReferenceGradient : public testing::TestWithParam<ProblemRow> {
     return MaskGradients(GetParam().problem, GetParam().masks, GetParam().lambda, p1);
   }
 };
-INSTANTIATE_TEST_SUITE_P(Rows, ReferenceGradient, testing::ValuesIn(AllRows()),
+INSTANTIATE_TEST_SUITE_P(Rows, ReferenceGradient, ::testing::ValuesIn(AllRows()),
                          [](const auto& row) { return TestName(row.param.sentence); });
 
 TEST_P(ReferenceGradient, AgreesWithCentralDifferences) {
@@ -123,7 +123,7 @@ TEST_P(ReferenceGradient, IsRejectedWhenAnyOneEntryIsSpoiled) {
 }
 
 class ReferenceGradientOfALoss : public ReferenceGradient {};
-INSTANTIATE_TEST_SUITE_P(Rows, ReferenceGradientOfALoss, testing::ValuesIn(RowsWithLoss()),
+INSTANTIATE_TEST_SUITE_P(Rows, ReferenceGradientOfALoss, ::testing::ValuesIn(RowsWithLoss()),
                          [](const auto& row) { return TestName(row.param.sentence); });
 
 TEST_P(ReferenceGradientOfALoss, IsRejectedWithTheMisprintedP1) {
@@ -131,7 +131,7 @@ TEST_P(ReferenceGradientOfALoss, IsRejectedWithTheMisprintedP1) {
 }
 
 class RegularizedReferenceGradient : public ReferenceGradient {};
-INSTANTIATE_TEST_SUITE_P(Rows, RegularizedReferenceGradient, testing::ValuesIn(RegularizedRows()),
+INSTANTIATE_TEST_SUITE_P(Rows, RegularizedReferenceGradient, ::testing::ValuesIn(RegularizedRows()),
                          [](const auto& row) { return TestName(row.param.sentence); });
 
 TEST_P(RegularizedReferenceGradient, IsRejectedWithoutItsRegularization) {

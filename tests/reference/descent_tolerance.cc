@@ -10,7 +10,7 @@
 namespace attnprune::reference {
 namespace {
 
-const double kUnit = std::ldexp(1.0, -24);  // u
+const double kRoundoff = std::ldexp(1.0, -24);  // u
 
 // k of the header: over features, tokens of all batches (dW) or outputs of a head.
 double LongestSum(const AttentionProblem& problem) {
@@ -43,7 +43,8 @@ class Mover {
 // The gradients in the masks from moved inputs.
 std::vector<Dense> MovedGradients(const AttentionProblem& problem, const DescentOptions& options,
                                   const std::vector<Dense>& masks, uint64_t seed) {
-  Mover inputs(4 * std::sqrt(LongestSum(problem)) * kUnit, seed), rounding(2 * kUnit, ~seed);
+  Mover inputs(4 * std::sqrt(LongestSum(problem)) * kRoundoff, seed),
+      rounding(2 * kRoundoff, ~seed);
   AttentionProblem moved = problem;
   std::vector<Dense> pruned = Hadamard(masks, problem.weights);
   inputs.MoveAll(&moved.batches);
@@ -110,7 +111,7 @@ DescentTolerance StudyFloat32Descent(const AttentionProblem& problem,
   }
   for (size_t t = 0; t < steps; ++t) {
     tolerance.attention_loss[t] += loss_rounding[t];
-    tolerance.regularization[t] += 4 * kUnit * exact.regularization[t];
+    tolerance.regularization[t] += 4 * kRoundoff * exact.regularization[t];
   }
   return tolerance;
 }

@@ -11,7 +11,7 @@
 namespace attnprune::reference {
 namespace {
 
-using testing::IsEmpty;
+using ::testing::IsEmpty;
 
 // Two float64 programs that add in different orders: sums of at most a few hundred terms of size 1,
 // 2^-53 each.
@@ -25,7 +25,7 @@ TEST(GoldenFiles, AreAllKnownToTheTests) {
   EXPECT_THAT(GoldenFilesOnDisk(), testing::UnorderedElementsAreArray(known));
 }
 
-class FusedGolden : public testing::TestWithParam<std::string> {
+class FusedGolden : public ::testing::TestWithParam<std::string> {
  protected:
   void ExpectAttention(const AttentionProblem& problem, const std::vector<Dense>& weights,
                        const std::string& prefix) {
@@ -38,7 +38,7 @@ class FusedGolden : public testing::TestWithParam<std::string> {
 
   GoldenFile golden_{GetParam()};
 };
-INSTANTIATE_TEST_SUITE_P(Files, FusedGolden, testing::ValuesIn(FusedGoldenFiles()),
+INSTANTIATE_TEST_SUITE_P(Files, FusedGolden, ::testing::ValuesIn(FusedGoldenFiles()),
                          [](const auto& file) { return file.param; });
 
 void FusedGolden::ExpectDescent(const AttentionProblem& problem) {
@@ -75,8 +75,8 @@ TEST_P(FusedGolden, IsReproducedTensorByTensor) {
   EXPECT_THAT(golden_.Unread(), IsEmpty());
 }
 
-class ProjectionGolden : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Files, ProjectionGolden, testing::ValuesIn(ProjectionGoldenFiles()),
+class ProjectionGolden : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Files, ProjectionGolden, ::testing::ValuesIn(ProjectionGoldenFiles()),
                          [](const auto& file) { return file.param; });
 
 TEST_P(ProjectionGolden, IsReproducedTensorByTensor) {

@@ -48,9 +48,10 @@ NumericGradients CentralDifferences(const AttentionProblem& problem,
   return gradients;
 }
 
-testing::AssertionResult Near(const Dense& actual, const Dense& expected, const Dense& tolerance) {
+::testing::AssertionResult Near(const Dense& actual, const Dense& expected,
+                                const Dense& tolerance) {
   if (actual.rows() != expected.rows() || actual.cols() != expected.cols()) {
-    return testing::AssertionFailure()
+    return ::testing::AssertionFailure()
            << "shape " << actual.rows() << " x " << actual.cols() << " instead of "
            << expected.rows() << " x " << expected.cols();
   }
@@ -64,27 +65,28 @@ testing::AssertionResult Near(const Dense& actual, const Dense& expected, const 
       if (!(excess <= worst)) worst = excess, row = i, col = j;
     }
   }
-  if (worst == 0) return testing::AssertionSuccess();
-  return testing::AssertionFailure()
+  if (worst == 0) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure()
          << "entry (" << row << ", " << col << ") is " << actual(row, col) << ", expected "
          << expected(row, col) << " within " << tolerance(row, col) << ": " << worst
          << " times the tolerance";
 }
 
-testing::AssertionResult Near(const Dense& actual, const Dense& expected, double tolerance) {
+::testing::AssertionResult Near(const Dense& actual, const Dense& expected, double tolerance) {
   return Near(actual, expected, Dense::Constant(expected.rows(), expected.cols(), tolerance));
 }
 
-testing::AssertionResult Near(const std::vector<Dense>& actual, const std::vector<Dense>& expected,
-                              const std::vector<Dense>& tolerance) {
+::testing::AssertionResult Near(const std::vector<Dense>& actual,
+                                const std::vector<Dense>& expected,
+                                const std::vector<Dense>& tolerance) {
   if (actual.size() != expected.size()) {
-    return testing::AssertionFailure() << actual.size() << " instead of " << expected.size();
+    return ::testing::AssertionFailure() << actual.size() << " instead of " << expected.size();
   }
   for (size_t i = 0; i < actual.size(); ++i) {
-    testing::AssertionResult near = Near(actual[i], expected[i], tolerance[i]);
+    ::testing::AssertionResult near = Near(actual[i], expected[i], tolerance[i]);
     if (!near) return near << " (weight " << i << ")";
   }
-  return testing::AssertionSuccess();
+  return ::testing::AssertionSuccess();
 }
 
 }  // namespace attnprune::reference

@@ -22,10 +22,11 @@ NumericGradients CentralDifferences(const AttentionProblem& problem,
                                     const std::vector<Dense>& masks, double lambda);
 
 // Every |actual - expected| <= tolerance; else a failure that names the worst entry.
-testing::AssertionResult Near(const std::vector<Dense>& actual, const std::vector<Dense>& expected,
-                              const std::vector<Dense>& tolerance);
-testing::AssertionResult Near(const Dense& actual, const Dense& expected, const Dense& tolerance);
-testing::AssertionResult Near(const Dense& actual, const Dense& expected, double tolerance);
+::testing::AssertionResult Near(const std::vector<Dense>& actual,
+                                const std::vector<Dense>& expected,
+                                const std::vector<Dense>& tolerance);
+::testing::AssertionResult Near(const Dense& actual, const Dense& expected, const Dense& tolerance);
+::testing::AssertionResult Near(const Dense& actual, const Dense& expected, double tolerance);
 
 }  // namespace attnprune::reference
 

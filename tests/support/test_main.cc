@@ -6,7 +6,7 @@
 #include "core/kernels/blas.h"
 
 int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
+  ::testing::InitGoogleTest(&argc, argv);
   if (absl::Status status = attnprune::InitializeBlas(); !status.ok()) {
     std::cerr << status << "\n";
     return 1;

@@ -9,7 +9,7 @@
 namespace attnprune::cli {
 namespace {
 
-constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNoValue = std::numeric_limits<double>::quiet_NaN();
 
 PlotLine LineOf(size_t legend, const std::vector<Curve::Point>& points, double level) {
   PlotLine line{.legend = legend, .points = {}, .level = level};
@@ -41,7 +41,7 @@ Curve& CurveRecorder::Find(const std::string& label) {
   for (Curve& curve : curves_) {
     if (curve.label == label) return curve;
   }
-  curves_.push_back({.label = label, .loss = {}, .error = {}, .final_error = kNone});
+  curves_.push_back({.label = label, .loss = {}, .error = {}, .final_error = kNoValue});
   return curves_.back();
 }
 
@@ -68,8 +68,9 @@ std::string LossPlot(const std::string& title, const std::vector<Curve>& curves)
   std::vector<std::string> legend;
   for (size_t i = 0; i < curves.size(); ++i) {
     const Curve& curve = curves[i];
-    losses.lines.push_back(LineOf(i, curve.loss, kNone));
-    errors.lines.push_back(LineOf(i, curve.error, curve.error.empty() ? curve.final_error : kNone));
+    losses.lines.push_back(LineOf(i, curve.loss, kNoValue));
+    errors.lines.push_back(
+        LineOf(i, curve.error, curve.error.empty() ? curve.final_error : kNoValue));
     legend.push_back(LegendOf(curve));
   }
   return LinePlot(title, {losses, errors}, legend, YScales::kOneAPanel);

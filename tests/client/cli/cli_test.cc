@@ -49,7 +49,7 @@ Outcome Attnprune(const std::string& line, const std::string& dir) {
 }
 
 // The paper's data, small, in a folder.
-class CommandLine : public testing::Test {
+class CommandLine : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;

@@ -90,7 +90,7 @@ TEST(MergeTable, SaysWhatComesFromWhere) {
             "-      jobs/of-1      gd   0.10000      0.00000      0.00\n");
 }
 
-class Source : public testing::Test {
+class Source : public ::testing::Test {
  protected:
   // A model of three layers, of their queries only.
   Source() : path_(folder_.path() + "/model.safetensors") {

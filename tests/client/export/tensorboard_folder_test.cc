@@ -57,7 +57,7 @@ std::vector<std::string> NamesIn(const fs::path& folder) {
   return names;
 }
 
-class TensorBoard : public testing::Test {
+class TensorBoard : public ::testing::Test {
  protected:
   TensorBoardFolder Of(const std::string& job) const { return {folder_.path(), job, "host"}; }
   fs::path Run(const std::string& name) const { return fs::path(folder_.path()) / name; }

@@ -15,12 +15,12 @@
 namespace attnprune {
 namespace {
 
-using testing::Each;
-using testing::Eq;
+using ::testing::Each;
+using ::testing::Eq;
 
-class AnyThreadCount : public testing::TestWithParam<int> {};
+class AnyThreadCount : public ::testing::TestWithParam<int> {};
 
-INSTANTIATE_TEST_SUITE_P(ThreadPool, AnyThreadCount, testing::Values(1, 2, 3, 4, 16),
+INSTANTIATE_TEST_SUITE_P(ThreadPool, AnyThreadCount, ::testing::Values(1, 2, 3, 4, 16),
                          testing::PrintToStringParamName());
 
 TEST_P(AnyThreadCount, IsTheNumberAskedFor) {
@@ -99,7 +99,7 @@ TEST(ThreadPool, GivesEveryThreadTheSameShareAtEveryCall) {
       worker_of[static_cast<size_t>(shard)] = worker;
       everybody.arrive_and_wait();
     });
-    EXPECT_THAT(worker_of, testing::ElementsAre(0, 1, 2));
+    EXPECT_THAT(worker_of, ::testing::ElementsAre(0, 1, 2));
   }
 }
 
@@ -107,7 +107,7 @@ TEST(ThreadPool, StartsShardsInOrderOfIndexOnOneThread) {
   ThreadPool pool(1);
   std::vector<std::ptrdiff_t> order;
   pool.ParallelFor(5, [&](std::ptrdiff_t i) { order.push_back(i); });
-  EXPECT_THAT(order, testing::ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_THAT(order, ::testing::ElementsAre(0, 1, 2, 3, 4));
 }
 
 TEST(ThreadPool, RunsShardsOnAsManyThreadsAsItHas) {
@@ -123,7 +123,7 @@ TEST(ThreadPool, RunsShardsOnAsManyThreadsAsItHas) {
   });
   EXPECT_EQ(std::set<std::thread::id>(ids.begin(), ids.end()).size(),
             static_cast<size_t>(kThreads));
-  EXPECT_THAT(ids, testing::Contains(std::this_thread::get_id()));
+  EXPECT_THAT(ids, ::testing::Contains(std::this_thread::get_id()));
 }
 
 // Two shards of one worker at a time would race for its number: TSan reports it, and so does this.

@@ -2,14 +2,13 @@
 
 #include <utility>
 
+#include "tests/core/io/invalid.h"
 #include "tests/core/tensor/tensor_test_util.h"
 
 namespace attnprune {
 namespace {
 
 using ::testing::ElementsAre;
-
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 
 // Writes a file of tensors with these names, each of two bytes: its name's first letter twice.
 void WriteShard(const std::string& path, const std::vector<std::string>& names) {
@@ -23,7 +22,7 @@ void WriteShard(const std::string& path, const std::vector<std::string>& names) 
 }
 
 // Two shards, "1" with a and b, "2" with c, and an index.
-class ShardedCheckpoint : public testing::Test {
+class ShardedCheckpoint : public ::testing::Test {
  protected:
   ShardedCheckpoint() {
     WriteShard(folder_.File("1.safetensors"), {"a", "b"});

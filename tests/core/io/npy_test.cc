@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/core/io/invalid.h"
 #include "tests/core/tensor/tensor_test_util.h"
 
 namespace attnprune {
@@ -12,8 +13,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 
 // A version 1.0 image with that dict and those bytes.
 std::string Npy(const std::string& dict, const std::string& data) {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/io/safetensors.h"
+#include "tests/core/io/invalid.h"
 #include "tests/core/tensor/tensor_test_util.h"
 
 namespace attnprune {
@@ -10,9 +11,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
-
-absl::StatusOr<ParsedSafetensors> Parse(const std::string& image) {
+absl::StatusOr<ParsedSafetensors> ParseImage(const std::string& image) {
   return ParseSafetensors(Bytes(image), "f.safetensors");
 }
 
@@ -25,7 +24,7 @@ std::string GoodImage() { return Image(kHeader, LittleEndian(1.5f) + LittleEndia
 
 TEST(ParseSafetensors, ReadsTensorsAndMetadata) {
   const std::string image = GoodImage();
-  const auto parsed = Parse(image);
+  const auto parsed = ParseImage(image);
   ASSERT_THAT(parsed, Succeeds());
   EXPECT_THAT(parsed->names(), ElementsAre("a", "b"));
   EXPECT_EQ(parsed->metadata().at("format"), "pt");
@@ -38,7 +37,7 @@ TEST(ParseSafetensors, ReadsTensorsAndMetadata) {
 
 TEST(ParseSafetensors, CopiesNoTensorBytes) {
   const std::string image = GoodImage();
-  const auto parsed = Parse(image);
+  const auto parsed = ParseImage(image);
   ASSERT_THAT(parsed, Succeeds());
   EXPECT_EQ((*parsed->Find("b"))->bytes.data(), image.data() + image.size() - 3);
 }
@@ -47,7 +46,7 @@ TEST(ParseSafetensors, ListsTensorsInTheOrderOfTheirBytes) {
   const std::string image = Image(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},)"
                                   R"("b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
                                   "01");
-  const auto parsed = Parse(image);
+  const auto parsed = ParseImage(image);
   ASSERT_THAT(parsed, Succeeds());
   EXPECT_EQ(parsed->tensors()[0].name, "b");
   EXPECT_EQ(parsed->tensors()[1].name, "a");
@@ -79,7 +78,7 @@ TEST(ParseSafetensors, AcceptsWhatTheFormatAllows) {
        "1"},
   };
   for (const Row& row : rows) {
-    EXPECT_THAT(Parse(Image(row.header, row.data)), Succeeds()) << row.title;
+    EXPECT_THAT(ParseImage(Image(row.header, row.data)), Succeeds()) << row.title;
   }
 }
 
@@ -90,7 +89,7 @@ TEST(ParseSafetensors, KnowsEveryDType) {
     const std::string header = R"({"a":{"dtype":")" + std::string(name) +
                                R"(","shape":[2],"data_offsets":[0,)" + size + "]}}";
     const std::string image = Image(header, std::string(std::stoul(size), '\0'));
-    const auto parsed = Parse(image);
+    const auto parsed = ParseImage(image);
     ASSERT_THAT(parsed, Succeeds()) << name;
     EXPECT_EQ(ToString(parsed->tensors()[0].dtype), name);
   }
@@ -221,15 +220,15 @@ std::vector<Malformed> MalformedImages() {
   };
 }
 
-class MalformedSafetensors : public testing::TestWithParam<Malformed> {};
+class MalformedSafetensors : public ::testing::TestWithParam<Malformed> {};
 
 TEST_P(MalformedSafetensors, IsRefusedNamingFileAndRule) {
-  const auto parsed = Parse(GetParam().image);
+  const auto parsed = ParseImage(GetParam().image);
   EXPECT_THAT(parsed, Fails(kInvalid, GetParam().phrase));
   EXPECT_EQ(parsed.status().message().substr(0, 15), "f.safetensors: ");
 }
 
-INSTANTIATE_TEST_SUITE_P(All, MalformedSafetensors, testing::ValuesIn(MalformedImages()),
+INSTANTIATE_TEST_SUITE_P(All, MalformedSafetensors, ::testing::ValuesIn(MalformedImages()),
                          [](const auto& row) {
                            std::string name = row.param.title;
                            for (char& c : name) {
@@ -252,7 +251,7 @@ TEST(ParseSafetensors, RefusesAFileCutAtAnyByte) {
 }
 
 TEST(ParseSafetensors, RefusesAFileWithAByteTooMany) {
-  EXPECT_THAT(Parse(GoodImage() + " "), Fails(kInvalid, "trailing bytes"));
+  EXPECT_THAT(ParseImage(GoodImage() + " "), Fails(kInvalid, "trailing bytes"));
 }
 
 // Some changes give another valid file (a letter of a name); none may read out of bounds.
@@ -277,7 +276,7 @@ TEST(ParseSafetensors, SurvivesAnyChangedHeaderByte) {
 
 TEST(ParseSafetensors, PrintsHostileNamesEscapedAndShort) {
   const std::string name(5000, 'n');
-  const auto parsed = Parse(Image(R"({"\u001b[31m)" + name + R"(":1})", ""));
+  const auto parsed = ParseImage(Image(R"({"\u001b[31m)" + name + R"(":1})", ""));
   EXPECT_THAT(parsed, Fails(kInvalid, "tensor '\\033[31mnnn"));
   EXPECT_LT(parsed.status().message().size(), 300u);
 }

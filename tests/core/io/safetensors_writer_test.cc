@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/io/safetensors.h"
+#include "tests/core/io/invalid.h"
 #include "tests/core/tensor/tensor_test_util.h"
 
 namespace attnprune {
@@ -11,8 +12,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 
 TensorInfo TensorWith(const std::string& name, DType dtype, std::vector<Index> shape,
                       const std::string& bytes) {

@@ -1,11 +1,10 @@
 #include "core/io/strict_json.h"
 
+#include "tests/core/io/invalid.h"
 #include "tests/core/tensor/tensor_test_util.h"
 
 namespace attnprune {
 namespace {
-
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 
 TEST(StrictJson, ReadsAnObject) {
   const auto json = ParseStrictJson(" {\"a\": [1, {\"b\": \"\\u00e9\"}]}\n", 3);

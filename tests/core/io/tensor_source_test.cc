@@ -3,14 +3,13 @@
 #include <limits>
 
 #include "core/io/safetensors.h"
+#include "tests/core/io/invalid.h"
 #include "tests/core/tensor/tensor_test_util.h"
 
 namespace attnprune {
 namespace {
 
 using ::testing::ElementsAre;
-
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 
 // A source of one tensor 'x' of doubles 0, 1, 2, ...
 class Doubles {

@@ -16,7 +16,7 @@ namespace {
 using ::testing::ElementsAre;
 
 // None, one, around the eight columns of the sums, many with and without a tail.
-constexpr size_t kSizes[] = {0, 1, 7, 8, 9, 1000, 1001};
+constexpr size_t kEntryCounts[] = {0, 1, 7, 8, 9, 1000, 1001};
 
 std::vector<float> SmallIntegers(size_t size, unsigned seed) {
   std::mt19937 random(seed);
@@ -33,7 +33,7 @@ double SumOfSquares(const std::vector<float>& values) {
 }
 
 TEST(Hadamard, MultipliesEntryByEntry) {
-  for (size_t size : kSizes) {
+  for (size_t size : kEntryCounts) {
     const std::vector<float> w = SmallIntegers(size, 1), m = SmallIntegers(size, 2);
     std::vector<float> out(size, NAN);
     Hadamard(w, m, absl::MakeSpan(out));
@@ -43,7 +43,7 @@ TEST(Hadamard, MultipliesEntryByEntry) {
 
 TEST(GradientInMask, IsTheWeightTimesItsGradientPlusLambdaTimesTheMask) {
   constexpr float kLambda = 0.25f;
-  for (size_t size : kSizes) {
+  for (size_t size : kEntryCounts) {
     const std::vector<float> w = SmallIntegers(size, 3), m = SmallIntegers(size, 4);
     const std::vector<float> before = SmallIntegers(size, 5);
     std::vector<float> gradient = before;
@@ -69,7 +69,7 @@ TEST(GradientInMask, SumsInFloat64InEveryColumn) {
 }
 
 TEST(GradientInMask, CountsEveryEntryOnce) {
-  for (size_t size : kSizes) {
+  for (size_t size : kEntryCounts) {
     for (size_t i = 0; i < size; ++i) {
       std::vector<float> w(size, 1.0f), m(size, 0.0f), gradient(size, 0.0f);
       m[i] = 2;
@@ -94,7 +94,7 @@ constexpr HeavyBall kProjected{
     .inverse_batches = 0.25f, .momentum = 0.5f, .eta = 0.125f, .project = true};
 
 TEST(HeavyBallStep, KeepsMomentumAndMovesAgainstIt) {
-  for (size_t size : kSizes) {
+  for (size_t size : kEntryCounts) {
     const std::vector<float> gradient = SmallIntegers(size, 6), mask = SmallIntegers(size, 7);
     const std::vector<float> before = SmallIntegers(size, 8);
     const std::vector<float> weights = SmallIntegers(size, 9);
@@ -124,7 +124,7 @@ TEST(HeavyBallStep, ClampsTheMaskButNotTheVelocity) {
 }
 
 TEST(HeavyBallStep, ClampsEveryEntry) {
-  for (size_t size : kSizes) {
+  for (size_t size : kEntryCounts) {
     const std::vector<float> gradient(size, -128.0f), mask(size, 1.0f);
     std::vector<float> velocity(size, 0.0f), next(size, NAN), pruned(size, NAN);
     HeavyBallStep(kProjected, gradient, mask, mask, absl::MakeSpan(velocity), absl::MakeSpan(next),

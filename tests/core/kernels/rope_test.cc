@@ -17,7 +17,7 @@ using ::attnprune::testing::Values;
 using ::testing::ElementsAre;
 using ::testing::FloatNear;
 
-constexpr double kUnit = 0x1p-24;  // half an ulp of 1 in float32
+constexpr double kHalfUlp = 0x1p-24;  // half an ulp of 1 in float32
 
 enum class Layout { kRotateHalf, kInterleaved };
 
@@ -94,7 +94,7 @@ TEST_P(RopeInBothLayouts, IsUndoneByItsInverse) {
       const Index head = i / (kHeadDim / 2) * kHeadDim;
       const size_t first = static_cast<size_t>(head + pair.first);
       const size_t second = static_cast<size_t>(head + pair.second);
-      const double bound = 8 * kUnit * static_cast<double>(std::hypot(row[first], row[second]));
+      const double bound = 8 * kHalfUlp * static_cast<double>(std::hypot(row[first], row[second]));
       ASSERT_NEAR(back[first], row[first], bound) << t << ", " << i;
       ASSERT_NEAR(back[second], row[second], bound) << t << ", " << i;
     }
@@ -114,7 +114,7 @@ TEST_P(RopeInBothLayouts, KeepsTheNormOfEveryPair) {
         return std::hypot(static_cast<double>(v[static_cast<size_t>(pair.first)]),
                           static_cast<double>(v[static_cast<size_t>(pair.second)]));
       };
-      ASSERT_NEAR(norm(turned), norm(row), 4 * kUnit * norm(row)) << t << ", " << i;
+      ASSERT_NEAR(norm(turned), norm(row), 4 * kHalfUlp * norm(row)) << t << ", " << i;
     }
   }
 }
@@ -142,10 +142,10 @@ TEST(RopeTable, HoldsCosinesAndSinesOfFallingFrequencies) {
   ASSERT_EQ(table.cos.cols(), 2);
   for (Index t = 0; t < 5; ++t) {
     const double angle = static_cast<double>(t);
-    EXPECT_NEAR(table.cos(t, 0), std::cos(angle), kUnit);
-    EXPECT_NEAR(table.sin(t, 0), std::sin(angle), kUnit);
-    EXPECT_NEAR(table.cos(t, 1), std::cos(angle / 10), kUnit);
-    EXPECT_NEAR(table.sin(t, 1), std::sin(angle / 10), kUnit);
+    EXPECT_NEAR(table.cos(t, 0), std::cos(angle), kHalfUlp);
+    EXPECT_NEAR(table.sin(t, 0), std::sin(angle), kHalfUlp);
+    EXPECT_NEAR(table.cos(t, 1), std::cos(angle / 10), kHalfUlp);
+    EXPECT_NEAR(table.sin(t, 1), std::sin(angle / 10), kHalfUlp);
   }
 }
 
@@ -157,8 +157,8 @@ TEST(RopeTable, IsAccurateAtLargePositions) {
   const RopeTable table = Table(Layout::kRotateHalf, 10000, 8, kPosition + 1);
   const double angles[] = {100'000, 10'000, 1'000, 100};
   for (Index i = 0; i < 4; ++i) {
-    EXPECT_NEAR(table.cos(kPosition, i), std::cos(angles[i]), kUnit + 1e5 * 0x1p-51) << i;
-    EXPECT_NEAR(table.sin(kPosition, i), std::sin(angles[i]), kUnit + 1e5 * 0x1p-51) << i;
+    EXPECT_NEAR(table.cos(kPosition, i), std::cos(angles[i]), kHalfUlp + 1e5 * 0x1p-51) << i;
+    EXPECT_NEAR(table.sin(kPosition, i), std::sin(angles[i]), kHalfUlp + 1e5 * 0x1p-51) << i;
   }
 }
 

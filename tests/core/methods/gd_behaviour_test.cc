@@ -18,11 +18,11 @@ namespace {
 
 using reference::AttentionProblem;
 using reference::Dense;
-using testing::AllOf;
-using testing::Each;
-using testing::Ge;
-using testing::HasSubstr;
-using testing::Le;
+using ::testing::AllOf;
+using ::testing::Each;
+using ::testing::Ge;
+using ::testing::HasSubstr;
+using ::testing::Le;
 
 constexpr AttentionMask kCausal = {AttentionMask::Kind::kCausal, 0};
 
@@ -47,15 +47,15 @@ struct Layer {
 };
 void PrintTo(const Layer& layer, std::ostream* out) { *out << layer.sentence; }
 
-class Gd : public testing::TestWithParam<Layer> {
+class Gd : public ::testing::TestWithParam<Layer> {
  protected:
   Problem Make(const Sparsity& sparsity = Sparsity::Fraction(0.5)) const {
     return reference::ToCore(GetParam().problem, sparsity);
   }
 };
 INSTANTIATE_TEST_SUITE_P(Problems, Gd,
-                         testing::Values(Layer{"fused", SmallFused()},
-                                         Layer{"projections", SmallLayer()}),
+                         ::testing::Values(Layer{"fused", SmallFused()},
+                                           Layer{"projections", SmallLayer()}),
                          [](const auto& layer) { return layer.param.sentence; });
 
 PruneResult Succeed(absl::StatusOr<PruneResult> result) {
@@ -189,16 +189,11 @@ TEST_P(Gd, LeavesTheUnitIntervalUnlessToldToProject) {
   const GdParameters wild = With(kTenSteps, "eta", 3);
   const auto inside = Each(AllOf(Ge(0.0f), Le(1.0f)));
   for (const PrunedMatrix& m : Succeed(RunGd(Make(), wild)).matrices) {
-    EXPECT_THAT(m.soft_mask.flat(), testing::Not(inside)) << m.name;
+    EXPECT_THAT(m.soft_mask.flat(), ::testing::Not(inside)) << m.name;
   }
   for (const PrunedMatrix& m : Succeed(RunGd(Make(), With(wild, "project", 1))).matrices) {
     EXPECT_THAT(m.soft_mask.flat(), inside) << m.name;
   }
-}
-
-Dense ToDense(const BitMask& mask) {
-  const Matrix matrix = mask.ToMatrix();
-  return reference::ToDense(MatrixView(matrix));
 }
 
 TEST_P(Gd, PrunesExactlyTheSmallestOfTheSoftMask) {
@@ -421,7 +416,7 @@ TEST(GdState, IsRefusedWhenTheLayersOwnOptionsChange) {
 }
 
 // The smallest problem there is: its state is a few hundred bytes.
-class DamagedState : public testing::Test {
+class DamagedState : public ::testing::Test {
  protected:
   DamagedState() {
     Recorder run(Recorder::States::kSaved);

@@ -29,11 +29,6 @@ using reference::Hadamard;
 using reference::Near;
 using reference::Vector;
 
-Dense ToDense(const BitMask& mask) {
-  const Matrix matrix = mask.ToMatrix();
-  return reference::ToDense(MatrixView(matrix));
-}
-
 void ExpectHistory(const std::vector<StepStats>& stats, double StepStats::*figure,
                    const std::vector<double>& expected, const std::vector<double>& tolerance) {
   ASSERT_EQ(stats.size(), expected.size());
@@ -71,7 +66,7 @@ std::vector<std::string> FilesWithADescent() {
   return files;
 }
 
-class GdGolden : public testing::TestWithParam<std::string> {
+class GdGolden : public ::testing::TestWithParam<std::string> {
  protected:
   void ExpectBinaryMask(const Dense& binary);
 
@@ -82,12 +77,12 @@ class GdGolden : public testing::TestWithParam<std::string> {
   const Sparsity sparsity_ = Sparsity::Fraction(golden_.Number("rho"));
   const Problem problem_ = ToCore(reference_, sparsity_);
 };
-INSTANTIATE_TEST_SUITE_P(Files, GdGolden, testing::ValuesIn(FilesWithADescent()),
+INSTANTIATE_TEST_SUITE_P(Files, GdGolden, ::testing::ValuesIn(FilesWithADescent()),
                          [](const auto& file) { return file.param; });
 
 TEST(GdGoldenFiles, AreThreeDescents) {
   EXPECT_THAT(FilesWithADescent(),
-              testing::ElementsAre("fused_causal", "fused_causal_scaled", "fused_one_token"));
+              ::testing::ElementsAre("fused_causal", "fused_causal_scaled", "fused_one_token"));
 }
 
 TEST_P(GdGolden, FollowsTheDescentStepByStep) {
@@ -138,7 +133,7 @@ TEST_P(GdGolden, LeavesNoTensorOfTheDescentUnread) {
   for (const char* tensor : {"gd.mask", "gd.binary_mask"}) golden_.ReadMatrix(tensor);
   for (const char* tensor : {"gd.attention_loss", "gd.regularization"}) golden_.ReadVector(tensor);
   golden_.ReadScalar("gd.relative_error");
-  EXPECT_THAT(golden_.Unread(), testing::Each(testing::Not(testing::StartsWith("gd."))));
+  EXPECT_THAT(golden_.Unread(), ::testing::Each(::testing::Not(::testing::StartsWith("gd."))));
 }
 
 struct DescentRow {
@@ -160,8 +155,8 @@ std::vector<DescentRow> DescentRows() {
   return rows;
 }
 
-class GdDescent : public testing::TestWithParam<DescentRow> {};
-INSTANTIATE_TEST_SUITE_P(Rows, GdDescent, testing::ValuesIn(DescentRows()), [](const auto& row) {
+class GdDescent : public ::testing::TestWithParam<DescentRow> {};
+INSTANTIATE_TEST_SUITE_P(Rows, GdDescent, ::testing::ValuesIn(DescentRows()), [](const auto& row) {
   return reference::TestName(row.param.row.sentence);
 });
 

@@ -10,6 +10,7 @@
 #include "core/methods/method.h"
 #include "core/methods/registry.h"
 #include "tests/reference/algorithm1.h"
+#include "tests/reference/problems.h"
 
 namespace attnprune {
 
@@ -51,6 +52,11 @@ inline absl::StatusOr<PruneResult> RunGd(const Problem& problem, const GdParamet
                                          const RunOptions& options = {}) {
   Recorder recorder;
   return RunGd(problem, parameters, options, recorder);
+}
+
+inline reference::Dense ToDense(const BitMask& mask) {
+  const Matrix matrix = mask.ToMatrix();
+  return reference::ToDense(MatrixView(matrix));
 }
 
 // The parameters that are those of the reference's options.

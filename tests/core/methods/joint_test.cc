@@ -11,7 +11,6 @@
 namespace attnprune::testing {
 namespace {
 
-constexpr double kValidation = 0.25;
 const char kShort[] = "joint:steps=200";
 
 double OnCalibration(const Problem& problem, const std::string& method) {

@@ -53,24 +53,24 @@ double LeastHeldOut(const Problem& problem, const std::vector<std::string>& meth
 }
 
 // gd: of the 8 settings that it is compared in, the best on this layer at the row's sparsity.
-struct Row {
+struct Settings {
   Sparsity sparsity;
   const char* gd;
   double ste_limit, joint_limit;
 };
 
-std::ostream& operator<<(std::ostream& out, const Row& row) {
+std::ostream& operator<<(std::ostream& out, const Settings& row) {
   return out << ToString(row.sparsity);
 }
 
-class RealLayerLimits : public ::testing::TestWithParam<Row> {};
+class RealLayerLimits : public ::testing::TestWithParam<Settings> {};
 
 INSTANTIATE_TEST_SUITE_P(
     OfTheTable, RealLayerLimits,
-    ::testing::Values(Row{Sparsity::Fraction(0.5), "gd:lambda=0.05,eta=0.3", 0.40, 0.12},
-                      Row{Sparsity::Fraction(0.7), "gd:lambda=0.05,eta=0.3", 0.80, 0.10},
-                      Row{Sparsity::Fraction(0.9), "gd:lambda=0.25,eta=0.02", 0.90, 0.17},
-                      Row{Sparsity::NOfM(2, 4), "gd:lambda=0.05,eta=0.3", 0.60, 0.25}),
+    ::testing::Values(Settings{Sparsity::Fraction(0.5), "gd:lambda=0.05,eta=0.3", 0.40, 0.12},
+                      Settings{Sparsity::Fraction(0.7), "gd:lambda=0.05,eta=0.3", 0.80, 0.10},
+                      Settings{Sparsity::Fraction(0.9), "gd:lambda=0.25,eta=0.02", 0.90, 0.17},
+                      Settings{Sparsity::NOfM(2, 4), "gd:lambda=0.05,eta=0.3", 0.60, 0.25}),
     [](const auto& test) {
       std::string name = "Sparsity" + ToString(test.param.sparsity);
       std::replace_if(
@@ -79,7 +79,7 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 TEST_P(RealLayerLimits, HoldOnALayerThatHadNoPartInTheDefaults) {
-  const Row& row = GetParam();
+  const Settings& row = GetParam();
   const Problem problem = RealLayer(row.sparsity);
   const double mask = LeastHeldOut(problem, {"magnitude", "wanda", row.gd});
   const double any = std::min(mask, HeldOut(problem, "sparsegpt"));

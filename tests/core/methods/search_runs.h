@@ -53,6 +53,8 @@ inline PruneResult RunMethod(const std::string& text, const Problem& problem,
   return Succeed(ParseMethod(text).value()->Prune(problem, options));
 }
 
+inline constexpr double kValidation = 0.25;  // the methods' default
+
 // Equation (1) of a result on the batches that decide with `validation`, and on all calibration
 // batches.
 struct DecidingErrors {

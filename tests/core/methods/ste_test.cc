@@ -13,8 +13,7 @@
 namespace attnprune::testing {
 namespace {
 
-constexpr double kValidation = 0.25;
-const char kShort[] = "ste:steps=60";
+const char kShortSte[] = "ste:steps=60";
 
 double HeldOut(const Problem& problem, const PruneResult& result) {
   return Judge(problem, result)->held_out->relative_error;
@@ -38,7 +37,7 @@ PruneResult StartingMask(const Problem& problem) {
 TEST(Ste, FindsABetterMaskThanMagnitudeAndWandaOnUnseenData) {
   for (const Sparsity& sparsity : {Sparsity::Fraction(0.5), Sparsity::NOfM(2, 4)}) {
     const Problem problem = LayerToSearch(sparsity);
-    const double ste = HeldOut(problem, RunMethod(kShort, problem));
+    const double ste = HeldOut(problem, RunMethod(kShortSte, problem));
     EXPECT_LT(ste, 0.7 * HeldOut(problem, RunMethod("magnitude", problem)));
     EXPECT_LT(ste, 0.7 * HeldOut(problem, RunMethod("wanda", problem)));
   }
@@ -48,7 +47,7 @@ TEST(Ste, IsNeverWorseThanItsStartingMaskOnWhatDecidesAndOnAllCalibrationData) {
   for (const Problem& problem : {LayerToSearch(), FusedContractProblem()}) {
     const DecidingErrors start = ErrorsOf(StartingMask(problem), problem, kValidation);
     // Steps that lead nowhere, and far too long ones.
-    for (const char* text : {"ste:steps=1", kShort, "ste:steps=30,score_rate=100"}) {
+    for (const char* text : {"ste:steps=1", kShortSte, "ste:steps=30,score_rate=100"}) {
       const DecidingErrors found = ErrorsOf(RunMethod(text, problem), problem, kValidation);
       EXPECT_LE(found.validation, start.validation) << text;
       EXPECT_LE(found.calibration, start.calibration) << text;
@@ -58,7 +57,7 @@ TEST(Ste, IsNeverWorseThanItsStartingMaskOnWhatDecidesAndOnAllCalibrationData) {
 
 TEST(Ste, LeavesKeptWeightsAsTheyWere) {
   const Problem problem = LayerToSearch();
-  const PruneResult result = RunMethod(kShort, problem);
+  const PruneResult result = RunMethod(kShortSte, problem);
   const std::vector<NamedWeight> weights = AttentionWeights(problem);
   for (size_t m = 0; m < weights.size(); ++m) {
     const PrunedMatrix& matrix = result.matrices[m];

@@ -18,8 +18,8 @@ using reference::AttentionProblem;
 using reference::Dense;
 using reference::Near;
 using reference::ProblemRow;
-using testing::Each;
-using testing::ElementsAre;
+using ::testing::Each;
+using ::testing::ElementsAre;
 
 constexpr AttentionMask kCausal = {AttentionMask::Kind::kCausal, 0};
 constexpr AttentionMask kFull = {AttentionMask::Kind::kFull, 0};
@@ -87,8 +87,8 @@ std::vector<ProblemRow> RowsOfLargeLogits() {
   return rows;
 }
 
-class LargeLogits : public testing::TestWithParam<ProblemRow> {};
-INSTANTIATE_TEST_SUITE_P(Rows, LargeLogits, testing::ValuesIn(RowsOfLargeLogits()),
+class LargeLogits : public ::testing::TestWithParam<ProblemRow> {};
+INSTANTIATE_TEST_SUITE_P(Rows, LargeLogits, ::testing::ValuesIn(RowsOfLargeLogits()),
                          [](const auto& row) { return reference::TestName(row.param.sentence); });
 
 TEST_P(LargeLogits, GiveTheLossAndGradientOfTheReference) {
@@ -152,7 +152,7 @@ TEST(ObjectiveEdge, RefusesDenseLogitsThatOverflow) {
   for (double w : {1e30, -1e30}) {
     CoreObjective core(OneFeature(w, {1e10, 2e10, -1e10}, kCausal));
     EXPECT_EQ(core.status().code(), absl::StatusCode::kInvalidArgument) << w;
-    EXPECT_THAT(std::string(core.status().message()), testing::HasSubstr("calibration")) << w;
+    EXPECT_THAT(std::string(core.status().message()), ::testing::HasSubstr("calibration")) << w;
   }
 }
 
@@ -211,8 +211,8 @@ std::vector<ProblemRow> RowsOfManyShards() {
   return rows;
 }
 
-class ObjectiveThreads : public testing::TestWithParam<ProblemRow> {};
-INSTANTIATE_TEST_SUITE_P(Rows, ObjectiveThreads, testing::ValuesIn(RowsOfManyShards()),
+class ObjectiveThreads : public ::testing::TestWithParam<ProblemRow> {};
+INSTANTIATE_TEST_SUITE_P(Rows, ObjectiveThreads, ::testing::ValuesIn(RowsOfManyShards()),
                          [](const auto& row) { return reference::TestName(row.param.sentence); });
 
 bool SameBits(const void* a, const void* b, size_t size) { return std::memcmp(a, b, size) == 0; }

@@ -31,7 +31,7 @@ std::vector<ProblemRow> EveryRow() {
   return rows;
 }
 
-class Objective : public testing::TestWithParam<ProblemRow> {
+class Objective : public ::testing::TestWithParam<ProblemRow> {
  protected:
   const AttentionProblem& problem() const { return GetParam().problem; }
 
@@ -39,7 +39,7 @@ class Objective : public testing::TestWithParam<ProblemRow> {
   const Float32Bounds bounds_ = BoundFloat32Errors(problem(), pruned_);
   CoreObjective core_{problem()};
 };
-INSTANTIATE_TEST_SUITE_P(Rows, Objective, testing::ValuesIn(EveryRow()),
+INSTANTIATE_TEST_SUITE_P(Rows, Objective, ::testing::ValuesIn(EveryRow()),
                          [](const auto& row) { return reference::TestName(row.param.sentence); });
 
 TEST_P(Objective, HasTheLossAndGradientOfTheReference) {
@@ -98,7 +98,7 @@ TEST_P(Objective, IsExactlyZeroAtTheDenseWeights) {
   const CoreObjective::Answer answer = core_.LossAndGradient(problem().weights);
   EXPECT_EQ(answer.loss, 0);
   for (const Matrix& gradient : answer.gradients) {
-    EXPECT_THAT(gradient.flat(), testing::Each(0.0f));
+    EXPECT_THAT(gradient.flat(), ::testing::Each(0.0f));
   }
 }
 
@@ -123,8 +123,8 @@ TEST_P(Objective, FindsTheSmallestAllowedAttention) {
 }
 
 // Every option, but only short batches: each entry costs four losses.
-class ObjectiveGradient : public testing::TestWithParam<ProblemRow> {};
-INSTANTIATE_TEST_SUITE_P(Rows, ObjectiveGradient, testing::ValuesIn(reference::AllRows()),
+class ObjectiveGradient : public ::testing::TestWithParam<ProblemRow> {};
+INSTANTIATE_TEST_SUITE_P(Rows, ObjectiveGradient, ::testing::ValuesIn(reference::AllRows()),
                          [](const auto& row) { return reference::TestName(row.param.sentence); });
 
 // Allows what the differences themselves leave open, the float32 bound carried through W o dW, and
@@ -149,17 +149,17 @@ TEST_P(ObjectiveGradient, AgreesWithDifferencesOfTheFloat64Loss) {
 }
 
 // The tolerances above must be able to fail.
-class Float32Tolerance : public testing::TestWithParam<ProblemRow> {
+class Float32Tolerance : public ::testing::TestWithParam<ProblemRow> {
  protected:
   const AttentionProblem& problem() const { return GetParam().problem; }
-  testing::AssertionResult Accepts(const std::vector<Dense>& gradients) const {
+  ::testing::AssertionResult Accepts(const std::vector<Dense>& gradients) const {
     return Near(gradients, WeightGradients(problem(), pruned_), bounds_.weight_gradients);
   }
 
   const std::vector<Dense> pruned_ = GetParam().pruned();
   const Float32Bounds bounds_ = BoundFloat32Errors(problem(), pruned_);
 };
-INSTANTIATE_TEST_SUITE_P(Rows, Float32Tolerance, testing::ValuesIn(reference::RowsWithLoss()),
+INSTANTIATE_TEST_SUITE_P(Rows, Float32Tolerance, ::testing::ValuesIn(reference::RowsWithLoss()),
                          [](const auto& row) { return reference::TestName(row.param.sentence); });
 
 TEST_P(Float32Tolerance, RejectsTheMisprintedP1) {

@@ -36,7 +36,7 @@ double Difference(const Matrix& c, MatrixView a, bool transpose_a, MatrixView b,
 }
 
 // 24 products of numbers of about 1, summed in float32.
-constexpr double kRounding = 1e-4;
+constexpr double kSlack = 1e-4;
 
 TEST(ShardedGemm, IsTheProductWhereTheResultHasSeveralTilesEachWay) {
   ThreadPool pool(2);
@@ -44,9 +44,9 @@ TEST(ShardedGemm, IsTheProductWhereTheResultHasSeveralTilesEachWay) {
                b_transposed = GaussianMatrix(1100, kInner, 3);
   Matrix c(600, 1100);
   ShardedGemm(pool, a, Trans::kNo, b, c);
-  EXPECT_LT(Difference(c, a, false, b, false), kRounding);
+  EXPECT_LT(Difference(c, a, false, b, false), kSlack);
   ShardedGemm(pool, a, Trans::kYes, b_transposed, c);
-  EXPECT_LT(Difference(c, a, false, b_transposed, true), kRounding);
+  EXPECT_LT(Difference(c, a, false, b_transposed, true), kSlack);
 }
 
 // 1024 columns are ten units of 96 and a rest.
@@ -65,7 +65,7 @@ TEST(ShardedGemm, CutsTilesOfWholeUnitsAndTellsWhereTheyAre) {
       tiles,
       ElementsAre(std::array<Index, 4>{0, 0, 512, 960}, std::array<Index, 4>{0, 960, 512, 140},
                   std::array<Index, 4>{512, 0, 88, 960}, std::array<Index, 4>{512, 960, 88, 140}));
-  EXPECT_LT(Difference(c, a, false, b, true), kRounding);
+  EXPECT_LT(Difference(c, a, false, b, true), kSlack);
 }
 
 TEST(ShardedTransposedGemm, ReplacesOrAddsWhetherTheResultIsLargeOrSmall) {
@@ -75,11 +75,11 @@ TEST(ShardedTransposedGemm, ReplacesOrAddsWhetherTheResultIsLargeOrSmall) {
     const Matrix a = GaussianMatrix(kInner, 600, 1), b = GaussianMatrix(kInner, cols, 2);
     Matrix c = Matrix::Constant(600, cols, 7);
     gemm(a, b, Into::kReplace, c);
-    EXPECT_LT(Difference(c, a, true, b, false), kRounding);
+    EXPECT_LT(Difference(c, a, true, b, false), kSlack);
     Matrix twice = c.Clone();
     gemm(a, b, Into::kAdd, twice);
     for (Index i = 0; i < c.size(); ++i) {
-      ASSERT_NEAR(twice.data()[i], 2 * c.data()[i], kRounding);
+      ASSERT_NEAR(twice.data()[i], 2 * c.data()[i], kSlack);
     }
   }
 }

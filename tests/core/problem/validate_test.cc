@@ -192,7 +192,6 @@ TEST(Validate, RefusesAScaleThatIsNotAPositiveFloat) {
 }
 
 TEST(Validate, RefusesAnAttentionMaskWhoseSizeDoesNotSuitItsKind) {
-  using Kind = AttentionMask::Kind;
   ExpectRefusals(FusedTestProblem,
                  {{"blocks of no tokens",
                    [](Problem& p) {

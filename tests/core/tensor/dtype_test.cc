@@ -65,7 +65,7 @@ float Rounded(double value) {
   return out;
 }
 
-class Float16Formats : public testing::TestWithParam<Format> {};
+class Float16Formats : public ::testing::TestWithParam<Format> {};
 
 TEST_P(Float16Formats, EveryPatternWidensToItsValue) {
   for (uint32_t p = 0; p < 65536; ++p) {
@@ -142,7 +142,8 @@ TEST_P(Float16Formats, NaNStaysNaNWhereverItsPayloadIs) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Float16Formats,
-                         testing::Values(Format{DType::kF16, 10, 15}, Format{DType::kBF16, 7, 127}),
+                         ::testing::Values(Format{DType::kF16, 10, 15},
+                                           Format{DType::kBF16, 7, 127}),
                          [](const auto& row) { return std::string(ToString(row.param.dtype)); });
 
 TEST(Float64, RoundsOnceToNearestEven) {

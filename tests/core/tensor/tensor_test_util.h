@@ -75,7 +75,7 @@ inline void WriteAll(const std::string& path, const std::string& text) {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string name = testing::TempDir() + "attnprune-XXXXXX";
+    std::string name = ::testing::TempDir() + "attnprune-XXXXXX";
     EXPECT_NE(mkdtemp(name.data()), nullptr);
     path_ = name;
   }

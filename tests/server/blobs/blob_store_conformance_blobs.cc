@@ -46,7 +46,7 @@ TEST_P(BlobConformance, NamesTheTensorThatIsNotThere) {
 TEST_P(BlobConformance, FindsTheMissingInOrder) {
   const std::string a = *store().Put(std::string("a")), b = Sha256Of(std::string("b")),
                     c = *store().Put(std::string("c")), d = Sha256Of(std::string("d"));
-  EXPECT_THAT(*store().FindMissing({d, a, b, c, d}), testing::ElementsAre(d, b, d));
+  EXPECT_THAT(*store().FindMissing({d, a, b, c, d}), ::testing::ElementsAre(d, b, d));
   EXPECT_THAT(store().FindMissing({a, "x"}).status(),
               Refuses(absl::StatusCode::kInvalidArgument, "sha256[1]"));
 }

@@ -57,8 +57,8 @@ TEST_P(UploadConformance, WithAnotherDigestIsRemoved) {
   const std::string true_digest = std::exchange(spec.sha256, Sha256Of(std::string("other")));
   const absl::Status status = UploadFrom(spec, bytes, 0);
   EXPECT_THAT(status, Refuses(absl::StatusCode::kInvalidArgument, "header.sha256"));
-  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("expected " + spec.sha256));
-  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("got " + true_digest));
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("expected " + spec.sha256));
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("got " + true_digest));
   EXPECT_EQ(Committed("a"), 0);
   EXPECT_FALSE(IsThere(spec.sha256));
   EXPECT_FALSE(IsThere(true_digest));

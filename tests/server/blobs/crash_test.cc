@@ -69,9 +69,9 @@ class CrashTest : public StoreTest {
 };
 
 TEST_F(CrashTest, AKilledUploadLosesNothingThatWasAppended) {
-  const unsigned seed = testing::UnitTest::GetInstance()->random_seed();
+  const unsigned seed = ::testing::UnitTest::GetInstance()->random_seed();
   std::mt19937 random(seed);
-  SCOPED_TRACE(testing::Message() << "--gtest_random_seed=" << seed);
+  SCOPED_TRACE(::testing::Message() << "--gtest_random_seed=" << seed);
   const std::string bytes = RandomBytes(150 * kChunk + 77, 1);
   const UploadSpec spec = SpecOf("a", bytes);
   int64_t appended = 0;
@@ -95,9 +95,9 @@ TEST_F(CrashTest, AKilledUploadLosesNothingThatWasAppended) {
 }
 
 TEST_F(CrashTest, AKilledStoreKeepsWhatItSaidToHaveAndNoHalfTensors) {
-  const unsigned seed = testing::UnitTest::GetInstance()->random_seed();
+  const unsigned seed = ::testing::UnitTest::GetInstance()->random_seed();
   std::mt19937 random(seed);
-  SCOPED_TRACE(testing::Message() << "--gtest_random_seed=" << seed);
+  SCOPED_TRACE(::testing::Message() << "--gtest_random_seed=" << seed);
   int stored = 0;  // tensors 0 .. stored - 1 were said to be there
   for (int round = 0; round < 10; ++round) {
     const int said = stored;

@@ -413,7 +413,7 @@ TEST_F(TensorServiceTest, SaysHowFullTheStoreIs) {
   StartServer();
   const grpc::Status status = Upload(HeaderOf("a", bytes_, 0), bytes_);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_THAT(status.error_message(), testing::HasSubstr("max_total_tensor_bytes = 20000"));
+  EXPECT_THAT(status.error_message(), ::testing::HasSubstr("max_total_tensor_bytes = 20000"));
 }
 
 TEST_F(TensorServiceTest, QueriesAnUnknownUploadAsZeroBytes) { EXPECT_EQ(Query("unknown"), 0); }
@@ -429,7 +429,7 @@ TEST_F(TensorServiceTest, FindsTheMissingInOrder) {
   const std::string x = Sha256Of(std::string("x")), y = Sha256Of(std::string("y"));
   v1::FindMissingTensorsResponse response;
   ASSERT_TRUE(FindMissing({y, digest_, x}, &response).ok());
-  EXPECT_THAT(response.missing(), testing::ElementsAre(y, x));
+  EXPECT_THAT(response.missing(), ::testing::ElementsAre(y, x));
 }
 
 TEST_F(TensorServiceTest, FindsUpTo10000AndRefusesMoreOrOther) {
@@ -463,7 +463,7 @@ TEST_F(TensorServiceTest, RefusesBadDownloadsByField) {
   EXPECT_THAT(Download("", 0, &got), IsRefusal(grpc::StatusCode::INVALID_ARGUMENT, "sha256"));
   const grpc::Status unknown = Download(std::string(64, '0'), 0, &got);
   EXPECT_THAT(unknown, IsRefusal(grpc::StatusCode::NOT_FOUND, ""));
-  EXPECT_THAT(unknown.error_message(), testing::HasSubstr(std::string(64, '0')));
+  EXPECT_THAT(unknown.error_message(), ::testing::HasSubstr(std::string(64, '0')));
   EXPECT_EQ(got, "");
 }
 

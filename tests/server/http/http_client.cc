@@ -137,7 +137,7 @@ absl::optional<ReceivedEvent> HttpClient::Next() {
 bool HttpClient::ClosedByServer() {
   while (Fill()) {
   }
-  return !testing::Test::HasFailure();
+  return !::testing::Test::HasFailure();
 }
 
 }  // namespace attnprune::http

@@ -26,7 +26,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
-class ServerMetricsTest : public testing::Test {
+class ServerMetricsTest : public ::testing::Test {
  protected:
   ServerMetricsTest() {
     static const bool blas = InitializeBlas().ok();

@@ -35,7 +35,7 @@ TEST(Assets, CompressesForWhoTakesItAndOnlyIfItHelps) {
   EXPECT_EQ(*assets.Find(request)->body, kFiles[1].bytes);
   request.accept_encoding = "gzip";
   EXPECT_EQ(http::Unzip(*assets.Find(request)->body), kFiles[1].bytes);
-  EXPECT_THAT(assets.Find(request)->headers, testing::Contains(Pair("Content-Encoding", "gzip")));
+  EXPECT_THAT(assets.Find(request)->headers, ::testing::Contains(Pair("Content-Encoding", "gzip")));
   request.path = "/";
   EXPECT_EQ(*assets.Find(request)->body, "<!doctype html>");
 }

@@ -157,8 +157,8 @@ TEST(EventStream, RefusesHistoryThatWasCompactedAway) {
   const Received received = client.Get(EventsOf(job));
   EXPECT_EQ(received.status, 400);
   // 12 events but the newest three; what the page reads (server/web/page/js/api.js).
-  EXPECT_THAT(received.body, testing::HasSubstr(R"("status":"OUT_OF_RANGE")"));
-  EXPECT_THAT(received.body, testing::HasSubstr(R"("metadata":{"oldest_sequence":"10"})"));
+  EXPECT_THAT(received.body, ::testing::HasSubstr(R"("status":"OUT_OF_RANGE")"));
+  EXPECT_THAT(received.body, ::testing::HasSubstr(R"("metadata":{"oldest_sequence":"10"})"));
 }
 
 TEST(EventStream, SendsACommentWhereThereIsNothingToSay) {
@@ -196,7 +196,7 @@ TEST(EventStream, LeavesRoomForRequestsHoweverManyLookOn) {
   HttpClient client(web.port());
   const Received refused = client.Get(EventsOf(job));
   EXPECT_EQ(refused.status, 503);
-  EXPECT_THAT(refused.body, testing::HasSubstr("no more than 7 streams"));
+  EXPECT_THAT(refused.body, ::testing::HasSubstr("no more than 7 streams"));
   EXPECT_EQ(client.Get("/metrics").status, 200);
   crowd.pop_back();
   WaitFor([&] { return web.metrics().viewers < kViewers; });

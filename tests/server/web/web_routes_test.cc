@@ -114,7 +114,7 @@ TEST(WebRoutes, GiveARequestIdToWhoHasNoneThatCanBeTaken) {
   for (const char* target : {"/", "/metrics", "/api/v1/jobs/none", "/api/v1/nothing"}) {
     for (const char* header : {"", "X-Request-Id: a b\r\n"}) {
       const std::string id = client.Get(target, header).headers.at("x-request-id");
-      EXPECT_THAT(id, testing::MatchesRegex("[0-9a-f]+")) << target;
+      EXPECT_THAT(id, ::testing::MatchesRegex("[0-9a-f]+")) << target;
       EXPECT_EQ(id.size(), 32U) << target;
       EXPECT_EQ(web.calls().back().request.request_id, id) << target;
     }
