@@ -11,14 +11,16 @@ readonly BUILD_PACKAGES=(
   libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev libsqlite3-dev libssl-dev
   libboost-dev zlib1g-dev)
 readonly TEST_PACKAGES=(
-  clang-format libgtest-dev libgmock-dev python3-grpcio python3-numpy python3-protobuf
-  python3-pytest python3-selenium chromium chromium-driver fonts-inter)
+  clang-format libgtest-dev libgmock-dev python3-grpcio python3-numpy python3-protobuf python3-pytest)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-tidy libbenchmark-dev)
 readonly BENCH_PACKAGES=(libbenchmark-dev)
-# For deploy/. kubectl and npx may be other packages', which Debian's cannot stand beside.
-DEPLOY_PACKAGES=(docker-compose prometheus python3-jsonschema python3-yaml systemd)
-command -v kubectl >/dev/null || DEPLOY_PACKAGES+=(kubernetes-client)
-readonly DEPLOY_PACKAGES
+# What tests of the page and of deploy/ run. kubectl and npx may be other packages', which Debian's cannot
+# stand beside.
+SYSTEM_TEST_PACKAGES=(
+  chromium chromium-driver docker-compose fonts-inter prometheus python3-jsonschema python3-selenium
+  python3-yaml systemd)
+command -v kubectl >/dev/null || SYSTEM_TEST_PACKAGES+=(kubernetes-client)
+readonly SYSTEM_TEST_PACKAGES
 CONTAINER_PACKAGES=(buildah ca-certificates catatonit curl debootstrap jq podman runc)
 command -v npx >/dev/null || CONTAINER_PACKAGES+=(npm)
 readonly CONTAINER_PACKAGES
@@ -85,6 +87,29 @@ install_packages() {
   stage "install ${#missing[@]} Debian packages" build/apt.log apt_install "${missing[@]}"
 }
 
+# Starts to install; await_install waits for the end. The compiler has nothing to wait for meanwhile.
+start_install() {
+  local missing
+  mapfile -t missing < <(missing_packages "$@")
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  rm -f build/apt-beside.status
+  (apt_install "${missing[@]}" >build/apt-beside.log 2>&1 && echo 0 || echo 1) >build/apt-beside.status &
+  install_pid=$!
+  trap 'wait "$install_pid"' EXIT  # never leave dpkg behind
+}
+
+await_install() {
+  [ -n "${install_pid:-}" ] || return 0
+  stage "install more packages, beside the build" build/apt-beside.log ended_well
+  install_pid=
+  trap - EXIT
+}
+
+ended_well() {
+  tail --pid="$install_pid" -f /dev/null
+  [ "$(cat build/apt-beside.status)" = 0 ]
+}
+
 # --- stages -----------------------------------------------------------------------------------
 
 # stage TITLE LOG COMMAND...: runs COMMAND with its output in LOG and prints one line with the time.
@@ -139,10 +164,6 @@ export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1 second_deadlock_stack=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 
 format_stage() { stage "format (clang-format)" build/format.log check_format; }
-release_stages() {
-  stage "build, warnings as errors (g++)" build/release/build.log build release all
-  stage "tests" build/release/test.log run_tests release
-}
 asan_stages() {
   stage "build with ASan + UBSan (clang)" build/asan/build.log build asan all
   stage "tests under ASan + UBSan" build/asan/test.log run_tests asan
@@ -156,15 +177,19 @@ tidy_stage() { stage "clang-tidy of $1" build/tidy/tidy.log run_tidy "$2"; }
 # --- commands ---------------------------------------------------------------------------------
 
 setup_build() { install_packages "${BUILD_PACKAGES[@]}"; }
-setup_tests() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${DEPLOY_PACKAGES[@]}"; }
-setup_checks() {
-  install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${DEPLOY_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"
+setup_tests() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; }
+setup_checks() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"; }
+setup_all() {
+  install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${SYSTEM_TEST_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"
 }
 
 command_test() {
   setup_tests
+  start_install "${SYSTEM_TEST_PACKAGES[@]}"
   format_stage
-  release_stages
+  stage "build, warnings as errors (g++)" build/release/build.log build release all
+  await_install
+  stage "tests" build/release/test.log run_tests release
   printf '%-48sok %8d s\n' "everything" "$SECONDS"
 }
 
@@ -254,7 +279,7 @@ main() {
       ;;
     bench) command_bench "$@" ;;
     fuzz) command_fuzz "$@" ;;
-    setup) if [ "${1:-}" = build ]; then setup_build; else setup_checks; fi ;;
+    setup) if [ "${1:-}" = build ]; then setup_build; else setup_all; fi ;;
     container) command_container ;;
     help | -h | --help) usage ;;
     *)

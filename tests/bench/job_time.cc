@@ -34,7 +34,7 @@ using testing::GaussianMatrix;
 using testing::Median;
 using testing::SecondsSince;
 
-constexpr const char* kMethods[] = {"magnitude", "wanda", "sparsegpt"};
+constexpr const char* kMethods[] = {"sparsegpt", "wanda", "magnitude"};
 
 Problem MakeProblem() {
   const Index d = absl::GetFlag(FLAGS_d), tokens = absl::GetFlag(FLAGS_tokens);
