@@ -153,9 +153,10 @@ run_tests() { # run_tests PRESET
 
 check_format() { sources '*.h' '*.cc' | xargs clang-format --dry-run -Werror; }
 
-run_tidy() { # run_tidy PATTERN: of the sources that it matches; of the API's generated code the headers
+run_tidy() { # run_tidy PATTERN: of the sources, as units of a unity build, whose folders it matches
   configure tidy && cmake --build --preset tidy --parallel "$JOBS" &&
-    sources '*.cc' | grep -E "$1" |
+    sed -nE 's|^ *"file": "([^"]*)".*|\1|p' build/tidy/compile_commands.json | grep -vE '(\.pb|/embedded_files)\.cc$' |
+    grep -E "^$PWD/(build/tidy/)?$1" |
     xargs -P "$JOBS" -n 1 clang-tidy -p build/tidy --quiet --warnings-as-errors='*'
 }
 
@@ -202,10 +203,10 @@ command_sanitize() {
 command_tidy() {
   setup_checks
   if [ "${1:-}" = all ]; then
-    tidy_stage "everything" .
+    tidy_stage "everything" "(core|server|client|trace|examples|tests)/"
   else
     tidy_stage "all but RPCs, programs, tests" \
-      '^(core|examples|trace|client/export|server/(api|blobs|execution|http|observe|queue|upkeep|web))/'
+      '(core|examples|trace|client/export|server/(api|blobs|execution|http|observe|queue|upkeep|web))/'
   fi
 }
 

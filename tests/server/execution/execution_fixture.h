@@ -31,7 +31,10 @@ class HookedClock final : public Clock {
 
   absl::Time Now() const override {
     const int look = ++looks_;
-    if (look == hook_at_) hook_();
+    if (look == hook_at_) {
+      const std::function<void()> hook = hook_;  // a copy: it may set the next one
+      hook();
+    }
     return base_->Now();
   }
   // Calls hook at the look-th time from now, on the runner's thread.

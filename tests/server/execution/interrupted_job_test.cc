@@ -215,20 +215,17 @@ TEST_F(InterruptedJob, ADamagedCheckpointIsAWarningAndAFreshStart) {
 // A checkpoint whose bytes are whole, but of which the method wants nothing.
 TEST_F(InterruptedJob, AStateThatTheMethodRefusesIsAWarningAndAFreshStart) {
   const std::vector<std::string> expected = Undisturbed();
-  v1::Job other = TwoMethods(&place_);
-  (*other.mutable_methods(0)->mutable_parameters())["eta"] = 0.2;
-  place_.Create(other);
+  place_.Create(DescentJob(&place_, 1'000'000));
   const JobRecord donor = place_.Claim();
   StopSignal stop;
   std::string checkpoint;
-  // Taken from the other job while it runs.
-  hooked_.SetHook(20, [&] {
-    while (checkpoint.empty()) {
-      const auto saved = place_.jobs().ReadCheckpoint({donor.id, donor.fence});
-      if (saved.ok() && saved->has_value()) checkpoint = **saved;
-    }
-    stop.Request(StopReason::kCancelled);
-  });
+  // Taken from the other job once it has one.
+  const std::function<void()> take = [&] {
+    const auto saved = place_.jobs().ReadCheckpoint({donor.id, donor.fence});
+    if (saved.ok() && saved->has_value()) checkpoint = **saved;
+    checkpoint.empty() ? hooked_.SetHook(1, take) : stop.Request(StopReason::kCancelled);
+  };
+  hooked_.SetHook(1, take);
   RunJob(donor, &place_.jobs(), &place_.tensors(), RunnerOptions(), &stop);
 
   const std::string id = place_.Create(TwoMethods(&place_));
