@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "core/kernels/lapack.h"
+#include "core/kernels/blas.h"
 #include "core/tensor/eigen.h"
 
 namespace attnprune {

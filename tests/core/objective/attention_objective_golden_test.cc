@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/kernels/attention.h"
-#include "core/kernels/mask_step.h"
+#include "core/kernels/descent.h"
 #include "tests/core/objective/core_objective.h"
 #include "tests/reference/float32_bounds.h"
 #include "tests/reference/golden.h"
