@@ -25,17 +25,6 @@ AttentionLayout::AttentionLayout(std::vector<KeyRange> ranges) : ranges_(std::mo
   }
 }
 
-Matrix Unpack(const AttentionLayout& layout, const float* packed) {
-  Matrix out(layout.tokens(), layout.tokens());
-  for (const AttentionBlock& block : layout.blocks()) {
-    for (Index i = 0; i < block.rows; ++i) {
-      std::copy_n(packed + block.offset + i * block.stride, block.keys,
-                  out.row(block.row + i) + block.key);
-    }
-  }
-  return out;
-}
-
 Index AttentionScratchSize(const AttentionLayout& layout, Index width) {
   const Index rows = layout.blocks().empty() ? 0 : layout.blocks()[0].rows;
   return 2 * layout.block_size() + PanelFloats(width, rows);

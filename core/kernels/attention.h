@@ -44,9 +44,6 @@ class AttentionLayout {
   Index packed_size_ = 0, block_size_ = 0;
 };
 
-// Packed storage to a dense n x n matrix.
-Matrix Unpack(const AttentionLayout& layout, const float* packed);
-
 // Floats of scratch that the kernels need for a layout's blocks.
 Index AttentionScratchSize(const AttentionLayout& layout, Index width);
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/kernels/blas.h"
-#include "core/methods/attention_cost.h"
+#include "core/objective/attention_objective.h"
 #include "server/execution/memory_plan.h"
 
 namespace attnprune::api {

@@ -34,7 +34,7 @@ MachineRate MeasureRate();
 // and 8 MiB that any job takes
 //
 // operations: MethodInfo::operations, a loss on all data at each evaluation, four to score
-// (attention_cost.h)
+// (attention_objective.h)
 //
 // seconds: operations over half the measured rate
 v1::Estimate EstimateJob(const CheckedJob& job, const MachineRate& rate, int64_t budget = 0);

@@ -56,7 +56,7 @@ Dense KernelAttention(const AttentionProblem& problem, const std::vector<Dense>&
   Matrix packed(1, layout.packed_size());
   attnprune::testing::WholeAttention(layout, b, static_cast<float>(problem.effective_scale()))
       .Dense(a, packed.data());
-  const Matrix f = Unpack(layout, packed.data());
+  const Matrix f = testing::Unpack(layout, packed.data());
   return reference::ToDense(MatrixView(f));
 }
 
