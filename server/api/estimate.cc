@@ -8,7 +8,7 @@
 
 #include "core/kernels/blas.h"
 #include "core/objective/attention_objective.h"
-#include "server/execution/memory_plan.h"
+#include "server/execution/job_spec.h"
 
 namespace attnprune::api {
 namespace {

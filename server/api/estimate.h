@@ -16,7 +16,7 @@ struct MachineRate {
 // Multiplies two 512 x 512 matrices for some 20 ms. InitializeBlas must have been called.
 MachineRate MeasureRate();
 
-// budget: see memory_plan.h.
+// budget: see WithinBudget.
 //
 // With d the input features, N the tokens of the calibration batches, N' of the held-out ones, n
 // the longest batch, R the outputs (rows of all weights; d when fused), H heads of width h (1 of d

@@ -1,20 +1,63 @@
 #include "server/execution/method_runner.h"
 
+#include <chrono>
 #include <memory>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
+#include "attnprune/v1/prune_service.pb.h"
 #include "core/base/status_macros.h"
 #include "core/methods/registry.h"
 #include "core/methods/solver_state.h"
-#include "server/execution/job_phase.h"
 #include "server/execution/method_messages.h"
 #include "server/execution/problem_builder.h"
 #include "server/execution/stored_weights.h"
 
 namespace attnprune {
 namespace {
+
+// A phase of a job that takes long but has no steps. Writes an event when it is made, when another
+// hundredth is done, and at the end. One thread.
+class JobPhase {
+ public:
+  // method: the label, or empty. writer must outlive the phase.
+  JobPhase(v1::Phase phase, std::string method, JobWriter* writer);
+
+  // share: that is done, in [0, 1].
+  void Advance(double share);
+  double seconds() const;  // since it was made
+
+ private:
+  void Write();
+
+  const v1::Phase phase_;
+  const std::string method_;
+  JobWriter* const writer_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  double written_ = 0;  // the share that was written last
+};
+
+JobPhase::JobPhase(v1::Phase phase, std::string method, JobWriter* writer)
+    : phase_(phase), method_(std::move(method)), writer_(writer) {
+  Write();
+}
+
+void JobPhase::Advance(double share) {
+  constexpr double kLeastStep = 0.01;
+  if (share < written_ + kLeastStep && (share < 1 || written_ >= 1)) return;
+  written_ = share;
+  Write();
+}
+
+double JobPhase::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+void JobPhase::Write() {
+  writer_->AddProgress(MakePhaseProgress(phase_, method_, written_, seconds()).SerializeAsString(),
+                       EventKind::kProgress);
+}
 
 // A method's figures on their way to the writer; says stop when the job is to stop.
 class MethodObserver final : public ProgressObserver {

@@ -13,7 +13,7 @@
 #include "core/base/status_macros.h"
 #include "core/kernels/finite.h"
 #include "core/methods/calibration_split.h"
-#include "server/execution/finite_check.h"
+#include "server/execution/job_tensor.h"
 
 namespace attnprune {
 namespace {

@@ -70,7 +70,7 @@ absl::Status TransactionalJobStore::SaveCheckpoint(const JobClaim& claim, absl::
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, ReadRunning(claim));
   const int64_t count = row.checkpoint_count + 1;
   const std::string name = absl::StrCat(claim.id, ".", claim.fence, ".", count);
-  ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, checkpoints_->Write(name, bytes));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, checkpoints_.Write(name, bytes));
   absl::Status status = Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow current, FindRunning(rows, claim));
     JobEdit edit(&rows, &post_commit, std::move(current));
@@ -80,7 +80,7 @@ absl::Status TransactionalJobStore::SaveCheckpoint(const JobClaim& claim, absl::
     return edit.Save();
   });
   // After an I/O error the row may yet turn out to be on disk; then it needs this one.
-  if (!status.ok() && !absl::IsInternal(status)) checkpoints_->Remove(name);
+  if (!status.ok() && !absl::IsInternal(status)) checkpoints_.Remove(name);
   return status;
 }
 
@@ -88,7 +88,7 @@ absl::StatusOr<absl::optional<std::string>> TransactionalJobStore::ReadCheckpoin
     const JobClaim& claim) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, ReadRunning(claim));
   if (row.checkpoint.name.empty()) return absl::optional<std::string>();
-  ATTNPRUNE_ASSIGN_OR_RETURN(std::string bytes, checkpoints_->Read(row.checkpoint));
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::string bytes, checkpoints_.Read(row.checkpoint));
   return absl::optional<std::string>(std::move(bytes));
 }
 

@@ -6,7 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "server/queue/sqlite/job_row_codec.h"
-#include "server/queue/sqlite/sealed_rows.h"
+#include "server/queue/sqlite/sqlite.h"
 
 namespace attnprune {
 namespace {
