@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "attnprune/v1/prune_service.pb.h"
@@ -102,22 +103,6 @@ class MethodObserver final : public ProgressObserver {
   int steps_before_ = -1;  // of earlier attempts; known at the first step
 };
 
-// A method from its beginning to its end, for whoever observes.
-class ObservedMethod {
- public:
-  ObservedMethod(const JobRunnerOptions& options, const std::string& method) : options_(options) {
-    if (options.observer != nullptr) options.observer->OnMethodBegin(options.worker, method);
-  }
-  ~ObservedMethod() {
-    if (options_.observer != nullptr) options_.observer->OnMethodEnd(options_.worker);
-  }
-  ObservedMethod(const ObservedMethod&) = delete;
-  ObservedMethod& operator=(const ObservedMethod&) = delete;
-
- private:
-  const JobRunnerOptions& options_;
-};
-
 }  // namespace
 
 absl::Status CheckStop(const JobContext& context) {
@@ -188,11 +173,15 @@ absl::StatusOr<MethodRunner::Solved> MethodRunner::Solve(int index) {
 absl::StatusOr<MethodRunner::Solved> MethodRunner::Attempt(const Method& method, int index,
                                                            double seconds_before,
                                                            RunOptions options) {
-  const auto on_step = [this](const StepStats& stats) {
-    SolveObserver* const observer = context_.options.observer;
-    if (observer != nullptr) observer->OnStep(context_.options.worker, stats);
+  SolveObserver* const solves = context_.options.observer;
+  const int worker = context_.options.worker;
+  const auto on_step = [solves, worker](const StepStats& stats) {
+    if (solves != nullptr) solves->OnStep(worker, stats);
   };
-  const ObservedMethod observed(context_.options, MethodAt(index).spec.name);
+  if (solves != nullptr) solves->OnMethodBegin(worker, MethodAt(index).spec.name);
+  const absl::Cleanup end = [solves, worker] {
+    if (solves != nullptr) solves->OnMethodEnd(worker);
+  };
   MethodObserver observer(index, MethodAt(index).label, seconds_before, context_.writer,
                           context_.stop, context_.stopped, on_step);
   ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result,

@@ -104,10 +104,7 @@ absl::StatusOr<int64_t> TransactionalJobStore::AppendEvents(const JobClaim& clai
     const int64_t first = row.record.next_sequence;
     JobEdit edit(&rows, &post_commit, std::move(row));
     for (const NewEvent& event : events) {
-      StoredEvent stored;
-      stored.kind = event.kind;
-      stored.payload = event.payload;
-      edit.AddEvent(std::move(stored));
+      edit.AddEvent({.kind = event.kind, .payload = event.payload});
     }
     ATTNPRUNE_RETURN_IF_ERROR(edit.Save());
     return first;
@@ -128,11 +125,9 @@ absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
     ++edit.row().results;
     edit.record().losses = 0;
     edit.ReplaceCheckpoint({});
-    StoredEvent event;
-    event.kind = EventKind::kMethodResult;
-    event.method_index = method_index;
-    event.payload = std::string(result);
-    const int64_t sequence = edit.AddEvent(std::move(event));
+    const int64_t sequence = edit.AddEvent({.kind = EventKind::kMethodResult,
+                                            .method_index = method_index,
+                                            .payload = std::string(result)});
     ATTNPRUNE_RETURN_IF_ERROR(rows.AddResult(edit.row(), method_index, result));
     ATTNPRUNE_RETURN_IF_ERROR(
         rows.AddTensors(edit.row(), {tensor_digests.begin(), tensor_digests.end()}));
