@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <iostream>
+#include <utility>
 
 #include "tests/core/methods/golden_baselines.h"
 #include "tests/core/methods/small_problems.h"
