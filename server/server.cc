@@ -21,7 +21,7 @@
 #include "server/observe/call_log.h"
 #include "server/observe/job_log.h"
 #include "server/queue/folder_lock.h"
-#include "server/queue/job_listeners.h"
+#include "server/queue/job_store.h"
 #include "server/queue/sqlite/sqlite_job_store.h"
 #include "server/server_metrics.h"
 #include "server/server_options.h"

@@ -25,8 +25,7 @@ namespace {
 constexpr int kMostLinks = 40;  // one after the other, as Linux follows them
 
 absl::Status NoRegularFile(const std::string& path, const char* what) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(path, ": only a regular file can be replaced, this is ", what));
+  return Refuse(path, ": only a regular file can be replaced, this is ", what);
 }
 
 // Of what is there at the end of all links, if anything is.

@@ -37,21 +37,19 @@ absl::Status CheckShardName(absl::string_view name) {
       !absl::StrContains(name, '\0')) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("shard must be the plain name of a file beside the index, got ", Quoted(name)));
+  return Refuse("shard must be the plain name of a file beside the index, got ", Quoted(name));
 }
 
 absl::StatusOr<WeightMap> ParseWeightMap(absl::string_view text) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const nlohmann::json index, ParseStrictJson(text, kIndexDepth));
   if (!index.contains("weight_map") || !index["weight_map"].is_object()) {
-    return absl::InvalidArgumentError("key 'weight_map' must be there and hold an object");
+    return Refuse("key 'weight_map' must be there and hold an object");
   }
   WeightMap shard_of;
   for (const auto& [tensor, shard] : index["weight_map"].items()) {
     const std::string place = absl::StrCat("weight_map: tensor ", Quoted(tensor));
     if (!shard.is_string()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(place, ": shard must be a string, got ", shard.type_name()));
+      return Refuse(place, ": shard must be a string, got ", shard.type_name());
     }
     shard_of[tensor] = shard.get<std::string>();
     ATTNPRUNE_RETURN_IF_ERROR(Annotate(CheckShardName(shard_of[tensor]), place));
@@ -93,7 +91,7 @@ absl::Status Checkpoint::AddShardsOf(const std::string& index) {
     ATTNPRUNE_RETURN_IF_ERROR(Annotate(OpenShard(path), place));
     const SafetensorsFile& file = shards_.find(path)->second;
     if (!file.Contains(tensor)) {
-      return absl::InvalidArgumentError(absl::StrCat(place, " does not hold it"));
+      return Refuse(place, " does not hold it");
     }
     ATTNPRUNE_ASSIGN_OR_RETURN(tensors_[tensor], file.Find(tensor));
   }
@@ -112,9 +110,8 @@ absl::Status Checkpoint::CheckOneShardEach() const {
     for (const TensorInfo& tensor : file.tensors()) {
       const auto listed = tensors_.find(tensor.name);
       if (listed == tensors_.end() || listed->second == &tensor) continue;
-      return absl::InvalidArgumentError(absl::StrCat(label_, ": tensor ", Quoted(tensor.name),
-                                                     ": must be in one shard only, is in ",
-                                                     listed->second->file, " and ", path));
+      return Refuse(label_, ": tensor ", Quoted(tensor.name), ": must be in one shard only, is in ",
+                    listed->second->file, " and ", path);
     }
   }
   return absl::OkStatus();

@@ -25,9 +25,8 @@ absl::StatusOr<MappedFile> MappedFile::Map(int fd, const std::string& path) {
   struct stat facts;
   if (fstat(fd, &facts) != 0) return ErrnoError(errno, path, "stat");
   if (!S_ISREG(facts.st_mode)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": must be a regular file, got a ",
-                     S_ISDIR(facts.st_mode) ? "folder" : "device or pipe"));
+    return Refuse(path, ": must be a regular file, got a ",
+                  S_ISDIR(facts.st_mode) ? "folder" : "device or pipe");
   }
   if (facts.st_size == 0) return MappedFile();
   const size_t size = static_cast<size_t>(facts.st_size);

@@ -27,18 +27,17 @@ struct Plan {
 
 absl::StatusOr<std::string> JsonString(absl::string_view text) {
   if (IsUtf8(text)) return nlohmann::json(std::string(text)).dump();
-  return absl::InvalidArgumentError(absl::StrCat("text must be UTF-8, got ", Quoted(text)));
+  return Refuse("text must be UTF-8, got ", Quoted(text));
 }
 
 absl::Status CheckTensor(const TensorInfo& tensor) {
   if (tensor.name == "__metadata__") {
-    return absl::InvalidArgumentError("the name is reserved for metadata");
+    return Refuse("the name is reserved for metadata");
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const Index size, ByteSize(tensor.dtype, tensor.shape));
   if (static_cast<size_t>(size) == tensor.bytes.size()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("shape ", ShapeString(tensor.shape), " of ",
-                                                 ToString(tensor.dtype), " takes ", size,
-                                                 " bytes, got ", tensor.bytes.size()));
+  return Refuse("shape ", ShapeString(tensor.shape), " of ", ToString(tensor.dtype), " takes ",
+                size, " bytes, got ", tensor.bytes.size());
 }
 
 absl::StatusOr<std::vector<const TensorInfo*>> OrderedTensors(
@@ -54,8 +53,7 @@ absl::StatusOr<std::vector<const TensorInfo*>> OrderedTensors(
   const auto same = [](const auto* a, const auto* b) { return a->name == b->name; };
   if (const auto twice = std::adjacent_find(order.begin(), order.end(), same);
       twice != order.end()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tensor ", Quoted((*twice)->name), ": two tensors have this name"));
+    return Refuse("tensor ", Quoted((*twice)->name), ": two tensors have this name");
   }
   std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
     return SizeOf(a->dtype) > SizeOf(b->dtype);
@@ -96,8 +94,7 @@ absl::StatusOr<std::string> HeaderText(absl::Span<const TensorInfo* const> order
   std::string header = absl::StrCat("{", absl::StrJoin(entries, ","), "}");
   header.resize((header.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
   if (header.size() <= kMaxSafetensorsHeader) return header;
-  return absl::InvalidArgumentError(absl::StrCat("header length must be at most ",
-                                                 kMaxSafetensorsHeader, ", got ", header.size()));
+  return Refuse("header length must be at most ", kMaxSafetensorsHeader, ", got ", header.size());
 }
 
 absl::StatusOr<Plan> MakePlan(absl::Span<const TensorInfo> tensors,

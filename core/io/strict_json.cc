@@ -67,10 +67,10 @@ class Checker : public nlohmann::json::json_sax_t {
 // The library takes a NUL outside a string for the end of the text and skips a byte order mark.
 absl::Status CheckBytes(absl::string_view text) {
   if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) {
-    return absl::InvalidArgumentError(absl::StrCat("not valid JSON: a NUL byte at ", nul));
+    return Refuse("not valid JSON: a NUL byte at ", nul);
   }
   const size_t start = text.find_first_not_of(" \t\r\n");
-  if (start == absl::string_view::npos) return absl::InvalidArgumentError("JSON is empty");
+  if (start == absl::string_view::npos) return Refuse("JSON is empty");
   if (text[start] == '{') return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrFormat("JSON must be an object, but begins with byte 0x%02x",

@@ -25,8 +25,7 @@ size_t Elements(const TensorInfo& tensor) { return tensor.bytes.size() / SizeOf(
 absl::Status CheckRank(const TensorInfo& tensor, size_t least, size_t most,
                        absl::string_view form) {
   if (tensor.shape.size() >= least && tensor.shape.size() <= most) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(Place(tensor), ": shape must be ", form, ", got ", ShapeString(tensor.shape)));
+  return Refuse(Place(tensor), ": shape must be ", form, ", got ", ShapeString(tensor.shape));
 }
 
 absl::StatusOr<Matrix> ToMatrixOf(const TensorInfo& tensor, Index rows, Index cols) {
@@ -87,12 +86,11 @@ absl::StatusOr<Index> ByteSize(DType dtype, absl::Span<const Index> shape) {
   Index size = static_cast<Index>(SizeOf(dtype));
   for (const Index dimension : shape) {
     if (dimension < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("shape entries must be at least 0, got ", ShapeString(shape)));
+      return Refuse("shape entries must be at least 0, got ", ShapeString(shape));
     }
     if (__builtin_mul_overflow(size, dimension, &size)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "shape ", ShapeString(shape), " of ", ToString(dtype), " overflows 63 bits of bytes"));
+      return Refuse("shape ", ShapeString(shape), " of ", ToString(dtype),
+                    " overflows 63 bits of bytes");
     }
   }
   return size;

@@ -34,16 +34,6 @@ Matrix InOut(const NamedWeight& weight, const absl::optional<MatrixView>& less, 
   return out;
 }
 
-double Dot(MatrixView a, MatrixView b) {
-  double sum = 0;
-  for (Index i = 0; i < a.rows(); ++i) {
-    for (Index j = 0; j < a.cols(); ++j) {
-      sum += static_cast<double>(a(i, j)) * static_cast<double>(b(i, j));
-    }
-  }
-  return sum;
-}
-
 // Rows [first, first + panel.rows()) of the moments, from their diagonal on.
 void FillPanel(const GramMatrix& gram, Index first, MutableMatrixView panel) {
   for (Index i = 0; i < panel.rows(); ++i) {
@@ -93,6 +83,16 @@ double SquaredNormOfProduct(MatrixView x, const Matrix& w, ThreadPool& pool) {
 }
 
 }  // namespace
+
+double Dot(MatrixView a, MatrixView b) {
+  double sum = 0;
+  for (Index i = 0; i < a.rows(); ++i) {
+    for (Index j = 0; j < a.cols(); ++j) {
+      sum += static_cast<double>(a(i, j)) * static_cast<double>(b(i, j));
+    }
+  }
+  return sum;
+}
 
 double LinearError::relative() const {
   if (dense == 0) return difference == 0 ? 0 : std::numeric_limits<double>::infinity();

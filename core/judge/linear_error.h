@@ -10,6 +10,9 @@
 
 namespace attnprune {
 
+// The sum of the products of their entries, in float64, row by row; of one shape.
+double Dot(MatrixView a, MatrixView b);
+
 struct LinearError {
   double difference = 0;  // ||X (W - W~)||_F^2
   double dense = 0;       // ||X W||_F^2

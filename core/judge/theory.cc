@@ -9,7 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "core/kernels/lapack.h"
+#include "core/judge/linear_error.h"
+#include "core/kernels/blas.h"
 #include "core/tensor/eigen.h"
 
 namespace attnprune {
@@ -17,35 +18,7 @@ namespace {
 
 TheoryFigure Vacuous(std::string why) { return {absl::nullopt, std::move(why)}; }
 
-double SquaredNorm(MatrixView m) {
-  double sum = 0;
-  for (Index i = 0; i < m.rows(); ++i) {
-    for (Index j = 0; j < m.cols(); ++j) {
-      sum += static_cast<double>(m(i, j)) * static_cast<double>(m(i, j));
-    }
-  }
-  return sum;
-}
-
-double SmallestMagnitude(MatrixView m) {
-  double smallest = std::numeric_limits<double>::infinity();
-  for (Index i = 0; i < m.rows(); ++i) {
-    for (Index j = 0; j < m.cols(); ++j) {
-      smallest = std::min(smallest, std::abs(static_cast<double>(m(i, j))));
-    }
-  }
-  return smallest;
-}
-
-double LargestMagnitude(MatrixView m) {
-  double largest = 0;
-  for (Index i = 0; i < m.rows(); ++i) {
-    for (Index j = 0; j < m.cols(); ++j) {
-      largest = std::max(largest, std::abs(static_cast<double>(m(i, j))));
-    }
-  }
-  return largest;
-}
+double SquaredNorm(MatrixView m) { return Dot(m, m); }
 
 // The least and the largest eigenvalue of x x'; not numbers where none are found.
 std::pair<double, double> ExtremeEigenvalues(MatrixView x) {
@@ -85,7 +58,8 @@ TheoryFigure Xi(const TheoryFigure& mu, const Problem& problem, double lambda) {
     largest = std::max(largest, std::pow(n, -1.5) * SquaredNorm(batches.batch(j)));
   }
   const double d = static_cast<double>(problem.features());
-  return {12 * largest * LargestMagnitude(problem.fused_weights().w) * lambda * d / *mu.value, ""};
+  const auto weight = static_cast<double>(ArrayOf(problem.fused_weights().w).abs().maxCoeff());
+  return {12 * largest * weight * lambda * d / *mu.value, ""};
 }
 
 TheoryFigure Lipschitz(const Problem& problem, double lambda) {
@@ -145,7 +119,8 @@ TheoryFigures Theory(const Problem& problem, const TheoryFigure& beta, double lo
     figures.mu = figures.xi = figures.lipschitz = Vacuous("Theorem 4.1 is about scale 1");
     return figures;
   }
-  figures.mu = Mu(figures.beta, figures.delta, SmallestMagnitude(problem.fused_weights().w));
+  figures.mu = Mu(figures.beta, figures.delta,
+                  static_cast<double>(ArrayOf(problem.fused_weights().w).abs().minCoeff()));
   figures.xi = Xi(figures.mu, problem, lambda);
   figures.lipschitz = Lipschitz(problem, lambda);
   return figures;

@@ -15,11 +15,37 @@
 #ifndef ATTNPRUNE_CORE_KERNELS_ATTENTION_H_
 #define ATTNPRUNE_CORE_KERNELS_ATTENTION_H_
 
+#include <vector>
+
+#include "absl/types/span.h"
 #include "core/kernels/attention_kernels.h"
-#include "core/kernels/attention_layout.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
+
+// How an n x n attention matrix is cut into blocks of rows, and stored. Packed storage is block
+// after block, each rows x stride row-major. Immutable once made.
+class AttentionLayout {
+ public:
+  AttentionLayout() = default;
+  // One range a query, not empty, both ends never falling.
+  explicit AttentionLayout(std::vector<KeyRange> ranges);
+
+  Index tokens() const { return static_cast<Index>(ranges_.size()); }
+  Index packed_size() const { return packed_size_; }  // floats
+  Index block_size() const { return block_size_; }    // floats of the largest block
+  absl::Span<const AttentionBlock> blocks() const { return blocks_; }
+  absl::Span<const KeyRange> ranges() const { return ranges_; }
+  const KeyRange& keys(Index query) const { return ranges_[static_cast<size_t>(query)]; }
+
+ private:
+  std::vector<KeyRange> ranges_;
+  std::vector<AttentionBlock> blocks_;
+  Index packed_size_ = 0, block_size_ = 0;
+};
+
+// Floats of scratch that the kernels need for a layout's blocks.
+Index AttentionScratchSize(const AttentionLayout& layout, Index width);
 
 // The keys b of a head in the order that products read them; views of room given to PackKeys.
 struct KeyPanels {

@@ -5,9 +5,25 @@
 #ifndef ATTNPRUNE_CORE_KERNELS_ATTENTION_KERNELS_H_
 #define ATTNPRUNE_CORE_KERNELS_ATTENTION_KERNELS_H_
 
-#include "core/kernels/attention_layout.h"
+#include "core/tensor/matrix.h"
 
 namespace attnprune {
+
+// Keys begin <= j < end that one query may attend to.
+struct KeyRange {
+  Index begin, end;
+};
+
+// Rows that are worked on together, and the keys that any of them may attend to.
+struct AttentionBlock {
+  Index row, rows;  // queries row <= i < row + rows
+  Index key, keys;  // keys key <= j < key + keys; key is a multiple of kAttentionPadding
+  Index offset;     // first float of the block in packed storage
+  Index stride;     // floats from one row to the next, a multiple of kAttentionPadding
+};
+
+// Rows of packed storage are padded to whole vectors of the widest kind.
+inline constexpr Index kAttentionPadding = 16;
 
 // Columns of a panel: the part of a right-hand matrix that stays in the first-level cache.
 inline constexpr Index kPanelColumns = 32;
@@ -61,9 +77,6 @@ struct AttentionKernels {
 constexpr Index PanelFloats(Index cols, Index depth) {
   return (cols + kPanelColumns - 1) / kPanelColumns * kPanelColumns * depth;
 }
-
-// Floats of scratch that the kernels need for a layout's blocks.
-Index AttentionScratchSize(const AttentionLayout& layout, Index width);
 
 extern const AttentionKernels kAttentionKernelsAvx2;
 extern const AttentionKernels kAttentionKernelsAvx512;

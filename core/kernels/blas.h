@@ -1,8 +1,10 @@
-// Single-precision matrix products by OpenBLAS, at one thread each.
+// The routines of OpenBLAS in use, at one thread each: single-precision products, and LAPACK in
+// double precision.
 #ifndef ATTNPRUNE_CORE_KERNELS_BLAS_H_
 #define ATTNPRUNE_CORE_KERNELS_BLAS_H_
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
@@ -19,6 +21,20 @@ enum class Trans { kNo, kYes };
 // and c must fit. c overlaps neither a nor b.
 void Gemm(Trans trans_a, Trans trans_b, float alpha, MatrixView a, MatrixView b, float beta,
           MutableMatrixView c);
+
+// LAPACK's routines work in place on the lower triangle of an n x n row-major matrix, a.size() = n
+// * n, and leave what is above the diagonal undefined. O(n^3 / 3). False when the maths has no
+// answer, and then `a` is undefined.
+
+// a = L with L L' = a. False unless a is positive definite.
+bool CholeskyInPlace(Index n, absl::Span<double> a);
+
+// a = the inverse of the lower triangular a. False if a diagonal entry is 0.
+bool InvertLowerTriangleInPlace(Index n, absl::Span<double> a);
+
+// The eigenvalues of the symmetric a, ascending; `a` is undefined afterwards. O(4/3 n^3). False
+// where the iteration does not converge.
+bool SymmetricEigenvalues(Index n, absl::Span<double> a, absl::Span<double> values);
 
 }  // namespace attnprune
 

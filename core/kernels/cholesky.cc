@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/kernels/lapack.h"
+#include "core/kernels/blas.h"
 
 namespace attnprune {
 namespace {

@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
-
-#include "core/base/status_macros.h"
 
 namespace attnprune {
 namespace {
@@ -40,19 +37,6 @@ SplitIndices SplitBatches(Index batches, double fraction, Index per_part) {
   const Index parts = (static_cast<Index>(fit.size()) + per_part - 1) / per_part;
   split.fit.resize(static_cast<size_t>(parts));
   for (size_t i = 0; i < fit.size(); ++i) split.fit[i % split.fit.size()].push_back(fit[i]);
-  return split;
-}
-
-absl::StatusOr<CalibrationSplit> SplitCalibration(const Batches& calibration, double fraction,
-                                                  Index per_part) {
-  const SplitIndices indices = SplitBatches(calibration.count(), fraction, per_part);
-  CalibrationSplit split;
-  for (const std::vector<Index>& part : indices.fit) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(split.fit.emplace_back(), calibration.Pick(part));
-  }
-  if (!indices.validation.empty()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(split.validation, calibration.Pick(indices.validation));
-  }
   return split;
 }
 

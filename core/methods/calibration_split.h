@@ -4,15 +4,9 @@
 
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "core/problem/batches.h"
+#include "core/tensor/matrix.h"
 
 namespace attnprune {
-
-struct CalibrationSplit {
-  std::vector<Batches> fit;  // parts, one a step in turn; each at least one batch
-  Batches validation;        // empty: what is learned from decides too
-};
 
 // Which of `batches` are set apart: `fraction` in [0, 1) of them, rounded, but at least one on each
 // side, evenly spaced (the middles of as many equal stretches), so that neither side is all
@@ -21,17 +15,13 @@ std::vector<bool> BatchesSetApart(Index batches, double fraction);
 
 // The indices of the batches of each side.
 struct SplitIndices {
-  std::vector<std::vector<Index>> fit;
-  std::vector<Index> validation;
+  std::vector<std::vector<Index>> fit;  // parts, one a step in turn; each at least one batch
+  std::vector<Index> validation;        // empty: what is learned from decides too
 };
 
 // A pure function of the count of the batches. BatchesSetApart are for validation; the rest are
 // dealt out like cards to the fewest parts of at most `per_part` batches (at least 1).
 SplitIndices SplitBatches(Index batches, double fraction, Index per_part);
-
-// The batches themselves. Batches::Pick's error.
-absl::StatusOr<CalibrationSplit> SplitCalibration(const Batches& calibration, double fraction,
-                                                  Index per_part);
 
 // Batches a step where nobody says how many: a quarter of the calibration batches, rounded up, 4 at
 // most. So a step costs no more than a quarter of one on all of them, but with fewer than 4.

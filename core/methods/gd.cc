@@ -1,5 +1,3 @@
-#include "core/methods/gd.h"
-
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -10,11 +8,10 @@
 #include "core/base/field_error.h"
 #include "core/base/format.h"
 #include "core/base/status_macros.h"
-#include "core/methods/attention_cost.h"
-#include "core/methods/binarize.h"
-#include "core/methods/binary_mask_error.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/mask_descent.h"
+#include "core/methods/methods.h"
+#include "core/objective/attention_objective.h"
 
 namespace attnprune {
 namespace {
@@ -136,7 +133,6 @@ class GdLoop {
         evaluate_every_(evaluate_every),
         objective_(objective),
         descent_(descent),
-        binary_error_(prepared),
         observer_(observer) {}
 
   absl::StatusOr<TerminationReason> Run() {
@@ -172,12 +168,27 @@ class GdLoop {
     const bool last = converged || stats.step == options_.steps;
     if (evaluate_every_ > 0 && (last || stats.step % evaluate_every_ == 0) &&
         descent_.MasksAreFinite()) {
-      const auto masks = BinaryMasks(descent_, prepared_.problem().sparsity, prepared_.pool());
-      ATTNPRUNE_RETURN_IF_ERROR(binary_error_.Evaluate(descent_.weights(), masks, stats));
+      ATTNPRUNE_RETURN_IF_ERROR(EvaluateBinaryMasks(stats));
     }
     stats.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
     return stats;
+  }
+
+  // Fills in stats.calibration_error and, if there are held-out batches, stats.held_out_error: for
+  // reports only, nothing that it computes reaches the run.
+  absl::Status EvaluateBinaryMasks(StepStats& stats) {
+    const Problem& problem = prepared_.problem();
+    const std::vector<NamedWeight>& weights = descent_.weights();
+    const auto masks = BinaryMasks(descent_, problem.sparsity, prepared_.pool());
+    if (pruned_.empty()) pruned_ = LikeEach(weights, 0.0f);
+    for (size_t i = 0; i < weights.size(); ++i) masks[i].ApplyInto(weights[i].dense, pruned_[i]);
+    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, prepared_.Calibration());
+    stats.calibration_error = calibration->Error(Views(pruned_)).relative();
+    if (problem.held_out.count() == 0) return absl::OkStatus();
+    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const held_out, prepared_.HeldOut());
+    stats.held_out_error = held_out->Error(Views(pruned_)).relative();
+    return absl::OkStatus();
   }
 
   PreparedProblem& prepared_;
@@ -185,8 +196,8 @@ class GdLoop {
   const int evaluate_every_;
   const AttentionObjective& objective_;
   MaskDescent& descent_;
-  BinaryMaskError binary_error_;
   ProgressObserver& observer_;
+  std::vector<Matrix> pruned_;  // kept between two reports: fresh memory costs page faults
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 

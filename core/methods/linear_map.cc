@@ -3,17 +3,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/methods/attention_cost.h"
+#include "core/kernels/select.h"
 #include "core/methods/solver_state.h"
+#include "core/tensor/eigen.h"
 
 namespace attnprune {
 namespace {
 
 Matrix Transposed(MatrixView matrix) {
   Matrix result(matrix.cols(), matrix.rows());
-  for (Index i = 0; i < matrix.rows(); ++i) {
-    for (Index j = 0; j < matrix.cols(); ++j) result(j, i) = matrix(i, j);
-  }
+  ArrayOf(result) = ArrayOf(matrix).transpose();
   return result;
 }
 
@@ -60,6 +59,17 @@ Index Outputs(const NamedWeight& weight) {
 
 Index Inputs(const NamedWeight& weight) {
   return weight.inputs_are_rows ? weight.dense.rows() : weight.dense.cols();
+}
+
+BitMask Binarize(const Matrix& scores, bool inputs_are_rows, const Sparsity& sparsity,
+                 ThreadPool& pool) {
+  if (!sparsity.structured()) return PruneSmallest(scores, sparsity.PrunedOf(scores.size()), pool);
+  if (!inputs_are_rows) {
+    return PruneSmallestPerGroup(scores, sparsity.pruned, sparsity.group, pool);
+  }
+  const NamedWeight as_weight{"scores", scores, inputs_are_rows};
+  return AsStored(as_weight,
+                  PruneSmallestPerGroup(OutIn(as_weight), sparsity.pruned, sparsity.group, pool));
 }
 
 absl::Status CheckNothingToResume(absl::string_view method, const RunOptions& options) {

@@ -1,5 +1,5 @@
-// What the linear baselines share: the matrices they prune, and the way from a matrix as stored to
-// the (out, in) layout and back.
+// What methods share: the matrices that the linear ones prune, the way from a matrix as stored to
+// the (out, in) layout and back, and that from real-valued scores to an exactly sparse mask.
 #ifndef ATTNPRUNE_CORE_METHODS_LINEAR_MAP_H_
 #define ATTNPRUNE_CORE_METHODS_LINEAR_MAP_H_
 
@@ -7,10 +7,12 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "core/base/thread_pool.h"
 #include "core/methods/method.h"
 #include "core/methods/registry.h"
 #include "core/problem/problem.h"
 #include "core/problem/problem_shape.h"
+#include "core/problem/sparsity.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
 
@@ -34,6 +36,12 @@ Matrix AsStored(const NamedWeight& weight, const Matrix& out_in);
 // Outputs and inputs of the map, whatever the layout.
 Index Outputs(const NamedWeight& weight);
 Index Inputs(const NamedWeight& weight);
+
+// Algorithm 1's last lines. Prunes exactly the floor(rho size) smallest scores of the matrix, or
+// the N smallest of every M consecutive inputs; of equal scores the lower flat index (as stored; in
+// a group, the lower input) goes first. inputs_are_rows: see NamedWeight. No NaN.
+BitMask Binarize(const Matrix& scores, bool inputs_are_rows, const Sparsity& sparsity,
+                 ThreadPool& pool);
 
 // INVALID_ARGUMENT if a run is to be resumed: these methods have no steps, hence no state.
 absl::Status CheckNothingToResume(absl::string_view method, const RunOptions& options);

@@ -1,21 +1,16 @@
-#include "core/methods/magnitude.h"
-
-#include <cmath>
 #include <memory>
-#include <utility>
 
 #include "core/base/status_macros.h"
-#include "core/methods/binarize.h"
 #include "core/methods/linear_map.h"
+#include "core/methods/methods.h"
+#include "core/tensor/eigen.h"
 
 namespace attnprune {
 namespace {
 
 Matrix Magnitudes(MatrixView w) {
   Matrix result(w.rows(), w.cols());
-  for (Index i = 0; i < w.rows(); ++i) {
-    for (Index j = 0; j < w.cols(); ++j) result(i, j) = std::abs(w(i, j));
-  }
+  ArrayOf(result) = ArrayOf(w).abs();
   return result;
 }
 
@@ -33,9 +28,9 @@ class MagnitudeMethod : public Method {
     const Problem& problem = prepared.problem();
     PruneResult result;
     for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
-      result.matrices.push_back(MaskedMatrix(
-          weight,
-          MagnitudeMask(weight.dense, weight.inputs_are_rows, problem.sparsity, prepared.pool())));
+      result.matrices.push_back(
+          MaskedMatrix(weight, Binarize(Magnitudes(weight.dense), weight.inputs_are_rows,
+                                        problem.sparsity, prepared.pool())));
     }
     return result;
   }
@@ -44,11 +39,6 @@ class MagnitudeMethod : public Method {
 };
 
 }  // namespace
-
-BitMask MagnitudeMask(MatrixView w, bool inputs_are_rows, const Sparsity& sparsity,
-                      ThreadPool& pool) {
-  return Binarize(Magnitudes(w), inputs_are_rows, sparsity, pool);
-}
 
 const MethodInfo& MagnitudeInfo() {
   static const MethodInfo info = {

@@ -5,23 +5,10 @@
 #include <limits>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/finite.h"
 
 namespace attnprune {
-namespace {
-
-std::vector<Matrix> LikeEach(const std::vector<NamedWeight>& weights, float value) {
-  std::vector<Matrix> out;
-  out.reserve(weights.size());
-  for (const NamedWeight& w : weights) {
-    out.push_back(Matrix::Constant(w.dense.rows(), w.dense.cols(), value));
-  }
-  return out;
-}
-
-}  // namespace
 
 MaskDescent::MaskDescent(std::vector<NamedWeight> weights, LossFunction& objective,
                          ThreadPool& pool, const HeavyBall& step, double lambda,
@@ -51,9 +38,8 @@ void MaskDescent::Prune() {
 
 MaskDescent::Losses MaskDescent::Evaluate() {
   if (!pruned_is_current_) Prune();
-  const std::vector<MatrixView> pruned(pruned_.begin(), pruned_.end());
   Losses losses;
-  losses.attention = objective_.LossAndGradient(pruned, absl::MakeSpan(gradients_));
+  losses.attention = objective_.LossAndGradient(Views(pruned_), absl::MakeSpan(gradients_));
 
   std::vector<MaskStepSums> sums(shards_.count());
   shards_.ForEach(pool_, [this, &sums](const Shard& shard, size_t i) {
@@ -109,29 +95,15 @@ void MaskDescent::AppendState(std::string* out) const {
 }
 
 absl::Status MaskDescent::Restore(const std::string& bytes, int max_steps) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_));
-  // The fingerprint covers shapes and method: what follows fits, or the state was forged.
-  if (state.step > max_steps) {
-    return ResumeRefused(
-        absl::StrCat("must hold a step of at most ", max_steps, ", got ", state.step));
-  }
-  const auto take = [&state](const std::string& key, Matrix& into) {
-    const auto found = state.matrices.find(key);
-    if (found == state.matrices.end() || !SameShape(found->second, into)) return false;
-    if (!AllFinite(found->second.flat())) return false;
-    into = std::move(found->second);
-    return true;
-  };
+  ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_, max_steps));
   pruned_is_current_ = false;
   bool complete = state.numbers.size() == 1;
   for (size_t m = 0; m < weights_.size(); ++m) {
-    complete = complete && take(StateKey(weights_[m].name, "mask"), masks_[m]) &&
-               take(StateKey(weights_[m].name, "previous_mask"), previous_masks_[m]) &&
-               take(StateKey(weights_[m].name, "velocity"), velocities_[m]);
+    complete = complete && state.Take(StateKey(weights_[m].name, "mask"), masks_[m]) &&
+               state.Take(StateKey(weights_[m].name, "previous_mask"), previous_masks_[m]) &&
+               state.Take(StateKey(weights_[m].name, "velocity"), velocities_[m]);
   }
-  if (!complete) {
-    return ResumeRefused("must hold every matrix of the run, finite");
-  }
+  if (!complete) return ResumeRefused("must hold every matrix of the run, finite");
   steps_taken_ = state.step;
   previous_loss_ = state.numbers[0];
   return absl::OkStatus();

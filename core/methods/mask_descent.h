@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "core/kernels/mask_step.h"
+#include "core/kernels/descent.h"
 #include "core/methods/method.h"
 #include "core/methods/shards.h"
 #include "core/methods/solver_state.h"

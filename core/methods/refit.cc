@@ -1,5 +1,3 @@
-#include "core/methods/refit.h"
-
 #include <algorithm>
 #include <deque>
 #include <iterator>
@@ -11,9 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/methods/linear_map.h"
+#include "core/methods/methods.h"
 #include "core/methods/refit_state.h"
-#include "core/methods/search_settings.h"
-#include "core/methods/sparse_search_loop.h"
+#include "core/methods/search_method.h"
 
 namespace attnprune {
 namespace {

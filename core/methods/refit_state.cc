@@ -8,7 +8,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "core/base/status_macros.h"
-#include "core/kernels/finite.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/solver_state.h"
 
@@ -19,11 +18,8 @@ constexpr char kRefitFormat[] = "attnprune-refit-state-2 ";
 
 // Takes a finite matrix of the weight's shape out of the state; empty if there is none.
 Matrix Take(SolverState& state, const NamedWeight& weight, const char* what) {
-  const auto found = state.matrices.find(StateKey(weight.name, what));
-  if (found == state.matrices.end()) return {};
-  Matrix& matrix = found->second;
-  const bool fits = matrix.rows() == weight.dense.rows() && matrix.cols() == weight.dense.cols();
-  return fits && AllFinite(matrix.flat()) ? std::move(matrix) : Matrix();
+  Matrix matrix(weight.dense.rows(), weight.dense.cols());
+  return state.Take(StateKey(weight.name, what), matrix) ? std::move(matrix) : Matrix();
 }
 
 }  // namespace

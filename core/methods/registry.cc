@@ -11,13 +11,7 @@
 #include "core/base/field_error.h"
 #include "core/base/format.h"
 #include "core/base/status_macros.h"
-#include "core/methods/gd.h"
-#include "core/methods/joint.h"
-#include "core/methods/magnitude.h"
-#include "core/methods/refit.h"
-#include "core/methods/sparsegpt.h"
-#include "core/methods/ste.h"
-#include "core/methods/wanda.h"
+#include "core/methods/methods.h"
 
 namespace attnprune {
 namespace {

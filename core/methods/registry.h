@@ -50,8 +50,8 @@ struct MethodInfo {
   const char* summary;
   std::vector<Parameter> parameters;
   // Whether it draws random numbers. Then its result is a function of RunOptions::seed too, and its
-  // states are another seed's no more than another problem's (fingerprint.h). Otherwise no bit of
-  // either depends on the seed.
+  // states are another seed's no more than another problem's (prepared_problem.h). Otherwise no bit
+  // of either depends on the seed.
   bool draws = false;
   std::function<std::unique_ptr<Method>(const ParameterValues& values)> create;
 

@@ -7,22 +7,6 @@
 #include "core/methods/calibration_split.h"
 
 namespace attnprune {
-namespace {
-
-// Sums over the heads of several sets of batches.
-class ErrorSums {
- public:
-  void Add(const AttentionError& error) {
-    difference_ = std::accumulate(error.difference.begin(), error.difference.end(), difference_);
-    dense_ = std::accumulate(error.dense.begin(), error.dense.end(), dense_);
-  }
-  double relative() const { return difference_ / dense_; }
-
- private:
-  double difference_ = 0, dense_ = 0;
-};
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<SearchObjectives>> SearchObjectives::Create(
     PreparedProblem& prepared, SearchedWeights searched, double validation_fraction,
@@ -64,10 +48,14 @@ double SearchObjectives::ValidationError(absl::Span<const MatrixView> weights) {
 }
 
 double SearchObjectives::CalibrationError(absl::Span<const MatrixView> weights) {
-  ErrorSums sums;
-  for (const Part& part : fit_) sums.Add(part.loss().Error(weights));
-  if (validation_.has_value()) sums.Add(validation_->loss().Error(weights));
-  return sums.relative();
+  double difference = 0, dense = 0;
+  const auto add = [&](const AttentionError& error) {
+    difference = std::accumulate(error.difference.begin(), error.difference.end(), difference);
+    dense = std::accumulate(error.dense.begin(), error.dense.end(), dense);
+  };
+  for (const Part& part : fit_) add(part.loss().Error(weights));
+  if (validation_.has_value()) add(validation_->loss().Error(weights));
+  return difference / dense;
 }
 
 double SearchObjectives::dense_norm_squared() const {

@@ -12,7 +12,6 @@
 #include "absl/types/span.h"
 #include "core/methods/method.h"
 #include "core/objective/attention_objective.h"
-#include "core/objective/factored_objective.h"
 #include "core/objective/prepared_problem.h"
 
 namespace attnprune {

@@ -1,4 +1,4 @@
-// Fixed shards of the element-wise work on several matrices.
+// What is done with several matrices, one for each weight: made alike, worked on in fixed shards.
 #ifndef ATTNPRUNE_CORE_METHODS_SHARDS_H_
 #define ATTNPRUNE_CORE_METHODS_SHARDS_H_
 
@@ -11,6 +11,16 @@
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
+
+// One matrix for each of the weights, of its shape, all `value`.
+inline std::vector<Matrix> LikeEach(const std::vector<NamedWeight>& weights, float value) {
+  std::vector<Matrix> out;
+  out.reserve(weights.size());
+  for (const NamedWeight& w : weights) {
+    out.push_back(Matrix::Constant(w.dense.rows(), w.dense.cols(), value));
+  }
+  return out;
+}
 
 // Consecutive entries of one of the matrices.
 struct Shard {

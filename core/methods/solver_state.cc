@@ -12,6 +12,7 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/io/safetensors.h"
+#include "core/kernels/finite.h"
 
 namespace attnprune {
 namespace {
@@ -104,6 +105,14 @@ absl::Status ResumeRefused(absl::string_view what) { return FieldError(kField, w
 
 bool IsResumeRefused(const absl::Status& status) { return FieldAtFault(status) == kField; }
 
+bool SolverState::Take(const std::string& key, Matrix& into) {
+  const auto found = matrices.find(key);
+  const bool fits =
+      found != matrices.end() && SameShape(found->second, into) && AllFinite(found->second.flat());
+  if (fits) into = std::move(found->second);
+  return fits;
+}
+
 std::string StateKey(absl::string_view matrix, absl::string_view what) {
   return absl::StrCat(matrix, ".", what);
 }
@@ -132,7 +141,8 @@ std::string SerializeState(const SolverStateView& state) {
   return image;
 }
 
-absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerprint) {
+absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerprint,
+                                       int max_steps) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const ParsedSafetensors image,
                              OrRefuse(ParseSafetensors({bytes.data(), bytes.size()}, kField)));
   ATTNPRUNE_RETURN_IF_ERROR(CheckImage(image, fingerprint));
@@ -145,6 +155,11 @@ absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerp
     } else {
       ATTNPRUNE_ASSIGN_OR_RETURN(state.matrices[tensor.name], OrRefuse(ToMatrix(tensor)));
     }
+  }
+  // The fingerprint covers shapes and method: a step above this one was forged.
+  if (state.step > max_steps) {
+    return ResumeRefused(
+        absl::StrCat("must hold a step of at most ", max_steps, ", got ", state.step));
   }
   return state;
 }

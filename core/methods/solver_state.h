@@ -11,6 +11,7 @@
 #define ATTNPRUNE_CORE_METHODS_SOLVER_STATE_H_
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -34,6 +35,10 @@ struct SolverState {
   std::vector<double> numbers;
   std::map<std::string, Matrix> matrices;
   std::map<std::string, std::vector<uint8_t>> masks;  // BitMask's bytes
+
+  // Moves the matrix of that name over `into`, whose shape it must have, finite; false: it is not
+  // such a one, or not there.
+  bool Take(const std::string& key, Matrix& into);
 };
 
 // Borrowed matrices and masks, so that saving copies each once.
@@ -52,9 +57,10 @@ std::string StateKey(absl::string_view matrix, absl::string_view what);
 void AppendSolverState(const SolverStateView& state, std::string* out);
 std::string SerializeState(const SolverStateView& state);
 
-// ResumeRefused: not such an image, damaged (checksum), or made for another problem or other
-// parameters than `fingerprint`.
-absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerprint);
+// ResumeRefused: not such an image, damaged (checksum), made for another problem or other
+// parameters than `fingerprint`, or of a step above max_steps.
+absl::StatusOr<SolverState> ParseState(absl::string_view bytes, uint64_t fingerprint,
+                                       int max_steps = std::numeric_limits<int>::max());
 
 }  // namespace attnprune
 

@@ -6,15 +6,13 @@
 #include <numbers>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/base/sum.h"
-#include "core/kernels/adam.h"
 #include "core/kernels/attention.h"
+#include "core/kernels/descent.h"
 #include "core/kernels/finite.h"
-#include "core/kernels/mask_step.h"
 #include "core/kernels/select.h"
-#include "core/methods/binarize.h"
+#include "core/methods/linear_map.h"
 #include "core/methods/solver_state.h"
 
 namespace attnprune {
@@ -22,13 +20,6 @@ namespace {
 
 constexpr double kBeta1 = 0.9, kBeta2 = 0.999;
 constexpr int kIncumbentUpdates = 40;  // in a whole run, about
-
-std::vector<Matrix> ZerosLike(const std::vector<NamedWeight>& weights) {
-  std::vector<Matrix> out;
-  out.reserve(weights.size());
-  for (const NamedWeight& w : weights) out.emplace_back(w.dense.rows(), w.dense.cols());
-  return out;
-}
 
 std::vector<Matrix> Copies(const std::vector<Matrix>& matrices) {
   std::vector<Matrix> out;
@@ -41,10 +32,6 @@ std::vector<Matrix> Apply(const std::vector<BitMask>& masks, const std::vector<M
   std::vector<Matrix> out;
   for (size_t m = 0; m < masks.size(); ++m) out.push_back(masks[m].Apply(values[m]));
   return out;
-}
-
-std::vector<MatrixView> ViewsOf(const std::vector<Matrix>& matrices) {
-  return {matrices.begin(), matrices.end()};
 }
 
 float TwiceMeanMagnitude(MatrixView w) {
@@ -105,21 +92,21 @@ SparseSearch::SparseSearch(std::vector<NamedWeight> weights, const Sparsity& spa
       scores_(std::move(start.scores)),
       values_(std::move(start.values)),
       best_{start_.masks, Copies(start_.weights)},
-      pruned_(ZerosLike(weights_)),
-      gradients_(ZerosLike(weights_)),
-      mask_gradients_(ZerosLike(weights_)),
+      pruned_(LikeEach(weights_, 0.0f)),
+      gradients_(LikeEach(weights_, 0.0f)),
+      mask_gradients_(LikeEach(weights_, 0.0f)),
       mean_squares_(weights_.size(), 0.0) {
   for (const NamedWeight& weight : weights_) units_.push_back(TwiceMeanMagnitude(weight.dense));
   for (const BitMask& mask : start_.masks) masks_.push_back(mask.ToMatrix());
   if (plan_.freeze > 0) {
-    score_m_ = ZerosLike(weights_);
+    score_m_ = LikeEach(weights_, 0.0f);
     score_v_.assign(weights_.size(), 0.0);
   }
   if (plan_.weight_rate > 0) {
-    value_m_ = ZerosLike(weights_);
-    value_v_ = ZerosLike(weights_);
+    value_m_ = LikeEach(weights_, 0.0f);
+    value_v_ = LikeEach(weights_, 0.0f);
   }
-  best_error_ = objectives_.ValidationError(ViewsOf(best_.weights));
+  best_error_ = objectives_.ValidationError(Views(best_.weights));
   if (!std::isfinite(best_error_)) best_error_ = std::numeric_limits<double>::infinity();
 }
 
@@ -147,7 +134,7 @@ SparseSearch::Figures SparseSearch::Evaluate() {
     Hadamard(shard.Of(std::as_const(values_)), shard.Of(std::as_const(masks_)), shard.Of(pruned_));
   });
   LossFunction& part = objectives_.PartOf(steps_taken_);
-  const double loss = part.LossAndGradient(ViewsOf(pruned_), absl::MakeSpan(gradients_));
+  const double loss = part.LossAndGradient(Views(pruned_), absl::MakeSpan(gradients_));
 
   std::vector<double> squares(shards_.count());
   std::vector<size_t> matrix_of(shards_.count());
@@ -227,15 +214,15 @@ void SparseSearch::UpdateIncumbent() {
   std::vector<Matrix> weights = Apply(masks, values_);
   const auto finite = [](const Matrix& matrix) { return AllFinite(matrix.flat()); };
   if (!std::all_of(weights.begin(), weights.end(), finite)) return;
-  const double error = objectives_.ValidationError(ViewsOf(weights));
+  const double error = objectives_.ValidationError(Views(weights));
   if (!(error < best_error_)) return;  // not a number is no better
   best_ = {std::move(masks), std::move(weights)};
   best_error_ = error;
 }
 
 std::vector<PrunedMatrix> SparseSearch::Best() {
-  const double best = objectives_.CalibrationError(ViewsOf(best_.weights));
-  const double start = objectives_.CalibrationError(ViewsOf(start_.weights));
+  const double best = objectives_.CalibrationError(Views(best_.weights));
+  const double start = objectives_.CalibrationError(Views(start_.weights));
   const bool best_is_worse = start < best || !std::isfinite(best);
   const Solution& chosen = best_is_worse ? start_ : best_;
   std::vector<PrunedMatrix> matrices;
@@ -282,18 +269,10 @@ void SparseSearch::AppendState(std::string* out) const {
 }
 
 absl::Status SparseSearch::Restore(const std::string& bytes) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_));
-  // The fingerprint covers shapes and method: what follows fits, or the state was forged.
-  if (state.step > plan_.steps) {
-    return ResumeRefused(
-        absl::StrCat("must hold a step of at most ", plan_.steps, ", got ", state.step));
-  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_, plan_.steps));
   bool complete = state.numbers.size() == 1 + score_v_.size();
   const auto take = [&state, &complete](const std::string& key, Matrix& into) {
-    const auto found = state.matrices.find(key);
-    complete = complete && found != state.matrices.end() && SameShape(found->second, into) &&
-               AllFinite(found->second.flat());
-    if (complete) into = std::move(found->second);
+    complete = complete && state.Take(key, into);
   };
   ForEachStateMatrix(*this, take);
   for (size_t m = 0; m < weights_.size(); ++m) {

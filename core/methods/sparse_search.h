@@ -1,5 +1,5 @@
 // The state of one search for sparse weights under the attention loss, and its step: what `ste`,
-// `joint` and `refit` have in common. sparse_search_loop.h owns the loop around it.
+// `joint` and `refit` have in common. search_method.h owns the loop around it.
 //
 // Every weight matrix has scores S, values V and a binary mask M, which prunes the smallest scores.
 // A step evaluates the loss at W~ = M o V, takes its gradient G = dL/dW~, and moves

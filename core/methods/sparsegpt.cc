@@ -13,6 +13,7 @@
 #include "core/kernels/finite.h"
 #include "core/kernels/select.h"
 #include "core/methods/linear_map.h"
+#include "core/methods/methods.h"
 
 namespace attnprune {
 namespace {

@@ -8,7 +8,6 @@
 #include "absl/status/statusor.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/gram.h"
-#include "core/methods/registry.h"
 #include "core/problem/sparsity.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
@@ -50,10 +49,6 @@ absl::StatusOr<SparseGptResult> SparseGpt(MatrixView w, const SparseGptInputs& i
 
 // Entries that SparseGpt prunes of outputs x inputs.
 Index SparseGptPrunedCount(Index outputs, Index inputs, const Sparsity& sparsity, Index blocksize);
-
-// The method "sparsegpt". X is all calibration tokens; the fused W itself counts as the map
-// x -> x W.
-const MethodInfo& SparseGptInfo();
 
 }  // namespace attnprune
 

@@ -1,8 +1,7 @@
-#include "core/methods/ste.h"
-
 #include <vector>
 
-#include "core/methods/search_settings.h"
+#include "core/methods/methods.h"
+#include "core/methods/search_method.h"
 
 namespace attnprune {
 namespace {

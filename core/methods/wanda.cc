@@ -9,8 +9,8 @@
 #include "core/base/status_macros.h"
 #include "core/kernels/gram.h"
 #include "core/kernels/select.h"
-#include "core/methods/binarize.h"
 #include "core/methods/linear_map.h"
+#include "core/methods/methods.h"
 
 namespace attnprune {
 namespace {

@@ -5,7 +5,6 @@
 
 #include "absl/types/span.h"
 #include "core/base/thread_pool.h"
-#include "core/methods/registry.h"
 #include "core/problem/sparsity.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
@@ -27,9 +26,6 @@ BitMask WandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& 
 // consecutive inputs, which run down a column.
 BitMask TwoSidedWandaMask(MatrixView w, absl::Span<const double> norms, const Sparsity& sparsity,
                           ThreadPool& pool);
-
-// The method "wanda". The norms are those of all calibration tokens.
-const MethodInfo& WandaInfo();
 
 }  // namespace attnprune
 

@@ -2,34 +2,22 @@
 
 #include <cmath>
 #include <new>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/base/sum.h"
-#include "core/objective/fused_objective.h"
-#include "core/objective/projection_objective.h"
+#include "core/kernels/blas.h"
 
 namespace attnprune {
 namespace {
 
-std::unique_ptr<AttentionObjective> MakeObjective(const Problem& problem, const Batches& batches,
-                                                  ThreadPool& pool,
-                                                  const ObjectiveOptions& options) {
-  DenseAttentionView dense(std::make_shared<DenseAttentionStore>(problem.attention, batches,
-                                                                 problem.heads(), options.dense));
-  if (problem.fused()) {
-    return std::make_unique<FusedObjective>(problem, batches, pool, options, std::move(dense));
-  }
-  return std::make_unique<ProjectionObjective>(problem, batches, pool, options, std::move(dense));
+constexpr double kSoftmaxOperations = 100;  // an entry: exp, maximum, sum, division
+
+double HeadsOperations(const ProblemShape& shape, const DataSize& data, double per_entry) {
+  return data.allowed * static_cast<double>(shape.heads()) * per_entry;
 }
 
 }  // namespace
-
-ObjectiveOptions WithWorkspace(ObjectiveOptions options) {
-  if (options.workspace == nullptr) options.workspace = std::make_shared<Workspace>();
-  return options;
-}
 
 double AttentionError::relative() const { return Sum(difference) / Sum(dense); }
 
@@ -43,7 +31,9 @@ absl::StatusOr<std::unique_ptr<AttentionObjective>> AttentionObjective::Create(
     const ObjectiveOptions& options, const ShareDone& share_done) {
   std::unique_ptr<AttentionObjective> objective;
   try {
-    objective = MakeObjective(problem, batches, pool, options);
+    ObjectiveOptions with_workspace = options;
+    if (options.workspace == nullptr) with_workspace.workspace = std::make_shared<Workspace>();
+    objective = (problem.fused() ? OfFused : OfProjections)(problem, batches, pool, with_workspace);
     objective->FillDense(share_done);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(absl::StrCat(
@@ -55,6 +45,46 @@ absl::StatusOr<std::unique_ptr<AttentionObjective>> AttentionObjective::Create(
         absl::StrCat("weights and ", field, " must give logits that are finite in float32"));
   }
   return objective;
+}
+
+std::vector<MatrixView> FactoredObjective::Product(absl::Span<const MatrixView> factors) {
+  const Index d = factors[0].rows();
+  if (product_.empty()) product_ = Matrix(d, d);
+  Gemm(Trans::kNo, Trans::kYes, 1.0f, factors[0], factors[1], 0.0f, product_);
+  return {product_};
+}
+
+double FactoredObjective::LossAndGradient(absl::Span<const MatrixView> factors,
+                                          absl::Span<Matrix> gradients) {
+  const double loss = fused_.LossAndGradient(Product(factors), absl::MakeSpan(gradient_));
+  for (size_t i = 0; i < 2; ++i) {
+    if (gradients[i].empty()) gradients[i] = Matrix(factors[i].rows(), factors[i].cols());
+    Gemm(i == 0 ? Trans::kNo : Trans::kYes, Trans::kNo, 1.0f, gradient_[0], factors[1 - i], 0.0f,
+         gradients[i]);
+  }
+  return loss;
+}
+
+AttentionError FactoredObjective::DoError(absl::Span<const MatrixView> factors,
+                                          const ErrorOptions& options) {
+  return fused_.Error(Product(factors), options);
+}
+
+double Entries(const ProblemShape& shape) {
+  return static_cast<double>(shape.features()) * static_cast<double>(shape.outputs());
+}
+
+double LossOperations(const ProblemShape& shape, const DataSize& data, DenseAttention dense) {
+  const double head_dim = static_cast<double>(shape.head_dim());
+  const double products = dense == DenseAttention::kRecompute ? 4 : 2;
+  const double attentions = dense == DenseAttention::kKeep ? 1 : 2;
+  return products * data.tokens * Entries(shape) +
+         attentions * HeadsOperations(shape, data, 2 * head_dim + kSoftmaxOperations);
+}
+
+double GradientOperations(const ProblemShape& shape, const DataSize& data, DenseAttention dense) {
+  return LossOperations(shape, data, dense) + 2 * data.tokens * Entries(shape) +
+         HeadsOperations(shape, data, 4 * static_cast<double>(shape.head_dim()));
 }
 
 }  // namespace attnprune

@@ -11,8 +11,9 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/base/thread_pool.h"
-#include "core/objective/workspace.h"
+#include "core/objective/chunks.h"
 #include "core/problem/problem.h"
+#include "core/problem/problem_shape.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
@@ -57,9 +58,6 @@ struct ObjectiveOptions {
   std::shared_ptr<Workspace> workspace = nullptr;
 };
 
-// The options with a workspace, of their own where they name none.
-ObjectiveOptions WithWorkspace(ObjectiveOptions options);
-
 // The attention loss as a function of some weights. Not thread-safe: one caller at a time; it uses
 // a pool's threads inside. The bits of every answer depend on the input and the CPU type only, not
 // on the number of threads.
@@ -103,9 +101,54 @@ class AttentionObjective : public LossFunction {
       const ObjectiveOptions& options = {}, const ShareDone& share_done = NobodyListens);
 
  private:
+  // Those of the two problems, without the dense attention; options with a workspace. Each in a
+  // file of its own: fused_objective.cc, projection_objective.cc.
+  static std::unique_ptr<AttentionObjective> OfFused(const Problem& problem, const Batches& batches,
+                                                     ThreadPool& pool,
+                                                     const ObjectiveOptions& options);
+  static std::unique_ptr<AttentionObjective> OfProjections(const Problem& problem,
+                                                           const Batches& batches, ThreadPool& pool,
+                                                           const ObjectiveOptions& options);
+
   // Computes the dense attention: called once, by Create.
   virtual void FillDense(const ShareDone& share_done) = 0;
 };
+
+// LossFunction in the factors of a fused weight, W = W_Q W_K'. Takes the weights {W_Q, W_K}, both
+// d x r, in place of {W}: with G = dL/dW of the fused objective, dL/dW_Q = G W_K and
+// dL/dW_K = G' W_Q. Thread contract and bits: those of LossFunction.
+class FactoredObjective final : public LossFunction {
+ public:
+  // fused: of a fused problem; must outlive this.
+  explicit FactoredObjective(LossFunction& fused) : fused_(fused) {}
+
+  double LossAndGradient(absl::Span<const MatrixView> factors,
+                         absl::Span<Matrix> gradients) override;
+  double dense_norm_squared() const override { return fused_.dense_norm_squared(); }
+
+ private:
+  AttentionError DoError(absl::Span<const MatrixView> factors,
+                         const ErrorOptions& options) override;
+  std::vector<MatrixView> Product(absl::Span<const MatrixView> factors);  // valid until the next
+
+  LossFunction& fused_;
+  Matrix product_;
+  std::vector<Matrix> gradient_ = std::vector<Matrix>(1);  // in the product
+};
+
+// What the attention loss of a problem costs, from its shape alone: for estimates.
+
+// Weights of the matrices that the attention uses. Real numbers throughout: they do not overflow.
+double Entries(const ProblemShape& shape);
+
+// With P the weights' entries, N the tokens of `data`, H heads of width h and A the entries that
+// the attention mask allows:
+
+// 2 N P + 2 A H h, and the softmax, counted as 100 an entry. Where dense attention is rebuilt 2 A H
+// h and the softmax once more; with the tokens in a file 2 N P too.
+double LossOperations(const ProblemShape& shape, const DataSize& data, DenseAttention dense);
+// Those, and 2 N P + 4 A H h.
+double GradientOperations(const ProblemShape& shape, const DataSize& data, DenseAttention dense);
 
 }  // namespace attnprune
 

@@ -1,10 +1,13 @@
-// Which batches are worked on together.
+// Which batches are worked on together, and the memory for it.
 #ifndef ATTNPRUNE_CORE_OBJECTIVE_CHUNKS_H_
 #define ATTNPRUNE_CORE_OBJECTIVE_CHUNKS_H_
 
+#include <algorithm>
 #include <vector>
 
+#include "core/base/thread_pool.h"
 #include "core/problem/batches.h"
+#include "core/tensor/matrix.h"
 
 namespace attnprune {
 
@@ -24,6 +27,31 @@ double ShareAfter(const Chunk& chunk, const Batches& batches);
 
 // Tokens of the largest.
 Index LargestChunk(const std::vector<Chunk>& chunks);
+
+// What a chunk of batches takes; nothing in it outlasts a call. Objectives that are used one at a
+// time share one, which is then as large as the largest chunk of any of them.
+struct Workspace {
+  // Tokens of a chunk x outputs. Queries of the fused problem are X W, and it has no keys.
+  Matrix queries, keys, d_queries, d_keys;
+  Matrix dense_queries, dense_keys;  // where dense projections are made again
+  std::vector<Matrix> scratch;       // one row a worker of the pool
+
+  // `matrix` with at least so many rows, its old contents lost if it grows.
+  static Matrix& Grow(Matrix& matrix, Index rows, Index cols) {
+    if (matrix.rows() < rows || matrix.cols() != cols) {
+      matrix = Matrix();  // first, so that both never exist at once
+      matrix = Matrix(rows, cols);
+    }
+    return matrix;
+  }
+
+  void GrowScratch(const ThreadPool& pool, Index floats) {
+    scratch.resize(std::max(scratch.size(), static_cast<size_t>(pool.threads())));
+    for (Matrix& row : scratch) {
+      if (row.size() < floats) row = Matrix(1, floats);
+    }
+  }
+};
 
 }  // namespace attnprune
 

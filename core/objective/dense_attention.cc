@@ -5,6 +5,8 @@
 #include <new>
 #include <utility>
 
+#include "core/base/sum.h"
+
 namespace attnprune {
 namespace {
 
@@ -90,25 +92,11 @@ DenseRows DenseAttentionStore::rows(Index batch, Index head) const {
   return rows;
 }
 
-DenseAttentionView::DenseAttentionView(std::shared_ptr<DenseAttentionStore> store)
-    : store_(std::move(store)), picked_(static_cast<size_t>(store_->batches())) {
-  std::iota(picked_.begin(), picked_.end(), Index{0});
+std::vector<double> DenseAttentionStore::NormPerHead() const {
+  return SumOverBatches(norms_, heads_);
 }
 
-std::vector<double> DenseAttentionView::NormPerHead() const {
-  std::vector<double> sums(static_cast<size_t>(store_->heads()), 0.0);
-  for (const Index batch : picked_) {
-    for (Index head = 0; head < store_->heads(); ++head) {
-      sums[static_cast<size_t>(head)] += store_->norm(batch, head);
-    }
-  }
-  return sums;
-}
-
-double DenseAttentionView::TotalNorm() const {
-  const std::vector<double> heads = NormPerHead();
-  return Sum(heads);
-}
+double DenseAttentionStore::TotalNorm() const { return Sum(NormPerHead()); }
 
 std::vector<double> SumOverBatches(const std::vector<double>& table, Index heads) {
   std::vector<double> sums(static_cast<size_t>(heads), 0.0);

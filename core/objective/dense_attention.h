@@ -4,10 +4,8 @@
 
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <vector>
 
-#include "absl/types/span.h"
 #include "core/kernels/attention.h"
 #include "core/objective/attention_objective.h"
 #include "core/problem/problem.h"
@@ -31,10 +29,7 @@ class DenseAttentionStore {
   bool keeps_projections() const { return use_ == DenseAttention::kRebuild; }
   bool recomputes_projections() const { return use_ == DenseAttention::kRecompute; }
 
-  Index batches() const { return static_cast<Index>(layouts_.size()); }
-  Index heads() const { return heads_; }
   const AttentionLayout& layout(Index batch) const { return *layouts_[static_cast<size_t>(batch)]; }
-  Index first_token(Index batch) const { return first_tokens_[static_cast<size_t>(batch)]; }
   // Floats of scratch for the kernels on any of the batches.
   Index scratch_size(Index width) const;
 
@@ -48,6 +43,9 @@ class DenseAttentionStore {
   double& norm(Index batch, Index head) {
     return norms_[static_cast<size_t>(batch * heads_ + head)];
   }
+  // ||f||^2 over the batches, in order: per head, and in all.
+  std::vector<double> NormPerHead() const;
+  double TotalNorm() const;
 
   // The dense queries and keys of all tokens, where keeps_projections(): for the objective to fill.
   Matrix queries, keys;
@@ -65,26 +63,6 @@ class DenseAttentionStore {
   std::vector<double> norms_;                    // batches x heads
   Matrix packed_;                                // empty if f is not kept
   Matrix row_max_, row_inverse_sum_;             // batches x heads x tokens; empty if f is kept
-};
-
-// Some batches of a store, in an order of their own: batch j here is batch picked[j] there.
-// Objectives that share a store each have one.
-class DenseAttentionView {
- public:
-  explicit DenseAttentionView(std::shared_ptr<DenseAttentionStore> store);  // all, in order
-
-  DenseAttentionStore& store() const { return *store_; }
-  Index of(Index batch) const { return picked_[static_cast<size_t>(batch)]; }  // in the store
-
-  const AttentionLayout& layout(Index batch) const { return store_->layout(of(batch)); }
-  DenseRows rows(Index batch, Index head) const { return store_->rows(of(batch), head); }
-  // ||f||^2 over the batches, in order: per head, and in all.
-  std::vector<double> NormPerHead() const;
-  double TotalNorm() const;
-
- private:
-  std::shared_ptr<DenseAttentionStore> store_;
-  std::vector<Index> picked_;
 };
 
 // Sums of a batches x heads table over the batches, in order.

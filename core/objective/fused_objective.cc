@@ -1,27 +1,89 @@
-#include "core/objective/fused_objective.h"
-
+// AttentionObjective of the fused problem: f = softmax(s X W X') (Definition 1.1).
 #include <algorithm>
-#include <utility>
+#include <memory>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "core/base/sum.h"
+#include "core/objective/attention_objective.h"
+#include "core/objective/chunks.h"
+#include "core/objective/dense_attention.h"
+#include "core/objective/sharded_gemm.h"
 
 namespace attnprune {
 namespace {
 
 constexpr Index kBlocksPerPart = 8;  // 512 rows: long batches occupy several threads
 
-}  // namespace
+// dL/dW = s X' p X (Theorem 5.3 without the mask), by Y = X W, the attention kernel with A = Y and
+// B = X giving Z = s p X a batch, and one product X' Z over all tokens of a chunk.
+class FusedObjective final : public AttentionObjective {
+ public:
+  FusedObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
+                 const ObjectiveOptions& options);
+
+  double LossAndGradient(absl::Span<const MatrixView> weights,
+                         absl::Span<Matrix> gradients) override;
+  double dense_norm_squared() const override { return dense_.TotalNorm(); }
+
+ private:
+  AttentionError DoError(absl::Span<const MatrixView> weights,
+                         const ErrorOptions& options) override;
+  void FillDense(const ShareDone& share_done) override;
+
+  // Some row blocks of one batch: what one shard works on.
+  struct Part {
+    Index batch, first_block, last_block;
+  };
+  struct ChunkParts {
+    Chunk chunk;
+    size_t first, count;  // in parts_
+  };
+  // One part, ready for the kernels.
+  struct Work {
+    size_t part;  // in parts_
+    Index batch;
+    Index row;  // the batch's first row in y_ and z_
+    AttentionHead head;
+    DenseRows dense;
+    float* scratch;
+  };
+
+  void AddParts(const Chunk& chunk);
+  void ComputeProducts(const Chunk& chunk, MatrixView w, MutableMatrixView y);  // y = X w
+  // Calls value(work) for each part of a chunk, on the pool's threads; the answers go to partials_.
+  void ForEachPart(const ChunkParts& chunk, PanelUse use,
+                   absl::FunctionRef<double(const Work&)> value);
+  // Before the dense attention of a chunk is used: makes dense_y_ if it is not kept.
+  void PrepareDense(const Chunk& chunk);
+
+  const Batches& batches_;
+  ThreadPool& pool_;
+  const float scale_;
+  const ObjectiveOptions options_;  // with a workspace
+  DenseAttentionStore dense_;
+  std::vector<ChunkParts> chunks_;
+  std::vector<Part> parts_;
+  const Matrix& dense_w_;
+  Matrix &y_, &z_;   // tokens of a chunk x d
+  Matrix& dense_y_;  // dense X W: the store's, or a chunk's; empty where f is kept
+  Index panel_floats_ = 0;
+  ShardedTransposedGemm transposed_gemm_;
+  std::vector<double> partials_, smallest_;  // one a part
+};
 
 FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
-                               const ObjectiveOptions& options, DenseAttentionView dense)
+                               const ObjectiveOptions& options)
     : batches_(batches),
       pool_(pool),
       scale_(problem.effective_scale()),
-      options_(WithWorkspace(options)),
-      dense_(std::move(dense)),
+      options_(options),
+      dense_(problem.attention, batches, problem.heads(), options.dense),
       dense_w_(problem.fused_weights().w),
       y_(options_.workspace->queries),
       z_(options_.workspace->d_queries),
-      dense_y_(dense_.store().recomputes_projections() ? options_.workspace->dense_queries
-                                                       : dense_.store().queries),
+      dense_y_(dense_.recomputes_projections() ? options_.workspace->dense_queries
+                                               : dense_.queries),
       panel_floats_(KeyPanelFloats(batches.longest(), batches.features(), PanelUse::kGradients)),
       transposed_gemm_(pool) {
   const std::vector<Chunk> chunks =
@@ -31,12 +93,11 @@ FusedObjective::FusedObjective(const Problem& problem, const Batches& batches, T
   smallest_.resize(parts_.size());
   Workspace::Grow(y_, LargestChunk(chunks), batches.features());
   Workspace::Grow(z_, LargestChunk(chunks), batches.features());
-  if (dense_.store().recomputes_projections()) {
+  if (dense_.recomputes_projections()) {
     Workspace::Grow(dense_y_, LargestChunk(chunks), batches.features());
   }
   // A batch's keys in panels, then the kernels' scratch.
-  options_.workspace->GrowScratch(pool,
-                                  panel_floats_ + dense_.store().scratch_size(batches.features()));
+  options_.workspace->GrowScratch(pool, panel_floats_ + dense_.scratch_size(batches.features()));
 }
 
 void FusedObjective::AddParts(const Chunk& chunk) {
@@ -78,9 +139,9 @@ void FusedObjective::ForEachPart(const ChunkParts& chunk, PanelUse use,
     work.head = HeadOf(layout, part.first_block, part.last_block,
                        MatrixView(y_).Rows(work.row, tokens), keys, scale_);
     work.dense = dense_.rows(part.batch, 0);
-    if (const DenseAttentionStore& store = dense_.store(); !store.keeps_attention()) {
+    if (!dense_.keeps_attention()) {
       const Index dense_row =
-          store.recomputes_projections() ? work.row : store.first_token(dense_.of(part.batch));
+          dense_.recomputes_projections() ? work.row : batches_.begin(part.batch);
       const MatrixView y = MatrixView(dense_y_).Rows(dense_row, tokens);
       work.dense.a = y.data();
       work.dense.a_stride = y.stride();
@@ -92,26 +153,25 @@ void FusedObjective::ForEachPart(const ChunkParts& chunk, PanelUse use,
 }
 
 void FusedObjective::FillDense(const ShareDone& share_done) {
-  DenseAttentionStore& store = dense_.store();
-  if (store.keeps_projections()) {
-    store.queries = Matrix(batches_.total_tokens(), batches_.features());
+  if (dense_.keeps_projections()) {
+    dense_.queries = Matrix(batches_.total_tokens(), batches_.features());
   }
   for (const ChunkParts& chunk : chunks_) {
     ComputeProducts(chunk.chunk, dense_w_, y_);
-    if (store.keeps_projections()) {
+    if (dense_.keeps_projections()) {
       const MatrixView y = MatrixView(y_).Rows(0, chunk.chunk.tokens);
-      std::copy_n(y.data(), y.size(), store.queries.row(chunk.chunk.first_token));
+      std::copy_n(y.data(), y.size(), dense_.queries.row(chunk.chunk.first_token));
     }
     ForEachPart(chunk, PanelUse::kLogits, [&](const Work& work) {
-      return store.Fill(work.batch, 0, work.head, work.scratch);
+      return dense_.Fill(work.batch, 0, work.head, work.scratch);
     });
     share_done(ShareAfter(chunk.chunk, batches_));
   }
-  for (size_t i = 0; i < parts_.size(); ++i) store.norm(parts_[i].batch, 0) += partials_[i];
+  for (size_t i = 0; i < parts_.size(); ++i) dense_.norm(parts_[i].batch, 0) += partials_[i];
 }
 
 void FusedObjective::PrepareDense(const Chunk& chunk) {
-  if (dense_.store().recomputes_projections()) ComputeProducts(chunk, dense_w_, dense_y_);
+  if (dense_.recomputes_projections()) ComputeProducts(chunk, dense_w_, dense_y_);
 }
 
 double FusedObjective::LossAndGradient(absl::Span<const MatrixView> weights,
@@ -149,6 +209,15 @@ AttentionError FusedObjective::DoError(absl::Span<const MatrixView> weights,
   return {{Sum(partials_)},
           dense_.NormPerHead(),
           *std::min_element(smallest_.begin(), smallest_.end())};
+}
+
+}  // namespace
+
+std::unique_ptr<AttentionObjective> AttentionObjective::OfFused(const Problem& problem,
+                                                                const Batches& batches,
+                                                                ThreadPool& pool,
+                                                                const ObjectiveOptions& options) {
+  return std::make_unique<FusedObjective>(problem, batches, pool, options);
 }
 
 }  // namespace attnprune

@@ -1,9 +1,84 @@
 #include "core/objective/prepared_problem.h"
 
+#include <xxhash.h>
+
+#include <vector>
+
 #include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
 
 namespace attnprune {
+namespace {
+
+// Raised where kernels or the way that products are cut change results in their last bits: a run is
+// not to go on from a state of another version with bits that neither gives.
+constexpr int64_t kNumericsVersion = 2;
+
+class Hasher {
+ public:
+  Hasher() : state_(XXH3_createState(), XXH3_freeState) { XXH3_64bits_reset(state_.get()); }
+  explicit Hasher(const XXH3_state_t& start) : Hasher() { XXH3_copyState(state_.get(), &start); }
+
+  void Bytes(const void* data, size_t size) { XXH3_64bits_update(state_.get(), data, size); }
+  void Integer(int64_t value) { Bytes(&value, sizeof(value)); }
+  void Real(double value) { Bytes(&value, sizeof(value)); }
+  void Text(absl::string_view text) {
+    Integer(static_cast<int64_t>(text.size()));
+    Bytes(text.data(), text.size());
+  }
+  void Floats(const std::vector<float>& values) {
+    Integer(static_cast<int64_t>(values.size()));
+    Bytes(values.data(), values.size() * sizeof(float));
+  }
+  void Rows(MatrixView matrix) {
+    Integer(matrix.rows());
+    Integer(matrix.cols());
+    for (Index i = 0; i < matrix.rows(); ++i) {
+      Bytes(matrix.row(i), static_cast<size_t>(matrix.cols()) * sizeof(float));
+    }
+  }
+  uint64_t Digest() const { return XXH3_64bits_digest(state_.get()); }
+
+  std::shared_ptr<const XXH3_state_t> state() const { return state_; }
+
+ private:
+  std::shared_ptr<XXH3_state_t> state_;
+};
+
+void AddWeights(const Problem& problem, Hasher& hasher) {
+  for (const NamedWeight& weight : AttentionWeights(problem)) {
+    hasher.Text(weight.name);
+    hasher.Rows(weight.dense);
+  }
+  if (problem.fused()) return;
+  const ProjectionWeights& layer = problem.projections();
+  hasher.Floats(layer.b_q);
+  hasher.Floats(layer.b_k);
+  hasher.Integer(layer.heads);
+  hasher.Integer(layer.kv_heads);
+  hasher.Integer(layer.rope.has_value());
+  if (!layer.rope.has_value()) return;
+  hasher.Real(layer.rope->theta);
+  hasher.Integer(static_cast<int64_t>(layer.rope->layout));
+}
+
+std::shared_ptr<const XXH3_state_t> Digested(const Problem& problem) {
+  Hasher hasher;
+  hasher.Integer(kNumericsVersion);
+  AddWeights(problem, hasher);
+  hasher.Text(ToString(problem.attention));
+  hasher.Real(static_cast<double>(problem.effective_scale()));
+  hasher.Rows(problem.calibration.all());
+  for (Index j = 0; j < problem.calibration.count(); ++j) {
+    hasher.Integer(problem.calibration.length(j));
+  }
+  hasher.Real(problem.sparsity.fraction);
+  hasher.Integer(problem.sparsity.pruned);
+  hasher.Integer(problem.sparsity.group);
+  return hasher.state();
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<PreparedProblem>> PreparedProblem::Create(
     const Problem& problem, const PrepareOptions& options) {
@@ -38,8 +113,12 @@ std::shared_ptr<const GramMatrix> PreparedProblem::GramOf(Side& side) {
 
 uint64_t PreparedProblem::Fingerprint(absl::string_view method, absl::Span<const double> parameters,
                                       absl::optional<uint64_t> seed) {
-  if (!fingerprint_.has_value()) fingerprint_.emplace(problem_);
-  return fingerprint_->Of(method, parameters, seed);
+  if (digested_ == nullptr) digested_ = Digested(problem_);
+  Hasher hasher(*digested_);
+  hasher.Text(method);
+  for (double value : parameters) hasher.Real(value);
+  if (seed.has_value()) hasher.Integer(static_cast<int64_t>(*seed));
+  return hasher.Digest();
 }
 
 }  // namespace attnprune

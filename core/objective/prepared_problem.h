@@ -12,8 +12,9 @@
 #include "core/base/thread_pool.h"
 #include "core/kernels/gram.h"
 #include "core/objective/attention_objective.h"
-#include "core/objective/fingerprint.h"
 #include "core/problem/problem.h"
+
+struct XXH3_state_s;
 
 namespace attnprune {
 
@@ -63,7 +64,10 @@ class PreparedProblem {
   std::shared_ptr<const GramMatrix> CalibrationGram() { return GramOf(calibration_); }
   std::shared_ptr<const GramMatrix> HeldOutGram() { return GramOf(held_out_); }
 
-  // The digest of a run on this problem, as ProblemFingerprint::Of.
+  // A 64-bit digest of everything that decides a run on this problem: weights, calibration data,
+  // options, parameters. Held-out data has no part in it, since it never decides. parameters: the
+  // method's values in a fixed order. seed: of a method that draws random numbers; the others leave
+  // it out, since it decides nothing of theirs.
   uint64_t Fingerprint(absl::string_view method, absl::Span<const double> parameters,
                        absl::optional<uint64_t> seed = absl::nullopt);
 
@@ -89,7 +93,8 @@ class PreparedProblem {
   const ObjectiveOptions options_;
   Side calibration_{problem_.calibration, "calibration"};
   Side held_out_{problem_.held_out, "held_out"};
-  absl::optional<ProblemFingerprint> fingerprint_;
+  // The digest's state after what all runs have in common; null until it is asked for.
+  std::shared_ptr<const XXH3_state_s> digested_;
 };
 
 }  // namespace attnprune

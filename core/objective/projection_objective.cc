@@ -1,7 +1,16 @@
-#include "core/objective/projection_objective.h"
-
+// AttentionObjective of a real layer: separate W_Q and W_K, heads, biases, rotary embedding
+// (Section 7, made exact).
 #include <algorithm>
-#include <utility>
+#include <memory>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "core/base/sum.h"
+#include "core/kernels/rope.h"
+#include "core/objective/attention_objective.h"
+#include "core/objective/chunks.h"
+#include "core/objective/dense_attention.h"
+#include "core/objective/sharded_gemm.h"
 
 namespace attnprune {
 namespace {
@@ -25,27 +34,77 @@ void AddBias(const std::vector<float>& bias, Index first_output, MutableMatrixVi
   }
 }
 
-}  // namespace
+// Q = R(X W_Q' + b), K = R(X W_K' + b) for all tokens; the attention kernel for each batch and
+// head; dW = (R^-1 dQ)' X. The heads of a group share K, so one shard is a batch and a kv head.
+class ProjectionObjective final : public AttentionObjective {
+ public:
+  ProjectionObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
+                      const ObjectiveOptions& options);
+
+  double LossAndGradient(absl::Span<const MatrixView> weights,
+                         absl::Span<Matrix> gradients) override;
+  double dense_norm_squared() const override { return dense_.TotalNorm(); }
+
+ private:
+  AttentionError DoError(absl::Span<const MatrixView> weights,
+                         const ErrorOptions& options) override;
+  void FillDense(const ShareDone& share_done) override;
+
+  // One head of one batch, ready for the kernels.
+  struct Work {
+    Index batch, head, kv_head;
+    Index row;  // the batch's first row in q_, k_, d_q_ and d_k_
+    AttentionHead attention;
+    DenseRows dense;
+    float* scratch;
+  };
+
+  // q = R(X W_Q' + b), k = R(X W_K' + b).
+  void Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k, Matrix& q, Matrix& k);
+  // R, or R^-1 where sign is -1, on heads of consecutive tokens.
+  void Rotate(Index first_token, float sign, MutableMatrixView heads) const;
+  // Calls value(work) for each head of each batch, on the pool's threads; the answers go to
+  // partials_. The heads of a kv head come one after the other.
+  void ForEachHead(const Chunk& chunk, PanelUse use, absl::FunctionRef<double(const Work&)> value);
+  void KeepDense(const Chunk& chunk);  // copies q_ and k_ to dense_q_ and dense_k_
+  // Before the dense attention of a chunk is used: makes dense_q_ and dense_k_ if they are not
+  // kept.
+  void PrepareDense(const Chunk& chunk);
+  MatrixView HeadOfRows(const Matrix& rows, Index first, Index tokens, Index head) const;
+
+  const ProjectionWeights& layer_;
+  const Batches& batches_;
+  ThreadPool& pool_;
+  const float scale_;
+  RopeTable rope_;                  // empty without rotary embedding
+  std::vector<Index> positions_;    // of every token in its batch
+  const ObjectiveOptions options_;  // with a workspace
+  DenseAttentionStore dense_;
+  const std::vector<Chunk> chunks_;
+  Matrix &q_, &k_, &d_q_, &d_k_;  // tokens of a chunk x (heads * head_dim), x (kv_heads * head_dim)
+  Matrix &dense_q_, &dense_k_;    // the store's, or a chunk's; empty where f is kept
+  const Index panel_floats_;      // of a kv head's keys
+  ShardedTransposedGemm transposed_gemm_;
+  std::vector<double> partials_, smallest_;  // batches x heads
+};
 
 ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& batches,
-                                         ThreadPool& pool, const ObjectiveOptions& options,
-                                         DenseAttentionView dense)
+                                         ThreadPool& pool, const ObjectiveOptions& options)
     : layer_(problem.projections()),
       batches_(batches),
       pool_(pool),
       scale_(problem.effective_scale()),
       rope_(TableFor(layer_, batches.longest())),
-      options_(WithWorkspace(options)),
-      dense_(std::move(dense)),
+      options_(options),
+      dense_(problem.attention, batches, problem.heads(), options.dense),
       chunks_(CutIntoChunks(batches, layer_.w_q.rows(), options.chunk_floats)),
       q_(options_.workspace->queries),
       k_(options_.workspace->keys),
       d_q_(options_.workspace->d_queries),
       d_k_(options_.workspace->d_keys),
-      dense_q_(dense_.store().recomputes_projections() ? options_.workspace->dense_queries
-                                                       : dense_.store().queries),
-      dense_k_(dense_.store().recomputes_projections() ? options_.workspace->dense_keys
-                                                       : dense_.store().keys),
+      dense_q_(dense_.recomputes_projections() ? options_.workspace->dense_queries
+                                               : dense_.queries),
+      dense_k_(dense_.recomputes_projections() ? options_.workspace->dense_keys : dense_.keys),
       panel_floats_(KeyPanelFloats(batches.longest(), layer_.head_dim(), PanelUse::kGradients)),
       transposed_gemm_(pool),
       partials_(static_cast<size_t>(batches.count() * layer_.heads)),
@@ -59,27 +118,25 @@ ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& 
   for (Matrix* const keys : {&k_, &d_k_}) {
     Workspace::Grow(*keys, LargestChunk(chunks_), layer_.w_k.rows());
   }
-  if (dense_.store().recomputes_projections()) {
+  if (dense_.recomputes_projections()) {
     Workspace::Grow(dense_q_, LargestChunk(chunks_), layer_.w_q.rows());
     Workspace::Grow(dense_k_, LargestChunk(chunks_), layer_.w_k.rows());
   }
   // Keys in panels, dense keys in panels, the kernels' scratch.
-  options_.workspace->GrowScratch(
-      pool, 2 * panel_floats_ + dense_.store().scratch_size(layer_.head_dim()));
+  options_.workspace->GrowScratch(pool, 2 * panel_floats_ + dense_.scratch_size(layer_.head_dim()));
 }
 
 void ProjectionObjective::FillDense(const ShareDone& share_done) {
-  DenseAttentionStore& store = dense_.store();
-  if (store.keeps_projections()) {
-    store.queries = Matrix(batches_.total_tokens(), layer_.w_q.rows());
-    store.keys = Matrix(batches_.total_tokens(), layer_.w_k.rows());
+  if (dense_.keeps_projections()) {
+    dense_.queries = Matrix(batches_.total_tokens(), layer_.w_q.rows());
+    dense_.keys = Matrix(batches_.total_tokens(), layer_.w_k.rows());
   }
   for (const Chunk& chunk : chunks_) {
     Project(chunk, layer_.w_q, layer_.w_k, q_, k_);
-    if (store.keeps_projections()) KeepDense(chunk);
+    if (dense_.keeps_projections()) KeepDense(chunk);
     ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
-      double& norm = store.norm(work.batch, work.head);
-      norm = store.Fill(work.batch, work.head, work.attention, work.scratch);
+      double& norm = dense_.norm(work.batch, work.head);
+      norm = dense_.Fill(work.batch, work.head, work.attention, work.scratch);
       return norm;
     });
     share_done(ShareAfter(chunk, batches_));
@@ -92,7 +149,7 @@ void ProjectionObjective::KeepDense(const Chunk& chunk) {
 }
 
 void ProjectionObjective::PrepareDense(const Chunk& chunk) {
-  if (dense_.store().recomputes_projections()) {
+  if (dense_.recomputes_projections()) {
     Project(chunk, layer_.w_q, layer_.w_k, dense_q_, dense_k_);
   }
 }
@@ -130,13 +187,11 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
     const Index kv_head = shard % layer_.kv_heads;
     const Index first = batches_.begin(batch), tokens = batches_.length(batch);
     const Index row = first - chunk.first_token;
-    const DenseAttentionStore& store = dense_.store();
-    const Index dense_row =
-        store.recomputes_projections() ? row : store.first_token(dense_.of(batch));
+    const Index dense_row = dense_.recomputes_projections() ? row : first;
     float* scratch = options_.workspace->scratch[static_cast<size_t>(worker)].data();
     const KeyPanels keys = PackKeys(HeadOfRows(k_, row, tokens, kv_head), use, scratch);
     KeyPanels dense_keys;
-    if (!store.keeps_attention()) {
+    if (!dense_.keeps_attention()) {
       dense_keys = PackKeys(HeadOfRows(dense_k_, dense_row, tokens, kv_head), PanelUse::kLogits,
                             scratch + panel_floats_);
     }
@@ -149,7 +204,7 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
                 .attention = HeadOf(layout, HeadOfRows(q_, row, tokens, head), keys, scale_),
                 .dense = dense_.rows(batch, head),
                 .scratch = scratch + 2 * panel_floats_};
-      if (!store.keeps_attention()) {
+      if (!dense_.keeps_attention()) {
         const MatrixView q = HeadOfRows(dense_q_, dense_row, tokens, head);
         work.dense.a = q.data();
         work.dense.a_stride = q.stride();
@@ -208,6 +263,14 @@ AttentionError ProjectionObjective::DoError(absl::Span<const MatrixView> weights
   }
   return {SumOverBatches(partials_, layer_.heads), dense_.NormPerHead(),
           *std::min_element(smallest_.begin(), smallest_.end())};
+}
+
+}  // namespace
+
+std::unique_ptr<AttentionObjective> AttentionObjective::OfProjections(
+    const Problem& problem, const Batches& batches, ThreadPool& pool,
+    const ObjectiveOptions& options) {
+  return std::make_unique<ProjectionObjective>(problem, batches, pool, options);
 }
 
 }  // namespace attnprune

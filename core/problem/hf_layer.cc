@@ -40,9 +40,8 @@ class LayerReader {
     const std::string name = absl::StrCat(prefix_, suffix);
     if (!checkpoint_.Contains(name)) return absl::OkStatus();
     ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, checkpoint_.Find(name));
-    return absl::InvalidArgumentError(absl::StrCat(tensor->file, ": tensor ", Quoted(name),
-                                                   " must not be there, ", reason, ", got ",
-                                                   ShapeString(tensor->shape)));
+    return Refuse(tensor->file, ": tensor ", Quoted(name), " must not be there, ", reason, ", got ",
+                  ShapeString(tensor->shape));
   }
 
   std::vector<SourceTensor> TakeSources() { return std::move(sources_); }
@@ -53,10 +52,9 @@ class LayerReader {
     ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor,
                                checkpoint_.Find(absl::StrCat(prefix_, suffix)));
     if (tensor->shape != shape) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(tensor->file, ": tensor ", Quoted(tensor->name),
-                       " must have the shape that config.json gives, ", ShapeString(shape),
-                       ", got ", ShapeString(tensor->shape)));
+      return Refuse(tensor->file, ": tensor ", Quoted(tensor->name),
+                    " must have the shape that config.json gives, ", ShapeString(shape), ", got ",
+                    ShapeString(tensor->shape));
     }
     sources_.push_back({weight, tensor->name, tensor->dtype, tensor->file});
     return tensor;

@@ -21,8 +21,8 @@ absl::Status CheckShape(absl::string_view place, absl::Span<const Index> shape) 
   const bool rank_fits = shape.size() == 2 || shape.size() == 3;
   const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
   if (rank_fits && !empty) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      place, " must have the shape (n, d) or (k, n, d), none of them 0, got ", ShapeString(shape)));
+  return Refuse(place, " must have the shape (n, d) or (k, n, d), none of them 0, got ",
+                ShapeString(shape));
 }
 
 // k sequences of n tokens, (k * n) x d below each other.
@@ -45,11 +45,11 @@ absl::StatusOr<const TensorInfo*> Choose(const SafetensorsFile& file, absl::stri
   const auto quote = [](std::string* out, const TensorInfo* tensor) {
     absl::StrAppend(out, Quoted(tensor->name));
   };
-  return absl::InvalidArgumentError(absl::StrCat(
+  return Refuse(
       path, ": tensor must be named unless exactly one is of a float type, got ", floats.size(),
       listed > 0 ? ": " : "",
       absl::StrJoin(floats.begin(), floats.begin() + static_cast<Index>(listed), ", ", quote),
-      listed < floats.size() ? ", ..." : ""));
+      listed < floats.size() ? ", ..." : "");
 }
 
 absl::StatusOr<Batches> LoadSafetensors(const std::string& path, absl::string_view name) {
@@ -63,9 +63,8 @@ absl::StatusOr<Batches> LoadSafetensors(const std::string& path, absl::string_vi
 
 absl::StatusOr<Batches> LoadNpy(const std::string& path, absl::string_view name) {
   if (!name.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, ": tensor must not be named, as a .npy file has one without a name, got ",
-        Quoted(name)));
+    return Refuse(path, ": tensor must not be named, as a .npy file has one without a name, got ",
+                  Quoted(name));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(NpyArray array, ReadNpy(path));
   ATTNPRUNE_RETURN_IF_ERROR(CheckShape(absl::StrCat(path, ": array"), array.shape));
@@ -77,8 +76,7 @@ absl::StatusOr<Batches> LoadNpy(const std::string& path, absl::string_view name)
 absl::StatusOr<Batches> LoadBatches(const std::string& path, absl::string_view tensor) {
   if (absl::EndsWith(path, ".safetensors")) return LoadSafetensors(path, tensor);
   if (absl::EndsWith(path, ".npy")) return LoadNpy(path, tensor);
-  return absl::InvalidArgumentError(
-      absl::StrCat(Quoted(path), ": file name must end in .safetensors or .npy"));
+  return Refuse(Quoted(path), ": file name must end in .safetensors or .npy");
 }
 
 }  // namespace attnprune

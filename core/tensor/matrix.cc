@@ -41,4 +41,8 @@ Matrix Matrix::CopyFrom(MatrixView view) {
   return out;
 }
 
+std::vector<MatrixView> Views(const std::vector<Matrix>& matrices) {
+  return {matrices.begin(), matrices.end()};
+}
+
 }  // namespace attnprune

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/types/span.h"
 
@@ -118,6 +119,9 @@ class Matrix {
   std::unique_ptr<float[], Free> data_;
   Index rows_ = 0, cols_ = 0;
 };
+
+// Views of all of them.
+std::vector<MatrixView> Views(const std::vector<Matrix>& matrices);
 
 inline MatrixView::MatrixView(const Matrix& matrix)
     : MatrixView(matrix.data(), matrix.rows(), matrix.cols()) {}

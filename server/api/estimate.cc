@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/kernels/blas.h"
-#include "core/methods/attention_cost.h"
-#include "server/execution/memory_plan.h"
+#include "core/objective/attention_objective.h"
+#include "server/execution/job_spec.h"
 
 namespace attnprune::api {
 namespace {

@@ -16,7 +16,7 @@ struct MachineRate {
 // Multiplies two 512 x 512 matrices for some 20 ms. InitializeBlas must have been called.
 MachineRate MeasureRate();
 
-// budget: see memory_plan.h.
+// budget: see WithinBudget.
 //
 // With d the input features, N the tokens of the calibration batches, N' of the held-out ones, n
 // the longest batch, R the outputs (rows of all weights; d when fused), H heads of width h (1 of d
@@ -34,7 +34,7 @@ MachineRate MeasureRate();
 // and 8 MiB that any job takes
 //
 // operations: MethodInfo::operations, a loss on all data at each evaluation, four to score
-// (attention_cost.h)
+// (attention_objective.h)
 //
 // seconds: operations over half the measured rate
 v1::Estimate EstimateJob(const CheckedJob& job, const MachineRate& rate, int64_t budget = 0);

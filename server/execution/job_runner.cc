@@ -14,7 +14,6 @@
 #include "core/objective/prepared_problem.h"
 #include "server/execution/job_spec.h"
 #include "server/execution/job_writer.h"
-#include "server/execution/memory_plan.h"
 #include "server/execution/method_messages.h"
 #include "server/execution/method_runner.h"
 #include "server/execution/problem_builder.h"

@@ -3,18 +3,33 @@
 #ifndef ATTNPRUNE_SERVER_EXECUTION_JOB_RUNNER_H_
 #define ATTNPRUNE_SERVER_EXECUTION_JOB_RUNNER_H_
 
+#include <cstddef>
 #include <functional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "core/base/clock.h"
+#include "core/methods/method.h"
 #include "server/blobs/blob_store.h"
-#include "server/execution/solve_observer.h"
 #include "server/execution/stop_signal.h"
 #include "server/queue/job_store.h"
 
 namespace attnprune {
+
+// What workers do, for who counts it. `worker`: the slot, from 0. For each slot one call at a time,
+// but for OnCheckpoint, which comes from the thread that writes. Returns at once and waits for
+// nothing.
+class SolveObserver {
+ public:
+  virtual ~SolveObserver() = default;
+  virtual void OnJobBegin(int worker) = 0;
+  virtual void OnJobEnd(int worker) = 0;
+  virtual void OnMethodBegin(int worker, const std::string& method) = 0;  // its name
+  virtual void OnMethodEnd(int worker) = 0;
+  virtual void OnStep(int worker, const StepStats& stats) = 0;
+  virtual void OnCheckpoint(int worker, bool written, size_t bytes) = 0;
+};
 
 // Told when a job's figures cannot be written or a store does not answer, for the log. From any
 // thread; returns quickly.
@@ -22,7 +37,7 @@ using TroubleListener = std::function<void(const std::string& job_id, const absl
 
 struct JobRunnerOptions {
   int threads = 1;  // that solve the job, at least 1; never changes a result
-  // Decides, by the job's estimate, what is kept in memory (memory_plan.h); 0: everything.
+  // Decides, by the job's estimate, what is kept in memory (WithinBudget); 0: everything.
   // Never changes a result.
   int64_t memory_budget_bytes = 0;
   // For temporary files that take no part in a result; and what they leave of its disk.

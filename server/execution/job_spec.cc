@@ -254,4 +254,12 @@ int EvaluateEvery(const JobSpec& job, int steps_at_most) {
   return std::max(job.evaluate_every, 0);
 }
 
+DenseAttention WithinBudget(const v1::Estimate& estimate, int64_t budget) {
+  if (budget == 0 || estimate.memory_keeping_attention_bytes() <= budget) {
+    return DenseAttention::kKeep;
+  }
+  return estimate.memory_rebuilding_attention_bytes() <= budget ? DenseAttention::kRebuild
+                                                                : DenseAttention::kRecompute;
+}
+
 }  // namespace attnprune

@@ -12,6 +12,7 @@
 #include "absl/types/span.h"
 #include "attnprune/v1/job.pb.h"
 #include "core/methods/registry.h"
+#include "core/objective/attention_objective.h"
 #include "core/problem/problem_shape.h"
 #include "server/execution/job_tensor.h"
 
@@ -42,6 +43,12 @@ const JobTensor* InputWeight(absl::Span<const JobTensor> weights, absl::string_v
 
 // RunOptions::evaluate_every of a method that takes so many steps at most.
 int EvaluateEvery(const JobSpec& job, int steps_at_most);
+
+// How a job with these peaks is to run: the first way that `budget` bytes have room for (0: any),
+// or the last. By kRecompute calibration and held-out tokens are in a file, not in memory. No
+// result depends on it. A job that an older server stored has no figure for rebuilding: 0, which
+// fits, as that server had it.
+DenseAttention WithinBudget(const v1::Estimate& estimate, int64_t budget);
 
 }  // namespace attnprune
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
+#include "core/kernels/finite.h"
 #include "server/blobs/upload_spec.h"
 
 namespace attnprune {
@@ -36,6 +37,16 @@ absl::Status CheckSize(const JobTensor& tensor, int64_t max_bytes) {
   if (left > 0) return absl::OkStatus();
   return FieldError(field, absl::StrCat("must come to at most ", max_bytes, " bytes, got ",
                                         ShapeText(tensor.extents), " of ", ToString(tensor.dtype)));
+}
+
+// Where the value of that flat index is.
+std::string PlaceOf(const JobTensor& tensor, int64_t index) {
+  const size_t rank = tensor.extents.size();
+  if (rank < 2) return absl::StrCat("entry ", index);
+  const int64_t columns = tensor.extents[rank - 1], rows = tensor.extents[rank - 2];
+  const std::string place =
+      absl::StrCat("row ", index / columns % rows, ", column ", index % columns);
+  return rank < 3 ? place : absl::StrCat("batch ", index / columns / rows, ", ", place);
 }
 
 }  // namespace
@@ -69,6 +80,14 @@ std::string ShapeText(absl::Span<const int64_t> extents) {
   if (extents.empty()) return "no shape";
   return absl::StrCat(absl::StrJoin(extents.subspan(0, kMaxShown), " x "),
                       extents.size() > kMaxShown ? " x ..." : "");
+}
+
+absl::Status CheckFinite(const JobTensor& tensor, absl::Span<const float> values, int64_t first) {
+  const Index bad = FirstNotFinite(values);
+  if (bad == static_cast<Index>(values.size())) return absl::OkStatus();
+  return FieldError(tensor.field, absl::StrCat("must be finite in float32, got ",
+                                               values[static_cast<size_t>(bad)], " at ",
+                                               PlaceOf(tensor, first + bad)));
 }
 
 }  // namespace attnprune

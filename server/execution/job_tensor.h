@@ -1,4 +1,4 @@
-// A tensor of a job, decoded from the API's reference to it.
+// A tensor of a job, decoded from the API's reference to it; and its values, once they are read.
 #ifndef ATTNPRUNE_SERVER_EXECUTION_JOB_TENSOR_H_
 #define ATTNPRUNE_SERVER_EXECUTION_JOB_TENSOR_H_
 
@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -37,6 +38,12 @@ v1::DType ToProto(DType dtype);
 
 // "64 x 32"; long shapes are cut.
 std::string ShapeText(absl::Span<const int64_t> extents);
+
+// INVALID_ARGUMENT "<field> must be finite in float32, got nan at batch 2, row 0, column 5", all
+// counted from 0, of the first value that is NaN or infinite. A matrix has no batch, a vector
+// entries. values: of `tensor`, row by row, in float32, from entry `first` on. Pure.
+absl::Status CheckFinite(const JobTensor& tensor, absl::Span<const float> values,
+                         int64_t first = 0);
 
 }  // namespace attnprune
 

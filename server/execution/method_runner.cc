@@ -1,20 +1,64 @@
 #include "server/execution/method_runner.h"
 
+#include <chrono>
 #include <memory>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
+#include "attnprune/v1/prune_service.pb.h"
 #include "core/base/status_macros.h"
 #include "core/methods/registry.h"
 #include "core/methods/solver_state.h"
-#include "server/execution/job_phase.h"
 #include "server/execution/method_messages.h"
 #include "server/execution/problem_builder.h"
 #include "server/execution/stored_weights.h"
 
 namespace attnprune {
 namespace {
+
+// A phase of a job that takes long but has no steps. Writes an event when it is made, when another
+// hundredth is done, and at the end. One thread.
+class JobPhase {
+ public:
+  // method: the label, or empty. writer must outlive the phase.
+  JobPhase(v1::Phase phase, std::string method, JobWriter* writer);
+
+  // share: that is done, in [0, 1].
+  void Advance(double share);
+  double seconds() const;  // since it was made
+
+ private:
+  void Write();
+
+  const v1::Phase phase_;
+  const std::string method_;
+  JobWriter* const writer_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  double written_ = 0;  // the share that was written last
+};
+
+JobPhase::JobPhase(v1::Phase phase, std::string method, JobWriter* writer)
+    : phase_(phase), method_(std::move(method)), writer_(writer) {
+  Write();
+}
+
+void JobPhase::Advance(double share) {
+  constexpr double kLeastStep = 0.01;
+  if (share < written_ + kLeastStep && (share < 1 || written_ >= 1)) return;
+  written_ = share;
+  Write();
+}
+
+double JobPhase::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+void JobPhase::Write() {
+  writer_->AddProgress(MakePhaseProgress(phase_, method_, written_, seconds()).SerializeAsString(),
+                       EventKind::kProgress);
+}
 
 // A method's figures on their way to the writer; says stop when the job is to stop.
 class MethodObserver final : public ProgressObserver {
@@ -57,22 +101,6 @@ class MethodObserver final : public ProgressObserver {
   const absl::FunctionRef<bool()> stopped_;
   const absl::FunctionRef<void(const StepStats&)> on_step_;
   int steps_before_ = -1;  // of earlier attempts; known at the first step
-};
-
-// A method from its beginning to its end, for whoever observes.
-class ObservedMethod {
- public:
-  ObservedMethod(const JobRunnerOptions& options, const std::string& method) : options_(options) {
-    if (options.observer != nullptr) options.observer->OnMethodBegin(options.worker, method);
-  }
-  ~ObservedMethod() {
-    if (options_.observer != nullptr) options_.observer->OnMethodEnd(options_.worker);
-  }
-  ObservedMethod(const ObservedMethod&) = delete;
-  ObservedMethod& operator=(const ObservedMethod&) = delete;
-
- private:
-  const JobRunnerOptions& options_;
 };
 
 }  // namespace
@@ -145,11 +173,15 @@ absl::StatusOr<MethodRunner::Solved> MethodRunner::Solve(int index) {
 absl::StatusOr<MethodRunner::Solved> MethodRunner::Attempt(const Method& method, int index,
                                                            double seconds_before,
                                                            RunOptions options) {
-  const auto on_step = [this](const StepStats& stats) {
-    SolveObserver* const observer = context_.options.observer;
-    if (observer != nullptr) observer->OnStep(context_.options.worker, stats);
+  SolveObserver* const solves = context_.options.observer;
+  const int worker = context_.options.worker;
+  const auto on_step = [solves, worker](const StepStats& stats) {
+    if (solves != nullptr) solves->OnStep(worker, stats);
   };
-  const ObservedMethod observed(context_.options, MethodAt(index).spec.name);
+  if (solves != nullptr) solves->OnMethodBegin(worker, MethodAt(index).spec.name);
+  const absl::Cleanup end = [solves, worker] {
+    if (solves != nullptr) solves->OnMethodEnd(worker);
+  };
   MethodObserver observer(index, MethodAt(index).label, seconds_before, context_.writer,
                           context_.stop, context_.stopped, on_step);
   ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result,

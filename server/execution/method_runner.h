@@ -17,7 +17,7 @@
 #include "server/execution/job_runner.h"
 #include "server/execution/job_spec.h"
 #include "server/execution/job_writer.h"
-#include "server/execution/method_checkpoint.h"
+#include "server/execution/method_messages.h"
 
 namespace attnprune {
 

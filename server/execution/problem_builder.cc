@@ -13,7 +13,7 @@
 #include "core/base/status_macros.h"
 #include "core/kernels/finite.h"
 #include "core/methods/calibration_split.h"
-#include "server/execution/finite_check.h"
+#include "server/execution/job_tensor.h"
 
 namespace attnprune {
 namespace {
@@ -164,11 +164,11 @@ absl::StatusOr<ProjectionWeights> ReadProjections(const JobSpec& job, TensorRead
 }
 
 absl::Status HoldOut(double fraction, Problem* problem) {
-  const Index all = problem->calibration.count();
-  ATTNPRUNE_ASSIGN_OR_RETURN(CalibrationSplit split,
-                             SplitCalibration(problem->calibration, fraction, all));
-  problem->calibration = std::move(split.fit[0]);
-  problem->held_out = std::move(split.validation);
+  const Batches& all = problem->calibration;
+  const SplitIndices split = SplitBatches(all.count(), fraction, /*per_part=*/all.count());
+  ATTNPRUNE_ASSIGN_OR_RETURN(Batches learned_from, all.Pick(split.fit[0]));
+  ATTNPRUNE_ASSIGN_OR_RETURN(problem->held_out, all.Pick(split.validation));
+  problem->calibration = std::move(learned_from);
   return absl::OkStatus();
 }
 

@@ -4,7 +4,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "server/observe/label_values.h"
 
 namespace attnprune {
 namespace {

@@ -1,22 +1,18 @@
 #include "server/observe/exposition.h"
 
-#include <array>
-#include <charconv>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "core/base/format.h"
 
 namespace attnprune {
 namespace {
 
-// The shortest text that reads back as the same number.
 std::string NumberText(double value) {
   if (std::isnan(value)) return "NaN";
   if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
-  std::array<char, 32> text;
-  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-  return {text.data(), end};
+  return FormatNumber(value);
 }
 
 std::string LabelText(const MetricLabels& labels) {

@@ -1,5 +1,7 @@
 #include "server/observe/job_log.h"
 
+#include <utility>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -14,37 +16,10 @@ void Append(const LogFields& more, LogFields* fields) {
   fields->insert(fields->end(), more.begin(), more.end());
 }
 
-// Fields that every line of a job begins with.
-LogFields Common(const std::string& job_id, const StoredEvent& event) {
-  return {{"job", absl::StrCat("jobs/", job_id)}, {"sequence", absl::StrCat(event.sequence)}};
-}
-
 LogLevel LevelOf(const StoredEvent& event) {
   if (IsProgress(event.kind)) return LogLevel::kDebug;
   const bool bad = event.kind == EventKind::kWarning || event.state == JobState::kFailed;
   return bad ? LogLevel::kWarning : LogLevel::kInfo;
-}
-
-v1::Progress ProgressOf(const StoredEvent& event) {
-  v1::Progress progress;
-  return progress.ParseFromString(event.payload) ? progress : v1::Progress();
-}
-
-const char* NameOf(const StoredEvent& event) {
-  switch (event.kind) {
-    case EventKind::kStateChange:
-      return "job.state";
-    case EventKind::kTerminal:
-      return "job.end";
-    case EventKind::kProgress:
-    case EventKind::kEvaluated:
-      return ProgressOf(event).has_phase() ? "job.phase" : "job.progress";
-    case EventKind::kMethodResult:
-      return "job.result";
-    case EventKind::kWarning:
-      break;
-  }
-  return "job.warning";
 }
 
 LogFields StateFields(const StoredEvent& event) {
@@ -54,16 +29,18 @@ LogFields StateFields(const StoredEvent& event) {
   return fields;
 }
 
-LogFields ProgressFields(const StoredEvent& event) {
-  const v1::Progress progress = ProgressOf(event);
+std::pair<const char*, LogFields> ProgressPart(const StoredEvent& event) {
+  v1::Progress progress;
+  if (!progress.ParseFromString(event.payload)) progress.Clear();
   if (!progress.has_phase()) {
-    return {{"method", progress.method()}, {"step", absl::StrCat(progress.step())}};
+    return {"job.progress",
+            {{"method", progress.method()}, {"step", absl::StrCat(progress.step())}}};
   }
   const v1::PhaseProgress& phase = progress.phase();
   LogFields fields = {{"phase", absl::AsciiStrToLower(v1::Phase_Name(phase.phase()))},
                       {"share", absl::StrFormat("%.2f", phase.share())}};
   if (!phase.method().empty()) fields.emplace_back("method", phase.method());
-  return fields;
+  return {"job.phase", std::move(fields)};
 }
 
 LogFields ResultFields(const StoredEvent& event) {
@@ -75,30 +52,33 @@ LogFields ResultFields(const StoredEvent& event) {
   return fields;
 }
 
-// What only this kind of event has.
-LogFields OwnFields(const StoredEvent& event) {
+// The line's name, and what only this kind of event has.
+std::pair<const char*, LogFields> OwnPart(const StoredEvent& event) {
   switch (event.kind) {
     case EventKind::kStateChange:
+      return {"job.state", StateFields(event)};
     case EventKind::kTerminal:
-      return StateFields(event);
+      return {"job.end", StateFields(event)};
     case EventKind::kProgress:
     case EventKind::kEvaluated:
-      return ProgressFields(event);
+      return ProgressPart(event);
     case EventKind::kMethodResult:
-      return ResultFields(event);
+      return {"job.result", ResultFields(event)};
     case EventKind::kWarning:
       break;
   }
-  return {{"text", event.payload}};
+  return {"job.warning", {{"text", event.payload}}};
 }
 
 void LogEvent(const std::string& job_id, const StoredEvent& event) {
   const LogLevel level = LevelOf(event);
   if (!Logs(level)) return;
-  LogFields fields = Common(job_id, event);
-  Append(OwnFields(event), &fields);
+  LogFields fields = {{"job", absl::StrCat("jobs/", job_id)},
+                      {"sequence", absl::StrCat(event.sequence)}};
+  const auto [name, own] = OwnPart(event);
+  Append(own, &fields);
   Append(FieldsOf(event.origin), &fields);
-  Log(level, NameOf(event), fields);
+  Log(level, name, fields);
 }
 
 }  // namespace

@@ -9,7 +9,6 @@
 #include "attnprune/v1/job.pb.h"
 #include "core/base/status_macros.h"
 #include "server/execution/stop_signal.h"
-#include "server/observe/label_values.h"
 
 namespace attnprune {
 namespace {

@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "server/observe/label_values.h"
 
 namespace attnprune {
 namespace {

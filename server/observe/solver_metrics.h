@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/base/clock.h"
-#include "server/execution/solve_observer.h"
+#include "server/execution/job_runner.h"
 #include "server/observe/exposition.h"
 #include "server/observe/instruments.h"
 

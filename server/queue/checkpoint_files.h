@@ -2,24 +2,38 @@
 #ifndef ATTNPRUNE_SERVER_QUEUE_CHECKPOINT_FILES_H_
 #define ATTNPRUNE_SERVER_QUEUE_CHECKPOINT_FILES_H_
 
+#include <cstdint>
 #include <set>
 #include <string>
 #include <utility>
 
-#include "server/queue/checkpoint_store.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace attnprune {
 
-class CheckpointFiles final : public CheckpointStore {
+// What a job's row keeps of its checkpoint.
+struct CheckpointRef {
+  std::string name;  // empty: no checkpoint
+  int64_t size = 0;
+  int64_t checksum = 0;
+};
+
+// A job store's checkpoints: bytes of any size, outside its transactions. Each is written once
+// under a name of its own, then only read. Thread-safe for calls on different names.
+class CheckpointFiles {
  public:
   // folder: must exist.
   explicit CheckpointFiles(std::string folder) : folder_(std::move(folder)) {}
 
-  // OK means that the file is on disk (fsync). A crash can leave a temporary file.
-  absl::StatusOr<CheckpointRef> Write(const std::string& name,
-                                      absl::string_view bytes) const override;
-  absl::StatusOr<std::string> Read(const CheckpointRef& ref) const override;
-  void Remove(const std::string& name) const override;
+  // OK means that the file is on disk (fsync): it survives a power loss. A crash can leave a
+  // temporary file.
+  absl::StatusOr<CheckpointRef> Write(const std::string& name, absl::string_view bytes) const;
+  // DATA_LOSS: it is gone or is not what was written.
+  absl::StatusOr<std::string> Read(const CheckpointRef& ref) const;
+  // Does nothing for an empty name. What cannot be removed stays; no row refers to it.
+  void Remove(const std::string& name) const;
 
   // For the folder's only user: removes what crashes and failed removals have left.
   void RemoveAllBut(const std::set<std::string>& names) const;

@@ -49,22 +49,18 @@ absl::Status JobEdit::End(JobState state, const Failure& failure, absl::string_v
   job.lease_owner.clear();
   job.lease_until = absl::UnixEpoch();
   ReplaceCheckpoint({});
-  StoredEvent event;
-  event.kind = EventKind::kTerminal;
-  event.state = state;
-  event.attempt = job.attempt;
-  event.payload = std::string(reason);
-  AddEvent(std::move(event));
+  AddEvent({.kind = EventKind::kTerminal,
+            .state = state,
+            .attempt = job.attempt,
+            .payload = std::string(reason)});
   return absl::OkStatus();
 }
 
 int64_t JobEdit::AddStateChange(absl::string_view reason) {
-  StoredEvent event;
-  event.kind = EventKind::kStateChange;
-  event.state = record().state;
-  event.attempt = record().attempt;
-  event.payload = std::string(reason);
-  return AddEvent(std::move(event));
+  return AddEvent({.kind = EventKind::kStateChange,
+                   .state = record().state,
+                   .attempt = record().attempt,
+                   .payload = std::string(reason)});
 }
 
 int64_t JobEdit::AddEvent(StoredEvent event) {

@@ -19,7 +19,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "server/queue/checkpoint_store.h"
+#include "server/queue/checkpoint_files.h"
 #include "server/queue/job_store.h"
 
 namespace attnprune {

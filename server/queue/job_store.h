@@ -21,6 +21,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -43,6 +44,24 @@ class JobStoreListener {
   virtual void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) = 0;
   // A running job is to stop. Not told of jobs that ended at once.
   virtual void OnCancelRequested(const std::string& job_id) = 0;
+};
+
+// Tells each in turn: JobListeners both({&hub, &workers}); store->SetListener(&both). Thread-safe
+// if they are; they must outlive it.
+class JobListeners final : public JobStoreListener {
+ public:
+  explicit JobListeners(std::vector<JobStoreListener*> listeners)
+      : listeners_(std::move(listeners)) {}
+
+  void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override {
+    for (JobStoreListener* listener : listeners_) listener->OnEvents(job_id, events);
+  }
+  void OnCancelRequested(const std::string& job_id) override {
+    for (JobStoreListener* listener : listeners_) listener->OnCancelRequested(job_id);
+  }
+
+ private:
+  const std::vector<JobStoreListener*> listeners_;
 };
 
 struct CreateOutcome {

@@ -1,13 +1,15 @@
 // The rules of what clients and upkeep ask for.
 #include "server/queue/transactional_job_store.h"
 
+#include <cstring>
 #include <limits>
 #include <random>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
-#include "server/queue/page_token.h"
+#include "server/queue/checksum.h"
 
 namespace attnprune {
 namespace {
@@ -27,6 +29,46 @@ absl::StatusOr<JobRow> FindJob(JobReader& rows, absl::string_view id) {
   return *std::move(row);
 }
 
+// Page tokens of List: where the page before ended and for which filter it was. Base64url of 24
+// bytes, little-endian: the filter's hash, the number, the hash of these two.
+struct Token {
+  int64_t filter, number, checksum;
+};
+static_assert(sizeof(Token) == 24);
+
+int64_t HashOf(const JobFilter& filter) {
+  Checksum hash;
+  for (const JobState state : filter.states) hash.AddInteger(static_cast<int64_t>(state));
+  for (const auto& [key, value] : filter.labels) hash.AddText(key).AddText(value);
+  return hash.Value();
+}
+
+int64_t HashOf(const Token& token) {
+  return Checksum().AddInteger(token.filter).AddInteger(token.number).Value();
+}
+
+std::string EncodePageToken(const JobFilter& filter, int64_t last_number) {
+  Token token = {HashOf(filter), last_number, 0};
+  token.checksum = HashOf(token);
+  std::string bytes(sizeof token, '\0');
+  std::memcpy(bytes.data(), &token, sizeof token);
+  return absl::WebSafeBase64Escape(bytes);
+}
+
+// The number. INVALID_ARGUMENT naming page_token: not such a token, or of another filter.
+absl::StatusOr<int64_t> DecodePageToken(const JobFilter& filter, absl::string_view text) {
+  std::string bytes;
+  Token token = {};
+  if (absl::WebSafeBase64Unescape(text, &bytes) && bytes.size() == sizeof token) {
+    std::memcpy(&token, bytes.data(), sizeof token);
+    if (token.checksum == HashOf(token)) {
+      if (token.filter == HashOf(filter)) return token.number;
+      return FieldError("page_token", "must be used with the filter of the page it came with");
+    }
+  }
+  return FieldError("page_token", "must be one that the server gave");
+}
+
 }  // namespace
 
 OutstandingJob Outstanding(const JobRow& row) {
@@ -36,7 +78,7 @@ OutstandingJob Outstanding(const JobRow& row) {
 }
 
 void TransactionalJobStore::Conclude(const PostCommit& post_commit) {
-  checkpoints_->Remove(post_commit.unused_checkpoint);
+  checkpoints_.Remove(post_commit.unused_checkpoint);
   if (listener_ == nullptr) return;
   if (!post_commit.events.empty()) listener_->OnEvents(post_commit.job_id, post_commit.events);
   if (post_commit.cancel_requested) listener_->OnCancelRequested(post_commit.job_id);
@@ -62,9 +104,9 @@ absl::StatusOr<CreateOutcome> TransactionalJobStore::Create(const NewJob& job) {
 absl::StatusOr<CreateOutcome> TransactionalJobStore::Insert(const NewJob& job, JobRows& rows,
                                                             PostCommit& post_commit) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t queued, rows.CountQueued());
-  if (queued >= options_.max_queued_jobs) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the queue is full: ", queued, " jobs wait, the limit is ", options_.max_queued_jobs));
+  if (queued >= max_queued_jobs_) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the queue is full: ", queued, " jobs wait, the limit is ", max_queued_jobs_));
   }
   JobRow row;
   row.record.id = NewId();

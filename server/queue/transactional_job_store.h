@@ -13,28 +13,24 @@
 #include <vector>
 
 #include "core/base/mutex.h"
-#include "server/queue/checkpoint_store.h"
+#include "server/queue/checkpoint_files.h"
 #include "server/queue/job_edit.h"
 #include "server/queue/job_rows.h"
 #include "server/queue/job_store.h"
 
 namespace attnprune {
 
-struct JobStoreOptions {
-  int64_t max_queued_jobs = 10'000;      // Create refuses when this many are queued
-  JobStoreListener* listener = nullptr;  // as SetListener
-};
-
 // Each call that writes is one transaction of the database (SaveCheckpoint: one of the checkpoint
 // store before it). The listener is told after the commit, still under the writer lock.
 class TransactionalJobStore final : public JobStore {
  public:
-  TransactionalJobStore(const JobStoreOptions& options, std::unique_ptr<JobDatabase> database,
-                        std::unique_ptr<CheckpointStore> checkpoints)
-      : options_(options),
+  // max_queued_jobs: Create refuses when this many are queued. listener: as SetListener.
+  TransactionalJobStore(int64_t max_queued_jobs, JobStoreListener* listener,
+                        std::unique_ptr<JobDatabase> database, CheckpointFiles checkpoints)
+      : max_queued_jobs_(max_queued_jobs),
         database_(std::move(database)),
         checkpoints_(std::move(checkpoints)),
-        listener_(options.listener) {}
+        listener_(listener) {}
 
   // For the only server of its database, before any other call: no job is running any more, so
   // running ones are requeued, failed after too many losses, or ended if they were to be cancelled.
@@ -76,8 +72,8 @@ class TransactionalJobStore final : public JobStore {
   absl::StatusOr<std::set<std::string>> ReferencedDigests() override;
 
  private:
-  // Run body(rows) and body(rows, post_commit), which return a Status or StatusOr, as one
-  // transaction; after the commit Write also does what post_commit says.
+  // Run body(rows), which returns a StatusOr, and body(rows, post_commit), which may return a
+  // Status, as one transaction; after the commit Write also does what post_commit says.
   template <typename Body>
   auto Read(Body body) -> std::invoke_result_t<Body, JobReader&>;
   template <typename Body>
@@ -89,9 +85,9 @@ class TransactionalJobStore final : public JobStore {
   absl::StatusOr<JobRow> ReadRunning(const JobClaim& claim);
   absl::Status TakeBack(const JobRow& row, absl::Time now, const SchedulerPolicy& policy);
 
-  const JobStoreOptions options_;
+  const int64_t max_queued_jobs_;
   const std::unique_ptr<JobDatabase> database_;
-  const std::unique_ptr<const CheckpointStore> checkpoints_;
+  const CheckpointFiles checkpoints_;
 
   Mutex write_mutex_;  // writers wait for each other's fsync; readers do not
   JobStoreListener* listener_ ABSL_GUARDED_BY(write_mutex_);
@@ -101,22 +97,12 @@ OutstandingJob Outstanding(const JobRow& row);
 
 // --- implementation ---
 
-namespace job_store_internal {
-
-inline const absl::Status& StatusOf(const absl::Status& status) { return status; }
-template <typename T>
-const absl::Status& StatusOf(const absl::StatusOr<T>& value) {
-  return value.status();
-}
-
-}  // namespace job_store_internal
-
 template <typename Body>
 auto TransactionalJobStore::Read(Body body) -> std::invoke_result_t<Body, JobReader&> {
   std::invoke_result_t<Body, JobReader&> result = absl::UnknownError("");
   const absl::Status status = database_->Read([&](JobReader& rows) -> absl::Status {
     result = body(rows);
-    return job_store_internal::StatusOf(result);
+    return result.status();
   });
   if (!status.ok()) return status;
   return result;
@@ -130,7 +116,11 @@ auto TransactionalJobStore::Write(Body body) -> std::invoke_result_t<Body, JobRo
   const absl::Status status = database_->Write([&](JobRows& rows) -> absl::Status {
     post_commit = PostCommit();
     result = body(rows, post_commit);
-    return job_store_internal::StatusOf(result);
+    if constexpr (std::is_same_v<decltype(result), absl::Status>) {
+      return result;
+    } else {
+      return result.status();
+    }
   });
   if (!status.ok()) return status;
   Conclude(post_commit);

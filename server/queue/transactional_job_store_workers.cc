@@ -70,7 +70,7 @@ absl::Status TransactionalJobStore::SaveCheckpoint(const JobClaim& claim, absl::
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, ReadRunning(claim));
   const int64_t count = row.checkpoint_count + 1;
   const std::string name = absl::StrCat(claim.id, ".", claim.fence, ".", count);
-  ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, checkpoints_->Write(name, bytes));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, checkpoints_.Write(name, bytes));
   absl::Status status = Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow current, FindRunning(rows, claim));
     JobEdit edit(&rows, &post_commit, std::move(current));
@@ -80,7 +80,7 @@ absl::Status TransactionalJobStore::SaveCheckpoint(const JobClaim& claim, absl::
     return edit.Save();
   });
   // After an I/O error the row may yet turn out to be on disk; then it needs this one.
-  if (!status.ok() && !absl::IsInternal(status)) checkpoints_->Remove(name);
+  if (!status.ok() && !absl::IsInternal(status)) checkpoints_.Remove(name);
   return status;
 }
 
@@ -88,7 +88,7 @@ absl::StatusOr<absl::optional<std::string>> TransactionalJobStore::ReadCheckpoin
     const JobClaim& claim) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, ReadRunning(claim));
   if (row.checkpoint.name.empty()) return absl::optional<std::string>();
-  ATTNPRUNE_ASSIGN_OR_RETURN(std::string bytes, checkpoints_->Read(row.checkpoint));
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::string bytes, checkpoints_.Read(row.checkpoint));
   return absl::optional<std::string>(std::move(bytes));
 }
 
@@ -104,10 +104,7 @@ absl::StatusOr<int64_t> TransactionalJobStore::AppendEvents(const JobClaim& clai
     const int64_t first = row.record.next_sequence;
     JobEdit edit(&rows, &post_commit, std::move(row));
     for (const NewEvent& event : events) {
-      StoredEvent stored;
-      stored.kind = event.kind;
-      stored.payload = event.payload;
-      edit.AddEvent(std::move(stored));
+      edit.AddEvent({.kind = event.kind, .payload = event.payload});
     }
     ATTNPRUNE_RETURN_IF_ERROR(edit.Save());
     return first;
@@ -128,11 +125,9 @@ absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
     ++edit.row().results;
     edit.record().losses = 0;
     edit.ReplaceCheckpoint({});
-    StoredEvent event;
-    event.kind = EventKind::kMethodResult;
-    event.method_index = method_index;
-    event.payload = std::string(result);
-    const int64_t sequence = edit.AddEvent(std::move(event));
+    const int64_t sequence = edit.AddEvent({.kind = EventKind::kMethodResult,
+                                            .method_index = method_index,
+                                            .payload = std::string(result)});
     ATTNPRUNE_RETURN_IF_ERROR(rows.AddResult(edit.row(), method_index, result));
     ATTNPRUNE_RETURN_IF_ERROR(
         rows.AddTensors(edit.row(), {tensor_digests.begin(), tensor_digests.end()}));

@@ -16,8 +16,8 @@
 #include "core/base/thread_pool.h"
 #include "core/kernels/attention.h"
 #include "core/kernels/blas.h"
+#include "core/kernels/descent.h"
 #include "core/kernels/gram.h"
-#include "core/kernels/mask_step.h"
 #include "core/kernels/select.h"
 #include "tests/support/matrices.h"
 

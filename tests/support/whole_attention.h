@@ -2,9 +2,23 @@
 #ifndef ATTNPRUNE_TESTS_SUPPORT_WHOLE_ATTENTION_H_
 #define ATTNPRUNE_TESTS_SUPPORT_WHOLE_ATTENTION_H_
 
+#include <algorithm>
+
 #include "core/kernels/attention.h"
 
 namespace attnprune::testing {
+
+// Packed storage to a dense n x n matrix.
+inline Matrix Unpack(const AttentionLayout& layout, const float* packed) {
+  Matrix out(layout.tokens(), layout.tokens());
+  for (const AttentionBlock& block : layout.blocks()) {
+    for (Index i = 0; i < block.rows; ++i) {
+      std::copy_n(packed + block.offset + i * block.stride, block.keys,
+                  out.row(block.row + i) + block.key);
+    }
+  }
+  return out;
+}
 
 // One head's keys, packed, and scratch for it.
 class WholeAttention {

@@ -11,7 +11,7 @@
 #include "core/base/status_macros.h"
 #include "core/io/atomic_file.h"
 #include "core/io/messages.h"
-#include "server/queue/sqlite/sealed_rows.h"
+#include "server/queue/sqlite/sqlite.h"
 
 namespace attnprune {
 namespace {
@@ -20,7 +20,7 @@ constexpr int64_t kApplicationId = 0x61706a31;  // "apj1"
 constexpr int64_t kSchemaVersion = 3;
 
 // Version 1. Times and durations are nanoseconds, times since 1970; states and kinds as in
-// job_record.h. Each table's last column seals the row (sealed_rows.h). A number is never used for
+// job_record.h. Each table's last column seals the row (sqlite.h). A number is never used for
 // a second job.
 constexpr char kSchema[] = R"sql(
 CREATE TABLE jobs (

@@ -1,4 +1,4 @@
-// SQLite in terms of Status and values that own their memory.
+// SQLite in terms of Status and values that own their memory; rows that carry a checksum.
 #ifndef ATTNPRUNE_SERVER_QUEUE_SQLITE_SQLITE_H_
 #define ATTNPRUNE_SERVER_QUEUE_SQLITE_SQLITE_H_
 
@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 struct sqlite3;
@@ -103,6 +104,21 @@ class Transaction {
   explicit Transaction(Database* database) : database_(database) {}
   Database* database_;  // nullptr: over
 };
+
+// Sealed rows carry a checksum in their last column, because SQLite notices damage to its structure
+// but not to the values in it.
+
+// The row with the checksum of the table's name and its values behind them.
+Row Seal(absl::string_view table, Row row);
+
+// The row without its checksum. DATA_LOSS naming the table if it does not fit.
+absl::StatusOr<Row> Unseal(absl::string_view table, Row row);
+
+// "INSERT INTO table VALUES (?, …)" of the sealed row.
+absl::Status InsertSealed(Database* database, const std::string& table, Row row);
+
+// Unseals every row.
+absl::Status CheckSeals(Database* database, const std::string& table);
 
 }  // namespace attnprune::sqlite
 

@@ -6,7 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "server/queue/sqlite/job_row_codec.h"
-#include "server/queue/sqlite/sealed_rows.h"
+#include "server/queue/sqlite/sqlite.h"
 
 namespace attnprune {
 namespace {
@@ -22,6 +22,18 @@ absl::StatusOr<absl::optional<Row>> NextSealed(absl::string_view table, Query& q
   if (!found) return absl::optional<Row>();
   ATTNPRUNE_ASSIGN_OR_RETURN(Row row, sqlite::Unseal(table, query.ReadRow()));
   return absl::optional<Row>(std::move(row));
+}
+
+// Visits every row of such a query.
+absl::Status ForEachSealed(sqlite::Database& database, absl::string_view table,
+                           const std::string& sql, absl::Span<const Value> values,
+                           absl::FunctionRef<void(Row)> visit) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(Query query, database.Start(sql, values));
+  while (true) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed(table, query));
+    if (!row.has_value()) return absl::OkStatus();
+    visit(*std::move(row));
+  }
 }
 
 absl::Status Missing(absl::string_view what, int64_t number) {
@@ -72,14 +84,11 @@ absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindNextToClaim() {
 }
 
 absl::StatusOr<std::vector<JobRow>> SqliteJobRows::ReadOutstanding() {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      Query query, database_.Start("SELECT * FROM jobs WHERE state IN (1, 2) ORDER BY number"));
   std::vector<JobRow> rows;
-  while (true) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed("jobs", query));
-    if (!row.has_value()) return rows;
-    rows.push_back(DecodeJob(*std::move(row)));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(
+      ForEachSealed(database_, "jobs", "SELECT * FROM jobs WHERE state IN (1, 2) ORDER BY number",
+                    {}, [&rows](Row row) { rows.push_back(DecodeJob(std::move(row))); }));
+  return rows;
 }
 
 absl::StatusOr<std::vector<int64_t>> SqliteJobRows::FindNumbers(const JobFilter& filter,
@@ -130,27 +139,21 @@ absl::Status SqliteJobRows::ReadSpecAndLabels(int64_t number, JobRecord* record)
   ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> spec, NextSealed("job_specs", specs));
   if (!spec.has_value()) return Missing("the specification", number);
   record->spec = std::get<Bytes>(std::move((*spec)[1])).bytes;
-  ATTNPRUNE_ASSIGN_OR_RETURN(Query labels,
-                             database_.Start("SELECT * FROM job_labels WHERE job = ?", {number}));
-  while (true) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> label, NextSealed("job_labels", labels));
-    if (!label.has_value()) break;
-    record->labels.emplace(std::get<std::string>(std::move((*label)[1])),
-                           std::get<std::string>(std::move((*label)[2])));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(
+      ForEachSealed(database_, "job_labels", "SELECT * FROM job_labels WHERE job = ?", {number},
+                    [record](Row label) {
+                      record->labels.emplace(std::get<std::string>(std::move(label[1])),
+                                             std::get<std::string>(std::move(label[2])));
+                    }));
   const bool whole = std::get<int64_t>((*spec)[2]) == static_cast<int64_t>(record->labels.size());
   return whole ? absl::OkStatus() : Missing("a label", number);
 }
 
 absl::Status SqliteJobRows::ReadResults(int64_t number, std::vector<std::string>* results) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      Query query,
-      database_.Start("SELECT * FROM job_results WHERE job = ? ORDER BY method_index", {number}));
-  while (true) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed("job_results", query));
-    if (!row.has_value()) return absl::OkStatus();
-    results->push_back(std::get<Bytes>(std::move((*row)[2])).bytes);
-  }
+  return ForEachSealed(
+      database_, "job_results", "SELECT * FROM job_results WHERE job = ? ORDER BY method_index",
+      {number},
+      [results](Row row) { results->push_back(std::get<Bytes>(std::move(row[2])).bytes); });
 }
 
 absl::StatusOr<int64_t> SqliteJobRows::CountQueued() {
@@ -217,13 +220,11 @@ absl::Status SqliteJobRows::AddTensors(const JobRow& row, const std::set<std::st
 }
 
 absl::StatusOr<std::set<std::string>> SqliteJobRows::ReadTensors() {
-  ATTNPRUNE_ASSIGN_OR_RETURN(Query query, database_.Start("SELECT * FROM job_tensors"));
   std::set<std::string> digests;
-  while (true) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed("job_tensors", query));
-    if (!row.has_value()) return digests;
-    digests.insert(std::get<std::string>(std::move((*row)[1])));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(ForEachSealed(
+      database_, "job_tensors", "SELECT * FROM job_tensors", {},
+      [&digests](Row row) { digests.insert(std::get<std::string>(std::move(row[1]))); }));
+  return digests;
 }
 
 absl::Status SqliteJobRows::AddEvent(const JobRow& row, const StoredEvent& event) {
@@ -232,16 +233,12 @@ absl::Status SqliteJobRows::AddEvent(const JobRow& row, const StoredEvent& event
 
 absl::StatusOr<std::vector<StoredEvent>> SqliteJobRows::ReadEvents(int64_t number, int64_t after,
                                                                    int limit) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      Query query, database_.Start("SELECT * FROM job_events WHERE job = ? AND sequence > ?"
-                                   " ORDER BY sequence LIMIT ?",
-                                   {number, after, int64_t{limit}}));
   std::vector<StoredEvent> events;
-  while (true) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed("job_events", query));
-    if (!row.has_value()) break;
-    events.push_back(DecodeEvent(*std::move(row)));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(ForEachSealed(
+      database_, "job_events",
+      "SELECT * FROM job_events WHERE job = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+      {number, after, int64_t{limit}},
+      [&events](Row row) { events.push_back(DecodeEvent(std::move(row))); }));
   std::vector<std::string> results;
   for (StoredEvent& event : events) {
     if (event.kind != EventKind::kMethodResult) continue;

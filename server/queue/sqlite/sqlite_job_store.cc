@@ -78,12 +78,11 @@ absl::StatusOr<std::unique_ptr<JobStore>> Open(const FolderLock& lock, const std
   ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(lock.folder()));
   ATTNPRUNE_ASSIGN_OR_RETURN(std::unique_ptr<JobDatabase> database,
                              OpenDatabase(path, options.clock));
-  auto checkpoints = std::make_unique<CheckpointFiles>(folder);
+  CheckpointFiles checkpoints(folder);
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::set<std::string> in_use, CheckpointsInUse(database.get()));
-  checkpoints->RemoveAllBut(in_use);
-  auto store = std::make_unique<TransactionalJobStore>(
-      JobStoreOptions{.max_queued_jobs = options.max_queued_jobs, .listener = options.listener},
-      std::move(database), std::move(checkpoints));
+  checkpoints.RemoveAllBut(in_use);
+  auto store = std::make_unique<TransactionalJobStore>(options.max_queued_jobs, options.listener,
+                                                       std::move(database), std::move(checkpoints));
   ATTNPRUNE_RETURN_IF_ERROR(store->TakeBackRunningJobs(options.policy));
   return std::unique_ptr<JobStore>(std::move(store));
 }

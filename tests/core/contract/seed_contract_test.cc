@@ -14,9 +14,8 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "core/methods/binarize.h"
 #include "core/methods/linear_map.h"
-#include "core/methods/refit.h"
+#include "core/methods/methods.h"
 #include "core/methods/registry.h"
 #include "core/methods/solver_state.h"
 #include "tests/core/contract/contract_problems.h"

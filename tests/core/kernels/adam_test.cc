@@ -1,11 +1,11 @@
-#include "core/kernels/adam.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <utility>
 #include <vector>
+
+#include "core/kernels/descent.h"
 
 namespace attnprune {
 namespace {

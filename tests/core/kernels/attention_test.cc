@@ -255,7 +255,7 @@ struct Case {
 TEST_P(AttentionOfEveryMask, IsTheSoftmaxOfItsLogits) {
   for (Index n : kSizes) {
     const Case c(Layout(n), n, kernels());
-    const Matrix f = Unpack(c.layout, c.packed.data());
+    const Matrix f = testing::Unpack(c.layout, c.packed.data());
     const Rows expected = Softmax(c.layout, c.dense_a, c.b, kScale);
     const double relative = EntryBound(c.dense_a, c.b, kScale);
     double norm = 0;
@@ -274,7 +274,7 @@ TEST_P(AttentionOfEveryMask, IsTheSoftmaxOfItsLogits) {
 TEST_P(AttentionOfEveryMask, HasRowsThatSumToOne) {
   for (Index n : kSizes) {
     const Case c(Layout(n), n, kernels());
-    const Matrix f = Unpack(c.layout, c.packed.data());
+    const Matrix f = testing::Unpack(c.layout, c.packed.data());
     for (Index i = 0; i < n; ++i) {
       double sum = 0;
       for (Index j = 0; j < n; ++j) sum += static_cast<double>(f(i, j));
@@ -308,7 +308,7 @@ TEST_P(AttentionOfEveryMask, IsUnpackedFromEveryPlaceToItsOwn) {
     const AttentionLayout layout = Layout(n);
     std::vector<float> packed(static_cast<size_t>(layout.packed_size()));
     for (size_t i = 0; i < packed.size(); ++i) packed[i] = static_cast<float>(i + 1);
-    const Matrix dense = Unpack(layout, packed.data());
+    const Matrix dense = testing::Unpack(layout, packed.data());
     Matrix expected(n, n);
     for (const AttentionBlock& block : layout.blocks()) {
       for (Index i = 0; i < block.rows; ++i) {
@@ -327,7 +327,7 @@ TEST(DenseAttention, IsEvenWhereAllLogitsAreEqual) {
   std::vector<float> packed(static_cast<size_t>(layout.packed_size()));
   const Matrix zero(4, 2), b = GaussianMatrix(4, 2, 1);
   WholeAttention(layout, b, 1.0f).Dense(zero, packed.data());
-  const Matrix f = Unpack(layout, packed.data());
+  const Matrix f = testing::Unpack(layout, packed.data());
   for (Index i : {0, 1, 3}) {
     for (Index j = 0; j <= i; ++j) EXPECT_EQ(f(i, j), 1.0f / static_cast<float>(i + 1));
   }

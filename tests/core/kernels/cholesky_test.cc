@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-#include "core/kernels/lapack.h"
+#include "core/kernels/blas.h"
 #include "tests/support/matrices.h"
 
 namespace attnprune {

@@ -1,7 +1,5 @@
 // The data are small integers and the factors powers of two: every product, sum and sum of squares
 // is exact, in any order and with or without fused multiply-add, so results are compared exactly.
-#include "core/kernels/mask_step.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +7,8 @@
 #include <limits>
 #include <random>
 #include <vector>
+
+#include "core/kernels/descent.h"
 
 namespace attnprune {
 namespace {

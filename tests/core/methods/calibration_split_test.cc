@@ -4,34 +4,17 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "core/problem/batches.h"
 
 namespace attnprune {
 namespace {
 
 using ::testing::ElementsAre;
-
-// `count` batches of one token, which is the batch's number.
-Batches Numbered(Index count) {
-  Matrix tokens(count, 1);
-  for (Index j = 0; j < count; ++j) tokens(j, 0) = static_cast<float>(j);
-  return Batches(std::move(tokens), std::vector<Index>(static_cast<size_t>(count), 1));
-}
-
-std::vector<int> Numbers(const Batches& batches) {
-  std::vector<int> numbers;
-  for (Index j = 0; j < batches.count(); ++j) {
-    numbers.push_back(static_cast<int>(batches.batch(j)(0, 0)));
-  }
-  return numbers;
-}
-
-std::vector<std::vector<int>> Parts(const CalibrationSplit& split) {
-  std::vector<std::vector<int>> parts;
-  for (const Batches& part : split.fit) parts.push_back(Numbers(part));
-  return parts;
-}
 
 TEST(DefaultBatchesPerStep, IsAQuarterRoundedUpAndFourAtMost) {
   const Index expected[] = {1, 1, 1, 1, 2, 2, 2, 2, 3};
@@ -41,22 +24,24 @@ TEST(DefaultBatchesPerStep, IsAQuarterRoundedUpAndFourAtMost) {
 }
 
 TEST(CalibrationSplit, SpreadsValidationEvenlyAndDealsOutTheRest) {
-  const CalibrationSplit split = SplitCalibration(Numbered(8), 0.25, 4).value();
-  EXPECT_THAT(Numbers(split.validation), ElementsAre(2, 6));
-  EXPECT_THAT(Parts(split), ElementsAre(ElementsAre(0, 3, 5), ElementsAre(1, 4, 7)));
+  const SplitIndices split = SplitBatches(8, 0.25, 4);
+  EXPECT_THAT(split.validation, ElementsAre(2, 6));
+  EXPECT_THAT(split.fit, ElementsAre(ElementsAre(0, 3, 5), ElementsAre(1, 4, 7)));
 }
 
 TEST(CalibrationSplit, KeepsLengthsAndTokensOfEveryBatch) {
   Matrix tokens(6, 1);
   for (Index t = 0; t < 6; ++t) tokens(t, 0) = static_cast<float>(t);
-  const CalibrationSplit split =
-      SplitCalibration(Batches(std::move(tokens), {1, 2, 3}), 0.3, 9).value();
-  ASSERT_EQ(split.validation.count(), 1);
-  EXPECT_EQ(split.validation.length(0), 2);
-  EXPECT_EQ(split.validation.all()(0, 0), 1);
+  const Batches batches(std::move(tokens), {1, 2, 3});
+  const SplitIndices split = SplitBatches(batches.count(), 0.3, 9);
+  const Batches validation = batches.Pick(split.validation).value();
+  ASSERT_EQ(validation.count(), 1);
+  EXPECT_EQ(validation.length(0), 2);
+  EXPECT_EQ(validation.all()(0, 0), 1);
   ASSERT_EQ(split.fit.size(), 1u);
-  EXPECT_EQ(split.fit[0].length(1), 3);
-  EXPECT_EQ(split.fit[0].all()(3, 0), 5);
+  const Batches fit = batches.Pick(split.fit[0]).value();
+  EXPECT_EQ(fit.length(1), 3);
+  EXPECT_EQ(fit.all()(3, 0), 5);
 }
 
 // The rule that job.proto states, in whole numbers.
@@ -72,7 +57,7 @@ struct Case {
   Index count;
   double fraction;
   Index per_part;
-  Index validation;
+  size_t validation;
   size_t parts;
 };
 
@@ -87,11 +72,10 @@ TEST(CalibrationSplit, LeavesAtLeastOneBatchOnEachSide) {
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.sentence);
-    const CalibrationSplit split =
-        SplitCalibration(Numbered(c.count), c.fraction, c.per_part).value();
+    const SplitIndices split = SplitBatches(c.count, c.fraction, c.per_part);
     EXPECT_EQ(split.fit.size(), c.parts);
-    for (const Batches& part : split.fit) EXPECT_GE(part.count(), 1);
-    EXPECT_EQ(split.validation.count(), c.validation);
+    for (const std::vector<Index>& part : split.fit) EXPECT_GE(part.size(), 1u);
+    EXPECT_EQ(split.validation.size(), c.validation);
   }
 }
 
@@ -99,15 +83,16 @@ TEST(CalibrationSplit, PutsEveryBatchOnExactlyOneSide) {
   for (Index count = 1; count < 40; ++count) {
     for (double fraction : {0.0, 0.1, 0.25, 0.5, 0.9}) {
       for (Index per_part : {1, 3, 4, 100}) {
-        const CalibrationSplit split =
-            SplitCalibration(Numbered(count), fraction, per_part).value();
-        std::vector<int> seen = Numbers(split.validation);
-        for (const Batches& part : split.fit) {
-          EXPECT_LE(part.count(), per_part);
-          for (int number : Numbers(part)) seen.push_back(number);
+        const SplitIndices split = SplitBatches(count, fraction, per_part);
+        std::vector<Index> seen = split.validation;
+        for (const std::vector<Index>& part : split.fit) {
+          EXPECT_LE(part.size(), static_cast<size_t>(per_part));
+          seen.insert(seen.end(), part.begin(), part.end());
         }
         std::sort(seen.begin(), seen.end());
-        ASSERT_EQ(seen, Numbers(Numbered(count))) << count << " " << fraction << " " << per_part;
+        std::vector<Index> all(static_cast<size_t>(count));
+        std::iota(all.begin(), all.end(), Index{0});
+        ASSERT_EQ(seen, all) << count << " " << fraction << " " << per_part;
       }
     }
   }

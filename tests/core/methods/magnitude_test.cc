@@ -1,10 +1,9 @@
-#include "core/methods/magnitude.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <iostream>
+#include <utility>
 
 #include "tests/core/methods/golden_baselines.h"
 #include "tests/core/methods/small_problems.h"
@@ -22,8 +21,12 @@ using testing::Picture;
 using testing::Values;
 
 BitMask Magnitude(MatrixView w, bool inputs_are_rows, const Sparsity& sparsity) {
-  ThreadPool pool(1);
-  return MagnitudeMask(w, inputs_are_rows, sparsity, pool);
+  Matrix token = Matrix::Constant(1, w.cols(), 1.0f);
+  const Problem problem =
+      inputs_are_rows ? testing::FusedProblem(Matrix::CopyFrom(w), std::move(token), sparsity)
+                      : testing::ProjectionProblem(Matrix::CopyFrom(w), Matrix::CopyFrom(w),
+                                                   std::move(token), sparsity);
+  return MakeMethod("magnitude")->Prune(problem).value().matrices[0].mask;
 }
 
 TEST(Magnitude, KeepsTheLargestWhateverTheirSign) {

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "core/judge/score.h"
-#include "core/methods/binarize.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/saliency.h"
 #include "tests/core/methods/search_runs.h"

@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/kernels/attention.h"
-#include "core/kernels/mask_step.h"
+#include "core/kernels/descent.h"
 #include "tests/core/objective/core_objective.h"
 #include "tests/reference/float32_bounds.h"
 #include "tests/reference/golden.h"
@@ -56,7 +56,7 @@ Dense KernelAttention(const AttentionProblem& problem, const std::vector<Dense>&
   Matrix packed(1, layout.packed_size());
   attnprune::testing::WholeAttention(layout, b, static_cast<float>(problem.effective_scale()))
       .Dense(a, packed.data());
-  const Matrix f = Unpack(layout, packed.data());
+  const Matrix f = testing::Unpack(layout, packed.data());
   return reference::ToDense(MatrixView(f));
 }
 

@@ -1,6 +1,4 @@
 // The gradient in the factors of a fused weight, against differences of the float64 loss.
-#include "core/objective/factored_objective.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/objective/attention_objective.h"
 #include "tests/core/objective/core_objective.h"
 #include "tests/reference/gradient_check.h"
 

@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "gtest/gtest.h"
-#include "server/execution/memory_plan.h"
+#include "server/execution/job_spec.h"
 #include "tests/server/api/jobs_for_tests.h"
 
 namespace attnprune::api {

@@ -1,10 +1,9 @@
-#include "server/execution/finite_check.h"
-
 #include <limits>
 #include <vector>
 
 #include "core/base/field_error.h"
 #include "gtest/gtest.h"
+#include "server/execution/job_tensor.h"
 
 namespace attnprune {
 namespace {

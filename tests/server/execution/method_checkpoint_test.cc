@@ -1,6 +1,6 @@
-#include "server/execution/method_checkpoint.h"
-
 #include <gtest/gtest.h>
+
+#include "server/execution/method_messages.h"
 
 namespace attnprune {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include "server/queue/job_listeners.h"
+#include "server/queue/job_store.h"
 #include "tests/server/execution/execution_fixture.h"
 
 namespace attnprune::testing {

@@ -1,9 +1,9 @@
-#include "server/queue/job_state.h"
-
 #include <gtest/gtest.h>
 
 #include <set>
 #include <utility>
+
+#include "server/queue/job_record.h"
 
 namespace attnprune {
 namespace {

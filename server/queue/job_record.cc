@@ -1,4 +1,4 @@
-#include "server/queue/job_state.h"
+#include "server/queue/job_record.h"
 
 namespace attnprune {
 namespace {

@@ -1,18 +1,16 @@
-#include "core/methods/search_settings.h"
+#include "core/methods/search_method.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <utility>
 
 #include "core/base/status_macros.h"
-#include "core/methods/attention_cost.h"
-#include "core/methods/binarize.h"
 #include "core/methods/calibration_split.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/saliency.h"
-#include "core/methods/search_objectives.h"
-#include "core/methods/sparse_search_loop.h"
+#include "core/objective/attention_objective.h"
 
 namespace attnprune {
 namespace {
@@ -27,6 +25,25 @@ SearchStart StartFromSaliency(PreparedProblem& prepared, const std::vector<Named
     start.values.push_back(Matrix::CopyFrom(weights[m].dense));
   }
   return start;
+}
+
+absl::StatusOr<StepStats> StatsOf(const SparseSearch& search, const SparseSearch::Figures& figures,
+                                  SearchObjectives& objectives, int evaluate_every,
+                                  std::chrono::steady_clock::time_point start) {
+  StepStats stats;
+  stats.step = search.steps_taken();
+  stats.steps = search.plan().steps;
+  stats.attention_loss = figures.loss;
+  stats.soft_relative_error = figures.relative_error;
+  stats.gradient_norm = figures.gradient_norm;
+  const bool due =
+      evaluate_every > 0 && (stats.step == stats.steps || stats.step % evaluate_every == 0);
+  if (due) {
+    const std::vector<Matrix> weights = search.Candidate();
+    ATTNPRUNE_RETURN_IF_ERROR(objectives.Report(Views(weights), stats));
+  }
+  stats.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return stats;
 }
 
 }  // namespace
@@ -82,6 +99,27 @@ double SearchOperations(const ProblemShape& shape, const SearchSettings& setting
       static_cast<double>(BatchesPerStep(settings, static_cast<Index>(calibration.batches)));
   const double share = std::min(per_step / std::max(calibration.batches, 1.0), 1.0);
   return settings.plan.steps * share * GradientOperations(shape, calibration, dense);
+}
+
+absl::StatusOr<TerminationReason> RunSparseSearch(SparseSearch& search,
+                                                  SearchObjectives& objectives,
+                                                  const RunOptions& options,
+                                                  ProgressObserver& observer) {
+  if (!search.PrunesAnything()) return TerminationReason::kCompleted;
+  const auto start = std::chrono::steady_clock::now();
+  while (search.steps_taken() < search.plan().steps) {
+    const SparseSearch::Figures figures = search.Evaluate();
+    if (!figures.finite) return TerminationReason::kNumericalError;
+    search.Step();
+    ATTNPRUNE_ASSIGN_OR_RETURN(const StepStats stats,
+                               StatsOf(search, figures, objectives, options.evaluate_every, start));
+    const Verdict verdict = observer.OnStep(stats, search);
+    if (verdict == Verdict::kStop && stats.step < stats.steps) {
+      search.UpdateIncumbent();
+      return TerminationReason::kStopped;
+    }
+  }
+  return TerminationReason::kCompleted;
 }
 
 namespace {

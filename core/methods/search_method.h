@@ -1,12 +1,14 @@
-// The parameters that `ste`, `joint` and `refit` share, and the method that `ste` and `joint` are.
-#ifndef ATTNPRUNE_CORE_METHODS_SEARCH_SETTINGS_H_
-#define ATTNPRUNE_CORE_METHODS_SEARCH_SETTINGS_H_
+// What `ste`, `joint` and `refit` share: parameters, costs, and the loop around a SparseSearch; and
+// the method that `ste` and `joint` are.
+#ifndef ATTNPRUNE_CORE_METHODS_SEARCH_METHOD_H_
+#define ATTNPRUNE_CORE_METHODS_SEARCH_METHOD_H_
 
-#include <memory>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "core/methods/method.h"
 #include "core/methods/registry.h"
+#include "core/methods/search_objectives.h"
 #include "core/methods/sparse_search.h"
 #include "core/problem/problem_shape.h"
 
@@ -34,6 +36,19 @@ double SearchBytes(const ProblemShape& shape, double matrices, DenseAttention de
 double SearchOperations(const ProblemShape& shape, const SearchSettings& settings,
                         DenseAttention dense);
 
+// The loop around a SparseSearch: what a step reports and when it ends. Takes the steps that the
+// search's plan has left, none if the sparsity asked for prunes nothing: then no weight changes.
+// The search's Best() is the result, whatever the reason. An observer's wish to stop ends it after
+// the step, unless that was the last. Errors: those of a report.
+//
+// The figures of a step are of the part of the batches that it learnt from: attention_loss scaled
+// to all of them, soft_relative_error at the sparsity of the moment. calibration_error and
+// held_out_error are of the values after the step at full sparsity.
+absl::StatusOr<TerminationReason> RunSparseSearch(SparseSearch& search,
+                                                  SearchObjectives& objectives,
+                                                  const RunOptions& options,
+                                                  ProgressObserver& observer);
+
 // A method that searches from LogSaliency's scores and the dense weights. `settings` reads the
 // values of `parameters`, "steps" among them; `matrices`: of the weights' size at the peak.
 MethodInfo SearchMethodInfo(const char* name, const char* summary,
@@ -42,4 +57,4 @@ MethodInfo SearchMethodInfo(const char* name, const char* summary,
 
 }  // namespace attnprune
 
-#endif  // ATTNPRUNE_CORE_METHODS_SEARCH_SETTINGS_H_
+#endif  // ATTNPRUNE_CORE_METHODS_SEARCH_METHOD_H_
