@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -100,6 +99,19 @@ absl::StatusOr<SharedBatch> ReadThinned(JobStore* jobs, absl::string_view job_id
     if (piled_up) ThinOut(batch.events);
   } while (batch.full && batch.events.size() < kReadLimit);
   return std::make_shared<const EventBatch>(std::move(batch));
+}
+
+LogPlace::LogPlace(std::string job_id, int64_t after, const LogExtent& log)
+    : job_id_(std::move(job_id)),
+      after_(after),
+      replay_until_(log.newest_sequence),
+      ended_(IsTerminal(log.state) && after == log.newest_sequence) {}
+
+void LogPlace::Advance(const BatchEnd& batch) {
+  caught_up_ = caught_up_ || batch.last == after_;
+  more_ = batch.full || !caught_up_;
+  after_ = batch.last;
+  ended_ = ended_ || batch.terminal;
 }
 
 }  // namespace attnprune::api
