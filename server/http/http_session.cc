@@ -217,12 +217,12 @@ void Session::SendHead(const Response& response, bool streams) {
 }
 
 void Session::CountAnswer() {
-  context_->observer->OnAnswered(route_, status_, absl::ToDoubleSeconds(absl::Now() - asked_));
+  context_->metrics->OnAnswered(route_, status_, absl::ToDoubleSeconds(absl::Now() - asked_));
 }
 
 void Session::OnAnswerSent(const Error& error, size_t bytes) {
   if (closed_) return;
-  context_->observer->OnSent(bytes);
+  context_->metrics->OnSent(bytes);
   piece_.reset();
   answering_ = false;
   if (error) return Close();
@@ -254,7 +254,7 @@ void Session::Discard() {
 void Session::OnStreamBegun(const Error& error, size_t bytes) {
   if (closed_) return;
   writing_ = false;
-  context_->observer->OnSent(bytes);
+  context_->metrics->OnSent(bytes);
   if (error) return Close();
   CountAnswer();
   stream_.expires_never();
@@ -283,7 +283,7 @@ void Session::SendPiece(SharedBytes piece) {
   asio::async_write(stream_, asio::buffer(*piece_),
                     [self = shared_from_this()](const Error& error, size_t sent) {
                       if (self->closed_) return;
-                      self->context_->observer->OnSent(sent);
+                      self->context_->metrics->OnSent(sent);
                       self->writing_ = false;
                       self->piece_.reset();
                       if (error || self->events_ == nullptr) return self->Close();

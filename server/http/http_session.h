@@ -16,6 +16,7 @@
 #include "absl/types/optional.h"
 #include "server/http/http_server.h"
 #include "server/http/message.h"
+#include "server/http/web_metrics.h"
 
 namespace attnprune::http {
 
@@ -26,7 +27,7 @@ struct SessionContext {
   HttpServerOptions options;
   IoLoop* loop;
   Handler* handler;
-  Observer* observer;
+  WebMetrics* metrics;
   std::function<void(Session*)> on_closed;
 };
 
@@ -73,7 +74,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   std::string head_;   // of the answer under way
   SharedBytes piece_;  // its body, or a piece of the stream
-  int route_ = 0;      // for the observer, like the next two
+  int route_ = 0;      // for the metrics, like the next two
   int status_ = 0;
   absl::Time asked_;
   absl::Time waiting_since_ = absl::InfiniteFuture();

@@ -3,22 +3,20 @@
 #ifndef ATTNPRUNE_SERVER_HTTP_IO_LOOP_H_
 #define ATTNPRUNE_SERVER_HTTP_IO_LOOP_H_
 
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
 #include <functional>
-#include <memory>
+#include <thread>
 
 #include "absl/time/time.h"
-
-namespace boost::asio {
-class io_context;
-}
 
 namespace attnprune::http {
 
 // Thread-safe.
 class IoLoop {
  public:
-  IoLoop();   // begins
-  ~IoLoop();  // Stop
+  IoLoop() : thread_([this] { context_.run(); }) {}
+  ~IoLoop() { Stop(); }
   IoLoop(const IoLoop&) = delete;
   IoLoop& operator=(const IoLoop&) = delete;
 
@@ -30,11 +28,13 @@ class IoLoop {
   // with the loop.
   void Stop();
 
-  boost::asio::io_context& context();
+  boost::asio::io_context& context() { return context_; }
 
  private:
-  struct State;
-  const std::unique_ptr<State> state_;
+  boost::asio::io_context context_{1};
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{
+      context_.get_executor()};
+  std::jthread thread_;
 };
 
 }  // namespace attnprune::http

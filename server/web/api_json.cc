@@ -35,41 +35,7 @@ nlohmann::json ToJson(const google::protobuf::Any& any) {
   return json;
 }
 
-void CompressFor(const http::Request& request, http::Response& response) {
-  response.headers.emplace_back("Vary", "Accept-Encoding");
-  if (response.body->size() < kWorthCompressing || !http::TakesGzip(request.accept_encoding)) {
-    return;
-  }
-  response.body = std::make_shared<const std::string>(http::Gzip(*response.body, kFast));
-  response.headers.emplace_back("Content-Encoding", "gzip");
-}
-
-}  // namespace
-
-std::string ToJson(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.always_print_primitive_fields = true;
-  std::string text;
-  // Only a google.protobuf.Any of unknown type can fail, and the API's messages have none.
-  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok()) return "{}";
-  return text;
-}
-
-http::Response TextResponse(const http::Request& request, std::string text,
-                            std::string content_type) {
-  http::Response response;
-  response.content_type = std::move(content_type);
-  response.body = std::make_shared<const std::string>(std::move(text));
-  response.headers = {{"Cache-Control", "no-store"}};
-  CompressFor(request, response);
-  return response;
-}
-
-http::Response JsonResponse(const http::Request& request,
-                            const google::protobuf::Message& message) {
-  return TextResponse(request, ToJson(message) + "\n", "application/json");
-}
-
+// The HTTP code that stands for a canonical code, as google.rpc.Code says.
 int HttpCode(absl::StatusCode code) {
   switch (code) {
     case absl::StatusCode::kOk:
@@ -100,6 +66,36 @@ int HttpCode(absl::StatusCode code) {
     default:
       return 500;
   }
+}
+
+void CompressFor(const http::Request& request, http::Response& response) {
+  response.headers.emplace_back("Vary", "Accept-Encoding");
+  if (response.body->size() < kWorthCompressing || !http::TakesGzip(request.accept_encoding)) {
+    return;
+  }
+  response.body = std::make_shared<const std::string>(http::Gzip(*response.body, kFast));
+  response.headers.emplace_back("Content-Encoding", "gzip");
+}
+
+}  // namespace
+
+std::string ToJson(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.always_print_primitive_fields = true;
+  std::string text;
+  // Only a google.protobuf.Any of unknown type can fail, and the API's messages have none.
+  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok()) return "{}";
+  return text;
+}
+
+http::Response TextResponse(const http::Request& request, std::string text,
+                            std::string content_type) {
+  http::Response response;
+  response.content_type = std::move(content_type);
+  response.body = std::make_shared<const std::string>(std::move(text));
+  response.headers = {{"Cache-Control", "no-store"}};
+  CompressFor(request, response);
+  return response;
 }
 
 http::Response ErrorResponse(const absl::Status& status) {

@@ -56,12 +56,11 @@ class WebServer final : public WebHost, public http::Handler {
   const WebOptions options_;
   const WebParts parts_;
   const Assets assets_;
-  const JobRoutes routes_;
   std::atomic<bool> draining_{false};
   boost::asio::thread_pool io_;
   http::IoLoop loop_;
   EventFeed feed_;
-  std::unique_ptr<http::HttpServer> server_;
+  std::shared_ptr<http::HttpServer> server_;
 };
 
 http::Response Hardened(http::Response response) {
@@ -73,7 +72,6 @@ WebServer::WebServer(const WebOptions& options, WebParts parts)
     : options_(options),
       parts_(std::move(parts)),
       assets_(EmbeddedFiles()),
-      routes_(parts_.api, parts_.tensors),
       io_(static_cast<size_t>(options.io_threads)),
       feed_({.hub = parts_.hub,
              .loop = &loop_,
@@ -150,7 +148,8 @@ absl::StatusOr<http::Answer> WebServer::AnswerSlowly(const http::RouteMatch& mat
   if (match.route == http::Route::kMetrics) {
     answer.response = TextResponse(request, parts_.metrics_text(), kMetricsType);
   } else {
-    ATTNPRUNE_ASSIGN_OR_RETURN(answer.response, routes_.Answer(match, request));
+    ATTNPRUNE_ASSIGN_OR_RETURN(answer.response,
+                               AnswerJobRoute(*parts_.api, *parts_.tensors, match, request));
   }
   return answer;
 }
