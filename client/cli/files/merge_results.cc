@@ -64,7 +64,7 @@ std::vector<std::string> CommonMethods(const Shell& shell, const std::vector<v1:
 absl::Status CheckSourceOfAll(const Shell& shell, const std::vector<v1::Job>& jobs,
                               const Checkpoint& source) {
   for (const v1::Job& job : jobs) {
-    if (shell.interrupt->triggered()) return absl::CancelledError("interrupted");
+    if (shell.interrupt.stop_requested()) return absl::CancelledError("interrupted");
     ATTNPRUNE_RETURN_IF_ERROR(CheckSource(job, source));
   }
   return absl::OkStatus();

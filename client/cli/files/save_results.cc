@@ -127,12 +127,12 @@ int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedT
                const std::string& method, const SaveFlags& flags) {
   if (!flags.output.empty()) {
     const auto files = WritePruned(tensors, flags.source, flags.output,
-                                   [&shell] { return shell.interrupt->triggered(); });
+                                   [&shell] { return shell.interrupt.stop_requested(); });
     if (!files.ok()) return WriteError(shell, files.status());
     for (const std::string& file : *files) told << "weights of " << method << ": " << file << "\n";
   }
   if (!flags.masks.empty()) {
-    if (shell.interrupt->triggered()) return Interrupted(shell);
+    if (shell.interrupt.stop_requested()) return Interrupted(shell);
     const absl::Status written = WriteMasks(tensors, flags.masks);
     if (!written.ok()) return LocalError(shell, written);
     told << "masks of " << method << ": " << flags.masks << "\n";

@@ -2,12 +2,11 @@
 #ifndef ATTNPRUNE_CLIENT_CLI_SHELL_SHELL_H_
 #define ATTNPRUNE_CLIENT_CLI_SHELL_SHELL_H_
 
-#include <memory>
 #include <ostream>
+#include <stop_token>
 
 #include "absl/status/status.h"
 #include "absl/types/optional.h"
-#include "client/library/interrupt.h"
 
 namespace attnprune::cli {
 
@@ -25,7 +24,7 @@ struct Shell {
   std::ostream* err;  // errors and notes
   // Width in columns where it is a terminal.
   absl::optional<int> out_columns, err_columns;
-  std::shared_ptr<client::Interrupt> interrupt;
+  std::stop_token interrupt;
 };
 
 // Each writes "attnprune: ..." to err and returns the code that belongs to it.
