@@ -40,14 +40,6 @@ absl::Status CheckBatches(const v1::TensorRef& ref, const std::string& path) {
                                                  ref.shape_size(), " dimensions"));
 }
 
-v1::TensorRef RefOf(const std::string& name, DType dtype, absl::Span<const Index> shape) {
-  v1::TensorRef ref;
-  ref.set_name(name);
-  ref.set_dtype(ToProto(dtype));
-  for (const Index extent : shape) ref.add_shape(extent);
-  return ref;
-}
-
 }  // namespace
 
 std::pair<std::string, std::string> SplitFileAndName(const std::string& text) {
@@ -90,6 +82,24 @@ DType FromProto(v1::DType dtype) {
   }
 }
 
+client::LocalTensor LocalOf(const TensorInfo& tensor) {
+  v1::TensorRef ref;
+  ref.set_name(tensor.name);
+  ref.set_dtype(ToProto(tensor.dtype));
+  for (const Index extent : tensor.shape) ref.add_shape(extent);
+  return client::MakeLocalTensor(std::move(ref), tensor.bytes);
+}
+
+TensorInfo TensorOf(const std::string& name, const Batches& batches) {
+  const MatrixView all = batches.all();
+  return {.name = name,
+          .dtype = DType::kF32,
+          .shape = {batches.count(), batches.length(0), batches.features()},
+          .bytes = {reinterpret_cast<const char*>(all.data()),
+                    static_cast<size_t>(all.size()) * sizeof(float)},
+          .file = {}};
+}
+
 absl::StatusOr<const Checkpoint*> JobTensors::Open(const std::string& path) {
   const auto found = files_.find(path);
   if (found != files_.end()) return &found->second;
@@ -107,8 +117,7 @@ absl::StatusOr<v1::TensorRef> JobTensors::Add(const TensorInfo& tensor) {
     return absl::InvalidArgumentError(
         absl::StrCat(tensor.file, ": tensor ", Quoted(tensor.name), " must not be empty"));
   }
-  all_.push_back(
-      client::MakeLocalTensor(RefOf(tensor.name, tensor.dtype, tensor.shape), tensor.bytes));
+  all_.push_back(LocalOf(tensor));
   return all_.back().ref;
 }
 

@@ -15,7 +15,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/files/pruned_files.h"
-#include "client/cli/flags/labels.h"
+#include "client/cli/flags/job_flags.h"
 #include "client/cli/views/format.h"
 #include "client/cli/views/result_table.h"
 #include "core/base/status_macros.h"

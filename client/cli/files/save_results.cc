@@ -7,7 +7,7 @@
 #include "absl/strings/str_replace.h"
 #include "client/cli/files/output_check.h"
 #include "client/cli/files/pruned_files.h"
-#include "client/cli/flags/labels.h"
+#include "client/cli/flags/job_flags.h"
 #include "client/cli/views/result_table.h"
 #include "client/export/path_part.h"
 #include "core/base/status_macros.h"

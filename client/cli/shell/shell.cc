@@ -12,6 +12,20 @@ int Complain(const Shell& shell, const std::string& text, ExitCode code) {
   return code;
 }
 
+ExitCode ExitCodeOf(const absl::Status& server_status) {
+  switch (server_status.code()) {
+    case absl::StatusCode::kOk:
+      return kDone;
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+      return kUnreachable;
+    case absl::StatusCode::kCancelled:
+      return kInterrupted;
+    default:
+      return kRefused;
+  }
+}
+
 }  // namespace
 
 int UsageError(const Shell& shell, const absl::Status& status) {
@@ -32,19 +46,5 @@ int ServerError(const Shell& shell, const absl::Status& status) {
 int Interrupted(const Shell& shell) { return Complain(shell, "interrupted", kInterrupted); }
 
 void Note(const Shell& shell, const std::string& text) { *shell.err << text << std::endl; }
-
-ExitCode ExitCodeOf(const absl::Status& server_status) {
-  switch (server_status.code()) {
-    case absl::StatusCode::kOk:
-      return kDone;
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kDeadlineExceeded:
-      return kUnreachable;
-    case absl::StatusCode::kCancelled:
-      return kInterrupted;
-    default:
-      return kRefused;
-  }
-}
 
 }  // namespace attnprune::cli
