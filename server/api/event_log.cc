@@ -24,12 +24,6 @@ absl::StatusOr<v1::JobEvent> Convert(JobStore* jobs, absl::string_view job_id,
   return message;
 }
 
-EventBatch EmptyBatch(int64_t after) {
-  EventBatch batch;
-  batch.after = batch.last = after;
-  return batch;
-}
-
 // Adds what follows batch.last.
 absl::Status ReadInto(JobStore* jobs, absl::string_view job_id, EventBatch& batch) {
   const absl::StatusOr<std::vector<StoredEvent>> read =
@@ -83,7 +77,7 @@ absl::Status WithOldestSequence(const absl::Status& status) {
 }
 
 absl::StatusOr<SharedBatch> ReadLog(JobStore* jobs, absl::string_view job_id, int64_t after) {
-  EventBatch batch = EmptyBatch(after);
+  EventBatch batch{{.last = after}, after, {}};
   ATTNPRUNE_RETURN_IF_ERROR(ReadInto(jobs, job_id, batch));
   return std::make_shared<const EventBatch>(std::move(batch));
 }
@@ -91,7 +85,7 @@ absl::StatusOr<SharedBatch> ReadLog(JobStore* jobs, absl::string_view job_id, in
 // Reads on if the first read was full of progress, most of which is left out.
 absl::StatusOr<SharedBatch> ReadThinned(JobStore* jobs, absl::string_view job_id, int64_t after,
                                         int max_progress) {
-  EventBatch batch = EmptyBatch(after);
+  EventBatch batch{{.last = after}, after, {}};
   bool piled_up = false;
   do {
     ATTNPRUNE_RETURN_IF_ERROR(ReadInto(jobs, job_id, batch));

@@ -198,8 +198,8 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
   return ToProto(outcome->job);
 }
 
-absl::StatusOr<v1::Job> JobApi::GetJob(const v1::GetJobRequest& request) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+absl::StatusOr<v1::Job> JobApi::GetJob(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->Get(id));
   return ToProto(record);
 }
@@ -229,14 +229,14 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   }
 }
 
-absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+absl::StatusOr<v1::Job> JobApi::CancelJob(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->RequestCancel(id));
   return ToProto(record);
 }
 
-absl::Status JobApi::DeleteJob(const v1::DeleteJobRequest& request) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+absl::Status JobApi::DeleteJob(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
   return jobs_->Delete(id);
 }
 

@@ -98,11 +98,8 @@ http::Response TextResponse(const http::Request& request, std::string text,
   return response;
 }
 
-http::Response ErrorResponse(const absl::Status& status) {
-  return ErrorResponse(status, HttpCode(status.code()));
-}
-
-http::Response ErrorResponse(const absl::Status& status, int http_code) {
+http::Response ErrorResponse(const absl::Status& status, absl::optional<int> code) {
+  const int http_code = code.value_or(HttpCode(status.code()));
   const v1::RpcStatus wire = api::ToRpcStatus(status);
   nlohmann::json error = {{"code", http_code},
                           {"status", absl::StatusCodeToString(status.code())},

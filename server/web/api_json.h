@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/types/optional.h"
 #include "server/http/message.h"
 
 namespace google::protobuf {
@@ -23,9 +24,8 @@ http::Response TextResponse(const http::Request& request, std::string text,
 
 // {"error": {"code": 404, "status": "NOT_FOUND", "message": "…", "details": [{"@type": "…", …}]}}:
 // the form of google.rpc.Status in JSON over HTTP (AIP-193), with the details of a gRPC error.
-http::Response ErrorResponse(const absl::Status& status);
-// The same with an HTTP code of its own.
-http::Response ErrorResponse(const absl::Status& status, int http_code);
+// code: in place of the one that stands for the status's (google.rpc.Code).
+http::Response ErrorResponse(const absl::Status& status, absl::optional<int> code = {});
 
 }  // namespace attnprune::web
 

@@ -59,9 +59,7 @@ absl::StatusOr<http::Response> AnswerDensity(const api::JobApi& api, const BlobS
       return Unknown(name);
     }
   }
-  v1::GetJobRequest get;
-  get.set_name(api::JobName(match.id));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api.GetJob(get));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api.GetJob(api::JobName(match.id)));
   ATTNPRUNE_ASSIGN_OR_RETURN(std::string json,
                              DensityJson(job, match.index, matrix, cells, tensors));
   return TextResponse(request, std::move(json), "application/json");
@@ -111,14 +109,8 @@ absl::StatusOr<http::Response> AnswerJobRoute(const api::JobApi& api, const Blob
   }
   ATTNPRUNE_RETURN_IF_ERROR(NoParameters(request.query));
   if (match.route == http::Route::kServer) return AsJson(request, api.GetServerInfo());
-  if (match.route == http::Route::kJob) {
-    v1::GetJobRequest get;
-    get.set_name(api::JobName(match.id));
-    return AsJson(request, api.GetJob(get));
-  }
-  v1::CancelJobRequest cancel;
-  cancel.set_name(api::JobName(match.id));
-  return AsJson(request, api.CancelJob(cancel));
+  const std::string name = api::JobName(match.id);
+  return AsJson(request, match.route == http::Route::kJob ? api.GetJob(name) : api.CancelJob(name));
 }
 
 }  // namespace attnprune::web

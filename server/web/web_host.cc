@@ -5,10 +5,12 @@
 #include <boost/asio/thread_pool.hpp>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status_macros.h"
 #include "server/api/job_check.h"
+#include "server/http/access.h"
 #include "server/http/io_loop.h"
 #include "server/http/route.h"
 #include "server/web/api_json.h"
@@ -95,14 +97,12 @@ absl::Status WebServer::Listen() {
 // What needs no file and no store.
 absl::optional<http::Response> WebServer::AnswerNow(http::Route route,
                                                     const http::Request& request) const {
-  if (absl::Status status = http::CheckAccess(options_.access, request); !status.ok()) {
+  if (absl::Status status = http::CheckAccess(options_.hosts, request); !status.ok()) {
     return ErrorResponse(status);
   }
   const absl::string_view allowed = http::AllowedVerbs(route);
-  const bool reads = request.verb == http::Verb::kGet ||
-                     (request.verb == http::Verb::kHead && route != http::Route::kEvents);
-  if (route != http::Route::kOther &&
-      (route == http::Route::kCancel ? request.verb != http::Verb::kPost : !reads)) {
+  const bool takes_verb = absl::StrContains(allowed, http::VerbName(request.verb));
+  if (route != http::Route::kOther && !takes_verb) {
     http::Response response = ErrorResponse(
         absl::UnimplementedError(absl::StrCat("this address takes ", allowed, " only")), 405);
     response.headers.emplace_back("Allow", allowed);
@@ -180,18 +180,12 @@ void WebServer::Handle(http::Request request, http::Respond respond) {
   call->request = std::move(request);
   call->respond = std::move(respond);
   if (absl::optional<http::Response> response = AnswerNow(call->match.route, call->request)) {
-    http::Answer now;
-    now.response = *std::move(response);
-    return Finish(*call, std::move(now));
+    return Finish(*call, {.response = *std::move(response), .stream = nullptr});
   }
   boost::asio::post(io_, [this, call] {
     absl::StatusOr<http::Answer> answer = AnswerSlowly(call->match, call->request);
-    if (!answer.ok()) {
-      http::Answer error;
-      error.response = ErrorResponse(answer.status());
-      answer = std::move(error);
-    }
-    Finish(*call, *std::move(answer));
+    if (answer.ok()) return Finish(*call, *std::move(answer));
+    Finish(*call, {.response = ErrorResponse(answer.status()), .stream = nullptr});
   });
 }
 

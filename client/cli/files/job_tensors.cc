@@ -52,40 +52,12 @@ std::pair<std::string, std::string> SplitFileAndName(const std::string& text) {
   return {text, ""};
 }
 
-v1::DType ToProto(DType dtype) {
-  switch (dtype) {
-    case DType::kF64:
-      return v1::F64;
-    case DType::kF32:
-      return v1::F32;
-    case DType::kF16:
-      return v1::F16;
-    case DType::kBF16:
-      return v1::BF16;
-    default:
-      return v1::DTYPE_UNSPECIFIED;
-  }
-}
-
-DType FromProto(v1::DType dtype) {
-  switch (dtype) {
-    case v1::F64:
-      return DType::kF64;
-    case v1::F16:
-      return DType::kF16;
-    case v1::BF16:
-      return DType::kBF16;
-    case v1::BITMASK:
-      return DType::kBool;
-    default:
-      return DType::kF32;
-  }
-}
-
 client::LocalTensor LocalOf(const TensorInfo& tensor) {
+  v1::DType dtype = v1::DTYPE_UNSPECIFIED;
+  v1::DType_Parse(std::string(ToString(tensor.dtype)), &dtype);  // both have the files' names
   v1::TensorRef ref;
   ref.set_name(tensor.name);
-  ref.set_dtype(ToProto(tensor.dtype));
+  ref.set_dtype(dtype);
   for (const Index extent : tensor.shape) ref.add_shape(extent);
   return client::MakeLocalTensor(std::move(ref), tensor.bytes);
 }

@@ -52,10 +52,6 @@ TensorInfo TensorOf(const std::string& name, const Batches& batches);
 // "file.safetensors:a:b" is {"file.safetensors", "a:b"}; a text without a name has an empty one.
 std::pair<std::string, std::string> SplitFileAndName(const std::string& text);
 
-// kF32 is F32; what a job cannot take is DTYPE_UNSPECIFIED. And back: BITMASK is kBool.
-v1::DType ToProto(DType dtype);
-DType FromProto(v1::DType dtype);
-
 }  // namespace attnprune::cli
 
 #endif  // ATTNPRUNE_CLIENT_CLI_FILES_JOB_TENSORS_H_

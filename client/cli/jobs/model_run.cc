@@ -34,8 +34,6 @@ absl::Status CheckFlags(const JobFlags& flags) {
   return CheckMergeOutput(flags.model, flags.output);
 }
 
-std::string NewId() { return NewRequestId().substr(0, kIdLength); }
-
 // Every layer has an input of its own; where two share one, a name was forgotten.
 absl::Status CheckInputsDiffer(const std::vector<v1::Job>& jobs) {
   std::map<std::string, size_t> layers;
@@ -76,7 +74,7 @@ std::string LabelOf(const ModelRun& run) { return absl::StrCat(kModelRunLabel, "
 absl::StatusOr<ModelRun> MakeModelRun(const JobFlags& flags, JobTensors& tensors) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckFlags(flags));
   ATTNPRUNE_ASSIGN_OR_RETURN(const Index layers, CountHfLayers(flags.model));
-  ModelRun run{.id = NewId(), .jobs = {}};
+  ModelRun run{.id = NewRequestId().substr(0, kIdLength), .jobs = {}};
   for (Index layer = 0; layer < layers; ++layer) {
     JobFlags one = flags;
     one.layer = layer;
