@@ -173,11 +173,6 @@ absl::Status JobApi::CheckTensors(const CheckedJob& checked) const {
   return absl::OkStatus();
 }
 
-absl::Status JobApi::WithRetry(absl::Status status) const {
-  if (!absl::IsResourceExhausted(status)) return status;
-  return WithRetryAfter(std::move(status), options_.retry_after);
-}
-
 absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
                                           const JobOrigin& origin) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
@@ -194,7 +189,10 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
   NewJob job = MakeNewJob(checked, request.request_id(), estimate);
   job.origin = origin;
   absl::StatusOr<CreateOutcome> outcome = jobs_->Create(job);
-  if (!outcome.ok()) return WithRetry(outcome.status());
+  if (absl::IsResourceExhausted(outcome.status())) {
+    return WithRetryAfter(outcome.status(), options_.retry_after);
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(outcome.status());
   return ToProto(outcome->job);
 }
 

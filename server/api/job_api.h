@@ -48,7 +48,6 @@ class JobApi {
   absl::StatusOr<v1::ListJobsResponse> ListPage(const JobFilter& filter, int page_size,
                                                 const std::string& page_token) const;
   absl::Status CheckTensors(const CheckedJob& checked) const;
-  absl::Status WithRetry(absl::Status status) const;
 
   const JobApiOptions options_;
   JobStore* const jobs_;

@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "server/http/http_server.h"
@@ -54,6 +55,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void Read();
   void OnRead(const Error& error);
   void Refuse(const Error& error);
+  void Refuse(int status, absl::string_view message);
   void Dispatch();
 
   void OnAnswer(Answer answer);

@@ -68,15 +68,6 @@ int HttpCode(absl::StatusCode code) {
   }
 }
 
-void CompressFor(const http::Request& request, http::Response& response) {
-  response.headers.emplace_back("Vary", "Accept-Encoding");
-  if (response.body->size() < kWorthCompressing || !http::TakesGzip(request.accept_encoding)) {
-    return;
-  }
-  response.body = std::make_shared<const std::string>(http::Gzip(*response.body, kFast));
-  response.headers.emplace_back("Content-Encoding", "gzip");
-}
-
 }  // namespace
 
 std::string ToJson(const google::protobuf::Message& message) {
@@ -92,9 +83,12 @@ http::Response TextResponse(const http::Request& request, std::string text,
                             std::string content_type) {
   http::Response response;
   response.content_type = std::move(content_type);
+  response.headers = {{"Cache-Control", "no-store"}, {"Vary", "Accept-Encoding"}};
+  if (text.size() >= kWorthCompressing && http::TakesGzip(request.accept_encoding)) {
+    text = http::Gzip(text, kFast);
+    response.headers.emplace_back("Content-Encoding", "gzip");
+  }
   response.body = std::make_shared<const std::string>(std::move(text));
-  response.headers = {{"Cache-Control", "no-store"}};
-  CompressFor(request, response);
   return response;
 }
 
