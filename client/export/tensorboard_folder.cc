@@ -141,41 +141,6 @@ std::map<std::string, std::string> Contents(const TensorBoardFolder& folder,
   return contents;
 }
 
-// A file that grows record by record while another process reads it. Errors name the path and the
-// system's reason.
-class EventFile {
- public:
-  // Makes it, empty. ALREADY_EXISTS: something of that name is there, a link too.
-  static absl::StatusOr<std::unique_ptr<EventFile>> Create(const std::string& path) {
-    const int descriptor =
-        open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, kMode);
-    if (descriptor < 0) return ErrnoError(errno, path, "make");
-    return absl::WrapUnique(new EventFile(path, descriptor));
-  }
-  ~EventFile() { close(descriptor_); }
-  EventFile(const EventFile&) = delete;
-  EventFile& operator=(const EventFile&) = delete;
-
-  // Whole records, seen by every reader when it returns; a power loss may take them back. After an
-  // error the file ends as before, so that it stays readable.
-  absl::Status Append(absl::string_view records) {
-    if (const int error = WriteAll(descriptor_, {records.data(), records.size()}); error != 0) {
-      absl::Status status = ErrnoError(error, path_, "write");
-      if (ftruncate(descriptor_, size_) == 0) return status;
-      return Annotate(status, "its last record is cut off");
-    }
-    size_ += static_cast<int64_t>(records.size());
-    return absl::OkStatus();
-  }
-
- private:
-  EventFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
-
-  const std::string path_;
-  const int descriptor_;
-  int64_t size_ = 0;
-};
-
 }  // namespace
 
 TensorBoardFolder TensorBoardFolderOf(const std::string& path, const std::string& job) {
@@ -213,6 +178,41 @@ absl::StatusOr<std::vector<std::string>> WriteTensorBoard(const TensorBoardFolde
   }
   return files;
 }
+
+// A file that grows record by record while another process reads it. Errors name the path and the
+// system's reason.
+class LiveTensorBoard::EventFile {
+ public:
+  // Makes it, empty. ALREADY_EXISTS: something of that name is there, a link too.
+  static absl::StatusOr<std::unique_ptr<EventFile>> Create(const std::string& path) {
+    const int descriptor =
+        open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, kMode);
+    if (descriptor < 0) return ErrnoError(errno, path, "make");
+    return absl::WrapUnique(new EventFile(path, descriptor));
+  }
+  ~EventFile() { close(descriptor_); }
+  EventFile(const EventFile&) = delete;
+  EventFile& operator=(const EventFile&) = delete;
+
+  // Whole records, seen by every reader when it returns; a power loss may take them back. After an
+  // error the file ends as before, so that it stays readable.
+  absl::Status Append(absl::string_view records) {
+    if (const int error = WriteAll(descriptor_, {records.data(), records.size()}); error != 0) {
+      absl::Status status = ErrnoError(error, path_, "write");
+      if (ftruncate(descriptor_, size_) == 0) return status;
+      return Annotate(status, "its last record is cut off");
+    }
+    size_ += static_cast<int64_t>(records.size());
+    return absl::OkStatus();
+  }
+
+ private:
+  EventFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+
+  const std::string path_;
+  const int descriptor_;
+  int64_t size_ = 0;
+};
 
 struct LiveTensorBoard::Run {
   std::unique_ptr<EventFile> file;

@@ -54,6 +54,7 @@ class LiveTensorBoard {
   absl::Status Add(const v1::JobEvent& event, absl::Time now);
 
  private:
+  class EventFile;
   struct Run;
   absl::StatusOr<Run*> Open(const v1::JobEvent& first, absl::Time now);
 

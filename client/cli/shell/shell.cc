@@ -12,7 +12,7 @@ int Complain(const Shell& shell, const std::string& text, ExitCode code) {
   return code;
 }
 
-ExitCode ExitCodeOf(const absl::Status& server_status) {
+ExitCode CodeOf(const absl::Status& server_status) {
   switch (server_status.code()) {
     case absl::StatusCode::kOk:
       return kDone;
@@ -37,7 +37,7 @@ int LocalError(const Shell& shell, const absl::Status& status) {
 }
 
 int ServerError(const Shell& shell, const absl::Status& status) {
-  const ExitCode code = ExitCodeOf(status);
+  const ExitCode code = CodeOf(status);
   if (code == kInterrupted) return Interrupted(shell);
   const char* cause = code == kUnreachable ? "cannot reach the server: " : "the server refused: ";
   return Complain(shell, cause + client::Explain(status), code);
