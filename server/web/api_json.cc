@@ -20,7 +20,7 @@ constexpr int kFast = 1;                    // of gzip's levels
 constexpr size_t kWorthCompressing = 1024;  // bytes
 
 // A detail of google.rpc by the message of ours that has its fields (errors.proto).
-nlohmann::json ToJson(const google::protobuf::Any& any) {
+nlohmann::json DetailJson(const google::protobuf::Any& any) {
   nlohmann::json json = {{"@type", any.type_url()}};
   absl::string_view name = any.type_url();
   absl::ConsumePrefix(&name, "type.googleapis.com/google.rpc.");
@@ -31,7 +31,7 @@ nlohmann::json ToJson(const google::protobuf::Any& any) {
   const std::unique_ptr<google::protobuf::Message> detail(
       google::protobuf::MessageFactory::generated_factory()->GetPrototype(type)->New());
   if (!detail->ParseFromString(any.value())) return json;
-  json.update(nlohmann::json::parse(web::ToJson(*detail)));
+  json.update(nlohmann::json::parse(ToJson(*detail)));
   return json;
 }
 
@@ -98,7 +98,7 @@ http::Response ErrorResponse(const absl::Status& status, absl::optional<int> cod
   nlohmann::json error = {{"code", http_code},
                           {"status", absl::StatusCodeToString(status.code())},
                           {"message", wire.message()}};
-  for (const google::protobuf::Any& detail : wire.details()) error["details"] += ToJson(detail);
+  for (const google::protobuf::Any& detail : wire.details()) error["details"] += DetailJson(detail);
   http::Response response;
   response.status = http_code;
   response.content_type = "application/json";
