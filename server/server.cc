@@ -57,7 +57,7 @@ web::WebOptions WebOptionsOf(const ServerOptions& options) {
   web::WebOptions web;
   web.http.listen = options.http_listen;
   web.http.max_connections = options.max_http_connections;
-  web.access.names = options.http_hosts;
+  web.hosts = options.http_hosts;
   web.heartbeat = options.heartbeat;
   web.on_call = LogHttpRequest;
   return web;

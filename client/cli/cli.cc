@@ -40,13 +40,12 @@ int RunCommandLine(const std::vector<std::string>& arguments, const Shell& shell
                       absl::InvalidArgumentError(absl::StrCat("arguments must be UTF-8, got \"",
                                                               absl::CHexEscape(argument), "\"")));
   }
-  CommandLine command_line(
+  return RunProgram(
       {.name = "attnprune",
        .summary = "Prunes attention weights so that the attention matrix stays what it was.",
        .version = ATTNPRUNE_VERSION,
-       .footer = kExitCodes});
-  AddCommands(command_line.program());
-  return command_line.Run(arguments, shell);
+       .footer = kExitCodes},
+      AddCommands, arguments, shell);
 }
 
 }  // namespace attnprune::cli

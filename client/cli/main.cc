@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
-#include <memory>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,13 +31,13 @@ absl::optional<int> ColumnsOf(int descriptor) {
   return size.ws_col < kNarrowestTerminal ? absl::nullopt : absl::make_optional<int>(size.ws_col);
 }
 
-// Ctrl-C and SIGTERM trigger the interrupt; a second one leaves at once, but not the temporary
+// Ctrl-C and SIGTERM request a stop; a second one leaves at once, but not the temporary
 // folder of a server of its own. A third one waits for nothing.
-void TriggerOnStopRequest(std::shared_ptr<attnprune::client::Interrupt> interrupt) {
+void CatchInterrupts(std::stop_source interrupt) {
   attnprune::CatchStopRequests(/*waited_for=*/2);
-  std::thread([interrupt = std::move(interrupt)] {
+  std::thread([interrupt = std::move(interrupt)]() mutable {
     attnprune::WaitForStopRequest();
-    interrupt->Trigger();
+    interrupt.request_stop();
     const int signal = attnprune::WaitForStopRequest();
     attnprune::cli::RemoveTemporaryFoldersAndExit(128 + signal);
   }).detach();
@@ -47,13 +47,13 @@ void TriggerOnStopRequest(std::shared_ptr<attnprune::client::Interrupt> interrup
 
 int main(int argc, char** argv) {
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // our own lines say it in our words
-  const auto interrupt = std::make_shared<attnprune::client::Interrupt>();
-  TriggerOnStopRequest(interrupt);
+  const std::stop_source interrupt;
+  CatchInterrupts(interrupt);
   const Shell shell{.out = &std::cout,
                     .err = &std::cerr,
                     .out_columns = ColumnsOf(STDOUT_FILENO),
                     .err_columns = ColumnsOf(STDERR_FILENO),
-                    .interrupt = interrupt};
+                    .interrupt = interrupt.get_token()};
   const int code =
       attnprune::cli::RunCommandLine(std::vector<std::string>(argv + 1, argv + argc), shell);
   std::cout.flush();

@@ -19,18 +19,13 @@ std::string TimeText(const google::protobuf::Timestamp& time) {
                           absl::UTCTimeZone());
 }
 
-std::string Field(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
-}
-
 std::string Row(const v1::JobEvent& event) {
   const v1::Progress& progress = event.progress();
   const auto evaluated = [](bool has, double value) { return has ? FormatNumber(value) : ""; };
   const std::vector<std::string> fields = {
       absl::StrCat(event.sequence()),
       TimeText(event.time()),
-      Field(progress.method()),
+      CsvField(progress.method()),
       absl::StrCat(progress.step()),
       absl::StrCat(progress.steps()),
       FormatNumber(progress.attention_loss()),
@@ -45,6 +40,11 @@ std::string Row(const v1::JobEvent& event) {
 }
 
 }  // namespace
+
+std::string CsvField(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
+}
 
 std::string ProgressCsv(const std::vector<v1::JobEvent>& events) {
   std::string text = kHeading;

@@ -1,23 +1,29 @@
 #include "client/export/tensorboard_folder.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
+#include "absl/memory/memory.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "client/export/path_part.h"
+#include "client/export/scalar_events.h"
 #include "client/export/tf_record.h"
 #include "core/base/status_macros.h"
 #include "core/io/atomic_file.h"
+#include "core/io/file.h"
+#include "core/io/messages.h"
 
 namespace attnprune::exporting {
 namespace {
@@ -27,6 +33,7 @@ namespace fs = std::filesystem;
 constexpr char kPrefix[] = "events.out.tfevents.";
 constexpr char kMark[] = "tfevents";  // TensorBoard reads every file with it in its name
 constexpr char kFileVersion[] = "brain.Event:2";
+constexpr mode_t kMode = 0666;  // less the umask
 
 absl::Status FileError(const fs::path& path, absl::string_view doing,
                        const std::error_code& error) {
@@ -172,24 +179,68 @@ absl::StatusOr<std::vector<std::string>> WriteTensorBoard(const TensorBoardFolde
   return files;
 }
 
+// A file that grows record by record while another process reads it. Errors name the path and the
+// system's reason.
+class LiveTensorBoard::EventFile {
+ public:
+  // Makes it, empty. ALREADY_EXISTS: something of that name is there, a link too.
+  static absl::StatusOr<std::unique_ptr<EventFile>> Create(const std::string& path) {
+    const int descriptor =
+        open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, kMode);
+    if (descriptor < 0) return ErrnoError(errno, path, "make");
+    return absl::WrapUnique(new EventFile(path, descriptor));
+  }
+  ~EventFile() { close(descriptor_); }
+  EventFile(const EventFile&) = delete;
+  EventFile& operator=(const EventFile&) = delete;
+
+  // Whole records, seen by every reader when it returns; a power loss may take them back. After an
+  // error the file ends as before, so that it stays readable.
+  absl::Status Append(absl::string_view records) {
+    if (const int error = WriteAll(descriptor_, {records.data(), records.size()}); error != 0) {
+      absl::Status status = ErrnoError(error, path_, "write");
+      if (ftruncate(descriptor_, size_) == 0) return status;
+      return Annotate(status, "its last record is cut off");
+    }
+    size_ += static_cast<int64_t>(records.size());
+    return absl::OkStatus();
+  }
+
+ private:
+  EventFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+
+  const std::string path_;
+  const int descriptor_;
+  int64_t size_ = 0;
+};
+
+struct LiveTensorBoard::Run {
+  std::unique_ptr<EventFile> file;
+  ScalarEvents scalars;
+};
+
+LiveTensorBoard::LiveTensorBoard(TensorBoardFolder folder) : folder_(std::move(folder)) {}
+LiveTensorBoard::~LiveTensorBoard() = default;
+
 absl::Status LiveTensorBoard::Add(const v1::JobEvent& event, absl::Time now) {
   if (MethodOf(event).empty()) return absl::OkStatus();
   ATTNPRUNE_ASSIGN_OR_RETURN(Run* const run, Open(event, now));
-  return run->file.Append(RecordsOf(run->scalars.Add(event)));
+  return run->file->Append(RecordsOf(run->scalars.Add(event)));
 }
 
 absl::StatusOr<LiveTensorBoard::Run*> LiveTensorBoard::Open(const v1::JobEvent& first,
                                                             absl::Time now) {
   const std::string path = RunPath(folder_, MethodOf(first));
   const auto known = runs_.find(path);
-  if (known != runs_.end()) return &known->second;
+  if (known != runs_.end()) return known->second.get();
   ATTNPRUNE_ASSIGN_OR_RETURN(const RunFiles files, ListRun(folder_, path));
   ATTNPRUNE_RETURN_IF_ERROR(MakeRun(path));
+  auto run = std::make_unique<Run>();
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      EventFile file, EventFile::Create((fs::path(path) / NewName(folder_, files, now)).string()));
-  ATTNPRUNE_RETURN_IF_ERROR(file.Append(Beginning(first)));
+      run->file, EventFile::Create((fs::path(path) / NewName(folder_, files, now)).string()));
+  ATTNPRUNE_RETURN_IF_ERROR(run->file->Append(Beginning(first)));
   ATTNPRUNE_RETURN_IF_ERROR(RemoveAll(files.ours));
-  return &runs_.emplace(path, Run{.file = std::move(file), .scalars = {}}).first->second;
+  return runs_.emplace(path, std::move(run)).first->second.get();
 }
 
 }  // namespace attnprune::exporting

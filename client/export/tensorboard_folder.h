@@ -10,6 +10,7 @@
 #define ATTNPRUNE_CLIENT_EXPORT_TENSORBOARD_FOLDER_H_
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,6 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "attnprune/v1/prune_service.pb.h"
-#include "client/export/event_file.h"
-#include "client/export/scalar_events.h"
 
 namespace attnprune::exporting {
 
@@ -47,22 +46,20 @@ absl::StatusOr<std::vector<std::string>> WriteTensorBoard(const TensorBoardFolde
 // The same while the events come. Not thread-safe.
 class LiveTensorBoard {
  public:
-  explicit LiveTensorBoard(TensorBoardFolder folder) : folder_(std::move(folder)) {}
+  explicit LiveTensorBoard(TensorBoardFolder folder);
+  ~LiveTensorBoard();
 
   // The next event of the job, from its first. When it returns, readers of the files see its
   // points. Makes a method's file with its first event.
   absl::Status Add(const v1::JobEvent& event, absl::Time now);
 
  private:
-  struct Run {
-    EventFile file;
-    ScalarEvents scalars;
-  };
-
+  class EventFile;
+  struct Run;
   absl::StatusOr<Run*> Open(const v1::JobEvent& first, absl::Time now);
 
   const TensorBoardFolder folder_;
-  std::map<std::string, Run> runs_;  // by path
+  std::map<std::string, std::unique_ptr<Run>> runs_;  // by path
 };
 
 }  // namespace attnprune::exporting

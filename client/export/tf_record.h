@@ -9,11 +9,19 @@
 #ifndef ATTNPRUNE_CLIENT_EXPORT_TF_RECORD_H_
 #define ATTNPRUNE_CLIENT_EXPORT_TF_RECORD_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/strings/string_view.h"
 
 namespace attnprune::exporting {
+
+// CRC-32C (Castagnoli, RFC 3720 Appendix B.4): of "123456789", 0xE3069283. Pure.
+uint32_t Crc32c(absl::string_view bytes);
+
+// TensorFlow's mask, because a CRC over bytes that hold CRCs is weak: rotated by 15 bits, plus a
+// constant. Pure.
+uint32_t MaskedCrc32c(absl::string_view bytes);
 
 // Pure.
 std::string TfRecord(absl::string_view data);

@@ -3,6 +3,7 @@
 #define ATTNPRUNE_CLIENT_LIBRARY_BACKOFF_H_
 
 #include <cstdint>
+#include <random>
 
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
@@ -29,10 +30,8 @@ class Backoff {
   void Succeeded();  // the next failure starts anew
 
  private:
-  double NextUniform();  // in [0, 1)
-
   RetryOptions options_;
-  uint64_t random_;
+  std::mt19937_64 random_;
   absl::Duration mean_;
   absl::Duration left_;
 };

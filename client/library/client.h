@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "absl/status/status.h"
@@ -15,9 +16,10 @@
 #include "attnprune/v1/job.pb.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "client/library/backoff.h"
-#include "client/library/interrupt.h"
 
 namespace attnprune::client {
+
+class Connection;
 
 struct ClientOptions {
   std::string server;                               // HOST:PORT. Required
@@ -29,16 +31,14 @@ struct ClientOptions {
   // Of a watch: longer, so that a server can be restarted under it.
   RetryOptions watch_retry = {.longest = absl::Seconds(5), .patience = absl::Minutes(5)};
   int64_t chunk_bytes = int64_t{1} << 20;  // of an upload; never more than the server takes
-  // Ends all waiting; may be null. Shared, as a signal may come when the client is gone.
-  std::shared_ptr<Interrupt> interrupt;
+  // Ends all waiting: calls now under way end with CANCELLED, and so do later ones.
+  std::stop_token interrupt;
   // Waits between two tries; empty: real time. False: give up with CANCELLED. For tests.
   std::function<bool(absl::Duration)> sleep;
   // For the server's log (trace/trace_context.h). traceparent: what the calls are part of; a new
   // trace if it is empty or breaks the grammar. request_id: of every call; where it is empty or
   // breaks the rules, each call has a random one, the same for all its tries.
   std::string traceparent, request_id;
-  // Called before each retry; may be empty.
-  std::function<void(const absl::Status& error, absl::Duration wait)> on_retry;
 };
 
 // A tensor to upload. `ref` has dtype, shape and digest; `bytes` must outlive the call.
@@ -67,38 +67,43 @@ class Client {
  public:
   // Makes no connection yet. INVALID_ARGUMENT: no server named.
   static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
-  virtual ~Client() = default;
+  ~Client();
 
   // OK if the server serves; UNAVAILABLE if it drains or cannot be reached.
-  virtual absl::Status CheckHealth() = 0;
-  virtual absl::StatusOr<v1::ServerInfo> GetServerInfo() = 0;
+  absl::Status CheckHealth();
+  absl::StatusOr<v1::ServerInfo> GetServerInfo();
 
   // Without a request_id it gets a random one, so that a retry never makes a second job.
-  virtual absl::StatusOr<v1::Job> CreateJob(v1::CreateJobRequest request) = 0;
-  virtual absl::StatusOr<v1::Job> GetJob(const std::string& name) = 0;
-  virtual absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) = 0;
-  virtual absl::StatusOr<v1::Job> CancelJob(const std::string& name) = 0;
+  absl::StatusOr<v1::Job> CreateJob(v1::CreateJobRequest request);
+  absl::StatusOr<v1::Job> GetJob(const std::string& name);
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
+  absl::StatusOr<v1::Job> CancelJob(const std::string& name);
   // A job that a lost first try has deleted counts as deleted.
-  virtual absl::Status DeleteJob(const std::string& name) = 0;
+  absl::Status DeleteJob(const std::string& name);
 
   // Sends what the server lacks. An upload that was cut off, by this process or an earlier one,
   // goes on from what the server has committed. While another client sends the same tensor, waits
   // for it as for a server that is not there. OK: the server has all of them.
-  virtual absl::StatusOr<UploadProgress> Upload(absl::Span<const LocalTensor> tensors,
-                                                const UploadObserver& observer = nullptr) = 0;
+  absl::StatusOr<UploadProgress> Upload(absl::Span<const LocalTensor> tensors,
+                                        const UploadObserver& observer = nullptr);
 
   // The tensor's bytes, resumed where a connection broke. DATA_LOSS: they do not have that digest.
-  virtual absl::StatusOr<std::string> Download(const std::string& sha256) = 0;
+  absl::StatusOr<std::string> Download(const std::string& sha256);
 
   // Hands every event after `after_sequence` to `handler`, in order and once each, across broken
   // connections and restarts of the server, and returns the job as the terminal event has it.
   // Heartbeats are kept back. History that was compacted away: a warning with sequence 0 takes its
   // place. CANCELLED: the handler or the interrupt has stopped it; the job goes on.
-  virtual absl::StatusOr<v1::Job> Watch(const std::string& name, int64_t after_sequence,
-                                        const EventHandler& handler) = 0;
+  absl::StatusOr<v1::Job> Watch(const std::string& name, int64_t after_sequence,
+                                const EventHandler& handler);
   // The same for those events that the job has by now; returns the job as it then is, which may go
   // on. Gives up as other calls do, not as a watch.
-  virtual absl::StatusOr<v1::Job> Replay(const std::string& name, const EventHandler& handler) = 0;
+  absl::StatusOr<v1::Job> Replay(const std::string& name, const EventHandler& handler);
+
+ private:
+  explicit Client(const ClientOptions& options);
+
+  const std::unique_ptr<Connection> connection_;
 };
 
 }  // namespace attnprune::client

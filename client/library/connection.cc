@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <random>
 #include <utility>
-
-#include "client/library/status_details.h"
 
 namespace attnprune::client {
 namespace {
@@ -47,6 +47,15 @@ absl::Status NameRequest(const absl::Status& error, const grpc::ClientContext& c
   return absl::IsDeadlineExceeded(error) ? WithRequestId(error, sent) : error;
 }
 
+// False as soon as it is interrupted; true if `duration` has gone by.
+bool Pause(const std::stop_token& interrupt, absl::Duration duration) {
+  std::mutex mutex;
+  std::unique_lock lock(mutex);
+  std::condition_variable_any never;
+  never.wait_for(lock, interrupt, absl::ToChronoNanoseconds(duration), [] { return false; });
+  return !interrupt.stop_requested();
+}
+
 }  // namespace
 
 Connection::Connection(ClientOptions options)
@@ -55,9 +64,7 @@ Connection::Connection(ClientOptions options)
       channel_(MakeChannel(options_)),
       jobs_(v1::PruneService::NewStub(channel_)),
       tensors_(v1::TensorService::NewStub(channel_)),
-      seed_((uint64_t{std::random_device()()} << 32) + std::random_device()()) {
-  if (options_.interrupt == nullptr) options_.interrupt = std::make_shared<Interrupt>();
-}
+      seed_((uint64_t{std::random_device()()} << 32) + std::random_device()()) {}
 
 // gRPC connects only while the channel is polled; by itself it polls every 5 s, and would notice a
 // restarted server as late as that.
@@ -65,7 +72,7 @@ bool Connection::Sleep(absl::Duration wait) {
   if (options_.sleep) return options_.sleep(wait);
   const absl::Time end = absl::Now() + wait;
   for (absl::Duration left = wait; left > absl::ZeroDuration(); left = end - absl::Now()) {
-    if (!options_.interrupt->Sleep(std::min(left, kPollInterval))) return false;
+    if (!Pause(options_.interrupt, std::min(left, kPollInterval))) return false;
     channel_->WaitForConnected(std::chrono::system_clock::now() + kPollTime);
   }
   return true;
@@ -74,7 +81,6 @@ bool Connection::Sleep(absl::Duration wait) {
 absl::Status Connection::WaitToRetry(const absl::Status& error, Backoff& backoff) {
   const absl::optional<absl::Duration> wait = backoff.Next();
   if (!wait.has_value()) return error;
-  if (options_.on_retry) options_.on_retry(error, *wait);
   if (!Sleep(*wait)) return absl::CancelledError("interrupted");
   return absl::OkStatus();
 }
@@ -96,10 +102,10 @@ absl::Status Connection::TryAs(const std::string& request_id, absl::Duration tim
   if (timeout != absl::InfiniteDuration()) {
     context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   }
-  const Interrupt::Hold hold(options_.interrupt.get(), [&context] { context.TryCancel(); });
+  const std::stop_callback cancel(options_.interrupt, [&context] { context.TryCancel(); });
   absl::Status status = call(context);
   if (status.ok()) return status;
-  if (options_.interrupt->triggered()) return absl::CancelledError("interrupted");
+  if (options_.interrupt.stop_requested()) return absl::CancelledError("interrupted");
   // A server that is shutting down answers so what arrives on a connection that is still there.
   if (absl::IsCancelled(status)) return absl::UnavailableError("the server is shutting down");
   return NameRequest(status, context, request_id);

@@ -10,12 +10,13 @@
 #include <memory>
 #include <string>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "attnprune/v1/prune_service.grpc.pb.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "client/library/backoff.h"
 #include "client/library/client.h"
+#include "client/library/status_details.h"
 #include "trace/trace_context.h"
 
 namespace attnprune::client {
@@ -40,6 +41,20 @@ class Connection {
   // call: (context, number of the try from 1) -> absl::Status.
   absl::Status Retry(const std::function<absl::Status(grpc::ClientContext&, int)>& call);
 
+  // Retry for a unary call: `method` of jobs() or tensors().
+  template <typename Stub, typename Request, typename Response>
+  absl::StatusOr<Response> Call(Stub& stub,
+                                grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                             Response*),
+                                const Request& request) {
+    Response response;
+    const absl::Status status = Retry([&](grpc::ClientContext& context, int) {
+      return FromGrpc((stub.*method)(&context, request, &response));
+    });
+    if (!status.ok()) return status;
+    return response;
+  }
+
   // One try under the interrupt. timeout InfiniteDuration: no deadline.
   absl::Status Try(absl::Duration timeout,
                    const std::function<absl::Status(grpc::ClientContext&)>& call);
@@ -51,22 +66,13 @@ class Connection {
   absl::Status TryAs(const std::string& request_id, absl::Duration timeout,
                      const std::function<absl::Status(grpc::ClientContext&)>& call);
 
-  ClientOptions options_;
+  const ClientOptions options_;
   const TraceContext trace_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::PruneService::Stub> jobs_;
   std::unique_ptr<v1::TensorService::Stub> tensors_;
   std::atomic<uint64_t> seed_;
 };
-
-absl::StatusOr<UploadProgress> UploadTensors(Connection& connection,
-                                             absl::Span<const LocalTensor> tensors,
-                                             const UploadObserver& observer);
-absl::StatusOr<std::string> DownloadTensor(Connection& connection, const std::string& sha256);
-absl::StatusOr<v1::Job> WatchJob(Connection& connection, const std::string& name,
-                                 int64_t after_sequence, const EventHandler& handler);
-absl::StatusOr<v1::Job> ReplayJob(Connection& connection, const std::string& name,
-                                  const EventHandler& handler);
 
 }  // namespace attnprune::client
 

@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/library/connection.h"
-#include "client/library/status_details.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::client {
@@ -82,11 +81,7 @@ class Watcher {
   absl::StatusOr<v1::Job> Ended() {
     v1::GetJobRequest request;
     request.set_name(name_);
-    v1::Job job;
-    ATTNPRUNE_RETURN_IF_ERROR(connection_.Retry([&](grpc::ClientContext& context, int) {
-      return FromGrpc(connection_.jobs().GetJob(&context, request, &job));
-    }));
-    return job;
+    return connection_.Call(connection_.jobs(), &v1::PruneService::Stub::GetJob, request);
   }
 
   Connection& connection_;
@@ -101,14 +96,13 @@ class Watcher {
 
 }  // namespace
 
-absl::StatusOr<v1::Job> WatchJob(Connection& connection, const std::string& name,
-                                 int64_t after_sequence, const EventHandler& handler) {
-  return Watcher(connection, name, after_sequence, handler, Mode::kFollow).Run();
+absl::StatusOr<v1::Job> Client::Watch(const std::string& name, int64_t after_sequence,
+                                      const EventHandler& handler) {
+  return Watcher(*connection_, name, after_sequence, handler, Mode::kFollow).Run();
 }
 
-absl::StatusOr<v1::Job> ReplayJob(Connection& connection, const std::string& name,
-                                  const EventHandler& handler) {
-  return Watcher(connection, name, 0, handler, Mode::kReplay).Run();
+absl::StatusOr<v1::Job> Client::Replay(const std::string& name, const EventHandler& handler) {
+  return Watcher(*connection_, name, 0, handler, Mode::kReplay).Run();
 }
 
 }  // namespace attnprune::client

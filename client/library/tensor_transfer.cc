@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/library/connection.h"
-#include "client/library/status_details.h"
 #include "core/base/status_macros.h"
 #include "core/io/sha256.h"
 
@@ -54,10 +53,10 @@ class Uploader {
       request.add_sha256(digest);
       ++seen;
       if (seen % kMaxDigests != 0 && seen != by_digest.size()) continue;
-      v1::FindMissingTensorsResponse response;
-      ATTNPRUNE_RETURN_IF_ERROR(connection_.Retry([&](grpc::ClientContext& context, int) {
-        return FromGrpc(connection_.tensors().FindMissingTensors(&context, request, &response));
-      }));
+      ATTNPRUNE_ASSIGN_OR_RETURN(
+          const v1::FindMissingTensorsResponse response,
+          connection_.Call(connection_.tensors(), &v1::TensorService::Stub::FindMissingTensors,
+                           request));
       for (const std::string& name : response.missing()) missing.push_back(by_digest.at(name));
       request.Clear();
     }
@@ -65,10 +64,10 @@ class Uploader {
   }
 
   absl::Status ReadLimits() {
-    v1::ServerInfo info;
-    ATTNPRUNE_RETURN_IF_ERROR(connection_.Retry([&](grpc::ClientContext& context, int) {
-      return FromGrpc(connection_.jobs().GetServerInfo(&context, {}, &info));
-    }));
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        const v1::ServerInfo info,
+        connection_.Call(connection_.jobs(), &v1::PruneService::Stub::GetServerInfo,
+                         v1::GetServerInfoRequest()));
     chunk_bytes_ = connection_.options().chunk_bytes;
     if (info.limits().max_chunk_bytes() > 0) {
       chunk_bytes_ = std::min(chunk_bytes_, info.limits().max_chunk_bytes());
@@ -164,22 +163,21 @@ absl::Status ReceiveRest(Connection& connection, const std::string& sha256, std:
 
 }  // namespace
 
-absl::StatusOr<UploadProgress> UploadTensors(Connection& connection,
-                                             absl::Span<const LocalTensor> tensors,
-                                             const UploadObserver& observer) {
-  return Uploader(connection, observer).Run(tensors);
+absl::StatusOr<UploadProgress> Client::Upload(absl::Span<const LocalTensor> tensors,
+                                              const UploadObserver& observer) {
+  return Uploader(*connection_, observer).Run(tensors);
 }
 
-absl::StatusOr<std::string> DownloadTensor(Connection& connection, const std::string& sha256) {
-  Backoff backoff = connection.NewBackoff(connection.options().retry);
+absl::StatusOr<std::string> Client::Download(const std::string& sha256) {
+  Backoff backoff = connection_->NewBackoff(connection_->options().retry);
   std::string bytes;
   while (true) {
     const size_t before = bytes.size();
-    const absl::Status status = ReceiveRest(connection, sha256, &bytes);
+    const absl::Status status = ReceiveRest(*connection_, sha256, &bytes);
     if (status.ok()) break;
     if (!absl::IsUnavailable(status)) return status;
     if (bytes.size() > before) backoff.Succeeded();
-    ATTNPRUNE_RETURN_IF_ERROR(connection.WaitToRetry(status, backoff));
+    ATTNPRUNE_RETURN_IF_ERROR(connection_->WaitToRetry(status, backoff));
   }
   if (Sha256Of(bytes) == sha256) return bytes;
   return absl::DataLossError(absl::StrCat("the server's tensor ", sha256, " arrived as ",

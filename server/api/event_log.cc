@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,12 +22,6 @@ absl::StatusOr<v1::JobEvent> Convert(JobStore* jobs, absl::string_view job_id,
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs->Get(job_id));
   ATTNPRUNE_ASSIGN_OR_RETURN(*message.mutable_terminal(), ToProto(record));
   return message;
-}
-
-EventBatch EmptyBatch(int64_t after) {
-  EventBatch batch;
-  batch.after = batch.last = after;
-  return batch;
 }
 
 // Adds what follows batch.last.
@@ -84,7 +77,7 @@ absl::Status WithOldestSequence(const absl::Status& status) {
 }
 
 absl::StatusOr<SharedBatch> ReadLog(JobStore* jobs, absl::string_view job_id, int64_t after) {
-  EventBatch batch = EmptyBatch(after);
+  EventBatch batch{{.last = after}, after, {}};
   ATTNPRUNE_RETURN_IF_ERROR(ReadInto(jobs, job_id, batch));
   return std::make_shared<const EventBatch>(std::move(batch));
 }
@@ -92,7 +85,7 @@ absl::StatusOr<SharedBatch> ReadLog(JobStore* jobs, absl::string_view job_id, in
 // Reads on if the first read was full of progress, most of which is left out.
 absl::StatusOr<SharedBatch> ReadThinned(JobStore* jobs, absl::string_view job_id, int64_t after,
                                         int max_progress) {
-  EventBatch batch = EmptyBatch(after);
+  EventBatch batch{{.last = after}, after, {}};
   bool piled_up = false;
   do {
     ATTNPRUNE_RETURN_IF_ERROR(ReadInto(jobs, job_id, batch));
@@ -100,6 +93,19 @@ absl::StatusOr<SharedBatch> ReadThinned(JobStore* jobs, absl::string_view job_id
     if (piled_up) ThinOut(batch.events);
   } while (batch.full && batch.events.size() < kReadLimit);
   return std::make_shared<const EventBatch>(std::move(batch));
+}
+
+LogPlace::LogPlace(std::string job_id, int64_t after, const LogExtent& log)
+    : job_id_(std::move(job_id)),
+      after_(after),
+      replay_until_(log.newest_sequence),
+      ended_(IsTerminal(log.state) && after == log.newest_sequence) {}
+
+void LogPlace::Advance(const BatchEnd& batch) {
+  caught_up_ = caught_up_ || batch.last == after_;
+  more_ = batch.full || !caught_up_;
+  after_ = batch.last;
+  ended_ = ended_ || batch.terminal;
 }
 
 }  // namespace attnprune::api

@@ -1,18 +1,26 @@
 #include "server/api/job_api.h"
 
+#include <cmath>
+#include <fstream>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/io/sha256.h"
+#include "core/methods/registry.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/api/record_convert.h"
-#include "server/api/server_info.h"
 #include "server/api/status_details.h"
+
+extern "C" {
+#include <cblas.h>
+}
 
 namespace attnprune::api {
 namespace {
@@ -86,6 +94,58 @@ absl::StatusOr<int> PageSizeOf(const v1::ListJobsRequest& request) {
                     absl::StrCat("must be in [0, ", kMaxPageSize, "], got ", request.page_size()));
 }
 
+// --- What the server is ---
+
+std::string CpuModel() {
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  for (std::string line; std::getline(cpuinfo, line);) {
+    const size_t colon = line.find(':');
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) {
+      return std::string(absl::StripAsciiWhitespace(line.substr(colon + 1)));
+    }
+  }
+  return "unknown CPU";
+}
+
+v1::ParameterInfo::Kind ToProto(Parameter::Kind kind) {
+  switch (kind) {
+    case Parameter::Kind::kReal:
+      return v1::ParameterInfo::REAL;
+    case Parameter::Kind::kInteger:
+      return v1::ParameterInfo::INTEGER;
+    case Parameter::Kind::kSwitch:
+      return v1::ParameterInfo::SWITCH;
+  }
+  return v1::ParameterInfo::KIND_UNSPECIFIED;
+}
+
+void Describe(const Parameter& parameter, v1::ParameterInfo& info) {
+  info.set_name(parameter.name);
+  info.set_kind(ToProto(parameter.kind));
+  if (!std::isnan(parameter.default_value)) info.set_default_value(parameter.default_value);
+  info.set_min(parameter.min);
+  info.set_max(parameter.max);
+  info.set_help(parameter.help);
+}
+
+// Version, CPU, BLAS and every method with its parameters.
+v1::ServerInfo DescribeBuild() {
+  v1::ServerInfo info;
+  info.set_version(ATTNPRUNE_VERSION);
+  info.set_cpu(absl::StrCat(CpuModel(), "; built for ", ATTNPRUNE_BUILT_FOR));
+  info.set_blas(openblas_get_config());
+  for (const MethodInfo& method : Methods()) {
+    v1::MethodInfo& described = *info.add_methods();
+    described.set_name(method.name);
+    described.set_summary(method.summary);
+    described.set_draws_random_numbers(method.draws);
+    for (const Parameter& parameter : method.parameters) {
+      Describe(parameter, *described.add_parameters());
+    }
+  }
+  return info;
+}
+
 }  // namespace
 
 JobApi::JobApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors)
@@ -113,11 +173,6 @@ absl::Status JobApi::CheckTensors(const CheckedJob& checked) const {
   return absl::OkStatus();
 }
 
-absl::Status JobApi::WithRetry(absl::Status status) const {
-  if (!absl::IsResourceExhausted(status)) return status;
-  return WithRetryAfter(std::move(status), options_.retry_after);
-}
-
 absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
                                           const JobOrigin& origin) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
@@ -134,12 +189,15 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
   NewJob job = MakeNewJob(checked, request.request_id(), estimate);
   job.origin = origin;
   absl::StatusOr<CreateOutcome> outcome = jobs_->Create(job);
-  if (!outcome.ok()) return WithRetry(outcome.status());
+  if (absl::IsResourceExhausted(outcome.status())) {
+    return WithRetryAfter(outcome.status(), options_.retry_after);
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(outcome.status());
   return ToProto(outcome->job);
 }
 
-absl::StatusOr<v1::Job> JobApi::GetJob(const v1::GetJobRequest& request) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+absl::StatusOr<v1::Job> JobApi::GetJob(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->Get(id));
   return ToProto(record);
 }
@@ -169,14 +227,14 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   }
 }
 
-absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+absl::StatusOr<v1::Job> JobApi::CancelJob(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->RequestCancel(id));
   return ToProto(record);
 }
 
-absl::Status JobApi::DeleteJob(const v1::DeleteJobRequest& request) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+absl::Status JobApi::DeleteJob(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
   return jobs_->Delete(id);
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "server/api/estimate.h"
@@ -36,17 +37,17 @@ class JobApi {
   // with the job, unless the request is repeated.
   absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request,
                                     const JobOrigin& origin) const;
-  absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request) const;
+  // name: "jobs/x", here and below.
+  absl::StatusOr<v1::Job> GetJob(absl::string_view name) const;
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) const;
-  absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request) const;
-  absl::Status DeleteJob(const v1::DeleteJobRequest& request) const;
+  absl::StatusOr<v1::Job> CancelJob(absl::string_view name) const;
+  absl::Status DeleteJob(absl::string_view name) const;
   absl::StatusOr<v1::ServerInfo> GetServerInfo() const;
 
  private:
   absl::StatusOr<v1::ListJobsResponse> ListPage(const JobFilter& filter, int page_size,
                                                 const std::string& page_token) const;
   absl::Status CheckTensors(const CheckedJob& checked) const;
-  absl::Status WithRetry(absl::Status status) const;
 
   const JobApiOptions options_;
   JobStore* const jobs_;

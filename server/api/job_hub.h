@@ -19,7 +19,6 @@
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "server/api/event_log.h"
-#include "server/api/log_place.h"
 #include "server/queue/job_store.h"
 
 namespace attnprune::api {

@@ -1,5 +1,7 @@
 #include "server/api/record_convert.h"
 
+#include <google/protobuf/util/time_util.h>
+
 #include <string>
 #include <utility>
 
@@ -25,12 +27,7 @@ absl::Status Damaged(absl::string_view what) {
 }  // namespace
 
 google::protobuf::Timestamp ToProto(absl::Time time) {
-  const int64_t seconds = absl::ToUnixSeconds(time);  // rounds down
-  google::protobuf::Timestamp timestamp;
-  timestamp.set_seconds(seconds);
-  timestamp.set_nanos(
-      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
-  return timestamp;
+  return google::protobuf::util::TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(time));
 }
 
 absl::StatusOr<v1::Job> ToProto(const JobRecord& record) {

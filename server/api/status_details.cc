@@ -1,5 +1,7 @@
 #include "server/api/status_details.h"
 
+#include <google/protobuf/util/time_util.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -27,9 +29,8 @@ std::string Shortened(absl::string_view text) {
   return absl::StrCat(text.substr(0, end), "...");
 }
 
-absl::Status WithDetail(absl::Status status, absl::string_view message_name,
-                        const google::protobuf::MessageLite& detail) {
-  status.SetPayload(absl::StrCat(kTypePrefix, message_name),
+absl::Status WithDetail(absl::Status status, const google::protobuf::Message& detail) {
+  status.SetPayload(absl::StrCat(kTypePrefix, detail.GetDescriptor()->name()),
                     absl::Cord(detail.SerializeAsString()));
   return status;
 }
@@ -39,17 +40,16 @@ absl::Status WithBadRequest(const absl::Status& status, const std::string& field
   v1::BadRequest::FieldViolation& violation = *detail.add_field_violations();
   violation.set_field(Shortened(field));
   violation.set_description(Shortened(status.message()));
-  return WithDetail(status, "BadRequest", detail);
+  return WithDetail(status, detail);
 }
 
 }  // namespace
 
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay) {
   v1::RetryInfo detail;
-  detail.mutable_retry_delay()->set_seconds(absl::ToInt64Seconds(delay));
-  detail.mutable_retry_delay()->set_nanos(static_cast<int32_t>(
-      absl::ToInt64Nanoseconds(delay - absl::Seconds(absl::ToInt64Seconds(delay)))));
-  return WithDetail(std::move(status), "RetryInfo", detail);
+  *detail.mutable_retry_delay() =
+      google::protobuf::util::TimeUtil::NanosecondsToDuration(absl::ToInt64Nanoseconds(delay));
+  return WithDetail(std::move(status), detail);
 }
 
 absl::Status WithReason(absl::Status status, absl::string_view reason,
@@ -58,7 +58,7 @@ absl::Status WithReason(absl::Status status, absl::string_view reason,
   detail.set_reason(std::string(reason));
   detail.set_domain("attnprune");
   detail.mutable_metadata()->insert(metadata.begin(), metadata.end());
-  return WithDetail(std::move(status), "ErrorInfo", detail);
+  return WithDetail(std::move(status), detail);
 }
 
 absl::Status WithPreconditions(absl::Status status, absl::string_view type,
@@ -69,7 +69,7 @@ absl::Status WithPreconditions(absl::Status status, absl::string_view type,
     violation.set_type(std::string(type));
     violation.set_subject(Shortened(subjects[i]));
   }
-  return WithDetail(std::move(status), "PreconditionFailure", detail);
+  return WithDetail(std::move(status), detail);
 }
 
 v1::RpcStatus ToRpcStatus(const absl::Status& status) {

@@ -3,6 +3,7 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/support/server_interceptor.h>
 #include <netdb.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,7 +13,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/grpc/call_counting.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "server/observe/call_metrics.h"
 
 namespace attnprune::rpc {
 namespace {
@@ -44,6 +47,50 @@ std::string WhyNotListening(const std::string& listen) {
   close(fd);
   return reason;
 }
+
+using grpc::experimental::InterceptionHookPoints;
+using grpc::experimental::InterceptorBatchMethods;
+using grpc::experimental::ServerInterceptorFactoryInterface;
+using grpc::experimental::ServerRpcInfo;
+
+// Counts one call by name, code and time, when it is over; one that has sent no status by then is
+// CANCELLED. Observes only. Lives as long as gRPC keeps it.
+class CountedCall final : public grpc::experimental::Interceptor {
+ public:
+  CountedCall(CallMetrics* metrics, const char* method)
+      : metrics_(metrics),
+        name_(metrics->NameIndex(absl::StripPrefix(method == nullptr ? "" : method, "/"))) {
+    metrics_->Begin(name_);
+  }
+  ~CountedCall() override {
+    metrics_->End(name_);
+    metrics_->Count(name_, code_, absl::ToDoubleSeconds(absl::Now() - start_));
+  }
+
+  void Intercept(InterceptorBatchMethods* methods) override {
+    if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
+      code_ = static_cast<size_t>(methods->GetSendStatus().error_code());
+    }
+    methods->Proceed();
+  }
+
+ private:
+  CallMetrics* const metrics_;
+  const size_t name_;
+  const absl::Time start_ = absl::Now();
+  size_t code_ = static_cast<size_t>(grpc::StatusCode::CANCELLED);
+};
+
+class CallCounting final : public ServerInterceptorFactoryInterface {
+ public:
+  explicit CallCounting(CallMetrics* metrics) : metrics_(metrics) {}
+  grpc::experimental::Interceptor* CreateServerInterceptor(ServerRpcInfo* info) override {
+    return new CountedCall(metrics_, info->method());
+  }
+
+ private:
+  CallMetrics* const metrics_;
+};
 
 void Configure(const GrpcHostOptions& options, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
@@ -78,8 +125,8 @@ absl::StatusOr<std::unique_ptr<GrpcHost>> GrpcHost::Start(
   Configure(options, builder);
   int port = 0;
   if (options.calls != nullptr) {
-    std::vector<std::unique_ptr<CallCounting>> counting;
-    counting.push_back(NewCallCounting(options.calls));
+    std::vector<std::unique_ptr<ServerInterceptorFactoryInterface>> counting;
+    counting.push_back(std::make_unique<CallCounting>(options.calls));
     builder.experimental().SetInterceptorCreators(std::move(counting));
   }
   builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);

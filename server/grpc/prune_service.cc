@@ -49,7 +49,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                                    const v1::GetJobRequest* request, v1::Job* response) override {
     return Run("GetJob", context, response, [this, request](CallRecord& record) {
       record.SetJob(request->name());
-      return api_.GetJob(*request);
+      return api_.GetJob(request->name());
     });
   }
   grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
@@ -63,7 +63,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                                       v1::Job* response) override {
     return Run("CancelJob", context, response, [this, request](CallRecord& record) {
       record.SetJob(request->name());
-      return api_.CancelJob(*request);
+      return api_.CancelJob(request->name());
     });
   }
   grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
@@ -71,7 +71,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                                       google::protobuf::Empty* response) override {
     return Run("DeleteJob", context, response, [this, request](CallRecord& record) {
       record.SetJob(request->name());
-      return api_.DeleteJob(*request);
+      return api_.DeleteJob(request->name());
     });
   }
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,

@@ -34,9 +34,9 @@ bool IsLocalhost(absl::string_view host) {
   return host == "localhost" || absl::EndsWith(host, ".localhost");
 }
 
-bool IsKnownHost(const AccessOptions& options, const std::string& host) {
+bool IsKnownHost(const std::vector<std::string>& names, const std::string& host) {
   return IsAddress(host) || IsLocalhost(host) ||
-         std::any_of(options.names.begin(), options.names.end(),
+         std::any_of(names.begin(), names.end(),
                      [&](const std::string& name) { return absl::EqualsIgnoreCase(name, host); });
 }
 
@@ -66,8 +66,8 @@ absl::Status CheckSite(const Request& request) {
 
 }  // namespace
 
-absl::Status CheckAccess(const AccessOptions& options, const Request& request) {
-  if (!IsKnownHost(options, HostName(request.host))) {
+absl::Status CheckAccess(const std::vector<std::string>& names, const Request& request) {
+  if (!IsKnownHost(names, HostName(request.host))) {
     return absl::PermissionDeniedError(
         absl::StrCat("Host must be an address, localhost or a name given with --http-host, got \"",
                      request.host, "\""));

@@ -24,13 +24,9 @@
 
 namespace attnprune::http {
 
-struct AccessOptions {
-  std::vector<std::string>
-      names;  // hosts that the port is reached by, beside addresses and localhost
-};
-
-// PERMISSION_DENIED: says which of the rules above, and how to be let in. Pure.
-absl::Status CheckAccess(const AccessOptions& options, const Request& request);
+// names: hosts that the port is reached by, beside addresses and localhost. PERMISSION_DENIED: says
+// which of the rules above, and how to be let in. Pure.
+absl::Status CheckAccess(const std::vector<std::string>& names, const Request& request);
 
 // Sent with every answer: a page of this server loads nothing from elsewhere, runs no inline
 // script, and is shown in no other site's frame.

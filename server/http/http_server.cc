@@ -26,9 +26,9 @@ constexpr absl::string_view kFull =
 
 class BeastServer final : public HttpServer, public std::enable_shared_from_this<BeastServer> {
  public:
-  BeastServer(const HttpServerOptions& options, IoLoop* loop, Handler* handler, Observer* observer)
+  BeastServer(const HttpServerOptions& options, IoLoop* loop, Handler* handler, WebMetrics* metrics)
       : context_(std::make_shared<SessionContext>(SessionContext{
-            options, loop, handler, observer, [this](Session* session) { OnClosed(session); }})),
+            options, loop, handler, metrics, [this](Session* session) { OnClosed(session); }})),
         acceptor_(loop->context()) {}
 
   absl::Status Listen();
@@ -47,7 +47,6 @@ class BeastServer final : public HttpServer, public std::enable_shared_from_this
   void OnClosed(Session* session);
   void Drain();
   void CloseAll();
-  std::set<std::shared_ptr<Session>> Sessions() const { return sessions_; }
 
   const std::shared_ptr<const SessionContext> context_;
   tcp::acceptor acceptor_;
@@ -110,14 +109,14 @@ bool BeastServer::MakeRoom() {
       sessions_.begin(), sessions_.end(),
       [](const auto& a, const auto& b) { return a->waiting_since() < b->waiting_since(); });
   if (longest->waiting_since() == absl::InfiniteFuture()) return false;
-  context_->observer->OnEvictedConnection();
+  context_->metrics->evicted_connections.Add();
   longest->Close();
   return true;
 }
 
 void BeastServer::OnAccepted(tcp::socket socket) {
   if (!MakeRoom()) {
-    context_->observer->OnRefusedConnection();  // counted before the client can know
+    context_->metrics->refused_connections.Add();  // counted before the client can know
     boost::system::error_code ignored;
     socket.non_blocking(true, ignored);
     socket.write_some(asio::const_buffer(kFull.data(), kFull.size()), ignored);
@@ -125,13 +124,13 @@ void BeastServer::OnAccepted(tcp::socket socket) {
   }
   const auto session = std::make_shared<Session>(std::move(socket), context_);
   sessions_.insert(session);
-  context_->observer->OnConnections(static_cast<int>(sessions_.size()));
+  context_->metrics->connections = static_cast<int>(sessions_.size());
   session->Start();
 }
 
 void BeastServer::OnClosed(Session* session) {
   sessions_.erase(session->shared_from_this());
-  context_->observer->OnConnections(static_cast<int>(sessions_.size()));
+  context_->metrics->connections = static_cast<int>(sessions_.size());
   if (!draining_ || !sessions_.empty()) return;
   const MutexLock lock(&mutex_);
   idle_ = true;
@@ -142,14 +141,14 @@ void BeastServer::Drain() {
   draining_ = true;
   boost::system::error_code ignored;
   acceptor_.close(ignored);
-  for (const auto& session : Sessions()) session->Drain();
+  for (const auto& session : std::set(sessions_)) session->Drain();  // which may leave
   const MutexLock lock(&mutex_);
   idle_ = sessions_.empty();
   changed_.NotifyAll();
 }
 
 void BeastServer::CloseAll() {
-  for (const auto& session : Sessions()) session->Close();
+  for (const auto& session : std::set(sessions_)) session->Close();
 }
 
 void BeastServer::Shutdown(absl::Time deadline) {
@@ -165,29 +164,17 @@ void BeastServer::Shutdown(absl::Time deadline) {
   changed_.WaitFor(&mutex_, kToClose, idle);
 }
 
-// Its pending operations keep a server, and a server's sessions its context.
-class ServerHandle final : public HttpServer {
- public:
-  explicit ServerHandle(std::shared_ptr<BeastServer> server) : server_(std::move(server)) {}
-  ~ServerHandle() override { server_->Shutdown(absl::InfinitePast()); }
-
-  int port() const override { return server_->port(); }
-  std::string address() const override { return server_->address(); }
-  void Shutdown(absl::Time deadline) override { server_->Shutdown(deadline); }
-
- private:
-  const std::shared_ptr<BeastServer> server_;
-};
-
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const HttpServerOptions& options,
+// Pending operations keep a server, and a server's sessions its context.
+absl::StatusOr<std::shared_ptr<HttpServer>> HttpServer::Start(const HttpServerOptions& options,
                                                               IoLoop* loop, Handler* handler,
-                                                              Observer* observer) {
-  auto server = std::make_shared<BeastServer>(options, loop, handler, observer);
+                                                              WebMetrics* metrics) {
+  const auto server = std::make_shared<BeastServer>(options, loop, handler, metrics);
   if (absl::Status status = server->Listen(); !status.ok()) return status;
   loop->Post([server] { server->Accept(); });
-  return std::make_unique<ServerHandle>(std::move(server));
+  return std::shared_ptr<HttpServer>(
+      server.get(), [server](HttpServer*) { server->Shutdown(absl::InfinitePast()); });
 }
 
 }  // namespace attnprune::http

@@ -12,6 +12,8 @@
 
 namespace attnprune::http {
 
+class WebMetrics;
+
 struct HttpServerOptions {
   std::string listen;  // HOST:PORT; port 0: any free one
   // At least 1. A further one takes the place of the one that has kept the server waiting longest,
@@ -31,14 +33,14 @@ inline constexpr int kMaxBodyBytes = 64 << 10;
 inline constexpr int kSendBufferBytes = 128 << 10;
 
 // Thread-safe. Everything happens on the loop; one answer a connection is under way, and of a
-// stream one piece.
+// stream one piece. Shuts down at once with its last owner.
 class HttpServer {
  public:
   // UNAVAILABLE: cannot listen there, and why. All three must outlive the loop's last task, so stop
   // the loop (IoLoop::Stop) before they go.
-  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const HttpServerOptions& options,
+  static absl::StatusOr<std::shared_ptr<HttpServer>> Start(const HttpServerOptions& options,
                                                            IoLoop* loop, Handler* handler,
-                                                           Observer* observer);
+                                                           WebMetrics* metrics);
   virtual ~HttpServer() = default;
 
   virtual int port() const = 0;

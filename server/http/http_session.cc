@@ -154,18 +154,17 @@ void Session::Refuse(const Error& error) {
   if (!not_http) return Close();
   answering_ = refused_ = true;
   keep_alive_ = head_only_ = false;
-  Answer answer;
   if (error == Code::header_limit || error == Code::buffer_overflow) {
-    answer.response = context_->handler->Refuse(
-        431, absl::StrCat("the headers must be at most ", kMaxHeaderBytes, " bytes"));
+    Refuse(431, absl::StrCat("the headers must be at most ", kMaxHeaderBytes, " bytes"));
   } else if (error == Code::body_limit) {
-    answer.response = context_->handler->Refuse(
-        413, absl::StrCat("the body must be at most ", kMaxBodyBytes, " bytes"));
+    Refuse(413, absl::StrCat("the body must be at most ", kMaxBodyBytes, " bytes"));
   } else {
-    answer.response =
-        context_->handler->Refuse(400, absl::StrCat("not an HTTP request: ", error.message()));
+    Refuse(400, absl::StrCat("not an HTTP request: ", error.message()));
   }
-  OnAnswer(std::move(answer));
+}
+
+void Session::Refuse(int status, absl::string_view message) {
+  OnAnswer({.response = context_->handler->Refuse(status, message), .stream = nullptr});
 }
 
 void Session::Dispatch() {
@@ -175,9 +174,7 @@ void Session::Dispatch() {
   status.Update(ParseTarget(target, &request));
   if (!status.ok()) {
     keep_alive_ = false;
-    Answer answer;
-    answer.response = context_->handler->Refuse(400, status.message());
-    return OnAnswer(std::move(answer));
+    return Refuse(400, status.message());
   }
   // The server owns its sessions. `respond` may outlive this one, and does not keep it alive; the
   // answer goes to the loop all the same, since that is where a stream must be destroyed.
@@ -217,12 +214,12 @@ void Session::SendHead(const Response& response, bool streams) {
 }
 
 void Session::CountAnswer() {
-  context_->observer->OnAnswered(route_, status_, absl::ToDoubleSeconds(absl::Now() - asked_));
+  context_->metrics->OnAnswered(route_, status_, absl::ToDoubleSeconds(absl::Now() - asked_));
 }
 
 void Session::OnAnswerSent(const Error& error, size_t bytes) {
   if (closed_) return;
-  context_->observer->OnSent(bytes);
+  context_->metrics->OnSent(bytes);
   piece_.reset();
   answering_ = false;
   if (error) return Close();
@@ -254,7 +251,7 @@ void Session::Discard() {
 void Session::OnStreamBegun(const Error& error, size_t bytes) {
   if (closed_) return;
   writing_ = false;
-  context_->observer->OnSent(bytes);
+  context_->metrics->OnSent(bytes);
   if (error) return Close();
   CountAnswer();
   stream_.expires_never();
@@ -283,7 +280,7 @@ void Session::SendPiece(SharedBytes piece) {
   asio::async_write(stream_, asio::buffer(*piece_),
                     [self = shared_from_this()](const Error& error, size_t sent) {
                       if (self->closed_) return;
-                      self->context_->observer->OnSent(sent);
+                      self->context_->metrics->OnSent(sent);
                       self->writing_ = false;
                       self->piece_.reset();
                       if (error || self->events_ == nullptr) return self->Close();

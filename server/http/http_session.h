@@ -12,10 +12,12 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "server/http/http_server.h"
 #include "server/http/message.h"
+#include "server/http/web_metrics.h"
 
 namespace attnprune::http {
 
@@ -26,7 +28,7 @@ struct SessionContext {
   HttpServerOptions options;
   IoLoop* loop;
   Handler* handler;
-  Observer* observer;
+  WebMetrics* metrics;
   std::function<void(Session*)> on_closed;
 };
 
@@ -53,6 +55,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void Read();
   void OnRead(const Error& error);
   void Refuse(const Error& error);
+  void Refuse(int status, absl::string_view message);
   void Dispatch();
 
   void OnAnswer(Answer answer);
@@ -73,7 +76,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   std::string head_;   // of the answer under way
   SharedBytes piece_;  // its body, or a piece of the stream
-  int route_ = 0;      // for the observer, like the next two
+  int route_ = 0;      // for the metrics, like the next two
   int status_ = 0;
   absl::Time asked_;
   absl::Time waiting_since_ = absl::InfiniteFuture();

@@ -1,5 +1,7 @@
 #include "server/http/message.h"
 
+#include <charconv>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -8,11 +10,6 @@
 namespace attnprune::http {
 namespace {
 
-int HexDigit(char c) {
-  if (!absl::ascii_isxdigit(static_cast<unsigned char>(c))) return -1;
-  return absl::ascii_isdigit(static_cast<unsigned char>(c)) ? c - '0' : (c | 0x20) - 'a' + 10;
-}
-
 // Nothing: a bad escape or a control character. '+' stands for a space in queries.
 absl::optional<std::string> Decoded(absl::string_view text, char plus) {
   std::string decoded;
@@ -20,9 +17,10 @@ absl::optional<std::string> Decoded(absl::string_view text, char plus) {
     char c = text[i] == '+' ? plus : text[i];
     if (c == '%') {
       if (i + 2 >= text.size()) return absl::nullopt;
-      const int high = HexDigit(text[i + 1]), low = HexDigit(text[i + 2]);
-      if (high < 0 || low < 0) return absl::nullopt;
-      c = static_cast<char>(high * 16 + low);
+      const char* const end = text.data() + i + 3;
+      unsigned value = 0;
+      if (std::from_chars(end - 2, end, value, 16).ptr != end) return absl::nullopt;
+      c = static_cast<char>(value);
       i += 2;
     }
     if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) return absl::nullopt;

@@ -65,7 +65,7 @@ struct Answer {
   Response response;
   // If set, it follows the head in place of a body. Not to HTTP/1.0.
   std::unique_ptr<EventStream> stream;
-  int route = 0;  // for the observer; 0: none of the handler's
+  int route = 0;  // for the metrics; 0: none of the handler's
 };
 
 // Exactly once, from any thread.
@@ -78,19 +78,6 @@ class Handler {
   virtual void Handle(Request request, Respond respond) = 0;
   // What the server itself refuses, such as a request that is too large, as an answer.
   virtual Response Refuse(int status, absl::string_view message) = 0;
-};
-
-// Told what happens, on the loop; returns at once.
-class Observer {
- public:
-  virtual ~Observer() = default;
-  virtual void OnConnections(int open) = 0;
-  virtual void OnRefusedConnection() = 0;
-  // One was closed for a newer one, for want of room.
-  virtual void OnEvictedConnection() = 0;
-  // An answer has been sent, or a stream has begun, `seconds` after the request had arrived.
-  virtual void OnAnswered(int route, int status, double seconds) = 0;
-  virtual void OnSent(size_t bytes) = 0;
 };
 
 }  // namespace attnprune::http

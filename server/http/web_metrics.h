@@ -5,28 +5,27 @@
 #include <atomic>
 #include <cstddef>
 
-#include "server/http/message.h"
 #include "server/observe/call_metrics.h"
 #include "server/observe/instruments.h"
 
 namespace attnprune::http {
 
 // Thread-safe; takes no lock.
-class WebMetrics final : public Observer {
+class WebMetrics {
  public:
   WebMetrics();
 
-  void OnConnections(int open) override { connections = open; }
-  void OnRefusedConnection() override { refused_connections.Add(); }
-  void OnEvictedConnection() override { evicted_connections.Add(); }
-  void OnAnswered(int route, int status, double seconds) override;
-  void OnSent(size_t bytes) override { sent_bytes.Add(static_cast<int64_t>(bytes)); }
+  // An answer has been sent, or a stream has begun, `seconds` after the request had arrived.
+  void OnAnswered(int route, int status, double seconds);
+  void OnSent(size_t bytes) { sent_bytes.Add(static_cast<int64_t>(bytes)); }
 
   void AddTo(Exposition& out) const;
 
   CallMetrics requests;  // by route (route.h)
   std::atomic<int> connections{0}, viewers{0};
-  Counter refused_connections, evicted_connections, sent_bytes;
+  Counter refused_connections;  // for want of room
+  Counter evicted_connections;  // closed for a newer one, for want of room
+  Counter sent_bytes;
 };
 
 }  // namespace attnprune::http

@@ -20,7 +20,7 @@ constexpr int kFast = 1;                    // of gzip's levels
 constexpr size_t kWorthCompressing = 1024;  // bytes
 
 // A detail of google.rpc by the message of ours that has its fields (errors.proto).
-nlohmann::json ToJson(const google::protobuf::Any& any) {
+nlohmann::json DetailJson(const google::protobuf::Any& any) {
   nlohmann::json json = {{"@type", any.type_url()}};
   absl::string_view name = any.type_url();
   absl::ConsumePrefix(&name, "type.googleapis.com/google.rpc.");
@@ -31,45 +31,11 @@ nlohmann::json ToJson(const google::protobuf::Any& any) {
   const std::unique_ptr<google::protobuf::Message> detail(
       google::protobuf::MessageFactory::generated_factory()->GetPrototype(type)->New());
   if (!detail->ParseFromString(any.value())) return json;
-  json.update(nlohmann::json::parse(web::ToJson(*detail)));
+  json.update(nlohmann::json::parse(ToJson(*detail)));
   return json;
 }
 
-void CompressFor(const http::Request& request, http::Response& response) {
-  response.headers.emplace_back("Vary", "Accept-Encoding");
-  if (response.body->size() < kWorthCompressing || !http::TakesGzip(request.accept_encoding)) {
-    return;
-  }
-  response.body = std::make_shared<const std::string>(http::Gzip(*response.body, kFast));
-  response.headers.emplace_back("Content-Encoding", "gzip");
-}
-
-}  // namespace
-
-std::string ToJson(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.always_print_primitive_fields = true;
-  std::string text;
-  // Only a google.protobuf.Any of unknown type can fail, and the API's messages have none.
-  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok()) return "{}";
-  return text;
-}
-
-http::Response TextResponse(const http::Request& request, std::string text,
-                            std::string content_type) {
-  http::Response response;
-  response.content_type = std::move(content_type);
-  response.body = std::make_shared<const std::string>(std::move(text));
-  response.headers = {{"Cache-Control", "no-store"}};
-  CompressFor(request, response);
-  return response;
-}
-
-http::Response JsonResponse(const http::Request& request,
-                            const google::protobuf::Message& message) {
-  return TextResponse(request, ToJson(message) + "\n", "application/json");
-}
-
+// The HTTP code that stands for a canonical code, as google.rpc.Code says.
 int HttpCode(absl::StatusCode code) {
   switch (code) {
     case absl::StatusCode::kOk:
@@ -102,16 +68,37 @@ int HttpCode(absl::StatusCode code) {
   }
 }
 
-http::Response ErrorResponse(const absl::Status& status) {
-  return ErrorResponse(status, HttpCode(status.code()));
+}  // namespace
+
+std::string ToJson(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.always_print_primitive_fields = true;
+  std::string text;
+  // Only a google.protobuf.Any of unknown type can fail, and the API's messages have none.
+  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok()) return "{}";
+  return text;
 }
 
-http::Response ErrorResponse(const absl::Status& status, int http_code) {
+http::Response TextResponse(const http::Request& request, std::string text,
+                            std::string content_type) {
+  http::Response response;
+  response.content_type = std::move(content_type);
+  response.headers = {{"Cache-Control", "no-store"}, {"Vary", "Accept-Encoding"}};
+  if (text.size() >= kWorthCompressing && http::TakesGzip(request.accept_encoding)) {
+    text = http::Gzip(text, kFast);
+    response.headers.emplace_back("Content-Encoding", "gzip");
+  }
+  response.body = std::make_shared<const std::string>(std::move(text));
+  return response;
+}
+
+http::Response ErrorResponse(const absl::Status& status, absl::optional<int> code) {
+  const int http_code = code.value_or(HttpCode(status.code()));
   const v1::RpcStatus wire = api::ToRpcStatus(status);
   nlohmann::json error = {{"code", http_code},
                           {"status", absl::StatusCodeToString(status.code())},
                           {"message", wire.message()}};
-  for (const google::protobuf::Any& detail : wire.details()) error["details"] += ToJson(detail);
+  for (const google::protobuf::Any& detail : wire.details()) error["details"] += DetailJson(detail);
   http::Response response;
   response.status = http_code;
   response.content_type = "application/json";

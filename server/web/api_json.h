@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/types/optional.h"
 #include "server/http/message.h"
 
 namespace google::protobuf {
@@ -17,19 +18,14 @@ namespace attnprune::web {
 // as `attnprune --json` prints.
 std::string ToJson(const google::protobuf::Message& message);
 
-// 200 with the message; gzip if the request takes it.
-http::Response JsonResponse(const http::Request& request, const google::protobuf::Message& message);
+// 200 with the text; gzip if the request takes it.
 http::Response TextResponse(const http::Request& request, std::string text,
                             std::string content_type);
 
-// The HTTP code that stands for a canonical code, as google.rpc.Code says.
-int HttpCode(absl::StatusCode code);
-
 // {"error": {"code": 404, "status": "NOT_FOUND", "message": "…", "details": [{"@type": "…", …}]}}:
 // the form of google.rpc.Status in JSON over HTTP (AIP-193), with the details of a gRPC error.
-http::Response ErrorResponse(const absl::Status& status);
-// The same with an HTTP code of its own.
-http::Response ErrorResponse(const absl::Status& status, int http_code);
+// code: in place of the one that stands for the status's (google.rpc.Code).
+http::Response ErrorResponse(const absl::Status& status, absl::optional<int> code = {});
 
 }  // namespace attnprune::web
 

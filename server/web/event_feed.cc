@@ -86,13 +86,8 @@ SharedBytes EventViewer::NextPiece() {
 SharedBytes EventViewer::Next() {
   static const SharedBytes& retry = *new SharedBytes(StreamPiece(kRetry));
   static const SharedBytes& heartbeat = *new SharedBytes(StreamPiece(kHeartbeat));
-  SharedBytes next;
-  if (!begun_) {
-    next = retry;
-  } else {
-    next = NextPiece();
-    if (next == nullptr && beat_due_ && !ended()) next = heartbeat;
-  }
+  SharedBytes next = begun_ ? NextPiece() : retry;
+  if (next == nullptr && beat_due_ && !ended()) next = heartbeat;
   begun_ = true;
   if (next != nullptr) silent_ = beat_due_ = false;
   return next;

@@ -42,7 +42,27 @@ template <typename Message>
 absl::StatusOr<http::Response> AsJson(const http::Request& request,
                                       const absl::StatusOr<Message>& message) {
   if (!message.ok()) return message.status();
-  return JsonResponse(request, *message);
+  return TextResponse(request, ToJson(*message) + "\n", "application/json");
+}
+
+absl::StatusOr<http::Response> AnswerDensity(const api::JobApi& api, const BlobStore& tensors,
+                                             const http::RouteMatch& match,
+                                             const http::Request& request) {
+  std::string matrix;
+  int cells = kDefaultCells;
+  for (const auto& [name, value] : request.query) {
+    if (name == "matrix") {
+      matrix = value;
+    } else if (name == "cells") {
+      ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &cells));
+    } else {
+      return Unknown(name);
+    }
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api.GetJob(api::JobName(match.id)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::string json,
+                             DensityJson(job, match.index, matrix, cells, tensors));
+  return TextResponse(request, std::move(json), "application/json");
 }
 
 }  // namespace
@@ -79,44 +99,18 @@ absl::StatusOr<int64_t> ParseAfter(const http::Request& request) {
   return after;
 }
 
-absl::StatusOr<http::Response> JobRoutes::Density(const http::RouteMatch& match,
-                                                  const http::Request& request) const {
-  std::string matrix;
-  int cells = kDefaultCells;
-  for (const auto& [name, value] : request.query) {
-    if (name == "matrix") {
-      matrix = value;
-    } else if (name == "cells") {
-      ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &cells));
-    } else {
-      return Unknown(name);
-    }
-  }
-  v1::GetJobRequest get;
-  get.set_name(api::JobName(match.id));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api_.GetJob(get));
-  ATTNPRUNE_ASSIGN_OR_RETURN(std::string json,
-                             DensityJson(job, match.index, matrix, cells, *tensors_));
-  return TextResponse(request, std::move(json), "application/json");
-}
-
-absl::StatusOr<http::Response> JobRoutes::Answer(const http::RouteMatch& match,
-                                                 const http::Request& request) const {
-  if (match.route == http::Route::kDensity) return Density(match, request);
+absl::StatusOr<http::Response> AnswerJobRoute(const api::JobApi& api, const BlobStore& tensors,
+                                              const http::RouteMatch& match,
+                                              const http::Request& request) {
+  if (match.route == http::Route::kDensity) return AnswerDensity(api, tensors, match, request);
   if (match.route == http::Route::kJobs) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsRequest list, ParseListJobs(request.query));
-    return AsJson(request, api_.ListJobs(list));
+    return AsJson(request, api.ListJobs(list));
   }
   ATTNPRUNE_RETURN_IF_ERROR(NoParameters(request.query));
-  if (match.route == http::Route::kServer) return AsJson(request, api_.GetServerInfo());
-  if (match.route == http::Route::kJob) {
-    v1::GetJobRequest get;
-    get.set_name(api::JobName(match.id));
-    return AsJson(request, api_.GetJob(get));
-  }
-  v1::CancelJobRequest cancel;
-  cancel.set_name(api::JobName(match.id));
-  return AsJson(request, api_.CancelJob(cancel));
+  if (match.route == http::Route::kServer) return AsJson(request, api.GetServerInfo());
+  const std::string name = api::JobName(match.id);
+  return AsJson(request, match.route == http::Route::kJob ? api.GetJob(name) : api.CancelJob(name));
 }
 
 }  // namespace attnprune::web

@@ -1,5 +1,4 @@
-// What the API's addresses answer: parses, calls api::JobApi, makes JSON. Calls may wait for the
-// disk.
+// What the API's addresses answer: parses, calls api::JobApi, makes JSON.
 #ifndef ATTNPRUNE_SERVER_WEB_JOB_ROUTES_H_
 #define ATTNPRUNE_SERVER_WEB_JOB_ROUTES_H_
 
@@ -23,22 +22,11 @@ absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const http::Pairs& query);
 // ?after_sequence=17, or without both 0. INVALID_ARGUMENT.
 absl::StatusOr<int64_t> ParseAfter(const http::Request& request);
 
-// Answers kServer, kJobs, kJob, kCancel and kDensity. Thread-safe.
-class JobRoutes {
- public:
-  // Both must outlive this.
-  JobRoutes(const api::JobApi* api, const BlobStore* tensors) : api_(*api), tensors_(tensors) {}
-
-  absl::StatusOr<http::Response> Answer(const http::RouteMatch& match,
-                                        const http::Request& request) const;
-
- private:
-  absl::StatusOr<http::Response> Density(const http::RouteMatch& match,
-                                         const http::Request& request) const;
-
-  const api::JobApi& api_;
-  const BlobStore* const tensors_;
-};
+// Answers kServer, kJobs, kJob, kCancel and kDensity. Callable from any thread; may wait for the
+// disk.
+absl::StatusOr<http::Response> AnswerJobRoute(const api::JobApi& api, const BlobStore& tensors,
+                                              const http::RouteMatch& match,
+                                              const http::Request& request);
 
 }  // namespace attnprune::web
 

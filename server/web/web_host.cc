@@ -5,10 +5,12 @@
 #include <boost/asio/thread_pool.hpp>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status_macros.h"
 #include "server/api/job_check.h"
+#include "server/http/access.h"
 #include "server/http/io_loop.h"
 #include "server/http/route.h"
 #include "server/web/api_json.h"
@@ -56,12 +58,11 @@ class WebServer final : public WebHost, public http::Handler {
   const WebOptions options_;
   const WebParts parts_;
   const Assets assets_;
-  const JobRoutes routes_;
   std::atomic<bool> draining_{false};
   boost::asio::thread_pool io_;
   http::IoLoop loop_;
   EventFeed feed_;
-  std::unique_ptr<http::HttpServer> server_;
+  std::shared_ptr<http::HttpServer> server_;
 };
 
 http::Response Hardened(http::Response response) {
@@ -73,7 +74,6 @@ WebServer::WebServer(const WebOptions& options, WebParts parts)
     : options_(options),
       parts_(std::move(parts)),
       assets_(EmbeddedFiles()),
-      routes_(parts_.api, parts_.tensors),
       io_(static_cast<size_t>(options.io_threads)),
       feed_({.hub = parts_.hub,
              .loop = &loop_,
@@ -97,14 +97,12 @@ absl::Status WebServer::Listen() {
 // What needs no file and no store.
 absl::optional<http::Response> WebServer::AnswerNow(http::Route route,
                                                     const http::Request& request) const {
-  if (absl::Status status = http::CheckAccess(options_.access, request); !status.ok()) {
+  if (absl::Status status = http::CheckAccess(options_.hosts, request); !status.ok()) {
     return ErrorResponse(status);
   }
   const absl::string_view allowed = http::AllowedVerbs(route);
-  const bool reads = request.verb == http::Verb::kGet ||
-                     (request.verb == http::Verb::kHead && route != http::Route::kEvents);
-  if (route != http::Route::kOther &&
-      (route == http::Route::kCancel ? request.verb != http::Verb::kPost : !reads)) {
+  const bool takes_verb = absl::StrContains(allowed, http::VerbName(request.verb));
+  if (route != http::Route::kOther && !takes_verb) {
     http::Response response = ErrorResponse(
         absl::UnimplementedError(absl::StrCat("this address takes ", allowed, " only")), 405);
     response.headers.emplace_back("Allow", allowed);
@@ -150,7 +148,8 @@ absl::StatusOr<http::Answer> WebServer::AnswerSlowly(const http::RouteMatch& mat
   if (match.route == http::Route::kMetrics) {
     answer.response = TextResponse(request, parts_.metrics_text(), kMetricsType);
   } else {
-    ATTNPRUNE_ASSIGN_OR_RETURN(answer.response, routes_.Answer(match, request));
+    ATTNPRUNE_ASSIGN_OR_RETURN(answer.response,
+                               AnswerJobRoute(*parts_.api, *parts_.tensors, match, request));
   }
   return answer;
 }
@@ -181,18 +180,12 @@ void WebServer::Handle(http::Request request, http::Respond respond) {
   call->request = std::move(request);
   call->respond = std::move(respond);
   if (absl::optional<http::Response> response = AnswerNow(call->match.route, call->request)) {
-    http::Answer now;
-    now.response = *std::move(response);
-    return Finish(*call, std::move(now));
+    return Finish(*call, {.response = *std::move(response), .stream = nullptr});
   }
   boost::asio::post(io_, [this, call] {
     absl::StatusOr<http::Answer> answer = AnswerSlowly(call->match, call->request);
-    if (!answer.ok()) {
-      http::Answer error;
-      error.response = ErrorResponse(answer.status());
-      answer = std::move(error);
-    }
-    Finish(*call, *std::move(answer));
+    if (answer.ok()) return Finish(*call, *std::move(answer));
+    Finish(*call, {.response = ErrorResponse(answer.status()), .stream = nullptr});
   });
 }
 

@@ -5,12 +5,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
-#include "server/http/access.h"
 #include "server/http/http_server.h"
 #include "server/http/web_metrics.h"
 #include "server/observe/call_log.h"
@@ -19,7 +19,7 @@ namespace attnprune::web {
 
 struct WebOptions {
   http::HttpServerOptions http;
-  http::AccessOptions access;
+  std::vector<std::string> hosts;  // names of this one, for http::CheckAccess
   absl::Duration heartbeat =
       absl::Seconds(15);  // a silent stream of events gets a comment this often
   int io_threads = 2;     // that wait for the disk and make JSON

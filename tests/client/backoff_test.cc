@@ -2,7 +2,6 @@
 
 #include <vector>
 
-#include "client/library/interrupt.h"
 #include "gtest/gtest.h"
 
 namespace attnprune::client {
@@ -47,21 +46,6 @@ TEST(Backoff, NeverRetriesWithoutPatienceAndStartsAnewAfterASuccess) {
   EXPECT_FALSE(backoff.Next().has_value());
   backoff.Succeeded();
   EXPECT_EQ(backoff.Next(), absl::Seconds(1));
-}
-
-TEST(Interrupt, CancelsWhatIsHeldAndWhatComesLaterAndEndsSleep) {
-  Interrupt interrupt;
-  int cancelled = 0;
-  {
-    const Interrupt::Hold gone(&interrupt, [&] { cancelled += 100; });
-  }
-  const Interrupt::Hold held(&interrupt, [&] { ++cancelled; });
-  interrupt.Trigger();
-  interrupt.Trigger();
-  EXPECT_EQ(cancelled, 1);
-  const Interrupt::Hold late(&interrupt, [&] { ++cancelled; });
-  EXPECT_EQ(cancelled, 2);
-  EXPECT_FALSE(interrupt.Sleep(absl::Hours(1)));
 }
 
 }  // namespace

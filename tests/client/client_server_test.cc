@@ -1,10 +1,13 @@
 // The client against the whole server in the process.
 #include <cstring>
 #include <memory>
+#include <stop_token>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "client/library/client.h"
 #include "client/library/status_details.h"
 #include "core/base/field_error.h"
@@ -34,8 +37,7 @@ std::unique_ptr<Server> StartServer(const std::string& folder, int port) {
   return *std::move(server);
 }
 
-std::unique_ptr<Client> ClientOf(const std::string& address,
-                                 std::shared_ptr<Interrupt> interrupt = nullptr) {
+std::unique_ptr<Client> ClientOf(const std::string& address, std::stop_token interrupt = {}) {
   ClientOptions options;
   options.server = address;
   options.interrupt = std::move(interrupt);
@@ -123,13 +125,13 @@ TEST(ClientAndServer, ResumeAnUploadThatAnotherProcessBegan) {
   const auto server = StartServer(folder.path(), 0);
   const std::string bytes = FloatBytes(4 << 20, 3);  // 16 MiB
   const LocalTensor tensor = SmallJob::Tensor(bytes, {1 << 10, 1 << 12});
-  const auto interrupt = std::make_shared<Interrupt>();
-  const auto first = ClientOf(server->address(), interrupt);
+  std::stop_source interrupt;
+  const auto first = ClientOf(server->address(), interrupt.get_token());
   const absl::Status stopped = first
                                    ->Upload({tensor},
                                             [&](const UploadProgress& progress) {
                                               if (progress.sent_bytes >= progress.total_bytes / 2)
-                                                interrupt->Trigger();
+                                                interrupt.request_stop();
                                             })
                                    .status();
   EXPECT_EQ(stopped.code(), absl::StatusCode::kCancelled);
@@ -222,15 +224,15 @@ TEST(ClientAndServer, TellUnderWhichRequestACallWasRefused) {
 TEST(ClientAndServer, LeaveAJobRunningWhenAWatchIsInterrupted) {
   const TemporaryFolder folder;
   const auto server = StartServer(folder.path(), 0);
-  const auto interrupt = std::make_shared<Interrupt>();
-  const auto watcher = ClientOf(server->address(), interrupt);
+  std::stop_source interrupt;
+  const auto watcher = ClientOf(server->address(), interrupt.get_token());
   const SmallJob small(1'000'000);
   ASSERT_TRUE(watcher->Upload(small.tensors).ok());
   const std::string name = watcher->CreateJob(small.Request())->name();
   const absl::Status stopped = watcher
                                    ->Watch(name, 0,
                                            [&](const v1::JobEvent& event) {
-                                             if (event.has_progress()) interrupt->Trigger();
+                                             if (event.has_progress()) interrupt.request_stop();
                                              return true;
                                            })
                                    .status();
@@ -240,6 +242,21 @@ TEST(ClientAndServer, LeaveAJobRunningWhenAWatchIsInterrupted) {
   EXPECT_TRUE(client->CancelJob(name).ok());
   EXPECT_EQ(client->Watch(name, 0, [](const v1::JobEvent&) { return true; })->state(),
             v1::CANCELLED);
+}
+
+TEST(ClientAndServer, EndAtOnceWhereTheWaitForAServerIsInterrupted) {
+  std::stop_source interrupt;
+  ClientOptions options;
+  options.server = "127.0.0.1:1";  // nobody
+  options.retry = {.first = absl::Hours(1), .longest = absl::Hours(1), .patience = absl::Hours(1)};
+  options.interrupt = interrupt.get_token();
+  const auto client = *Client::Create(options);
+  const std::jthread stops([&] {
+    absl::SleepFor(absl::Milliseconds(100));
+    interrupt.request_stop();
+  });
+  EXPECT_EQ(client->GetServerInfo().status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(client->CheckHealth().code(), absl::StatusCode::kCancelled) << "and what comes later";
 }
 
 }  // namespace

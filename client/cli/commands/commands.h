@@ -1,4 +1,5 @@
-// The subcommands, one file each, of that name: each adds itself to the program.
+// The subcommands: each adds itself to the program. A file each, of that name; what is one call
+// only is in calls.cc.
 #ifndef ATTNPRUNE_CLIENT_CLI_COMMANDS_COMMANDS_H_
 #define ATTNPRUNE_CLIENT_CLI_COMMANDS_COMMANDS_H_
 

@@ -1,6 +1,5 @@
 // attnprune export: a job's events, those there are by now, as files of other programs.
 #include <algorithm>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -39,56 +38,49 @@ void NoteWhatIsMissing(const Shell& shell, const ExportCommandFlags& flags, cons
 
 int Run(const Shell& shell, const ExportCommandFlags& flags) {
   const bool to_out = UsesStandardOutput(flags.files);
-  if (const absl::Status status = CheckExportOutputs(flags.files); !status.ok()) {
-    return UsageError(shell, status);
-  }
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckExportOutputs(flags.files));
   if (to_out && flags.connect.json) {
     return UsageError(
         shell, absl::InvalidArgumentError("--json takes standard output, so no file can be -"));
   }
-  const auto client = Connect(shell, flags.connect);
-  if (!client.ok()) return UsageError(shell, client.status());
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
   std::vector<v1::JobEvent> events;
-  const auto job = (*client)->Replay(JobName(flags.name), [&events](const v1::JobEvent& event) {
+  const auto keep = [&events](const v1::JobEvent& event) {
     events.push_back(event);
     return true;
-  });
-  if (!job.ok()) return ServerError(shell, job.status());
-  const absl::Status free = CheckTensorBoard(flags.files.tensorboard, *job);
-  if (!free.ok()) return UsageError(shell, free);
+  };
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Job job,
+                           client->Replay(JobName(flags.name), keep));
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckTensorBoard(flags.files.tensorboard, job));
   std::ostream& told = flags.connect.json || to_out ? *shell.err : *shell.out;
-  const int code = WriteExports(shell, told, flags.files, *job, events);
+  const int code = WriteExports(shell, told, flags.files, job, events);
   if (code != kDone) return code;
-  NoteWhatIsMissing(shell, flags, *job, events);
-  if (flags.connect.json) *shell.out << Json(*job, JsonStyle::kIndented);
+  NoteWhatIsMissing(shell, flags, job, events);
+  if (flags.connect.json) *shell.out << Json(job, JsonStyle::kIndented);
   return kDone;
 }
 
 }  // namespace
 
 void AddExportCommand(Command& program) {
-  auto flags = std::make_shared<ExportCommandFlags>();
   Command command = program.AddCommand(
       "export",
       "Write a job's events, those there are by now, for other programs; folders that are "
       "missing are made");
-  AddConnectFlags(command, flags->connect);
-  command.Add("NAME", flags->name, "The job").Required();
-  command
-      .Add("--tensorboard", flags->files.tensorboard,
-           "Folder for TensorBoard: a run for each method; exported again, a job's runs "
-           "are replaced")
-      .Type("DIR");
-  command
-      .Add("--csv", flags->files.csv,
-           "File for the progress: one row a progress event; -: standard output")
-      .Type("FILE");
-  command
-      .Add("--jsonl", flags->files.jsonl,
-           "File for all events: one JSON object a line, as `watch --json` prints them; "
-           "-: standard output")
-      .Type("FILE");
-  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
+  ExportCommandFlags& flags = command.Runs<ExportCommandFlags>(Run);
+  AddConnectFlags(command, flags.connect);
+  command.Add("NAME", flags.name, "The job", {.required = true});
+  command.Add("--tensorboard", flags.files.tensorboard,
+              "Folder for TensorBoard: a run for each method; exported again, a job's runs "
+              "are replaced",
+              {.type = "DIR"});
+  command.Add("--csv", flags.files.csv,
+              "File for the progress: one row a progress event; -: standard output",
+              {.type = "FILE"});
+  command.Add("--jsonl", flags.files.jsonl,
+              "File for all events: one JSON object a line, as `watch --json` prints them; "
+              "-: standard output",
+              {.type = "FILE"});
 }
 
 }  // namespace attnprune::cli

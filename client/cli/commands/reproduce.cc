@@ -101,123 +101,99 @@ absl::Status AddDefaultMethods(const Shell& shell, client::Client& client, Figur
 
 int RunOn(const Shell& shell, const ReproduceFlags& flags, FigureOptions& options,
           const FigureSource& source, const std::string& server) {
-  ConnectFlags connect;
-  connect.server = server;
-  const auto client = Connect(shell, connect);
-  if (!client.ok()) return UsageError(shell, client.status());
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, {.server = server}));
   if (options.methods.empty()) {
-    const absl::Status added = AddDefaultMethods(shell, **client, options);
-    if (!added.ok()) return ServerError(shell, added);
+    ATTNPRUNE_EXIT_IF_ERROR(ServerError, AddDefaultMethods(shell, *client, options));
   }
-  absl::Status valid = AddMethods(flags.more_methods, options);
-  if (valid.ok()) valid = Validate(options);
-  if (!valid.ok()) return UsageError(shell, valid);
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, AddMethods(flags.more_methods, options));
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, Validate(options));
   const ServerKind kind = flags.server.empty() ? ServerKind::kItsOwn : ServerKind::kGiven;
-  return RunFigure(shell, **client, kind, options, source, flags.output);
+  return RunFigure(shell, *client, kind, options, source, flags.output);
 }
 
 int Run(const Shell& shell, const ReproduceFlags& flags) {
   FigureOptions options = flags.options;
-  absl::Status status = InitializeBlas();
-  if (!status.ok()) return LocalError(shell, status);
-  status = AddAxes(flags, options);
-  if (status.ok()) status = AddMethods(flags.methods, options);
-  if (!status.ok()) return UsageError(shell, status);
-  const auto source = OpenSource(flags, options);
-  if (!source.ok()) return UsageError(shell, source.status());
-  status = MakeFolderOf(flags.output + "/x");
-  if (!status.ok()) return LocalError(shell, status);
-  if (!flags.server.empty()) return RunOn(shell, flags, options, **source, flags.server);
-  const auto server = EmbeddedServer::Start("", flags.threads, /*memory_budget=*/0);
-  if (!server.ok()) return LocalError(shell, server.status());
-  return RunOn(shell, flags, options, **source, (*server)->address());
+  ATTNPRUNE_EXIT_IF_ERROR(LocalError, InitializeBlas());
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, AddAxes(flags, options));
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, AddMethods(flags.methods, options));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto source, OpenSource(flags, options));
+  ATTNPRUNE_EXIT_IF_ERROR(LocalError, MakeFolderOf(flags.output + "/x"));
+  if (!flags.server.empty()) return RunOn(shell, flags, options, *source, flags.server);
+  ATTNPRUNE_ASSIGN_OR_EXIT(LocalError, const auto server,
+                           EmbeddedServer::Start("", flags.threads, /*memory_budget=*/0));
+  return RunOn(shell, flags, options, *source, server->address());
 }
 
 // --- flags ---
 
 void AddCommonFlags(Command& command, ReproduceFlags& f, const std::string& axes) {
-  command.Add("--rho", f.options.rho, "Fraction of weights removed, where it is not varied")
-      .ShowDefault();
-  command.Add("--seeds", f.options.seeds, "Runs of each point; mean and range are drawn")
-      .Between(1, 1000)
-      .ShowDefault();
-  command.Add("--points", f.points, "Points of an axis: 3 or 4 for a quick look, or 5 to 9")
-      .OneOf({"few", "full"})
-      .ShowDefault();
-  command
-      .Add("--axis", f.axes,
-           absl::StrCat("Draw this axis only (", axes,
-                        "), at these points or the usual ones. Repeatable"))
-      .Type("NAME[=X,...]")
-      .Repeatable();
-  command
-      .Add("--method", f.methods,
-           "Draw these methods, as `attnprune info` lists them. Repeatable; default: gd, "
-           "wanda, sparsegpt, magnitude and joint, as far as the server has them")
-      .Type("NAME[:PARAMETER=NUMBER,...]")
-      .Repeatable();
-  command.Add("--add-method", f.more_methods, "Draw this one beside those. Repeatable")
-      .Type("NAME[:PARAMETER=NUMBER,...]")
-      .Repeatable();
-  command.Add("--output", f.output, "Folder for the .csv and .svg files; made if it is missing")
-      .Type("DIR")
-      .Required();
-  command.Add("--server", f.server, "Give the jobs to this server; default: one of its own")
-      .Type("HOST:PORT")
-      .FromEnvironment("ATTNPRUNE_SERVER");
-  command.Add("--threads", f.threads, "That solve a job, of its own server; 0: one a core")
-      .Between(0, 1024)
-      .ShowDefault();
+  command.Add("--rho", f.options.rho, "Fraction of weights removed, where it is not varied",
+              {.show_default = true});
+  command.Add("--seeds", f.options.seeds, "Runs of each point; mean and range are drawn",
+              {.show_default = true, .between = {{1, 1000}}});
+  command.Add("--points", f.points, "Points of an axis: 3 or 4 for a quick look, or 5 to 9",
+              {.show_default = true, .one_of = {"few", "full"}});
+  command.Add("--axis", f.axes,
+              absl::StrCat("Draw this axis only (", axes,
+                           "), at these points or the usual ones. Repeatable"),
+              {.type = "NAME[=X,...]", .repeatable = true});
+  command.Add("--method", f.methods,
+              "Draw these methods, as `attnprune info` lists them. Repeatable; default: gd, "
+              "wanda, sparsegpt, magnitude and joint, as far as the server has them",
+              {.type = "NAME[:PARAMETER=NUMBER,...]", .repeatable = true});
+  command.Add("--add-method", f.more_methods, "Draw this one beside those. Repeatable",
+              {.type = "NAME[:PARAMETER=NUMBER,...]", .repeatable = true});
+  command.Add("--output", f.output, "Folder for the .csv and .svg files; made if it is missing",
+              {.type = "DIR", .required = true});
+  command.Add("--server", f.server, "Give the jobs to this server; default: one of its own",
+              {.type = "HOST:PORT", .environment = "ATTNPRUNE_SERVER"});
+  command.Add("--threads", f.threads, "That solve a job, of its own server; 0: one a core",
+              {.show_default = true, .between = {{0, 1024}}});
 }
 
 void AddKFlag(Command& command, ReproduceFlags& f, const std::string& help) {
-  command.Add("--k", f.options.ks, help).AtLeast(1).Repeatable().ShowDefault();
+  command.Add("--k", f.options.ks, help, {.show_default = true, .repeatable = true, .at_least = 1});
 }
 
 void AddFigure2(Command& parent) {
-  auto flags = std::make_shared<ReproduceFlags>();
-  flags->options.ks = {16, 64};
   Command command = parent.AddCommand(
       "figure2", "Error against lambda, n and rho on the paper's synthetic data (Section 6.1)");
-  AddKFlag(command, *flags, "Calibration batches; a panel each. Repeatable");
-  command
-      .Add("--lambda", flags->options.lambda,
-           "The paper's, where it is not varied: gd gets lambda n times it, eta 0.1 / that")
-      .ShowDefault();
-  command.Add("--n", flags->options.n, "Tokens of a batch, where it is not varied").ShowDefault();
-  AddCommonFlags(command, *flags, "lambda, n, rho");
-  command.Add("--d", flags->synthetic.d, "Width of weights and tokens").ShowDefault();
-  command.Add("--rank", flags->synthetic.rank, "Of W_Q and W_K").ShowDefault();
-  command
-      .Add("--x-std", flags->synthetic.x_std,
-           "Standard deviation of the tokens: the softmax is nearly one-hot at 1")
-      .ShowDefault();
-  command.Add("--held-out", flags->synthetic.held_out, "Held-out batches").ShowDefault();
-  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
+  ReproduceFlags& flags = command.Runs<ReproduceFlags>(Run);
+  flags.options.ks = {16, 64};
+  AddKFlag(command, flags, "Calibration batches; a panel each. Repeatable");
+  command.Add("--lambda", flags.options.lambda,
+              "The paper's, where it is not varied: gd gets lambda n times it, eta 0.1 / that",
+              {.show_default = true});
+  command.Add("--n", flags.options.n, "Tokens of a batch, where it is not varied",
+              {.show_default = true});
+  AddCommonFlags(command, flags, "lambda, n, rho");
+  command.Add("--d", flags.synthetic.d, "Width of weights and tokens", {.show_default = true});
+  command.Add("--rank", flags.synthetic.rank, "Of W_Q and W_K", {.show_default = true});
+  command.Add("--x-std", flags.synthetic.x_std,
+              "Standard deviation of the tokens: the softmax is nearly one-hot at 1",
+              {.show_default = true});
+  command.Add("--held-out", flags.synthetic.held_out, "Held-out batches", {.show_default = true});
 }
 
 void AddFigure3(Command& parent) {
-  auto flags = std::make_shared<ReproduceFlags>();
-  flags->options.figure = Figure::kFigure3;
-  flags->options.n = 0;
   Command command = parent.AddCommand(
       "figure3", "Error against n and rho on a real layer with separate masks (Section 7)");
-  LayerSource::Flags& layer = flags->layer;
-  command.Add("--model", layer.model, "Hugging Face folder").Type("DIR").Required();
-  command.Add("--layer", layer.layer, "Layer of the model, from 0").AtLeast(0).Required();
-  command
-      .Add("--calibration", layer.calibration,
-           "Sequences to choose from, (k, n, d); a seed chooses --k of them")
-      .Type("FILE[:NAME]")
-      .Required();
-  command.Add("--held-out", layer.held_out, "Sequences that are only scored, all of them")
-      .Type("FILE[:NAME]")
-      .Required();
-  AddKFlag(command, *flags, "Calibration sequences of a job; default: half of them. Repeatable");
-  command.Add("--n", flags->options.n,
+  ReproduceFlags& flags = command.Runs<ReproduceFlags>(Run);
+  flags.options.figure = Figure::kFigure3;
+  flags.options.n = 0;
+  LayerSource::Flags& layer = flags.layer;
+  command.Add("--model", layer.model, "Hugging Face folder", {.type = "DIR", .required = true});
+  command.Add("--layer", layer.layer, "Layer of the model, from 0",
+              {.required = true, .at_least = 0});
+  command.Add("--calibration", layer.calibration,
+              "Sequences to choose from, (k, n, d); a seed chooses --k of them",
+              {.type = "FILE[:NAME]", .required = true});
+  command.Add("--held-out", layer.held_out, "Sequences that are only scored, all of them",
+              {.type = "FILE[:NAME]", .required = true});
+  AddKFlag(command, flags, "Calibration sequences of a job; default: half of them. Repeatable");
+  command.Add("--n", flags.options.n,
               "Tokens that sequences are cut to, where it is not varied; default: whole");
-  AddCommonFlags(command, *flags, "n, rho");
-  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
+  AddCommonFlags(command, flags, "n, rho");
 }
 
 }  // namespace

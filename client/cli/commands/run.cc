@@ -1,7 +1,6 @@
 // attnprune run: a server of its own for one job, or one for each layer of a model. No set-up,
 // nothing left but the files asked for.
 #include <functional>
-#include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -11,7 +10,7 @@
 #include "client/cli/jobs/embedded_server.h"
 #include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/model_run.h"
-#include "client/cli/jobs/submission.h"
+#include "client/cli/jobs/server_jobs.h"
 
 namespace attnprune::cli {
 namespace {
@@ -35,16 +34,16 @@ int SayInterrupted(const Shell& shell, const RunFlags& flags, const std::string&
 
 int RunOneJob(const Shell& shell, client::Client& client, const RunFlags& flags, const v1::Job& job,
               const JobTensors& tensors) {
-  const auto created = Submit(shell, client, job, tensors, SubmitMode::kCreate);
-  if (!created.ok()) return ServerError(shell, created.status());
-  const FollowResult result = Follow(shell, client, *created, flags.job, flags.json);
-  return result.interrupted ? SayInterrupted(shell, flags, created->name()) : result.exit_code;
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Job created,
+                           Submit(shell, client, job, tensors, SubmitMode::kCreate));
+  const FollowResult result = Follow(shell, client, created, flags.job, flags.json);
+  return result.interrupted ? SayInterrupted(shell, flags, created.name()) : result.exit_code;
 }
 
 int RunAllLayers(const Shell& shell, client::Client& client, const RunFlags& flags,
                  const ModelRun& run, const JobTensors& tensors) {
   const SubmittedRun submitted = SubmitModelRun(shell, client, run, tensors, SubmitMode::kCreate);
-  if (!submitted.status.ok()) return ServerError(shell, submitted.status);
+  ATTNPRUNE_EXIT_IF_ERROR(ServerError, submitted.status);
   const FollowedRun followed = FollowModelRun(shell, client, submitted.jobs, flags.job, flags.json);
   return followed.interrupted ? SayInterrupted(shell, flags, LabelOf(run)) : followed.exit_code;
 }
@@ -53,54 +52,45 @@ using Work = std::function<int(client::Client& client)>;
 
 // Does the work on a server that ends with it.
 int OnServerOfItsOwn(const Shell& shell, const RunFlags& flags, const Work& work) {
-  const auto server = EmbeddedServer::Start(flags.data_dir, flags.threads, flags.memory_budget);
-  if (!server.ok()) return LocalError(shell, server.status());
-  ConnectFlags connect;
-  connect.server = (*server)->address();
-  const auto client = Connect(shell, connect);
-  return client.ok() ? work(**client) : ServerError(shell, client.status());
+  ATTNPRUNE_ASSIGN_OR_EXIT(
+      LocalError, const auto server,
+      EmbeddedServer::Start(flags.data_dir, flags.threads, flags.memory_budget));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const auto client,
+                           Connect(shell, {.server = server->address()}));
+  return work(*client);
 }
 
 int Run(const Shell& shell, const RunFlags& flags) {
   JobTensors tensors;
   if (flags.job.layer == kAllLayers) {
-    const auto run = MakeModelRun(flags.job, tensors);
-    if (!run.ok()) return UsageError(shell, run.status());
+    ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const ModelRun run, MakeModelRun(flags.job, tensors));
     return OnServerOfItsOwn(shell, flags, [&](client::Client& client) {
-      return RunAllLayers(shell, client, flags, *run, tensors);
+      return RunAllLayers(shell, client, flags, run, tensors);
     });
   }
-  const auto job = MakeJob(flags.job, tensors);
-  if (!job.ok()) return UsageError(shell, job.status());
-  const absl::Status outputs = CheckJobOutputs(flags.job);
-  if (!outputs.ok()) return UsageError(shell, outputs);
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const v1::Job job, MakeJob(flags.job, tensors));
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckJobOutputs(flags.job));
   return OnServerOfItsOwn(shell, flags, [&](client::Client& client) {
-    return RunOneJob(shell, client, flags, *job, tensors);
+    return RunOneJob(shell, client, flags, job, tensors);
   });
 }
 
 }  // namespace
 
 void AddRunCommand(Command& program) {
-  auto flags = std::make_shared<RunFlags>();
   Command command = program.AddCommand(
       "run", "Prune with a server of its own: submit, watch, compare, save. No set-up");
-  AddJobFlags(command, flags->job);
-  command.Add("--data-dir", flags->data_dir, "Keep the server's folder here").Type("DIR");
-  command.Add("--threads", flags->threads, "That solve the job; 0: one a core")
-      .Between(0, 1024)
-      .ShowDefault();
-  command
-      .Add("--memory-budget", flags->memory_budget,
-           "Memory that the job may take, such as 2GiB: dense attention that does not fit is "
-           "rebuilt at every step, tokens that do not fit even so stay in a temporary file; "
-           "0: the machine's memory")
-      .Bytes()
-      .AtLeast(0)
-      .Type("BYTES")
-      .Default("0");
-  AddJsonFlag(command, flags->json);
-  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
+  RunFlags& flags = command.Runs<RunFlags>(Run);
+  AddJobFlags(command, flags.job);
+  command.Add("--data-dir", flags.data_dir, "Keep the server's folder here", {.type = "DIR"});
+  command.Add("--threads", flags.threads, "That solve the job; 0: one a core",
+              {.show_default = true, .between = {{0, 1024}}});
+  command.Add("--memory-budget", flags.memory_budget,
+              "Memory that the job may take, such as 2GiB: dense attention that does not fit is "
+              "rebuilt at every step, tokens that do not fit even so stay in a temporary file; "
+              "0: the machine's memory",
+              {.type = "BYTES", .default_text = "0", .bytes = true, .at_least = 0});
+  AddJsonFlag(command, flags.json);
 }
 
 }  // namespace attnprune::cli

@@ -1,6 +1,5 @@
 // attnprune submit: upload what the server lacks, create the job, or one for each layer of a model,
 // and watch it if asked to.
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -8,11 +7,9 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/job_flags.h"
-#include "client/cli/jobs/job_list.h"
 #include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/model_run.h"
-#include "client/cli/jobs/submission.h"
-#include "client/cli/jobs/watch_session.h"
+#include "client/cli/jobs/server_jobs.h"
 #include "client/cli/views/format.h"
 
 namespace attnprune::cli {
@@ -32,6 +29,10 @@ absl::Status Check(const SubmitFlags& flags) {
   return absl::InvalidArgumentError(
       "--output, --save-mask, --plot and --tensorboard need --watch; or use attnprune fetch and "
       "attnprune export later");
+}
+
+SubmitMode ModeOf(const SubmitFlags& flags) {
+  return flags.validate_only ? SubmitMode::kValidateOnly : SubmitMode::kCreate;
 }
 
 std::string EstimateText(const v1::Job& job) {
@@ -104,71 +105,59 @@ int SayHowToMerge(const Shell& shell, const SubmitFlags& flags, const ModelRun& 
 
 int RunAllLayers(const Shell& shell, const SubmitFlags& flags) {
   JobTensors tensors;
-  const auto run = MakeModelRun(flags.job, tensors);
-  if (!run.ok()) return UsageError(shell, run.status());
-  const auto client = Connect(shell, flags.connect);
-  if (!client.ok()) return UsageError(shell, client.status());
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const ModelRun run, MakeModelRun(flags.job, tensors));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
   if (!flags.validate_only) {
-    Note(shell, absl::StrCat(run->jobs.size(), " layers, labelled ", LabelOf(*run)));
+    Note(shell, absl::StrCat(run.jobs.size(), " layers, labelled ", LabelOf(run)));
   }
-  const SubmittedRun submitted =
-      SubmitModelRun(shell, **client, *run, tensors,
-                     flags.validate_only ? SubmitMode::kValidateOnly : SubmitMode::kCreate);
-  if (!submitted.status.ok()) return TellHowFar(shell, flags, *run, submitted);
+  const SubmittedRun submitted = SubmitModelRun(shell, *client, run, tensors, ModeOf(flags));
+  if (!submitted.status.ok()) return TellHowFar(shell, flags, run, submitted);
   if (flags.validate_only) return TellEstimates(shell, flags, submitted.jobs);
   if (!flags.watch) {
     TellJobs(shell, flags, submitted.jobs);
-    return SayHowToMerge(shell, flags, *run, kDone);
+    return SayHowToMerge(shell, flags, run, kDone);
   }
   const FollowedRun followed =
-      FollowModelRun(shell, **client, submitted.jobs, flags.job, flags.connect.json);
+      FollowModelRun(shell, *client, submitted.jobs, flags.job, flags.connect.json);
   if (!followed.interrupted) return followed.exit_code;
   Note(shell, "\nthe jobs go on without you");
-  return SayHowToMerge(shell, flags, *run, kInterrupted);
+  return SayHowToMerge(shell, flags, run, kInterrupted);
 }
 
 // --- one job ---
 
 int RunOneJob(const Shell& shell, const SubmitFlags& flags) {
   JobTensors tensors;
-  const auto job = MakeJob(flags.job, tensors);
-  if (!job.ok()) return UsageError(shell, job.status());
-  const absl::Status outputs = CheckJobOutputs(flags.job);
-  if (!outputs.ok()) return UsageError(shell, outputs);
-  const auto client = Connect(shell, flags.connect);
-  if (!client.ok()) return UsageError(shell, client.status());
-  const auto created =
-      Submit(shell, **client, *job, tensors,
-             flags.validate_only ? SubmitMode::kValidateOnly : SubmitMode::kCreate);
-  if (!created.ok()) return ServerError(shell, created.status());
-  if (flags.validate_only) return TellEstimate(shell, flags, *created);
-  if (!flags.watch) return TellJob(shell, flags, *created);
-  Note(shell, created->name());
-  const FollowResult result = Follow(shell, **client, *created, flags.job, flags.connect.json);
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const v1::Job job, MakeJob(flags.job, tensors));
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckJobOutputs(flags.job));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Job created,
+                           Submit(shell, *client, job, tensors, ModeOf(flags)));
+  if (flags.validate_only) return TellEstimate(shell, flags, created);
+  if (!flags.watch) return TellJob(shell, flags, created);
+  Note(shell, created.name());
+  const FollowResult result = Follow(shell, *client, created, flags.job, flags.connect.json);
   if (!result.interrupted) return result.exit_code;
-  return SayHowToResume(shell, created->name(), flags.connect.server,
-                        ResumeFlag(flags.job.tensorboard, result.last_sequence));
+  return SayHowToResume(shell, created.name(), flags.connect.server, flags.job.tensorboard,
+                        result.last_sequence);
 }
 
 int Run(const Shell& shell, const SubmitFlags& flags) {
-  if (const absl::Status status = Check(flags); !status.ok()) return UsageError(shell, status);
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, Check(flags));
   return flags.job.layer == kAllLayers ? RunAllLayers(shell, flags) : RunOneJob(shell, flags);
 }
 
 }  // namespace
 
 void AddSubmitCommand(Command& program) {
-  auto flags = std::make_shared<SubmitFlags>();
   Command command = program.AddCommand(
       "submit", "Give a job to a server, or one for each layer; prints its name");
-  AddConnectFlags(command, flags->connect);
-  AddJobFlags(command, flags->job);
-  command.Add("--watch", flags->watch, "Watch it to its end, then compare and save");
-  command
-      .Add("--validate-only", flags->validate_only,
-           "Check it and print what it will need; create nothing")
-      .Excludes("--watch");
-  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
+  SubmitFlags& flags = command.Runs<SubmitFlags>(Run);
+  AddConnectFlags(command, flags.connect);
+  AddJobFlags(command, flags.job);
+  command.Add("--watch", flags.watch, "Watch it to its end, then compare and save");
+  command.Add("--validate-only", flags.validate_only,
+              "Check it and print what it will need; create nothing", {.excludes = "--watch"});
 }
 
 }  // namespace attnprune::cli

@@ -1,59 +1,46 @@
 // attnprune watch: follow a job. Leaving never ends it.
-#include <memory>
 #include <string>
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
-#include "client/cli/jobs/watch_session.h"
-#include "client/cli/views/result_table.h"
+#include "client/cli/jobs/server_jobs.h"
 
 namespace attnprune::cli {
 namespace {
 
 struct WatchFlags {
   ConnectFlags connect;
-  std::string name, plot, tensorboard;
+  std::string name;
+  CurveFiles files;
   int64_t after = 0;
 };
 
 int Run(const Shell& shell, const WatchFlags& flags) {
-  const auto client = Connect(shell, flags.connect);
-  if (!client.ok()) return UsageError(shell, client.status());
-  const auto job = (*client)->GetJob(JobName(flags.name));
-  if (!job.ok()) return ServerError(shell, job.status());
-  WatchSession session(shell, *job,
-                       flags.connect.json ? WatchOutput::kEvents : WatchOutput::kPeople);
-  const absl::Status recorded = session.WriteTensorBoard(flags.tensorboard);
-  if (!recorded.ok()) return UsageError(shell, recorded);
-  const auto ended = session.Run(**client, flags.after);
-  if (absl::IsCancelled(ended.status())) {
-    return SayHowToResume(shell, job->name(), flags.connect.server,
-                          ResumeFlag(flags.tensorboard, session.last_sequence()));
-  }
-  if (!ended.ok()) return ServerError(shell, ended.status());
-  session.people() << "\n" << ResultTable(*ended) << std::flush;
-  const int code = ExitCodeOf(shell, *ended);
-  const int plotted = session.SaveCurves(flags.plot);
-  session.people() << std::flush;
-  return code == kDone ? plotted : code;
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Job job, client->GetJob(JobName(flags.name)));
+  const FollowResult result =
+      FollowToEnd(shell, *client, job, flags.files,
+                  flags.connect.json ? WatchOutput::kEvents : WatchOutput::kPeople, flags.after);
+  if (!result.interrupted) return result.exit_code;
+  return SayHowToResume(shell, job.name(), flags.connect.server, flags.files.tensorboard,
+                        result.last_sequence);
 }
 
 }  // namespace
 
 void AddWatchCommand(Command& program) {
-  auto flags = std::make_shared<WatchFlags>();
   Command command = program.AddCommand(
       "watch", "Follow a job from its beginning. Ctrl-C leaves it running (exit code 130)");
-  AddConnectFlags(command, flags->connect);
-  command.Add("NAME", flags->name, "The job").Required();
-  command.Add("--after", flags->after, "Only events after this sequence").AtLeast(0).ShowDefault();
-  command.Add("--plot", flags->plot, "File for the curves of loss and error").Type("FILE.svg");
-  command
-      .Add("--tensorboard", flags->tensorboard,
-           "Folder for TensorBoard, written while you watch: a run for each method")
-      .Type("DIR")
-      .Excludes("--after");
-  command.Run([flags](const Shell& shell) { return Run(shell, *flags); });
+  WatchFlags& flags = command.Runs<WatchFlags>(Run);
+  AddConnectFlags(command, flags.connect);
+  command.Add("NAME", flags.name, "The job", {.required = true});
+  command.Add("--after", flags.after, "Only events after this sequence",
+              {.show_default = true, .at_least = 0});
+  command.Add("--plot", flags.files.plot, "File for the curves of loss and error",
+              {.type = "FILE.svg"});
+  command.Add("--tensorboard", flags.files.tensorboard,
+              "Folder for TensorBoard, written while you watch: a run for each method",
+              {.type = "DIR", .excludes = "--after"});
 }
 
 }  // namespace attnprune::cli

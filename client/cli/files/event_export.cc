@@ -23,13 +23,6 @@ Output RunIn(const std::string& folder) {
   return {kTensorBoard, folder, (std::filesystem::path(folder) / "run" / "events").string()};
 }
 
-absl::Status CheckFolder(const std::string& folder, const std::string& job,
-                         const std::vector<std::string>& labels) {
-  if (folder.empty()) return absl::OkStatus();
-  ATTNPRUNE_RETURN_IF_ERROR(CheckOutputs({RunIn(folder)}, {}));
-  return exporting::CheckRuns(exporting::TensorBoardFolderOf(folder, job), labels);
-}
-
 absl::Status Print(std::ostream& out, const std::string& text) {
   out << text << std::flush;
   return out ? absl::OkStatus() : absl::UnknownError("standard output could not be written");
@@ -101,11 +94,14 @@ std::vector<std::string> LabelsOf(const std::vector<std::string>& names) {
 absl::Status CheckTensorBoard(const std::string& folder, const v1::Job& job) {
   std::vector<std::string> labels;
   for (const v1::Method& method : job.methods()) labels.push_back(method.label());
-  return CheckFolder(folder, job.name(), labels);
+  return CheckTensorBoard(folder, labels, job.name());
 }
 
-absl::Status CheckTensorBoard(const std::string& folder, const std::vector<std::string>& labels) {
-  return CheckFolder(folder, "", labels);
+absl::Status CheckTensorBoard(const std::string& folder, const std::vector<std::string>& labels,
+                              const std::string& job) {
+  if (folder.empty()) return absl::OkStatus();
+  ATTNPRUNE_RETURN_IF_ERROR(CheckOutputs({RunIn(folder)}, {}));
+  return exporting::CheckRuns(exporting::TensorBoardFolderOf(folder, job), labels);
 }
 
 int WriteExports(const Shell& shell, std::ostream& told, const ExportFlags& flags,

@@ -31,7 +31,8 @@ std::vector<std::string> LabelsOf(const std::vector<std::string>& names);
 // of the job's methods that are not the job's. For a job that is yet to be created: any runs of
 // methods with these labels.
 absl::Status CheckTensorBoard(const std::string& folder, const v1::Job& job);
-absl::Status CheckTensorBoard(const std::string& folder, const std::vector<std::string>& labels);
+absl::Status CheckTensorBoard(const std::string& folder, const std::vector<std::string>& labels,
+                              const std::string& job = "");
 
 // Writes what the flags name, each file whole or not at all; tells the files on `told`. Returns an
 // exit code, errors told.

@@ -40,14 +40,6 @@ absl::Status CheckBatches(const v1::TensorRef& ref, const std::string& path) {
                                                  ref.shape_size(), " dimensions"));
 }
 
-v1::TensorRef RefOf(const std::string& name, DType dtype, absl::Span<const Index> shape) {
-  v1::TensorRef ref;
-  ref.set_name(name);
-  ref.set_dtype(ToProto(dtype));
-  for (const Index extent : shape) ref.add_shape(extent);
-  return ref;
-}
-
 }  // namespace
 
 std::pair<std::string, std::string> SplitFileAndName(const std::string& text) {
@@ -60,34 +52,24 @@ std::pair<std::string, std::string> SplitFileAndName(const std::string& text) {
   return {text, ""};
 }
 
-v1::DType ToProto(DType dtype) {
-  switch (dtype) {
-    case DType::kF64:
-      return v1::F64;
-    case DType::kF32:
-      return v1::F32;
-    case DType::kF16:
-      return v1::F16;
-    case DType::kBF16:
-      return v1::BF16;
-    default:
-      return v1::DTYPE_UNSPECIFIED;
-  }
+client::LocalTensor LocalOf(const TensorInfo& tensor) {
+  v1::DType dtype = v1::DTYPE_UNSPECIFIED;
+  v1::DType_Parse(std::string(ToString(tensor.dtype)), &dtype);  // both have the files' names
+  v1::TensorRef ref;
+  ref.set_name(tensor.name);
+  ref.set_dtype(dtype);
+  for (const Index extent : tensor.shape) ref.add_shape(extent);
+  return client::MakeLocalTensor(std::move(ref), tensor.bytes);
 }
 
-DType FromProto(v1::DType dtype) {
-  switch (dtype) {
-    case v1::F64:
-      return DType::kF64;
-    case v1::F16:
-      return DType::kF16;
-    case v1::BF16:
-      return DType::kBF16;
-    case v1::BITMASK:
-      return DType::kBool;
-    default:
-      return DType::kF32;
-  }
+TensorInfo TensorOf(const std::string& name, const Batches& batches) {
+  const MatrixView all = batches.all();
+  return {.name = name,
+          .dtype = DType::kF32,
+          .shape = {batches.count(), batches.length(0), batches.features()},
+          .bytes = {reinterpret_cast<const char*>(all.data()),
+                    static_cast<size_t>(all.size()) * sizeof(float)},
+          .file = {}};
 }
 
 absl::StatusOr<const Checkpoint*> JobTensors::Open(const std::string& path) {
@@ -107,8 +89,7 @@ absl::StatusOr<v1::TensorRef> JobTensors::Add(const TensorInfo& tensor) {
     return absl::InvalidArgumentError(
         absl::StrCat(tensor.file, ": tensor ", Quoted(tensor.name), " must not be empty"));
   }
-  all_.push_back(
-      client::MakeLocalTensor(RefOf(tensor.name, tensor.dtype, tensor.shape), tensor.bytes));
+  all_.push_back(LocalOf(tensor));
   return all_.back().ref;
 }
 

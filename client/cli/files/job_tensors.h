@@ -12,6 +12,7 @@
 #include "attnprune/v1/job.pb.h"
 #include "client/library/client.h"
 #include "core/io/checkpoint.h"
+#include "core/problem/batches.h"
 
 namespace attnprune::cli {
 
@@ -41,12 +42,15 @@ class JobTensors {
   std::vector<client::LocalTensor> all_;
 };
 
+// A tensor to upload, with its digest; looks at the same bytes.
+client::LocalTensor LocalOf(const TensorInfo& tensor);
+
+// A float32 tensor (k, n, d) over the batches' own storage, which must outlive it. All have the
+// first one's length.
+TensorInfo TensorOf(const std::string& name, const Batches& batches);
+
 // "file.safetensors:a:b" is {"file.safetensors", "a:b"}; a text without a name has an empty one.
 std::pair<std::string, std::string> SplitFileAndName(const std::string& text);
-
-// kF32 is F32; what a job cannot take is DTYPE_UNSPECIFIED. And back: BITMASK is kBool.
-v1::DType ToProto(DType dtype);
-DType FromProto(v1::DType dtype);
 
 }  // namespace attnprune::cli
 

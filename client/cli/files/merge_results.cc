@@ -15,7 +15,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/files/pruned_files.h"
-#include "client/cli/flags/labels.h"
+#include "client/cli/flags/job_flags.h"
 #include "client/cli/views/format.h"
 #include "client/cli/views/result_table.h"
 #include "core/base/status_macros.h"
@@ -64,7 +64,7 @@ std::vector<std::string> CommonMethods(const Shell& shell, const std::vector<v1:
 absl::Status CheckSourceOfAll(const Shell& shell, const std::vector<v1::Job>& jobs,
                               const Checkpoint& source) {
   for (const v1::Job& job : jobs) {
-    if (shell.interrupt->triggered()) return absl::CancelledError("interrupted");
+    if (shell.interrupt.stop_requested()) return absl::CancelledError("interrupted");
     ATTNPRUNE_RETURN_IF_ERROR(CheckSource(job, source));
   }
   return absl::OkStatus();
@@ -91,13 +91,13 @@ absl::StatusOr<std::vector<PrunedTensor>> DownloadAll(client::Client& client,
 
 int MergeOne(const Shell& shell, std::ostream& told, client::Client& client,
              const std::vector<v1::Job>& jobs, const Checkpoint& source, const SaveFlags& flags) {
-  const auto parts = ChooseParts(jobs, flags.method);
-  if (!parts.ok()) return LocalError(shell, parts.status());
-  const auto tensors = DownloadAll(client, *parts);
-  if (!tensors.ok()) return ServerError(shell, tensors.status());
-  told << MergeTable(*parts);
-  NoteLayersLeft(shell, *parts, source);
-  return WriteFiles(shell, told, *tensors, MethodOf(*parts), flags);
+  ATTNPRUNE_ASSIGN_OR_EXIT(LocalError, const std::vector<MergePart> parts,
+                           ChooseParts(jobs, flags.method));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const std::vector<PrunedTensor> tensors,
+                           DownloadAll(client, parts));
+  told << MergeTable(parts);
+  NoteLayersLeft(shell, parts, source);
+  return WriteFiles(shell, told, tensors, MethodOf(parts), flags);
 }
 
 }  // namespace
@@ -187,18 +187,16 @@ absl::Status CheckMergeOutput(const std::string& source, const std::string& outp
 
 int MergeResults(const Shell& shell, std::ostream& told, client::Client& client,
                  const std::vector<v1::Job>& jobs, const SaveFlags& flags) {
-  const auto source = Checkpoint::Open(flags.source);
-  if (!source.ok()) return UsageError(shell, source.status());
-  if (const absl::Status fits = CheckSourceOfAll(shell, jobs, *source); !fits.ok()) {
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const Checkpoint source, Checkpoint::Open(flags.source));
+  if (const absl::Status fits = CheckSourceOfAll(shell, jobs, source); !fits.ok()) {
     return absl::IsCancelled(fits) ? Interrupted(shell) : UsageError(shell, fits);
   }
   // Before CommonMethods asks for results that unfinished jobs cannot have. Every method of a job
   // prunes the same tensors.
-  const auto parts = ChooseParts(jobs, flags.method);
-  if (!parts.ok()) return LocalError(shell, parts.status());
-  absl::Status sound = CheckNoTensorTwice(*parts);
-  if (sound.ok()) sound = CheckTensorsAreThere(*parts, *source);
-  if (!sound.ok()) return UsageError(shell, sound);
+  ATTNPRUNE_ASSIGN_OR_EXIT(LocalError, const std::vector<MergePart> parts,
+                           ChooseParts(jobs, flags.method));
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckNoTensorTwice(parts));
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckTensorsAreThere(parts, source));
   std::vector<std::string> methods;
   if (flags.method.empty() && NamesEachMethod(flags)) {
     methods = CommonMethods(shell, jobs);
@@ -207,7 +205,7 @@ int MergeResults(const Shell& shell, std::ostream& told, client::Client& client,
     }
   }
   return SaveByMethod(shell, flags, methods, [&](const SaveFlags& one) {
-    return MergeOne(shell, told, client, jobs, *source, one);
+    return MergeOne(shell, told, client, jobs, source, one);
   });
 }
 

@@ -10,7 +10,6 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "client/cli/files/job_tensors.h"
 #include "client/cli/files/text_file.h"
 #include "client/cli/shell/temporary_folder.h"
 #include "core/base/status_macros.h"
@@ -210,7 +209,7 @@ absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
   for (const v1::MatrixResult& matrix : result.matrices()) {
     const v1::TensorRef& weights = matrix.weights();
     PrunedTensor tensor{.name = NameOf(matrix),
-                        .dtype = FromProto(weights.dtype()),
+                        .dtype = ParseDType(v1::DType_Name(weights.dtype())).value_or(DType::kF32),
                         .shape = {weights.shape().begin(), weights.shape().end()},
                         .weights = {},
                         .kept = {}};

@@ -7,7 +7,7 @@
 #include "absl/strings/str_replace.h"
 #include "client/cli/files/output_check.h"
 #include "client/cli/files/pruned_files.h"
-#include "client/cli/flags/labels.h"
+#include "client/cli/flags/job_flags.h"
 #include "client/cli/views/result_table.h"
 #include "client/export/path_part.h"
 #include "core/base/status_macros.h"
@@ -77,11 +77,11 @@ absl::Status CheckAllOutputs(const std::vector<SaveFlags>& calls,
 
 int SaveOne(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
             const SaveFlags& flags) {
-  const auto result = ResultOf(job, flags.method);
-  if (!result.ok()) return LocalError(shell, result.status());
-  const auto tensors = DownloadPruned(client, **result);
-  if (!tensors.ok()) return ServerError(shell, tensors.status());
-  return WriteFiles(shell, told, *tensors, (*result)->method(), flags);
+  ATTNPRUNE_ASSIGN_OR_EXIT(LocalError, const v1::MethodResult* const result,
+                           ResultOf(job, flags.method));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const std::vector<PrunedTensor> tensors,
+                           DownloadPruned(client, *result));
+  return WriteFiles(shell, told, tensors, result->method(), flags);
 }
 
 // A file could not be written, or was not because of an interrupt.
@@ -113,9 +113,7 @@ int SaveByMethod(const Shell& shell, const SaveFlags& flags,
                  const std::vector<std::string>& methods,
                  const std::function<int(const SaveFlags&)>& save) {
   const std::vector<SaveFlags> calls = CallsOf(flags, methods);
-  if (const absl::Status safe = CheckAllOutputs(calls, FilesOf(flags.source)); !safe.ok()) {
-    return UsageError(shell, safe);
-  }
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckAllOutputs(calls, FilesOf(flags.source)));
   int code = kDone;
   for (const SaveFlags& call : calls) {
     if (code == kDone) code = save(call);
@@ -126,15 +124,14 @@ int SaveByMethod(const Shell& shell, const SaveFlags& flags,
 int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedTensor>& tensors,
                const std::string& method, const SaveFlags& flags) {
   if (!flags.output.empty()) {
-    const auto files = WritePruned(tensors, flags.source, flags.output,
-                                   [&shell] { return shell.interrupt->triggered(); });
-    if (!files.ok()) return WriteError(shell, files.status());
-    for (const std::string& file : *files) told << "weights of " << method << ": " << file << "\n";
+    ATTNPRUNE_ASSIGN_OR_EXIT(WriteError, const std::vector<std::string> files,
+                             WritePruned(tensors, flags.source, flags.output,
+                                         [&shell] { return shell.interrupt.stop_requested(); }));
+    for (const std::string& file : files) told << "weights of " << method << ": " << file << "\n";
   }
   if (!flags.masks.empty()) {
-    if (shell.interrupt->triggered()) return Interrupted(shell);
-    const absl::Status written = WriteMasks(tensors, flags.masks);
-    if (!written.ok()) return LocalError(shell, written);
+    if (shell.interrupt.stop_requested()) return Interrupted(shell);
+    ATTNPRUNE_EXIT_IF_ERROR(LocalError, WriteMasks(tensors, flags.masks));
     told << "masks of " << method << ": " << flags.masks << "\n";
   }
   return kDone;
@@ -143,13 +140,12 @@ int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedT
 int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
                 const SaveFlags& flags) {
   if (!WantsFiles(flags)) return kDone;
-  const auto best = ResultOf(job, flags.method);
-  if (!best.ok()) return LocalError(shell, best.status());
+  ATTNPRUNE_EXIT_IF_ERROR(LocalError, ResultOf(job, flags.method).status());
   SaveFlags known = flags;
   if (known.source.empty()) {
     known.source = LabelledSource(shell, job);
-  } else if (const absl::Status fits = CheckSourceFile(job, known.source); !fits.ok()) {
-    return UsageError(shell, fits);
+  } else {
+    ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckSourceFile(job, known.source));
   }
   std::vector<std::string> methods;
   for (const v1::MethodResult* result : BestFirst(job)) {

@@ -1,100 +1,72 @@
 #include "client/cli/flags/command_line.h"
 
 #include <CLI/CLI.hpp>
-#include <optional>
-#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 namespace attnprune::cli {
-
-Flag& Flag::Type(const std::string& name) {
-  option_->type_name(name);
-  return *this;
-}
-
-Flag& Flag::ShowDefault() {
-  option_->capture_default_str();
-  return *this;
-}
-
-Flag& Flag::Default(const std::string& text) {
-  option_->default_str(text);
-  return *this;
-}
-
-Flag& Flag::FromEnvironment(const std::string& variable) {
-  option_->envname(variable);
-  return *this;
-}
-
-Flag& Flag::Required() {
-  option_->required();
-  return *this;
-}
-
-Flag& Flag::Repeatable() {
-  option_->allow_extra_args(false);
-  return *this;
-}
+namespace {
 
 // CLI11's own would add its name to the help.
-Flag& Flag::AtLeast(int64_t min) {
+CLI::Validator AtLeast(int64_t min) {
   const auto check = [min](const std::string& text) {
     int64_t value = 0;
     if (absl::SimpleAtoi(text, &value) && value >= min) return std::string();
     return absl::StrCat("must be a whole number, at least ", min, ", got ", text);
   };
-  option_->check(CLI::Validator(check, "", ""));
-  return *this;
+  return CLI::Validator(check, "", "");
 }
 
-Flag& Flag::Between(int64_t min, int64_t max) {
-  option_->check(CLI::Range(min, max));
-  return *this;
+void Apply(const FlagRules& rules, CLI::Option& option) {
+  if (!rules.type.empty()) option.type_name(rules.type);
+  if (rules.show_default) option.capture_default_str();
+  if (!rules.default_text.empty()) option.default_str(rules.default_text);
+  if (rules.required) option.required();
+  if (rules.repeatable) option.allow_extra_args(false);
+  if (rules.bytes) option.transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
+  if (rules.at_least.has_value()) option.check(AtLeast(*rules.at_least));
+  if (rules.between.has_value()) {
+    option.check(CLI::Range(rules.between->first, rules.between->second));
+  }
+  if (!rules.one_of.empty()) option.check(CLI::IsMember(rules.one_of));
+  if (!rules.environment.empty()) option.envname(rules.environment);
+  if (!rules.excludes.empty()) option.excludes(rules.excludes);
 }
 
-Flag& Flag::OneOf(const std::vector<std::string>& texts) {
-  option_->check(CLI::IsMember(texts));
-  return *this;
-}
-
-Flag& Flag::Bytes() {
-  option_->transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
-  return *this;
-}
-
-Flag& Flag::Excludes(const std::string& other) {
-  option_->excludes(other);
-  return *this;
-}
+}  // namespace
 
 template <typename Value>
-Flag Command::Add(const std::string& name, Value& value, const std::string& help) {
-  return Flag(app_->add_option(name, value, help));
+void Command::Add(const std::string& name, Value& value, const std::string& help,
+                  const FlagRules& rules) {
+  Apply(rules, *app_->add_option(name, value, help));
 }
 
-template Flag Command::Add(const std::string&, std::string&, const std::string&);
-template Flag Command::Add(const std::string&, int&, const std::string&);
-template Flag Command::Add(const std::string&, int64_t&, const std::string&);
-template Flag Command::Add(const std::string&, uint64_t&, const std::string&);
-template Flag Command::Add(const std::string&, double&, const std::string&);
-template Flag Command::Add(const std::string&, std::optional<double>&, const std::string&);
-template Flag Command::Add(const std::string&, std::vector<std::string>&, const std::string&);
-template Flag Command::Add(const std::string&, std::vector<int64_t>&, const std::string&);
+template void Command::Add(const std::string&, std::string&, const std::string&, const FlagRules&);
+template void Command::Add(const std::string&, int&, const std::string&, const FlagRules&);
+template void Command::Add(const std::string&, int64_t&, const std::string&, const FlagRules&);
+template void Command::Add(const std::string&, uint64_t&, const std::string&, const FlagRules&);
+template void Command::Add(const std::string&, double&, const std::string&, const FlagRules&);
+template void Command::Add(const std::string&, std::optional<double>&, const std::string&,
+                           const FlagRules&);
+template void Command::Add(const std::string&, std::vector<std::string>&, const std::string&,
+                           const FlagRules&);
+template void Command::Add(const std::string&, std::vector<int64_t>&, const std::string&,
+                           const FlagRules&);
 
-Flag Command::Add(const std::string& name, bool& given, const std::string& help) {
-  return Flag(app_->add_flag(name, given, help));
+void Command::Add(const std::string& name, bool& given, const std::string& help,
+                  const FlagRules& rules) {
+  Apply(rules, *app_->add_flag(name, given, help));
 }
 
-Flag Command::AddParsed(const std::string& name, FlagParser parse, const std::string& help) {
+void Command::AddParsed(const std::string& name, FlagParser parse, const std::string& help,
+                        const FlagRules& rules) {
   const auto parse_last = [name, parse = std::move(parse)](const CLI::results_t& texts) {
     const absl::Status status = parse(texts.back());
     if (!status.ok()) throw CLI::ValidationError(name, std::string(status.message()));
     return true;
   };
-  return Flag(app_->add_option(name, parse_last, help));
+  Apply(rules, *app_->add_option(name, parse_last, help));
 }
 
 Command Command::AddCommand(const std::string& name, const std::string& help) {
@@ -103,26 +75,25 @@ Command Command::AddCommand(const std::string& name, const std::string& help) {
 
 void Command::RequireCommand() { app_->require_subcommand(1); }
 
-void Command::Run(Action action) {
+void Command::SetAction(Action action) {
   app_->callback([chosen = chosen_, action = std::move(action)] { *chosen = action; });
 }
 
-CommandLine::CommandLine(const ProgramText& text)
-    : app_(std::make_unique<CLI::App>(text.summary, text.name)) {
-  app_->set_version_flag("--version", text.version);
-  app_->footer(text.footer);
-  program().RequireCommand();
-}
-
-CommandLine::~CommandLine() = default;
-
-int CommandLine::Run(const std::vector<std::string>& arguments, const Shell& shell) {
+int RunProgram(const ProgramText& text, void (*add)(Command program),
+               const std::vector<std::string>& arguments, const Shell& shell) {
+  CLI::App app(text.summary, text.name);
+  app.set_version_flag("--version", text.version);
+  app.footer(text.footer);
+  Action chosen;
+  Command program(&app, &chosen);
+  program.RequireCommand();
+  add(program);
   try {
-    app_->parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::ParseError& error) {
-    return app_->exit(error, *shell.out, *shell.err) == 0 ? kDone : kUsage;
+    return app.exit(error, *shell.out, *shell.err) == 0 ? kDone : kUsage;
   }
-  return chosen_(shell);
+  return chosen(shell);
 }
 
 }  // namespace attnprune::cli

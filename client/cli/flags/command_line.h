@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -14,31 +16,24 @@
 
 namespace CLI {
 class App;
-class Option;
-}  // namespace CLI
+}
 
 namespace attnprune::cli {
 
-// One flag, or a positional argument. Each call adds a word to its help or a rule that its value
-// must keep to.
-class Flag {
- public:
-  explicit Flag(CLI::Option* option) : option_(option) {}
-
-  Flag& Type(const std::string& name);     // of the value: "FILE"
-  Flag& ShowDefault();                     // what the variable holds now
-  Flag& Default(const std::string& text);  // in other words
-  Flag& FromEnvironment(const std::string& variable);
-  Flag& Required();
-  Flag& Repeatable();  // one value each time
-  Flag& AtLeast(int64_t min);
-  Flag& Between(int64_t min, int64_t max);
-  Flag& OneOf(const std::vector<std::string>& texts);
-  Flag& Bytes();  // 2GiB is 2147483648
-  Flag& Excludes(const std::string& other);
-
- private:
-  CLI::Option* option_;
+// What a flag, or a positional argument, has beside its name: words of its help, and rules that its
+// value must keep to.
+struct FlagRules {
+  std::string type;           // of the value: "FILE"
+  bool show_default = false;  // what the variable holds now
+  std::string default_text;   // the default in other words
+  bool required = false;
+  bool repeatable = false;  // one value each time
+  bool bytes = false;       // 2GiB is 2147483648
+  std::optional<int64_t> at_least;
+  std::optional<std::pair<int64_t, int64_t>> between;
+  std::vector<std::string> one_of;
+  std::string environment;  // the variable that it is read from if it is not given
+  std::string excludes;     // another flag
 };
 
 // Reads a value. An error says the rule and the value; the flag is named for it.
@@ -46,24 +41,35 @@ using FlagParser = std::function<absl::Status(const std::string& text)>;
 
 using Action = std::function<int(const Shell& shell)>;  // returns an exit code
 
-// The program, or one of its subcommands. Copies are the same one, valid as long as the
-// CommandLine; so must be the variables that flags write to.
+// The program, or one of its subcommands. Copies are the same one, valid as long as RunProgram
+// runs; so must be the variables that flags write to.
 class Command {
  public:
   Command(CLI::App* app, Action* chosen) : app_(app), chosen_(chosen) {}
 
   // value: a number, a text, or a vector of them; its content is the default.
   template <typename Value>
-  Flag Add(const std::string& name, Value& value, const std::string& help);
-  Flag Add(const std::string& name, bool& given, const std::string& help);  // takes no value
-  Flag AddParsed(const std::string& name, FlagParser parse, const std::string& help);
+  void Add(const std::string& name, Value& value, const std::string& help,
+           const FlagRules& rules = {});
+  void Add(const std::string& name, bool& given, const std::string& help,  // takes no value
+           const FlagRules& rules = {});
+  void AddParsed(const std::string& name, FlagParser parse, const std::string& help,
+                 const FlagRules& rules);
 
   Command AddCommand(const std::string& name, const std::string& help);
   void RequireCommand();  // of its own subcommands
 
-  void Run(Action action);  // when it is the one that is called
+  // Runs `run`, when it is the one that is called, with the flags that this returns.
+  template <typename Flags>
+  Flags& Runs(int (*run)(const Shell& shell, const Flags& flags)) {
+    const auto flags = std::make_shared<Flags>();
+    SetAction([flags, run](const Shell& shell) { return run(shell, *flags); });
+    return *flags;
+  }
 
  private:
+  void SetAction(Action action);
+
   CLI::App* app_;
   Action* chosen_;
 };
@@ -73,23 +79,10 @@ struct ProgramText {
   std::string footer;  // below the help
 };
 
-class CommandLine {
- public:
-  explicit CommandLine(const ProgramText& text);
-  ~CommandLine();
-  CommandLine(const CommandLine&) = delete;
-  CommandLine& operator=(const CommandLine&) = delete;
-
-  Command program() { return Command(app_.get(), &chosen_); }
-
-  // Runs the command that the arguments call, or prints the help they ask for. Returns an exit
-  // code; kUsage, an error told, if they are wrong.
-  int Run(const std::vector<std::string>& arguments, const Shell& shell);
-
- private:
-  std::unique_ptr<CLI::App> app_;
-  Action chosen_;
-};
+// Runs the command that the arguments call, of those that `add` adds, or prints the help they ask
+// for. Returns an exit code; kUsage, an error told, if they are wrong.
+int RunProgram(const ProgramText& text, void (*add)(Command program),
+               const std::vector<std::string>& arguments, const Shell& shell);
 
 }  // namespace attnprune::cli
 

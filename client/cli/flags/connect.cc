@@ -21,7 +21,8 @@ absl::Status ParseDuration(const std::string& text, absl::Duration& duration) {
 void AddDuration(Command& command, const std::string& name, absl::Duration& duration,
                  const std::string& help) {
   const auto parse = [&duration](const std::string& text) { return ParseDuration(text, duration); };
-  command.AddParsed(name, parse, help).Type("DURATION").Default(absl::FormatDuration(duration));
+  command.AddParsed(name, parse, help,
+                    {.type = "DURATION", .default_text = absl::FormatDuration(duration)});
 }
 
 void AddJsonFlag(Command& command, bool& json) {
@@ -31,18 +32,15 @@ void AddJsonFlag(Command& command, bool& json) {
 }
 
 void AddConnectFlags(Command& command, ConnectFlags& flags) {
-  command.Add("--server", flags.server, "Where the server listens")
-      .Type("HOST:PORT")
-      .FromEnvironment("ATTNPRUNE_SERVER")
-      .ShowDefault();
+  command.Add("--server", flags.server, "Where the server listens",
+              {.type = "HOST:PORT", .show_default = true, .environment = "ATTNPRUNE_SERVER"});
   const auto parse = [&flags](const std::string& text) {
     return ParseDuration(text, flags.patience.emplace());
   };
-  command
-      .AddParsed("--patience", parse,
-                 "How long to retry a server that cannot be reached; default: 10s, and 5m while "
-                 "watching")
-      .Type("DURATION");
+  command.AddParsed("--patience", parse,
+                    "How long to retry a server that cannot be reached; default: 10s, and 5m while "
+                    "watching",
+                    {.type = "DURATION"});
   AddJsonFlag(command, flags.json);
 }
 

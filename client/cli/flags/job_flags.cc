@@ -21,64 +21,54 @@ absl::Status ParseLayer(const std::string& text, int64_t& layer) {
 }
 
 void AddWeightFlags(Command& command, JobFlags& f) {
-  command.Add("--model", f.model, "Hugging Face folder: names, heads and rope from config.json")
-      .Type("DIR");
+  command.Add("--model", f.model, "Hugging Face folder: names, heads and rope from config.json",
+              {.type = "DIR"});
   const auto parse_layer = [&f](const std::string& text) { return ParseLayer(text, f.layer); };
-  command
-      .AddParsed("--layer", parse_layer,
-                 "Layer of the model, from 0, or all of them: a job each, under one label")
-      .Type("N|all");
-  command.Add("--weights", f.weights, "File of the weights").Type("FILE.safetensors");
-  command.Add("--fused", f.fused, "Tensor W of the fused problem, (d, d)").Type("NAME");
-  command.Add("--fused-product", f.fused_product, "Tensors whose product W = Q K' is pruned")
-      .Type("QNAME,KNAME");
-  command.Add("--q", f.q, "Tensor of the query projection, (out, in)").Type("NAME");
-  command.Add("--k", f.k, "Tensor of the key projection, (out, in)").Type("NAME");
-  command.Add("--q-bias", f.q_bias, "Tensor of the queries' bias").Type("NAME");
-  command.Add("--k-bias", f.k_bias, "Tensor of the keys' bias").Type("NAME");
-  command.Add("--heads", f.heads, "Query heads").AtLeast(1);
-  command.Add("--kv-heads", f.kv_heads, "Key heads; default: as many as query heads").AtLeast(1);
+  command.AddParsed("--layer", parse_layer,
+                    "Layer of the model, from 0, or all of them: a job each, under one label",
+                    {.type = "N|all"});
+  command.Add("--weights", f.weights, "File of the weights", {.type = "FILE.safetensors"});
+  command.Add("--fused", f.fused, "Tensor W of the fused problem, (d, d)", {.type = "NAME"});
+  command.Add("--fused-product", f.fused_product, "Tensors whose product W = Q K' is pruned",
+              {.type = "QNAME,KNAME"});
+  command.Add("--q", f.q, "Tensor of the query projection, (out, in)", {.type = "NAME"});
+  command.Add("--k", f.k, "Tensor of the key projection, (out, in)", {.type = "NAME"});
+  command.Add("--q-bias", f.q_bias, "Tensor of the queries' bias", {.type = "NAME"});
+  command.Add("--k-bias", f.k_bias, "Tensor of the keys' bias", {.type = "NAME"});
+  command.Add("--heads", f.heads, "Query heads", {.at_least = 1});
+  command.Add("--kv-heads", f.kv_heads, "Key heads; default: as many as query heads",
+              {.at_least = 1});
   command.Add("--rope-theta", f.rope_theta, "Base of the rotary embedding; default: none");
-  command.Add("--rope-layout", f.rope_layout, "Pairs of the rotary embedding")
-      .OneOf({"rotate-half", "interleaved"});
+  command.Add("--rope-layout", f.rope_layout, "Pairs of the rotary embedding",
+              {.one_of = {"rotate-half", "interleaved"}});
   command.Add("--scale", f.scale, "Factor of the logits; default: 1 (fused) or 1 / sqrt(head_dim)");
 }
 
 void AddDataFlags(Command& command, JobFlags& f) {
-  command
-      .Add("--calibration", f.calibration,
-           "Tokens to decide on, (n, d) or (k, n, d); .safetensors or .npy; {layer} stands "
-           "for the layer. Repeatable")
-      .Type("FILE[:NAME]")
-      .Repeatable();
-  command.Add("--held-out", f.held_out, "Tokens that are only scored. Repeatable")
-      .Type("FILE[:NAME]")
-      .Repeatable();
-  command
-      .Add("--held-out-fraction", f.held_out_fraction,
-           "Without --held-out: fraction of the calibration batches that the server holds "
-           "out, evenly spaced; below 1")
-      .ShowDefault();
-  command.Add("--attention", f.attention, "Default: the model's, or causal")
-      .Type("causal|full|block:B|window:B");
-  command.Add("--sparsity", f.sparsity, "Fraction of weights to remove, or N:M such as 2:4")
-      .ShowDefault();
-  command
-      .Add("--method", f.methods,
-           "Method with its parameters, as `attnprune info` lists them. Repeatable")
-      .Type("NAME[:PARAMETER=NUMBER,...]")
-      .Repeatable();
-  command
-      .Add("--seed", f.seed,
-           "Of the random numbers of methods that draw any; `attnprune info` says which do")
-      .AtLeast(0)
-      .ShowDefault();
-  command
-      .Add("--evaluate-every", f.evaluate_every,
-           "Steps between two evaluations of the binary mask; 0: 10, or a hundredth of a "
-           "method's steps if that is more; -1: never")
-      .Between(-1, 1'000'000'000)
-      .ShowDefault();
+  command.Add("--calibration", f.calibration,
+              "Tokens to decide on, (n, d) or (k, n, d); .safetensors or .npy; {layer} stands "
+              "for the layer. Repeatable",
+              {.type = "FILE[:NAME]", .repeatable = true});
+  command.Add("--held-out", f.held_out, "Tokens that are only scored. Repeatable",
+              {.type = "FILE[:NAME]", .repeatable = true});
+  command.Add("--held-out-fraction", f.held_out_fraction,
+              "Without --held-out: fraction of the calibration batches that the server holds "
+              "out, evenly spaced; below 1",
+              {.show_default = true});
+  command.Add("--attention", f.attention, "Default: the model's, or causal",
+              {.type = "causal|full|block:B|window:B"});
+  command.Add("--sparsity", f.sparsity, "Fraction of weights to remove, or N:M such as 2:4",
+              {.show_default = true});
+  command.Add("--method", f.methods,
+              "Method with its parameters, as `attnprune info` lists them. Repeatable",
+              {.type = "NAME[:PARAMETER=NUMBER,...]", .repeatable = true});
+  command.Add("--seed", f.seed,
+              "Of the random numbers of methods that draw any; `attnprune info` says which do",
+              {.show_default = true, .at_least = 0});
+  command.Add("--evaluate-every", f.evaluate_every,
+              "Steps between two evaluations of the binary mask; 0: 10, or a hundredth of a "
+              "method's steps if that is more; -1: never",
+              {.show_default = true, .between = {{-1, 1'000'000'000}}});
 }
 
 }  // namespace
@@ -86,23 +76,21 @@ void AddDataFlags(Command& command, JobFlags& f) {
 void AddJobFlags(Command& command, JobFlags& f) {
   AddWeightFlags(command, f);
   AddDataFlags(command, f);
-  command.Add("--label", f.labels, "Label of the job. Repeatable").Type("KEY=VALUE").Repeatable();
-  command.Add("--priority", f.priority, "-1000 to 1000; higher runs first")
-      .Between(-1000, 1000)
-      .ShowDefault();
+  command.Add("--label", f.labels, "Label of the job. Repeatable",
+              {.type = "KEY=VALUE", .repeatable = true});
+  command.Add("--priority", f.priority, "-1000 to 1000; higher runs first",
+              {.show_default = true, .between = {{-1000, 1000}}});
   AddDuration(command, "--timeout", f.timeout, "Of the whole job; 0: none");
-  command
-      .Add("--output", f.output,
-           "File (.safetensors), or with --model also a folder for the whole model, for the "
-           "pruned weights of the best method, or of each one if the name has {method} in "
-           "it; everything that was not pruned is copied. With --layer all: a folder")
-      .Type("FILE");
-  command.Add("--save-mask", f.save_mask, "File for the masks, in the same way").Type("FILE");
-  command.Add("--plot", f.plot, "File for the curves of loss and error").Type("FILE.svg");
-  command
-      .Add("--tensorboard", f.tensorboard,
-           "Folder for TensorBoard, written while the job runs: a run for each method")
-      .Type("DIR");
+  command.Add("--output", f.output,
+              "File (.safetensors), or with --model also a folder for the whole model, for the "
+              "pruned weights of the best method, or of each one if the name has {method} in "
+              "it; everything that was not pruned is copied. With --layer all: a folder",
+              {.type = "FILE"});
+  command.Add("--save-mask", f.save_mask, "File for the masks, in the same way", {.type = "FILE"});
+  command.Add("--plot", f.plot, "File for the curves of loss and error", {.type = "FILE.svg"});
+  command.Add("--tensorboard", f.tensorboard,
+              "Folder for TensorBoard, written while the job runs: a run for each method",
+              {.type = "DIR"});
 }
 
 absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text) {
@@ -111,6 +99,19 @@ absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text) {
   method.set_name(spec.name);
   method.mutable_parameters()->insert(spec.parameters.begin(), spec.parameters.end());
   return method;
+}
+
+absl::Status ParseLabels(const std::vector<std::string>& texts, Labels* labels) {
+  for (const std::string& text : texts) {
+    const std::vector<std::string> sides = absl::StrSplit(text, absl::MaxSplits('=', 1));
+    if (sides.size() != 2 || sides[0].empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("--label must be KEY=VALUE, got ", text));
+    }
+    if (!labels->insert({sides[0], sides[1]}).second) {
+      return absl::InvalidArgumentError(absl::StrCat("--label must name a key once, got ", text));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace attnprune::cli

@@ -1,6 +1,9 @@
-// The flags that say what is to be pruned and how; jobs/make_job.h makes a job of them.
+// The flags that say what is to be pruned and how, and the labels of jobs; jobs/make_job.h makes a
+// job of them.
 #ifndef ATTNPRUNE_CLIENT_CLI_FLAGS_JOB_FLAGS_H_
 #define ATTNPRUNE_CLIENT_CLI_FLAGS_JOB_FLAGS_H_
+
+#include <google/protobuf/map.h>
 
 #include <cstdint>
 #include <optional>
@@ -47,6 +50,16 @@ void AddJobFlags(Command& command, JobFlags& flags);
 
 // "gd" or "gd:lambda=0.05,steps=100". INVALID_ARGUMENT names --method.
 absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text);
+
+using Labels = google::protobuf::Map<std::string, std::string>;
+
+// Adds each "KEY=VALUE" to *labels. INVALID_ARGUMENT names --label and the text.
+absl::Status ParseLabels(const std::vector<std::string>& texts, Labels* labels);
+
+// The file or folder that a job's weights came from: `fetch` copies the rest of it.
+inline constexpr char kWeightsLabel[] = "attnprune/weights";
+// The layer of --model.
+inline constexpr char kLayerLabel[] = "attnprune/layer";
 
 }  // namespace attnprune::cli
 

@@ -26,16 +26,15 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(const std:
   StartLogging(LogFormat::kText, LogLevel::kError);
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
   std::unique_ptr<EmbeddedServer> embedded(new EmbeddedServer);
-  embedded->folder_ = data_dir;
+  ServerOptions options;
+  options.data_dir = data_dir;
   if (data_dir.empty()) {
     embedded->temporary_ = std::make_unique<OwnTemporaryFolder>(
         std::filesystem::temp_directory_path().string(), "attnprune");
-    embedded->folder_ = embedded->temporary_->path();
-    if (embedded->folder_.empty()) return absl::UnknownError("cannot make a temporary folder");
+    options.data_dir = embedded->temporary_->path();
+    if (options.data_dir.empty()) return absl::UnknownError("cannot make a temporary folder");
   }
-  ServerOptions options;
   options.listen = "127.0.0.1:0";
-  options.data_dir = embedded->folder_;
   options.threads_per_job = threads;
   options.max_job_memory_bytes = memory_budget;
   ATTNPRUNE_ASSIGN_OR_RETURN(embedded->server_, Server::Start(options));

@@ -29,9 +29,7 @@ class EmbeddedServer {
  private:
   EmbeddedServer() = default;
 
-  // Both outlive the server. Empty: the folder is given.
-  std::unique_ptr<OwnTemporaryFolder> temporary_;
-  std::string folder_;
+  std::unique_ptr<OwnTemporaryFolder> temporary_;  // outlives the server; null: the folder is given
   std::unique_ptr<Server> server_;
 };
 

@@ -10,7 +10,6 @@
 #include "absl/strings/str_split.h"
 #include "client/cli/files/event_export.h"
 #include "client/cli/files/output_check.h"
-#include "client/cli/flags/labels.h"
 #include "core/base/status_macros.h"
 #include "core/problem/attention_mask.h"
 #include "core/problem/hf_layer.h"

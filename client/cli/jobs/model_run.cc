@@ -7,9 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "client/cli/files/merge_results.h"
-#include "client/cli/jobs/job_list.h"
 #include "client/cli/jobs/make_job.h"
-#include "client/cli/jobs/watch_session.h"
 #include "client/cli/views/format.h"
 #include "core/base/status_macros.h"
 #include "core/problem/hf_layer.h"
@@ -35,8 +33,6 @@ absl::Status CheckFlags(const JobFlags& flags) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckNamesLayer("--tensorboard", "folder", flags.tensorboard));
   return CheckMergeOutput(flags.model, flags.output);
 }
-
-std::string NewId() { return NewRequestId().substr(0, kIdLength); }
 
 // Every layer has an input of its own; where two share one, a name was forgotten.
 absl::Status CheckInputsDiffer(const std::vector<v1::Job>& jobs) {
@@ -78,7 +74,7 @@ std::string LabelOf(const ModelRun& run) { return absl::StrCat(kModelRunLabel, "
 absl::StatusOr<ModelRun> MakeModelRun(const JobFlags& flags, JobTensors& tensors) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckFlags(flags));
   ATTNPRUNE_ASSIGN_OR_RETURN(const Index layers, CountHfLayers(flags.model));
-  ModelRun run{.id = NewId(), .jobs = {}};
+  ModelRun run{.id = NewRequestId().substr(0, kIdLength), .jobs = {}};
   for (Index layer = 0; layer < layers; ++layer) {
     JobFlags one = flags;
     one.layer = layer;

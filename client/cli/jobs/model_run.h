@@ -10,7 +10,7 @@
 #include "attnprune/v1/job.pb.h"
 #include "client/cli/files/job_tensors.h"
 #include "client/cli/flags/job_flags.h"
-#include "client/cli/jobs/submission.h"
+#include "client/cli/jobs/server_jobs.h"
 #include "client/cli/shell/shell.h"
 #include "client/library/client.h"
 

@@ -14,29 +14,12 @@
 namespace attnprune::cli {
 namespace {
 
+void Add(const client::LocalTensor& tensor, FigureData& data, v1::TensorRef* ref) {
+  *ref = tensor.ref;
+  data.tensors.push_back(tensor);
+}
+
 // --- synthetic ---
-
-client::LocalTensor LocalOf(const std::string& name, const float* data,
-                            const std::vector<int64_t>& shape) {
-  v1::TensorRef ref;
-  ref.set_name(name);
-  ref.set_dtype(v1::F32);
-  size_t size = sizeof(float);
-  for (const int64_t extent : shape) {
-    ref.add_shape(extent);
-    size *= static_cast<size_t>(extent);
-  }
-  return client::MakeLocalTensor(ref, {reinterpret_cast<const char*>(data), size});
-}
-
-client::LocalTensor LocalOf(const std::string& name, const Matrix& matrix) {
-  return LocalOf(name, matrix.data(), {matrix.rows(), matrix.cols()});
-}
-
-client::LocalTensor LocalOf(const std::string& name, const Batches& batches) {
-  return LocalOf(name, batches.all().data(),
-                 {batches.count(), batches.length(0), batches.features()});
-}
 
 class SyntheticFigure final : public FigureSource {
  public:
@@ -52,16 +35,13 @@ class SyntheticFigure final : public FigureSource {
                                                                 .seed = job.seed}));
     const auto problem = std::make_shared<const Problem>(std::move(drawn));
     FigureData data{.job = {}, .tensors = {}, .storage = problem};
-    const auto add = [&data](client::LocalTensor tensor, v1::TensorRef* ref) {
-      *ref = tensor.ref;
-      data.tensors.push_back(std::move(tensor));
-    };
+    const FusedWeights& weights = problem->fused_weights();
     v1::FusedProblem& fused = *data.job.mutable_problem()->mutable_fused();
-    add(LocalOf("w_q", problem->fused_weights().w_q), fused.mutable_q_factor());
-    add(LocalOf("w_k", problem->fused_weights().w_k), fused.mutable_k_factor());
-    add(LocalOf("calibration", problem->calibration), data.job.add_calibration());
+    Add(LocalOf(TensorOf("w_q", weights.w_q)), data, fused.mutable_q_factor());
+    Add(LocalOf(TensorOf("w_k", weights.w_k)), data, fused.mutable_k_factor());
+    Add(LocalOf(TensorOf("calibration", problem->calibration)), data, data.job.add_calibration());
     if (problem->held_out.count() > 0) {
-      add(LocalOf("held_out", problem->held_out), data.job.add_held_out());
+      Add(LocalOf(TensorOf("held_out", problem->held_out)), data, data.job.add_held_out());
     }
     data.job.mutable_sparsity()->set_fraction(job.rho);
     return data;
@@ -101,11 +81,6 @@ Stack StackOf(const v1::TensorRef& ref, const JobTensors& tensors) {
     if (tensor.ref.sha256() == ref.sha256()) return {.ref = ref, .bytes = tensor.bytes};
   }
   return {.ref = ref, .bytes = {}};  // cannot be: MakeJob refers to what it has added
-}
-
-void AddSequence(const client::LocalTensor& sequence, FigureData* data, v1::TensorRef* ref) {
-  *ref = sequence.ref;
-  data->tensors.push_back(sequence);
 }
 
 }  // namespace
@@ -183,10 +158,10 @@ absl::Status LayerSource::Check(const FigureOptions& options) const {
 absl::StatusOr<FigureData> LayerSource::Data(const FigureJob& job) const {
   FigureData data{.job = files_->job, .tensors = files_->weights, .storage = nullptr};
   for (const int64_t i : ChooseSequences(sequences(), job.k, job.seed)) {
-    AddSequence(files_->calibration.Cut(i, job.n), &data, data.job.add_calibration());
+    Add(files_->calibration.Cut(i, job.n), data, data.job.add_calibration());
   }
   for (int64_t i = 0; i < files_->held_out.count(); ++i) {
-    AddSequence(files_->held_out.Cut(i, job.n), &data, data.job.add_held_out());
+    Add(files_->held_out.Cut(i, job.n), data, data.job.add_held_out());
   }
   data.job.mutable_sparsity()->set_fraction(job.rho);
   return data;

@@ -1,18 +1,24 @@
 #include "client/cli/reproduce/figure_jobs.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/cli/jobs/watch_session.h"
-#include "client/cli/reproduce/figure_files.h"
+#include "client/cli/files/text_file.h"
+#include "client/cli/jobs/server_jobs.h"
 #include "client/cli/reproduce/figure_rows.h"
 #include "core/base/format.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
 namespace {
+
+// Ends the names of the files that have the rows so far: an earlier figure stays until this one is
+// whole.
+constexpr char kPartialRows[] = ".partial.csv";
 
 v1::Job JobOf(const FigureJob& planned, Figure figure, const FigureData& data) {
   v1::Job job = data.job;
@@ -41,6 +47,57 @@ std::string ResultText(const FigureJob& job, const v1::Job& ended) {
   }
   return text;
 }
+
+// --- its files ---
+
+std::string PathOf(const FigureOptions& options, const std::string& folder, const AxisPoints& axis,
+                   const char* ending) {
+  return absl::StrCat(folder, "/", ToString(options.figure), "-", ToString(axis.axis), ending);
+}
+
+absl::Status WriteRows(const FigureOptions& options, const std::string& folder,
+                       const std::vector<FigureRow>& rows, const char* ending) {
+  for (const AxisPoints& axis : options.axes) {
+    ATTNPRUNE_RETURN_IF_ERROR(
+        WriteText(PathOf(options, folder, axis, ending),
+                  FigureCsv(options.figure, RowsOfAxis(options, axis.axis, rows))));
+  }
+  return absl::OkStatus();
+}
+
+// Whole: "figure2-lambda.csv", ".svg" and "-held-out.svg" an axis. The partial rows go.
+absl::Status WriteFigures(const FigureOptions& options, const std::string& folder,
+                          const std::vector<FigureRow>& rows) {
+  ATTNPRUNE_RETURN_IF_ERROR(WriteRows(options, folder, rows, ".csv"));
+  for (const AxisPoints& axis : options.axes) {
+    const std::vector<FigureRow> of_axis = RowsOfAxis(options, axis.axis, rows);
+    ATTNPRUNE_RETURN_IF_ERROR(
+        WriteText(PathOf(options, folder, axis, ".svg"),
+                  FigurePlot(options, axis, of_axis, ErrorKind::kCalibration)));
+    ATTNPRUNE_RETURN_IF_ERROR(WriteText(PathOf(options, folder, axis, "-held-out.svg"),
+                                        FigurePlot(options, axis, of_axis, ErrorKind::kHeldOut)));
+    std::error_code ignored;
+    std::filesystem::remove(PathOf(options, folder, axis, kPartialRows), ignored);
+  }
+  return absl::OkStatus();
+}
+
+// The tables and the files.
+void TellFigures(std::ostream& told, const FigureOptions& options, const std::string& folder,
+                 const std::vector<FigureRow>& rows) {
+  for (const AxisPoints& axis : options.axes) {
+    told << ToString(options.figure) << ", mean relative error, calibration / held out\n"
+         << FigureTable(options, axis, rows) << "\n";
+  }
+  for (const AxisPoints& axis : options.axes) {
+    for (const char* ending : {".csv", ".svg", "-held-out.svg"}) {
+      told << PathOf(options, folder, axis, ending) << "\n";
+    }
+  }
+  told << std::flush;
+}
+
+// --- its jobs ---
 
 // Runs the jobs one after the other, keeps the rows there are in a file and draws them at the end.
 class FigureRunner {
@@ -76,7 +133,7 @@ class FigureRunner {
     if (!ended.ok()) return ServerError(shell_, ended.status());
     const std::vector<FigureRow> rows = RowsOf(planned, *ended);
     rows_.insert(rows_.end(), rows.begin(), rows.end());
-    const absl::Status written = WritePartialRows(options_, folder_, rows_);
+    const absl::Status written = WriteRows(options_, folder_, rows_, kPartialRows);
     if (!written.ok()) return LocalError(shell_, written);
     Note(shell_, absl::StrCat(place, "  ", PointText(planned), ResultText(planned, *ended)));
     if (ExitCodeOf(shell_, *ended) != kDone) code_ = kFailed;

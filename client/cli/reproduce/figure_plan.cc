@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -103,37 +102,26 @@ MethodRun& FindOrAdd(std::vector<MethodRun>& runs, const std::string& text,
   return runs.emplace_back(MethodRun{.text = text, .method = method, .places = {}});
 }
 
-// The jobs of one k and seed.
-class JobsOfOneDraw {
- public:
-  JobsOfOneDraw(const FigureOptions& options, int64_t k, uint64_t seed)
-      : options_(options), k_(k), seed_(seed) {}
-
-  void Add(const FigurePlace& place) {
-    const Setting setting = SettingAt(options_, place);
-    FigureJob& job = JobOf(setting);
-    for (const FigureMethod& method : options_.methods) {
-      const v1::Method full = WithThePapersSettings(method.method, options_.figure, setting);
-      FindOrAdd(job.runs, method.text, full).places.push_back(place);
-    }
+FigureJob& FindOrAdd(std::vector<FigureJob>& jobs, int64_t k, uint64_t seed,
+                     const Setting& setting) {
+  for (FigureJob& job : jobs) {
+    const bool same =
+        job.k == k && job.seed == seed && job.n == setting.n && job.rho == setting.rho;
+    if (same) return job;
   }
+  return jobs.emplace_back(
+      FigureJob{.k = k, .seed = seed, .n = setting.n, .rho = setting.rho, .runs = {}});
+}
 
-  std::vector<FigureJob> Take() { return std::move(jobs_); }
-
- private:
-  FigureJob& JobOf(const Setting& setting) {
-    for (FigureJob& job : jobs_) {
-      if (job.n == setting.n && job.rho == setting.rho) return job;
-    }
-    return jobs_.emplace_back(
-        FigureJob{.k = k_, .seed = seed_, .n = setting.n, .rho = setting.rho, .runs = {}});
+void AddPlace(const FigureOptions& options, int64_t k, uint64_t seed, const FigurePlace& place,
+              std::vector<FigureJob>& jobs) {
+  const Setting setting = SettingAt(options, place);
+  FigureJob& job = FindOrAdd(jobs, k, seed, setting);
+  for (const FigureMethod& method : options.methods) {
+    const v1::Method full = WithThePapersSettings(method.method, options.figure, setting);
+    FindOrAdd(job.runs, method.text, full).places.push_back(place);
   }
-
-  const FigureOptions& options_;
-  const int64_t k_;
-  const uint64_t seed_;
-  std::vector<FigureJob> jobs_;
-};
+}
 
 }  // namespace
 
@@ -204,12 +192,11 @@ std::vector<FigureJob> PlanFigure(const FigureOptions& options) {
   std::vector<FigureJob> jobs;
   for (int64_t seed = 0; seed < options.seeds; ++seed) {
     for (const int64_t k : options.ks) {
-      JobsOfOneDraw draw(options, k, static_cast<uint64_t>(seed));
       for (const AxisPoints& axis : options.axes) {
-        for (const double x : axis.points) draw.Add({axis.axis, x});
+        for (const double x : axis.points) {
+          AddPlace(options, k, static_cast<uint64_t>(seed), {axis.axis, x}, jobs);
+        }
       }
-      std::vector<FigureJob> more = draw.Take();
-      std::move(more.begin(), more.end(), std::back_inserter(jobs));
     }
   }
   return jobs;

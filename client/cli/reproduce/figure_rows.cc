@@ -8,20 +8,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
 #include "client/cli/views/format.h"
 #include "client/cli/views/line_plot.h"
+#include "client/export/csv.h"
 #include "core/base/format.h"
 
 namespace attnprune::cli {
 namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-
-std::string CsvText(const std::string& text) {
-  if (text.find_first_of(",\"\n") == std::string::npos) return text;
-  return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
-}
 
 std::string CsvError(double error) {
   return std::isfinite(error) ? absl::StrFormat("%.6g", error) : "";
@@ -126,9 +121,9 @@ std::string FigureCsv(Figure figure, const std::vector<FigureRow>& rows_of_axis)
   std::string csv = "figure,axis,x,k,method,seed,calibration_error,held_out_error,seconds\n";
   for (const FigureRow& row : rows_of_axis) {
     absl::StrAppend(&csv, ToString(figure), ",", ToString(row.place.axis), ",",
-                    FormatNumber(row.place.x), ",", row.k, ",", CsvText(row.method), ",", row.seed,
-                    ",", CsvError(row.calibration_error), ",", CsvError(row.held_out_error), ",",
-                    absl::StrFormat("%.3f", row.seconds), "\n");
+                    FormatNumber(row.place.x), ",", row.k, ",", exporting::CsvField(row.method),
+                    ",", row.seed, ",", CsvError(row.calibration_error), ",",
+                    CsvError(row.held_out_error), ",", absl::StrFormat("%.3f", row.seconds), "\n");
   }
   return csv;
 }

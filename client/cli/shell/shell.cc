@@ -12,28 +12,7 @@ int Complain(const Shell& shell, const std::string& text, ExitCode code) {
   return code;
 }
 
-}  // namespace
-
-int UsageError(const Shell& shell, const absl::Status& status) {
-  return Complain(shell, std::string(status.message()), kUsage);
-}
-
-int LocalError(const Shell& shell, const absl::Status& status) {
-  return Complain(shell, std::string(status.message()), kFailed);
-}
-
-int ServerError(const Shell& shell, const absl::Status& status) {
-  const ExitCode code = ExitCodeOf(status);
-  if (code == kInterrupted) return Interrupted(shell);
-  const char* cause = code == kUnreachable ? "cannot reach the server: " : "the server refused: ";
-  return Complain(shell, cause + client::Explain(status), code);
-}
-
-int Interrupted(const Shell& shell) { return Complain(shell, "interrupted", kInterrupted); }
-
-void Note(const Shell& shell, const std::string& text) { *shell.err << text << std::endl; }
-
-ExitCode ExitCodeOf(const absl::Status& server_status) {
+ExitCode CodeOf(const absl::Status& server_status) {
   switch (server_status.code()) {
     case absl::StatusCode::kOk:
       return kDone;
@@ -46,5 +25,26 @@ ExitCode ExitCodeOf(const absl::Status& server_status) {
       return kRefused;
   }
 }
+
+}  // namespace
+
+int UsageError(const Shell& shell, const absl::Status& status) {
+  return Complain(shell, std::string(status.message()), kUsage);
+}
+
+int LocalError(const Shell& shell, const absl::Status& status) {
+  return Complain(shell, std::string(status.message()), kFailed);
+}
+
+int ServerError(const Shell& shell, const absl::Status& status) {
+  const ExitCode code = CodeOf(status);
+  if (code == kInterrupted) return Interrupted(shell);
+  const char* cause = code == kUnreachable ? "cannot reach the server: " : "the server refused: ";
+  return Complain(shell, cause + client::Explain(status), code);
+}
+
+int Interrupted(const Shell& shell) { return Complain(shell, "interrupted", kInterrupted); }
+
+void Note(const Shell& shell, const std::string& text) { *shell.err << text << std::endl; }
 
 }  // namespace attnprune::cli

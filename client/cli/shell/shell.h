@@ -2,12 +2,12 @@
 #ifndef ATTNPRUNE_CLIENT_CLI_SHELL_SHELL_H_
 #define ATTNPRUNE_CLIENT_CLI_SHELL_SHELL_H_
 
-#include <memory>
 #include <ostream>
+#include <stop_token>
 
 #include "absl/status/status.h"
 #include "absl/types/optional.h"
-#include "client/library/interrupt.h"
+#include "core/base/status_macros.h"
 
 namespace attnprune::cli {
 
@@ -25,7 +25,7 @@ struct Shell {
   std::ostream* err;  // errors and notes
   // Width in columns where it is a terminal.
   absl::optional<int> out_columns, err_columns;
-  std::shared_ptr<client::Interrupt> interrupt;
+  std::stop_token interrupt;
 };
 
 // Each writes "attnprune: ..." to err and returns the code that belongs to it.
@@ -33,13 +33,25 @@ int UsageError(const Shell& shell, const absl::Status& status);
 int LocalError(const Shell& shell, const absl::Status& status);   // not of the server's making
 int ServerError(const Shell& shell, const absl::Status& status);  // of a call
 
+// For functions that return an exit code and have a `shell`: where `expr`, an absl::Status or an
+// absl::StatusOr, is not OK, they tell it by `error`, one of the three above, and return its code.
+// ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Job job, client->GetJob(name));
+#define ATTNPRUNE_EXIT_IF_ERROR(error, expr)                            \
+  do {                                                                  \
+    if (const absl::Status status_macro_ = (expr); !status_macro_.ok()) \
+      return error(shell, status_macro_);                               \
+  } while (false)
+#define ATTNPRUNE_ASSIGN_OR_EXIT(error, lhs, expr) \
+  ATTNPRUNE_ASSIGN_OR_EXIT_(ATTNPRUNE_CONCAT_(status_or_, __LINE__), error, lhs, expr)
+#define ATTNPRUNE_ASSIGN_OR_EXIT_(tmp, error, lhs, expr) \
+  auto tmp = (expr);                                     \
+  if (!tmp.ok()) return error(shell, tmp.status());      \
+  lhs = *std::move(tmp)
+
 int Interrupted(const Shell& shell);  // by Ctrl-C
 
 // Notes, on err.
 void Note(const Shell& shell, const std::string& text);
-
-// The code of ServerError, without the message.
-ExitCode ExitCodeOf(const absl::Status& server_status);
 
 }  // namespace attnprune::cli
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace attnprune::cli {
 
@@ -38,6 +39,11 @@ std::string BytesText(int64_t bytes) {
 std::string StateText(v1::JobState state) {
   return v1::JobState_IsValid(state) ? absl::AsciiStrToLower(v1::JobState_Name(state))
                                      : absl::StrCat("state ", static_cast<int>(state));
+}
+
+std::string TimeText(const google::protobuf::Timestamp& time) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixSeconds(time.seconds()),
+                          absl::LocalTimeZone());
 }
 
 std::string ShellWord(const std::string& text) {

@@ -17,6 +17,7 @@ namespace attnprune::cli {
 std::string SecondsText(double seconds);    // "0.42 s", "12 s", "3 min 05 s", "2 h 10 min"
 std::string BytesText(int64_t bytes);       // "512 B", "1.5 MiB"
 std::string StateText(v1::JobState state);  // "succeeded"
+std::string TimeText(const google::protobuf::Timestamp& time);  // "2026-01-31 12:00:00", local
 
 // `text` as one word of a POSIX shell, quoted where it has to be.
 std::string ShellWord(const std::string& text);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "client/cli/views/line_plot.h"
+#include "client/cli/views/result_table.h"
 
 namespace attnprune::cli {
 namespace {
@@ -56,9 +57,7 @@ void CurveRecorder::Apply(const v1::JobEvent& event) {
       Add(curve.error, progress.step(), progress.calibration_error());
     }
   } else if (event.has_method_result() && !event.method_result().has_failure()) {
-    const auto& error = event.method_result().relative_error();
-    Find(event.method_result().method()).final_error =
-        error.has_held_out() ? error.held_out() : error.calibration();
+    Find(event.method_result().method()).final_error = JudgedError(event.method_result());
   }
 }
 

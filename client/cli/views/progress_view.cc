@@ -1,5 +1,7 @@
 #include "client/cli/views/progress_view.h"
 
+#include <google/protobuf/util/time_util.h>
+
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -80,10 +82,6 @@ std::string BarOf(double fraction, int width) {
   const int filled = static_cast<int>(fraction * width);
   return absl::StrCat("[", std::string(static_cast<size_t>(filled), '#'),
                       std::string(static_cast<size_t>(width - filled), '.'), "]");
-}
-
-int64_t MillisecondsOf(const google::protobuf::Timestamp& time) {
-  return time.seconds() * 1000 + time.nanos() / 1'000'000;
 }
 
 std::string StateLine(const v1::StateChange& change) {
@@ -168,7 +166,7 @@ std::vector<std::string> BarLines(const ProgressModel& model, int columns) {
 }
 
 bool PlainView::IsDue(const std::string& what, const v1::JobEvent& event) {
-  const int64_t now = MillisecondsOf(event.time());
+  const int64_t now = google::protobuf::util::TimeUtil::TimestampToMilliseconds(event.time());
   const auto [last, is_new] = last_.try_emplace(what, now);
   if (!is_new && now - last->second < kPlainIntervalMs) return false;
   last->second = now;

@@ -5,16 +5,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/time/time.h"
 #include "client/cli/views/format.h"
 
 namespace attnprune::cli {
 namespace {
-
-double ErrorOf(const v1::MethodResult& result) {
-  const auto& error = result.relative_error();
-  return error.has_held_out() ? error.held_out() : error.calibration();
-}
 
 std::string HeldOutText(const v1::MethodResult& result) {
   if (!result.relative_error().has_held_out()) return "-";
@@ -75,12 +69,12 @@ std::vector<std::string> RowOf(const v1::MethodResult& result) {
           result.termination_reason()};
 }
 
-std::string TimeText(const google::protobuf::Timestamp& time) {
-  return absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixSeconds(time.seconds()),
-                          absl::LocalTimeZone());
-}
-
 }  // namespace
+
+double JudgedError(const v1::MethodResult& result) {
+  const auto& error = result.relative_error();
+  return error.has_held_out() ? error.held_out() : error.calibration();
+}
 
 std::vector<const v1::MethodResult*> BestFirst(const v1::Job& job) {
   std::vector<const v1::MethodResult*> results;
@@ -88,7 +82,7 @@ std::vector<const v1::MethodResult*> BestFirst(const v1::Job& job) {
   std::stable_sort(results.begin(), results.end(),
                    [](const v1::MethodResult* a, const v1::MethodResult* b) {
                      if (a->has_failure() != b->has_failure()) return b->has_failure();
-                     return !a->has_failure() && ErrorOf(*a) < ErrorOf(*b);
+                     return !a->has_failure() && JudgedError(*a) < JudgedError(*b);
                    });
   return results;
 }

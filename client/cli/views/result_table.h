@@ -10,8 +10,10 @@
 
 namespace attnprune::cli {
 
-// By the relative error on held-out data or, where there is none, on calibration data; methods that
-// failed come last. Pointers into `job`.
+// The relative error on held-out data or, where there is none, on calibration data.
+double JudgedError(const v1::MethodResult& result);
+
+// By JudgedError; methods that failed come last. Pointers into `job`.
 std::vector<const v1::MethodResult*> BestFirst(const v1::Job& job);
 
 // The result of that label; empty: the best. NOT_FOUND names the labels there are.

@@ -33,11 +33,8 @@ struct Outcome {
 
 Outcome Attnprune(const std::vector<std::string>& arguments) {
   std::ostringstream out, err;
-  const Shell shell{.out = &out,
-                    .err = &err,
-                    .out_columns = {},
-                    .err_columns = {},
-                    .interrupt = std::make_shared<client::Interrupt>()};
+  const Shell shell{
+      .out = &out, .err = &err, .out_columns = {}, .err_columns = {}, .interrupt = {}};
   const int code = RunCommandLine(arguments, shell);
   return {code, out.str(), err.str()};
 }

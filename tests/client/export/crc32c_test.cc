@@ -1,4 +1,4 @@
-#include "client/export/crc32c.h"
+#include "client/export/tf_record.h"
 
 #include <string>
 

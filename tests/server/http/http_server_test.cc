@@ -103,7 +103,7 @@ struct Running {
   Echo echo;
   WebMetrics metrics;
   IoLoop loop;
-  std::unique_ptr<HttpServer> server;
+  std::shared_ptr<HttpServer> server;
 };
 
 TEST(HttpServer, AnswersManyRequestsOnOneConnection) {

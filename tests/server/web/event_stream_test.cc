@@ -88,9 +88,7 @@ TEST(EventStream, ReplaysAnEndedJobAndSaysThatItIsOver) {
   for (size_t i = 0; i < events.size(); ++i) {
     EXPECT_EQ(events[i].sequence(), static_cast<int64_t>(i) + 1);
   }
-  v1::GetJobRequest get;
-  get.set_name(job.name());
-  EXPECT_EQ(events.back().terminal().DebugString(), web.api().GetJob(get)->DebugString());
+  EXPECT_EQ(events.back().terminal().DebugString(), web.api().GetJob(job.name())->DebugString());
 }
 
 TEST(EventStream, FollowsARunningJob) {

@@ -1,0 +1,139 @@
+// attnprune get, cancel, delete, info and health: one call each, and its answer.
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/commands/commands.h"
+#include "client/cli/flags/connect.h"
+#include "client/cli/views/format.h"
+#include "client/cli/views/result_table.h"
+#include "core/base/format.h"
+
+namespace attnprune::cli {
+namespace {
+
+struct JobCallFlags {
+  ConnectFlags connect;
+  std::string name;
+};
+
+// Shows what `call` gets of a client: as JSON if that is asked for, else as `text` has it.
+template <typename Call, typename Text>
+int ShowAnswer(const Shell& shell, const ConnectFlags& flags, Call call, Text text) {
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const auto answer, call(*client));
+  *shell.out << (flags.json ? Json(answer, JsonStyle::kIndented) : text(answer));
+  return kDone;
+}
+
+int Get(const Shell& shell, const JobCallFlags& flags) {
+  const auto call = [&](client::Client& client) { return client.GetJob(JobName(flags.name)); };
+  return ShowAnswer(shell, flags.connect, call, JobText);
+}
+
+int Cancel(const Shell& shell, const JobCallFlags& flags) {
+  const auto call = [&](client::Client& client) { return client.CancelJob(JobName(flags.name)); };
+  return ShowAnswer(shell, flags.connect, call, [](const v1::Job& job) {
+    return absl::StrCat(job.name(), "  ", StateText(job.state()),
+                        job.cancel_requested() ? " (cancel requested)\n" : "\n");
+  });
+}
+
+int Delete(const Shell& shell, const JobCallFlags& flags) {
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
+  ATTNPRUNE_EXIT_IF_ERROR(ServerError, client->DeleteJob(JobName(flags.name)));
+  *shell.out << (flags.connect.json ? "{}" : JobName(flags.name) + "  deleted") << "\n";
+  return kDone;
+}
+
+// --- info ---
+
+std::string ParameterText(const v1::ParameterInfo& parameter) {
+  std::string text = absl::StrCat("    ", parameter.name());
+  if (parameter.has_default_value()) {
+    absl::StrAppend(&text, "=", FormatNumber(parameter.default_value()));
+  }
+  if (parameter.kind() == v1::ParameterInfo::SWITCH) {
+    absl::StrAppend(&text, "  0 or 1");
+  } else {
+    absl::StrAppend(&text, "  ", FormatNumber(parameter.min()), " to ",
+                    FormatNumber(parameter.max()),
+                    parameter.kind() == v1::ParameterInfo::INTEGER ? ", whole" : "");
+  }
+  return absl::StrCat(text, "\n        ", parameter.help(), "\n");
+}
+
+std::string InfoText(const v1::ServerInfo& info) {
+  std::string text =
+      absl::StrCat("attnprune ", info.version(), "\ncpu       ", info.cpu(), "\nblas      ",
+                   info.blas(), "\nworkers   ", info.workers(), ", threads a job ",
+                   info.threads_per_job(), "\njobs      ", info.queued_jobs(), " queued, ",
+                   info.running_jobs(), " running\nlimits    ", info.limits().max_queued_jobs(),
+                   " queued jobs, ", BytesText(info.limits().max_tensor_bytes()), " a tensor, ",
+                   BytesText(info.limits().max_total_tensor_bytes()), " in all\n\nmethods\n");
+  for (const v1::MethodInfo& method : info.methods()) {
+    absl::StrAppend(&text, "  ", method.name(), "  ", method.summary(), "\n    ",
+                    method.draws_random_numbers() ? "draws random numbers: its result is the seed's"
+                                                  : "draws no random numbers: --seed has no effect",
+                    "\n");
+    for (const v1::ParameterInfo& parameter : method.parameters()) {
+      absl::StrAppend(&text, ParameterText(parameter));
+    }
+  }
+  return text;
+}
+
+int ShowInfo(const Shell& shell, const ConnectFlags& flags) {
+  return ShowAnswer(
+      shell, flags, [](client::Client& client) { return client.GetServerInfo(); }, InfoText);
+}
+
+// --- health, for containers and scripts ---
+
+int CheckHealth(const Shell& shell, const ConnectFlags& flags) {
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags));
+  ATTNPRUNE_EXIT_IF_ERROR(ServerError, client->CheckHealth());
+  *shell.out << (flags.json ? "{\"status\":\"SERVING\"}" : "serving") << "\n";
+  return kDone;
+}
+
+void AddJobCall(Command& program, const std::string& name, const std::string& help,
+                int (*run)(const Shell&, const JobCallFlags&)) {
+  Command command = program.AddCommand(name, help);
+  JobCallFlags& flags = command.Runs(run);
+  AddConnectFlags(command, flags.connect);
+  command.Add("NAME", flags.name, "The job", {.required = true});
+}
+
+}  // namespace
+
+void AddGetCommand(Command& program) {
+  AddJobCall(program, "get", "Show a job and its results", Get);
+}
+
+void AddCancelCommand(Command& program) {
+  AddJobCall(program, "cancel", "End a job within one step", Cancel);
+}
+
+void AddDeleteCommand(Command& program) {
+  AddJobCall(program, "delete", "Forget a job that has ended", Delete);
+}
+
+void AddInfoCommand(Command& program) {
+  Command command =
+      program.AddCommand("info", "Show the server, its limits, its methods and their parameters");
+  AddConnectFlags(command, command.Runs(ShowInfo));
+}
+
+void AddHealthCommand(Command& program) {
+  Command command =
+      program.AddCommand("health", "Exit with 0 if the server serves, with 3 if it does not");
+  ConnectFlags& flags = command.Runs(CheckHealth);
+  flags.patience = absl::ZeroDuration();
+  // Less than probes wait (deploy/Dockerfile: 3 s), so that they have the reason and not a kill.
+  flags.timeout = absl::Seconds(2);
+  AddConnectFlags(command, flags);
+  AddDuration(command, "--timeout", *flags.timeout,
+              "How long to wait for the answer; after that the server does not serve");
+}
+
+}  // namespace attnprune::cli
