@@ -18,8 +18,7 @@ constexpr char kRefitFormat[] = "attnprune-refit-state-2 ";
 
 // Takes a finite matrix of the weight's shape out of the state; empty if there is none.
 Matrix Take(SolverState& state, const NamedWeight& weight, const char* what) {
-  Matrix matrix(weight.dense.rows(), weight.dense.cols());
-  return state.Take(StateKey(weight.name, what), matrix) ? std::move(matrix) : Matrix();
+  return state.Take(StateKey(weight.name, what), weight.dense.rows(), weight.dense.cols());
 }
 
 }  // namespace

@@ -105,12 +105,19 @@ absl::Status ResumeRefused(absl::string_view what) { return FieldError(kField, w
 
 bool IsResumeRefused(const absl::Status& status) { return FieldAtFault(status) == kField; }
 
-bool SolverState::Take(const std::string& key, Matrix& into) {
+Matrix SolverState::Take(const std::string& key, Index rows, Index cols) {
   const auto found = matrices.find(key);
-  const bool fits =
-      found != matrices.end() && SameShape(found->second, into) && AllFinite(found->second.flat());
-  if (fits) into = std::move(found->second);
-  return fits;
+  if (found == matrices.end()) return Matrix();
+  Matrix& matrix = found->second;
+  const bool fits = matrix.rows() == rows && matrix.cols() == cols && AllFinite(matrix.flat());
+  return fits ? std::move(matrix) : Matrix();
+}
+
+bool SolverState::Take(const std::string& key, Matrix& into) {
+  Matrix matrix = Take(key, into.rows(), into.cols());
+  if (matrix.empty()) return false;
+  into = std::move(matrix);
+  return true;
 }
 
 std::string StateKey(absl::string_view matrix, absl::string_view what) {

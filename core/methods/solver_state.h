@@ -36,8 +36,9 @@ struct SolverState {
   std::map<std::string, Matrix> matrices;
   std::map<std::string, std::vector<uint8_t>> masks;  // BitMask's bytes
 
-  // Moves the matrix of that name over `into`, whose shape it must have, finite; false: it is not
-  // such a one, or not there.
+  // Moves the matrix of that name out, or over `into`, whose shape it must have, finite; empty or
+  // false: it is not such a one, or not there.
+  Matrix Take(const std::string& key, Index rows, Index cols);
   bool Take(const std::string& key, Matrix& into);
 };
 

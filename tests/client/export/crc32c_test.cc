@@ -1,7 +1,6 @@
-#include "client/export/tf_record.h"
-
 #include <string>
 
+#include "client/export/tf_record.h"
 #include "gtest/gtest.h"
 
 namespace attnprune::exporting {
