@@ -113,7 +113,7 @@ auto TransactionalJobStore::Write(Body body) -> std::invoke_result_t<Body, JobRo
   std::invoke_result_t<Body, JobRows&, PostCommit&> result = absl::UnknownError("");
   PostCommit post_commit;
   MutexLock lock(&write_mutex_);
-  const absl::Status status = database_->Write([&](JobRows& rows) -> absl::Status {
+  absl::Status status = database_->Write([&](JobRows& rows) -> absl::Status {
     post_commit = PostCommit();
     result = body(rows, post_commit);
     if constexpr (std::is_same_v<decltype(result), absl::Status>) {
