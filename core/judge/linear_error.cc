@@ -1,6 +1,7 @@
 #include "core/judge/linear_error.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -113,7 +114,8 @@ double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWei
     together += shard.together;
     apart += shard.apart;
   }
-  if (together >= kLeastResolved * apart) return together;  // else, or not a number: overflow
+  // Infinite or not a number where moments, or their products, overflow float32.
+  if (std::isfinite(together) && together >= kLeastResolved * apart) return together;
   return SquaredNormOfProduct(x, InOut(weight, less, 0, outputs), pool);
 }
 

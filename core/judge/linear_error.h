@@ -23,8 +23,9 @@ struct LinearError {
 
 // ||X (W - V)||_F^2 of x: tokens x d, whose X'X is `gram`, and of the weight less `less`, of its
 // layout, or of the weight itself: the product of the moments, so that it costs no pass over the
-// tokens. Where the terms cancel to less than a hundredth of what they are apart, which float32
-// moments do not resolve, by the outputs themselves. The bits do not depend on the pool's threads.
+// tokens. By the outputs themselves where float32 moments overflow, or do not resolve it: where the
+// terms cancel to less than a hundredth of what they are apart. The bits do not depend on the
+// pool's threads.
 double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWeight& weight,
                             absl::optional<MatrixView> less, ThreadPool& pool);
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/judge/linear_error.h"
+#include "core/kernels/gram.h"
 #include "core/methods/registry.h"
 #include "tests/core/contract/contract_problems.h"
 #include "tests/support/matrices.h"
@@ -232,6 +233,16 @@ TEST(Judge, RefusesAResultWhoseLogitsOverflow) {
 TEST(LinearError, OfNothingIsZeroAndOfSomethingForNothingInfinite) {
   EXPECT_EQ((LinearError{0, 0}).relative(), 0);
   EXPECT_EQ((LinearError{1, 0}).relative(), std::numeric_limits<double>::infinity());
+}
+
+TEST(SquaredNormOfOutputs, IsThatOfTheOutputsWhereTheirMomentsOverflowFloat32) {
+  Matrix x(1, 300), w(1, 300);
+  x(0, 0) = 1e18f, w(0, 0) = 100;
+  x(0, 299) = 1e19f, w(0, 299) = 1;
+  ThreadPool pool(1);
+  const double norm =
+      SquaredNormOfOutputs(x, Gram(x, pool), {"w", w, /*inputs_are_rows=*/false}, {}, pool);
+  EXPECT_THAT(norm, DoubleNear(1.21e40, 1e34));  // (1e20 + 1e19)^2
 }
 
 }  // namespace
