@@ -1,6 +1,8 @@
 #include "client/library/backoff.h"
 
 #include <algorithm>
+#include <condition_variable>
+#include <mutex>
 
 namespace attnprune::client {
 
@@ -19,6 +21,14 @@ absl::optional<absl::Duration> Backoff::Next() {
 void Backoff::Succeeded() {
   mean_ = options_.first;
   left_ = options_.patience;
+}
+
+bool Pause(const std::stop_token& interrupt, absl::Duration duration) {
+  std::mutex mutex;
+  std::unique_lock lock(mutex);
+  std::condition_variable_any never;
+  never.wait_for(lock, interrupt, absl::ToChronoNanoseconds(duration), [] { return false; });
+  return !interrupt.stop_requested();
 }
 
 }  // namespace attnprune::client

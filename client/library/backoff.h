@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <random>
+#include <stop_token>
 
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
@@ -35,6 +36,9 @@ class Backoff {
   absl::Duration mean_;
   absl::Duration left_;
 };
+
+// Waits. False as soon as it is interrupted; true if `duration` has gone by.
+bool Pause(const std::stop_token& interrupt, absl::Duration duration);
 
 }  // namespace attnprune::client
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
-#include <mutex>
 #include <random>
 #include <utility>
 
@@ -45,15 +43,6 @@ absl::Status NameRequest(const absl::Status& error, const grpc::ClientContext& c
     return WithRequestId(error, std::string(found->second.data(), found->second.size()));
   }
   return absl::IsDeadlineExceeded(error) ? WithRequestId(error, sent) : error;
-}
-
-// False as soon as it is interrupted; true if `duration` has gone by.
-bool Pause(const std::stop_token& interrupt, absl::Duration duration) {
-  std::mutex mutex;
-  std::unique_lock lock(mutex);
-  std::condition_variable_any never;
-  never.wait_for(lock, interrupt, absl::ToChronoNanoseconds(duration), [] { return false; });
-  return !interrupt.stop_requested();
 }
 
 }  // namespace

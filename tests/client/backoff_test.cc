@@ -1,5 +1,7 @@
 #include "client/library/backoff.h"
 
+#include <stop_token>
+#include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -46,6 +48,14 @@ TEST(Backoff, NeverRetriesWithoutPatienceAndStartsAnewAfterASuccess) {
   EXPECT_FALSE(backoff.Next().has_value());
   backoff.Succeeded();
   EXPECT_EQ(backoff.Next(), absl::Seconds(1));
+}
+
+TEST(Pause, EndsWhenItIsInterruptedAndNeverBeginsAfter) {
+  std::stop_source interrupt;
+  const std::jthread stops([&interrupt] { interrupt.request_stop(); });
+  EXPECT_FALSE(Pause(interrupt.get_token(), absl::Hours(1)));
+  EXPECT_FALSE(Pause(interrupt.get_token(), absl::Hours(1)));
+  EXPECT_TRUE(Pause({}, absl::Milliseconds(1)));
 }
 
 }  // namespace
