@@ -92,6 +92,7 @@ start_install() {
   local missing
   mapfile -t missing < <(missing_packages "$@")
   [ "${#missing[@]}" -gt 0 ] || return 0
+  mkdir -p build
   rm -f build/apt-beside.status
   (apt_install "${missing[@]}" >build/apt-beside.log 2>&1 && echo 0 || echo 1) >build/apt-beside.status &
   install_pid=$!
@@ -100,14 +101,16 @@ start_install() {
 
 await_install() {
   [ -n "${install_pid:-}" ] || return 0
-  stage "install more packages, beside the build" build/apt-beside.log ended_well
+  stage "install more packages, beside the build" build/apt-await.log ended_well
   install_pid=
   trap - EXIT
 }
 
 ended_well() {
   tail --pid="$install_pid" -f /dev/null
-  [ "$(cat build/apt-beside.status)" = 0 ]
+  [ "$(cat build/apt-beside.status)" = 0 ] && return
+  cat build/apt-beside.log
+  return 1
 }
 
 # --- stages -----------------------------------------------------------------------------------
@@ -153,10 +156,16 @@ run_tests() { # run_tests PRESET
 
 check_format() { sources '*.h' '*.cc' | xargs clang-format --dry-run -Werror; }
 
+# The files that a preset compiles, below this folder.
+compiled() {
+  local file
+  sed -nE 's|^ *"file": "([^"]*)".*|\1|p' "build/$1/compile_commands.json" |
+    while read -r file; do echo "${file#"$PWD/"}"; done
+}
+
 run_tidy() { # run_tidy PATTERN: of the sources, as units of a unity build, whose folders it matches
   configure tidy && cmake --build --preset tidy --parallel "$JOBS" &&
-    sed -nE 's|^ *"file": "([^"]*)".*|\1|p' build/tidy/compile_commands.json | grep -vE '(\.pb|/embedded_files)\.cc$' |
-    grep -E "^$PWD/(build/tidy/)?$1" |
+    compiled tidy | grep -vE '(\.pb|/embedded_files)\.cc$' | grep -E "^(build/tidy/)?$1" |
     xargs -P "$JOBS" -n 1 clang-tidy -p build/tidy --quiet --warnings-as-errors='*'
 }
 
