@@ -1,0 +1,191 @@
+#include "server/flags.h"
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <limits>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace attnprune {
+namespace {
+
+constexpr int kUsage = 2;
+
+std::string BytesText(int64_t bytes) {
+  for (const auto& [unit, shift] : {std::pair("GiB", 30), std::pair("MiB", 20)}) {
+    if (bytes > 0 && bytes % (int64_t{1} << shift) == 0) {
+      return absl::StrCat(bytes >> shift, unit);
+    }
+  }
+  return absl::StrCat(bytes);
+}
+
+// "5368709120", "5GiB", "5G", "512MiB", "64k"; units are powers of 1024.
+bool ParseBytes(const std::string& text, int64_t* bytes) {
+  const size_t end = text.find_first_not_of("0123456789");
+  const absl::string_view unit = end == std::string::npos ? "" : text.c_str() + end;
+  if (!absl::SimpleAtoi(text.substr(0, end), bytes)) return false;
+  static const std::map<std::string, int>& shifts = *new std::map<std::string, int>{
+      {"", 0},     {"b", 0},  {"k", 10},  {"kb", 10},  {"kib", 10}, {"m", 20},  {"mb", 20},
+      {"mib", 20}, {"g", 30}, {"gb", 30}, {"gib", 30}, {"t", 40},   {"tb", 40}, {"tib", 40}};
+  const auto shift = shifts.find(absl::AsciiStrToLower(unit));
+  if (shift == shifts.end()) return false;
+  if (*bytes > std::numeric_limits<int64_t>::max() >> shift->second) return false;
+  *bytes <<= shift->second;
+  return true;
+}
+
+// A flag whose text `parse` takes or refuses; `form` says what it must be.
+void AddParsed(CLI::App& app, const std::string& name, const char* type,
+               std::function<bool(const std::string&)> parse, const std::string& form,
+               const std::string& default_text, const std::string& help) {
+  app.add_option(
+         name,
+         [name, form, parse = std::move(parse)](const CLI::results_t& texts) {
+           if (parse(texts.back())) return true;
+           throw CLI::ValidationError(name, absl::StrCat("must be ", form, ", got ", texts.back()));
+         },
+         help)
+      ->type_name(type)
+      ->default_str(default_text);
+}
+
+void AddBytes(CLI::App& app, const std::string& name, int64_t& bytes, const std::string& help) {
+  AddParsed(
+      app, name, "BYTES", [&bytes](const std::string& text) { return ParseBytes(text, &bytes); },
+      "a size such as 512MiB or 4GiB", BytesText(bytes), help);
+}
+
+void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
+                 const std::string& help) {
+  AddParsed(
+      app, name, "DURATION",
+      [&duration](const std::string& text) {
+        return absl::ParseDuration(text, &duration) && duration >= absl::ZeroDuration() &&
+               duration < absl::InfiniteDuration();
+      },
+      "a duration of 0s or more such as 500ms, 30s or 10m", absl::FormatDuration(duration), help);
+}
+
+template <typename Enum>
+void AddChoice(CLI::App& app, const std::string& name, const char* names, Enum& value,
+               const std::map<std::string, Enum>& choices, const std::string& help) {
+  std::string current;
+  for (const auto& [text, choice] : choices) {
+    if (choice == value) current = text;
+  }
+  AddParsed(
+      app, name, names,
+      [&value, choices](const std::string& text) {
+        const auto choice = choices.find(text);
+        if (choice != choices.end()) value = choice->second;
+        return choice != choices.end();
+      },
+      absl::StrCat("one of ", names), current, help);
+}
+
+void AddServerFlags(CLI::App& app, ServerOptions& o) {
+  app.add_option("--listen", o.listen, "HOST:PORT to listen on; port 0 takes any free one")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  app.add_option(
+         "--http-listen", o.http_listen,
+         "HOST:PORT of the page, its JSON and metrics; empty: none. If the default is taken, "
+         "the server runs without")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  app.add_option("--http-host", o.http_hosts,
+                 "A name, without a port, that the HTTP port is reached by, beside addresses and "
+                 "localhost; repeatable")
+      ->type_name("NAME");
+  app.add_flag(
+      "--allow-unauthenticated-network", o.allow_unauthenticated_network,
+      "Lets --listen and --http-listen name addresses that others reach, who may then read, "
+      "submit, cancel and delete everything: there is no access control");
+  app.add_option("--data-dir", o.data_dir,
+                 "Folder of jobs and tensors; made if it is missing, one server at a time")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app.add_option("--workers", o.workers, "Jobs that run at the same time")->capture_default_str();
+  app.add_option("--threads-per-job", o.threads_per_job,
+                 "Threads that solve one job; 0: the cores divided by the workers")
+      ->capture_default_str();
+  app.add_option("--max-queued-jobs", o.max_queued_jobs, "Jobs that may wait in the queue")
+      ->capture_default_str();
+  AddBytes(app, "--max-tensor-bytes", o.max_tensor_bytes, "Size of one tensor");
+  AddBytes(app, "--max-total-bytes", o.max_total_bytes, "Size of all tensors and uploads");
+  AddBytes(
+      app, "--memory-budget,--max-job-memory", o.max_job_memory_bytes,
+      "Memory that a job may take: dense attention that does not fit is rebuilt at every step, "
+      "tokens that do not fit even so stay in a temporary file of the data folder, and a job that "
+      "still does not fit is refused; 0: the machine's divided by the workers");
+  AddBytes(app, "--max-message-bytes", o.max_message_bytes, "Size of one message received");
+  AddBytes(app, "--max-chunk-bytes", o.max_chunk_bytes, "Size of one message's piece of an upload");
+  AddDuration(app, "--checkpoint-interval", o.checkpoint_interval,
+              "Between two checkpoints of a job; a crash loses so much of its solving");
+  AddDuration(app, "--lease", o.lease, "A worker silent for so long loses its job");
+  AddDuration(app, "--heartbeat", o.heartbeat, "An idle watch stream gets a heartbeat this often");
+  AddDuration(app, "--tensor-grace", o.tensor_grace,
+              "A tensor that no job uses is kept for so long");
+  AddDuration(app, "--collect-interval", o.collect_interval,
+              "Between two looks for tensors to remove");
+}
+
+// CLI11 takes the next argument for the value that "--http-listen=" does not have.
+std::vector<std::string> Arguments(int argc, const char* const* argv) {
+  std::vector<std::string> last_first;
+  for (int i = argc - 1; i > 0; --i) {
+    const std::string argument = argv[i];
+    const bool empty = argument == "--http-listen=";
+    if (empty) last_first.emplace_back();
+    last_first.push_back(empty ? "--http-listen" : argument);
+  }
+  return last_first;
+}
+
+}  // namespace
+
+absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, int* exit_code) {
+  ServerFlags flags;
+  flags.server.data_dir = "attnprune-data";
+  flags.server.http_listen = "127.0.0.1:8080";
+  CLI::App app("Prunes attention weights: a gRPC server with a durable queue of jobs.",
+               "attnprune-server");
+  AddServerFlags(app, flags.server);
+  app.add_option("--port-file", flags.port_file, "File that gets the port once it is listened on")
+      ->type_name("FILE");
+  app.add_option("--http-port-file", flags.http_port_file, "The same for the HTTP port")
+      ->type_name("FILE");
+  AddChoice<LogFormat>(app, "--log-format", "text|json", flags.log_format,
+                       {{"text", LogFormat::kText}, {"json", LogFormat::kJson}},
+                       "Form of the log lines, on standard error");
+  AddChoice<LogLevel>(app, "--log-level", "debug|info|warning|error", flags.log_level,
+                      {{"debug", LogLevel::kDebug},
+                       {"info", LogLevel::kInfo},
+                       {"warning", LogLevel::kWarning},
+                       {"error", LogLevel::kError}},
+                      "Lowest level that is logged");
+  AddDuration(app, "--drain-timeout", flags.drain_timeout,
+              "After SIGTERM or SIGINT: for checkpoints and calls to end");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.set_config("--config", "", "TOML or INI file of these flags, without dashes in front");
+  app.set_version_flag("--version", ATTNPRUNE_VERSION);
+  try {
+    app.parse(Arguments(argc, argv));
+  } catch (const CLI::ParseError& error) {
+    *exit_code = app.exit(error) == 0 ? 0 : kUsage;
+    return absl::nullopt;
+  }
+  flags.server.http_optional = app.count("--http-listen") == 0;
+  return flags;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,28 @@
+// attnprune-server's command line and config file.
+#ifndef ATTNPRUNE_SERVER_FLAGS_H_
+#define ATTNPRUNE_SERVER_FLAGS_H_
+
+#include <string>
+
+#include "absl/types/optional.h"
+#include "server/observe/log.h"
+#include "server/server.h"
+
+namespace attnprune {
+
+struct ServerFlags {
+  ServerOptions server;
+  std::string port_file;       // gets the port, for scripts; empty: none
+  std::string http_port_file;  // gets the port of HTTP
+  LogFormat log_format = LogFormat::kText;
+  LogLevel log_level = LogLevel::kInfo;
+  absl::Duration drain_timeout = absl::Seconds(8);  // after SIGTERM
+};
+
+// Prints help, version or what is wrong, and then returns nothing and sets *exit_code: 0, or 2 for
+// wrong usage.
+absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, int* exit_code);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_FLAGS_H_
