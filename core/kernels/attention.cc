@@ -22,12 +22,14 @@ AttentionLayout::AttentionLayout(std::vector<KeyRange> ranges) : ranges_(std::mo
     blocks_.push_back({row, rows, key, count, packed_size_, stride});
     packed_size_ += rows * stride;
     block_size_ = std::max(block_size_, rows * stride);
+    largest_stride_ = std::max(largest_stride_, stride);
   }
 }
 
 Index AttentionScratchSize(const AttentionLayout& layout, Index width) {
   const Index rows = layout.blocks().empty() ? 0 : layout.blocks()[0].rows;
-  return 2 * layout.block_size() + PanelFloats(width, rows);
+  return 2 * layout.block_size() + kAttentionTileRows * layout.largest_stride() +
+         PanelFloats(width, rows);
 }
 
 const AttentionKernels& AttentionKernelsOfThisCpu() {

@@ -6,6 +6,9 @@
 //   d loss / d A = s p B,  d loss / d B = s p' A
 // Both problems are this: fused has A = X W, B = X; a projection head has A = Q_h, B = K_g.
 //
+// Options of real layers (AttentionHead): a bias a key on S (alibi), a constant; and a softcap c,
+// by which softmax is of S~ = c tanh(S / c), and p becomes p o (1 - (S~ / c)^2).
+//
 // Work goes by blocks of rows that stay in cache: no n x n temporary exists, and keys that no row
 // of a tile of 8 rows may attend to are not multiplied (the upper half, when causal).
 //
@@ -32,8 +35,9 @@ class AttentionLayout {
   explicit AttentionLayout(std::vector<KeyRange> ranges);
 
   Index tokens() const { return static_cast<Index>(ranges_.size()); }
-  Index packed_size() const { return packed_size_; }  // floats
-  Index block_size() const { return block_size_; }    // floats of the largest block
+  Index packed_size() const { return packed_size_; }        // floats
+  Index block_size() const { return block_size_; }          // floats of the largest block
+  Index largest_stride() const { return largest_stride_; }  // floats, of any block's rows
   absl::Span<const AttentionBlock> blocks() const { return blocks_; }
   absl::Span<const KeyRange> ranges() const { return ranges_; }
   const KeyRange& keys(Index query) const { return ranges_[static_cast<size_t>(query)]; }
@@ -41,7 +45,7 @@ class AttentionLayout {
  private:
   std::vector<KeyRange> ranges_;
   std::vector<AttentionBlock> blocks_;
-  Index packed_size_ = 0, block_size_ = 0;
+  Index packed_size_ = 0, block_size_ = 0, largest_stride_ = 0;
 };
 
 // Floats of scratch that the kernels need for a layout's blocks.

@@ -28,7 +28,11 @@ inline constexpr Index kAttentionPadding = 16;
 // Columns of a panel: the part of a right-hand matrix that stays in the first-level cache.
 inline constexpr Index kPanelColumns = 32;
 
-// One head on one batch (or some of its row blocks): S = scale a b'.
+// Most rows of a tile.
+inline constexpr Index kAttentionTileRows = 8;
+
+// One head on one batch (or some of its row blocks): S = scale a b' + key_bias, then S~ = softcap
+// tanh(S / softcap); softmax over the allowed keys of that.
 struct AttentionHead {
   const KeyRange* ranges;                   // one a query
   const AttentionBlock *block, *block_end;  // the blocks to work on
@@ -39,6 +43,9 @@ struct AttentionHead {
   float scale;
   const float* transposed;  // b' in panels of keys, from pack_keys
   const float* straight;    // b in panels of features, from pack_keys; for gradients only
+  // One a key, n rounded up to kAttentionPadding of them, finite; null: none.
+  const float* key_bias = nullptr;
+  float softcap = 0;  // above 0; 0: none
 };
 
 // f: packed, or how to make it again (bit for bit the same).

@@ -17,7 +17,8 @@ namespace {
 
 RopeTable TableFor(const ProjectionWeights& layer, Index positions) {
   if (!layer.rope.has_value()) return {};
-  return MakeRopeTable(layer.rope->theta, layer.head_dim(), positions,
+  return MakeRopeTable(RopeFrequencies(*layer.rope, layer.head_dim(), positions),
+                       layer.rope->attention_factor, positions,
                        layer.rope->layout == RopeLayout::kInterleaved);
 }
 
@@ -169,7 +170,7 @@ void ProjectionObjective::Project(const Chunk& chunk, MatrixView w_q, MatrixView
 }
 
 void ProjectionObjective::Rotate(Index first_token, float sign, MutableMatrixView heads) const {
-  if (!rope_.empty()) attnprune::Rotate(rope_, &positions_[first_token], sign, heads);
+  if (!rope_.empty()) attnprune::Rotate(rope_, layer_.head_dim(), &positions_[first_token], sign, heads);
 }
 
 MatrixView ProjectionObjective::HeadOfRows(const Matrix& rows, Index first, Index tokens,

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/optional.h"
+#include "core/kernels/rope.h"
 #include "core/problem/attention_mask.h"
 #include "core/problem/batches.h"
 #include "core/problem/sparsity.h"
@@ -26,16 +27,6 @@ struct FusedWeights {
 
 // Computes W = w_q w_k' and keeps the factors. INVALID_ARGUMENT unless both are d x r, not empty.
 absl::StatusOr<FusedWeights> FusedFromFactors(Matrix w_q, Matrix w_k);
-
-enum class RopeLayout {
-  kRotateHalf,   // pairs (i, i + head_dim / 2): Hugging Face Llama
-  kInterleaved,  // pairs (2 i, 2 i + 1): the original Llama code
-};
-
-struct Rope {
-  double theta = 10000.0;  // base of the frequencies, above 0
-  RopeLayout layout = RopeLayout::kRotateHalf;
-};
 
 // A real layer's problem (Section 7, made exact): S_h = s R(X W_Qh' + b) R(X W_Kg' + b)'.
 struct ProjectionWeights {

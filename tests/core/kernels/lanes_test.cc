@@ -120,5 +120,58 @@ TEST(Lanes, AreLoadedAndStoredAtAnyAddress) {
   for (Index i = 0; i <= kLanes; ++i) EXPECT_EQ(to[i], static_cast<float>(i));
 }
 
+// --- Tanh ----------------------------------------------------------------------------------------
+
+constexpr double kTanhUlps = 3;  // lanes.h
+
+double TanhUlpsOff(const Lanes& x) {
+  double worst = 0;
+  const Lanes y = Tanh(x);
+  for (Index lane = 0; lane < kLanes; ++lane) {
+    worst = std::max(worst, UlpsOff(y[lane], std::tanh(static_cast<double>(x[lane]))));
+  }
+  return worst;
+}
+
+// 100,000 floats from 1e-37 to 50, each larger than the one before by the same factor.
+TEST(Tanh, IsWithinItsClaimOfEveryMagnitude) {
+  const double growth = std::pow(50 / 1e-37, 1.0 / 100'000);
+  double next = 1e-37;
+  while (next < 50) {
+    Lanes x{};
+    for (Index lane = 0; lane < kLanes; ++lane, next *= growth) x[lane] = static_cast<float>(next);
+    ASSERT_LE(TanhUlpsOff(x), kTanhUlps) << next;
+    ASSERT_LE(TanhUlpsOff(-x), kTanhUlps) << -next;
+  }
+}
+
+// The borders of the powers of two that e^(-2 |x|) is made of, ln 2 / 4 and three of them.
+TEST(Tanh, IsWithinItsClaimOnNeighbouringFloats) {
+  for (const float from : {0.17328f, 0.51985f, 1.0f, 4.2314f, 8.66f}) {
+    float next = from;
+    for (int i = 0; i < 2000; ++i) {
+      Lanes x{};
+      for (Index lane = 0; lane < kLanes; ++lane, next = std::nextafter(next, 10.0f))
+        x[lane] = next;
+      ASSERT_LE(TanhUlpsOff(x), kTanhUlps) << next;
+    }
+  }
+}
+
+TEST(Tanh, IsOddAndKeepsTheSignOfZero) {
+  for (const float x : {0.0f, 1e-30f, 0.2f, 3.0f, 100.0f}) {
+    const Lanes plus = Tanh(Broadcast(x)), minus = Tanh(Broadcast(-x));
+    EXPECT_EQ(minus[0], -plus[0]) << x;
+    EXPECT_TRUE(std::signbit(minus[0])) << x;
+    EXPECT_FALSE(std::signbit(plus[0])) << x;
+  }
+}
+
+TEST(Tanh, IsOneFarOutAndNaNOfNaN) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const float x : {20.0f, 1e30f, kInfinity}) EXPECT_EQ(Tanh(Broadcast(x))[0], 1.0f) << x;
+  EXPECT_TRUE(std::isnan(Tanh(Broadcast(std::numeric_limits<float>::quiet_NaN()))[0]));
+}
+
 }  // namespace
 }  // namespace attnprune

@@ -21,8 +21,10 @@ constexpr double kHalfUlp = 0x1p-24;  // half an ulp of 1 in float32
 
 enum class Layout { kRotateHalf, kInterleaved };
 
-RopeTable Table(Layout layout, double theta, Index head_dim, Index positions) {
-  return MakeRopeTable(theta, head_dim, positions, layout == Layout::kInterleaved);
+RopeTable Table(Layout layout, double theta, Index head_dim, Index positions,
+                double attention_factor = 1) {
+  return MakeRopeTable(RopeFrequencies({.theta = theta}, head_dim, positions), attention_factor,
+                       positions, layout == Layout::kInterleaved);
 }
 
 // One position: a quarter turn of the first pair, and the angle of the 3-4-5 triangle.
@@ -30,10 +32,11 @@ RopeTable TwoAngles(Layout layout) {
   return {MatrixOf({{0, 0.6f}}), MatrixOf({{1, 0.8f}}), layout == Layout::kInterleaved};
 }
 
-// The heads in `row` as those of the token at `position`.
+// The heads in `row` as those of the token at `position`; all their features turn.
 std::vector<float> Rotated(const RopeTable& table, Index position, float sign,
                            std::vector<float> row) {
-  Rotate(table, &position, sign, {row.data(), 1, static_cast<Index>(row.size())});
+  Rotate(table, 2 * table.cos.cols(), &position, sign,
+         {row.data(), 1, static_cast<Index>(row.size())});
   return row;
 }
 
@@ -125,7 +128,7 @@ TEST_P(RopeInBothLayouts, TurnsEveryHeadOfEveryTokenByItselfAndNothingBehindTheL
   const Index positions[] = {7, 0, 3};
   const Matrix before = GaussianMatrix(3, kWidth + 1, 4);
   Matrix after = before.Clone();
-  Rotate(table, positions, 1, MutableMatrixView(after).Cols(0, kWidth));
+  Rotate(table, kHeadDim, positions, 1, MutableMatrixView(after).Cols(0, kWidth));
   for (Index t = 0; t < 3; ++t) {
     EXPECT_EQ(after(t, kWidth), before(t, kWidth));
     for (Index begin = 0; begin < kWidth; begin += kHeadDim) {
@@ -134,6 +137,72 @@ TEST_P(RopeInBothLayouts, TurnsEveryHeadOfEveryTokenByItselfAndNothingBehindTheL
                 Rotated(table, positions[t], 1, {head, head + kHeadDim}));
     }
   }
+}
+
+// Heads of (2 i, 2 i + 1) pairs or halves of the first 4 of 7 features.
+TEST_P(RopeInBothLayouts, TurnsTheFirstFeaturesOfEachHeadAndPassesTheRest) {
+  constexpr Index kHeadDim = 7, kTurned = 4, kPosition = 5;
+  const RopeTable table = Table(GetParam(), 100, kTurned, kPosition + 1, 1.5);
+  std::vector<float> heads = Values(GaussianMatrix(1, 2 * kHeadDim, 5));
+  const std::vector<float> before = heads;
+  Rotate(table, kHeadDim, &kPosition, 1, {heads.data(), 1, 2 * kHeadDim});
+  for (const Index head : {Index{0}, kHeadDim}) {
+    const auto begin = before.begin() + head;
+    std::vector<float> expected = Rotated(table, kPosition, 1, {begin, begin + kTurned});
+    expected.insert(expected.end(), begin + kTurned, begin + kHeadDim);
+    EXPECT_EQ(std::vector<float>(heads.begin() + head, heads.begin() + head + kHeadDim), expected);
+  }
+}
+
+// y' (R x) = (R' y)' x: what makes the gradient in x of any loss in R x come out right. Products of
+// `kHeadDim` entries, each off by some 4 u from the table and the rotation, on both sides.
+TEST_P(RopeInBothLayouts, IsTransposedByTheOtherSignWhateverTheAttentionFactor) {
+  constexpr Index kHeadDim = 16;
+  const RopeTable table = Table(GetParam(), 100, kHeadDim, 50, 1.3);
+  const std::vector<float> x = Values(GaussianMatrix(1, kHeadDim, 6));
+  const std::vector<float> y = Values(GaussianMatrix(1, kHeadDim, 7));
+  const auto dot = [](const std::vector<float>& a, const std::vector<float>& b) {
+    double sum = 0;
+    for (size_t i = 0; i < a.size(); ++i)
+      sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+    return sum;
+  };
+  const double norms = std::sqrt(dot(x, x) * dot(y, y));
+  for (Index t = 0; t < 50; ++t) {
+    EXPECT_NEAR(dot(y, Rotated(table, t, 1, x)), dot(Rotated(table, t, -1, y), x),
+                1.3 * 16 * kHalfUlp * norms)
+        << t;
+  }
+}
+
+TEST_P(RopeInBothLayouts, MakesEveryPairLongerByTheAttentionFactor) {
+  constexpr Index kHeadDim = 6;
+  const std::vector<float> row = Values(GaussianMatrix(1, kHeadDim, 8));
+  const std::vector<float> plain = Rotated(Table(GetParam(), 100, kHeadDim, 3), 2, 1, row);
+  const std::vector<float> longer = Rotated(Table(GetParam(), 100, kHeadDim, 3, 2), 2, 1, row);
+  for (size_t i = 0; i < row.size(); ++i) EXPECT_EQ(longer[i], 2 * plain[i]) << i;
+}
+
+TEST(RopeTables, AreOneForAllLengthsWhoseFrequenciesAreTheSame) {
+  const Rope dynamic{.scaling = RopeScaling::kDynamic, .factor = 2, .max_positions = 8};
+  const RopeTables tables(dynamic, 8, {3, 8, 9, 20, 8});
+  EXPECT_EQ(&tables.of(3), &tables.of(8));
+  EXPECT_NE(&tables.of(8), &tables.of(9));
+  EXPECT_NE(&tables.of(9), &tables.of(20));
+  EXPECT_EQ(tables.of(3).cos.rows(), 8);
+  EXPECT_EQ(tables.of(20).cos.rows(), 20);
+  EXPECT_LT(tables.of(20).sin(1, 1), tables.of(9).sin(1, 1));  // a longer wave
+}
+
+TEST(RopeTables, TurnLongSequencesByTheLongFactors) {
+  const Rope longrope{.scaling = RopeScaling::kLongrope,
+                      .original_max_positions = 4,
+                      .short_factor = {1, 1},
+                      .long_factor = {2, 5}};
+  const RopeTables tables(longrope, 4, {4, 5});
+  EXPECT_NEAR(tables.of(4).sin(1, 0), std::sin(1), kHalfUlp);
+  EXPECT_NEAR(tables.of(5).sin(1, 0), std::sin(0.5), kHalfUlp);
+  EXPECT_NEAR(tables.of(5).sin(1, 1), std::sin(0.01 / 5), kHalfUlp);
 }
 
 TEST(RopeTable, HoldsCosinesAndSinesOfFallingFrequencies) {
