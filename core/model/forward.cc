@@ -1,0 +1,265 @@
+#include "core/model/forward.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/io/messages.h"
+#include "core/kernels/activation.h"
+#include "core/kernels/blas.h"
+#include "core/kernels/log_sum_exp.h"
+#include "core/objective/sharded_gemm.h"
+
+namespace attnprune {
+namespace {
+
+constexpr Index kHeadRows = 1024;    // of the head's input at a time
+constexpr Index kVocabulary = 4096;  // of the head's rows at a time
+constexpr Index kEmbedRows = 64;     // tokens a shard embeds
+
+absl::Status FirstError(const std::vector<absl::Status>& statuses) {
+  for (const absl::Status& status : statuses) ATTNPRUNE_RETURN_IF_ERROR(status);
+  return absl::OkStatus();
+}
+
+// One row's log p(next token), vocabulary block by block.
+struct NextToken {
+  LogSumExp all;
+  Index id = -1;  // -1: a sequence's last token predicts nothing
+  double logit = 0;
+
+  double nats() const { return all.value() - logit; }
+};
+
+// logit_scale, softcap.
+void FinishLogits(const ModelOptions& options, MutableMatrixView logits) {
+  const auto scale = static_cast<float>(options.logit_scale);
+  const auto cap = static_cast<float>(options.logit_softcap);
+  for (Index i = 0; i < logits.rows(); ++i) {
+    float* const row = logits.row(i);
+    if (scale != 1) {
+      for (Index j = 0; j < logits.cols(); ++j) row[j] *= scale;
+    }
+    if (cap == 0) continue;
+    for (Index j = 0; j < logits.cols(); ++j) row[j] = cap * std::tanh(row[j] / cap);
+  }
+}
+
+void AddBias(const std::vector<float>& bias, Index first, MutableMatrixView to) {
+  if (bias.empty()) return;
+  for (Index i = 0; i < to.rows(); ++i) {
+    for (Index j = 0; j < to.cols(); ++j) to(i, j) += bias[static_cast<size_t>(first + j)];
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Forward>> Forward::Open(const std::string& folder,
+                                                       ThreadPool& pool) {
+  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
+  ATTNPRUNE_ASSIGN_OR_RETURN(ModelOptions options, LoadModelOptions(folder));
+  ATTNPRUNE_ASSIGN_OR_RETURN(ModelWeights weights, ModelWeights::Open(folder, std::move(options)));
+  ATTNPRUNE_RETURN_IF_ERROR(weights.Check());
+  return std::unique_ptr<Forward>(new Forward(std::move(weights), pool));
+}
+
+absl::Status Forward::Check(const Tokens& tokens) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> positions, weights_.Positions());
+  size_t token = 0;
+  for (size_t i = 0; i < tokens.lengths.size(); ++i) {
+    const Index length = tokens.lengths[i];
+    const Index most = positions.has_value() ? positions->out - options().position_offset
+                                             : std::numeric_limits<Index>::max();
+    if (length > most) {
+      return Refuse("sequence ", i, " must have at most ", most,
+                    " tokens, the model's learned positions, got ", length);
+    }
+    for (Index t = 0; t < length; ++t, ++token) {
+      const int64_t id = tokens.ids[token];
+      if (id < 0 || id >= options().vocab) {
+        return Refuse("sequence ", i, ", token ", t, ": id must be in [0, ", options().vocab,
+                      "), the model's vocabulary, got ", id);
+      }
+      if (options().pad_id == id) {
+        return Refuse("sequence ", i, ", token ", t, ": id must not be ", id,
+                      ", the model's padding; leave padding out with an attention_mask");
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Forward::Embed(const Tokens& tokens, MutableMatrixView x) const {
+  const ModelNames& names = options().names;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const StoredMap embedding, weights_.Embedding());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> positions, weights_.Positions());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> token_type, weights_.TokenType());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const OptionalNorm norm, weights_.Norm(names.embedding_norm));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const absl::optional<StoredMap> project,
+      weights_.Plain(names.project_in, options().hidden_size, options().embedding_width));
+  Matrix projection;
+  std::vector<float> bias;
+  if (project.has_value()) {
+    projection = Matrix(project->out, project->in);
+    ATTNPRUNE_RETURN_IF_ERROR(ReadRows(*project, 0, projection));
+    ATTNPRUNE_ASSIGN_OR_RETURN(bias, ReadBias(*project));
+  }
+  std::vector<Index> position;
+  for (const Index length : tokens.lengths) {
+    for (Index t = 0; t < length; ++t) position.push_back(t + options().position_offset);
+  }
+  const auto scale = static_cast<float>(options().embedding_scale);
+  const auto embed = [&](Index first, MutableMatrixView out) {
+    Matrix ids(out.rows(), options().embedding_width), place(1, out.cols());
+    for (Index i = 0; i < out.rows(); ++i) {
+      const Index id = tokens.ids[static_cast<size_t>(first + i)];
+      ATTNPRUNE_RETURN_IF_ERROR(ReadRows(embedding, id, MutableMatrixView(ids).Rows(i, 1)));
+    }
+    if (project.has_value()) {
+      Gemm(Trans::kNo, Trans::kYes, 1.0f, ids, projection, 0.0f, out);
+      AddBias(bias, 0, out);
+    } else {
+      for (Index i = 0; i < out.rows(); ++i) std::copy_n(ids.row(i), out.cols(), out.row(i));
+    }
+    for (Index i = 0; i < out.rows(); ++i) {
+      if (positions.has_value()) {
+        ATTNPRUNE_RETURN_IF_ERROR(
+            ReadRows(*positions, position[static_cast<size_t>(first + i)], place));
+        for (Index j = 0; j < out.cols(); ++j) out(i, j) += place(0, j);
+      }
+    }
+    AddBias(token_type, 0, out);
+    if (norm.has_value()) Normalize(norm->view(), out, out);
+    if (scale == 1) return absl::OkStatus();
+    for (Index i = 0; i < out.rows(); ++i) {
+      for (Index j = 0; j < out.cols(); ++j) out(i, j) *= scale;
+    }
+    return absl::OkStatus();
+  };
+  const Index shards = (tokens.total() + kEmbedRows - 1) / kEmbedRows;
+  std::vector<absl::Status> done(static_cast<size_t>(shards));
+  pool_.ParallelFor(shards, [&](Index shard) {
+    const Index first = shard * kEmbedRows;
+    done[static_cast<size_t>(shard)] =
+        embed(first, x.Rows(first, std::min(kEmbedRows, tokens.total() - first)));
+  });
+  return FirstError(done);
+}
+
+absl::Status Forward::RunLayer(Index layer, absl::Span<const Index> lengths, MutableMatrixView x,
+                               const LayerHooks& hooks) {
+  ATTNPRUNE_RETURN_IF_ERROR(weights_.LoadLayer(layer, pool_, loaded_));
+  layer_.Run(layer, loaded_, lengths, x, hooks);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Matrix> Forward::Final(MatrixView x) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const OptionalNorm norm, weights_.Norm(options().names.final_norm));
+  Matrix out = Matrix::CopyFrom(x);
+  if (norm.has_value()) Normalize(norm->view(), out, out);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> project,
+                             weights_.Plain(options().names.project_out, options().embedding_width,
+                                            options().hidden_size));
+  if (!project.has_value()) return out;
+  Matrix projection(project->out, project->in), projected(x.rows(), project->out);
+  ATTNPRUNE_RETURN_IF_ERROR(ReadRows(*project, 0, projection));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> bias, ReadBias(*project));
+  Gemm(Trans::kNo, Trans::kYes, 1.0f, out, projection, 0.0f, projected);
+  AddBias(bias, 0, projected);
+  return projected;
+}
+
+// Final, and the transformation before the head of a masked model.
+absl::StatusOr<Matrix> Forward::HeadInput(MatrixView x) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(Matrix final, Final(x));
+  const ModelNames& names = options().names;
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const absl::optional<StoredMap> dense,
+      weights_.Plain(names.head_dense, options().hidden_size, options().hidden_size));
+  if (!dense.has_value()) return final;
+  Matrix weight(dense->out, dense->in), out(x.rows(), dense->out);
+  ATTNPRUNE_RETURN_IF_ERROR(ReadRows(*dense, 0, weight));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> bias, ReadBias(*dense));
+  Gemm(Trans::kNo, Trans::kYes, 1.0f, final, weight, 0.0f, out);
+  AddBias(bias, 0, out);
+  Activate(options().head_activation, out);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const OptionalNorm norm, weights_.Norm(names.head_norm));
+  if (norm.has_value()) Normalize(norm->view(), out, out);
+  return out;
+}
+
+absl::Status Forward::LoadVocabulary(const StoredMap& head, Index first, Index count, Matrix& out) {
+  const Index shards = (count + kEmbedRows - 1) / kEmbedRows;
+  std::vector<absl::Status> read(static_cast<size_t>(shards));
+  pool_.ParallelFor(shards, [&](Index shard) {
+    const Index row = shard * kEmbedRows, rows = std::min(kEmbedRows, count - row);
+    read[static_cast<size_t>(shard)] =
+        ReadRows(head, first + row, MutableMatrixView(out).Rows(row, rows));
+  });
+  return FirstError(read);
+}
+
+absl::StatusOr<Matrix> Forward::Logits(MatrixView x) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Matrix input, HeadInput(x));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const StoredMap head, weights_.Head());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> bias, ReadBias(head));
+  Matrix weight(head.out, head.in), logits(x.rows(), head.out);
+  ATTNPRUNE_RETURN_IF_ERROR(LoadVocabulary(head, 0, head.out, weight));
+  Gemm(Trans::kNo, Trans::kYes, 1.0f, input, weight, 0.0f, logits);
+  AddBias(bias, 0, logits);
+  FinishLogits(options(), logits);
+  return logits;
+}
+
+absl::StatusOr<std::vector<double>> Forward::TokenLosses(const Tokens& tokens, MatrixView x) {
+  if (options().masked_model()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(options().family,
+                     " is a masked model: it predicts no next token, so it has no perplexity"));
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const StoredMap head, weights_.Head());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> bias, ReadBias(head));
+  std::vector<NextToken> next;
+  for (size_t i = 0; i < tokens.lengths.size(); ++i) {
+    const size_t first = next.size(), last = first + static_cast<size_t>(tokens.lengths[i]) - 1;
+    for (size_t row = first; row < last; ++row) next.push_back({.id = tokens.ids[row + 1]});
+    next.emplace_back();
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Matrix input, HeadInput(x));
+  Matrix weight(std::min(kVocabulary, head.out), head.in);
+  Matrix logits(std::min(kHeadRows, x.rows()), weight.rows());
+  for (Index first = 0; first < head.out; first += kVocabulary) {
+    const Index count = std::min(kVocabulary, head.out - first);
+    ATTNPRUNE_RETURN_IF_ERROR(LoadVocabulary(head, first, count, weight));
+    for (Index first_row = 0; first_row < x.rows(); first_row += kHeadRows) {
+      const Index rows = std::min(kHeadRows, x.rows() - first_row);
+      const MutableMatrixView block = MutableMatrixView(logits).Block(0, 0, rows, count);
+      ShardedGemm(pool_, MatrixView(input).Rows(first_row, rows), Trans::kYes,
+                  MatrixView(weight).Rows(0, count), block, 1,
+                  [&](Index, Index col, MutableMatrixView tile) {
+                    AddBias(bias, first + col, tile);
+                    FinishLogits(options(), tile);
+                  });
+      pool_.ParallelFor((rows + kEmbedRows - 1) / kEmbedRows, [&](Index shard) {
+        for (Index i = shard * kEmbedRows; i < std::min(rows, (shard + 1) * kEmbedRows); ++i) {
+          NextToken& token = next[static_cast<size_t>(first_row + i)];
+          if (token.id < 0) continue;
+          token.all.Add(block.row(i), count);
+          const Index place = token.id - first;
+          if (place >= 0 && place < count) token.logit = static_cast<double>(block(i, place));
+        }
+      });
+    }
+  }
+  std::vector<double> losses;
+  for (const NextToken& token : next) {
+    if (token.id >= 0) losses.push_back(token.nats());
+  }
+  return losses;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,78 @@
+// A whole model: token ids to hidden states, layer by layer, to logits and loss.
+#ifndef ATTNPRUNE_CORE_MODEL_FORWARD_H_
+#define ATTNPRUNE_CORE_MODEL_FORWARD_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/base/thread_pool.h"
+#include "core/model/layer_forward.h"
+#include "core/model/model_options.h"
+#include "core/model/model_weights.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// Sequences of token ids, one behind the other.
+struct Tokens {
+  std::vector<int64_t> ids;
+  std::vector<Index> lengths;  // tokens of each, at least 1; their sum is ids.size()
+
+  Index total() const { return static_cast<Index>(ids.size()); }
+};
+
+// Holds one layer's weights at a time. Not thread-safe: one caller at a time; it uses the pool's
+// threads inside. Answers depend on the input and the CPU type only, not on the number of threads.
+class Forward {
+ public:
+  // The model in `folder`, all of whose tensors are checked. `pool` must outlive it. Errors are
+  // those of LoadModelOptions, ModelWeights::Open and ModelWeights::Check; InitializeBlas's.
+  static absl::StatusOr<std::unique_ptr<Forward>> Open(const std::string& folder, ThreadPool& pool);
+
+  const ModelOptions& options() const { return weights_.options(); }
+  const ModelWeights& weights() const { return weights_; }
+
+  // INVALID_ARGUMENT naming the id and the sequence unless every id is in [0, vocab), and every
+  // sequence as short as learned positions allow.
+  absl::Status Check(const Tokens& tokens) const;
+
+  // x: tokens x hidden_size; the input of layer 0. `tokens` has passed Check.
+  absl::Status Embed(const Tokens& tokens, MutableMatrixView x) const;
+
+  // x: a layer's input on entry, its output on return.
+  absl::Status RunLayer(Index layer, absl::Span<const Index> lengths, MutableMatrixView x,
+                        const LayerHooks& hooks = {});
+
+  // From the last layer's output to what the head reads, rows x embedding_width: final norm and
+  // projection.
+  absl::StatusOr<Matrix> Final(MatrixView x);
+
+  // -log p(id_{t + 1}) in nats for t = 0 ... n - 2 of every sequence, one sequence behind the
+  // other; x: the last layer's output. Never all logits at once.
+  // FAILED_PRECONDITION for masked models, which predict no next token.
+  absl::StatusOr<std::vector<double>> TokenLosses(const Tokens& tokens, MatrixView x);
+
+  // All logits, rows x vocab: for a few rows.
+  absl::StatusOr<Matrix> Logits(MatrixView x);
+
+ private:
+  Forward(ModelWeights weights, ThreadPool& pool)
+      : weights_(std::move(weights)), pool_(pool), layer_(weights_.options(), pool) {}
+
+  absl::StatusOr<Matrix> HeadInput(MatrixView x);
+  absl::Status LoadVocabulary(const StoredMap& head, Index first, Index count, Matrix& out);
+
+  const ModelWeights weights_;
+  ThreadPool& pool_;
+  LayerForward layer_;
+  LayerWeights loaded_;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_MODEL_FORWARD_H_

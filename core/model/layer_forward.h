@@ -1,0 +1,80 @@
+// One transformer layer on many sequences, in place.
+#ifndef ATTNPRUNE_CORE_MODEL_LAYER_FORWARD_H_
+#define ATTNPRUNE_CORE_MODEL_LAYER_FORWARD_H_
+
+#include <functional>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "core/base/thread_pool.h"
+#include "core/kernels/attention.h"
+#include "core/kernels/rope.h"
+#include "core/model/model_options.h"
+#include "core/model/model_weights.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// What somebody wants to see of a layer's run. All are called by the thread that runs it, in the
+// order of the rows; views are valid during the call only. Null: nobody looks.
+struct LayerHooks {
+  // The input of some linear maps: rows first_row, first_row + 1, ... of all tokens.
+  using Input = std::function<void(Index first_row, MatrixView input)>;
+  Input attention_input;  // of q, k and v
+  Input output_input;     // of o
+  Input mlp_input;        // of gate and up
+  Input down_input;       // of down
+  // Queries and keys, after norm and rotary embedding and before the scale.
+  std::function<void(Index first_row, MatrixView q, MatrixView k)> queries_and_keys;
+};
+
+// Runs the layers of one model. Keeps its working memory from call to call: about 2,048 tokens of a
+// layer's inner values, or one sequence's where that is longer. Not thread-safe: one caller at a
+// time; it uses the pool's threads inside. The bits of every answer depend on the input and the CPU
+// type only, not on the number of threads.
+class LayerForward {
+ public:
+  // Both must outlive it.
+  LayerForward(const ModelOptions& options, ThreadPool& pool) : options_(options), pool_(pool) {}
+
+  // x: tokens x hidden_size, sequences of `lengths` tokens below each other; a layer's input on
+  // entry, its output on return. The sum of lengths is x.rows(); each at least 1.
+  void Run(Index layer, const LayerWeights& weights, absl::Span<const Index> lengths,
+           MutableMatrixView x, const LayerHooks& hooks = {});
+
+  // The attention matrix of one head and sequence, n x n with zeros where a key is not allowed,
+  // from what queries_and_keys showed of that sequence. For tests and plots: n^2 floats.
+  Matrix Attention(Index layer, MatrixView q, MatrixView k, Index head) const;
+
+ private:
+  // Some sequences that are worked on together.
+  struct Chunk {
+    Index first_row, rows;
+    absl::Span<const Index> lengths;
+  };
+
+  void RunChunk(Index layer, const LayerWeights& weights, const Chunk& chunk, MutableMatrixView x,
+                const LayerHooks& hooks);
+  // mixed_ = the weighted values of every head; from `input`, the input of q, k and v.
+  void Attend(Index layer, const LayerWeights& weights, const Chunk& chunk, MatrixView input,
+              const LayerHooks& hooks);
+  void Position(const LayerWeights& weights, const Chunk& chunk);
+  void Mix(Index layer, const Chunk& chunk);
+  // out = MLP(input).
+  void RunMlp(const LayerWeights& weights, Index first_row, MatrixView input, MutableMatrixView out,
+              const LayerHooks& hooks);
+  // out = input W' + b.
+  void Apply(const LayerWeights::Map& map, MatrixView input, MutableMatrixView out);
+  void ApplyNorm(const OptionalNorm& norm, MatrixView x, MutableMatrixView y);
+
+  const ModelOptions& options_;
+  ThreadPool& pool_;
+  RopeTables rope_;
+  bool has_rope_ = false;
+  Matrix normed_, q_, k_, v_, mixed_, attention_out_, mlp_out_, gate_, up_;
+  std::vector<std::vector<float>> scratch_;  // one a thread
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_MODEL_LAYER_FORWARD_H_

@@ -1,0 +1,134 @@
+// A model's tensors by what they are for: views of the mapped files, and one layer in float32.
+#ifndef ATTNPRUNE_CORE_MODEL_MODEL_WEIGHTS_H_
+#define ATTNPRUNE_CORE_MODEL_MODEL_WEIGHTS_H_
+
+#include <array>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "core/base/thread_pool.h"
+#include "core/io/checkpoint.h"
+#include "core/kernels/norm.h"
+#include "core/model/model_options.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// The linear maps of a layer, in the order in which data meets them.
+enum class LinearMap { kQuery, kKey, kValue, kOutput, kGate, kUp, kDown };
+inline constexpr int kLinearMaps = 7;
+absl::string_view ToString(LinearMap map);  // "q", "k", "v", "o", "gate", "up", "down"
+
+struct RowRun {
+  Index first, count;
+};
+
+// Where a linear map is: some rows of a tensor that may hold other maps too.
+struct StoredMap {
+  const TensorInfo* weight = nullptr;  // (out, in); (in, out) where transposed
+  const TensorInfo* bias = nullptr;    // null: there is none
+  Index out = 0, in = 0;
+  std::vector<RowRun> rows;  // of the (out, in) matrix, in the map's order
+  bool transposed = false;   // rows are columns of the tensor
+
+  bool whole() const;  // the tensor holds nothing else
+};
+
+// Rows [first, first + out.rows()) of the map, as float32.
+absl::Status ReadRows(const StoredMap& map, Index first, MutableMatrixView out);
+absl::StatusOr<std::vector<float>> ReadBias(const StoredMap& map);  // empty: there is none
+
+// A norm with its weights; those of NormFamily::kRmsPlusOne have their 1.
+struct NormWeights {
+  NormKind kind = NormKind::kRms;
+  double eps = 0;
+  Index group = 0;  // 0: the whole row
+  std::vector<float> weight, bias;
+
+  RowNorm view() const {
+    return {.kind = kind, .eps = eps, .group = group, .weight = weight, .bias = bias};
+  }
+};
+using OptionalNorm = absl::optional<NormWeights>;  // nullopt: the identity
+
+// One layer in float32. Kept from layer to layer: its memory is taken once.
+struct LayerWeights {
+  struct Map {
+    MatrixView weight;  // out x in; empty: the family has no such map
+    std::vector<float> bias;
+  };
+  std::array<Map, kLinearMaps> maps;
+  OptionalNorm attn_in, attn_out, attn_after, mlp_in, mlp_out, mlp_after, q_norm, k_norm;
+  Matrix storage;  // of all maps
+
+  const Map& of(LinearMap map) const { return maps[static_cast<size_t>(map)]; }
+};
+
+// Immutable once opened; any number of threads may read.
+class ModelWeights {
+ public:
+  // The checkpoint in `folder`, of the model that `options` describes, with or without the prefix
+  // of its names. Checkpoint::Open's errors.
+  static absl::StatusOr<ModelWeights> Open(const std::string& folder, ModelOptions options);
+
+  const ModelOptions& options() const { return options_; }
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+
+  // Whether everything that the forward pass reads is there in the right shape, and no layer holds
+  // what it would not read. INVALID_ARGUMENT or NOT_FOUND names the tensor, the rule and the shape.
+  absl::Status Check() const;
+  // The same for the queries and keys of one layer and what normalises them.
+  absl::Status CheckAttention(Index layer) const;
+
+  // Null: the family has no such map. Errors as Check.
+  absl::StatusOr<absl::optional<StoredMap>> Map(Index layer, LinearMap map) const;
+  // The layer's maps and norms.
+  absl::Status LoadLayer(Index layer, ThreadPool& pool, LayerWeights& out) const;
+  // The norms of queries and keys, one weight a feature of all heads; nullopt: there are none.
+  absl::StatusOr<OptionalNorm> QueryNorm(Index layer) const;
+  absl::StatusOr<OptionalNorm> KeyNorm(Index layer) const;
+
+  // A tensor by its full name without ".weight", for what is outside the layers. Empty name:
+  // nullopt.
+  absl::StatusOr<OptionalNorm> Norm(const std::string& name) const;
+  // A map of its own tensor: the embedding, the head, projections in and out, (out, in).
+  absl::StatusOr<absl::optional<StoredMap>> Plain(const std::string& name, Index out,
+                                                  Index in) const;
+  absl::StatusOr<StoredMap> Embedding() const;
+  absl::StatusOr<StoredMap> Head() const;
+  // The table of learned positions; nullopt: there is none. Its rows: position_offset and those of
+  // the tokens a sequence can have.
+  absl::StatusOr<absl::optional<StoredMap>> Positions() const;
+  // What is added to every token: row 0 of the token types; empty: nothing.
+  absl::StatusOr<std::vector<float>> TokenType() const;
+  // The vector of that full name.
+  absl::StatusOr<std::vector<float>> Vector(const std::string& name, Index size) const;
+
+ private:
+  ModelWeights(ModelOptions options, Checkpoint checkpoint)
+      : options_(std::move(options)), checkpoint_(std::move(checkpoint)) {}
+
+  const TensorInfo* FindOrNull(const std::string& name) const;
+  absl::StatusOr<const TensorInfo*> Find(const std::string& name,
+                                         const std::vector<Index>& shape) const;
+  absl::StatusOr<const TensorInfo*> FindBias(const std::string& name, Index size,
+                                             bool required) const;
+  absl::StatusOr<absl::optional<StoredMap>> Table(const std::string& name) const;
+  absl::StatusOr<std::vector<float>> QkNormWeight(const std::string& name, Index heads) const;
+  absl::StatusOr<OptionalNorm> QkNormOf(Index layer, const std::string& suffix, Index heads) const;
+  absl::Status CheckLayer(Index layer) const;
+  absl::Status CheckNothingElse(Index layer) const;
+  absl::Status CheckOutside() const;
+
+  ModelOptions options_;
+  Checkpoint checkpoint_;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_MODEL_MODEL_WEIGHTS_H_
