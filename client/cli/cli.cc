@@ -26,6 +26,8 @@ void AddCommands(Command program) {
   AddExportCommand(program);
   AddMergeCommand(program);
   AddInfoCommand(program);
+  AddCaptureCommand(program);
+  AddEvalCommand(program);
   AddSynthCommand(program);
   AddReproduceCommand(program);
   AddHealthCommand(program);

@@ -217,6 +217,46 @@ absl::Status CheckSize(Index expected, size_t actual, DType dtype, absl::Span<co
                 " bytes, but ", actual, " follow the header");
 }
 
+absl::StatusOr<DType> ParseIntegerDescr(absl::string_view descr) {
+  constexpr struct {
+    absl::string_view kind;
+    DType dtype;
+  } kKinds[] = {{"i8", DType::kI64}, {"i4", DType::kI32}, {"i2", DType::kI16},
+                {"i1", DType::kI8},  {"u8", DType::kU64}, {"u4", DType::kU32},
+                {"u2", DType::kU16}, {"u1", DType::kU8},  {"b1", DType::kBool}};
+  const absl::string_view order = descr.substr(0, 1);
+  if (order == ">") return Refuse("descr ", Quoted(descr), ": big-endian data is not supported");
+  if (order == "<" || order == "=" || order == "|") {
+    for (const auto& known : kKinds) {
+      if (descr.substr(1) == known.kind) return known.dtype;
+    }
+  }
+  return Refuse("descr must be of whole numbers, such as '<i8' or '<i4', got ", Quoted(descr));
+}
+
+absl::StatusOr<NpyIntegers> ParseIntegers(absl::Span<const char> bytes) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::string_view text, TakeHeader(&bytes));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const NpyHeader header, ParseNpyHeader(text));
+  NpyIntegers array;
+  array.shape = *header.shape;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const DType dtype, ParseIntegerDescr(*header.descr));
+  if (array.shape.empty() || array.shape.size() > 2) {
+    return Refuse("shape must have 1 or 2 dimensions, got ", ShapeString(array.shape));
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Index size, ByteSize(dtype, array.shape));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSize(size, bytes.size(), dtype, array.shape));
+  ATTNPRUNE_ASSIGN_OR_RETURN(array.values, ToIntegers(dtype, bytes));
+  if (!*header.fortran_order || array.shape.size() == 1) return array;
+  std::vector<int64_t> by_rows;
+  for (Index i = 0; i < array.shape[0]; ++i) {
+    for (Index j = 0; j < array.shape[1]; ++j) {
+      by_rows.push_back(array.values[static_cast<size_t>(i + j * array.shape[0])]);
+    }
+  }
+  array.values = std::move(by_rows);
+  return array;
+}
+
 absl::StatusOr<NpyArray> Parse(absl::Span<const char> bytes) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const absl::string_view text, TakeHeader(&bytes));
   ATTNPRUNE_ASSIGN_OR_RETURN(const NpyHeader header, ParseNpyHeader(text));
@@ -247,6 +287,18 @@ absl::StatusOr<NpyArray> ParseNpy(absl::Span<const char> bytes, absl::string_vie
 absl::StatusOr<NpyArray> ReadNpy(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   return ParseNpy(file.bytes(), path);
+}
+
+absl::StatusOr<NpyIntegers> ParseNpyIntegers(absl::Span<const char> bytes,
+                                             absl::string_view label) {
+  absl::StatusOr<NpyIntegers> array = ParseIntegers(bytes);
+  if (!array.ok()) return Annotate(array.status(), label);
+  return array;
+}
+
+absl::StatusOr<NpyIntegers> ReadNpyIntegers(const std::string& path) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+  return ParseNpyIntegers(file.bytes(), path);
 }
 
 }  // namespace attnprune

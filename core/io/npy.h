@@ -6,11 +6,12 @@
 //   header    a Python dict literal with exactly the keys descr, fortran_order and shape, spaces,
 //   '\n' the rest  the elements
 //
-// Only what a real array can hold: little-endian ("<", "=" or "|") f8, f4 and f2 of rank 1 to 3, in
-// C or Fortran order.
+// Little-endian ("<", "=" or "|"), in C or Fortran order: f8, f4 and f2 of rank 1 to 3 as a real
+// array, whole numbers of 1, 2, 4 or 8 bytes (i, u) and b1 of rank 1 to 2 as an array of them.
 #ifndef ATTNPRUNE_CORE_IO_NPY_H_
 #define ATTNPRUNE_CORE_IO_NPY_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,16 @@ absl::StatusOr<NpyArray> ParseNpy(absl::Span<const char> bytes, absl::string_vie
 
 // ParseNpy's and MappedFile's errors.
 absl::StatusOr<NpyArray> ReadNpy(const std::string& path);
+
+// Whole numbers.
+struct NpyIntegers {
+  std::vector<Index> shape;     // 1 or 2 dimensions
+  std::vector<int64_t> values;  // in C order
+};
+
+// The same errors; and one for a u8 value above the largest i8.
+absl::StatusOr<NpyIntegers> ParseNpyIntegers(absl::Span<const char> bytes, absl::string_view label);
+absl::StatusOr<NpyIntegers> ReadNpyIntegers(const std::string& path);
 
 }  // namespace attnprune
 

@@ -13,6 +13,7 @@
 #define ATTNPRUNE_CORE_IO_SAFETENSORS_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -95,6 +96,17 @@ absl::StatusOr<std::string> SerializeSafetensors(absl::Span<const TensorInfo> te
 // costs more than the copy. `out` is untouched on an error.
 absl::Status AppendSafetensors(absl::Span<const TensorInfo> tensors,
                                const SafetensorsMetadata& metadata, std::string* out);
+
+// A file of tensors that are written one by one, without being in memory together.
+struct SafetensorsLayout {
+  std::string head;                                    // the file's first bytes
+  std::map<std::string, int64_t, std::less<>> begins;  // of each tensor's bytes in the file
+  int64_t size = 0;                                    // of the file
+};
+// Of tensors whose bytes' sizes are right and whose bytes are not read. Errors of
+// SerializeSafetensors.
+absl::StatusOr<SafetensorsLayout> LayoutOfSafetensors(absl::Span<const TensorInfo> tensors,
+                                                      const SafetensorsMetadata& metadata = {});
 
 // The same, to a file, through WriteFileAtomically (see atomic_file.h for what a crash can lose).
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorInfo> tensors,

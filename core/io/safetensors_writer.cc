@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -132,6 +133,19 @@ absl::Status AppendSafetensors(absl::Span<const TensorInfo> tensors,
     out->append(tensor->bytes.data(), tensor->bytes.size());
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<SafetensorsLayout> LayoutOfSafetensors(absl::Span<const TensorInfo> tensors,
+                                                      const SafetensorsMetadata& metadata) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(Plan plan, MakePlan(tensors, metadata));
+  SafetensorsLayout layout;
+  layout.head = std::move(plan.head);
+  layout.size = static_cast<int64_t>(layout.head.size());
+  for (const TensorInfo* tensor : plan.order) {
+    layout.begins[tensor->name] = layout.size;
+    layout.size += static_cast<int64_t>(tensor->bytes.size());
+  }
+  return layout;
 }
 
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorInfo> tensors,

@@ -1,8 +1,10 @@
 #include "core/io/spilled_matrix.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <utility>
@@ -60,6 +62,43 @@ absl::StatusOr<SpilledMatrix> SpilledMatrixWriter::Finish(Index rows, Index cols
                                             " bytes, got ", file.bytes().size()));
   }
   return SpilledMatrix(std::move(file), std::move(folder_), rows, cols);
+}
+
+absl::StatusOr<ScratchMatrix> ScratchMatrix::Create(Index rows, Index cols,
+                                                    const std::string& folder) {
+  ScratchMatrix out;
+  out.rows_ = rows;
+  out.cols_ = cols;
+  if (folder.empty()) {
+    out.memory_ = Matrix(rows, cols);
+    out.data_ = out.memory_.data();
+    return out;
+  }
+  const int fd = OpenNameless(folder);
+  if (fd < 0) return ErrnoError(errno, folder, "make a temporary file in it");
+  const size_t bytes = static_cast<size_t>(std::max<Index>(rows * cols, 1)) * sizeof(float);
+  void* data = MAP_FAILED;
+  int error = posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  if (error == 0) {
+    data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED) error = errno;
+  }
+  close(fd);
+  if (error != 0) return ErrnoError(error, folder, "map a temporary file in it");
+  out.data_ = static_cast<float*>(data);
+  out.mapped_bytes_ = bytes;
+  return out;
+}
+
+ScratchMatrix::ScratchMatrix(ScratchMatrix&& other) noexcept
+    : memory_(std::move(other.memory_)),
+      data_(std::exchange(other.data_, nullptr)),
+      rows_(other.rows_),
+      cols_(other.cols_),
+      mapped_bytes_(std::exchange(other.mapped_bytes_, 0)) {}
+
+ScratchMatrix::~ScratchMatrix() {
+  if (mapped_bytes_ > 0) munmap(data_, mapped_bytes_);
 }
 
 }  // namespace attnprune

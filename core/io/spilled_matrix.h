@@ -2,6 +2,7 @@
 #ifndef ATTNPRUNE_CORE_IO_SPILLED_MATRIX_H_
 #define ATTNPRUNE_CORE_IO_SPILLED_MATRIX_H_
 
+#include <cstddef>
 #include <string>
 
 #include "absl/status/status.h"
@@ -55,6 +56,29 @@ class SpilledMatrixWriter {
 
   int fd_;
   std::string folder_;
+};
+
+// A matrix to be written as well as read: in memory, or in a file without a name that is mapped.
+// Move-only. Not thread-safe; concurrent work on different rows is fine.
+class ScratchMatrix {
+ public:
+  // Zeros. folder: where the file is made; empty: in memory. Errors of SpilledMatrixWriter; and
+  // RESOURCE_EXHAUSTED where the disk has no room for it. Throws std::bad_alloc.
+  static absl::StatusOr<ScratchMatrix> Create(Index rows, Index cols, const std::string& folder);
+
+  ScratchMatrix(ScratchMatrix&& other) noexcept;
+  ScratchMatrix& operator=(ScratchMatrix&&) = delete;
+  ~ScratchMatrix();
+
+  MutableMatrixView view() { return {data_, rows_, cols_}; }
+
+ private:
+  ScratchMatrix() = default;
+
+  Matrix memory_;
+  float* data_ = nullptr;
+  Index rows_ = 0, cols_ = 0;
+  size_t mapped_bytes_ = 0;  // 0: in memory
 };
 
 }  // namespace attnprune

@@ -153,8 +153,8 @@ absl::Status Forward::Embed(const Tokens& tokens, MutableMatrixView x) const {
 absl::Status Forward::RunLayer(Index layer, absl::Span<const Index> lengths, MutableMatrixView x,
                                const LayerHooks& hooks) {
   ATTNPRUNE_RETURN_IF_ERROR(weights_.LoadLayer(layer, pool_, loaded_));
-  layer_.Run(layer, loaded_, lengths, x, hooks);
-  return absl::OkStatus();
+  return layer_.Run(layer, loaded_, lengths, x, hooks) ? absl::OkStatus()
+                                                       : absl::CancelledError("interrupted");
 }
 
 absl::StatusOr<Matrix> Forward::Final(MatrixView x) {
@@ -215,7 +215,24 @@ absl::StatusOr<Matrix> Forward::Logits(MatrixView x) {
   return logits;
 }
 
-absl::StatusOr<std::vector<double>> Forward::TokenLosses(const Tokens& tokens, MatrixView x) {
+absl::Status Forward::AttentionInput(Index layer, MatrixView x, MutableMatrixView out) const {
+  const std::string& name = options().layer_names.attn_in;
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const OptionalNorm norm,
+      weights_.Norm(name.empty() ? "" : absl::StrCat(options().LayerPrefix(layer), name)));
+  pool_.ParallelFor((x.rows() + kEmbedRows - 1) / kEmbedRows, [&](Index shard) {
+    const Index first = shard * kEmbedRows, rows = std::min(kEmbedRows, x.rows() - first);
+    if (norm.has_value()) {
+      Normalize(norm->view(), x.Rows(first, rows), out.Rows(first, rows));
+    } else {
+      for (Index i = first; i < first + rows; ++i) std::copy_n(x.row(i), x.cols(), out.row(i));
+    }
+  });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<double>> Forward::TokenLosses(
+    const Tokens& tokens, MatrixView x, const std::function<bool(double share)>& goes_on) {
   if (options().masked_model()) {
     return absl::FailedPreconditionError(
         absl::StrCat(options().family,
@@ -254,6 +271,8 @@ absl::StatusOr<std::vector<double>> Forward::TokenLosses(const Tokens& tokens, M
         }
       });
     }
+    const double share = static_cast<double>(first + count) / static_cast<double>(head.out);
+    if (goes_on && !goes_on(share)) return absl::CancelledError("interrupted");
   }
   std::vector<double> losses;
   for (const NextToken& token : next) {

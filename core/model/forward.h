@@ -2,7 +2,7 @@
 #ifndef ATTNPRUNE_CORE_MODEL_FORWARD_H_
 #define ATTNPRUNE_CORE_MODEL_FORWARD_H_
 
-#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,17 +14,10 @@
 #include "core/model/layer_forward.h"
 #include "core/model/model_options.h"
 #include "core/model/model_weights.h"
+#include "core/model/tokens.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
-
-// Sequences of token ids, one behind the other.
-struct Tokens {
-  std::vector<int64_t> ids;
-  std::vector<Index> lengths;  // tokens of each, at least 1; their sum is ids.size()
-
-  Index total() const { return static_cast<Index>(ids.size()); }
-};
 
 // Holds one layer's weights at a time. Not thread-safe: one caller at a time; it uses the pool's
 // threads inside. Answers depend on the input and the CPU type only, not on the number of threads.
@@ -44,7 +37,7 @@ class Forward {
   // x: tokens x hidden_size; the input of layer 0. `tokens` has passed Check.
   absl::Status Embed(const Tokens& tokens, MutableMatrixView x) const;
 
-  // x: a layer's input on entry, its output on return.
+  // x: a layer's input on entry, its output on return. CANCELLED if hooks.goes_on ended it.
   absl::Status RunLayer(Index layer, absl::Span<const Index> lengths, MutableMatrixView x,
                         const LayerHooks& hooks = {});
 
@@ -54,8 +47,15 @@ class Forward {
 
   // -log p(id_{t + 1}) in nats for t = 0 ... n - 2 of every sequence, one sequence behind the
   // other; x: the last layer's output. Never all logits at once.
+  // goes_on, unless null, is told the share that is done after each piece of the vocabulary; where
+  // it returns false the answer is CANCELLED.
   // FAILED_PRECONDITION for masked models, which predict no next token.
-  absl::StatusOr<std::vector<double>> TokenLosses(const Tokens& tokens, MatrixView x);
+  absl::StatusOr<std::vector<double>> TokenLosses(
+      const Tokens& tokens, MatrixView x,
+      const std::function<bool(double share)>& goes_on = nullptr);
+
+  // What q, k and v of a layer read, from the layer's input: its norm, if it has one before.
+  absl::Status AttentionInput(Index layer, MatrixView x, MutableMatrixView out) const;
 
   // All logits, rows x vocab: for a few rows.
   absl::StatusOr<Matrix> Logits(MatrixView x);

@@ -74,24 +74,24 @@ MatrixView HeadOfRows(const Matrix& rows, Index first, Index tokens, Index head,
 
 }  // namespace
 
-void LayerForward::Run(Index layer, const LayerWeights& weights, absl::Span<const Index> lengths,
+bool LayerForward::Run(Index layer, const LayerWeights& weights, absl::Span<const Index> lengths,
                        MutableMatrixView x, const LayerHooks& hooks) {
   const absl::optional<Rope>& rope = options_.layers[static_cast<size_t>(layer)].rope;
   rope_ = rope.has_value() ? RopeTables(*rope, options_.head_dim, lengths) : RopeTables();
   has_rope_ = rope.has_value();
-  Chunk chunk{0, 0, {}};
-  size_t first = 0;
-  for (size_t i = 0; i < lengths.size(); ++i) {
-    if (i > first && chunk.rows + lengths[i] > kChunkTokens) {
-      chunk.lengths = lengths.subspan(first, i - first);
-      RunChunk(layer, weights, chunk, x, hooks);
-      chunk = {chunk.first_row + chunk.rows, 0, {}};
-      first = i;
-    }
-    chunk.rows += lengths[i];
+  Index first_row = 0;
+  for (size_t first = 0; first < lengths.size();) {
+    size_t end = first;
+    Index rows = 0;
+    do {
+      rows += lengths[end++];
+    } while (end < lengths.size() && rows + lengths[end] <= kChunkTokens);
+    RunChunk(layer, weights, {first_row, rows, lengths.subspan(first, end - first)}, x, hooks);
+    first_row += rows;
+    first = end;
+    if (hooks.goes_on && !hooks.goes_on(first_row)) return false;
   }
-  chunk.lengths = lengths.subspan(first);
-  if (chunk.rows > 0) RunChunk(layer, weights, chunk, x, hooks);
+  return true;
 }
 
 void LayerForward::RunChunk(Index layer, const LayerWeights& weights, const Chunk& chunk,

@@ -24,6 +24,9 @@ struct LayerHooks {
   Input output_input;     // of o
   Input mlp_input;        // of gate and up
   Input down_input;       // of down
+  // After the rows of some sequences are done, with how many rows of all are; false ends the run,
+  // which leaves x half done.
+  std::function<bool(Index rows)> goes_on;
   // Queries and keys, after norm and rotary embedding and before the scale.
   std::function<void(Index first_row, MatrixView q, MatrixView k)> queries_and_keys;
 };
@@ -38,8 +41,9 @@ class LayerForward {
   LayerForward(const ModelOptions& options, ThreadPool& pool) : options_(options), pool_(pool) {}
 
   // x: tokens x hidden_size, sequences of `lengths` tokens below each other; a layer's input on
-  // entry, its output on return. The sum of lengths is x.rows(); each at least 1.
-  void Run(Index layer, const LayerWeights& weights, absl::Span<const Index> lengths,
+  // entry, its output on return. The sum of lengths is x.rows(); each at least 1. False if
+  // hooks.goes_on ended it.
+  bool Run(Index layer, const LayerWeights& weights, absl::Span<const Index> lengths,
            MutableMatrixView x, const LayerHooks& hooks = {});
 
   // The attention matrix of one head and sequence, n x n with zeros where a key is not allowed,

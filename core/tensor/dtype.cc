@@ -84,6 +84,17 @@ absl::Status VisitFloatType(DType dtype, Visitor visit) {
   }
 }
 
+template <typename Stored>
+std::vector<int64_t> WidenIntegers(absl::Span<const char> bytes) {
+  std::vector<int64_t> values(bytes.size() / sizeof(Stored));
+  for (size_t i = 0; i < values.size(); ++i) {
+    Stored stored;
+    std::memcpy(&stored, bytes.data() + i * sizeof(Stored), sizeof(Stored));
+    values[i] = static_cast<int64_t>(stored);
+  }
+  return values;
+}
+
 template <typename Value>
 absl::Status ToFloats(DType dtype, absl::Span<const char> bytes, absl::Span<Value> out) {
   if (absl::Status sizes = CheckSizes(dtype, bytes.size(), out.size()); !sizes.ok()) return sizes;
@@ -113,6 +124,42 @@ absl::Status ToFloat32(DType dtype, absl::Span<const char> bytes, absl::Span<flo
 
 absl::Status ToFloat64(DType dtype, absl::Span<const char> bytes, absl::Span<double> out) {
   return ToFloats(dtype, bytes, out);
+}
+
+absl::StatusOr<std::vector<int64_t>> ToIntegers(DType dtype, absl::Span<const char> bytes) {
+  if (bytes.size() % SizeOf(dtype) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("bytes must be whole elements of ", ToString(dtype), ", got ", bytes.size()));
+  }
+  switch (dtype) {
+    case DType::kBool:
+    case DType::kU8:
+      return WidenIntegers<uint8_t>(bytes);
+    case DType::kI8:
+      return WidenIntegers<int8_t>(bytes);
+    case DType::kI16:
+      return WidenIntegers<int16_t>(bytes);
+    case DType::kU16:
+      return WidenIntegers<uint16_t>(bytes);
+    case DType::kI32:
+      return WidenIntegers<int32_t>(bytes);
+    case DType::kU32:
+      return WidenIntegers<uint32_t>(bytes);
+    case DType::kI64:
+      return WidenIntegers<int64_t>(bytes);
+    case DType::kU64: {
+      std::vector<int64_t> values = WidenIntegers<uint64_t>(bytes);
+      for (const int64_t value : values) {
+        if (value >= 0) continue;
+        return absl::InvalidArgumentError(
+            absl::StrCat("whole numbers must be below 2^63, got ", static_cast<uint64_t>(value)));
+      }
+      return values;
+    }
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("dtype must be of whole numbers, got ", ToString(dtype)));
+  }
 }
 
 absl::Status FromFloat32(absl::Span<const float> values, DType dtype, absl::Span<char> bytes) {

@@ -3,8 +3,11 @@
 #define ATTNPRUNE_CORE_TENSOR_DTYPE_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
@@ -40,6 +43,10 @@ bool IsConvertible(DType dtype);  // F64, F32, F16 or BF16: what the functions b
 // stays NaN of the same sign; its payload may change. INVALID_ARGUMENT on other dtypes or sizes.
 absl::Status ToFloat32(DType dtype, absl::Span<const char> bytes, absl::Span<float> out);
 absl::Status ToFloat64(DType dtype, absl::Span<const char> bytes, absl::Span<double> out);
+
+// Whole numbers of any width and sign, and BOOL as 0 and 1. INVALID_ARGUMENT on a float type, a
+// size that is no multiple of the element's, and a U64 value of 2^63 or more.
+absl::StatusOr<std::vector<int64_t>> ToIntegers(DType dtype, absl::Span<const char> bytes);
 
 // The way back: rounds to nearest even, subnormals included, overflowing to infinity.
 absl::Status FromFloat32(absl::Span<const float> values, DType dtype, absl::Span<char> bytes);

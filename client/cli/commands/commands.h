@@ -18,6 +18,8 @@ void AddFetchCommand(Command& program);
 void AddExportCommand(Command& program);
 void AddMergeCommand(Command& program);
 void AddInfoCommand(Command& program);
+void AddCaptureCommand(Command& program);
+void AddEvalCommand(Command& program);
 void AddSynthCommand(Command& program);
 void AddReproduceCommand(Command& program);
 void AddHealthCommand(Command& program);
