@@ -16,6 +16,8 @@ find_package(Boost 1.74 REQUIRED)  # headers only: Beast and Asio
 find_package(ZLIB REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 
 # OpenBLAS's package sets variables only; a target keeps its include path out of our warnings.
 add_library(attnprune_openblas INTERFACE)
