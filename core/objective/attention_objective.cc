@@ -12,6 +12,12 @@ namespace attnprune {
 namespace {
 
 constexpr double kSoftmaxOperations = 100;  // an entry: exp, maximum, sum, division
+constexpr double kSoftcapOperations = 50;   // an entry: tanh
+
+double OperationsOfAnEntry(const ProblemShape& shape) {
+  return 2 * static_cast<double>(shape.head_dim()) + kSoftmaxOperations +
+         (shape.has_softcap() ? kSoftcapOperations : 0);
+}
 
 double HeadsOperations(const ProblemShape& shape, const DataSize& data, double per_entry) {
   return data.allowed * static_cast<double>(shape.heads()) * per_entry;
@@ -75,11 +81,10 @@ double Entries(const ProblemShape& shape) {
 }
 
 double LossOperations(const ProblemShape& shape, const DataSize& data, DenseAttention dense) {
-  const double head_dim = static_cast<double>(shape.head_dim());
   const double products = dense == DenseAttention::kRecompute ? 4 : 2;
   const double attentions = dense == DenseAttention::kKeep ? 1 : 2;
   return products * data.tokens * Entries(shape) +
-         attentions * HeadsOperations(shape, data, 2 * head_dim + kSoftmaxOperations);
+         attentions * HeadsOperations(shape, data, OperationsOfAnEntry(shape));
 }
 
 double GradientOperations(const ProblemShape& shape, const DataSize& data, DenseAttention dense) {

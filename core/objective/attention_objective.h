@@ -144,8 +144,8 @@ double Entries(const ProblemShape& shape);
 // With P the weights' entries, N the tokens of `data`, H heads of width h and A the entries that
 // the attention mask allows:
 
-// 2 N P + 2 A H h, and the softmax, counted as 100 an entry. Where dense attention is rebuilt 2 A H
-// h and the softmax once more; with the tokens in a file 2 N P too.
+// 2 N P + 2 A H h, and the softmax, counted as 100 an entry, a softcap 50 more. Where dense
+// attention is rebuilt 2 A H h and the softmax once more; with the tokens in a file 2 N P too.
 double LossOperations(const ProblemShape& shape, const DataSize& data, DenseAttention dense);
 // Those, and 2 N P + 4 A H h.
 double GradientOperations(const ProblemShape& shape, const DataSize& data, DenseAttention dense);

@@ -33,8 +33,9 @@ Index LargestChunk(const std::vector<Chunk>& chunks);
 struct Workspace {
   // Tokens of a chunk x outputs. Queries of the fused problem are X W, and it has no keys.
   Matrix queries, keys, d_queries, d_keys;
-  Matrix dense_queries, dense_keys;  // where dense projections are made again
-  std::vector<Matrix> scratch;       // one row a worker of the pool
+  Matrix dense_queries, dense_keys;      // where dense projections are made again
+  Matrix clipped_queries, clipped_keys;  // QkProjection's, where the layer has a norm or a clip
+  std::vector<Matrix> scratch;           // one row a worker of the pool
 
   // `matrix` with at least so many rows, its old contents lost if it grows.
   static Matrix& Grow(Matrix& matrix, Index rows, Index cols) {

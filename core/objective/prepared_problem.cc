@@ -30,6 +30,10 @@ class Hasher {
     Integer(static_cast<int64_t>(values.size()));
     Bytes(values.data(), values.size() * sizeof(float));
   }
+  void Reals(const std::vector<double>& values) {
+    Integer(static_cast<int64_t>(values.size()));
+    Bytes(values.data(), values.size() * sizeof(double));
+  }
   void Rows(MatrixView matrix) {
     Integer(matrix.rows());
     Integer(matrix.cols());
@@ -45,6 +49,58 @@ class Hasher {
   std::shared_ptr<XXH3_state_t> state_;
 };
 
+void AddRope(const Rope& rope, Hasher& hasher) {
+  hasher.Real(rope.theta);
+  hasher.Integer(static_cast<int64_t>(rope.layout));
+  // What a layer has not leaves no trace, so that its digest is that of the version before.
+  if (rope.dim > 0) {
+    hasher.Text("dim");
+    hasher.Integer(rope.dim);
+  }
+  if (rope.attention_factor != 1) {
+    hasher.Text("attention_factor");
+    hasher.Real(rope.attention_factor);
+  }
+  if (rope.scaling == RopeScaling::kDefault) return;
+  hasher.Text("scaling");
+  hasher.Integer(static_cast<int64_t>(rope.scaling));
+  hasher.Integer(rope.original_max_positions);
+  hasher.Integer(rope.max_positions);
+  hasher.Integer(rope.truncate);
+  for (const double value :
+       {rope.factor, rope.low_freq_factor, rope.high_freq_factor, rope.beta_fast, rope.beta_slow}) {
+    hasher.Real(value);
+  }
+  hasher.Reals(rope.short_factor);
+  hasher.Reals(rope.long_factor);
+}
+
+// Likewise.
+void AddOptions(const ProjectionWeights& layer, Hasher& hasher) {
+  if (layer.qk_norm.has_value()) {
+    const QkNorm& norm = *layer.qk_norm;
+    hasher.Text("qk_norm");
+    hasher.Integer(static_cast<int64_t>(norm.kind));
+    hasher.Integer(static_cast<int64_t>(norm.group));
+    hasher.Real(norm.eps);
+    for (const auto* values : {&norm.q_weight, &norm.k_weight, &norm.q_bias, &norm.k_bias}) {
+      hasher.Floats(*values);
+    }
+  }
+  if (layer.softcap > 0) {
+    hasher.Text("softcap");
+    hasher.Real(layer.softcap);
+  }
+  if (layer.clip_qkv > 0) {
+    hasher.Text("clip_qkv");
+    hasher.Real(layer.clip_qkv);
+  }
+  if (layer.alibi != Alibi::kNone) {
+    hasher.Text("alibi");
+    hasher.Integer(static_cast<int64_t>(layer.alibi));
+  }
+}
+
 void AddWeights(const Problem& problem, Hasher& hasher) {
   for (const NamedWeight& weight : AttentionWeights(problem)) {
     hasher.Text(weight.name);
@@ -57,9 +113,8 @@ void AddWeights(const Problem& problem, Hasher& hasher) {
   hasher.Integer(layer.heads);
   hasher.Integer(layer.kv_heads);
   hasher.Integer(layer.rope.has_value());
-  if (!layer.rope.has_value()) return;
-  hasher.Real(layer.rope->theta);
-  hasher.Integer(static_cast<int64_t>(layer.rope->layout));
+  if (layer.rope.has_value()) AddRope(*layer.rope, hasher);
+  AddOptions(layer, hasher);
 }
 
 std::shared_ptr<const XXH3_state_t> Digested(const Problem& problem) {

@@ -1,42 +1,27 @@
-// AttentionObjective of a real layer: separate W_Q and W_K, heads, biases, rotary embedding
-// (Section 7, made exact).
+// AttentionObjective of a real layer: separate W_Q and W_K, heads, and what families have between
+// projection and softmax (Section 7, made exact).
 #include <algorithm>
 #include <memory>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "core/base/sum.h"
-#include "core/kernels/rope.h"
+#include "core/kernels/alibi.h"
 #include "core/objective/attention_objective.h"
 #include "core/objective/chunks.h"
 #include "core/objective/dense_attention.h"
+#include "core/objective/qk_projection.h"
 #include "core/objective/sharded_gemm.h"
 
 namespace attnprune {
 namespace {
 
-RopeTable TableFor(const ProjectionWeights& layer, Index positions) {
-  if (!layer.rope.has_value()) return {};
-  return MakeRopeTable(RopeFrequencies(*layer.rope, layer.head_dim(), positions),
-                       layer.rope->attention_factor, positions,
-                       layer.rope->layout == RopeLayout::kInterleaved);
-}
-
 void SetZero(MutableMatrixView m) {
   for (Index i = 0; i < m.rows(); ++i) std::fill_n(m.row(i), m.cols(), 0.0f);
 }
 
-// To heads whose first is output `first_output`.
-void AddBias(const std::vector<float>& bias, Index first_output, MutableMatrixView heads) {
-  if (bias.empty()) return;
-  const float* const of_heads = bias.data() + first_output;
-  for (Index t = 0; t < heads.rows(); ++t) {
-    for (Index j = 0; j < heads.cols(); ++j) heads(t, j) += of_heads[j];
-  }
-}
-
-// Q = R(X W_Q' + b), K = R(X W_K' + b) for all tokens; the attention kernel for each batch and
-// head; dW = (R^-1 dQ)' X. The heads of a group share K, so one shard is a batch and a kv head.
+// Q and K of all tokens (QkProjection); the attention kernel for each batch and head; dQ and dK the
+// way back; dW = dQ' X. The heads of a group share K, so one shard is a batch and a kv head.
 class ProjectionObjective final : public AttentionObjective {
  public:
   ProjectionObjective(const Problem& problem, const Batches& batches, ThreadPool& pool,
@@ -60,10 +45,6 @@ class ProjectionObjective final : public AttentionObjective {
     float* scratch;
   };
 
-  // q = R(X W_Q' + b), k = R(X W_K' + b).
-  void Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k, Matrix& q, Matrix& k);
-  // R, or R^-1 where sign is -1, on heads of consecutive tokens.
-  void Rotate(Index first_token, float sign, MutableMatrixView heads) const;
   // Calls value(work) for each head of each batch, on the pool's threads; the answers go to
   // partials_. The heads of a kv head come one after the other.
   void ForEachHead(const Chunk& chunk, PanelUse use, absl::FunctionRef<double(const Work&)> value);
@@ -77,14 +58,15 @@ class ProjectionObjective final : public AttentionObjective {
   const Batches& batches_;
   ThreadPool& pool_;
   const float scale_;
-  RopeTable rope_;                  // empty without rotary embedding
-  std::vector<Index> positions_;    // of every token in its batch
+  const Matrix alibi_;  // added to the logits of each key, heads x keys; empty for none
+  QkProjection projection_;
   const ObjectiveOptions options_;  // with a workspace
   DenseAttentionStore dense_;
   const std::vector<Chunk> chunks_;
-  Matrix &q_, &k_, &d_q_, &d_k_;  // tokens of a chunk x (heads * head_dim), x (kv_heads * head_dim)
-  Matrix &dense_q_, &dense_k_;    // the store's, or a chunk's; empty where f is kept
-  const Index panel_floats_;      // of a kv head's keys
+  // Tokens of a chunk x (heads * head_dim), x (kv_heads * head_dim).
+  Matrix &q_, &k_, &d_q_, &d_k_, &clipped_q_, &clipped_k_;
+  Matrix &dense_q_, &dense_k_;  // the store's, or a chunk's; empty where f is kept
+  const Index panel_floats_;    // of a kv head's keys
   ShardedTransposedGemm transposed_gemm_;
   std::vector<double> partials_, smallest_;  // batches x heads
 };
@@ -95,7 +77,8 @@ ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& 
       batches_(batches),
       pool_(pool),
       scale_(problem.effective_scale()),
-      rope_(TableFor(layer_, batches.longest())),
+      alibi_(AlibiBias(layer_.alibi, layer_.heads, batches.longest(), scale_)),
+      projection_(layer_, batches, pool),
       options_(options),
       dense_(problem.attention, batches, problem.heads(), options.dense),
       chunks_(CutIntoChunks(batches, layer_.w_q.rows(), options.chunk_floats)),
@@ -103,6 +86,8 @@ ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& 
       k_(options_.workspace->keys),
       d_q_(options_.workspace->d_queries),
       d_k_(options_.workspace->d_keys),
+      clipped_q_(options_.workspace->clipped_queries),
+      clipped_k_(options_.workspace->clipped_keys),
       dense_q_(dense_.recomputes_projections() ? options_.workspace->dense_queries
                                                : dense_.queries),
       dense_k_(dense_.recomputes_projections() ? options_.workspace->dense_keys : dense_.keys),
@@ -110,19 +95,14 @@ ProjectionObjective::ProjectionObjective(const Problem& problem, const Batches& 
       transposed_gemm_(pool),
       partials_(static_cast<size_t>(batches.count() * layer_.heads)),
       smallest_(partials_.size()) {
-  for (Index j = 0; j < batches.count(); ++j) {
-    for (Index t = 0; t < batches.length(j); ++t) positions_.push_back(t);
-  }
-  for (Matrix* const queries : {&q_, &d_q_}) {
-    Workspace::Grow(*queries, LargestChunk(chunks_), layer_.w_q.rows());
-  }
-  for (Matrix* const keys : {&k_, &d_k_}) {
-    Workspace::Grow(*keys, LargestChunk(chunks_), layer_.w_k.rows());
-  }
-  if (dense_.recomputes_projections()) {
-    Workspace::Grow(dense_q_, LargestChunk(chunks_), layer_.w_q.rows());
-    Workspace::Grow(dense_k_, LargestChunk(chunks_), layer_.w_k.rows());
-  }
+  const auto grow = [this](Matrix& queries, Matrix& keys) {
+    Workspace::Grow(queries, LargestChunk(chunks_), layer_.w_q.rows());
+    Workspace::Grow(keys, LargestChunk(chunks_), layer_.w_k.rows());
+  };
+  grow(q_, k_);
+  grow(d_q_, d_k_);
+  if (layer_.has_norm_or_clip()) grow(clipped_q_, clipped_k_);
+  if (dense_.recomputes_projections()) grow(dense_q_, dense_k_);
   // Keys in panels, dense keys in panels, the kernels' scratch.
   options_.workspace->GrowScratch(pool, 2 * panel_floats_ + dense_.scratch_size(layer_.head_dim()));
 }
@@ -133,7 +113,7 @@ void ProjectionObjective::FillDense(const ShareDone& share_done) {
     dense_.keys = Matrix(batches_.total_tokens(), layer_.w_k.rows());
   }
   for (const Chunk& chunk : chunks_) {
-    Project(chunk, layer_.w_q, layer_.w_k, q_, k_);
+    projection_.Forward(chunk, layer_.w_q, layer_.w_k, {q_, k_}, nullptr);
     if (dense_.keeps_projections()) KeepDense(chunk);
     ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
       double& norm = dense_.norm(work.batch, work.head);
@@ -151,26 +131,8 @@ void ProjectionObjective::KeepDense(const Chunk& chunk) {
 
 void ProjectionObjective::PrepareDense(const Chunk& chunk) {
   if (dense_.recomputes_projections()) {
-    Project(chunk, layer_.w_q, layer_.w_k, dense_q_, dense_k_);
+    projection_.Forward(chunk, layer_.w_q, layer_.w_k, {dense_q_, dense_k_}, nullptr);
   }
-}
-
-void ProjectionObjective::Project(const Chunk& chunk, MatrixView w_q, MatrixView w_k, Matrix& q,
-                                  Matrix& k) {
-  const MatrixView tokens = batches_.all().Rows(chunk.first_token, chunk.tokens);
-  const auto project = [&](MatrixView w, const std::vector<float>& bias, Matrix& heads) {
-    ShardedGemm(pool_, tokens, Trans::kYes, w, MutableMatrixView(heads).Rows(0, chunk.tokens),
-                layer_.head_dim(), [&](Index row, Index col, MutableMatrixView tile) {
-                  AddBias(bias, col, tile);
-                  Rotate(chunk.first_token + row, 1.0f, tile);
-                });
-  };
-  project(w_q, layer_.b_q, q);
-  project(w_k, layer_.b_k, k);
-}
-
-void ProjectionObjective::Rotate(Index first_token, float sign, MutableMatrixView heads) const {
-  if (!rope_.empty()) attnprune::Rotate(rope_, layer_.head_dim(), &positions_[first_token], sign, heads);
 }
 
 MatrixView ProjectionObjective::HeadOfRows(const Matrix& rows, Index first, Index tokens,
@@ -205,6 +167,8 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
                 .attention = HeadOf(layout, HeadOfRows(q_, row, tokens, head), keys, scale_),
                 .dense = dense_.rows(batch, head),
                 .scratch = scratch + 2 * panel_floats_};
+      if (!alibi_.empty()) work.attention.key_bias = alibi_.row(head);
+      work.attention.softcap = static_cast<float>(layer_.softcap);
       if (!dense_.keeps_attention()) {
         const MatrixView q = HeadOfRows(dense_q_, dense_row, tokens, head);
         work.dense.a = q.data();
@@ -222,9 +186,10 @@ double ProjectionObjective::LossAndGradient(absl::Span<const MatrixView> weights
   for (size_t i = 0; i < 2; ++i) {
     if (gradients[i].empty()) gradients[i] = Matrix(weights[i].rows(), weights[i].cols());
   }
+  const QkProjection::Pair clipped = {clipped_q_, clipped_k_};
   for (const Chunk& chunk : chunks_) {
     PrepareDense(chunk);
-    Project(chunk, weights[0], weights[1], q_, k_);
+    projection_.Forward(chunk, weights[0], weights[1], {q_, k_}, &clipped);
     ForEachHead(chunk, PanelUse::kGradients, [&](const Work& work) {
       const auto d_q = MutableMatrixView(d_q_).Block(work.row, work.head * dim,
                                                      batches_.length(work.batch), dim);
@@ -234,11 +199,11 @@ double ProjectionObjective::LossAndGradient(absl::Span<const MatrixView> weights
       const double loss = AttentionKernelsOfThisCpu().loss_gradient(
           work.attention, work.dense, work.scratch, d_q.data(), d_q.stride(), d_k.data(),
           d_k.stride());
-      const Index first_token = batches_.begin(work.batch);
-      Rotate(first_token, -1.0f, d_q);
-      if (work.head % group == group - 1) Rotate(first_token, -1.0f, d_k);
+      projection_.TurnBack(work.batch, d_q);
+      if (work.head % group == group - 1) projection_.TurnBack(work.batch, d_k);
       return loss;
     });
+    projection_.Backward(chunk, clipped, {d_q_, d_k_});
     const MatrixView x = batches_.all().Rows(chunk.first_token, chunk.tokens);
     const Into into = chunk.first_batch == 0 ? Into::kReplace : Into::kAdd;
     for (size_t i = 0; i < 2; ++i) {
@@ -253,7 +218,7 @@ AttentionError ProjectionObjective::DoError(absl::Span<const MatrixView> weights
                                             const ErrorOptions& options) {
   for (const Chunk& chunk : chunks_) {
     PrepareDense(chunk);
-    Project(chunk, weights[0], weights[1], q_, k_);
+    projection_.Forward(chunk, weights[0], weights[1], {q_, k_}, nullptr);
     ForEachHead(chunk, PanelUse::kLogits, [&](const Work& work) {
       double& smallest = smallest_[static_cast<size_t>(work.batch * layer_.heads + work.head)];
       smallest = 0;

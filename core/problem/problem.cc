@@ -79,7 +79,13 @@ absl::Status CheckValues(const ProjectionWeights& weights) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckFinite("weights.w_q", weights.w_q));
   ATTNPRUNE_RETURN_IF_ERROR(CheckFinite("weights.w_k", weights.w_k));
   ATTNPRUNE_RETURN_IF_ERROR(CheckFinite("weights.b_q", weights.b_q));
-  return CheckFinite("weights.b_k", weights.b_k);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckFinite("weights.b_k", weights.b_k));
+  if (!weights.qk_norm.has_value()) return absl::OkStatus();
+  const QkNorm& norm = *weights.qk_norm;
+  ATTNPRUNE_RETURN_IF_ERROR(CheckFinite("qk_norm.q_weight", norm.q_weight));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckFinite("qk_norm.k_weight", norm.k_weight));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckFinite("qk_norm.q_bias", norm.q_bias));
+  return CheckFinite("qk_norm.k_bias", norm.k_bias);
 }
 
 absl::Status CheckValues(absl::string_view field, const Batches& batches) {

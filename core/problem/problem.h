@@ -9,9 +9,11 @@
 
 #include "absl/status/status.h"
 #include "absl/types/optional.h"
+#include "core/kernels/alibi.h"
 #include "core/kernels/rope.h"
 #include "core/problem/attention_mask.h"
 #include "core/problem/batches.h"
+#include "core/problem/qk_norm.h"
 #include "core/problem/sparsity.h"
 #include "core/tensor/matrix.h"
 
@@ -28,7 +30,10 @@ struct FusedWeights {
 // Computes W = w_q w_k' and keeps the factors. INVALID_ARGUMENT unless both are d x r, not empty.
 absl::StatusOr<FusedWeights> FusedFromFactors(Matrix w_q, Matrix w_k);
 
-// A real layer's problem (Section 7, made exact): S_h = s R(X W_Qh' + b) R(X W_Kg' + b)'.
+// A real layer's problem (Section 7, made exact). In this order, where a layer has it:
+//   project (+ bias), clip, q/k norm, rotary embedding R, scale (+ alibi), softcap, mask, softmax
+// so that with none but R, S_h = s R(X W_Qh' + b) R(X W_Kg' + b)'. Options as in
+// huggingface/transformers, models/ of the families named.
 struct ProjectionWeights {
   Matrix w_q;              // (heads * head_dim) x d, Hugging Face's (out, in)
   Matrix w_k;              // (kv_heads * head_dim) x d
@@ -37,8 +42,14 @@ struct ProjectionWeights {
   Index heads = 1;
   Index kv_heads = 1;  // divides heads; query head h reads kv head h / (heads / kv_heads)
   absl::optional<Rope> rope;
+  absl::optional<QkNorm> qk_norm;  // Qwen3, Gemma 3, OLMo 2, ...
+  double softcap = 0;              // c of S <- c tanh(S / c), above 0 (Gemma 2); 0: none
+  double clip_qkv = 0;  // projections are cut to [-clip_qkv, clip_qkv], above 0 (OLMo); 0: none
+  Alibi alibi = Alibi::kNone;
 
   Index head_dim() const { return w_q.rows() / heads; }
+  // Whether gradients need the projections as they were.
+  bool has_norm_or_clip() const { return qk_norm.has_value() || clip_qkv > 0; }
 };
 
 // Immutable once validated; any number of threads may read it.

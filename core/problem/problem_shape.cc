@@ -20,6 +20,17 @@ std::vector<BatchGroup> ShapeOf(const Batches& batches) {
   return groups;
 }
 
+absl::optional<QkNormShape> ShapeOf(const absl::optional<QkNorm>& norm) {
+  if (!norm.has_value()) return absl::nullopt;
+  return QkNormShape{.kind = norm->kind,
+                     .group = norm->group,
+                     .eps = norm->eps,
+                     .q_weight = static_cast<Index>(norm->q_weight.size()),
+                     .k_weight = static_cast<Index>(norm->k_weight.size()),
+                     .q_bias = static_cast<Index>(norm->q_bias.size()),
+                     .k_bias = static_cast<Index>(norm->k_bias.size())};
+}
+
 ProjectionShape ShapeOf(const ProjectionWeights& layer) {
   return {.w_q = ShapeOf(layer.w_q),
           .w_k = ShapeOf(layer.w_k),
@@ -27,7 +38,11 @@ ProjectionShape ShapeOf(const ProjectionWeights& layer) {
           .b_k = static_cast<Index>(layer.b_k.size()),
           .heads = layer.heads,
           .kv_heads = layer.kv_heads,
-          .rope = layer.rope};
+          .rope = layer.rope,
+          .qk_norm = ShapeOf(layer.qk_norm),
+          .softcap = layer.softcap,
+          .clip_qkv = layer.clip_qkv,
+          .alibi = layer.alibi};
 }
 
 // Entries that `mask` allows in one batch of n tokens.
@@ -88,6 +103,16 @@ Index ProblemShape::heads() const {
 Index ProblemShape::head_dim() const {
   const auto* layer = std::get_if<ProjectionShape>(&weights);
   return layer == nullptr ? features() : layer->w_q.rows / layer->heads;
+}
+
+bool ProblemShape::has_norm_or_clip() const {
+  const auto* layer = std::get_if<ProjectionShape>(&weights);
+  return layer != nullptr && (layer->qk_norm.has_value() || layer->clip_qkv > 0);
+}
+
+bool ProblemShape::has_softcap() const {
+  const auto* layer = std::get_if<ProjectionShape>(&weights);
+  return layer != nullptr && layer->softcap > 0;
 }
 
 ProblemShape ShapeOf(const Problem& problem) {

@@ -26,12 +26,24 @@ struct FusedShape {
   bool has_factors() const { return !w_q.empty() || !w_k.empty(); }
 };
 
+// Of QkNorm; entries of its vectors, 0 for those that are empty.
+struct QkNormShape {
+  NormKind kind = NormKind::kRms;
+  QkNormGroup group = QkNormGroup::kHead;
+  double eps = 1e-6;
+  Index q_weight = 0, k_weight = 0, q_bias = 0, k_bias = 0;
+};
+
 // Of ProjectionWeights.
 struct ProjectionShape {
   MatrixShape w_q, w_k;
   Index b_q = 0, b_k = 0;  // entries; 0: no bias
   Index heads = 1, kv_heads = 1;
   absl::optional<Rope> rope;
+  absl::optional<QkNormShape> qk_norm;
+  double softcap = 0;
+  double clip_qkv = 0;
+  Alibi alibi = Alibi::kNone;
 };
 
 // Batches of one length.
@@ -53,10 +65,12 @@ struct ProblemShape {
   bool fused() const { return std::holds_alternative<FusedShape>(weights); }
 
   // Of a shape that is valid:
-  Index features() const;  // d
-  Index outputs() const;   // rows of all projections; d when fused
-  Index heads() const;     // query heads; 1 when fused
-  Index head_dim() const;  // d when fused
+  Index features() const;         // d
+  Index outputs() const;          // rows of all projections; d when fused
+  Index heads() const;            // query heads; 1 when fused
+  Index head_dim() const;         // d when fused
+  bool has_norm_or_clip() const;  // ProjectionWeights::has_norm_or_clip; false when fused
+  bool has_softcap() const;       // false when fused
 };
 
 ProblemShape ShapeOf(const Problem& problem);

@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
-#include "core/base/format.h"
 #include "core/base/status_macros.h"
+#include "core/problem/projection_check.h"
 
 namespace attnprune {
 namespace {
@@ -39,65 +39,10 @@ absl::Status CheckFused(const FusedShape& shape, const ProblemFields& fields) {
                    shape.w_q.rows);
 }
 
-absl::Status CheckHeads(const ProjectionShape& shape, const ProblemFields& fields) {
-  if (shape.heads < 1) return MustError(fields.heads, "be at least 1", shape.heads);
-  if (shape.w_q.rows % shape.heads != 0) {
-    return MustError(fields.heads,
-                     absl::StrCat("divide the ", shape.w_q.rows, " rows of ", fields.w_q.name),
-                     shape.heads);
-  }
-  if (shape.kv_heads < 1) {
-    return MustError(fields.kv_heads, absl::StrCat("be at least 1", fields.or_default_kv_heads),
-                     shape.kv_heads);
-  }
-  if (shape.heads % shape.kv_heads != 0) {
-    return MustError(fields.kv_heads, absl::StrCat("divide heads (", shape.heads, ")"),
-                     shape.kv_heads);
-  }
-  return absl::OkStatus();
-}
-
-// The shape of w_k must follow from that of w_q.
-absl::Status CheckKeys(const ProjectionShape& shape, const ProblemFields& fields) {
-  // kv_heads <= heads <= w_q.rows, so the product cannot overflow.
-  const MatrixShape expected = {shape.kv_heads * (shape.w_q.rows / shape.heads), shape.w_q.cols};
-  if (shape.w_k == expected) return absl::OkStatus();
-  return MustError(fields.w_k.field, absl::StrCat("be kv_heads * head_dim x d = ", Text(expected)),
-                   Text(shape.w_k));
-}
-
-absl::Status CheckBias(const char* field, Index entries, Index outputs) {
-  if (entries == 0 || entries == outputs) return absl::OkStatus();
-  return MustError(field, absl::StrCat("come to one entry a row of its weight, ", outputs),
-                   entries);
-}
-
-absl::Status CheckRope(const ProjectionShape& shape, const ProblemFields& fields) {
-  if (!shape.rope.has_value()) return absl::OkStatus();
-  const Index head_dim = shape.w_q.rows / shape.heads;
-  if (head_dim % 2 != 0) return MustError(fields.rope, "go with an even head_dim", head_dim);
-  const double theta = shape.rope->theta;
-  if (!std::isfinite(theta) || theta <= 0) {
-    return MustError(absl::StrCat(fields.rope, ".theta"),
-                     absl::StrCat("be finite and above 0", fields.or_default_theta),
-                     FormatNumber(theta));
-  }
-  const RopeLayout layout = shape.rope->layout;
-  if (layout == RopeLayout::kRotateHalf || layout == RopeLayout::kInterleaved) {
-    return absl::OkStatus();
-  }
-  return MustError(absl::StrCat(fields.rope, ".layout"), "be rotate_half or interleaved",
-                   static_cast<int>(layout));
-}
-
 absl::Status CheckProjections(const ProjectionShape& shape, const ProblemFields& fields) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckExtent(fields.w_q, shape.w_q));
   ATTNPRUNE_RETURN_IF_ERROR(CheckExtent(fields.w_k, shape.w_k));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckHeads(shape, fields));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckKeys(shape, fields));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckBias(fields.b_q, shape.b_q, shape.w_q.rows));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckBias(fields.b_k, shape.b_k, shape.w_k.rows));
-  return CheckRope(shape, fields);
+  return ValidateProjections(shape, fields);
 }
 
 // A scale is used as float32; its sign belongs to the weights, and 0 would hide them altogether.

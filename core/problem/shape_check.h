@@ -26,6 +26,12 @@ struct ProblemFields {
   const char* heads = "heads";
   const char* kv_heads = "kv_heads";
   const char* rope = "rope";
+  const char* rope_scaling = "rope";  // the message that has the numbers of RopeScaling
+  const char* qk_norm = "qk_norm";
+  const char* norm_shape = "";  // behind "qk_norm.q_weight"
+  const char* softcap = "softcap";
+  const char* clip_qkv = "clip_qkv";
+  const char* alibi = "alibi";
   const char* attention = "attention";
   const char* scale = "scale";
   const char* fraction = "sparsity";

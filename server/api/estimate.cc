@@ -29,7 +29,8 @@ double DataFloats(const ProblemShape& shape, const DataSize& data, DenseAttentio
   const double heads = static_cast<double>(shape.heads());
   const double width = heads * static_cast<double>(shape.head_dim());
   const double chunk = std::min(data.tokens, std::max(data.longest, kChunkFloats / width));
-  const double chunks_own = 2 * outputs * chunk;
+  // Projections and gradients, and the projections before a norm or after a clip.
+  const double chunks_own = (shape.has_norm_or_clip() ? 3 : 2) * outputs * chunk;
   const double row_sums = 2 * heads * data.tokens;
   switch (dense) {
     case DenseAttention::kKeep:
@@ -44,8 +45,9 @@ double DataFloats(const ProblemShape& shape, const DataSize& data, DenseAttentio
 }
 
 double ScratchFloats(const ProblemShape& shape, const DataSize& data, int threads) {
-  constexpr double kTwoBlocksOfRows = 128;
-  return threads * data.longest * (4 * static_cast<double>(shape.head_dim()) + kTwoBlocksOfRows);
+  constexpr double kTwoBlocksOfRowsAndATile = 136;
+  return threads * data.longest *
+         (4 * static_cast<double>(shape.head_dim()) + kTwoBlocksOfRowsAndATile);
 }
 
 double LargestInput(const ProblemShape& shape) {

@@ -7,6 +7,7 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/problem/shape_check.h"
+#include "server/execution/projection_options.h"
 
 namespace attnprune {
 namespace {
@@ -24,6 +25,12 @@ constexpr ProblemFields kFields = {
     .heads = "job.problem.projections.heads",
     .kv_heads = "job.problem.projections.kv_heads",
     .rope = "job.problem.projections.rope",
+    .rope_scaling = "job.problem.projections.rope.scaling",
+    .qk_norm = "job.problem.projections.qk_norm",
+    .norm_shape = ".shape",
+    .softcap = "job.problem.projections.softcap",
+    .clip_qkv = "job.problem.projections.clip_qkv",
+    .alibi = "job.problem.projections.alibi",
     .attention = "job.problem.attention",
     .scale = "job.problem.scale",
     .fraction = "job.sparsity.fraction",
@@ -75,23 +82,6 @@ absl::StatusOr<Sparsity> DecodeSparsity(const v1::Sparsity& sparsity) {
   return FieldError("job.sparsity.kind", "must be fraction or n_of_m, got neither");
 }
 
-absl::StatusOr<Rope> DecodeRope(const v1::Rope& rope) {
-  Rope decoded;
-  if (rope.theta() != 0) decoded.theta = rope.theta();
-  switch (rope.layout()) {
-    case v1::ROPE_LAYOUT_UNSPECIFIED:
-    case v1::ROTATE_HALF:
-      return decoded;
-    case v1::INTERLEAVED:
-      decoded.layout = RopeLayout::kInterleaved;
-      return decoded;
-    default:
-      return FieldError("job.problem.projections.rope.layout",
-                        absl::StrCat("must be ROTATE_HALF or INTERLEAVED, got ",
-                                     static_cast<int>(rope.layout())));
-  }
-}
-
 std::vector<JobMethod> DecodeMethods(const v1::Job& job) {
   std::vector<JobMethod> methods;
   for (const v1::Method& method : job.methods()) {
@@ -116,6 +106,13 @@ class ProblemDecoder {
  private:
   absl::Status DecodeFused(const v1::FusedProblem& fused);
   absl::Status DecodeProjections(const v1::ProjectionProblem& layer);
+  absl::Status DecodeNorm(const v1::QkNorm& norm, ProjectionShape* shape);
+  // A norm's weight or bias for `outputs` outputs of so many features a head; `outputs` on success.
+  absl::StatusOr<Index> DecodeNormTensor(const char* name, const v1::TensorRef& ref, Index outputs,
+                                         Index head_dim, QkNormGroup group);
+  // Any number of extents.
+  absl::StatusOr<JobTensor> DecodeInput(absl::string_view field, const char* matrix,
+                                        const v1::TensorRef& ref) const;
   // The extents of a weight with as many of them. matrix: its name in Problem.
   absl::StatusOr<std::vector<Index>> DecodeWeight(absl::string_view field, const char* matrix,
                                                   const v1::TensorRef& ref, size_t rank);
@@ -126,15 +123,21 @@ class ProblemDecoder {
   JobSpec& spec_;
 };
 
+absl::StatusOr<JobTensor> ProblemDecoder::DecodeInput(absl::string_view field, const char* matrix,
+                                                      const v1::TensorRef& ref) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(JobTensor tensor, DecodeTensor(field, ref, max_tensor_bytes_));
+  tensor.matrix = matrix;
+  return tensor;
+}
+
 absl::StatusOr<std::vector<Index>> ProblemDecoder::DecodeWeight(absl::string_view field,
                                                                 const char* matrix,
                                                                 const v1::TensorRef& ref,
                                                                 size_t rank) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(JobTensor tensor, DecodeTensor(field, ref, max_tensor_bytes_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(JobTensor tensor, DecodeInput(field, matrix, ref));
   if (tensor.extents.size() != rank) {
     return ShapeError(tensor, rank == 1 ? "have 1 entry" : "have 2 entries");
   }
-  tensor.matrix = matrix;
   return spec_.weights.emplace_back(std::move(tensor)).extents;
 }
 
@@ -180,9 +183,58 @@ absl::Status ProblemDecoder::DecodeProjections(const v1::ProjectionProblem& laye
   }
   shape.heads = layer.heads();
   shape.kv_heads = layer.kv_heads() == 0 ? layer.heads() : layer.kv_heads();
-  if (!layer.has_rope()) return absl::OkStatus();
-  ATTNPRUNE_ASSIGN_OR_RETURN(shape.rope, DecodeRope(layer.rope()));
+  shape.softcap = layer.softcap();
+  shape.clip_qkv = layer.clip_qkv();
+  ATTNPRUNE_ASSIGN_OR_RETURN(shape.alibi, DecodeAlibi(layer.alibi()));
+  if (layer.has_rope()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(shape.rope, DecodeRope(layer.rope()));
+  }
+  return layer.has_qk_norm() ? DecodeNorm(layer.qk_norm(), &shape) : absl::OkStatus();
+}
+
+absl::Status ProblemDecoder::DecodeNorm(const v1::QkNorm& norm, ProjectionShape* shape) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(QkNormShape decoded, DecodeQkNorm(norm));
+  // Where there is no head_dim, Validate says so.
+  if (shape->heads < 1 || shape->w_q.rows % shape->heads != 0) return absl::OkStatus();
+  const Index head_dim = shape->w_q.rows / shape->heads;
+  const auto decode = [&](const char* name, const v1::TensorRef& ref, Index outputs,
+                          Index* entries) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*entries,
+                               DecodeNormTensor(name, ref, outputs, head_dim, decoded.group));
+    return absl::OkStatus();
+  };
+  ATTNPRUNE_RETURN_IF_ERROR(
+      decode("qk_norm.q_weight", norm.q_weight(), shape->w_q.rows, &decoded.q_weight));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      decode("qk_norm.k_weight", norm.k_weight(), shape->w_k.rows, &decoded.k_weight));
+  if (norm.has_q_bias()) {
+    ATTNPRUNE_RETURN_IF_ERROR(
+        decode("qk_norm.q_bias", norm.q_bias(), shape->w_q.rows, &decoded.q_bias));
+  }
+  if (norm.has_k_bias()) {
+    ATTNPRUNE_RETURN_IF_ERROR(
+        decode("qk_norm.k_bias", norm.k_bias(), shape->w_k.rows, &decoded.k_bias));
+  }
+  shape->qk_norm = decoded;
+  spec_.norm_weight_offset = norm.weight_offset();
   return absl::OkStatus();
+}
+
+absl::StatusOr<Index> ProblemDecoder::DecodeNormTensor(const char* name, const v1::TensorRef& ref,
+                                                       Index outputs, Index head_dim,
+                                                       QkNormGroup group) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      JobTensor tensor, DecodeInput(absl::StrCat("job.problem.projections.", name), name, ref));
+  const std::vector<Index>& extents = tensor.extents;
+  const bool one_for_all = group == QkNormGroup::kHead && extents == std::vector<Index>{head_dim};
+  const bool by_head = extents == std::vector<Index>{outputs / head_dim, head_dim};
+  if (!one_for_all && !by_head && extents != std::vector<Index>{outputs}) {
+    return ShapeError(
+        tensor, absl::StrCat("be ", group == QkNormGroup::kHead ? absl::StrCat(head_dim, ", ") : "",
+                             outputs, " or ", outputs / head_dim, " x ", head_dim));
+  }
+  spec_.weights.push_back(std::move(tensor));
+  return outputs;
 }
 
 absl::Status ProblemDecoder::DecodeWeights(const v1::Problem& problem) {

@@ -26,6 +26,7 @@ struct JobMethod {
 struct JobSpec {
   ProblemShape shape;  // valid; calibration and held_out have a group for each tensor
   std::vector<JobTensor> weights, calibration, held_out;  // in the order of the message
+  double norm_weight_offset = 0;                          // QkNorm.weight_offset
   std::vector<JobMethod> methods;
   uint64_t seed = 0;
   int evaluate_every = 0;  // -1: never; 0: the method's default

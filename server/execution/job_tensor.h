@@ -17,8 +17,9 @@
 namespace attnprune {
 
 struct JobTensor {
-  std::string field;   // "job.problem.projections.w_q"
-  std::string matrix;  // of Problem: "w", "w_q", "w_k", "b_q" or "b_k"; empty for tokens
+  std::string field;  // "job.problem.projections.w_q"
+  // Of Problem: "w", "w_q", "w_k", "b_q", "b_k", "qk_norm.q_weight" and its like; empty for tokens.
+  std::string matrix;
   std::string sha256;
   std::string name;  // the client's; may be empty
   DType dtype = DType::kF32;

@@ -150,6 +150,24 @@ absl::StatusOr<FusedWeights> ReadFused(const JobSpec& job, TensorReader& reader)
   return Multiply(std::move(q), std::move(k));
 }
 
+absl::StatusOr<QkNorm> ReadNorm(const JobSpec& job, const ProjectionShape& shape,
+                                TensorReader& reader) {
+  QkNorm norm = {
+      .kind = shape.qk_norm->kind, .group = shape.qk_norm->group, .eps = shape.qk_norm->eps};
+  const auto read = [&](const char* name, Index outputs,
+                        double offset) -> absl::StatusOr<std::vector<float>> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> stored,
+                               reader.ReadVector(InputWeight(job.weights, name)));
+    return TileNorm(stored, outputs, offset);
+  };
+  const double offset = job.norm_weight_offset;
+  ATTNPRUNE_ASSIGN_OR_RETURN(norm.q_weight, read("qk_norm.q_weight", shape.w_q.rows, offset));
+  ATTNPRUNE_ASSIGN_OR_RETURN(norm.k_weight, read("qk_norm.k_weight", shape.w_k.rows, offset));
+  ATTNPRUNE_ASSIGN_OR_RETURN(norm.q_bias, read("qk_norm.q_bias", shape.w_q.rows, 0));
+  ATTNPRUNE_ASSIGN_OR_RETURN(norm.k_bias, read("qk_norm.k_bias", shape.w_k.rows, 0));
+  return norm;
+}
+
 absl::StatusOr<ProjectionWeights> ReadProjections(const JobSpec& job, TensorReader& reader) {
   const ProjectionShape& shape = std::get<ProjectionShape>(job.shape.weights);
   ProjectionWeights weights;
@@ -160,6 +178,11 @@ absl::StatusOr<ProjectionWeights> ReadProjections(const JobSpec& job, TensorRead
   weights.heads = shape.heads;
   weights.kv_heads = shape.kv_heads;
   weights.rope = shape.rope;
+  weights.softcap = shape.softcap;
+  weights.clip_qkv = shape.clip_qkv;
+  weights.alibi = shape.alibi;
+  if (!shape.qk_norm.has_value()) return weights;
+  ATTNPRUNE_ASSIGN_OR_RETURN(weights.qk_norm, ReadNorm(job, shape, reader));
   return weights;
 }
 

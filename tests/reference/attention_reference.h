@@ -1,6 +1,7 @@
 // The attention loss in float64, slow and obvious: what the tests hold the solver to. Linked by
 // tests only. Written from the paper's formulas (Definition 1.1, Definition C.1, Theorem 5.3,
-// Section 7) and from nothing in core but its option types.
+// Section 7) and the families' options in huggingface/transformers, and from nothing in core but
+// its option types and RopeFrequencies, which a test of its own holds to transformers' tables.
 #ifndef ATTNPRUNE_TESTS_REFERENCE_ATTENTION_REFERENCE_H_
 #define ATTNPRUNE_TESTS_REFERENCE_ATTENTION_REFERENCE_H_
 
@@ -24,6 +25,9 @@ struct AttentionProblem {
   Vector b_q, b_k;  // size 0 for none
   Index heads = 1, kv_heads = 1;
   absl::optional<Rope> rope;
+  absl::optional<QkNorm> qk_norm;
+  double softcap = 0, clip_qkv = 0;  // 0: none
+  Alibi alibi = Alibi::kNone;
   AttentionMask attention;
   absl::optional<double> scale;  // default 1 (fused), 1 / sqrt(head_dim) (projections)
   std::vector<Dense> batches;    // n_j x d
@@ -40,16 +44,34 @@ bool Allowed(const AttentionMask& mask, Index i, Index j);
 // Softmax of each row over its allowed entries; the others are exactly 0.
 Dense Softmax(const Dense& logits, const AttentionMask& mask);
 
-// Rotary embedding of q (tokens x head_dim), token i at position i; kInverse undoes kForward.
-enum class Rotation { kForward, kInverse };
+// Rotary embedding of q (tokens x head_dim), token i at position i; kTransposed is what a gradient
+// goes back by, and undoes kForward where the attention factor is 1.
+enum class Rotation { kForward, kTransposed };
 Dense Rotate(const Dense& q, const Rope& rope, Rotation direction);
 
-// R(x W_h' + b_h) of one head, the identity in place of R without rotary embedding.
-// b: empty for none.
-Dense Project(const AttentionProblem& problem, const Dense& x, const Dense& w, const Vector& b,
-              Index head);
+// The queries of a layer or its keys; in the order of AttentionProblem::weights.
+enum class Side { kQueries, kKeys };
 
-// The logits s Q_h K_g' (s X W X' when fused) of one head on one batch.
+// clip(x W' + b) of all heads, tokens x outputs.
+Dense Clipped(const AttentionProblem& problem, Side side, const Dense& x,
+              const std::vector<Dense>& weights);
+// The norm of that, or itself without one.
+Dense Normed(const AttentionProblem& problem, Side side, const Dense& clipped);
+// Gradient in x W' + b from that in Normed's result.
+Dense BackThroughNormAndClip(const AttentionProblem& problem, Side side, const Dense& clipped,
+                             const Dense& gradient);
+
+// R(norm(clip(x W' + b))) of one head, the identity in place of what the layer does not have.
+Dense Project(const AttentionProblem& problem, Side side, const Dense& x,
+              const std::vector<Dense>& weights, Index head);
+
+// What alibi adds to the logits of a key, one entry a key.
+Vector AlibiOf(const AttentionProblem& problem, Index head, Index keys);
+
+// The derivative of the softcap, 1 - (s~ / c)^2, where `logits` are capped; 1 without one.
+Dense SoftcapSlope(const AttentionProblem& problem, const Dense& logits);
+
+// The logits s Q_h K_g' (s X W X' when fused) of one head on one batch, with alibi and softcap.
 Dense Logits(const AttentionProblem& problem, const std::vector<Dense>& weights, const Dense& x,
              Index head);
 

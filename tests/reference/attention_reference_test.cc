@@ -69,7 +69,7 @@ TEST(Rotate, IsUndoneByItsInverse) {
   for (RopeLayout layout : {RopeLayout::kRotateHalf, RopeLayout::kInterleaved}) {
     const Rope rope = {100, layout};
     const Dense turned = Rotate(q, rope, Rotation::kForward);
-    EXPECT_TRUE(Near(Rotate(turned, rope, Rotation::kInverse), q, 1e-14));
+    EXPECT_TRUE(Near(Rotate(turned, rope, Rotation::kTransposed), q, 1e-14));
   }
 }
 

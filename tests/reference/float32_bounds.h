@@ -6,9 +6,12 @@
 // or without fused multiply-add, is within gamma(k) |a|'|b| of a'b, plus what the errors of its
 // terms bring: |a|'db + da'|b| + da'db. Each bound below follows one line of the formulas, entry by
 // entry, from magnitudes of the actual data; none is tuned:
-//   Q = R(X W' + b)   gamma(d + 1) (|X||W|' + |b|), then 4 u for one rotation (cos and sin rounded,
-//                     a product, a sum), angles being exact
-//   S = s Q K'        gamma(r) |Q||K|' with r = head_dim (d when fused), and 4 u for the scale
+//   Y = X W' + b      gamma(d + 1) (|X||W|' + |b|); a clip adds nothing
+//   norm of Y         what its derivative makes of dY, then u for one rounding
+//   Q = R(norm)       4 u for one rotation (cos and sin rounded, a product, a sum), angles being
+//                     exact
+//   S = s Q K'        gamma(r) |Q||K|' with r = head_dim (d when fused), and 4 u for the scale; 4 u
+//                     of alibi's bias and u for the sum; 2 u |S| + 8 u |S~| for a softcap
 //   f = softmax(S)    relative e^t - 1 a row, t = 2 max dS + 4 u max|S| + u (max|S| + log n) +
 //                     (n + 16) u: both exponents of numerator and denominator, S - max, a stored
 //                     log-sum-exp, exp (up to 4 u twice), the sum of n, the division. And e^-87 for
@@ -16,6 +19,8 @@
 //   c = f~ - f        df~ + df + u |c|
 //   t = sum_j c f~    gamma(n + 1) |c|'f~ and its terms' errors
 //   p = f~ (c - t)    f~ (dc + dt + 4 u (|c| + |t|)) + df~ (|c| + |t| + dc + dt)
+//                     times 1 - (S~ / c)^2, off by 2 |S~| dS~ / c^2 + 2 u, and u for the product
+//   norm, back        what the derivative of its formula makes of dg, dx^ and dr, then u
 //   gradients         two more products each, the outer over all N tokens of all batches
 #ifndef ATTNPRUNE_TESTS_REFERENCE_FLOAT32_BOUNDS_H_
 #define ATTNPRUNE_TESTS_REFERENCE_FLOAT32_BOUNDS_H_

@@ -3,6 +3,7 @@
 #define ATTNPRUNE_TESTS_SUPPORT_WHOLE_ATTENTION_H_
 
 #include <algorithm>
+#include <vector>
 
 #include "core/kernels/attention.h"
 
@@ -20,14 +21,22 @@ inline Matrix Unpack(const AttentionLayout& layout, const float* packed) {
   return out;
 }
 
+// AttentionHead's; the bias padded to whole vectors, or empty for none.
+struct LogitOptions {
+  std::vector<float> key_bias;
+  float softcap = 0;
+};
+
 // One head's keys, packed, and scratch for it.
 class WholeAttention {
  public:
   WholeAttention(const AttentionLayout& layout, MatrixView b, float scale,
-                 const AttentionKernels& kernels = AttentionKernelsOfThisCpu())
+                 const AttentionKernels& kernels = AttentionKernelsOfThisCpu(),
+                 const LogitOptions& options = {})
       : layout_(layout),
         kernels_(kernels),
         scale_(scale),
+        options_(options),
         room_(1, KeyPanelFloats(b.rows(), b.cols(), PanelUse::kGradients)),
         scratch_(1, AttentionScratchSize(layout, b.cols())) {
     float* straight = room_.data() + PanelFloats(b.rows(), b.cols());
@@ -61,11 +70,17 @@ class WholeAttention {
   }
 
  private:
-  AttentionHead Head(MatrixView a) const { return HeadOf(layout_, a, keys_, scale_); }
+  AttentionHead Head(MatrixView a) const {
+    AttentionHead head = HeadOf(layout_, a, keys_, scale_);
+    if (!options_.key_bias.empty()) head.key_bias = options_.key_bias.data();
+    head.softcap = options_.softcap;
+    return head;
+  }
 
   const AttentionLayout& layout_;
   const AttentionKernels& kernels_;
   const float scale_;
+  const LogitOptions options_;
   Matrix room_, scratch_, row_max_, row_inverse_sum_;
   KeyPanels keys_;
 };

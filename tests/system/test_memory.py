@@ -22,7 +22,8 @@ def layer(folder, d, heads, kv_heads, tokens, batches, dim=None):
     rng = numpy.random.default_rng(1)
     dim = dim or d // heads
     safetensors.write(folder / "w.safetensors", {
-        "q": gaussian(rng, (heads * dim, d), d**-0.5), "k": gaussian(rng, (kv_heads * dim, d), d**-0.5)})
+        "q": gaussian(rng, (heads * dim, d), d**-0.5), "k": gaussian(rng, (kv_heads * dim, d), d**-0.5),
+        "norms.q": gaussian(rng, (dim,), 1), "norms.k": gaussian(rng, (dim,), 1)})
     safetensors.write(folder / "x.safetensors", {"x": gaussian(rng, (batches, tokens, d), 1)})
     return ["--weights", folder / "w.safetensors", "--q", "q", "--k", "k", "--heads", heads,
             "--kv-heads", kv_heads, "--rope-theta", "10000",
@@ -61,6 +62,14 @@ def test_a_job_takes_the_memory_predicted_for_it_and_less_where_attention_is_reb
     assert [m["mask"]["sha256"] for m in kept["results"][0]["matrices"]] == [
         m["mask"]["sha256"] for m in rebuilt["results"][0]["matrices"]]
     assert kept["results"][0]["relativeError"] == rebuilt["results"][0]["relativeError"]
+
+
+def test_a_layer_with_norms_takes_the_memory_predicted_for_it(tmp_path, job):
+    options = ["--q-norm", "norms.q", "--k-norm", "norms.k", "--clip-qkv", 3, "--softcap", 30]
+    _, plain, _ = run_measured(tmp_path / "plain", job, "8GiB")
+    _, estimate, taken = run_measured(tmp_path / "norms", [*job, *options], "8GiB")
+    assert int(estimate["memoryBytes"]) > int(plain["memoryBytes"])
+    assert 0.8 * int(estimate["memoryBytes"]) < taken < 1.2 * int(estimate["memoryBytes"])
 
 
 class LargestAnonymous:

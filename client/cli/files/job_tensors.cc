@@ -100,6 +100,11 @@ absl::StatusOr<v1::TensorRef> JobTensors::AddWeight(const std::string& path,
   return Add(*tensor);
 }
 
+absl::StatusOr<std::vector<std::string>> JobTensors::Names(const std::string& path) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint* file, Open(path));
+  return file->names();
+}
+
 absl::StatusOr<v1::TensorRef> JobTensors::AddNpy(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const NpyArray array, ReadNpy(path));
   // Half precision goes back to what it was, exactly.

@@ -23,6 +23,9 @@ class JobTensors {
   // path: what Checkpoint::Open takes.
   absl::StatusOr<v1::TensorRef> AddWeight(const std::string& path, const std::string& name);
 
+  // Of all tensors there, sorted.
+  absl::StatusOr<std::vector<std::string>> Names(const std::string& path);
+
   // "FILE" or "FILE:NAME" of (n, d) or (k, n, d), .safetensors or .npy. Without a name the file
   // must have `usual_name`, or one tensor of a float type. "{layer}" is `layer`, unless that is
   // empty. An .npy file of float64 is rounded to float32, as the solver would do.

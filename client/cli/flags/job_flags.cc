@@ -20,6 +20,24 @@ absl::Status ParseLayer(const std::string& text, int64_t& layer) {
       absl::StrCat("must be a layer's number, from 0, or all, got ", text));
 }
 
+void AddNormFlags(Command& command, JobFlags& f) {
+  command.Add("--q-norm", f.q_norm, "Tensor of the queries' norm", {.type = "NAME"});
+  command.Add("--k-norm", f.k_norm, "Tensor of the keys' norm", {.type = "NAME"});
+  command.Add("--q-norm-bias", f.q_norm_bias, "Tensor of the bias of the queries' norm",
+              {.type = "NAME"});
+  command.Add("--k-norm-bias", f.k_norm_bias, "Tensor of the bias of the keys' norm",
+              {.type = "NAME"});
+  command.Add("--norm", f.norm, "Kind of these norms; rms1 stores w for 1 + w (Gemma)",
+              {.default_text = "rms", .one_of = {"rms", "rms1", "layer"}});
+  command.Add("--norm-eps", f.norm_eps, "What they add to the mean square; default: 1e-6");
+  command.Add("--norm-group", f.norm_group,
+              "Each head of a token alone, or all heads together (OLMo 2); default: head, where "
+              "the tensor's shape does not leave it open",
+              {.one_of = {"head", "whole"}});
+  command.Add("--no-qk-norm", f.no_qk_norm,
+              "The layer has no norm, whatever tensors lie beside --q and --k");
+}
+
 void AddWeightFlags(Command& command, JobFlags& f) {
   command.Add("--model", f.model, "Hugging Face folder: names, heads and rope from config.json",
               {.type = "DIR"});
@@ -41,6 +59,19 @@ void AddWeightFlags(Command& command, JobFlags& f) {
   command.Add("--rope-theta", f.rope_theta, "Base of the rotary embedding; default: none");
   command.Add("--rope-layout", f.rope_layout, "Pairs of the rotary embedding",
               {.one_of = {"rotate-half", "interleaved"}});
+  command.Add("--rope-dim", f.rope_dim, "Features of a head that turn, its first; default: all",
+              {.at_least = 2});
+  command.Add("--rope-scaling", f.rope_scaling,
+              "linear, dynamic, llama3, yarn or longrope with its numbers, as RopeScaling in "
+              "job.proto names them; lists are written 1/1.5/2",
+              {.type = "TYPE[:NAME=NUMBER,...]"});
+  command.Add("--rope-attention-factor", f.rope_attention_factor,
+              "Factor on cos and sin; default: 1, but yarn and longrope need it");
+  AddNormFlags(command, f);
+  command.Add("--softcap", f.softcap, "c of c tanh(logit / c) (Gemma 2); default: none");
+  command.Add("--clip-qkv", f.clip_qkv, "Bound that projections are cut to (OLMo); default: none");
+  command.Add("--alibi", f.alibi, "What logits get by a key's position; default: nothing",
+              {.one_of = {"bloom", "falcon"}});
   command.Add("--scale", f.scale, "Factor of the logits; default: 1 (fused) or 1 / sqrt(head_dim)");
 }
 

@@ -30,6 +30,14 @@ struct JobFlags {
   int64_t heads = 0, kv_heads = 0;  // 0: not given
   std::optional<double> rope_theta, scale;
   std::string rope_layout;
+  int64_t rope_dim = 0;      // 0: not given
+  std::string rope_scaling;  // TYPE[:NAME=NUMBER,...]
+  std::optional<double> rope_attention_factor;
+  std::string q_norm, k_norm, q_norm_bias, k_norm_bias;
+  std::string norm, norm_group;  // empty: not given
+  std::optional<double> norm_eps, softcap, clip_qkv;
+  bool no_qk_norm = false;
+  std::string alibi;
 
   std::vector<std::string> calibration, held_out;  // FILE[:NAME]
   double held_out_fraction = 0;                    // of the calibration batches

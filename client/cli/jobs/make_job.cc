@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "client/cli/files/event_export.h"
 #include "client/cli/files/output_check.h"
+#include "client/cli/jobs/hand_layer.h"
 #include "core/base/status_macros.h"
 #include "core/problem/attention_mask.h"
 #include "core/problem/hf_layer.h"
@@ -24,8 +25,7 @@ constexpr size_t kLongestLabel = 255;
 
 absl::Status CheckWeightFlags(const JobFlags& f) {
   const bool parts = !f.q.empty() || !f.k.empty();
-  const bool layout = f.heads || f.kv_heads || f.rope_theta || !f.rope_layout.empty() ||
-                      !f.q_bias.empty() || !f.k_bias.empty();
+  const bool layout = HasLayerFlags(f);
   if (!f.model.empty()) {
     if (f.layer == kNoLayer)
       return absl::InvalidArgumentError("--model needs --layer N or --layer all");
@@ -43,20 +43,11 @@ absl::Status CheckWeightFlags(const JobFlags& f) {
     return absl::InvalidArgumentError(
         "--weights needs one of --fused, --fused-product, and --q with --k");
   }
-  if (!parts) {
-    return layout ? absl::InvalidArgumentError(
-                        "--heads, --kv-heads, --rope-... and biases go with --q and --k only")
-                  : absl::OkStatus();
-  }
-  if (f.q.empty() || f.k.empty() || f.heads == 0)
-    return absl::InvalidArgumentError("--q, --k and --heads go together");
-  if (f.rope_theta && !(*f.rope_theta > 0)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--rope-theta must be above 0, got ", *f.rope_theta));
-  }
-  if (!f.rope_layout.empty() && !f.rope_theta)
-    return absl::InvalidArgumentError("--rope-layout needs --rope-theta");
-  return absl::OkStatus();
+  if (parts) return CheckLayerFlags(f);
+  if (!layout) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "--heads, --kv-heads, --rope-..., --softcap, --clip-qkv, --alibi, norms and biases go with "
+      "--q and --k only");
 }
 
 void SetAttention(const AttentionMask& mask, v1::Problem* problem) {
@@ -78,16 +69,10 @@ void SetAttention(const AttentionMask& mask, v1::Problem* problem) {
   out.set_size(mask.size);
 }
 
-void SetRope(const Rope& rope, v1::ProjectionProblem* out) {
+void SetModelRope(const Rope& rope, v1::ProjectionProblem* out) {
   out->mutable_rope()->set_theta(rope.theta);
   out->mutable_rope()->set_layout(rope.layout == RopeLayout::kInterleaved ? v1::INTERLEAVED
                                                                           : v1::ROTATE_HALF);
-}
-
-v1::TensorRef* WeightOf(absl::string_view weight, v1::ProjectionProblem* problem) {
-  if (weight == "w_q") return problem->mutable_w_q();
-  if (weight == "w_k") return problem->mutable_w_k();
-  return weight == "b_q" ? problem->mutable_b_q() : problem->mutable_b_k();
 }
 
 absl::Status AddModel(const JobFlags& f, JobTensors& tensors, v1::Problem* problem) {
@@ -95,7 +80,7 @@ absl::Status AddModel(const JobFlags& f, JobTensors& tensors, v1::Problem* probl
   v1::ProjectionProblem& out = *problem->mutable_projections();
   out.set_heads(layer.weights.heads);
   out.set_kv_heads(layer.weights.kv_heads);
-  if (layer.weights.rope.has_value()) SetRope(*layer.weights.rope, &out);
+  if (layer.weights.rope.has_value()) SetModelRope(*layer.weights.rope, &out);
   SetAttention(layer.attention, problem);
   for (const SourceTensor& source : layer.sources) {
     ATTNPRUNE_ASSIGN_OR_RETURN(*WeightOf(source.weight, &out),
@@ -120,25 +105,6 @@ absl::Status AddFused(const JobFlags& f, JobTensors& tensors, v1::Problem* probl
   return absl::OkStatus();
 }
 
-absl::Status AddProjections(const JobFlags& f, JobTensors& tensors, v1::Problem* problem) {
-  v1::ProjectionProblem& out = *problem->mutable_projections();
-  out.set_heads(f.heads);
-  out.set_kv_heads(f.kv_heads);
-  if (f.rope_theta.has_value()) {
-    SetRope({.theta = *f.rope_theta,
-             .layout = f.rope_layout == "interleaved" ? RopeLayout::kInterleaved
-                                                      : RopeLayout::kRotateHalf},
-            &out);
-  }
-  const std::pair<const char*, const std::string*> named[] = {
-      {"w_q", &f.q}, {"w_k", &f.k}, {"b_q", &f.q_bias}, {"b_k", &f.k_bias}};
-  for (const auto& [weight, name] : named) {
-    if (name->empty()) continue;
-    ATTNPRUNE_ASSIGN_OR_RETURN(*WeightOf(weight, &out), tensors.AddWeight(f.weights, *name));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status AddWeights(const JobFlags& f, JobTensors& tensors, v1::Problem* problem) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckWeightFlags(f));
   if (!f.model.empty()) {
@@ -146,7 +112,7 @@ absl::Status AddWeights(const JobFlags& f, JobTensors& tensors, v1::Problem* pro
   } else if (f.q.empty()) {
     ATTNPRUNE_RETURN_IF_ERROR(AddFused(f, tensors, problem));
   } else {
-    ATTNPRUNE_RETURN_IF_ERROR(AddProjections(f, tensors, problem));
+    ATTNPRUNE_RETURN_IF_ERROR(AddHandLayer(f, tensors, problem->mutable_projections()));
   }
   if (f.scale.has_value()) problem->set_scale(*f.scale);
   if (f.attention.empty() && problem->has_attention()) return absl::OkStatus();

@@ -38,6 +38,10 @@ inline Problem FactoredContractProblem() {
   return WithData(std::move(problem), 8);
 }
 
+inline std::vector<float> Floats(Index count, unsigned seed) {
+  return Values(GaussianMatrix(1, count, seed));
+}
+
 inline Problem ProjectionContractProblem() {
   ProjectionWeights layer;
   layer.w_q = GaussianMatrix(16, 8, 4);
@@ -53,6 +57,30 @@ inline Problem ProjectionContractProblem() {
   return WithData(std::move(problem), 8);
 }
 
+// A layer that has all that any family has between projection and softmax.
+inline Problem EveryOptionContractProblem() {
+  Problem problem = ProjectionContractProblem();
+  auto& layer = std::get<ProjectionWeights>(problem.weights);
+  layer.rope = Rope{.layout = RopeLayout::kInterleaved,
+                    .dim = 2,
+                    .scaling = RopeScaling::kLongrope,
+                    .original_max_positions = 20,
+                    .short_factor = {1.5},
+                    .long_factor = {3},
+                    .attention_factor = 1.2};
+  layer.qk_norm = QkNorm{.kind = NormKind::kLayer,
+                         .group = QkNormGroup::kWhole,
+                         .eps = 1e-5,
+                         .q_weight = Floats(16, 6),
+                         .k_weight = Floats(8, 7),
+                         .q_bias = Floats(16, 8),
+                         .k_bias = Floats(8, 9)};
+  layer.clip_qkv = 2.5;
+  layer.softcap = 4;
+  layer.alibi = Alibi::kBloom;
+  return problem;
+}
+
 // A kind of problem and how to make a fresh one.
 struct ContractProblem {
   const char* name;
@@ -64,6 +92,7 @@ inline const std::vector<ContractProblem>& ContractProblems() {
       {"Fused", FusedContractProblem},
       {"Factored", FactoredContractProblem},
       {"Projections", ProjectionContractProblem},
+      {"EveryOption", EveryOptionContractProblem},
   };
   return problems;
 }

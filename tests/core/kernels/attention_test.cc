@@ -18,6 +18,7 @@ namespace attnprune {
 namespace {
 
 using ::attnprune::testing::GaussianMatrix;
+using ::attnprune::testing::LogitOptions;
 using ::attnprune::testing::Values;
 using ::attnprune::testing::WholeAttention;
 using ::testing::Each;
@@ -56,9 +57,26 @@ struct MaskCase {
   Ranges ranges;
 };
 
-// Every kind of mask, by the kernels of every instruction set that this CPU has.
+// What logits are beside products.
+struct OptionCase {
+  std::string name;
+  float slope;  // of the keys' bias; 0: none
+  float softcap;
+};
+
+LogitOptions OptionsFor(const OptionCase& option, Index n) {
+  LogitOptions options{.softcap = option.softcap};
+  if (option.slope == 0) return options;
+  const Index padded = (n + kAttentionPadding - 1) / kAttentionPadding * kAttentionPadding;
+  for (Index j = 0; j < padded; ++j) {
+    options.key_bias.push_back(option.slope * static_cast<float>(j));
+  }
+  return options;
+}
+
+// Every kind of mask and of logits, by the kernels of every instruction set that this CPU has.
 class AttentionOfEveryMask
-    : public ::testing::TestWithParam<std::tuple<MaskCase, const AttentionKernels*>> {
+    : public ::testing::TestWithParam<std::tuple<MaskCase, const AttentionKernels*, OptionCase>> {
  protected:
   void SetUp() override {
     if (&kernels() == &kAttentionKernelsAvx512 &&
@@ -70,6 +88,7 @@ class AttentionOfEveryMask
   AttentionLayout Layout(Index n) const {
     return AttentionLayout(std::get<0>(GetParam()).ranges(n));
   }
+  LogitOptions Options(Index n) const { return OptionsFor(std::get<2>(GetParam()), n); }
 };
 INSTANTIATE_TEST_SUITE_P(
     All, AttentionOfEveryMask,
@@ -80,9 +99,12 @@ INSTANTIATE_TEST_SUITE_P(
                                          MaskCase{"WindowOf1", Window<1>},
                                          MaskCase{"WindowOf5", Window<5>},
                                          MaskCase{"WindowOf40", Window<40>}),
-                       ::testing::Values(&kAttentionKernelsAvx2, &kAttentionKernelsAvx512)),
+                       ::testing::Values(&kAttentionKernelsAvx2, &kAttentionKernelsAvx512),
+                       ::testing::Values(OptionCase{"Plain", 0, 0}, OptionCase{"Capped", 0, 2},
+                                         OptionCase{"BiasedAndCapped", 0.03125f, 4})),
     [](const auto& test) {
-      return std::get<0>(test.param).name + "_" + std::get<1>(test.param)->name;
+      return std::get<0>(test.param).name + "_" + std::get<1>(test.param)->name + "_" +
+             std::get<2>(test.param).name;
     });
 
 // Around the blocks of 64 rows, the panels of 32 columns, the tiles of 4 or 8 rows and the lanes of
@@ -161,7 +183,7 @@ double At(const Rows& rows, Index i, Index j) {
   return rows[static_cast<size_t>(i)][static_cast<size_t>(j)];
 }
 
-Rows Logits(const Matrix& a, const Matrix& b, float scale) {
+Rows Logits(const Matrix& a, const Matrix& b, float scale, const LogitOptions& options) {
   Rows s = Zeros(a.rows(), b.rows());
   for (Index i = 0; i < a.rows(); ++i) {
     for (Index j = 0; j < b.rows(); ++j) {
@@ -170,14 +192,20 @@ Rows Logits(const Matrix& a, const Matrix& b, float scale) {
         dot += static_cast<double>(a(i, k)) * static_cast<double>(b(j, k));
       }
       At(s, i, j) = static_cast<double>(scale) * dot;
+      if (!options.key_bias.empty()) {
+        At(s, i, j) += static_cast<double>(options.key_bias[static_cast<size_t>(j)]);
+      }
+      const auto cap = static_cast<double>(options.softcap);
+      if (cap > 0) At(s, i, j) = cap * std::tanh(At(s, i, j) / cap);
     }
   }
   return s;
 }
 
 // log softmax over the allowed keys, -infinity elsewhere.
-Rows LogSoftmax(const AttentionLayout& layout, const Matrix& a, const Matrix& b, float scale) {
-  const Rows s = Logits(a, b, scale);
+Rows LogSoftmax(const AttentionLayout& layout, const Matrix& a, const Matrix& b, float scale,
+                const LogitOptions& options) {
+  const Rows s = Logits(a, b, scale, options);
   Rows out = Zeros(a.rows(), b.rows());
   for (Index i = 0; i < a.rows(); ++i) {
     double max = -std::numeric_limits<double>::infinity(), sum = 0;
@@ -195,8 +223,9 @@ Rows LogSoftmax(const AttentionLayout& layout, const Matrix& a, const Matrix& b,
   return out;
 }
 
-Rows Softmax(const AttentionLayout& layout, const Matrix& a, const Matrix& b, float scale) {
-  Rows out = LogSoftmax(layout, a, b, scale);
+Rows Softmax(const AttentionLayout& layout, const Matrix& a, const Matrix& b, float scale,
+             const LogitOptions& options) {
+  Rows out = LogSoftmax(layout, a, b, scale, options);
   for (std::vector<double>& row : out) {
     for (double& entry : row) entry = std::exp(entry);
   }
@@ -209,21 +238,34 @@ double LargestMagnitude(const Matrix& m) {
   return largest;
 }
 
-// Of a float32 logit: r products of at most max|a| max|b|, summed, times the scale.
-double LogitBound(const Matrix& a, const Matrix& b, float scale) {
+// Of scale a b' and, where there is one, the keys' bias.
+double LargestLogit(const Matrix& a, const Matrix& b, float scale, const LogitOptions& options) {
+  const double largest_bias =
+      options.key_bias.empty() ? 0.0 : static_cast<double>(options.key_bias.back());
+  return static_cast<double>(a.cols()) * LargestMagnitude(a) * LargestMagnitude(b) *
+             std::abs(static_cast<double>(scale)) +
+         largest_bias;
+}
+
+// Of a float32 logit: r products of at most max|a| max|b|, summed, times the scale; the sum with a
+// bias; a softcap, whose slope is at most 1, with the rounding of S / c, of tanh (6 u) and of a
+// product.
+double LogitBound(const Matrix& a, const Matrix& b, float scale, const LogitOptions& options) {
   const double r = static_cast<double>(a.cols());
-  return (r + 2) * kUnit * r * LargestMagnitude(a) * LargestMagnitude(b) *
-         std::abs(static_cast<double>(scale));
+  const double largest = LargestLogit(a, b, scale, options);
+  double bound = (r + 2) * kUnit * largest;
+  if (!options.key_bias.empty()) bound += kUnit * largest;
+  if (options.softcap > 0) bound += 10 * kUnit * largest;
+  return bound;
 }
 
 // Relative, of an entry of f: the logit and, through the sum, the others' (2 dS); S - max, at most
 // 2 max|S|, rounded, for the entry and for the sum; exp (4 u twice); a sum of n in lanes; a
 // reciprocal and a product.
-double EntryBound(const Matrix& a, const Matrix& b, float scale) {
-  const double r = static_cast<double>(a.cols()), n = static_cast<double>(a.rows());
-  const double max_logit =
-      r * LargestMagnitude(a) * LargestMagnitude(b) * std::abs(static_cast<double>(scale));
-  const double t = 2 * LogitBound(a, b, scale) + 4 * kUnit * max_logit +
+double EntryBound(const Matrix& a, const Matrix& b, float scale, const LogitOptions& options) {
+  const double n = static_cast<double>(a.rows());
+  const double t = 2 * LogitBound(a, b, scale, options) +
+                   4 * kUnit * LargestLogit(a, b, scale, options) +
                    (8 + n / static_cast<double>(kLanes) + static_cast<double>(kLanes) + 3) * kUnit;
   return std::expm1(t);
 }
@@ -234,18 +276,21 @@ constexpr float kScale = 0.4f;
 
 // Queries and keys of n tokens and the attention of other queries, packed.
 struct Case {
-  Case(const AttentionLayout& of, Index n, const AttentionKernels& kernels)
+  Case(const AttentionLayout& of, Index n, const AttentionKernels& kernels,
+       const LogitOptions& with = {})
       : layout(of),
+        options(with),
         a(GaussianMatrix(n, WidthFor(n), 1)),
         b(GaussianMatrix(n, WidthFor(n), 2)),
         dense_a(GaussianMatrix(n, WidthFor(n), 3)),
         packed(static_cast<size_t>(of.packed_size()), kNaN),
-        attention(layout, b, kScale, kernels) {
+        attention(layout, b, kScale, kernels, options) {
     norm = attention.Dense(dense_a, packed.data());
   }
   DenseRows dense() const { return {.packed = packed.data()}; }
 
   AttentionLayout layout;
+  LogitOptions options;
   Matrix a, b, dense_a;
   std::vector<float> packed;
   mutable WholeAttention attention;
@@ -254,10 +299,10 @@ struct Case {
 
 TEST_P(AttentionOfEveryMask, IsTheSoftmaxOfItsLogits) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n, kernels());
+    const Case c(Layout(n), n, kernels(), Options(n));
     const Matrix f = testing::Unpack(c.layout, c.packed.data());
-    const Rows expected = Softmax(c.layout, c.dense_a, c.b, kScale);
-    const double relative = EntryBound(c.dense_a, c.b, kScale);
+    const Rows expected = Softmax(c.layout, c.dense_a, c.b, kScale, c.options);
+    const double relative = EntryBound(c.dense_a, c.b, kScale, c.options);
     double norm = 0;
     for (Index i = 0; i < n; ++i) {
       for (Index j = 0; j < n; ++j) {
@@ -273,7 +318,7 @@ TEST_P(AttentionOfEveryMask, IsTheSoftmaxOfItsLogits) {
 // The sum of the row in lanes, its reciprocal, the products.
 TEST_P(AttentionOfEveryMask, HasRowsThatSumToOne) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n, kernels());
+    const Case c(Layout(n), n, kernels(), Options(n));
     const Matrix f = testing::Unpack(c.layout, c.packed.data());
     for (Index i = 0; i < n; ++i) {
       double sum = 0;
@@ -286,7 +331,7 @@ TEST_P(AttentionOfEveryMask, HasRowsThatSumToOne) {
 // The storage was full of NaN before.
 TEST_P(AttentionOfEveryMask, IsExactlyZeroInPackedStorageWhereNotAllowedPaddingIncluded) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n, kernels());
+    const Case c(Layout(n), n, kernels(), Options(n));
     for (const AttentionBlock& block : c.layout.blocks()) {
       for (Index i = 0; i < block.rows; ++i) {
         for (Index j = 0; j < block.stride; ++j) {
@@ -352,7 +397,7 @@ LossAndGradient Evaluate(const Case& c, float start) { return Evaluate(c, start,
 
 TEST_P(AttentionOfEveryMask, HasADifferenceOfTwiceItsLossBitForBit) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n, kernels());
+    const Case c(Layout(n), n, kernels(), Options(n));
     const double difference = c.attention.Difference(c.a, c.dense());
     EXPECT_EQ(difference, 2 * Evaluate(c, 0).loss) << n;
   }
@@ -360,7 +405,7 @@ TEST_P(AttentionOfEveryMask, HasADifferenceOfTwiceItsLossBitForBit) {
 
 TEST_P(AttentionOfEveryMask, IsTheSameBitForBitWhereItIsRebuiltInsteadOfKept) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n, kernels());
+    const Case c(Layout(n), n, kernels(), Options(n));
     const DenseRows rebuilt = c.attention.DenseToRebuild(c.dense_a);
     const LossAndGradient kept = Evaluate(c, 0), made_again = Evaluate(c, 0, rebuilt);
     EXPECT_EQ(made_again.loss, kept.loss) << n;
@@ -373,7 +418,7 @@ TEST_P(AttentionOfEveryMask, IsTheSameBitForBitWhereItIsRebuiltInsteadOfKept) {
 // Columns beside the target's belong to other heads.
 TEST_P(AttentionOfEveryMask, WritesItsOwnColumnsOnly) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n, kernels());
+    const Case c(Layout(n), n, kernels(), Options(n));
     const Index width = c.a.cols();
     Matrix d_a = Matrix::Constant(n, width + 5, -7), d_b = Matrix::Constant(n, width + 5, -7);
     c.attention.LossGradient(c.a, c.dense(), MutableMatrixView(d_a).Cols(2, width),
@@ -390,7 +435,7 @@ TEST_P(AttentionOfEveryMask, WritesItsOwnColumnsOnly) {
 
 TEST_P(AttentionOfEveryMask, HasNoLossAndNoGradientAtItsOwnQueriesExactly) {
   for (Index n : kSizes) {
-    Case c(Layout(n), n, kernels());
+    Case c(Layout(n), n, kernels(), Options(n));
     c.a = c.dense_a.Clone();
     const LossAndGradient at_dense = Evaluate(c, 0);
     EXPECT_EQ(at_dense.loss, 0) << n;
@@ -403,8 +448,8 @@ TEST_P(AttentionOfEveryMask, HasNoLossAndNoGradientAtItsOwnQueriesExactly) {
 // first order with 1.1 for the rest. With e of the entries of f~ and f, both relative:
 //   dc = e (f~ + f) + u |c|
 //   dt = sum_j (dc f~ + e |c| f~) + (n + 2) u sum_j |c| f~       t = sum_j c f~
-//   dp = f~ (dc + dt + (e + 4 u) (|c| + |t|))                    p = f~ (c - t)
-//   loss: sum (|c| dc + dc^2 / 2) and a sum of n; gradients: sums of n products
+//   dp = f~ (dc + dt + (e + 4 u) (|c| + |t|))                    p = f~ (c - t), times the
+//   softcap's slope loss: sum (|c| dc + dc^2 / 2) and a sum of n; gradients: sums of n products
 struct Reference {
   double loss = 0, loss_bound = 0;
   Rows d_a, d_b, d_a_bound, d_b_bound;
@@ -427,9 +472,25 @@ void AddGradients(const Case& c, Index i, const std::vector<double>& p,
   }
 }
 
-// Adds row i, f~ and f given.
+// p o (1 - t^2) with t = S~ / c, which is off by its logit's bound; t^2, 1 - t^2 and the product
+// round.
+void ThroughSoftcap(const Case& c, const std::vector<double>& logits, std::vector<double>& p,
+                    std::vector<double>& p_bound) {
+  if (c.options.softcap == 0) return;
+  const auto cap = static_cast<double>(c.options.softcap);
+  const double t_bound = LogitBound(c.a, c.b, kScale, c.options) / cap;
+  for (size_t j = 0; j < p.size(); ++j) {
+    const double t = logits[j] / cap, slope = 1 - t * t;
+    const double slope_bound = 2 * std::abs(t) * t_bound + 2 * kUnit;
+    p_bound[j] =
+        p_bound[j] * (slope + slope_bound) + std::abs(p[j]) * (slope_bound + kUnit * slope);
+    p[j] *= slope;
+  }
+}
+
+// Adds row i, f~, f and the capped logits given.
 void AddRow(const Case& c, Index i, double e, const std::vector<double>& f_tilde,
-            const std::vector<double>& f, Reference& out) {
+            const std::vector<double>& f, const std::vector<double>& logits, Reference& out) {
   const size_t n = f.size();
   std::vector<double> difference(n), bound(n), p(n), p_bound(n);
   double t = 0, t_bound = 0;
@@ -448,27 +509,31 @@ void AddRow(const Case& c, Index i, double e, const std::vector<double>& f_tilde
     p_bound[j] = f_tilde[j] *
                  (bound[j] + t_bound + (e + 4 * kUnit) * (std::abs(difference[j]) + std::abs(t)));
   }
+  ThroughSoftcap(c, logits, p, p_bound);
   AddGradients(c, i, p, p_bound, out);
 }
 
 Reference InFloat64(const Case& c) {
   const Index n = c.a.rows();
-  const Rows f = Softmax(c.layout, c.dense_a, c.b, kScale);
-  const Rows f_tilde = Softmax(c.layout, c.a, c.b, kScale);
-  const double e = std::max(EntryBound(c.a, c.b, kScale), EntryBound(c.dense_a, c.b, kScale));
+  const Rows f = Softmax(c.layout, c.dense_a, c.b, kScale, c.options);
+  const Rows f_tilde = Softmax(c.layout, c.a, c.b, kScale, c.options);
+  const Rows logits = Logits(c.a, c.b, kScale, c.options);
+  const double e = std::max(EntryBound(c.a, c.b, kScale, c.options),
+                            EntryBound(c.dense_a, c.b, kScale, c.options));
   Reference out{.d_a = Zeros(n, c.a.cols()),
                 .d_b = Zeros(n, c.a.cols()),
                 .d_a_bound = Zeros(n, c.a.cols()),
                 .d_b_bound = Zeros(n, c.a.cols())};
   for (Index i = 0; i < n; ++i) {
-    AddRow(c, i, e, f_tilde[static_cast<size_t>(i)], f[static_cast<size_t>(i)], out);
+    const auto row = static_cast<size_t>(i);
+    AddRow(c, i, e, f_tilde[row], f[row], logits[row], out);
   }
   return out;
 }
 
 TEST_P(AttentionOfEveryMask, HasTheLossAndGradientOfItsFormulas) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n, kernels());
+    const Case c(Layout(n), n, kernels(), Options(n));
     const LossAndGradient got = Evaluate(c, 0);
     const Reference expected = InFloat64(c);
     EXPECT_NEAR(got.loss, expected.loss, 1.1 * expected.loss_bound) << n;
@@ -487,7 +552,7 @@ TEST_P(AttentionOfEveryMask, HasTheLossAndGradientOfItsFormulas) {
 TEST_P(AttentionOfEveryMask, AddsToTheGradientOfItsKeys) {
   constexpr float kStart = 64;
   for (Index n : kSizes) {
-    const Case c(Layout(n), n, kernels());
+    const Case c(Layout(n), n, kernels(), Options(n));
     const LossAndGradient from_zero = Evaluate(c, 0), from_start = Evaluate(c, kStart);
     EXPECT_EQ(Values(from_start.d_a), Values(from_zero.d_a)) << n;
     const double parts =
@@ -504,7 +569,7 @@ TEST_P(AttentionOfEveryMask, AddsToTheGradientOfItsKeys) {
 
 TEST_P(AttentionOfEveryMask, NeedsNoGradientOfItsKeys) {
   for (Index n : kSizes) {
-    const Case c(Layout(n), n, kernels());
+    const Case c(Layout(n), n, kernels(), Options(n));
     const LossAndGradient both = Evaluate(c, 0);
     Matrix d_a(n, c.a.cols());
     const double loss = c.attention.LossGradient(c.a, c.dense(), d_a, MutableMatrixView());
@@ -518,16 +583,17 @@ TEST_P(AttentionOfEveryMask, NeedsNoGradientOfItsKeys) {
 TEST_P(AttentionOfEveryMask, KnowsTheLogarithmOfItsSmallestEntry) {
   constexpr float kLoud = 30;
   for (Index n : kSizes) {
-    const Case c(Layout(n), n, kernels());
+    const Case c(Layout(n), n, kernels(), Options(n));
     double smallest = 0;
-    const Rows log_f = LogSoftmax(c.layout, c.a, c.b, kLoud);
+    const Rows log_f = LogSoftmax(c.layout, c.a, c.b, kLoud, c.options);
     for (Index i = 0; i < n; ++i) {
       for (Index j = 0; j < n; ++j) {
         if (Allowed(c.layout, i, j)) smallest = std::min(smallest, At(log_f, i, j));
       }
     }
-    WholeAttention loud(c.layout, c.b, kLoud, kernels());
-    EXPECT_NEAR(loud.SmallestLog(c.a, c.dense()), smallest, 2.01 * LogitBound(c.a, c.b, kLoud))
+    WholeAttention loud(c.layout, c.b, kLoud, kernels(), c.options);
+    EXPECT_NEAR(loud.SmallestLog(c.a, c.dense()), smallest,
+                2.01 * LogitBound(c.a, c.b, kLoud, c.options))
         << n;
   }
 }

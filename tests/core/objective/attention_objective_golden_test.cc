@@ -49,8 +49,9 @@ Dense KernelAttention(const AttentionProblem& problem, const std::vector<Dense>&
     a = reference::ToMatrix(x * weights[0]);
     b = reference::ToMatrix(x);
   } else {
-    a = reference::ToMatrix(Project(problem, x, weights[0], problem.b_q, head));
-    b = reference::ToMatrix(Project(problem, x, weights[1], problem.b_k, problem.kv_head(head)));
+    a = reference::ToMatrix(Project(problem, reference::Side::kQueries, x, weights, head));
+    b = reference::ToMatrix(
+        Project(problem, reference::Side::kKeys, x, weights, problem.kv_head(head)));
   }
   const AttentionLayout layout = LayoutOf(problem.attention, x.rows());
   Matrix packed(1, layout.packed_size());

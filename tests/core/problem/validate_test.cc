@@ -17,6 +17,7 @@
 namespace attnprune {
 namespace {
 
+using Kind = AttentionMask::Kind;
 using ::testing::HasSubstr;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -176,6 +177,154 @@ TEST(Validate, RefusesARotaryEmbeddingThatDoesNotExist) {
        {"an unknown layout",
         [](Problem& p) { Projections(p).rope->layout = static_cast<RopeLayout>(7); },
         "rope.layout must be rotate_half or interleaved, got 7"}});
+}
+
+// Heads of 4 features, all options.
+Problem OptionsTestProblem() {
+  Problem problem = ProjectionTestProblem();
+  ProjectionWeights& layer = Projections(problem);
+  layer.heads = 2;
+  layer.kv_heads = 1;
+  layer.qk_norm = QkNorm{.q_weight = std::vector<float>(8, 1.0f),
+                         .k_weight = std::vector<float>(4, 1.0f),
+                         .q_bias = std::vector<float>(8, 0.0f),
+                         .k_bias = std::vector<float>(4, 0.0f)};
+  layer.softcap = 30;
+  layer.clip_qkv = 8;
+  layer.alibi = Alibi::kBloom;
+  return problem;
+}
+
+QkNorm& Norm(Problem& problem) { return *Projections(problem).qk_norm; }
+
+TEST(Validate, RefusesANormThatDoesNotFitItsProjections) {
+  ExpectRefusals(OptionsTestProblem,
+                 {{"a weight for one head", [](Problem& p) { Norm(p).q_weight.resize(4); },
+                   "qk_norm.q_weight must come to one entry a row of weights.w_q, 8, got 4"},
+                  {"no weight", [](Problem& p) { Norm(p).k_weight.clear(); },
+                   "qk_norm.k_weight must come to one entry a row of weights.w_k, 4, got 0"},
+                  {"a bias of another length", [](Problem& p) { Norm(p).q_bias.resize(3); },
+                   "qk_norm.q_bias must come to one entry a row of its weight, 8, got 3"},
+                  {"another bias of another length", [](Problem& p) { Norm(p).k_bias.resize(8); },
+                   "qk_norm.k_bias must come to one entry a row of its weight, 4, got 8"},
+                  {"eps 0", [](Problem& p) { Norm(p).eps = 0; },
+                   "qk_norm.eps must be finite and above 0, got 0"},
+                  {"eps not a number", [](Problem& p) { Norm(p).eps = std::nan(""); },
+                   "qk_norm.eps must be finite and above 0, got nan"},
+                  {"a NaN in a weight", [](Problem& p) { Norm(p).k_weight[2] = kNan; },
+                   "qk_norm.k_weight must be finite, got nan at entry 2"},
+                  {"infinity in a bias", [](Problem& p) { Norm(p).q_bias[7] = kInf; },
+                   "qk_norm.q_bias must be finite, got inf at entry 7"},
+                  {"infinity in the other weight", [](Problem& p) { Norm(p).q_weight[0] = -kInf; },
+                   "qk_norm.q_weight must be finite, got -inf at entry 0"},
+                  {"a NaN in the other bias", [](Problem& p) { Norm(p).k_bias[0] = kNan; },
+                   "qk_norm.k_bias must be finite, got nan at entry 0"}});
+}
+
+TEST(Validate, RefusesOptionsOutOfRange) {
+  constexpr char kSoftcap[] = "softcap must be above 0 and finite in float32, or 0 for none, got ";
+  constexpr char kClip[] = "clip_qkv must be above 0 and finite in float32, or 0 for none, got ";
+  for (const auto& [value, text] : std::vector<std::pair<double, std::string>>{
+           {-0.125, "-0.125"}, {HUGE_VAL, "inf"}, {1e39, "1e+39"}, {1e-60, "1e-60"}}) {
+    Problem problem = OptionsTestProblem();
+    Projections(problem).softcap = value;
+    EXPECT_EQ(Validate(problem).message(), kSoftcap + text);
+    problem = OptionsTestProblem();
+    Projections(problem).clip_qkv = value;
+    EXPECT_EQ(Validate(problem).message(), kClip + text);
+  }
+  Problem problem = OptionsTestProblem();
+  Projections(problem).alibi = static_cast<Alibi>(5);
+  EXPECT_EQ(Validate(problem).message(), "alibi must be none, bloom or falcon, got 5");
+}
+
+// A rule of a rotary embedding that `valid` meets.
+struct RopeRule {
+  Rope valid;
+  std::function<void(Rope&)> spoil;
+  const char* message;
+};
+
+TEST(Validate, RefusesARotaryEmbeddingThatIsScaledInNoWay) {
+  const Rope linear = {.scaling = RopeScaling::kLinear, .factor = 2};
+  const Rope dynamic = {.scaling = RopeScaling::kDynamic, .factor = 2, .max_positions = 64};
+  const Rope llama3 = {.scaling = RopeScaling::kLlama3, .factor = 8, .original_max_positions = 64};
+  const Rope yarn = {.scaling = RopeScaling::kYarn, .factor = 4, .original_max_positions = 64};
+  const Rope longrope = {.scaling = RopeScaling::kLongrope,
+                         .original_max_positions = 64,
+                         .short_factor = {1, 1},
+                         .long_factor = {1, 2}};
+  const std::vector<RopeRule> rules = {
+      {{},
+       [](Rope& r) { r.dim = 3; },
+       "rope.dim must be even, from 2 to head_dim (4), or 0 for all of it, got 3"},
+      {{},
+       [](Rope& r) { r.dim = 6; },
+       "rope.dim must be even, from 2 to head_dim (4), or 0 for all of it, got 6"},
+      {{},
+       [](Rope& r) { r.dim = -2; },
+       "rope.dim must be even, from 2 to head_dim (4), or 0 for all of it, got -2"},
+      {{},
+       [](Rope& r) { r.attention_factor = 0; },
+       "rope.attention_factor must be finite and above 0, got 0"},
+      {{},
+       [](Rope& r) { r.scaling = static_cast<RopeScaling>(9); },
+       "rope must be default, linear, dynamic, llama3, yarn or longrope, got 9"},
+      {linear, [](Rope& r) { r.factor = 0.5; },
+       "rope.factor must be finite and at least 1, got 0.5"},
+      {linear, [](Rope& r) { r.factor = std::nan(""); },
+       "rope.factor must be finite and at least 1, got nan"},
+      {dynamic, [](Rope& r) { r.factor = HUGE_VAL; },
+       "rope.factor must be finite and at least 1, got inf"},
+      {dynamic, [](Rope& r) { r.max_positions = 0; },
+       "rope.max_positions must be at least 1 token, got 0"},
+      {dynamic, [](Rope& r) { r.dim = 2; },
+       "rope must turn at least 4 features of a head to be dynamic, got 2"},
+      {llama3, [](Rope& r) { r.factor = 0; }, "rope.factor must be finite and at least 1, got 0"},
+      {llama3, [](Rope& r) { r.original_max_positions = -1; },
+       "rope.original_max_positions must be at least 1 token, got -1"},
+      {llama3, [](Rope& r) { r.low_freq_factor = 0; },
+       "rope.low_freq_factor must be finite and above 0, got 0"},
+      {llama3, [](Rope& r) { r.high_freq_factor = 1; },
+       "rope.high_freq_factor must be finite and above low_freq_factor, got 1"},
+      {yarn, [](Rope& r) { r.factor = 0.9; }, "rope.factor must be finite and at least 1, got 0.9"},
+      {yarn, [](Rope& r) { r.original_max_positions = 0; },
+       "rope.original_max_positions must be at least 1 token, got 0"},
+      {yarn, [](Rope& r) { r.beta_slow = -1; },
+       "rope.beta_slow must be finite and above 0, got -1"},
+      {yarn, [](Rope& r) { r.beta_fast = 0.5; },
+       "rope.beta_fast must be finite and at least beta_slow, got 0.5"},
+      {yarn, [](Rope& r) { r.theta = 1; }, "rope.theta must be finite and above 1 for yarn, got 1"},
+      {longrope, [](Rope& r) { r.original_max_positions = 0; },
+       "rope.original_max_positions must be at least 1 token, got 0"},
+      {longrope, [](Rope& r) { r.short_factor = {1}; },
+       "rope.short_factor must have an entry for each pair of features, 2, got 1"},
+      {longrope, [](Rope& r) { r.dim = 2; },
+       "rope.short_factor must have an entry for each pair of features, 1, got 2"},
+      {longrope, [](Rope& r) { r.long_factor = {}; },
+       "rope.long_factor must have an entry for each pair of features, 2, got 0"},
+      {longrope, [](Rope& r) { r.long_factor[1] = 0; },
+       "rope.long_factor must be finite and above 0, got 0"}};
+  for (const RopeRule& rule : rules) {
+    Problem problem = OptionsTestProblem();
+    Projections(problem).rope = rule.valid;
+    ASSERT_TRUE(Validate(problem).ok()) << rule.message << Validate(problem);
+    rule.spoil(*Projections(problem).rope);
+    EXPECT_EQ(Validate(problem).message(), rule.message);
+  }
+}
+
+TEST(Validate, AcceptsPartOfAHeadTurningWhereHeadsAreOdd) {
+  Problem problem = ProjectionTestProblem();
+  ProjectionWeights& layer = Projections(problem);
+  layer.w_q = CountingMatrix(6, 6);
+  layer.w_k = CountingMatrix(3, 6);
+  layer.b_q.clear();
+  layer.b_k.clear();
+  layer.heads = 2;
+  layer.kv_heads = 1;
+  layer.rope->dim = 2;
+  EXPECT_TRUE(Validate(problem).ok()) << Validate(problem);
 }
 
 TEST(Validate, RefusesAScaleThatIsNotAPositiveFloat) {

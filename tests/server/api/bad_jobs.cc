@@ -136,6 +136,80 @@ void AddLayers(Table& t) {
   });
 }
 
+v1::QkNorm& Norm(v1::Job& job) {
+  v1::QkNorm& norm = *Layer(job).mutable_qk_norm();
+  *norm.mutable_q_weight() = Tensor('b', {2});
+  *norm.mutable_k_weight() = Tensor('c', {2});
+  return norm;
+}
+
+v1::RopeScaling& Scaling(v1::Job& job, v1::RopeScalingType type) {
+  v1::RopeScaling& scaling = *Layer(job).mutable_rope()->mutable_scaling();
+  scaling.set_type(type);
+  scaling.set_factor(2);
+  scaling.set_original_max_positions(64);
+  scaling.set_max_positions(64);
+  return scaling;
+}
+
+void AddNorms(Table& t) {
+  t.Add("a norm without a weight", "job.problem.projections.qk_norm.k_weight.sha256", "64",
+        [](v1::Job& job) { Norm(job).clear_k_weight(); });
+  t.Add("a norm of another width", "job.problem.projections.qk_norm.q_weight.shape",
+        "must be 2, 8 or 4 x 2, got 3",
+        [](v1::Job& job) { *Norm(job).mutable_q_weight() = Tensor('b', {3}); });
+  t.Add("a norm of the queries' heads for keys", "job.problem.projections.qk_norm.k_weight.shape",
+        "must be 2, 4 or 2 x 2, got 4 x 2", [](v1::Job& job) {
+          *Norm(job).mutable_k_weight() = Tensor('c', {4, 2});
+        });
+  t.Add("a norm of all heads with one head's weight",
+        "job.problem.projections.qk_norm.q_weight.shape", "must be 8 or 4 x 2, got 2",
+        [](v1::Job& job) { Norm(job).set_group(v1::WHOLE); });
+  t.Add("a bias of a norm of rank 3", "job.problem.projections.qk_norm.q_bias.shape",
+        "got 1 x 4 x 2", [](v1::Job& job) {
+          *Norm(job).mutable_q_bias() = Tensor('d', {1, 4, 2});
+        });
+  t.Add("a mask for a norm's bias", "job.problem.projections.qk_norm.k_bias.dtype", "got BITMASK",
+        [](v1::Job& job) {
+          *Norm(job).mutable_k_bias() = Tensor('d', {2});
+          Norm(job).mutable_k_bias()->set_dtype(v1::BITMASK);
+        });
+  t.Add("a negative eps", "job.problem.projections.qk_norm.eps", "above 0, got -1",
+        [](v1::Job& job) { Norm(job).set_eps(-1); });
+  t.Add("an unknown kind of norm", "job.problem.projections.qk_norm.kind", "RMS or LAYER, got 7",
+        [](v1::Job& job) { Norm(job).set_kind(static_cast<v1::NormKind>(7)); });
+  t.Add("an unknown group of a norm", "job.problem.projections.qk_norm.group",
+        "HEAD or WHOLE, got 7",
+        [](v1::Job& job) { Norm(job).set_group(static_cast<v1::NormGroup>(7)); });
+  t.Add("a weight offset that is no number", "job.problem.projections.qk_norm.weight_offset",
+        "must be in [-1000, 1000], got nan",
+        [](v1::Job& job) { Norm(job).set_weight_offset(kNaN); });
+}
+
+void AddOptions(Table& t) {
+  t.Add("a negative softcap", "job.problem.projections.softcap", "got -1",
+        [](v1::Job& job) { Layer(job).set_softcap(-1); });
+  t.Add("a clip that is infinite", "job.problem.projections.clip_qkv", "got inf",
+        [](v1::Job& job) { Layer(job).set_clip_qkv(kInfinity); });
+  t.Add("an unknown alibi", "job.problem.projections.alibi", "BLOOM or FALCON",
+        [](v1::Job& job) { Layer(job).set_alibi(static_cast<v1::Alibi>(7)); });
+  t.Add("an odd part of a head that turns", "job.problem.projections.rope.dim", "got 1",
+        [](v1::Job& job) { Layer(job).mutable_rope()->set_dim(1); });
+  t.Add("a negative attention factor", "job.problem.projections.rope.attention_factor", "got -1",
+        [](v1::Job& job) { Layer(job).mutable_rope()->set_attention_factor(-1); });
+  t.Add("a scaling without a type", "job.problem.projections.rope.scaling.type", "got 0",
+        [](v1::Job& job) { Scaling(job, v1::ROPE_SCALING_TYPE_UNSPECIFIED); });
+  t.Add("a scaling without a factor", "job.problem.projections.rope.scaling.factor",
+        "at least 1, got 0", [](v1::Job& job) { Scaling(job, v1::LINEAR).clear_factor(); });
+  t.Add("a scaling without its positions",
+        "job.problem.projections.rope.scaling.original_max_positions", "at least 1 token, got 0",
+        [](v1::Job& job) { Scaling(job, v1::LLAMA3).clear_original_max_positions(); });
+  t.Add("a dynamic scaling of two features", "job.problem.projections.rope.scaling",
+        "at least 4 features", [](v1::Job& job) { Scaling(job, v1::DYNAMIC); });
+  t.Add("a longrope without factors", "job.problem.projections.rope.scaling.short_factor",
+        "each pair of features, 1, got 0", [](v1::Job& job) { Scaling(job, v1::LONGROPE); });
+}
+
 void AddFused(Table& t) {
   t.Add("a fused problem without weights", "job.problem.fused", "got none",
         [](v1::Job& job) { Fused(job).Clear(); });
@@ -269,6 +343,8 @@ std::deque<BadJob> BadJobs() {
   AddScalars(layer);
   AddTensors(layer);
   AddLayers(layer);
+  AddNorms(layer);
+  AddOptions(layer);
   AddAttentionAndScale(layer);
   AddData(layer);
   AddMethods(layer);
