@@ -39,60 +39,75 @@ absl::StatusOr<OptionalNorm> ModelWeights::Norm(const std::string& name) const {
   return norm;
 }
 
-// Of queries or keys: one entry a feature of all heads.
-absl::StatusOr<std::vector<float>> ModelWeights::QkNormWeight(const std::string& name,
-                                                              Index heads) const {
-  const Index dim = options_.head_dim;
-  const std::string weight = absl::StrCat(name, ".weight");
-  switch (options_.qk_norm) {
-    case QkNormTensors::kWhole:
-      return Vector(weight, heads * dim);
-    case QkNormTensors::kMatrix: {
-      ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, Find(weight, {heads, dim}));
-      ATTNPRUNE_ASSIGN_OR_RETURN(const Matrix rows, ToMatrix(*tensor));
-      return std::vector<float>(rows.flat().begin(), rows.flat().end());
-    }
-    case QkNormTensors::kEach: {
-      std::vector<float> all;
-      for (Index h = 0; h < heads; ++h) {
-        ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> one,
-                                   Vector(absl::StrCat(name, ".", h, ".weight"), dim));
-        all.insert(all.end(), one.begin(), one.end());
-      }
-      return all;
-    }
-    case QkNormTensors::kHead:
-    case QkNormTensors::kNone:
-      break;
-  }
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> one, Vector(weight, dim));
-  return Tile(one, heads);
-}
-
-absl::StatusOr<OptionalNorm> ModelWeights::QkNormOf(Index layer, const std::string& suffix,
-                                                    Index heads) const {
+absl::StatusOr<OptionalNorm> ModelWeights::QkNormOf(Index layer, bool query) const {
   if (options_.qk_norm == QkNormTensors::kNone) return absl::nullopt;
-  const std::string name = absl::StrCat(options_.LayerPrefix(layer), suffix);
+  const Index heads = query ? options_.heads : options_.kv_heads;
   NormWeights norm;
   norm.kind = IsRms(options_.norm) ? NormKind::kRms : NormKind::kLayer;
   norm.eps = options_.norm_eps;
   norm.group = options_.qk_norm == QkNormTensors::kWhole ? 0 : options_.head_dim;
-  ATTNPRUNE_ASSIGN_OR_RETURN(norm.weight, QkNormWeight(name, heads));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<const TensorInfo*> stored,
+                             QkNormTensorsOf(layer, query));
+  for (const TensorInfo* tensor : stored) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<double> values, ToDoubles(*tensor));
+    for (const double value : values) norm.weight.push_back(static_cast<float>(value));
+  }
   AddOne(options_.norm, norm.weight);
-  const std::string bias = absl::StrCat(name, ".bias");
-  if (options_.qk_norm == QkNormTensors::kHead && FindOrNull(bias) != nullptr) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> one, Vector(bias, options_.head_dim));
+  if (options_.qk_norm == QkNormTensors::kHead) norm.weight = Tile(norm.weight, heads);
+  if (const TensorInfo* bias = QkNormBiasOf(layer, query)) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> one, Vector(bias->name, options_.head_dim));
     norm.bias = Tile(one, heads);
   }
   return norm;
 }
 
+absl::StatusOr<std::vector<const TensorInfo*>> ModelWeights::QkNormTensorsOf(Index layer,
+                                                                             bool query) const {
+  const LayerNames& names = options_.layer_names;
+  const std::string name =
+      absl::StrCat(options_.LayerPrefix(layer), query ? names.q_norm : names.k_norm);
+  const Index heads = query ? options_.heads : options_.kv_heads;
+  const Index dim = options_.head_dim;
+  std::vector<const TensorInfo*> out;
+  const auto add = [&](const std::string& tensor, const std::vector<Index>& shape) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* found, Find(tensor, shape));
+    out.push_back(found);
+    return absl::OkStatus();
+  };
+  switch (options_.qk_norm) {
+    case QkNormTensors::kNone:
+      break;
+    case QkNormTensors::kHead:
+      ATTNPRUNE_RETURN_IF_ERROR(add(absl::StrCat(name, ".weight"), {dim}));
+      break;
+    case QkNormTensors::kWhole:
+      ATTNPRUNE_RETURN_IF_ERROR(add(absl::StrCat(name, ".weight"), {heads * dim}));
+      break;
+    case QkNormTensors::kMatrix:
+      ATTNPRUNE_RETURN_IF_ERROR(add(absl::StrCat(name, ".weight"), {heads, dim}));
+      break;
+    case QkNormTensors::kEach:
+      for (Index h = 0; h < heads; ++h) {
+        ATTNPRUNE_RETURN_IF_ERROR(add(absl::StrCat(name, ".", h, ".weight"), {dim}));
+      }
+      break;
+  }
+  return out;
+}
+
+const TensorInfo* ModelWeights::QkNormBiasOf(Index layer, bool query) const {
+  if (options_.qk_norm != QkNormTensors::kHead) return nullptr;
+  const LayerNames& names = options_.layer_names;
+  return FindOrNull(
+      absl::StrCat(options_.LayerPrefix(layer), query ? names.q_norm : names.k_norm, ".bias"));
+}
+
 absl::StatusOr<OptionalNorm> ModelWeights::QueryNorm(Index layer) const {
-  return QkNormOf(layer, options_.layer_names.q_norm, options_.heads);
+  return QkNormOf(layer, /*query=*/true);
 }
 
 absl::StatusOr<OptionalNorm> ModelWeights::KeyNorm(Index layer) const {
-  return QkNormOf(layer, options_.layer_names.k_norm, options_.kv_heads);
+  return QkNormOf(layer, /*query=*/false);
 }
 
 }  // namespace attnprune

@@ -93,6 +93,10 @@ class ModelWeights {
   absl::StatusOr<OptionalNorm> QueryNorm(Index layer) const;
   absl::StatusOr<OptionalNorm> KeyNorm(Index layer) const;
 
+  // The tensors behind them, as stored: the queries' or the keys'. Empty, null: there are none.
+  absl::StatusOr<std::vector<const TensorInfo*>> QkNormTensorsOf(Index layer, bool query) const;
+  const TensorInfo* QkNormBiasOf(Index layer, bool query) const;
+
   // A tensor by its full name without ".weight", for what is outside the layers. Empty name:
   // nullopt.
   absl::StatusOr<OptionalNorm> Norm(const std::string& name) const;
@@ -119,8 +123,7 @@ class ModelWeights {
   absl::StatusOr<const TensorInfo*> FindBias(const std::string& name, Index size,
                                              bool required) const;
   absl::StatusOr<absl::optional<StoredMap>> Table(const std::string& name) const;
-  absl::StatusOr<std::vector<float>> QkNormWeight(const std::string& name, Index heads) const;
-  absl::StatusOr<OptionalNorm> QkNormOf(Index layer, const std::string& suffix, Index heads) const;
+  absl::StatusOr<OptionalNorm> QkNormOf(Index layer, bool query) const;
   absl::Status CheckLayer(Index layer) const;
   absl::Status CheckNothingElse(Index layer) const;
   absl::Status CheckOutside() const;

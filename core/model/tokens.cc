@@ -38,8 +38,8 @@ absl::Status CheckRows(Numbers& numbers) {
 }
 
 // Where the tokens of one row begin and how many there are.
-absl::StatusOr<std::pair<Index, Index>> TokensOf(const int64_t* mask, Index n,
-                                                 absl::string_view place, Index row) {
+absl::StatusOr<MaskedRow> TokensOf(const int64_t* mask, Index n, absl::string_view place,
+                                   Index row) {
   const auto wrong = [&](absl::string_view rule) {
     return Refuse(place, " must ", rule, ", got another in row ", row);
   };
@@ -52,24 +52,34 @@ absl::StatusOr<std::pair<Index, Index>> TokensOf(const int64_t* mask, Index n,
     ++count;
   }
   if (count < 2) return wrong("have at least two ones in each row");
-  return std::pair{first, count};
+  return MaskedRow{first, count};
+}
+
+absl::StatusOr<std::vector<MaskedRow>> RowsOfMask(const Numbers& mask,
+                                                  const std::vector<Index>& shape) {
+  if (mask.shape != shape) {
+    return Refuse(mask.place, " must have the shape of the tokens, ", ShapeString(shape), ", got ",
+                  ShapeString(mask.shape));
+  }
+  std::vector<MaskedRow> rows;
+  for (Index row = 0; row < shape[0]; ++row) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const MaskedRow range, TokensOf(mask.values.data() + row * shape[1],
+                                                               shape[1], mask.place, row));
+    rows.push_back(range);
+  }
+  return rows;
 }
 
 absl::StatusOr<TokenRows> MaskedRows(const Numbers& ids, const Numbers& mask) {
-  if (mask.shape != ids.shape) {
-    return Refuse(mask.place, " must have the shape of the tokens, ", ShapeString(ids.shape),
-                  ", got ", ShapeString(mask.shape));
-  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<MaskedRow> rows, RowsOfMask(mask, ids.shape));
   TokenRows out;
   out.width = ids.shape[1];
   out.padded = true;
-  for (Index row = 0; row < ids.shape[0]; ++row) {
-    const int64_t* const of_row = mask.values.data() + row * out.width;
-    ATTNPRUNE_ASSIGN_OR_RETURN(const auto range, TokensOf(of_row, out.width, mask.place, row));
-    const auto begin = ids.values.begin() + row * out.width + range.first;
-    out.tokens.ids.insert(out.tokens.ids.end(), begin, begin + range.second);
-    out.tokens.lengths.push_back(range.second);
-    out.first.push_back(range.first);
+  for (size_t row = 0; row < rows.size(); ++row) {
+    const auto begin = ids.values.begin() + static_cast<Index>(row) * out.width + rows[row].first;
+    out.tokens.ids.insert(out.tokens.ids.end(), begin, begin + rows[row].count);
+    out.tokens.lengths.push_back(rows[row].count);
+    out.first.push_back(rows[row].first);
   }
   return out;
 }
@@ -105,6 +115,12 @@ TokenRows RowsOfTokens(std::vector<int64_t> ids, Index n) {
   out.first.assign(rows, 0);
   out.width = n;
   return out;
+}
+
+absl::StatusOr<std::vector<MaskedRow>> ReadAttentionMask(const TensorInfo& mask,
+                                                         const std::vector<Index>& shape) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Numbers numbers, NumbersOf(mask));
+  return RowsOfMask(numbers, shape);
 }
 
 absl::StatusOr<TokenRows> ReadTokenFile(const std::string& path) {

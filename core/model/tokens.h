@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "core/io/tensor_source.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
@@ -30,6 +31,16 @@ struct TokenRows {
 
   Index rows() const { return static_cast<Index>(first.size()); }
 };
+
+// The tokens of a row: places [first, first + count).
+struct MaskedRow {
+  Index first, count;
+};
+
+// An attention_mask of that shape (k, n): 1 for a token, 0 for padding. INVALID_ARGUMENT, naming
+// file and tensor, unless each row's ones are consecutive and at least two.
+absl::StatusOr<std::vector<MaskedRow>> ReadAttentionMask(const TensorInfo& mask,
+                                                         const std::vector<Index>& shape);
 
 // path: a .npy file of whole numbers (k, n), or "FILE.safetensors" or "FILE.safetensors:NAME" of
 // any integer type; without NAME the tensor `tokens`, or `input_ids`. A row is a sequence; (n) is

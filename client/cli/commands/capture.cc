@@ -14,9 +14,11 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/files/token_input.h"
 #include "client/cli/flags/token_flags.h"
+#include "client/cli/jobs/captured_input.h"
 #include "client/cli/views/pass_view.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_pool.h"
+#include "core/io/file.h"
 #include "core/io/sha256.h"
 #include "core/model/forward.h"
 
@@ -87,13 +89,6 @@ std::string SourceOf(const CaptureFlags& flags, const TokenRows& rows,
   add(layers.data(), layers.size() * sizeof(Index));
   add(flags.dtype.data(), flags.dtype.size());
   return digest.Finish();
-}
-
-// By Ctrl-C, by the disk, or by files that are not as they must be.
-int CaptureError(const Shell& shell, const absl::Status& status) {
-  if (absl::IsCancelled(status)) return Interrupted(shell);
-  const bool local = absl::IsResourceExhausted(status) || absl::IsInternal(status);
-  return local ? LocalError(shell, status) : UsageError(shell, status);
 }
 
 int Run(const Shell& shell, const CaptureFlags& flags) {

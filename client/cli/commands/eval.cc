@@ -13,6 +13,7 @@
 #include "client/cli/files/token_input.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/token_flags.h"
+#include "client/cli/jobs/captured_input.h"
 #include "client/cli/views/format.h"
 #include "client/cli/views/pass_view.h"
 #include "core/base/status_macros.h"
@@ -135,16 +136,11 @@ void PrintTable(const Shell& shell, const Text& text, const std::vector<Evaluate
       text.input.rows.rows(), text.input.rows.width);
 }
 
-// By Ctrl-C, or files that are not as they must be.
-int EvalError(const Shell& shell, const absl::Status& status) {
-  return absl::IsCancelled(status) ? Interrupted(shell) : UsageError(shell, status);
-}
-
 int Run(const Shell& shell, const EvalFlags& flags) {
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckTokenFlags(flags.tokens));
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const Text text, ReadText(flags));
   ThreadPool pool(ThreadsOr(flags.threads));
-  ATTNPRUNE_ASSIGN_OR_EXIT(EvalError, const std::vector<Evaluated> all,
+  ATTNPRUNE_ASSIGN_OR_EXIT(CaptureError, const std::vector<Evaluated> all,
                            Evaluate(shell, flags, text, pool));
   if (flags.json) {
     PrintJson(shell, text, all);

@@ -7,6 +7,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/job_flags.h"
+#include "client/cli/jobs/captured_input.h"
 #include "client/cli/jobs/embedded_server.h"
 #include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/model_run.h"
@@ -60,16 +61,22 @@ int OnServerOfItsOwn(const Shell& shell, const RunFlags& flags, const Work& work
   return work(*client);
 }
 
-int Run(const Shell& shell, const RunFlags& flags) {
+int Run(const Shell& shell, const RunFlags& given) {
+  ATTNPRUNE_ASSIGN_OR_EXIT(CaptureError, const CapturedInput captured,
+                           CaptureInput(shell, given.job, given.threads));
+  RunFlags flags = given;
+  flags.job = captured.flags;
   JobTensors tensors;
   if (flags.job.layer == kAllLayers) {
     ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const ModelRun run, MakeModelRun(flags.job, tensors));
+    TellNotes(shell, tensors);
     return OnServerOfItsOwn(shell, flags, [&](client::Client& client) {
       return RunAllLayers(shell, client, flags, run, tensors);
     });
   }
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const v1::Job job, MakeJob(flags.job, tensors));
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckJobOutputs(flags.job));
+  TellNotes(shell, tensors);
   return OnServerOfItsOwn(shell, flags, [&](client::Client& client) {
     return RunOneJob(shell, client, flags, job, tensors);
   });

@@ -7,6 +7,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/job_flags.h"
+#include "client/cli/jobs/captured_input.h"
 #include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/model_run.h"
 #include "client/cli/jobs/server_jobs.h"
@@ -106,6 +107,7 @@ int SayHowToMerge(const Shell& shell, const SubmitFlags& flags, const ModelRun& 
 int RunAllLayers(const Shell& shell, const SubmitFlags& flags) {
   JobTensors tensors;
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const ModelRun run, MakeModelRun(flags.job, tensors));
+  TellNotes(shell, tensors);
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
   if (!flags.validate_only) {
     Note(shell, absl::StrCat(run.jobs.size(), " layers, labelled ", LabelOf(run)));
@@ -130,6 +132,7 @@ int RunOneJob(const Shell& shell, const SubmitFlags& flags) {
   JobTensors tensors;
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const v1::Job job, MakeJob(flags.job, tensors));
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckJobOutputs(flags.job));
+  TellNotes(shell, tensors);
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
   ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Job created,
                            Submit(shell, *client, job, tensors, ModeOf(flags)));
@@ -142,8 +145,12 @@ int RunOneJob(const Shell& shell, const SubmitFlags& flags) {
                         result.last_sequence);
 }
 
-int Run(const Shell& shell, const SubmitFlags& flags) {
-  ATTNPRUNE_EXIT_IF_ERROR(UsageError, Check(flags));
+int Run(const Shell& shell, const SubmitFlags& given) {
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, Check(given));
+  ATTNPRUNE_ASSIGN_OR_EXIT(CaptureError, const CapturedInput captured,
+                           CaptureInput(shell, given.job, /*threads=*/0));
+  SubmitFlags flags = given;
+  flags.job = captured.flags;
   return flags.job.layer == kAllLayers ? RunAllLayers(shell, flags) : RunOneJob(shell, flags);
 }
 

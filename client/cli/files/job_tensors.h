@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,8 @@
 #include "attnprune/v1/job.pb.h"
 #include "client/library/client.h"
 #include "core/io/checkpoint.h"
+#include "core/model/attention_layer.h"
+#include "core/model/model_weights.h"
 #include "core/problem/batches.h"
 
 namespace attnprune::cli {
@@ -26,11 +29,20 @@ class JobTensors {
   // Of all tensors there, sorted.
   absl::StatusOr<std::vector<std::string>> Names(const std::string& path);
 
-  // "FILE" or "FILE:NAME" of (n, d) or (k, n, d), .safetensors or .npy. Without a name the file
-  // must have `usual_name`, or one tensor of a float type. "{layer}" is `layer`, unless that is
-  // empty. An .npy file of float64 is rounded to float32, as the solver would do.
-  absl::StatusOr<v1::TensorRef> AddBatches(const std::string& text, const std::string& usual_name,
-                                           const std::string& layer);
+  // The model in a folder, which stays open.
+  absl::StatusOr<const ModelWeights*> Model(const std::string& folder);
+  // A tensor of one of its layers.
+  absl::StatusOr<v1::TensorRef> AddStored(const AttentionTensor& stored);
+
+  // "FILE" or "FILE:NAME" of (n, d) or (k, n, d), .safetensors or .npy, or a folder that
+  // `attnprune capture` has written. Without a name the file must have the input of `layer`, or one
+  // tensor of a float type whose name says no other layer. "{layer}" is `layer`, unless that is
+  // below 0. An .npy file of float64 is rounded to float32, as the solver would do. Where an
+  // attention_mask (k, n) lies beside the tensor, padding is left out: then a tensor for each run
+  // of sequences of one length.
+  absl::StatusOr<std::vector<v1::TensorRef>> AddBatches(const std::string& text, int64_t layer);
+  // What AddBatches saw and somebody may want to know.
+  const std::vector<std::string>& notes() const { return notes_; }
 
   // For Client::Upload; valid as long as this.
   absl::Span<const client::LocalTensor> all() const { return all_; }
@@ -40,8 +52,15 @@ class JobTensors {
   absl::StatusOr<v1::TensorRef> Add(const TensorInfo& tensor);
   absl::StatusOr<v1::TensorRef> AddNpy(const std::string& path);
 
+  absl::StatusOr<std::vector<v1::TensorRef>> AddUnpadded(const TensorInfo& tensor,
+                                                         const TensorInfo& mask);
+  void NoteRepeats(const TensorInfo& tensor);
+
   std::map<std::string, Checkpoint> files_;
+  std::map<std::string, ModelWeights> models_;
   std::deque<std::vector<char>> buffers_;
+  std::vector<std::shared_ptr<const std::vector<char>>> kept_;
+  std::vector<std::string> notes_;
   std::vector<client::LocalTensor> all_;
 };
 

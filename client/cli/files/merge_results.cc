@@ -14,6 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "client/cli/files/fused_tensors.h"
 #include "client/cli/files/pruned_files.h"
 #include "client/cli/flags/job_flags.h"
 #include "client/cli/views/format.h"
@@ -32,6 +34,24 @@ std::string LayerText(const v1::Job& job) {
 int64_t LayerOrder(const v1::Job& job) {
   int64_t layer = 0;
   return absl::SimpleAtoi(LayerText(job), &layer) ? layer : std::numeric_limits<int64_t>::max();
+}
+
+// A tensor's name with its layer's number apart: "model.layers.3.q" is "model.layers.*.q" and 3.
+struct NameInLayer {
+  std::string kind;
+  Index layer = -1;  // -1: no part of the name is a number
+};
+
+NameInLayer SplitLayer(const std::string& name) {
+  NameInLayer out;
+  std::vector<std::string> parts = absl::StrSplit(name, '.');
+  for (std::string& part : parts) {
+    if (!absl::SimpleAtoi(part, &out.layer)) continue;
+    part = "*";
+    break;
+  }
+  out.kind = absl::StrJoin(parts, ".");
+  return out;
 }
 
 // Whose checkpoint or mask file it is: "gd", or "each layer's best" of several.
@@ -62,10 +82,10 @@ std::vector<std::string> CommonMethods(const Shell& shell, const std::vector<v1:
 
 // Hashes every weight that was pruned. CANCELLED: interrupted.
 absl::Status CheckSourceOfAll(const Shell& shell, const std::vector<v1::Job>& jobs,
-                              const Checkpoint& source) {
+                              const Checkpoint& source, const std::string& path) {
   for (const v1::Job& job : jobs) {
     if (shell.interrupt.stop_requested()) return absl::CancelledError("interrupted");
-    ATTNPRUNE_RETURN_IF_ERROR(CheckSource(job, source));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckSource(job, source, path));
   }
   return absl::OkStatus();
 }
@@ -142,7 +162,7 @@ absl::Status CheckNoTensorTwice(const std::vector<MergePart>& parts) {
 absl::Status CheckTensorsAreThere(const std::vector<MergePart>& parts, const Checkpoint& source) {
   for (const MergePart& part : parts) {
     for (const v1::MatrixResult& matrix : part.result->matrices()) {
-      if (source.Contains(NameOf(matrix))) continue;
+      if (source.Contains(StoredName(NameOf(matrix)))) continue;
       return absl::InvalidArgumentError(
           absl::StrCat("a merged job must have pruned tensors of the model: ", part.job->name(),
                        " pruned ", Quoted(NameOf(matrix)), ", which it does not have"));
@@ -152,16 +172,20 @@ absl::Status CheckTensorsAreThere(const std::vector<MergePart>& parts, const Che
 }
 
 std::vector<Index> LayersLeft(const std::vector<MergePart>& parts, const Checkpoint& source) {
-  std::set<std::string> written;
+  std::set<std::string> written, kinds;
   for (const MergePart& part : parts) {
-    for (const v1::MatrixResult& matrix : part.result->matrices()) written.insert(NameOf(matrix));
+    for (const v1::MatrixResult& matrix : part.result->matrices()) {
+      written.insert(StoredName(NameOf(matrix)));
+      kinds.insert(SplitLayer(StoredName(NameOf(matrix))).kind);
+    }
   }
-  std::vector<Index> left;
-  for (Index layer = 0;; ++layer) {
-    const std::string name = absl::StrCat("model.layers.", layer, ".self_attn.q_proj.weight");
-    if (!source.Contains(name)) return left;
-    if (written.count(name) == 0) left.push_back(layer);
+  std::set<Index> left;
+  for (const std::string& name : source.names()) {
+    const NameInLayer split = SplitLayer(name);
+    if (split.layer < 0 || written.contains(name) || !kinds.contains(split.kind)) continue;
+    left.insert(split.layer);
   }
+  return {left.begin(), left.end()};
 }
 
 std::string MergeTable(const std::vector<MergePart>& parts) {
@@ -188,7 +212,7 @@ absl::Status CheckMergeOutput(const std::string& source, const std::string& outp
 int MergeResults(const Shell& shell, std::ostream& told, client::Client& client,
                  const std::vector<v1::Job>& jobs, const SaveFlags& flags) {
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const Checkpoint source, Checkpoint::Open(flags.source));
-  if (const absl::Status fits = CheckSourceOfAll(shell, jobs, source); !fits.ok()) {
+  if (const absl::Status fits = CheckSourceOfAll(shell, jobs, source, flags.source); !fits.ok()) {
     return absl::IsCancelled(fits) ? Interrupted(shell) : UsageError(shell, fits);
   }
   // Before CommonMethods asks for results that unfinished jobs cannot have. Every method of a job

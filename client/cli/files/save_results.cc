@@ -1,10 +1,12 @@
 #include "client/cli/files/save_results.h"
 
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "client/cli/files/fused_tensors.h"
 #include "client/cli/files/output_check.h"
 #include "client/cli/files/pruned_files.h"
 #include "client/cli/flags/job_flags.h"
@@ -12,7 +14,6 @@
 #include "client/export/path_part.h"
 #include "core/base/status_macros.h"
 #include "core/io/checkpoint.h"
-#include "core/io/sha256.h"
 
 namespace attnprune::cli {
 namespace {
@@ -28,7 +29,7 @@ std::vector<v1::TensorRef> WeightsOf(const v1::Problem& problem) {
 
 absl::Status CheckSourceFile(const v1::Job& job, const std::string& source) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint file, Checkpoint::Open(source));
-  return CheckSource(job, file);
+  return CheckSource(job, file, source);
 }
 
 // Where the job's label points, if that is still there; else empty, with a note.
@@ -91,12 +92,12 @@ int WriteError(const Shell& shell, const absl::Status& status) {
 
 }  // namespace
 
-absl::Status CheckSource(const v1::Job& job, const Checkpoint& source) {
+absl::Status CheckSource(const v1::Job& job, const Checkpoint& source, const std::string& path) {
   for (const v1::TensorRef& weight : WeightsOf(job.problem())) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, source.Find(weight.name()));
-    if (Sha256Of(tensor->bytes) == weight.sha256()) continue;
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::string digest, DigestOf(source, path, weight.name()));
+    if (digest == weight.sha256()) continue;
     return absl::FailedPreconditionError(absl::StrCat(
-        tensor->file, ": tensor ", weight.name(), " is not the one that ", job.name(), " pruned"));
+        path, ": tensor ", weight.name(), " is not the one that ", job.name(), " pruned"));
   }
   return absl::OkStatus();
 }
@@ -121,8 +122,12 @@ int SaveByMethod(const Shell& shell, const SaveFlags& flags,
   return code;
 }
 
-int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedTensor>& tensors,
+int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedTensor>& pruned,
                const std::string& method, const SaveFlags& flags) {
+  std::vector<PrunedTensor> tensors = pruned;
+  if (!flags.source.empty()) {
+    ATTNPRUNE_ASSIGN_OR_EXIT(LocalError, tensors, JoinParts(std::move(tensors), flags.source));
+  }
   if (!flags.output.empty()) {
     ATTNPRUNE_ASSIGN_OR_EXIT(WriteError, const std::vector<std::string> files,
                              WritePruned(tensors, flags.source, flags.output,

@@ -26,8 +26,9 @@ struct SaveFlags {
 int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
                 const SaveFlags& flags);
 
-// FAILED_PRECONDITION or NOT_FOUND if the source is not where the job's weights came from.
-absl::Status CheckSource(const v1::Job& job, const Checkpoint& source);
+// FAILED_PRECONDITION or NOT_FOUND if the source, opened from `path`, is not where the job's
+// weights came from.
+absl::Status CheckSource(const v1::Job& job, const Checkpoint& source, const std::string& path);
 
 // One call of `save` for the files whose names have no {method}, then one with flags.method set for
 // each of `methods`, for those whose names have it, filled in. With flags.method given: one call

@@ -80,6 +80,8 @@ void AddDataFlags(Command& command, JobFlags& f) {
               "Tokens to decide on, (n, d) or (k, n, d); .safetensors or .npy; {layer} stands "
               "for the layer. Repeatable",
               {.type = "FILE[:NAME]", .repeatable = true});
+  AddTokenFlags(command, f.tokens);
+  AddSampleFlags(command, f.tokens);
   command.Add("--held-out", f.held_out, "Tokens that are only scored. Repeatable",
               {.type = "FILE[:NAME]", .repeatable = true});
   command.Add("--held-out-fraction", f.held_out_fraction,

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "attnprune/v1/job.pb.h"
 #include "client/cli/flags/command_line.h"
+#include "client/cli/flags/token_flags.h"
 
 namespace attnprune::cli {
 
@@ -39,6 +40,7 @@ struct JobFlags {
   bool no_qk_norm = false;
   std::string alibi;
 
+  TokenFlags tokens;  // calibration by running the model; its seed is `seed`
   std::vector<std::string> calibration, held_out;  // FILE[:NAME]
   double held_out_fraction = 0;                    // of the calibration batches
   std::string attention;                           // empty: the model's, or causal

@@ -11,9 +11,9 @@
 #include "client/cli/files/event_export.h"
 #include "client/cli/files/output_check.h"
 #include "client/cli/jobs/hand_layer.h"
+#include "client/cli/jobs/model_layer.h"
 #include "core/base/status_macros.h"
 #include "core/problem/attention_mask.h"
-#include "core/problem/hf_layer.h"
 #include "core/problem/sparsity.h"
 
 namespace attnprune::cli {
@@ -50,45 +50,6 @@ absl::Status CheckWeightFlags(const JobFlags& f) {
       "--q and --k only");
 }
 
-void SetAttention(const AttentionMask& mask, v1::Problem* problem) {
-  v1::AttentionMask& out = *problem->mutable_attention();
-  switch (mask.kind) {
-    case AttentionMask::Kind::kCausal:
-      out.set_kind(v1::CAUSAL);
-      break;
-    case AttentionMask::Kind::kFull:
-      out.set_kind(v1::FULL);
-      break;
-    case AttentionMask::Kind::kBlock:
-      out.set_kind(v1::BLOCK);
-      break;
-    case AttentionMask::Kind::kWindow:
-      out.set_kind(v1::WINDOW);
-      break;
-  }
-  out.set_size(mask.size);
-}
-
-void SetModelRope(const Rope& rope, v1::ProjectionProblem* out) {
-  out->mutable_rope()->set_theta(rope.theta);
-  out->mutable_rope()->set_layout(rope.layout == RopeLayout::kInterleaved ? v1::INTERLEAVED
-                                                                          : v1::ROTATE_HALF);
-}
-
-absl::Status AddModel(const JobFlags& f, JobTensors& tensors, v1::Problem* problem) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const HfLayer layer, LoadHfLayer(f.model, f.layer));
-  v1::ProjectionProblem& out = *problem->mutable_projections();
-  out.set_heads(layer.weights.heads);
-  out.set_kv_heads(layer.weights.kv_heads);
-  if (layer.weights.rope.has_value()) SetModelRope(*layer.weights.rope, &out);
-  SetAttention(layer.attention, problem);
-  for (const SourceTensor& source : layer.sources) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(*WeightOf(source.weight, &out),
-                               tensors.AddWeight(f.model, source.name));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status AddFused(const JobFlags& f, JobTensors& tensors, v1::Problem* problem) {
   v1::FusedProblem& out = *problem->mutable_fused();
   if (!f.fused.empty()) {
@@ -108,7 +69,7 @@ absl::Status AddFused(const JobFlags& f, JobTensors& tensors, v1::Problem* probl
 absl::Status AddWeights(const JobFlags& f, JobTensors& tensors, v1::Problem* problem) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckWeightFlags(f));
   if (!f.model.empty()) {
-    ATTNPRUNE_RETURN_IF_ERROR(AddModel(f, tensors, problem));
+    ATTNPRUNE_RETURN_IF_ERROR(AddModelLayer(f.model, f.layer, tensors, problem));
   } else if (f.q.empty()) {
     ATTNPRUNE_RETURN_IF_ERROR(AddFused(f, tensors, problem));
   } else {
@@ -118,7 +79,7 @@ absl::Status AddWeights(const JobFlags& f, JobTensors& tensors, v1::Problem* pro
   if (f.attention.empty() && problem->has_attention()) return absl::OkStatus();
   ATTNPRUNE_ASSIGN_OR_RETURN(const AttentionMask mask,
                              ParseAttentionMask(f.attention.empty() ? "causal" : f.attention));
-  SetAttention(mask, problem);
+  *problem->mutable_attention() = ToProto(mask);
   return absl::OkStatus();
 }
 
@@ -135,14 +96,15 @@ absl::Status AddData(const JobFlags& f, JobTensors& tensors, v1::Job* job) {
     return absl::InvalidArgumentError("--held-out-fraction is for jobs without --held-out");
   }
   job->set_held_out_fraction(f.held_out_fraction);
-  const std::string layer = f.layer >= 0 ? absl::StrCat(f.layer) : "";
-  const std::string usual =
-      layer.empty() ? "" : absl::StrCat("model.layers.", layer, ".self_attn.input");
   for (const std::string& text : f.calibration) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(*job->add_calibration(), tensors.AddBatches(text, usual, layer));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<v1::TensorRef> batches,
+                               tensors.AddBatches(text, f.layer));
+    for (const v1::TensorRef& ref : batches) *job->add_calibration() = ref;
   }
   for (const std::string& text : f.held_out) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(*job->add_held_out(), tensors.AddBatches(text, usual, layer));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<v1::TensorRef> batches,
+                               tensors.AddBatches(text, f.layer));
+    for (const v1::TensorRef& ref : batches) *job->add_held_out() = ref;
   }
   return absl::OkStatus();
 }

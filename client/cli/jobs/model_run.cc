@@ -10,7 +10,6 @@
 #include "client/cli/jobs/make_job.h"
 #include "client/cli/views/format.h"
 #include "core/base/status_macros.h"
-#include "core/problem/hf_layer.h"
 #include "trace/trace_context.h"
 
 namespace attnprune::cli {
@@ -73,7 +72,8 @@ std::string LabelOf(const ModelRun& run) { return absl::StrCat(kModelRunLabel, "
 
 absl::StatusOr<ModelRun> MakeModelRun(const JobFlags& flags, JobTensors& tensors) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckFlags(flags));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Index layers, CountHfLayers(flags.model));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const ModelWeights* model, tensors.Model(flags.model));
+  const Index layers = model->options().layer_count();
   ModelRun run{.id = NewRequestId().substr(0, kIdLength), .jobs = {}};
   for (Index layer = 0; layer < layers; ++layer) {
     JobFlags one = flags;
