@@ -6,7 +6,7 @@
 #include "core/judge/score.h"
 #include "core/kernels/blas.h"
 #include "core/methods/registry.h"
-#include "core/problem/hf_layer.h"
+#include "core/model/attention_layer.h"
 #include "core/problem/load_batches.h"
 
 namespace attnprune {
@@ -14,8 +14,9 @@ namespace attnprune {
 // Removes half of layer 1's query and key weights and prints the error on unseen data.
 absl::Status PruneOneLayer(const std::string& model) {
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());  // once, before the first thread
-  ATTNPRUNE_ASSIGN_OR_RETURN(HfLayer layer, LoadHfLayer(model, 1));
-  Problem problem{.weights = std::move(layer.weights), .attention = layer.attention};
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer layer, LoadAttentionLayer(model, 1));
+  Problem problem{.weights = std::move(layer.weights), .attention = layer.attention,
+                  .scale = layer.scale};
   const std::string inputs = "model.layers.1.self_attn.input";
   ATTNPRUNE_ASSIGN_OR_RETURN(problem.calibration,
                              LoadBatches(model + "/calibration.safetensors", inputs));

@@ -1,5 +1,6 @@
 #include "core/model/attention_layer.h"
 
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -137,7 +138,8 @@ absl::StatusOr<AttentionLayer> StoredAttentionLayer(const ModelWeights& model, I
   const ModelOptions& options = model.options();
   AttentionLayer out;
   out.attention = options.Mask(layer);
-  out.scale = options.attention_scale;
+  const double usual = 1 / std::sqrt(static_cast<double>(options.head_dim));
+  if (options.attention_scale != usual) out.scale = options.attention_scale;
   out.norm_offset = options.norm == NormFamily::kRmsPlusOne ? 1 : 0;
   out.weights.heads = options.heads;
   out.weights.kv_heads = options.kv_heads;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "core/io/tensor_source.h"
 #include "core/model/model_weights.h"
 #include "core/problem/attention_mask.h"
@@ -26,7 +27,7 @@ struct AttentionLayer {
   // Its sizes and options; weights, biases and norms are filled in by LoadAttentionLayer only.
   ProjectionWeights weights;
   AttentionMask attention;
-  double scale = 0;
+  absl::optional<double> scale;  // of the logits, where it is not 1 / sqrt(head_dim)
   // What is added to the norms' weights: 1 for families that store w for 1 + w.
   double norm_offset = 0;
   std::vector<AttentionTensor> tensors;

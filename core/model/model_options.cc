@@ -61,7 +61,7 @@ class OptionsReader {
     ATTNPRUNE_ASSIGN_OR_RETURN(out_.hidden_size,
                                config_.Count({"hidden_size", "n_embd", "n_embed"}));
     out_.embedding_width = out_.hidden_size;
-    ATTNPRUNE_ASSIGN_OR_RETURN(out_.vocab, config_.Count({"vocab_size"}));
+    ATTNPRUNE_ASSIGN_OR_RETURN(out_.vocab, config_.CountOr("vocab_size", 0));
     for (const char* key : {"intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"}) {
       ATTNPRUNE_ASSIGN_OR_RETURN(out_.ffn, config_.CountOr(key, out_.ffn));
       if (out_.ffn > 0) break;

@@ -94,7 +94,7 @@ struct ModelOptions {
   Index kv_heads = 0;  // divides heads; query head h reads kv head h / (heads / kv_heads)
   Index head_dim = 0;
   Index ffn = 0;
-  Index vocab = 0;
+  Index vocab = 0;               // 0: config.json does not say
   Index embedding_width = 0;     // hidden_size but for opt-350m
   Index max_positions = 0;       // rows of learned positions; what scaled rope types refer to
   Index position_offset = 0;     // of learned positions

@@ -103,7 +103,12 @@ Share ShareOf(const ModelOptions& options, LinearMap map) {
 
 absl::StatusOr<ModelWeights> ModelWeights::Open(const std::string& folder, ModelOptions options) {
   ATTNPRUNE_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(folder));
-  return ModelWeights(std::move(options), std::move(checkpoint));
+  ModelWeights model(std::move(options), std::move(checkpoint));
+  const TensorInfo* embedding =
+      model.FindOrNull(absl::StrCat(model.options_.names.embedding, ".weight"));
+  const bool table = embedding != nullptr && embedding->shape.size() == 2;
+  if (model.options_.vocab == 0 && table) model.options_.vocab = embedding->shape[0];
+  return model;
 }
 
 // With the prefix, without it, and with the names of old LayerNorms.

@@ -15,7 +15,7 @@
 #include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
 #include "core/methods/registry.h"
-#include "core/problem/hf_layer.h"
+#include "core/model/attention_layer.h"
 #include "core/problem/load_batches.h"
 #include "tests/support/timing.h"
 
@@ -38,7 +38,7 @@ absl::StatusOr<Problem> LoadProblem() {
   const int layer = absl::GetFlag(FLAGS_layer);
   const std::string tensor = absl::StrCat("model.layers.", layer, ".self_attn.input");
   const std::string folder = absl::GetFlag(FLAGS_data);
-  ATTNPRUNE_ASSIGN_OR_RETURN(HfLayer loaded, LoadHfLayer(absl::GetFlag(FLAGS_model), layer));
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer loaded, LoadAttentionLayer(absl::GetFlag(FLAGS_model), layer));
   Problem problem;
   problem.weights = std::move(loaded.weights);
   problem.attention = loaded.attention;

@@ -18,7 +18,7 @@
 #include "core/judge/score.h"
 #include "core/kernels/blas.h"
 #include "core/methods/registry.h"
-#include "core/problem/hf_layer.h"
+#include "core/model/attention_layer.h"
 #include "core/problem/load_batches.h"
 #include "core/problem/synthetic.h"
 
@@ -67,7 +67,7 @@ absl::StatusOr<Problem> DrawProblem(int seed) {
 }
 
 absl::StatusOr<Problem> LoadLayer(int index) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(HfLayer loaded, LoadHfLayer(absl::GetFlag(FLAGS_model), index));
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer loaded, LoadAttentionLayer(absl::GetFlag(FLAGS_model), index));
   const std::string tensor = absl::StrCat("model.layers.", index, ".self_attn.input");
   const std::string folder = absl::GetFlag(FLAGS_data);
   Problem problem;

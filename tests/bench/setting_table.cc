@@ -18,7 +18,7 @@
 #include "core/judge/score.h"
 #include "core/kernels/blas.h"
 #include "core/methods/registry.h"
-#include "core/problem/hf_layer.h"
+#include "core/model/attention_layer.h"
 #include "core/problem/load_batches.h"
 
 ABSL_FLAG(std::string, model, "data/tiny-llama", "folder of a Hugging Face model");
@@ -62,7 +62,7 @@ absl::StatusOr<std::vector<Case>> LayerCases(const std::string& layer) {
   std::vector<Case> cases;
   for (const std::string& sparsity : absl::GetFlag(FLAGS_sparsities)) {
     for (Index fold = 0; fold < absl::GetFlag(FLAGS_folds); ++fold) {
-      ATTNPRUNE_ASSIGN_OR_RETURN(HfLayer loaded, LoadHfLayer(absl::GetFlag(FLAGS_model), index));
+      ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer loaded, LoadAttentionLayer(absl::GetFlag(FLAGS_model), index));
       Case& added = cases.emplace_back();
       added.sparsity = sparsity;
       ATTNPRUNE_ASSIGN_OR_RETURN(added.problem.sparsity, ParseSparsity(sparsity));

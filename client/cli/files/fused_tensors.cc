@@ -40,17 +40,16 @@ PrunedTensor Whole(const TensorInfo& stored) {
 absl::Status Join(const ModelWeights& model, const PrunedTensor& part,
                   std::vector<PrunedTensor>& whole) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const FusedPart place, PartOf(model, part.name));
-  const auto found = std::find_if(whole.begin(), whole.end(), [&place](const PrunedTensor& t) {
-    return t.name == place.tensor;
+  auto into = std::find_if(whole.begin(), whole.end(), [&place](const PrunedTensor& tensor) {
+    return tensor.name == place.tensor;
   });
-  if (found == whole.end()) {
+  if (into == whole.end()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* stored, model.checkpoint().Find(place.tensor));
-    whole.push_back(Whole(*stored));
+    into = whole.insert(whole.end(), Whole(*stored));
   }
-  PrunedTensor& into = found == whole.end() ? whole.back() : *found;
   ATTNPRUNE_RETURN_IF_ERROR(
-      PutBack(model, place, SizeOf(into.dtype), part.weights, absl::MakeSpan(into.weights)));
-  return PutBack(model, place, 1, part.kept, absl::MakeSpan(into.kept));
+      PutBack(model, place, SizeOf(into->dtype), part.weights, absl::MakeSpan(into->weights)));
+  return PutBack(model, place, 1, part.kept, absl::MakeSpan(into->kept));
 }
 
 }  // namespace

@@ -142,7 +142,7 @@ absl::Status AddModelLayer(const std::string& folder, Index layer, JobTensors& t
     ATTNPRUNE_ASSIGN_OR_RETURN(*TensorOf(tensor.role, &out), tensors.AddStored(tensor));
   }
   *problem->mutable_attention() = ToProto(stored.attention);
-  problem->set_scale(stored.scale);
+  if (stored.scale.has_value()) problem->set_scale(*stored.scale);
   return absl::OkStatus();
 }
 

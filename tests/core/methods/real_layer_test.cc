@@ -12,7 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/judge/score.h"
-#include "core/problem/hf_layer.h"
+#include "core/model/attention_layer.h"
 #include "core/problem/load_batches.h"
 #include "tests/core/methods/search_runs.h"
 #include "tests/support/paths.h"
@@ -32,7 +32,7 @@ Batches LayerBatches(const std::string& file) {
 }
 
 Problem RealLayer(const Sparsity& sparsity) {
-  HfLayer layer = LoadHfLayer(TinyLlama(), kLayer).value();
+  AttentionLayer layer = LoadAttentionLayer(TinyLlama(), kLayer).value();
   Problem problem;
   problem.weights = std::move(layer.weights);
   problem.attention = layer.attention;

@@ -1,8 +1,9 @@
-#include "core/problem/hf_layer.h"
+#include "core/model/attention_layer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -14,21 +15,22 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/thread_pool.h"
 #include "core/io/checkpoint.h"
+#include "core/objective/attention_objective.h"
 #include "core/problem/load_batches.h"
+#include "tests/core/model/golden_models.h"
 #include "tests/core/problem/temp_folder.h"
 #include "tests/core/problem/test_problems.h"
 #include "tests/support/paths.h"
+#include "tests/support/value_or_die.h"
 
 namespace attnprune {
 namespace {
 
 using nlohmann::json;
 using ::testing::AllOf;
-using ::testing::ElementsAre;
-using ::testing::Field;
 using ::testing::HasSubstr;
-using ::testing::StrEq;
 
 constexpr char kQuery[] = "model.layers.0.self_attn.q_proj.weight";
 constexpr char kKey[] = "model.layers.0.self_attn.k_proj.weight";
@@ -49,7 +51,7 @@ bool SameBits(const Matrix& a, const Matrix& b) {
 class TinyLlamaLayer : public ::testing::TestWithParam<Index> {};
 
 TEST_P(TinyLlamaLayer, LoadsEachLayerAsAValidProblem) {
-  absl::StatusOr<HfLayer> layer = LoadHfLayer(TinyLlama(), GetParam());
+  absl::StatusOr<AttentionLayer> layer = LoadAttentionLayer(TinyLlama(), GetParam());
   ASSERT_TRUE(layer.ok()) << layer.status();
   const ProjectionWeights& weights = layer->weights;
   EXPECT_EQ(weights.heads, 8);
@@ -78,28 +80,28 @@ TEST_P(TinyLlamaLayer, LoadsEachLayerAsAValidProblem) {
 }
 
 TEST_P(TinyLlamaLayer, RemembersWhereEachWeightCameFrom) {
-  const absl::StatusOr<HfLayer> layer = LoadHfLayer(TinyLlama(), GetParam());
+  const absl::StatusOr<AttentionLayer> layer = LoadAttentionLayer(TinyLlama(), GetParam());
   ASSERT_TRUE(layer.ok()) << layer.status();
   const std::string prefix = absl::StrCat("model.layers.", GetParam(), ".self_attn.");
-  const auto source = [&](const char* weight, const char* suffix) {
-    return AllOf(Field(&SourceTensor::weight, StrEq(weight)),
-                 Field(&SourceTensor::name, prefix + suffix),
-                 Field(&SourceTensor::dtype, DType::kF16),
-                 Field(&SourceTensor::file, TinyLlama("/model.safetensors")));
-  };
-  EXPECT_THAT(layer->sources,
-              ElementsAre(source("w_q", "q_proj.weight"), source("w_k", "k_proj.weight")));
+  ASSERT_EQ(layer->tensors.size(), 2u);
+  EXPECT_EQ(layer->tensors[0].role, "w_q");
+  EXPECT_EQ(layer->tensors[0].tensor.name, prefix + "q_proj.weight");
+  EXPECT_EQ(layer->tensors[0].tensor.dtype, DType::kF16);
+  EXPECT_EQ(layer->tensors[0].tensor.file, TinyLlama("/model.safetensors"));
+  EXPECT_EQ(layer->tensors[1].role, "w_k");
+  EXPECT_EQ(layer->tensors[1].tensor.name, prefix + "k_proj.weight");
+  EXPECT_FALSE(layer->scale.has_value());
 }
 
-INSTANTIATE_TEST_SUITE_P(HfLayer, TinyLlamaLayer, ::testing::Values(0, 1, 2, 3));
+INSTANTIATE_TEST_SUITE_P(AttentionLayer, TinyLlamaLayer, ::testing::Values(0, 1, 2, 3));
 
-TEST(HfLayer, LayersOfOneModelDiffer) {
-  EXPECT_FALSE(
-      SameBits(LoadHfLayer(TinyLlama(), 0)->weights.w_q, LoadHfLayer(TinyLlama(), 1)->weights.w_q));
+TEST(AttentionLayer, LayersOfOneModelDiffer) {
+  EXPECT_FALSE(SameBits(LoadAttentionLayer(TinyLlama(), 0)->weights.w_q,
+                        LoadAttentionLayer(TinyLlama(), 1)->weights.w_q));
 }
 
 // tiny-llama again, the queries in one shard and everything else in another.
-TEST(HfLayer, AShardedModelLoadsTheSameBits) {
+TEST(AttentionLayer, AShardedModelLoadsTheSameBits) {
   const absl::StatusOr<Checkpoint> model = Checkpoint::Open(TinyLlama());
   ASSERT_TRUE(model.ok()) << model.status();
   const char* const shards[] = {"model-00001-of-00002.safetensors",
@@ -119,12 +121,12 @@ TEST(HfLayer, AShardedModelLoadsTheSameBits) {
   }
 
   for (Index i = 0; i < 4; ++i) {
-    const absl::StatusOr<HfLayer> sharded = LoadHfLayer(folder.path(), i);
+    const absl::StatusOr<AttentionLayer> sharded = LoadAttentionLayer(folder.path(), i);
     ASSERT_TRUE(sharded.ok()) << sharded.status();
-    const absl::StatusOr<HfLayer> whole = LoadHfLayer(TinyLlama(), i);
+    const absl::StatusOr<AttentionLayer> whole = LoadAttentionLayer(TinyLlama(), i);
     EXPECT_TRUE(SameBits(sharded->weights.w_q, whole->weights.w_q));
     EXPECT_TRUE(SameBits(sharded->weights.w_k, whole->weights.w_k));
-    EXPECT_NE(sharded->sources[0].file, sharded->sources[1].file);
+    EXPECT_NE(sharded->tensors[0].tensor.file, sharded->tensors[1].tensor.file);
   }
 }
 
@@ -147,12 +149,12 @@ class SmallModel : public ::testing::Test {
   void Remove(const std::string& name) { tensors_.erase(name); }
   void SetConfig(const char* key, json value) { config_[key] = std::move(value); }
 
-  absl::StatusOr<HfLayer> Load() {
+  absl::StatusOr<AttentionLayer> Load() {
     std::vector<TensorInfo> tensors;
     for (const auto& [name, tensor] : tensors_) tensors.push_back(tensor);
     EXPECT_EQ(WriteSafetensors(folder_ / "model.safetensors", tensors), absl::OkStatus());
     folder_.Write("config.json", config_.dump());
-    return LoadHfLayer(folder_.path(), 0);
+    return LoadAttentionLayer(folder_.path(), 0);
   }
 
   void ExpectRefused(const std::string& file, const std::string& tensor, const std::string& rule) {
@@ -175,7 +177,7 @@ class SmallModel : public ::testing::Test {
 };
 
 TEST_F(SmallModel, LoadsItsWeights) {
-  const absl::StatusOr<HfLayer> layer = Load();
+  const absl::StatusOr<AttentionLayer> layer = Load();
   ASSERT_TRUE(layer.ok()) << layer.status();
   EXPECT_TRUE(SameBits(layer->weights.w_q, CountingMatrix(8, 8)));
   EXPECT_TRUE(SameBits(layer->weights.w_k, CountingMatrix(4, 8)));
@@ -185,18 +187,18 @@ TEST_F(SmallModel, LoadsBiasesWhereTheConfigAsksForThem) {
   SetConfig("attention_bias", true);
   AddVector(kQueryBias, 8);
   AddVector(kKeyBias, 4);
-  const absl::StatusOr<HfLayer> layer = Load();
+  const absl::StatusOr<AttentionLayer> layer = Load();
   ASSERT_TRUE(layer.ok()) << layer.status();
   EXPECT_EQ(layer->weights.b_q.size(), 8u);
   EXPECT_EQ(layer->weights.b_k[0], 0.1f);
-  ASSERT_EQ(layer->sources.size(), 4u);
-  EXPECT_EQ(layer->sources[3].name, kKeyBias);
+  ASSERT_EQ(layer->tensors.size(), 4u);
+  EXPECT_EQ(layer->tensors[3].tensor.name, kKeyBias);
 }
 
 TEST_F(SmallModel, TakesTheWindowFromTheConfig) {
   SetConfig("model_type", "mistral");
   SetConfig("sliding_window", 5);
-  const absl::StatusOr<HfLayer> layer = Load();
+  const absl::StatusOr<AttentionLayer> layer = Load();
   ASSERT_TRUE(layer.ok()) << layer.status();
   EXPECT_EQ(ToString(layer->attention), "window:5");
 }
@@ -226,41 +228,95 @@ TEST_F(SmallModel, RefusesABiasOfAnotherShape) {
                 "must have the shape that config.json gives, [8], got [1, 8]");
 }
 
-TEST_F(SmallModel, RefusesABiasThatTheConfigDenies) {
+TEST_F(SmallModel, UsesABiasThatIsThere) {
   AddVector(kKeyBias, 4);
-  ExpectRefused("model.safetensors", kKeyBias,
-                "must not be there, as config.json gives the attention no biases, got [4]");
+  const absl::StatusOr<AttentionLayer> layer = Load();
+  ASSERT_TRUE(layer.ok()) << layer.status();
+  EXPECT_TRUE(layer->weights.b_q.empty());
+  EXPECT_EQ(layer->weights.b_k.size(), 4u);
 }
 
-TEST_F(SmallModel, RefusesNormalisedQueries) {
+TEST_F(SmallModel, RefusesNormalisedQueriesOfAFamilyThatHasNone) {
   AddVector("model.layers.0.self_attn.q_norm.weight", 2);
   ExpectRefused("model.safetensors", "model.layers.0.self_attn.q_norm.weight",
-                "must not be there, as queries and keys are not normalised here");
+                "must not be there: no part of a llama layer by its config.json, got [2]");
 }
 
 TEST_F(SmallModel, RefusesAConfigItDoesNotUnderstandNamingTheFile) {
-  SetConfig("model_type", "qwen3");
-  ExpectRefused("config.json", "model_type", "got 'qwen3'");
+  SetConfig("model_type", "mixtral");
+  ExpectRefused("config.json", "model_type", "a mixture of experts");
 }
 
-TEST(HfLayer, CountsTheLayersOfTheModel) {
-  EXPECT_EQ(*CountHfLayers(TinyLlama()), 4);
-  const TempFolder folder;
-  EXPECT_THAT(CountHfLayers(folder.path()).status().message(), HasSubstr("config.json"));
-}
-
-TEST(HfLayer, RefusesAFolderWithoutConfig) {
+TEST(AttentionLayer, RefusesAFolderWithoutConfig) {
   TempFolder folder;
-  const absl::Status status = LoadHfLayer(folder.path(), 0).status();
+  const absl::Status status = LoadAttentionLayer(folder.path(), 0).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(status.message(), HasSubstr(folder / "config.json"));
 }
 
-TEST(HfLayer, RefusesALayerThatTheModelDoesNotHave) {
-  EXPECT_THAT(
-      LoadHfLayer(TinyLlama(), 4).status().message(),
-      HasSubstr("layer must be in [0, 4), the layers of " + TinyLlama() + "/config.json, got 4"));
+TEST(AttentionLayer, TellsHowToGetAModelOfTheHub) {
+  EXPECT_THAT(LoadAttentionLayer("meta-llama/Llama-3.2-1B", 0).status().message(),
+              AllOf(HasSubstr("meta-llama/Llama-3.2-1B: no such folder"),
+                    HasSubstr("hf download meta-llama/Llama-3.2-1B --local-dir DIR")));
 }
+
+TEST(AttentionLayer, RefusesALayerThatTheModelDoesNotHave) {
+  EXPECT_THAT(LoadAttentionLayer(TinyLlama(), 4).status().message(),
+              HasSubstr("layer must be in [0, 4), the layers of the model, got 4"));
+}
+
+// --- every family ---
+
+class GoldenLayer : public ::testing::TestWithParam<std::string> {};
+
+// The problem's dense attention on the layer's own input is the model's.
+TEST_P(GoldenLayer, HasTheAttentionOfTheForwardPass) {
+  const SafetensorsFile expected = testing::OpenExpected(GetParam());
+  AttentionLayer layer =
+      testing::ValueOrDie(LoadAttentionLayer(testing::GoldenModel(GetParam()), 0));
+  Problem problem;
+  problem.weights = std::move(layer.weights);
+  problem.attention = layer.attention;
+  problem.scale = layer.scale;
+  Matrix input = testing::ValueOrDie(expected.ReadMatrix("layer.0.attn_in"));
+  const Index tokens = input.rows();
+  problem.calibration = Batches(std::move(input), {tokens});
+  ASSERT_EQ(Validate(problem), absl::OkStatus());
+  ThreadPool pool(1);
+  const auto objective = testing::ValueOrDie(
+      AttentionObjective::Create(problem, problem.calibration, "calibration", pool));
+  double squares = 0;
+  for (const double f : testing::ValueOrDie(expected.ReadDoubles("layer.0.attention"))) {
+    squares += f * f;
+  }
+  EXPECT_NEAR(objective->dense_norm_squared(), squares, 1e-4 * squares);
+}
+
+// A part, cut out and put back, leaves the tensor as it was; zeros land where the part was.
+TEST_P(GoldenLayer, PartsOfFusedTensorsGoBackToTheirPlaces) {
+  const std::string folder = testing::GoldenModel(GetParam());
+  const ModelWeights model = testing::ValueOrDie(
+      ModelWeights::Open(folder, testing::ValueOrDie(LoadModelOptions(folder))));
+  const AttentionLayer layer = testing::ValueOrDie(StoredAttentionLayer(model, 1));
+  for (const AttentionTensor& stored : layer.tensors) {
+    const auto part = ParseFusedPart(model, stored.tensor.name);
+    if (!part.has_value()) continue;
+    const TensorInfo& tensor = *testing::ValueOrDie(model.checkpoint().Find(part->tensor));
+    const size_t size = SizeOf(tensor.dtype);
+    std::vector<char> whole(tensor.bytes.begin(), tensor.bytes.end());
+    ASSERT_TRUE(PutBack(model, *part, size, stored.tensor.bytes, absl::MakeSpan(whole)).ok());
+    EXPECT_TRUE(std::equal(whole.begin(), whole.end(), tensor.bytes.begin()));
+    const std::vector<char> zeros(stored.tensor.bytes.size(), 0);
+    ASSERT_TRUE(PutBack(model, *part, size, zeros, absl::MakeSpan(whole)).ok());
+    EXPECT_EQ(std::count(whole.begin(), whole.end(), 0) -
+                  std::count(tensor.bytes.begin(), tensor.bytes.end(), 0),
+              static_cast<Index>(zeros.size()) -
+                  std::count(stored.tensor.bytes.begin(), stored.tensor.bytes.end(), 0));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenLayer, ::testing::ValuesIn(testing::GoldenModels()),
+                         [](const auto& test) { return testing::TestName(test.param); });
 
 }  // namespace
 }  // namespace attnprune
