@@ -19,7 +19,7 @@ TheoryFigure Vacuous(std::string why) { return {absl::nullopt, std::move(why)}; 
 
 double SquaredNorm(MatrixView m) { return Dot(m, m); }
 
-// What a thread works in, batch after batch: fresh memory costs as much as the work.
+// What a thread works in, one batch after the other: pages that are fresh for each cost much.
 struct EigenScratch {
   std::vector<double> panel, products, values;
 };
