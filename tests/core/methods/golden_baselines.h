@@ -37,16 +37,16 @@ inline GoldenBaselines LoadGoldenBaselines(const std::string& name) {
   const auto doubles = [&](const char* tensor) { return ToDoubles(**file.Find(tensor)).value(); };
   return {.w = file.ReadMatrix("w").value(),
           .x = file.ReadMatrix("x").value(),
-          .exact_w = doubles("w").value(),
-          .exact_x = doubles("x").value(),
+          .exact_w = doubles("w"),
+          .exact_x = doubles("x"),
           .rho = number("rho"),
           .percdamp = number("percdamp"),
           .blocksize = static_cast<Index>(number("blocksize")),
           .magnitude = mask("magnitude.mask"),
           .wanda = mask("wanda.mask"),
           .wanda_2_4 = mask("wanda_2_4.mask"),
-          .sparsegpt = doubles("sparsegpt.weights").value(),
-          .sparsegpt_2_4 = doubles("sparsegpt_2_4.weights").value()};
+          .sparsegpt = doubles("sparsegpt.weights"),
+          .sparsegpt_2_4 = doubles("sparsegpt_2_4.weights")};
 }
 
 // Comparison groups, `group` consecutive scores each, in which the largest score to go and the
