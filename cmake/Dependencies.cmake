@@ -12,7 +12,7 @@ find_package(Eigen3 CONFIG REQUIRED)
 find_package(OpenBLAS CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
 find_package(Threads REQUIRED)
-find_package(Boost 1.74 REQUIRED)  # headers only: Beast and Asio
+find_package(Boost 1.74 REQUIRED)  # headers only: Beast, Asio, CRC
 find_package(ZLIB REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)

@@ -17,9 +17,8 @@
 namespace attnprune {
 namespace {
 
-constexpr int kUsage = 2;
-
-std::string BytesText(int64_t bytes) {
+// As ParseBytes takes it: "5GiB", "512MiB" or a plain number.
+std::string FlagText(int64_t bytes) {
   for (const auto& [unit, shift] : {std::pair("GiB", 30), std::pair("MiB", 20)}) {
     if (bytes > 0 && bytes % (int64_t{1} << shift) == 0) {
       return absl::StrCat(bytes >> shift, unit);
@@ -61,7 +60,7 @@ void AddParsed(CLI::App& app, const std::string& name, const char* type,
 void AddBytes(CLI::App& app, const std::string& name, int64_t& bytes, const std::string& help) {
   AddParsed(
       app, name, "BYTES", [&bytes](const std::string& text) { return ParseBytes(text, &bytes); },
-      "a size such as 512MiB or 4GiB", BytesText(bytes), help);
+      "a size such as 512MiB or 4GiB", FlagText(bytes), help);
 }
 
 void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
@@ -181,7 +180,7 @@ absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, 
   try {
     app.parse(Arguments(argc, argv));
   } catch (const CLI::ParseError& error) {
-    *exit_code = app.exit(error) == 0 ? 0 : kUsage;
+    *exit_code = app.exit(error) == 0 ? 0 : kWrongUsage;
     return absl::nullopt;
   }
   flags.server.http_optional = app.count("--http-listen") == 0;

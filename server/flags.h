@@ -10,6 +10,8 @@
 
 namespace attnprune {
 
+inline constexpr int kWrongUsage = 2;  // an exit code
+
 struct ServerFlags {
   ServerOptions server;
   std::string port_file;       // gets the port, for scripts; empty: none
@@ -19,8 +21,8 @@ struct ServerFlags {
   absl::Duration drain_timeout = absl::Seconds(8);  // after SIGTERM
 };
 
-// Prints help, version or what is wrong, and then returns nothing and sets *exit_code: 0, or 2 for
-// wrong usage.
+// Prints help, version or what is wrong, and then returns nothing and sets *exit_code: 0, or
+// kWrongUsage.
 absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, int* exit_code);
 
 }  // namespace attnprune

@@ -23,7 +23,7 @@
 namespace attnprune {
 namespace {
 
-constexpr int kCannotStart = 1, kWrongUsage = 2;
+constexpr int kCannotStart = 1;
 constexpr absl::Duration kFlush = absl::Seconds(1);  // for the log's reader, at the end
 
 constexpr char kAfterDataLoss[] =

@@ -71,7 +71,8 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
   workers.runner.threads = options.threads_per_job;
   workers.runner.memory_budget_bytes = options.max_job_memory_bytes;
   workers.runner.checkpoint_interval = options.checkpoint_interval;
-  workers.runner.spill_folder = options.data_dir;
+  // The blob store has made it, and removes what a kill may leave there (spilled_matrix.cc).
+  workers.runner.spill_folder = options.data_dir + "/uploads";
   workers.runner.clock = clock;
   workers.runner.observer = &metrics->solver;
   workers.runner.on_trouble = [metrics, log](const std::string& job_id,

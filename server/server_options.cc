@@ -32,15 +32,16 @@ constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
 absl::Status CheckRange(absl::string_view field, int64_t value, int64_t min, int64_t max) {
   if (value >= min && value <= max) return absl::OkStatus();
-  return FieldError(field, max == kNoLimit
-                               ? absl::StrCat("must be at least ", min, ", got ", value)
-                               : absl::StrCat("must be in [", min, ", ", max, "], got ", value));
+  return MustError(field,
+                   max == kNoLimit ? absl::StrCat("be at least ", min)
+                                   : absl::StrCat("be in [", min, ", ", max, "]"),
+                   value);
 }
 
 absl::Status CheckDuration(absl::string_view field, absl::Duration value, absl::Duration min) {
   if (value >= min && value < absl::InfiniteDuration()) return absl::OkStatus();
-  return FieldError(field, absl::StrCat("must be at least ", absl::FormatDuration(min), ", got ",
-                                        absl::FormatDuration(value)));
+  return MustError(field, absl::StrCat("be at least ", absl::FormatDuration(min)),
+                   absl::FormatDuration(value));
 }
 
 absl::Status CheckLimits(const ServerOptions& o) {

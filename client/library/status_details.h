@@ -25,6 +25,7 @@ absl::Status FromGrpc(const grpc::Status& status);
 // RetryInfo: when to come back.
 absl::optional<absl::Duration> RetryDelay(const absl::Status& status);
 // PreconditionFailure of type TENSOR_MISSING: digests to upload. The server names the first ones.
+// For programs of the library that upload by themselves.
 std::vector<std::string> MissingTensors(const absl::Status& status);
 // ErrorInfo's "oldest_sequence": where a job's history begins now.
 absl::optional<int64_t> OldestSequence(const absl::Status& status);

@@ -1,3 +1,4 @@
+// Sums in a fixed order.
 #ifndef ATTNPRUNE_CORE_BASE_SUM_H_
 #define ATTNPRUNE_CORE_BASE_SUM_H_
 

@@ -34,7 +34,7 @@ bool SoonTrue(Predicate done) {
 
 absl::Status CheckThreads(int threads) {
   if (threads >= 1 && threads <= kMaxThreads) return absl::OkStatus();
-  return FieldError("threads", absl::StrCat("must be in [1, ", kMaxThreads, "], got ", threads));
+  return MustError("threads", absl::StrCat("be in [1, ", kMaxThreads, "]"), threads);
 }
 
 ThreadPool::ThreadPool(int threads) : shares_(static_cast<size_t>(threads)) {

@@ -89,7 +89,7 @@ class SafetensorsFile : public TensorSource {
 // The image of a file. The order of the bytes is fixed by the tensors alone: larger elements first
 // (so that every tensor is aligned), then by name. INVALID_ARGUMENT on duplicate names, names or
 // metadata that are not UTF-8, a tensor called "__metadata__", and shapes that do not fit their
-// bytes.
+// bytes. For programs of the library: the product itself writes by the two below.
 absl::StatusOr<std::string> SerializeSafetensors(absl::Span<const TensorInfo> tensors,
                                                  const SafetensorsMetadata& metadata = {});
 // The same, behind what `out` holds and in the room that it has, if that is enough: fresh memory

@@ -137,16 +137,6 @@ absl::StatusOr<std::vector<float>> TensorSource::ReadVector(absl::string_view na
   return ToVector(*tensor);
 }
 
-absl::StatusOr<MatrixStack> TensorSource::ReadStack(absl::string_view name) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, Find(name));
-  return ToStack(*tensor);
-}
-
-absl::StatusOr<std::vector<double>> TensorSource::ReadDoubles(absl::string_view name) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, Find(name));
-  return ToDoubles(*tensor);
-}
-
 absl::Status NoSuchTensor(absl::string_view file, absl::string_view name,
                           absl::Span<const std::string> names) {
   std::string message =

@@ -59,8 +59,6 @@ class TensorSource {
 
   absl::StatusOr<Matrix> ReadMatrix(absl::string_view name) const;
   absl::StatusOr<std::vector<float>> ReadVector(absl::string_view name) const;
-  absl::StatusOr<MatrixStack> ReadStack(absl::string_view name) const;
-  absl::StatusOr<std::vector<double>> ReadDoubles(absl::string_view name) const;
 
  protected:
   TensorSource() = default;

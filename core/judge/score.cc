@@ -19,27 +19,28 @@ bool PrunesFactors(const Problem& problem, const PruneResult& result) {
   return problem.fused() && result.matrices.size() == 2;
 }
 
-absl::Status Refuse(const PrunedMatrix& matrix, absl::string_view rule) {
+absl::Status RefuseMatrix(const PrunedMatrix& matrix, absl::string_view rule) {
   return absl::InvalidArgumentError(absl::StrCat("result ", matrix.name, " must ", rule));
 }
 
 absl::Status CheckMatrix(const PrunedMatrix& matrix) {
   const Matrix& weights = matrix.weights;
   if (matrix.mask.rows() != weights.rows() || matrix.mask.cols() != weights.cols()) {
-    return Refuse(matrix, absl::StrCat("have a mask of ", weights.rows(), " x ", weights.cols(),
-                                       ", got ", matrix.mask.rows(), " x ", matrix.mask.cols()));
+    return RefuseMatrix(
+        matrix, absl::StrCat("have a mask of ", weights.rows(), " x ", weights.cols(), ", got ",
+                             matrix.mask.rows(), " x ", matrix.mask.cols()));
   }
   if (!matrix.soft_mask.empty() && !SameShape(matrix.soft_mask, weights)) {
-    return Refuse(matrix, "have a soft mask of the weights' shape or none");
+    return RefuseMatrix(matrix, "have a soft mask of the weights' shape or none");
   }
   for (Index i = 0; i < weights.size(); ++i) {
     const float value = weights.flat()[static_cast<size_t>(i)];
     if (!std::isfinite(value)) {
-      return Refuse(matrix, absl::StrCat("be finite, got ", value, " at flat index ", i));
+      return RefuseMatrix(matrix, absl::StrCat("be finite, got ", value, " at flat index ", i));
     }
     if (value != 0.0f && !matrix.mask.kept(i)) {
-      return Refuse(matrix,
-                    absl::StrCat("be 0 where its mask prunes, got ", value, " at flat index ", i));
+      return RefuseMatrix(
+          matrix, absl::StrCat("be 0 where its mask prunes, got ", value, " at flat index ", i));
     }
   }
   return absl::OkStatus();
@@ -81,7 +82,7 @@ absl::StatusOr<std::vector<NamedWeight>> DenseMatrices(const Problem& problem,
   for (const PrunedMatrix& matrix : result.matrices) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckMatrix(matrix));
     if (!matrix.soft_mask.empty() && PrunesFactors(problem, result)) {
-      return Refuse(matrix, "have no soft mask, being a factor");
+      return RefuseMatrix(matrix, "have no soft mask, being a factor");
     }
   }
   return dense;
@@ -154,20 +155,32 @@ class ResultJudge::Passes {
 
   AttentionError Error(AttentionObjective& objective, absl::Span<const MatrixView> weights,
                        Index tokens, bool smallest = false) {
-    const auto count = static_cast<double>(tokens);
-    AttentionError error =
-        objective.Error(weights, {.smallest = smallest, .share_done = [&](double share) {
-                                    share_done_((done_ + share * count) / all_);
-                                  }});
-    done_ += count;
-    return error;
+    return objective.Error(weights, {.smallest = smallest, .share_done = Next(tokens)});
+  }
+
+  // What the next pass, over so many tokens, is to tell; valid as long as this.
+  ShareDone Next(Index tokens) {
+    const auto before = static_cast<double>(std::exchange(done_, done_ + tokens));
+    return [this, before, count = static_cast<double>(tokens)](double share) {
+      share_done_((before + share * count) / all_);
+    };
   }
 
  private:
   const double all_;
   const ShareDone& share_done_;
-  double done_ = 0;  // tokens
+  Index done_ = 0;  // tokens of the passes that have begun
 };
+
+ResultJudge::Passes ResultJudge::PassesOver(const Judged& judged,
+                                            const ShareDone& share_done) const {
+  const Index losses = 1 + (judged.soft.empty() ? 0 : 1) + (judged.masked.empty() ? 0 : 1);
+  const Index calibration = losses + (problem_.calibration_is_made() ? 0 : 1);
+  const Index held_out = losses + (problem_.held_out_is_made() ? 0 : 1);
+  return {calibration * calibration_.batches.total_tokens() +
+              held_out * held_out_.batches.total_tokens(),
+          share_done};
+}
 
 LinearError ResultJudge::LinearErrorOf(Side& side, const GramMatrix& gram,
                                        const NamedWeight& weight, MatrixView pruned) {
@@ -227,22 +240,26 @@ absl::StatusOr<BatchScore> ResultJudge::ScoreSide(const Judged& judged,
 absl::StatusOr<Score> ResultJudge::Judge(const PruneResult& result, const ShareDone& share_done) {
   const Problem& problem = problem_.problem();
   ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<NamedWeight> dense, DenseMatrices(problem, result));
-  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, problem_.Calibration());
   const Matrix product = ProductOfFactors(problem, result);
   const Judged judged{result, std::move(dense), PrunedAttentionWeights(result, product),
                       SoftAttentionWeights(problem, result),
                       MaskedAttentionWeights(problem, result)};
-  const Index passes_a_side = 1 + (judged.soft.empty() ? 0 : 1) + (judged.masked.empty() ? 0 : 1);
-  Index tokens = problem.calibration.total_tokens();
-  if (problem.held_out.count() > 0) tokens += problem.held_out.total_tokens();
-  Passes passes(passes_a_side * tokens, share_done);
+  Passes passes = PassesOver(judged, share_done);
+  const auto dense_pass = [&passes](bool is_made, const Side& side) {
+    return is_made ? ShareDone(NobodyListens) : passes.Next(side.batches.total_tokens());
+  };
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      AttentionObjective* const calibration,
+      problem_.Calibration(dense_pass(problem_.calibration_is_made(), calibration_)));
   Score score;
   double log_delta = 0;
   ATTNPRUNE_ASSIGN_OR_RETURN(score.calibration,
                              ScoreSide(judged, *calibration, calibration_, passes, &log_delta));
   ScoreLinear(judged, *problem_.CalibrationGram(), calibration_, score.calibration);
   if (problem.held_out.count() > 0) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const held_out, problem_.HeldOut());
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        AttentionObjective* const held_out,
+        problem_.HeldOut(dense_pass(problem_.held_out_is_made(), held_out_)));
     ATTNPRUNE_ASSIGN_OR_RETURN(score.held_out,
                                ScoreSide(judged, *held_out, held_out_, passes, nullptr));
     ScoreLinear(judged, *problem_.HeldOutGram(), held_out_, *score.held_out);

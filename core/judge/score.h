@@ -56,7 +56,8 @@ class ResultJudge {
   explicit ResultJudge(PreparedProblem& problem) : problem_(problem) {}
 
   // By one pass over the attention of the calibration batches and one over that of the held-out
-  // batches; each once more for a real-valued mask, and once more where kept weights have moved.
+  // batches; each once more for a real-valued mask, once more where kept weights have moved, and
+  // once more where the problem has yet to make its dense attention. share_done: over all passes.
   // INVALID_ARGUMENT when the result is not one of the problem, or logits overflow;
   // RESOURCE_EXHAUSTED when memory runs out.
   absl::StatusOr<Score> Judge(const PruneResult& result,
@@ -71,6 +72,7 @@ class ResultJudge {
   struct Judged;
   class Passes;
 
+  Passes PassesOver(const Judged& judged, const ShareDone& share_done) const;
   absl::StatusOr<BatchScore> ScoreSide(const Judged& judged, AttentionObjective& objective,
                                        const Side& side, Passes& passes, double* log_delta);
   LinearError LinearErrorOf(Side& side, const GramMatrix& gram, const NamedWeight& weight,

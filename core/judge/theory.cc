@@ -1,6 +1,5 @@
 #include "core/judge/theory.h"
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -20,17 +19,30 @@ TheoryFigure Vacuous(std::string why) { return {absl::nullopt, std::move(why)}; 
 
 double SquaredNorm(MatrixView m) { return Dot(m, m); }
 
+// What a thread works in, one batch after the other: pages that are fresh for each cost much.
+struct EigenScratch {
+  std::vector<double> panel, products, values;
+};
+
 // The least and the largest eigenvalue of x x'; not numbers where none are found.
-std::pair<double, double> ExtremeEigenvalues(MatrixView x) {
-  const Eigen::MatrixXd wide = ArrayOf(x).cast<double>().matrix();
+std::pair<double, double> ExtremeEigenvalues(MatrixView x, EigenScratch& scratch) {
+  constexpr Index kFeaturesPerPanel = 256;
   const Index n = x.rows();
-  std::vector<double> products(static_cast<size_t>(n * n)), values(static_cast<size_t>(n));
-  Eigen::Map<Eigen::MatrixXd> upper(products.data(), n, n);  // by columns: our lower triangle
-  upper.selfadjointView<Eigen::Upper>().rankUpdate(wide);
-  if (!SymmetricEigenvalues(n, absl::MakeSpan(products), absl::MakeSpan(values))) {
+  scratch.values.resize(static_cast<size_t>(n));
+  scratch.products.assign(static_cast<size_t>(n * n), 0);
+  for (Index first = 0; first < x.cols(); first += kFeaturesPerPanel) {
+    const Index width = std::min(kFeaturesPerPanel, x.cols() - first);
+    scratch.panel.clear();
+    for (Index i = 0; i < n; ++i) {
+      const float* const row = x.row(i) + first;
+      scratch.panel.insert(scratch.panel.end(), row, row + width);
+    }
+    AddProductWithTranspose(n, width, scratch.panel, absl::MakeSpan(scratch.products));
+  }
+  if (!SymmetricEigenvalues(n, absl::MakeSpan(scratch.products), absl::MakeSpan(scratch.values))) {
     return {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::quiet_NaN()};
   }
-  return {values.front(), values.back()};
+  return {scratch.values.front(), scratch.values.back()};
 }
 
 TheoryFigure Delta(double log_delta) {
@@ -86,8 +98,10 @@ TheoryFigure Beta(PreparedProblem& problem) {
                                 " tokens of d = ", x.cols(), " features"));
   }
   std::vector<std::pair<double, double>> extremes(static_cast<size_t>(batches.count()));
-  problem.pool().ParallelFor(batches.count(), [&](Index j) {
-    extremes[static_cast<size_t>(j)] = ExtremeEigenvalues(batches.batch(j));
+  std::vector<EigenScratch> scratch(static_cast<size_t>(problem.pool().threads()));
+  problem.pool().ParallelFor(batches.count(), [&](Index j, int worker) {
+    extremes[static_cast<size_t>(j)] =
+        ExtremeEigenvalues(batches.batch(j), scratch[static_cast<size_t>(worker)]);
   });
   double beta = std::numeric_limits<double>::infinity();
   for (Index j = 0; j < batches.count(); ++j) {

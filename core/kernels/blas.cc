@@ -52,6 +52,12 @@ void Gemm(Trans trans_a, Trans trans_b, float alpha, MatrixView a, MatrixView b,
               LeadingDimension(c));
 }
 
+void AddProductWithTranspose(Index n, Index k, absl::Span<const double> a, absl::Span<double> c) {
+  const auto size = static_cast<blasint>(n), inner = static_cast<blasint>(k);
+  cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, size, inner, 1.0, a.data(),
+              std::max<blasint>(inner, 1), 1.0, c.data(), std::max<blasint>(size, 1));
+}
+
 // LAPACK stores by columns, so that the lower triangle of ours is the upper one of its own.
 
 bool CholeskyInPlace(Index n, absl::Span<double> a) {

@@ -1,5 +1,5 @@
-// The routines of OpenBLAS in use, at one thread each: single-precision products, and LAPACK in
-// double precision.
+// The routines of OpenBLAS in use, at one thread each: single-precision products; in double
+// precision a product with the own transpose, and LAPACK.
 #ifndef ATTNPRUNE_CORE_KERNELS_BLAS_H_
 #define ATTNPRUNE_CORE_KERNELS_BLAS_H_
 
@@ -21,6 +21,10 @@ enum class Trans { kNo, kYes };
 // and c must fit. c overlaps neither a nor b.
 void Gemm(Trans trans_a, Trans trans_b, float alpha, MatrixView a, MatrixView b, float beta,
           MutableMatrixView c);
+
+// c += a a' in the lower triangle of c, n x n; what is above the diagonal stays. a: n x k. Both
+// row-major.
+void AddProductWithTranspose(Index n, Index k, absl::Span<const double> a, absl::Span<double> c);
 
 // LAPACK's routines work in place on the lower triangle of an n x n row-major matrix, a.size() = n
 // * n, and leave what is above the diagonal undefined. O(n^3 / 3). False when the maths has no

@@ -81,7 +81,7 @@ absl::Status CheckNothingToResume(absl::string_view method, const RunOptions& op
 
 double LinearBytes(const ProblemShape& shape, const ParameterValues&, DenseAttention) {
   const double d = static_cast<double>(shape.features());
-  return 10 * sizeof(float) * Entries(shape) + 2 * sizeof(double) * d * d;
+  return 10 * sizeof(float) * Entries(shape) + sizeof(double) * d * d;
 }
 
 double LinearOperations(const ProblemShape& shape, const ParameterValues&, DenseAttention) {

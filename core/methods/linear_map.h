@@ -47,8 +47,8 @@ BitMask Binarize(const Matrix& scores, bool inputs_are_rows, const Sparsity& spa
 absl::Status CheckNothingToResume(absl::string_view method, const RunOptions& options);
 
 // What these methods need at most, SparseGPT's; nothing of it is a parameter's. With P the weights'
-// entries, d the input features and N the calibration tokens: 10 P floats and 2 d^2 doubles;
-// 2 N d^2 + 2 d^3 + 2 P d operations.
+// entries, d the input features and N the calibration tokens: 10 P floats and d^2 doubles (a copy
+// of X'X); 2 N d^2 + 2 d^3 + 2 P d operations.
 double LinearBytes(const ProblemShape& shape, const ParameterValues& values, DenseAttention dense);
 double LinearOperations(const ProblemShape& shape, const ParameterValues& values,
                         DenseAttention dense);

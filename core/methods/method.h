@@ -52,7 +52,7 @@ class Resumable {
   // Appends a self-contained state for RunOptions::resume_from (format: solver_state.h) to `out`.
   // Who saves again and again keeps `out` and its capacity: fresh memory costs more than the copy.
   virtual void AppendState(std::string* out) const = 0;
-  // The state alone.
+  // The state alone, for programs that save once.
   std::string SaveState() const;
 };
 

@@ -1,4 +1,5 @@
-// Every method's entry in the registry: what it does. Its parameters and costs: registry.h.
+// Every method's entry in the registry: what it does. Its parameters and costs are in
+// its own file; what an entry holds: registry.h.
 #ifndef ATTNPRUNE_CORE_METHODS_METHODS_H_
 #define ATTNPRUNE_CORE_METHODS_METHODS_H_
 

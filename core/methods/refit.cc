@@ -217,6 +217,7 @@ MethodInfo WithRefit(const MethodInfo& base) {
       .summary = summary,
       .parameters = std::move(parameters),
       .draws = base.draws,
+      .uses_moments = base.uses_moments,
       .create = [name, &base](const ParameterValues& values) { return Create(name, base, values); },
       .steps =
           [&base](const ParameterValues& values) {

@@ -1,5 +1,6 @@
 // Every method by name, with its parameters and its costs: the server, its estimates and validation
-// read this table, so that a new method is one file and one line here.
+// read this table, so that a new method is one file and a line in each of
+// methods.h, registry.cc and CMakeLists.txt.
 #ifndef ATTNPRUNE_CORE_METHODS_REGISTRY_H_
 #define ATTNPRUNE_CORE_METHODS_REGISTRY_H_
 
@@ -31,7 +32,7 @@ struct Parameter {
   const char* help;
 };
 
-// A method's parameters with every value known. Made by CreateMethod, which has checked them.
+// A method's parameters with every value known. ChooseMethod makes and checks them.
 class ParameterValues {
  public:
   explicit ParameterValues(std::map<std::string, double> values) : values_(std::move(values)) {}
@@ -53,13 +54,15 @@ struct MethodInfo {
   // states are another seed's no more than another problem's (prepared_problem.h). Otherwise no bit
   // of either depends on the seed.
   bool draws = false;
+  // Whether it uses X'X of the calibration tokens (PreparedProblem::CalibrationGram).
+  bool uses_moments = false;
   std::function<std::unique_ptr<Method>(const ParameterValues& values)> create;
 
   // What a run needs, for estimates. `dense` is how it keeps the dense attention.
   // Steps at most; empty: it takes none.
   std::function<int(const ParameterValues& values)> steps = {};
-  // Peak of its own memory in bytes, a checkpoint included: without the tokens and without what the
-  // attention loss is evaluated in, which every method of a job shares.
+  // Peak of its own memory in bytes, a checkpoint included: without the tokens, their second
+  // moments and what the attention loss is evaluated in, which every method of a job shares.
   std::function<double(const ProblemShape& shape, const ParameterValues& values,
                        DenseAttention dense)>
       bytes;

@@ -280,6 +280,7 @@ const MethodInfo& SparseGptInfo() {
       .name = "sparsegpt",
       .summary = "Removes weights block by block and moves the others to make up for it",
       .parameters = SparseGptParameters(),
+      .uses_moments = true,
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<SparseGptMethod>(values);
       },

@@ -67,8 +67,8 @@ class LossFunction {
 
   // Attention loss sum_j 1/2 ||f~_j - f_j||_F^2 over batches and heads, f~ from `weights`, and its
   // gradient in those weights: gradients[i] has the shape of weights[i]
-  // or is empty and is then made. The gradient in a mask is
-  // its Hadamard product with the dense weight. Order of weights: AttentionWeights().
+  // or is empty and is then made. The gradient in a mask is its Hadamard product with the dense
+  // weight. Order of weights: AttentionWeights().
   // Not finite when `weights` lead to logits that AttentionObjective::Create would refuse.
   virtual double LossAndGradient(absl::Span<const MatrixView> weights,
                                  absl::Span<Matrix> gradients) = 0;
@@ -90,8 +90,8 @@ class LossFunction {
 // it again.
 class AttentionObjective : public LossFunction {
  public:
-  // `problem`, `batches` and `pool` must outlive the objective. batches: problem.calibration or
-  // problem.held_out, not empty. The problem must be valid (Validate).
+  // `problem`, `batches` and `pool` must outlive the objective. batches: some or all of
+  // the problem's, not empty. The problem must be valid (Validate).
   // INVALID_ARGUMENT if a dense logit is NaN or +infinity in float32, or if all of one query's are
   // -infinity; `field` names the batches there. (One -infinity among finite logits is an attention
   // of 0, as in exact arithmetic.)

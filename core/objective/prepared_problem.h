@@ -56,6 +56,9 @@ class PreparedProblem {
   absl::StatusOr<std::unique_ptr<AttentionObjective>> Part(const Batches& part) {
     return AttentionObjective::Create(problem_, part, calibration_.field, pool_, options_);
   }
+  // Whether Calibration(), HeldOut() have been made and are there.
+  bool calibration_is_made() const { return calibration_.objective.has_value(); }
+  bool held_out_is_made() const { return held_out_.objective.has_value(); }
   // Frees the memory of Calibration(), which is built again when it is asked for next.
   void ReleaseCalibration() { calibration_.objective.reset(); }
 

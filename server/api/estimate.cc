@@ -76,17 +76,33 @@ class JobEstimate {
   double Operations(DenseAttention dense) const;
 
  private:
+  double MethodsBytes(DenseAttention dense) const;
+
   const CheckedJob& job_;
   const ProblemShape& shape_;
   const int threads_;
   const DataSize calibration_, held_out_;
 };
 
-double JobEstimate::Bytes(DenseAttention dense) const {
-  double solver = 0;
+// The methods one after the other, each judged by second moments that are kept from the first
+// judgement on, or made for each use.
+double JobEstimate::MethodsBytes(DenseAttention dense) const {
+  constexpr double kFloatsOfAResult = 4;  // a weight: its own, as stored, under either mask
+  const double features = static_cast<double>(shape_.features());
+  const double moments = kDouble * features * features;
+  const double sides = held_out_.tokens > 0 ? 2 : 1;
+  const double judging = kFloat * kFloatsOfAResult * Entries(shape_) +
+                         (dense == DenseAttention::kKeep ? sides * moments : moments);
+  double most = judging, kept = 0;
   for (const ChosenMethod& method : job_.methods) {
-    solver = std::max(solver, method.info->bytes(shape_, method.values, dense));
+    const double used = method.info->uses_moments ? moments : 0;
+    most = std::max(most, method.info->bytes(shape_, method.values, dense) + std::max(kept, used));
+    if (dense == DenseAttention::kKeep) kept = sides * moments;
   }
+  return most;
+}
+
+double JobEstimate::Bytes(DenseAttention dense) const {
   double floats = 0;
   for (const DataSize* data : {&calibration_, &held_out_}) {
     floats += DataFloats(shape_, *data, dense) + ScratchFloats(shape_, *data, threads_);
@@ -95,7 +111,7 @@ double JobEstimate::Bytes(DenseAttention dense) const {
                                         : kFloat * static_cast<double>(shape_.features()) *
                                                   (calibration_.tokens + held_out_.tokens) +
                                               LargestInput(shape_);
-  return std::max(kFloat * floats + solver, reading) + kAnyJob;
+  return std::max(kFloat * floats + MethodsBytes(dense), reading) + kAnyJob;
 }
 
 double JobEstimate::Operations(DenseAttention dense) const {

@@ -28,7 +28,10 @@ MachineRate MeasureRate();
 //   H (A + A' + 32 (N + N')): dense attention kept; or (N + N') (R + 2 H) to rebuild it; or, with
 //   the tokens in a file, 2 H (N + N'), R min(tokens, 8 Mi / H h) and no tokens
 //   on each thread 4 n h of keys in panels and 128 n of a block's rows
-// and MethodInfo::bytes of the method that has most of them;
+// and the most that is held at one time of
+//   MethodInfo::bytes of the method that runs, or 16 P (P the weights) for a result in judgement;
+//   8 d^2 of second moments X'X a set of batches: once a method is judged, where dense attention is
+//   kept; else of one set, while a method that uses it runs or one is judged;
 // or, if that is more, all tokens and the largest input at 8 bytes an entry, while it is read (not
 // where the tokens are in a file);
 // and 8 MiB that any job takes

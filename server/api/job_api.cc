@@ -204,14 +204,12 @@ absl::StatusOr<v1::Job> JobApi::GetJob(absl::string_view name) const {
 
 absl::StatusOr<v1::ListJobsResponse> JobApi::ListPage(const JobFilter& filter, int page_size,
                                                       const std::string& page_token) const {
-  absl::StatusOr<JobPage> page = jobs_->List(filter, page_size, page_token);
-  if (absl::IsInvalidArgument(page.status())) return WithField(page.status(), "page_token");
-  ATTNPRUNE_RETURN_IF_ERROR(page.status());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobPage page, jobs_->List(filter, page_size, page_token));
   v1::ListJobsResponse response;
-  for (const JobRecord& record : page->jobs) {
+  for (const JobRecord& record : page.jobs) {
     ATTNPRUNE_ASSIGN_OR_RETURN(*response.add_jobs(), ToProto(record));
   }
-  response.set_next_page_token(page->next_page_token);
+  response.set_next_page_token(page.next_page_token);
   return response;
 }
 

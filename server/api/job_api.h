@@ -27,8 +27,8 @@ struct JobApiOptions {
   absl::Duration retry_after = absl::Seconds(5);  // told to clients when the queue or disk is full
 };
 
-// Thread-safe. Calls may wait for the disk. Errors carry their details (status.h). The stores must
-// outlive it.
+// Thread-safe. Calls may wait for the disk. Errors carry their details (status_details.h). The
+// stores must outlive it.
 class JobApi {
  public:
   JobApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors);

@@ -39,14 +39,15 @@ bool IsLabelKey(absl::string_view key) {
 
 absl::Status CheckLabels(const v1::Job& job) {
   if (job.labels_size() > kMaxLabels) {
-    return FieldError("job.labels", absl::StrCat("must have at most ", kMaxLabels, " entries, got ",
-                                                 job.labels_size()));
+    return MustError("job.labels", absl::StrCat("have at most ", kMaxLabels, " entries"),
+                     job.labels_size());
   }
   for (const auto& [key, value] : job.labels()) {
     if (!IsLabelKey(key)) {
-      return FieldError("job.labels",
-                        absl::StrCat("must have keys of 1 to ", kMaxLabelKey,
-                                     " characters [A-Za-z0-9._/-], got ", Shown(key)));
+      return MustError(
+          "job.labels",
+          absl::StrCat("have keys of 1 to ", kMaxLabelKey, " characters [A-Za-z0-9._/-]"),
+          Shown(key));
     }
     if (value.size() > kMaxLabelValue) {
       return FieldError("job.labels", absl::StrCat("must have values of at most ", kMaxLabelValue,
@@ -70,8 +71,9 @@ absl::Status CheckTimeout(const google::protobuf::Duration& timeout) {
 absl::Status CheckScalars(const v1::Job& job) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckLabels(job));
   if (job.priority() < -kMaxPriority || job.priority() > kMaxPriority) {
-    return FieldError("job.priority", absl::StrCat("must be in [", -kMaxPriority, ", ",
-                                                   kMaxPriority, "], got ", job.priority()));
+    return MustError("job.priority",
+                     absl::StrCat("be in [", -kMaxPriority, ", ", kMaxPriority, "]"),
+                     job.priority());
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckTimeout(job.timeout()));
   if (job.evaluate_every() >= -1) return absl::OkStatus();
@@ -105,8 +107,8 @@ absl::StatusOr<ChosenMethod> CheckMethod(const MethodSpec& method, absl::string_
 
 absl::StatusOr<std::vector<ChosenMethod>> CheckMethods(const std::vector<JobMethod>& methods) {
   if (methods.empty() || methods.size() > kMaxMethods) {
-    return FieldError("job.methods", absl::StrCat("must have 1 to ", kMaxMethods, " entries, got ",
-                                                  methods.size()));
+    return MustError("job.methods", absl::StrCat("have 1 to ", kMaxMethods, " entries"),
+                     methods.size());
   }
   std::vector<ChosenMethod> chosen;
   for (size_t i = 0; i < methods.size(); ++i) {
@@ -181,9 +183,9 @@ absl::Status CheckRequestId(absl::string_view request_id) {
     return absl::ascii_isprint(static_cast<unsigned char>(c));
   });
   if (printable && request_id.size() <= kMaxRequestId) return absl::OkStatus();
-  return FieldError("request_id",
-                    absl::StrCat("must be at most ", kMaxRequestId,
-                                 " printable ASCII characters, got ", Shown(request_id)));
+  return MustError("request_id",
+                   absl::StrCat("be at most ", kMaxRequestId, " printable ASCII characters"),
+                   Shown(request_id));
 }
 
 }  // namespace attnprune::api

@@ -52,7 +52,7 @@ class JobHub final : public JobStoreListener {
   // the store nor the hub, nor destroys the watch.
   std::shared_ptr<JobWatch> Watch(const std::string& job_id, Pace pace, std::function<void()> wake);
 
-  // How many watches a job has.
+  // How many watches a job has: by it tests see that none is left behind.
   size_t CountWatches(const std::string& job_id) const;
 
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;

@@ -30,8 +30,7 @@ struct JobTensor {
 };
 
 // Checks digest, dtype (F64, F32, F16 or BF16), shape and size. INVALID_ARGUMENT naming `field`
-// with
-// ".sha256", ".dtype" or ".shape".
+// with ".sha256", ".dtype" or ".shape".
 absl::StatusOr<JobTensor> DecodeTensor(absl::string_view field, const v1::TensorRef& tensor,
                                        int64_t max_bytes);
 

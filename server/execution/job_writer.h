@@ -56,7 +56,7 @@ class JobWriter {
   void Flush();
 
   static constexpr size_t kMaxProgress = 64;
-  static constexpr int kCompactEvery = 1000;  // progress events written
+  static constexpr int kCompactEvery = 1000;  // events written, warnings too
 
  private:
   struct Work {

@@ -20,17 +20,21 @@
 
 namespace attnprune {
 
+struct TransactionalJobStoreOptions {
+  int64_t max_queued_jobs = 10'000;      // Create refuses when this many are queued
+  JobStoreListener* listener = nullptr;  // as SetListener
+};
+
 // Each call that writes is one transaction of the database (SaveCheckpoint: one of the checkpoint
 // store before it). The listener is told after the commit, still under the writer lock.
 class TransactionalJobStore final : public JobStore {
  public:
-  // max_queued_jobs: Create refuses when this many are queued. listener: as SetListener.
-  TransactionalJobStore(int64_t max_queued_jobs, JobStoreListener* listener,
-                        std::unique_ptr<JobDatabase> database, CheckpointFiles checkpoints)
-      : max_queued_jobs_(max_queued_jobs),
+  TransactionalJobStore(std::unique_ptr<JobDatabase> database, CheckpointFiles checkpoints,
+                        const TransactionalJobStoreOptions& options = {})
+      : max_queued_jobs_(options.max_queued_jobs),
         database_(std::move(database)),
         checkpoints_(std::move(checkpoints)),
-        listener_(listener) {}
+        listener_(options.listener) {}
 
   // For the only server of its database, before any other call: no job is running any more, so
   // running ones are requeued, failed after too many losses, or ended if they were to be cancelled.

@@ -48,8 +48,8 @@ absl::StatusOr<const v1::MatrixResult*> FindMatrix(const v1::MethodResult& resul
     if (matrix.name() == name && matrix.mask().shape_size() == 2) return &matrix;
     names.push_back(matrix.name());
   }
-  return FieldError("matrix", absl::StrCat("must be one of ", absl::StrJoin(names, ", "),
-                                           ", got \"", name, "\""));
+  return MustError("matrix", absl::StrCat("be one of ", absl::StrJoin(names, ", ")),
+                   absl::StrCat("\"", name, "\""));
 }
 
 }  // namespace
@@ -80,7 +80,7 @@ absl::StatusOr<std::string> DensityJson(const v1::Job& job, absl::string_view in
                                         absl::string_view matrix, int cells,
                                         const BlobStore& tensors) {
   if (cells < 1 || cells > kMaxCells) {
-    return FieldError("cells", absl::StrCat("must be in [1, ", kMaxCells, "], got ", cells));
+    return MustError("cells", absl::StrCat("be in [1, ", kMaxCells, "]"), cells);
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const v1::MethodResult* const result, FindResult(job, index));
   ATTNPRUNE_ASSIGN_OR_RETURN(const v1::MatrixResult* const found, FindMatrix(*result, matrix));

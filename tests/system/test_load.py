@@ -1,4 +1,4 @@
-"""1,000 queued jobs: pages, priorities, a restart. The timings are in tests/bench/service_load.py."""
+"""1,000 queued jobs: pages, priorities, a restart. The timings are in tests/bench/service_load_bench.cc."""
 from harness import Client, Server, layer_job, submit
 from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import prune_service_pb2 as prune_api

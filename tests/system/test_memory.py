@@ -135,17 +135,22 @@ def test_a_search_over_many_parts_takes_no_more_than_one_over_all_batches(tmp_pa
     assert largest.most - before < 1.2 * int(estimate["memoryBytes"]), (largest.most - before, estimate)
 
 
+def measured(folder, job, *flags):
+    """(bytes that the job took, its estimate) on a server of its own."""
+    with Server(folder, *flags) as server:
+        submit = ["submit", *job, "--json", "--server", server.address]
+        estimate = int(json.loads(cli(*submit, "--validate-only").stdout)["estimate"]["memoryBytes"])
+        before = server.memory_bytes()
+        done = cli(*submit, "--watch")
+        assert done.returncode == 0, done.stderr
+        return server.memory_bytes("VmHWM") - before, estimate
+
+
 @pytest.mark.parametrize("method", ["gd:steps=20", "ste:steps=20", "joint:steps=20", "wanda+refit:refit_steps=20"])
 def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
     """Where W is large and the data small, with a checkpoint every 200 ms."""
-    job = ["submit", *large_w(tmp_path), "--method", method, "--json"]
-    with Server(tmp_path / "data", "--checkpoint-interval", "200ms") as server:
-        job += ["--server", server.address]
-        estimate = int(json.loads(cli(*job, "--validate-only").stdout)["estimate"]["memoryBytes"])
-        before = server.memory_bytes()
-        done = cli(*job, "--watch")
-        assert done.returncode == 0, done.stderr
-        taken = server.memory_bytes("VmHWM") - before
+    job = [*large_w(tmp_path), "--method", method]
+    taken, estimate = measured(tmp_path / "data", job, "--checkpoint-interval", "200ms")
     assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
 
 
@@ -155,6 +160,22 @@ def large_w(folder):
     safetensors.write(folder / "x.safetensors", {"x": gaussian(rng, (4, 32, d), 1)})
     return ["--weights", folder / "w.safetensors", "--fused", "w", "--calibration",
             folder / "x.safetensors:x"]
+
+
+def test_second_moments_of_earlier_judgements_are_predicted(tmp_path):
+    held_out = ["--held-out", tmp_path / "x.safetensors:x"]
+    job = [*large_w(tmp_path), *held_out, "--method", "wanda", "--method", "joint:steps=20"]
+    taken, estimate = measured(tmp_path / "data", job)
+    assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
+
+
+@pytest.mark.parametrize("budget", ["8GiB", "200MiB"])
+def test_second_moments_of_narrow_projections_are_predicted(tmp_path, budget):
+    # 2 x 100 MB where they are kept, else one; all weights take 2 MB.
+    job = layer(tmp_path, 3584, 1, 1, 16, 2, dim=64)
+    job += ["--held-out", tmp_path / "x.safetensors:x", "--method", "gd:steps=3"]
+    taken, estimate = measured(tmp_path / "data", job, "--memory-budget", budget)
+    assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
 
 
 @pytest.mark.parametrize("method", ["joint:steps=60", "gd+refit:steps=30,refit_steps=60"])

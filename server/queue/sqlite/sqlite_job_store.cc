@@ -81,8 +81,10 @@ absl::StatusOr<std::unique_ptr<JobStore>> Open(const FolderLock& lock, const std
   CheckpointFiles checkpoints(folder);
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::set<std::string> in_use, CheckpointsInUse(database.get()));
   checkpoints.RemoveAllBut(in_use);
-  auto store = std::make_unique<TransactionalJobStore>(options.max_queued_jobs, options.listener,
-                                                       std::move(database), std::move(checkpoints));
+  auto store = std::make_unique<TransactionalJobStore>(
+      std::move(database), std::move(checkpoints),
+      TransactionalJobStoreOptions{.max_queued_jobs = options.max_queued_jobs,
+                                   .listener = options.listener});
   ATTNPRUNE_RETURN_IF_ERROR(store->TakeBackRunningJobs(options.policy));
   return std::unique_ptr<JobStore>(std::move(store));
 }

@@ -22,7 +22,7 @@ TEST(GoldenFiles, AllOpenAndReadAsDoubles) {
     const auto file = SafetensorsFile::Open(entry.path().string());
     ASSERT_THAT(file, Succeeds());
     for (const TensorInfo& tensor : file->tensors()) {
-      const auto values = file->ReadDoubles(tensor.name);
+      const auto values = ToDoubles(tensor);
       ASSERT_THAT(values, Succeeds());
       EXPECT_EQ(values->size() * SizeOf(tensor.dtype), tensor.bytes.size());
     }
@@ -66,7 +66,7 @@ TEST(TinyLlama, OpensAsACheckpoint) {
 TEST(TinyLlama, HasCalibrationStacks) {
   const auto file = SafetensorsFile::Open(kTinyLlama + "/calibration.safetensors");
   ASSERT_THAT(file, Succeeds());
-  const auto stack = file->ReadStack("model.layers.0.self_attn.input");
+  const auto stack = ToStack(**file->Find("model.layers.0.self_attn.input"));
   ASSERT_THAT(stack, Succeeds());
   EXPECT_EQ(stack->count, 16);
   EXPECT_EQ(stack->length, 128);

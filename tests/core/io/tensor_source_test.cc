@@ -53,8 +53,8 @@ TEST(ReadVector, TakesRankOneOnly) {
   EXPECT_THAT(Doubles({1, 3})->ReadVector("x"), Fails(kInvalid, "shape must be (length)"));
 }
 
-TEST(ReadStack, PutsSequencesOneBelowTheOther) {
-  const auto stack = Doubles({2, 3, 2})->ReadStack("x");
+TEST(ToStack, PutsSequencesOneBelowTheOther) {
+  const auto stack = ToStack(**Doubles({2, 3, 2})->Find("x"));
   ASSERT_THAT(stack, Succeeds());
   EXPECT_EQ(stack->count, 2);
   EXPECT_EQ(stack->length, 3);
@@ -63,18 +63,18 @@ TEST(ReadStack, PutsSequencesOneBelowTheOther) {
   EXPECT_EQ(stack->rows(3, 1), 7);
 }
 
-TEST(ReadStack, TakesAMatrixForOneSequence) {
-  const auto stack = Doubles({3, 2})->ReadStack("x");
+TEST(ToStack, TakesAMatrixForOneSequence) {
+  const auto stack = ToStack(**Doubles({3, 2})->Find("x"));
   ASSERT_THAT(stack, Succeeds());
   EXPECT_EQ(stack->count, 1);
   EXPECT_EQ(stack->length, 3);
-  EXPECT_THAT(Doubles({3})->ReadStack("x"), Fails(kInvalid, "must be (n, d) or (k, n, d)"));
+  EXPECT_THAT(ToStack(**Doubles({3})->Find("x")), Fails(kInvalid, "must be (n, d) or (k, n, d)"));
 }
 
-TEST(ReadDoubles, TakesAnyRank) {
-  EXPECT_THAT(*Doubles({})->ReadDoubles("x"), ElementsAre(0));
-  EXPECT_THAT(*Doubles({2, 1, 2, 1})->ReadDoubles("x"), ElementsAre(0, 1, 2, 3));
-  EXPECT_THAT(*Doubles({0, 4})->ReadDoubles("x"), ElementsAre());
+TEST(ToDoubles, TakesAnyRank) {
+  EXPECT_THAT(*ToDoubles(**Doubles({})->Find("x")), ElementsAre(0));
+  EXPECT_THAT(*ToDoubles(**Doubles({2, 1, 2, 1})->Find("x")), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(*ToDoubles(**Doubles({0, 4})->Find("x")), ElementsAre());
 }
 
 TEST(TensorSource, RefusesIntegersNamingFileTensorAndDType) {
@@ -83,8 +83,8 @@ TEST(TensorSource, RefusesIntegersNamingFileTensorAndDType) {
   const ParsedSafetensors source = *ParseSafetensors(Bytes(image), "file");
   const char* expected = "file: tensor 'ids': dtype must be F64, F32, F16 or BF16, got U8";
   EXPECT_THAT(source.ReadMatrix("ids"), Fails(kInvalid, expected));
-  EXPECT_THAT(source.ReadStack("ids"), Fails(kInvalid, expected));
-  EXPECT_THAT(source.ReadDoubles("ids"), Fails(kInvalid, expected));
+  EXPECT_THAT(ToStack(**source.Find("ids")), Fails(kInvalid, expected));
+  EXPECT_THAT(ToDoubles(**source.Find("ids")), Fails(kInvalid, expected));
 }
 
 TEST(TensorSource, NamesTheFileAndTheTensorItDoesNotHave) {

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/judge/linear_error.h"
 #include "core/kernels/gram.h"
@@ -140,6 +142,31 @@ TEST(Judge, GivesTheSameBitsOnAnyNumberOfThreads) {
     EXPECT_EQ(one.calibration.linear_error, many.calibration.linear_error);
     EXPECT_EQ(one.held_out->relative_error, many.held_out->relative_error);
   }
+}
+
+std::vector<double> SharesTold(ResultJudge& judge, const PruneResult& result) {
+  std::vector<double> shares;
+  EXPECT_TRUE(judge.Judge(result, [&](double share) { shares.push_back(share); }).ok());
+  return shares;
+}
+
+// As after a search, which releases the dense attention: making it again counts as a pass.
+TEST(Judge, TellsHowFarItIsWithTheDenseAttentionToo) {
+  const Problem problem = ProjectionContractProblem();
+  const auto prepared = PreparedProblem::Create(problem).value();
+  const PruneResult result = CreateMethod("wanda").value()->Prune(*prepared).value();
+  ResultJudge judge(*prepared);
+  const std::vector<double> making_both = SharesTold(judge, result);
+  const std::vector<double> making_none = SharesTold(judge, result);
+  prepared->ReleaseCalibration();
+  const std::vector<double> making_one = SharesTold(judge, result);
+  for (const auto* shares : {&making_both, &making_none, &making_one}) {
+    ASSERT_FALSE(shares->empty());
+    EXPECT_TRUE(std::is_sorted(shares->begin(), shares->end()));
+    EXPECT_DOUBLE_EQ(shares->back(), 1);
+  }
+  EXPECT_LT(making_none.size(), making_one.size());
+  EXPECT_LT(making_one.size(), making_both.size());
 }
 
 TEST(Judge, ScoresPrunedFactorsByTheirProduct) {

@@ -34,18 +34,19 @@ inline GoldenBaselines LoadGoldenBaselines(const std::string& name) {
     const Matrix kept = file.ReadMatrix(tensor).value();
     return MaskOfNonZeros(kept);
   };
+  const auto doubles = [&](const char* tensor) { return ToDoubles(**file.Find(tensor)).value(); };
   return {.w = file.ReadMatrix("w").value(),
           .x = file.ReadMatrix("x").value(),
-          .exact_w = file.ReadDoubles("w").value(),
-          .exact_x = file.ReadDoubles("x").value(),
+          .exact_w = doubles("w"),
+          .exact_x = doubles("x"),
           .rho = number("rho"),
           .percdamp = number("percdamp"),
           .blocksize = static_cast<Index>(number("blocksize")),
           .magnitude = mask("magnitude.mask"),
           .wanda = mask("wanda.mask"),
           .wanda_2_4 = mask("wanda_2_4.mask"),
-          .sparsegpt = file.ReadDoubles("sparsegpt.weights").value(),
-          .sparsegpt_2_4 = file.ReadDoubles("sparsegpt_2_4.weights").value()};
+          .sparsegpt = doubles("sparsegpt.weights"),
+          .sparsegpt_2_4 = doubles("sparsegpt_2_4.weights")};
 }
 
 // Comparison groups, `group` consecutive scores each, in which the largest score to go and the

@@ -1,5 +1,6 @@
 #include "server/api/estimate.h"
 
+#include <initializer_list>
 #include <limits>
 
 #include "gtest/gtest.h"
@@ -108,6 +109,58 @@ TEST(EstimateJob, CountsAGradientAStep) {
   many.set_evaluate_every(-1);
   const double difference = EstimateOf(many, kRate).seconds() - EstimateOf(few, kRate).seconds();
   EXPECT_NEAR(difference, 1000 * gradient / (0.5 * kRate.flops_per_second), 1e-9);
+}
+
+// d = 4096: X'X takes 8 d^2 bytes a set.
+constexpr double kMomentsOf4096 = 8.0 * 4096 * 4096;
+
+v1::Job WideJob(std::initializer_list<const char*> methods) {
+  v1::Job job = FusedJob();
+  *job.mutable_problem()->mutable_fused()->mutable_weight() = Tensor('a', {4096, 4096});
+  job.clear_calibration();
+  *job.add_calibration() = Tensor('5', {4, 8, 4096});
+  job.clear_methods();
+  for (const char* name : methods) job.add_methods()->set_name(name);
+  return job;
+}
+
+double KeptBytes(const v1::Job& job) {
+  return static_cast<double>(EstimateOf(job, kRate).memory_keeping_attention_bytes());
+}
+
+TEST(EstimateJob, CountsTheSecondMomentsThatJudgeNarrowProjections) {
+  v1::Job job = GdJob(100);
+  v1::ProjectionProblem& layer = *job.mutable_problem()->mutable_projections();
+  *layer.mutable_w_q() = Tensor('1', {128, 4096});
+  *layer.mutable_w_k() = Tensor('2', {128, 4096});
+  layer.clear_b_q();
+  layer.clear_b_k();
+  layer.set_heads(1);
+  layer.set_kv_heads(1);
+  job.clear_calibration();
+  *job.add_calibration() = Tensor('5', {8, 4096});
+  *job.mutable_held_out(0) = Tensor('7', {8, 4096});
+  const v1::Estimate estimate = EstimateOf(job, kRate);
+  const auto rebuilding = static_cast<double>(estimate.memory_rebuilding_attention_bytes());
+  EXPECT_GT(KeptBytes(job), 2 * kMomentsOf4096);
+  EXPECT_LT(KeptBytes(job), 1.2 * 2 * kMomentsOf4096);
+  EXPECT_NEAR(KeptBytes(job) - rebuilding, kMomentsOf4096, 1e6) << "of one set at a time";
+}
+
+TEST(EstimateJob, CountsTheSecondMomentsThatEarlierMethodsWereJudgedBy) {
+  v1::Job alone = WideJob({"joint"}), second = WideJob({"magnitude", "joint"});
+  alone.clear_held_out();
+  second.clear_held_out();
+  EXPECT_EQ(KeptBytes(second) - KeptBytes(alone), kMomentsOf4096);
+  *alone.add_held_out() = *second.add_held_out() = Tensor('7', {8, 4096});
+  EXPECT_EQ(KeptBytes(second) - KeptBytes(alone), 2 * kMomentsOf4096);
+}
+
+TEST(EstimateJob, CountsTheSecondMomentsOnceThatSparseGptUsesToo) {
+  v1::Job alone = WideJob({"sparsegpt"}), second = WideJob({"magnitude", "sparsegpt"});
+  alone.clear_held_out();
+  second.clear_held_out();
+  EXPECT_EQ(KeptBytes(second), KeptBytes(alone));
 }
 
 // Steps cost less, as their gradients are of three quarters of the tokens only.
