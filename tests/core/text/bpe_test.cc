@@ -25,7 +25,7 @@ json ModelOf(const std::string& characters, const Merges& merges) {
   for (const char c : characters) add(std::string(1, c));
   for (const auto& [left, right] : merges) {
     add(left + right);
-    model["merges"].push_back({left, right});
+    model["merges"].push_back(json::array({left, right}));
   }
   return model;
 }
@@ -69,7 +69,7 @@ TEST(Bpe, MergesWhatMergesHaveMade) {
 
 TEST(Bpe, ReadsBothSpellingsOfAMerge) {
   json model = ModelOf("ab", {{"a", "b"}, {"ab", "b"}});
-  model["merges"] = {"a b", {"ab", "b"}};
+  model["merges"] = json::array({"a b", json::array({"ab", "b"})});
   EXPECT_EQ(Tokens(model, "abb"), (Strings{"abb"}));
 }
 
@@ -128,7 +128,7 @@ Ids SlowIds(const json& model, absl::string_view word) {
     size_t place = 0;
     for (size_t i = 0; i + 1 < parts.size(); ++i) {
       const auto& merges = model["merges"];
-      const json pair = {parts[i], parts[i + 1]};
+      const json pair = json::array({parts[i], parts[i + 1]});
       const auto rank =
           static_cast<size_t>(std::find(merges.begin(), merges.end(), pair) - merges.begin());
       if (rank < best) {

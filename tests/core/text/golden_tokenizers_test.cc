@@ -22,7 +22,7 @@ class GoldenTokenizer : public ::testing::TestWithParam<const char*> {
 TEST_P(GoldenTokenizer, GivesTheIdsOfEveryText) {
   const Tokenizer tokenizer = Opened();
   const json cases = Cases();
-  ASSERT_EQ(cases.size(), 34u);
+  ASSERT_EQ(cases.size(), 35u);
   for (const json& one : cases) {
     const auto ids = tokenizer.Encode(one["text"].get<std::string>());
     ASSERT_THAT(ids, Succeeds());
@@ -74,7 +74,7 @@ TEST(TinyLlama, TakesAsciiBytesForIds) {
 
 TEST(TinyLlama, TakesQuestionMarksForBytesThatAreNotAscii) {
   const Tokenizer tokenizer = testing::ValueOrDie(Tokenizer::Open(TinyLlama()));
-  EXPECT_EQ(testing::ValueOrDie(tokenizer.Encode("caf\u00E9!")), Codes("caf??!"));
+  EXPECT_EQ(testing::ValueOrDie(tokenizer.Encode("caf\u00E9!")), Codes("caf?\?!"));
 }
 
 }  // namespace
