@@ -56,8 +56,8 @@ INSTANTIATE_TEST_SUITE_P(Every, GoldenTokenizer,
                          ::testing::Values("gemma", "gpt2", "gpt2-prefix-space", "llama2",
                                            "llama2-metaspace", "llama3", "pythia", "qwen2",
                                            "starcoder2"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& test) {
+                           std::string name = test.param;
                            std::erase(name, '-');
                            return name;
                          });

@@ -1,5 +1,7 @@
 #include "core/text/pre_tokenizer.h"
 
+#include <cctype>
+
 #include "core/text/json_node.h"
 #include "tests/core/text/text_test_util.h"
 
