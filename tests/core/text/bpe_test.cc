@@ -168,9 +168,9 @@ std::string RandomWord(std::mt19937* random, size_t length) {
 TEST(Bpe, GivesWhatTheDefinitionGivesOnRandomModels) {
   constexpr unsigned kSeed = 1;
   std::mt19937 random(kSeed);
-  for (int trial = 0; trial < 60; ++trial) {
+  for (int trial = 0; trial < 30; ++trial) {
     const json model = ModelOf("abc_", RandomMerges(&random, 1 + random() % 12));
-    for (const size_t length : {1, 3, 10, 64, 65, 150}) {
+    for (const size_t length : {1, 3, 10, 65, 100}) {
       const std::string word = RandomWord(&random, length);
       ASSERT_EQ(testing::ValueOrDie(EncodeWord(model, word)), SlowIds(model, word))
           << model << " " << word << " seed " << kSeed << " trial " << trial;
@@ -186,7 +186,7 @@ TEST(Bpe, RemembersWordsWithoutMixingThemUp) {
     const std::string word = absl::StrCat(number % 70'000);
     Ids ids;
     ASSERT_THAT(encoder.Append(word, &ids), Succeeds());
-    if (number % 97 != 0) continue;
+    if (number % 997 != 0) continue;
     ASSERT_EQ(ids, testing::ValueOrDie(EncodeWord(json_model, word))) << word;
   }
 }
