@@ -1,7 +1,7 @@
 #include "core/text/added_tokens.h"
 
-#include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "core/base/status_macros.h"
 #include "core/text/unicode.h"

@@ -36,9 +36,9 @@ absl::Status CheckNotEmpty(absl::string_view text, absl::string_view name) {
 }
 
 absl::StatusOr<std::string> TextOfLine(absl::string_view line, const std::string& place) {
-  const absl::StatusOr<nlohmann::json> json = ParseStrictJson(line, kLineDepth);
-  if (!json.ok()) return Annotate(json.status(), place);
-  return JsonNode(*json, place)["text"].String();
+  const absl::StatusOr<nlohmann::json> object = ParseStrictJson(line, kLineDepth);
+  if (!object.ok()) return Annotate(object.status(), place);
+  return JsonNode(*object, place)["text"].String();
 }
 
 // Cuts the first line off `rest`.

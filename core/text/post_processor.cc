@@ -1,7 +1,7 @@
 #include "core/text/post_processor.h"
 
 #include <array>
-#include <cstddef>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"

@@ -1,7 +1,9 @@
 #include "core/text/regex.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -12,7 +14,9 @@
 namespace attnprune {
 namespace {
 
-constexpr uint32_t kMostSteps = 1'000'000;      // from one place in the text
+// Steps from one place in the text. \s*[\r\n]+ takes one for each space of a run.
+constexpr size_t kMostSteps = 1'000'000;
+constexpr size_t kMostStepsAByte = 16;
 constexpr uint32_t kMostMemoryKib = 64 * 1024;  // of the interpreter's backtracking
 
 // What Ruby's syntax has another meaning for.
@@ -56,16 +60,19 @@ absl::StatusOr<Regex> Regex::CompileAs(absl::string_view pattern, uint32_t optio
                   Reason(error), " at byte ", offset, ")");
   }
   pcre2_jit_compile(regex.code_.get(), PCRE2_JIT_COMPLETE);  // without it matching only is slower
-  regex.limits_.reset(pcre2_match_context_create(nullptr));
-  pcre2_set_match_limit(regex.limits_.get(), kMostSteps);
-  pcre2_set_heap_limit(regex.limits_.get(), kMostMemoryKib);
   return regex;
 }
 
 RegexMatches::RegexMatches(const Regex& regex, absl::string_view text)
     : regex_(regex),
       text_(text),
-      data_(pcre2_match_data_create_from_pattern(regex.code_.get(), nullptr)) {}
+      data_(pcre2_match_data_create_from_pattern(regex.code_.get(), nullptr)),
+      limits_(pcre2_match_context_create(nullptr)) {
+  constexpr size_t kMost = std::numeric_limits<uint32_t>::max();
+  pcre2_set_match_limit(limits_.get(), static_cast<uint32_t>(std::min(
+                                           kMostSteps + kMostStepsAByte * text.size(), kMost)));
+  pcre2_set_heap_limit(limits_.get(), kMostMemoryKib);
+}
 
 absl::StatusOr<absl::optional<ByteRange>> RegexMatches::Next() {
   while (from_ <= text_.size()) {
@@ -83,7 +90,7 @@ absl::StatusOr<absl::optional<ByteRange>> RegexMatches::Next() {
 absl::StatusOr<absl::optional<ByteRange>> RegexMatches::Find() {
   const auto match = [&](uint32_t options) {
     return pcre2_match(regex_.code_.get(), Units(text_), text_.size(), from_,
-                       options | PCRE2_NO_UTF_CHECK, data_.get(), regex_.limits_.get());
+                       options | PCRE2_NO_UTF_CHECK, data_.get(), limits_.get());
   };
   int found = match(0);
   if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = match(PCRE2_NO_JIT);

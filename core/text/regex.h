@@ -35,12 +35,10 @@ class Regex {
   friend class RegexMatches;
   struct Delete {
     void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-    void operator()(pcre2_match_context* limits) const { pcre2_match_context_free(limits); }
   };
   static absl::StatusOr<Regex> CompileAs(absl::string_view pattern, uint32_t options);
 
   std::unique_ptr<pcre2_code, Delete> code_;
-  std::unique_ptr<pcre2_match_context, Delete> limits_;
 };
 
 // The matches in `text` from left to right, none overlapping; a match may be empty, but not where
@@ -50,18 +48,20 @@ class RegexMatches {
   RegexMatches(const Regex& regex, absl::string_view text);
 
   // The next one; nullopt after the last. INVALID_ARGUMENT, with the place in the text: the
-  // expression needs more steps or memory there than PCRE2 is given.
+  // expression needs more steps (16 a byte of the text and a million) or memory (64 MiB) there.
   absl::StatusOr<absl::optional<ByteRange>> Next();
 
  private:
   struct Delete {
     void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+    void operator()(pcre2_match_context* limits) const { pcre2_match_context_free(limits); }
   };
   absl::StatusOr<absl::optional<ByteRange>> Find();
 
   const Regex& regex_;
   const absl::string_view text_;
   const std::unique_ptr<pcre2_match_data, Delete> data_;
+  const std::unique_ptr<pcre2_match_context, Delete> limits_;
   size_t from_ = 0;
   absl::optional<size_t> last_end_;
 };

@@ -28,8 +28,8 @@ class PieceJoiner {
       : text_(text), behavior_(behavior), sink_(sink) {}
 
   absl::Status Add(ByteRange part, bool is_match) {
-    if (held_.has_value() && Joins(is_match)) {
-      held_->end = part.end;
+    if (Joins(is_match)) {
+      held_.end = part.end;
     } else {
       ATTNPRUNE_RETURN_IF_ERROR(Finish());
       held_ = part;
@@ -39,9 +39,9 @@ class PieceJoiner {
   }
 
   absl::Status Finish() {
-    if (!held_.has_value() || held_->begin == held_->end) return absl::OkStatus();
+    if (held_.begin == held_.end) return absl::OkStatus();
     if (behavior_ == SplitBehavior::kRemoved && last_is_match_) return absl::OkStatus();
-    return sink_(text_.substr(held_->begin, held_->end - held_->begin));
+    return sink_(text_.substr(held_.begin, held_.end - held_.begin));
   }
 
  private:
@@ -63,7 +63,7 @@ class PieceJoiner {
   const absl::string_view text_;
   const SplitBehavior behavior_;
   const PieceSink sink_;
-  absl::optional<ByteRange> held_;
+  ByteRange held_;  // empty at the start
   bool last_is_match_ = false;
 };
 

@@ -42,9 +42,9 @@ namespace {
 constexpr int kTokenizerDepth = 64;  // of nested JSON; real files have 7
 
 absl::StatusOr<nlohmann::json> ParseJsonFile(const NamedText& file) {
-  absl::StatusOr<nlohmann::json> json = ParseStrictJson(file.text, kTokenizerDepth);
-  if (!json.ok()) return Annotate(json.status(), file.name);
-  return json;
+  absl::StatusOr<nlohmann::json> object = ParseStrictJson(file.text, kTokenizerDepth);
+  if (!object.ok()) return Annotate(object.status(), file.name);
+  return object;
 }
 
 absl::Status CheckVersion(const JsonNode& version) {
@@ -96,10 +96,10 @@ absl::Status Tokenizer::Parts::ReadSpecialIds(const JsonNode& post_processor,
                                               const absl::optional<NamedText>& config) {
   ATTNPRUNE_ASSIGN_OR_RETURN(special, ParsePostProcessor(post_processor));
   if (!config.has_value()) return absl::OkStatus();
-  ATTNPRUNE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonFile(*config));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const nlohmann::json object, ParseJsonFile(*config));
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const absl::optional<SpecialIds> overruling,
-      SpecialIdsOfConfig(JsonNode(json, config->name),
+      SpecialIdsOfConfig(JsonNode(object, config->name),
                          [this](absl::string_view token) { return Find(token); }));
   if (overruling.has_value()) special = *overruling;
   return absl::OkStatus();
@@ -132,8 +132,8 @@ absl::StatusOr<Tokenizer> Tokenizer::Open(const std::string& path) {
 
 absl::StatusOr<Tokenizer> Tokenizer::Parse(const NamedText& tokenizer,
                                            const absl::optional<NamedText>& config) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonFile(tokenizer));
-  const JsonNode root(json, tokenizer.name);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const nlohmann::json object, ParseJsonFile(tokenizer));
+  const JsonNode root(object, tokenizer.name);
   ATTNPRUNE_RETURN_IF_ERROR(CheckVersion(root["version"]));
   auto parts = std::make_unique<Parts>();
   ATTNPRUNE_ASSIGN_OR_RETURN(parts->model, BpeModel::Parse(root["model"]));

@@ -1,4 +1,5 @@
-// A tokenizer.json, a NUL byte and a text: each is refused, or the text becomes ids of the vocabulary.
+// A tokenizer.json, a NUL byte and a text: each is refused, or the text becomes ids of the
+// vocabulary.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

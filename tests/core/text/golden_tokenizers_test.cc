@@ -22,7 +22,7 @@ class GoldenTokenizer : public ::testing::TestWithParam<const char*> {
 TEST_P(GoldenTokenizer, GivesTheIdsOfEveryText) {
   const Tokenizer tokenizer = Opened();
   const json cases = Cases();
-  ASSERT_EQ(cases.size(), 34u);
+  ASSERT_EQ(cases.size(), 35u);
   for (const json& one : cases) {
     const auto ids = tokenizer.Encode(one["text"].get<std::string>());
     ASSERT_THAT(ids, Succeeds());
@@ -56,8 +56,8 @@ INSTANTIATE_TEST_SUITE_P(Every, GoldenTokenizer,
                          ::testing::Values("gemma", "gpt2", "gpt2-prefix-space", "llama2",
                                            "llama2-metaspace", "llama3", "pythia", "qwen2",
                                            "starcoder2"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& test) {
+                           std::string name = test.param;
                            std::erase(name, '-');
                            return name;
                          });
@@ -74,7 +74,7 @@ TEST(TinyLlama, TakesAsciiBytesForIds) {
 
 TEST(TinyLlama, TakesQuestionMarksForBytesThatAreNotAscii) {
   const Tokenizer tokenizer = testing::ValueOrDie(Tokenizer::Open(TinyLlama()));
-  EXPECT_EQ(testing::ValueOrDie(tokenizer.Encode("caf\u00E9!")), Codes("caf??!"));
+  EXPECT_EQ(testing::ValueOrDie(tokenizer.Encode("caf\u00E9!")), Codes("caf?\?!"));
 }
 
 }  // namespace

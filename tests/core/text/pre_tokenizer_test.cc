@@ -1,5 +1,7 @@
 #include "core/text/pre_tokenizer.h"
 
+#include <cctype>
+
 #include "core/text/json_node.h"
 #include "tests/core/text/text_test_util.h"
 
@@ -34,7 +36,9 @@ json SplitBy(const char* regex, const char* behavior, const json& more = json::o
   return split;
 }
 
-json Sequence(const json& steps) { return {{"type", "Sequence"}, {"pretokenizers", steps}}; }
+json Sequence(const std::vector<json>& steps) {
+  return {{"type", "Sequence"}, {"pretokenizers", steps}};
+}
 
 TEST(PreTokenizer, NoneMakesTheTextOneWord) {
   EXPECT_EQ(WordsOf(nullptr, "a b"), (Words{"a b"}));
@@ -147,7 +151,7 @@ TEST(PreTokenizer, RunsASequenceInItsOrder) {
   const json digits_last = Sequence({{{"type", "ByteLevel"}, {"add_prefix_space", false}},
                                      {{"type", "Digits"}, {"individual_digits", true}}});
   EXPECT_EQ(WordsOf(digits_last, "a 12"), (Words{"a", "\u0120", "1", "2"}));
-  EXPECT_EQ(WordsOf(Sequence(json::array()), "a 12"), (Words{"a 12"}));
+  EXPECT_EQ(WordsOf(Sequence({}), "a 12"), (Words{"a 12"}));
 }
 
 TEST(PreTokenizer, RefusesByName) {
@@ -165,7 +169,7 @@ TEST(PreTokenizer, RefusesByName) {
               Fails(kInvalid, "use_regex must be true or false, got 1"));
   EXPECT_THAT(Cut(Sequence({{{"type", "ByteLevel"}}, {{"type", "ByteLevel"}}}), ""),
               Fails(kInvalid, "pretokenizers[1].type must be there once only, got 'ByteLevel'"));
-  EXPECT_THAT(Cut(Sequence(json(65, {{"type", "Digits"}})), ""),
+  EXPECT_THAT(Cut(Sequence(std::vector<json>(65, {{"type", "Digits"}})), ""),
               Fails(kInvalid, "pretokenizers[64].type must be one of 64 steps at most"));
 }
 

@@ -9,12 +9,12 @@ using nlohmann::json;
 json Token(const char* id) { return {{"SpecialToken", {{"id", id}, {"type_id", 0}}}}; }
 json Text(const char* id = "A") { return {{"Sequence", {{"id", id}, {"type_id", 0}}}}; }
 
-json Template(const json& single) {
+json Template(const std::vector<json>& single) {
   return {{"type", "TemplateProcessing"},
           {"single", single},
           {"special_tokens",
-           {{"<s>", {{"id", "<s>"}, {"ids", {500, 501}}}},
-            {"</s>", {{"id", "</s>"}, {"ids", {502}}}}}}};
+           {{"<s>", {{"id", "<s>"}, {"ids", json::array({500, 501})}}},
+            {"</s>", {{"id", "</s>"}, {"ids", json::array({502})}}}}}};
 }
 
 json With(const json& post_processor) {
@@ -47,7 +47,8 @@ TEST(SpecialIds, OfASequenceEncloseThoseBefore) {
 
 TEST(SpecialIds, AreAClassAndASeparatorForRobertaAndBert) {
   for (const char* type : {"RobertaProcessing", "BertProcessing"}) {
-    const json processor = {{"type", type}, {"cls", {"<s>", 500}}, {"sep", {"</s>", 502}}};
+    const json processor = {
+        {"type", type}, {"cls", json::array({"<s>", 500})}, {"sep", json::array({"</s>", 502})}};
     EXPECT_EQ(Encoded(With(processor), "a"), (Ids{500, 'a', 502})) << type;
   }
 }
@@ -63,8 +64,11 @@ TEST(SpecialIds, AreRefusedByName) {
               Fails(kInvalid, "post_processor.single[0].Sequence.id must be A, got 'B'"));
   EXPECT_THAT(refused(Template({Token("<x>"), Text()})),
               Fails(kInvalid, "post_processor.special_tokens.<x>.ids must be an array, got null"));
-  EXPECT_THAT(refused(Template("A")), Fails(kInvalid, "single must be an array, got 'A'"));
-  EXPECT_THAT(refused({{"type", "BertProcessing"}, {"cls", {"<s>", -1}}, {"sep", {"</s>", 2}}}),
+  EXPECT_THAT(refused({{"type", "TemplateProcessing"}}),
+              Fails(kInvalid, "post_processor.single must be an array, got null"));
+  EXPECT_THAT(refused({{"type", "BertProcessing"},
+                       {"cls", json::array({"<s>", -1})},
+                       {"sep", json::array({"</s>", 2})}}),
               Fails(kInvalid, "post_processor.cls[1] must be a whole number in [0, "));
 }
 

@@ -8,7 +8,7 @@ using nlohmann::json;
 
 json WithBos() {
   json spec = AsciiTokenizer();
-  spec["added_tokens"] = {{{"id", 600}, {"content", "<s>"}, {"special", true}}};
+  spec["added_tokens"] = json::array({{{"id", 600}, {"content", "<s>"}, {"special", true}}});
   return spec;
 }
 
@@ -76,7 +76,7 @@ TEST(Encode, TellsWhenAnExpressionTakesTooLong) {
 TEST(Encode, TakesTenMegabytesAsOneWord) {
   json spec = AsciiTokenizer();
   spec["model"]["vocab"].update({{"ab", 200}, {"abab", 201}});
-  spec["model"]["merges"] = {"a b", "ab ab"};
+  spec["model"]["merges"] = json::array({"a b", "ab ab"});
   std::string text;
   while (text.size() < 10'000'000) text += "abab ";
   const Ids ids = Encoded(spec, text);

@@ -67,25 +67,26 @@ const std::vector<Refusal>& Refusals() {
       {"an id beyond 64 bits", [](json& t) { t["model"]["vocab"]["a"] = 1e30; }, "got 1e+30"},
       {"no merges", [](json& t) { t["model"].erase("merges"); },
        "model.merges must be an array, got null"},
-      {"a merge of one token", [](json& t) { t["model"]["merges"] = {"ab"}; },
+      {"a merge of one token", [](json& t) { t["model"]["merges"] = json::array({"ab"}); },
        "model.merges[0] must be \"LEFT RIGHT\" or [\"LEFT\", \"RIGHT\"], got 'ab'"},
       {"a merge of three",
        [](json& t) {
-         t["model"]["merges"] = {{"a", "b", "c"}};
+         t["model"]["merges"] = json::array({json::array({"a", "b", "c"})});
        },
        "model.merges[0] must be \"LEFT RIGHT\""},
       {"a merge of numbers",
        [](json& t) {
-         t["model"]["merges"] = {{1, 2}};
+         t["model"]["merges"] = json::array({json::array({1, 2})});
        },
        "model.merges[0]"},
-      {"a merge whose sum is no token", [](json& t) { t["model"]["merges"] = {"a b"}; },
+      {"a merge whose sum is no token",
+       [](json& t) { t["model"]["merges"] = json::array({"a b"}); },
        "model.merges[0] must be of two tokens of the vocabulary, which has their sum, not 'a' and "
        "'b'"},
       {"a merge with an empty part",
        [](json& t) {
          t["model"]["vocab"][""] = 500;
-         t["model"]["merges"] = {{"", "a"}};
+         t["model"]["merges"] = json::array({json::array({"", "a"})});
        },
        "model.merges[0] must be of two tokens"},
       {"an unk_token that is a number", [](json& t) { t["model"]["unk_token"] = 0; },
@@ -94,22 +95,22 @@ const std::vector<Refusal>& Refusals() {
        "model.byte_fallback must be true or false, got 'yes'"},
       {"added tokens that are no list",
        [](json& t) {
-         t["added_tokens"] = {{"<s>", 1}};
+         t["added_tokens"] = json::object({{"<s>", 1}});
        },
        "added_tokens must be an array, got an object"},
       {"an added token without an id",
        [](json& t) {
-         t["added_tokens"] = {{{"content", "<s>"}}};
+         t["added_tokens"] = json::array({{{"content", "<s>"}}});
        },
        "added_tokens[0].id must be a whole number in [0, 2147483646], got null"},
       {"an added token without content",
        [](json& t) {
-         t["added_tokens"] = {{{"id", 1}}};
+         t["added_tokens"] = json::array({{{"id", 1}}});
        },
        "added_tokens[0].content must be a string, got null"},
       {"an added token with an id of its own",
        [](json& t) {
-         t["added_tokens"] = {{{"id", 1}, {"content", "a"}}};
+         t["added_tokens"] = json::array({{{"id", 1}, {"content", "a"}}});
        },
        "tokenizer.json: added_tokens must give 'a' one id, got 97 and 1"},
       {"an added token with two ids",
@@ -120,7 +121,7 @@ const std::vector<Refusal>& Refusals() {
       {"a RobertaProcessing of one token",
        [](json& t) {
          t["post_processor"] = {
-             {"type", "RobertaProcessing"}, {"cls", {"<s>"}}, {"sep", {"</s>", 1}}};
+             {"type", "RobertaProcessing"}, {"cls", json::array({"<s>"})}, {"sep", {"</s>", 1}}};
        },
        "post_processor.cls must be a token and its id, got an array"},
   };
@@ -167,7 +168,7 @@ TEST(Tokenizer, RefusesWhatIsNoJson) {
 TEST(Tokenizer, BoundsHowDeepSequencesNest) {
   json normalizer = {{"type", "NFC"}};
   for (int depth = 0; depth < 100; ++depth) {
-    normalizer = {{"type", "Sequence"}, {"normalizers", {normalizer}}};
+    normalizer = {{"type", "Sequence"}, {"normalizers", json::array({normalizer})}};
   }
   json spec = AsciiTokenizer();
   spec["normalizer"] = normalizer;
