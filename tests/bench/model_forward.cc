@@ -1,0 +1,114 @@
+// How fast a whole model's forward pass is beside sgemm's rate on its products, and what memory it
+// takes. Random token ids.
+//
+//   model_forward --model=DIR [--sequences=8] [--tokens=512] [--threads=2] [--rounds=1]
+//
+// Prints seconds, the share of the sgemm rate (products of 1024 x 2048 x 2048 on all threads at
+// once, in this process, before and after), and the peak of resident memory.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "core/kernels/blas.h"
+#include "core/model/forward.h"
+#include "core/model/model_pass.h"
+#include "tests/support/timing.h"
+
+ABSL_FLAG(std::string, model, "", "Hugging Face folder");
+ABSL_FLAG(int, sequences, 8, "sequences");
+ABSL_FLAG(int, tokens, 512, "of a sequence");
+ABSL_FLAG(int, threads, 2, "threads");
+ABSL_FLAG(int, rounds, 1, "rounds");
+
+namespace attnprune {
+namespace {
+
+using testing::Clock;
+using testing::SecondsSince;
+
+// Operations a second, of all threads together.
+double SgemmRate(ThreadPool& pool) {
+  constexpr Index kRows = 1024, kSize = 2048;
+  const int threads = pool.threads();
+  std::vector<Matrix> a, b, c;
+  for (int i = 0; i < threads; ++i) {
+    a.push_back(Matrix::Constant(kRows, kSize, 0.5f));
+    b.push_back(Matrix::Constant(kSize, kSize, 0.25f));
+    c.emplace_back(kRows, kSize);
+  }
+  const auto multiply = [&] {
+    pool.ParallelFor(threads, [&](Index i) {
+      const auto at = static_cast<size_t>(i);
+      Gemm(Trans::kNo, Trans::kYes, 1.0f, a[at], b[at], 0.0f, c[at]);
+    });
+  };
+  multiply();
+  double best = 1e30;
+  for (int round = 0; round < 5; ++round) {
+    const auto begin = Clock::now();
+    multiply();
+    best = std::min(best, SecondsSince(begin));
+  }
+  return 2.0 * threads * kRows * kSize * kSize / best;
+}
+
+// Of all products: linear maps, head, and the allowed half of q k' and f v.
+double Operations(const ModelOptions& o, double sequences, double tokens) {
+  const auto d = static_cast<double>(o.hidden_size), ffn = static_cast<double>(o.ffn);
+  const auto q = static_cast<double>(o.heads * o.head_dim);
+  const auto kv = static_cast<double>(o.kv_heads * o.head_dim);
+  const double maps = d * q * 2 + 2 * d * kv + (o.mlp == MlpKind::kPlain ? 2 : 3) * d * ffn;
+  const double attention = 2 * 2 * tokens * tokens / 2 * q;
+  const auto layers = static_cast<double>(o.layer_count());
+  return sequences *
+         (layers * (2 * tokens * maps + attention) + 2 * tokens * d * static_cast<double>(o.vocab));
+}
+
+int Main() {
+  ThreadPool pool(absl::GetFlag(FLAGS_threads));
+  const auto opened = Forward::Open(absl::GetFlag(FLAGS_model), pool);
+  if (!opened.ok()) {
+    std::fprintf(stderr, "%s\n", opened.status().ToString().c_str());
+    return 1;
+  }
+  Forward& forward = **opened;
+  const Index sequences = absl::GetFlag(FLAGS_sequences), length = absl::GetFlag(FLAGS_tokens);
+  Tokens tokens;
+  std::mt19937 random(1);
+  for (Index i = 0; i < sequences * length; ++i) {
+    tokens.ids.push_back(
+        static_cast<int64_t>(random() % static_cast<uint32_t>(forward.options().vocab)));
+  }
+  tokens.lengths.assign(static_cast<size_t>(sequences), length);
+  double rate = SgemmRate(pool), best = 1e30, mean = 0;
+  for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
+    const auto begin = Clock::now();
+    const auto losses = TokenLosses(forward, tokens);
+    best = std::min(best, SecondsSince(begin));
+    if (!losses.ok()) return 1;
+    mean = Summarize(*losses).nats_per_token;
+  }
+  rate = (rate + SgemmRate(pool)) / 2;
+  const double operations =
+      Operations(forward.options(), static_cast<double>(sequences), static_cast<double>(length));
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  std::printf("%.2f s, %.0f GFLOP/s, %.2f of sgemm's %.0f; %.4f nats a token; peak %.0f MiB\n",
+              best, operations / best / 1e9, operations / best / rate, rate / 1e9, mean,
+              static_cast<double>(usage.ru_maxrss) / 1024);
+  return 0;
+}
+
+}  // namespace
+}  // namespace attnprune
+
+int main(int argc, char** argv) {
+  absl::ParseCommandLine(argc, argv);
+  return attnprune::Main();
+}

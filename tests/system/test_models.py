@@ -1,0 +1,134 @@
+"""Models by the real programs: every family captured, pruned by four methods and evaluated; texts and tokens."""
+import json
+import math
+
+import numpy
+import pytest
+
+import safetensors
+from harness import MODEL, ROOT, cli
+
+GOLDEN = ROOT / "tests/data/models"
+FAMILIES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+MASKED = ("bert", "roberta")  # predict no next token
+FUSED = {"gpt2": "transformer.h.{}.attn.c_attn.weight", "phi3": "model.layers.{}.self_attn.qkv_proj.weight",
+         "falcon-40b-like": "transformer.h.{}.self_attention.query_key_value.weight"}
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokens") / "tokens.npy"
+    numpy.save(path, numpy.random.default_rng(0).integers(2, 64, (8, 24)).astype("<i4"))
+    return path
+
+
+def done(*arguments):
+    result = cli(*arguments)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def weights_of(folder):
+    return {name: safetensors.array(tensor) for name, tensor in safetensors.read(folder / "model.safetensors").items()}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_is_captured_pruned_and_evaluated(name, tokens, tmp_path):
+    model, pruned = GOLDEN / name, tmp_path / "pruned"
+    done("capture", "--model", model, "--tokens", tokens, "--output", tmp_path / "captured")
+    captured = safetensors.read(tmp_path / "captured/calibration.safetensors")
+    assert sorted(captured) == [f"model.layers.{i}.self_attn.input" for i in range(2)]
+    methods = ["magnitude", "wanda", "sparsegpt", "gd:steps=5"]
+    table = done("run", "--model", model, "--layer", "all", "--calibration", tmp_path / "captured",
+                 "--held-out-fraction", "0.25", "--output", pruned, *sum((["--method", m] for m in methods), [])).stdout
+    assert "sparsegpt" in table and "magnitude" in table
+    changed = [key for key, value in weights_of(model).items() if not numpy.array_equal(value, weights_of(pruned)[key])]
+    assert changed, "something was pruned"
+    result = cli("eval", "--model", model, "--model", pruned, "--tokens", tokens, "--json")
+    if name in MASKED:
+        assert result.returncode == 2 and "masked model" in result.stderr
+        return
+    assert result.returncode == 0, result.stderr
+    first, second = json.loads(result.stdout)["models"]
+    assert first["tokens"] == second["tokens"] == 8 * 23
+    assert first["differenceFromFirst"]["mean"] == 0
+    assert math.isclose(second["natsPerToken"] - first["natsPerToken"], second["differenceFromFirst"]["mean"], abs_tol=1e-9)
+    assert second["differenceFromFirst"]["standardErrorByRow"] > 0
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_only_queries_and_keys_of_a_fused_tensor_change(name, tokens, tmp_path):
+    done("run", "--model", GOLDEN / name, "--layer", "0", "--tokens", tokens, "--method", "magnitude",
+         "--output", tmp_path / "pruned", "--save-mask", tmp_path / "mask.safetensors")
+    before, after = weights_of(GOLDEN / name), weights_of(tmp_path / "pruned")
+    fused = FUSED[name].format(0)
+    assert [key for key in before if not numpy.array_equal(before[key], after[key])] == [fused]
+    removed = (after[fused] == 0) & (before[fused] != 0)
+    heads, kv, dim = (4, 4, 8) if name == "gpt2" else (4, 2, 8)
+    assert removed.sum() == (heads + kv) * dim * 32 // 2, "half of q and k, nothing of v"
+    mask = safetensors.array(safetensors.read(tmp_path / "mask.safetensors")[fused]).astype(bool)
+    assert numpy.array_equal(~mask, removed)
+
+
+def test_the_loss_of_the_trained_model_is_that_of_the_numpy_script(tmp_path):
+    out = done("eval", "--model", MODEL, "--tokens", MODEL / "held_out.safetensors", "--json").stdout
+    model = json.loads(out)["models"][0]
+    assert round(model["natsPerToken"], 4) == 1.4933
+    assert math.isclose(model["perplexity"], math.exp(model["natsPerToken"]))
+
+
+def test_a_text_is_cut_into_windows_and_its_bits_a_byte_are_told(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 40)
+    out = json.loads(done("eval", "--model", MODEL, "--text", text, "--sequence-length", "100", "--json").stdout)
+    assert (out["sequenceLength"], out["sequences"]) == (100, 18)
+    model = out["models"][0]
+    assert math.isclose(model["bitsPerByte"], model["natsPerToken"] / math.log(2)), "a token is a byte here"
+
+
+def test_one_command_prunes_a_layer_from_a_text(tmp_path):
+    text = tmp_path / "text.jsonl"
+    text.write_text("".join(json.dumps({"text": f"Line {i} of a corpus that is long enough."}) + "\n" for i in range(100)))
+    result = done("run", "--model", MODEL, "--layer", "1", "--text", text, "--samples", "8", "--sequence-length", "64",
+                  "--held-out-fraction", "0.25", "--method", "wanda")
+    assert "wanda" in result.stdout
+    assert "split off the calibration set" in result.stdout
+
+
+def test_padding_is_neither_learned_from_nor_scored(tmp_path):
+    rng = numpy.random.default_rng(1)
+    ids = rng.integers(32, 127, (4, 32)).astype("<i8")
+    mask = numpy.ones_like(ids)
+    mask[1, 20:] = 0
+    mask[2, :5] = 0
+
+    def write(path, fill):
+        padded = numpy.where(mask == 1, ids, fill)
+        tensor = lambda a: ("I64", list(a.shape), a.astype("<i8").tobytes())
+        safetensors.write(path, {"tokens": tensor(padded), "attention_mask": tensor(mask)})
+        done("capture", "--model", MODEL, "--tokens", path, "--layers", "1", "--output", path.with_suffix(".out"))
+        job = done("run", "--model", MODEL, "--layer", "1", "--calibration", path.with_suffix(".out"), "--method",
+                   "wanda", "--json").stdout
+        evaluated = done("eval", "--model", MODEL, "--tokens", path, "--json").stdout
+        return json.loads(job)["results"][0]["relativeError"], json.loads(evaluated)["models"][0]
+
+    zeros, others = write(tmp_path / "a.safetensors", 0), write(tmp_path / "b.safetensors", 100)
+    assert zeros == others
+    assert zeros[1]["tokens"] == 31 + 19 + 26 + 31
+
+
+@pytest.mark.parametrize("arguments, code, message", [
+    (["eval", "--model", MODEL], 2, "one of --text FILE and --tokens FILE is required"),
+    (["eval", "--model", "gpt2-xl", "--tokens", "x.npy"], 2, "gpt2-xl: no such folder"),
+    (["eval", "--model", "org/model", "--tokens", "x.npy"], 2, "hf download org/model --local-dir DIR"),
+    (["capture", "--model", MODEL, "--tokens", MODEL / "held_out.safetensors", "--layers", "2-9", "--output", "OUT"], 2,
+     "--layers must name layers of the model, 0 to 3, got 2-9"),
+    (["capture", "--model", GOLDEN / "opt", "--tokens", MODEL / "held_out.safetensors", "--output", "OUT"], 2,
+     "must have at most 64 tokens, the model's learned positions, got 129"),
+    (["run", "--model", MODEL, "--layer", "1", "--text", "x.txt", "--calibration", "y.npy", "--method", "wanda"], 2,
+     "--calibration goes without --text and --tokens"),
+])
+def test_wrong_usage_is_told(arguments, code, message, tmp_path):
+    result = cli(*(tmp_path / "out" if a == "OUT" else a for a in arguments))
+    assert result.returncode == code
+    assert message in result.stderr
