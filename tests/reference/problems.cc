@@ -75,7 +75,7 @@ AttentionProblem With(AttentionProblem problem, const NormOptions& options) {
   const Index q = problem.weights[0].rows(), k = problem.weights[1].rows();
   QkNorm norm = {.kind = options.kind,
                  .group = options.group,
-                 .eps = 0x1p-6,
+                 .eps = 0.5,
                  .q_weight = RandomFloats(q, 61),
                  .k_weight = RandomFloats(k, 62)};
   if (options.biases) {
@@ -185,7 +185,7 @@ std::vector<Rope> OtherRopes() {
            .original_max_positions = 5,
            .short_factor = {1, 1.5, 2},
            .long_factor = {3, 4, 6},
-           .attention_factor = 1.5}};
+           .attention_factor = 1.125}};
 }
 
 // What layers of other families have between projection and softmax.
@@ -224,7 +224,7 @@ void AddFamilyRows(std::vector<ProblemRow>* rows) {
   const auto everything = [&](Alibi alibi, const NormOptions& norm, const Rope& rope) {
     AttentionProblem problem = WithBiases(grouped({Kind::kWindow, 4}));
     problem = With(With(With(std::move(problem), norm), rope), alibi);
-    return WithSoftcap(WithClip(With(std::move(problem), 0.75)), 2);
+    return WithSoftcap(WithClip(With(std::move(problem), 0.75)), 4);
   };
   rows->push_back(Row("projections with every option",
                       everything(Alibi::kBloom, layer_head, OtherRopes()[6]), 0.05));

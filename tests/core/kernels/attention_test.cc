@@ -90,22 +90,36 @@ class AttentionOfEveryMask
   }
   LogitOptions Options(Index n) const { return OptionsFor(std::get<2>(GetParam()), n); }
 };
+const OptionCase kPlain = {"Plain", 0, 0}, kCapped = {"Capped", 0, 2},
+                 kBiasedAndCapped = {"BiasedAndCapped", 0.03125f, 4};
+const MaskCase kCausal = {"Causal", Causal}, kWindowOf40 = {"WindowOf40", Window<40>};
+const auto kEveryKernel = ::testing::Values(&kAttentionKernelsAvx2, &kAttentionKernelsAvx512);
+
+std::string NameOfCase(
+    const ::testing::TestParamInfo<std::tuple<MaskCase, const AttentionKernels*, OptionCase>>&
+        test) {
+  return std::get<0>(test.param).name + "_" + std::get<1>(test.param)->name + "_" +
+         std::get<2>(test.param).name;
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, AttentionOfEveryMask,
-    ::testing::Combine(::testing::Values(MaskCase{"Causal", Causal}, MaskCase{"Full", Full},
+    ::testing::Combine(::testing::Values(kCausal, MaskCase{"Full", Full},
                                          MaskCase{"BlockOf1", BlockCausal<1>},
                                          MaskCase{"BlockOf7", BlockCausal<7>},
                                          MaskCase{"BlockOf32", BlockCausal<32>},
                                          MaskCase{"WindowOf1", Window<1>},
-                                         MaskCase{"WindowOf5", Window<5>},
-                                         MaskCase{"WindowOf40", Window<40>}),
-                       ::testing::Values(&kAttentionKernelsAvx2, &kAttentionKernelsAvx512),
-                       ::testing::Values(OptionCase{"Plain", 0, 0}, OptionCase{"Capped", 0, 2},
-                                         OptionCase{"BiasedAndCapped", 0.03125f, 4})),
-    [](const auto& test) {
-      return std::get<0>(test.param).name + "_" + std::get<1>(test.param)->name + "_" +
-             std::get<2>(test.param).name;
-    });
+                                         MaskCase{"WindowOf5", Window<5>}, kWindowOf40),
+                       kEveryKernel, ::testing::Values(kPlain)),
+    NameOfCase);
+INSTANTIATE_TEST_SUITE_P(Capped, AttentionOfEveryMask,
+                         ::testing::Combine(::testing::Values(kCausal), kEveryKernel,
+                                            ::testing::Values(kCapped)),
+                         NameOfCase);
+INSTANTIATE_TEST_SUITE_P(BiasedAndCapped, AttentionOfEveryMask,
+                         ::testing::Combine(::testing::Values(kWindowOf40), kEveryKernel,
+                                            ::testing::Values(kBiasedAndCapped)),
+                         NameOfCase);
 
 // Around the blocks of 64 rows, the panels of 32 columns, the tiles of 4 or 8 rows and the lanes of
 // 8 or 16.

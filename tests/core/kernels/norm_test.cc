@@ -17,7 +17,7 @@ using ::attnprune::testing::Values;
 using ::testing::ElementsAre;
 using ::testing::FloatNear;
 
-constexpr double kHalfUlp = 0x1p-24;  // half an ulp of 1 in float32
+constexpr double kNormUnit = 0x1p-24;  // half an ulp of 1 in float32
 
 Matrix Normalized(const RowNorm& norm, const Matrix& x) {
   Matrix y(x.rows(), x.cols());
@@ -144,7 +144,7 @@ TEST_P(NormGradient, IsThatOfFiniteDifferences) {
     const double expected =
         (LossInFloat64(norm, above, of_loss) - LossInFloat64(norm, below, of_loss)) / (2 * kStep);
     const auto got = static_cast<double>(d.flat()[i]);
-    EXPECT_NEAR(got, expected, 1e-8 + kHalfUlp * std::abs(expected)) << i;
+    EXPECT_NEAR(got, expected, 1e-8 + kNormUnit * std::abs(expected)) << i;
   }
 }
 
