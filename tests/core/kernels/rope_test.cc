@@ -17,7 +17,7 @@ using ::attnprune::testing::Values;
 using ::testing::ElementsAre;
 using ::testing::FloatNear;
 
-constexpr double kHalfUlp = 0x1p-24;  // half an ulp of 1 in float32
+constexpr double kHalfUlpOfOne = 0x1p-24;  // half an ulp of 1 in float32
 
 enum class Layout { kRotateHalf, kInterleaved };
 
@@ -97,7 +97,8 @@ TEST_P(RopeInBothLayouts, IsUndoneByItsInverse) {
       const Index head = i / (kHeadDim / 2) * kHeadDim;
       const size_t first = static_cast<size_t>(head + pair.first);
       const size_t second = static_cast<size_t>(head + pair.second);
-      const double bound = 8 * kHalfUlp * static_cast<double>(std::hypot(row[first], row[second]));
+      const double bound =
+          8 * kHalfUlpOfOne * static_cast<double>(std::hypot(row[first], row[second]));
       ASSERT_NEAR(back[first], row[first], bound) << t << ", " << i;
       ASSERT_NEAR(back[second], row[second], bound) << t << ", " << i;
     }
@@ -117,7 +118,7 @@ TEST_P(RopeInBothLayouts, KeepsTheNormOfEveryPair) {
         return std::hypot(static_cast<double>(v[static_cast<size_t>(pair.first)]),
                           static_cast<double>(v[static_cast<size_t>(pair.second)]));
       };
-      ASSERT_NEAR(norm(turned), norm(row), 4 * kHalfUlp * norm(row)) << t << ", " << i;
+      ASSERT_NEAR(norm(turned), norm(row), 4 * kHalfUlpOfOne * norm(row)) << t << ", " << i;
     }
   }
 }
@@ -170,7 +171,7 @@ TEST_P(RopeInBothLayouts, IsTransposedByTheOtherSignWhateverTheAttentionFactor) 
   const double norms = std::sqrt(dot(x, x) * dot(y, y));
   for (Index t = 0; t < 50; ++t) {
     EXPECT_NEAR(dot(y, Rotated(table, t, 1, x)), dot(Rotated(table, t, -1, y), x),
-                1.3 * 16 * kHalfUlp * norms)
+                1.3 * 16 * kHalfUlpOfOne * norms)
         << t;
   }
 }
@@ -200,9 +201,9 @@ TEST(RopeTables, TurnLongSequencesByTheLongFactors) {
                       .short_factor = {1, 1},
                       .long_factor = {2, 5}};
   const RopeTables tables(longrope, 4, {4, 5});
-  EXPECT_NEAR(tables.of(4).sin(1, 0), std::sin(1), kHalfUlp);
-  EXPECT_NEAR(tables.of(5).sin(1, 0), std::sin(0.5), kHalfUlp);
-  EXPECT_NEAR(tables.of(5).sin(1, 1), std::sin(0.01 / 5), kHalfUlp);
+  EXPECT_NEAR(tables.of(4).sin(1, 0), std::sin(1), kHalfUlpOfOne);
+  EXPECT_NEAR(tables.of(5).sin(1, 0), std::sin(0.5), kHalfUlpOfOne);
+  EXPECT_NEAR(tables.of(5).sin(1, 1), std::sin(0.01 / 5), kHalfUlpOfOne);
 }
 
 TEST(RopeTable, HoldsCosinesAndSinesOfFallingFrequencies) {
@@ -211,10 +212,10 @@ TEST(RopeTable, HoldsCosinesAndSinesOfFallingFrequencies) {
   ASSERT_EQ(table.cos.cols(), 2);
   for (Index t = 0; t < 5; ++t) {
     const double angle = static_cast<double>(t);
-    EXPECT_NEAR(table.cos(t, 0), std::cos(angle), kHalfUlp);
-    EXPECT_NEAR(table.sin(t, 0), std::sin(angle), kHalfUlp);
-    EXPECT_NEAR(table.cos(t, 1), std::cos(angle / 10), kHalfUlp);
-    EXPECT_NEAR(table.sin(t, 1), std::sin(angle / 10), kHalfUlp);
+    EXPECT_NEAR(table.cos(t, 0), std::cos(angle), kHalfUlpOfOne);
+    EXPECT_NEAR(table.sin(t, 0), std::sin(angle), kHalfUlpOfOne);
+    EXPECT_NEAR(table.cos(t, 1), std::cos(angle / 10), kHalfUlpOfOne);
+    EXPECT_NEAR(table.sin(t, 1), std::sin(angle / 10), kHalfUlpOfOne);
   }
 }
 
@@ -226,8 +227,8 @@ TEST(RopeTable, IsAccurateAtLargePositions) {
   const RopeTable table = Table(Layout::kRotateHalf, 10000, 8, kPosition + 1);
   const double angles[] = {100'000, 10'000, 1'000, 100};
   for (Index i = 0; i < 4; ++i) {
-    EXPECT_NEAR(table.cos(kPosition, i), std::cos(angles[i]), kHalfUlp + 1e5 * 0x1p-51) << i;
-    EXPECT_NEAR(table.sin(kPosition, i), std::sin(angles[i]), kHalfUlp + 1e5 * 0x1p-51) << i;
+    EXPECT_NEAR(table.cos(kPosition, i), std::cos(angles[i]), kHalfUlpOfOne + 1e5 * 0x1p-51) << i;
+    EXPECT_NEAR(table.sin(kPosition, i), std::sin(angles[i]), kHalfUlpOfOne + 1e5 * 0x1p-51) << i;
   }
 }
 

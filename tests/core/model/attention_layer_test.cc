@@ -286,7 +286,7 @@ TEST_P(GoldenLayer, HasTheAttentionOfTheForwardPass) {
   const auto objective = testing::ValueOrDie(
       AttentionObjective::Create(problem, problem.calibration, "calibration", pool));
   double squares = 0;
-  for (const double f : testing::ValueOrDie(expected.ReadDoubles("layer.0.attention"))) {
+  for (const double f : testing::Doubles(expected, "layer.0.attention")) {
     squares += f * f;
   }
   EXPECT_NEAR(objective->dense_norm_squared(), squares, 1e-4 * squares);

@@ -75,7 +75,8 @@ TEST_F(CaptureTest, WritesWhatTheLayersRead) {
   const Checkpoint file = ValueOrDie(Checkpoint::Open(result.files[0]));
   EXPECT_THAT(file.names(), ElementsAre(AttentionInputName(0), AttentionInputName(1)));
   for (const Index layer : {0, 1}) {
-    const MatrixStack stack = ValueOrDie(file.ReadStack(AttentionInputName(layer)));
+    const MatrixStack stack =
+        ValueOrDie(ToStack(*ValueOrDie(file.Find(AttentionInputName(layer)))));
     EXPECT_EQ(stack.count, 2);
     EXPECT_EQ(stack.length, 12);
     const Matrix seen = Seen(layer, rows.tokens);
@@ -94,7 +95,7 @@ TEST_F(CaptureTest, LeavesPaddingOutAndSaysSo) {
       ValueOrDie(ReadAttentionMask(*ValueOrDie(file.Find("attention_mask")), {2, 12}));
   EXPECT_EQ(mask[0].count, 12);
   EXPECT_EQ(mask[1].count, 7);
-  const MatrixStack stack = ValueOrDie(file.ReadStack(AttentionInputName(1)));
+  const MatrixStack stack = ValueOrDie(ToStack(*ValueOrDie(file.Find(AttentionInputName(1)))));
   const Matrix seen = Seen(1, rows.tokens);
   EXPECT_TRUE(std::equal(seen.flat().begin(), seen.flat().end(), stack.rows.flat().begin()));
   for (Index row = 19; row < 24; ++row) EXPECT_EQ(stack.rows(row, 0), 0);
@@ -140,7 +141,8 @@ TEST_F(CaptureTest, GoesOnFromTheLayerThatWasSaved) {
   const Checkpoint file = ValueOrDie(Checkpoint::Open(result.files[0]));
   for (const Index layer : {0, 1}) {
     const Matrix seen = Seen(layer, Rows(false).tokens);
-    const MatrixStack stack = ValueOrDie(file.ReadStack(AttentionInputName(layer)));
+    const MatrixStack stack =
+        ValueOrDie(ToStack(*ValueOrDie(file.Find(AttentionInputName(layer)))));
     EXPECT_TRUE(std::equal(seen.flat().begin(), seen.flat().end(), stack.rows.flat().begin()));
   }
 }

@@ -39,6 +39,10 @@ inline SafetensorsFile OpenExpected(const std::string& name) {
   return ValueOrDie(SafetensorsFile::Open(GoldenModel(name) + "/expected.safetensors"));
 }
 
+inline std::vector<double> Doubles(const TensorSource& source, const std::string& name) {
+  return ValueOrDie(ToDoubles(*ValueOrDie(source.Find(name))));
+}
+
 inline Tokens ExpectedIds(const SafetensorsFile& expected) {
   const TensorInfo& ids = *ValueOrDie(expected.Find("input_ids"));
   Tokens tokens;

@@ -32,7 +32,7 @@ class GoldenModelTest : public ::testing::TestWithParam<std::string> {
   // here.
   void ExpectHeads(const std::string& what, MatrixView got) {
     const TensorInfo& tensor = *ValueOrDie(expected_.Find(what));
-    const std::vector<double> values = ValueOrDie(expected_.ReadDoubles(what));
+    const std::vector<double> values = testing::Doubles(expected_, what);
     const Index heads = tensor.shape[0], n = tensor.shape[1], dim = tensor.shape[2];
     double worst = 0;
     for (Index h = 0; h < heads; ++h) {
@@ -62,7 +62,7 @@ class GoldenModelTest : public ::testing::TestWithParam<std::string> {
   void ExpectAttention(Index layer, MatrixView q, MatrixView k, const ModelOptions& options) {
     const std::string what = absl::StrCat("layer.", layer, ".attention");
     if (!expected_.Contains(what)) return;
-    const std::vector<double> wanted = ValueOrDie(expected_.ReadDoubles(what));
+    const std::vector<double> wanted = testing::Doubles(expected_, what);
     LayerForward forward(options, pool_);
     double worst = 0;
     size_t place = 0;
@@ -118,8 +118,8 @@ class GoldenModelTest : public ::testing::TestWithParam<std::string> {
     ASSERT_EQ(losses.size(), tokens_.ids.size() - 1);
     double sum = 0;
     for (const double loss : losses) sum += loss;
-    EXPECT_NEAR(sum / static_cast<double>(losses.size()),
-                ValueOrDie(expected_.ReadDoubles("loss"))[0], 1e-5);
+    EXPECT_NEAR(sum / static_cast<double>(losses.size()), testing::Doubles(expected_, "loss")[0],
+                1e-5);
   }
 
   const SafetensorsFile expected_;

@@ -38,7 +38,7 @@ struct Model {
 
   Matrix Read(const std::string& name) const { return ValueOrDie(weights.ReadMatrix(name)); }
   std::vector<float> ReadFloats(const std::string& name) const {
-    const std::vector<double> values = ValueOrDie(weights.ReadDoubles(name));
+    const std::vector<double> values = ValueOrDie(ToDoubles(*ValueOrDie(weights.Find(name))));
     return {values.begin(), values.end()};
   }
 
@@ -199,7 +199,7 @@ class FamilyGolden : public ::testing::TestWithParam<Family> {
   }
   // heads x tokens x features of a head in the file.
   void ExpectHeads(const std::string& name, const Matrix& got, Index heads) {
-    const MatrixStack expected = ValueOrDie(model_.expected.ReadStack(name));
+    const MatrixStack expected = ValueOrDie(ToStack(*ValueOrDie(model_.expected.Find(name))));
     ASSERT_EQ(expected.count, heads);
     for (Index h = 0; h < heads; ++h) {
       ExpectNear(MatrixView(expected.rows).Rows(h * expected.length, expected.length),
@@ -242,7 +242,8 @@ TEST_P(FamilyGolden, HasTheAttentionOfTransformers) {
   const AttentionLayout layout(std::move(ranges));
   const float scale = model_.problem.effective_scale();
   const Matrix alibi = AlibiBias(layer.alibi, layer.heads, tokens, scale);
-  const MatrixStack expected = ValueOrDie(model_.expected.ReadStack("layer.0.attention"));
+  const MatrixStack expected =
+      ValueOrDie(ToStack(*ValueOrDie(model_.expected.Find("layer.0.attention"))));
   std::vector<float> packed(static_cast<size_t>(layout.packed_size()));
   for (Index h = 0; h < layer.heads; ++h) {
     testing::LogitOptions options{.softcap = static_cast<float>(layer.softcap)};
