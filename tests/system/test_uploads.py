@@ -90,7 +90,7 @@ def test_a_kill_of_the_server_under_a_streaming_client_costs_one_chunk_at_most(t
 
 
 def submit_arguments(weights, address):
-    return ["submit", "--validate-only", "--weights", weights, "--q", "w", "--k", "w", "--heads",
+    return ["submit", "--validate-only", "--weights", weights, "--q", "q", "--k", "k", "--heads",
             "1", "--calibration", f"{weights}:x", "--method", "magnitude", "--patience", "60s",
             "--server", address]
 
@@ -126,12 +126,14 @@ def is_there(client, ref):
 
 
 def write_weights(path, data, shape):
+    """Queries and keys of the same bytes, which are one upload."""
     x = numpy.ones((8, shape[1]), "<f4").tobytes()
     header = json.dumps({
-        "w": {"dtype": "F32", "shape": list(shape), "data_offsets": [0, len(data)]},
+        "q": {"dtype": "F32", "shape": list(shape), "data_offsets": [0, len(data)]},
+        "k": {"dtype": "F32", "shape": list(shape), "data_offsets": [len(data), 2 * len(data)]},
         "x": {"dtype": "F32", "shape": [8, shape[1]],
-              "data_offsets": [len(data), len(data) + len(x)]}}).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header + data + x)
+              "data_offsets": [2 * len(data), 2 * len(data) + len(x)]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data + data + x)
 
 
 def test_an_upload_of_the_wrong_bytes_never_counts(client, dice):
