@@ -35,6 +35,10 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+// Tells the system that bytes of a MappedFile are not needed soon: they leave the process's memory,
+// stay in the system's cache while it has room, and are read again when they are looked at.
+void ReleasePages(absl::Span<const char> bytes);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_IO_MAPPED_FILE_H_

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/io/mapped_file.h"
 #include "core/io/messages.h"
 #include "core/kernels/activation.h"
 #include "core/kernels/blas.h"
@@ -200,6 +201,9 @@ absl::Status Forward::LoadVocabulary(const StoredMap& head, Index first, Index c
     read[static_cast<size_t>(shard)] =
         ReadRows(head, first + row, MutableMatrixView(out).Rows(row, rows));
   });
+  const size_t row_bytes = static_cast<size_t>(head.in) * SizeOf(head.weight->dtype);
+  ReleasePages(head.weight->bytes.subspan(static_cast<size_t>(first) * row_bytes,
+                                          static_cast<size_t>(count) * row_bytes));
   return FirstError(read);
 }
 

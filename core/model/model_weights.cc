@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/base/status_macros.h"
+#include "core/io/mapped_file.h"
 #include "core/io/messages.h"
 
 namespace attnprune {
@@ -257,6 +258,7 @@ absl::Status ModelWeights::LoadLayer(Index layer, ThreadPool& pool, LayerWeights
           ReadRows(from, first, to.Rows(first, std::min(kRows, from.out - first)));
     });
     for (const absl::Status& status : read) ATTNPRUNE_RETURN_IF_ERROR(status);
+    ReleasePages(from.weight->bytes);
     map.weight = to;
     ATTNPRUNE_ASSIGN_OR_RETURN(map.bias, ReadBias(from));
   }
