@@ -1,5 +1,6 @@
 #include "core/io/checkpoint.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -20,6 +21,19 @@ using WeightMap = std::map<std::string, std::string>;  // tensor to shard
 
 constexpr int kIndexDepth = 16;  // of which weight_map needs 2; the rest is others' metadata
 
+// What to do about a folder that has PyTorch's weights; empty: it has none.
+std::string OtherWeights(const std::string& folder) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!absl::EndsWith(name, ".bin") && !absl::EndsWith(name, ".pth")) continue;
+    return absl::StrCat("; it has ", name, ", of PyTorch: convert it in Python: ",
+                        "AutoModelForCausalLM.from_pretrained('", folder,
+                        "').save_pretrained(DIR, safe_serialization=True)");
+  }
+  return "";
+}
+
 // The file to open for a path the user gave.
 absl::StatusOr<std::string> Entrance(const std::string& path) {
   if (!IsFolder(path)) return path;
@@ -29,7 +43,8 @@ absl::StatusOr<std::string> Entrance(const std::string& path) {
     if (std::filesystem::exists(file, error)) return file.string();
   }
   return absl::NotFoundError(absl::StrCat(
-      path, ": folder holds neither model.safetensors nor model.safetensors.index.json"));
+      path, ": folder holds neither model.safetensors nor model.safetensors.index.json",
+      OtherWeights(path)));
 }
 
 absl::Status CheckShardName(absl::string_view name) {
@@ -89,19 +104,26 @@ absl::Status Checkpoint::AddShardsOf(const std::string& index) {
     const std::string place =
         absl::StrCat(index, ": weight_map: tensor ", Quoted(tensor), ": shard ", Quoted(shard));
     ATTNPRUNE_RETURN_IF_ERROR(Annotate(OpenShard(path), place));
-    const SafetensorsFile& file = shards_.find(path)->second;
-    if (!file.Contains(tensor)) {
-      return Refuse(place, " does not hold it");
+    if (const auto absent = absent_.find(path); absent != absent_.end()) {
+      tensors_.emplace(tensor, Annotate(absent->second, place));
+      continue;
     }
-    ATTNPRUNE_ASSIGN_OR_RETURN(tensors_[tensor], file.Find(tensor));
+    const SafetensorsFile& file = shards_.find(path)->second;
+    if (!file.Contains(tensor)) return Refuse(place, " does not hold it");
+    tensors_.emplace(tensor, file.Find(tensor));
   }
   return CheckOneShardEach();
 }
 
 absl::Status Checkpoint::OpenShard(const std::string& path) {
-  if (shards_.find(path) != shards_.end()) return absl::OkStatus();
-  ATTNPRUNE_ASSIGN_OR_RETURN(SafetensorsFile opened, SafetensorsFile::Open(path));
-  shards_.emplace(path, std::move(opened));
+  if (shards_.contains(path) || absent_.contains(path)) return absl::OkStatus();
+  absl::StatusOr<SafetensorsFile> opened = SafetensorsFile::Open(path);
+  if (absl::IsNotFound(opened.status())) {
+    absent_.emplace(path, opened.status());
+    return absl::OkStatus();
+  }
+  if (!opened.ok()) return opened.status();
+  shards_.emplace(path, *std::move(opened));
   return absl::OkStatus();
 }
 
@@ -109,9 +131,9 @@ absl::Status Checkpoint::CheckOneShardEach() const {
   for (const auto& [path, file] : shards_) {
     for (const TensorInfo& tensor : file.tensors()) {
       const auto listed = tensors_.find(tensor.name);
-      if (listed == tensors_.end() || listed->second == &tensor) continue;
+      if (listed == tensors_.end() || !listed->second.ok() || *listed->second == &tensor) continue;
       return Refuse(label_, ": tensor ", Quoted(tensor.name), ": must be in one shard only, is in ",
-                    listed->second->file, " and ", path);
+                    (*listed->second)->file, " and ", path);
     }
   }
   return absl::OkStatus();
@@ -141,6 +163,8 @@ absl::StatusOr<std::string> Checkpoint::ShardOf(absl::string_view name) const {
 std::vector<std::string> Checkpoint::shards() const {
   std::vector<std::string> paths;
   for (const auto& [path, file] : shards_) paths.push_back(path);
+  for (const auto& [path, reason] : absent_) paths.push_back(path);
+  std::sort(paths.begin(), paths.end());
   return paths;
 }
 

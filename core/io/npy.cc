@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "core/base/status_macros.h"
+#include "core/io/known_content.h"
 #include "core/io/mapped_file.h"
 #include "core/io/messages.h"
 #include "core/io/tensor_source.h"
@@ -153,7 +154,10 @@ absl::StatusOr<size_t> TakeLength(absl::Span<const char>* bytes, size_t size) {
 // Takes magic, version and header from the front of *bytes and returns the header's text.
 absl::StatusOr<absl::string_view> TakeHeader(absl::Span<const char>* bytes) {
   const absl::string_view text(bytes->data(), bytes->size());
-  if (text.substr(0, kMagic.size()) != kMagic) return Refuse("file must begin with \\x93NUMPY");
+  if (text.substr(0, kMagic.size()) != kMagic) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckKnownContent(text));
+    return Refuse("file must begin with \\x93NUMPY");
+  }
   if (text.size() < kVersionEnd) return Refuse("file ends within the version");
   const int major = static_cast<unsigned char>(text[6]),
             minor = static_cast<unsigned char>(text[7]);

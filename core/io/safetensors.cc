@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/io/known_content.h"
 #include "core/io/messages.h"
 #include "core/io/strict_json.h"
 
@@ -40,6 +41,7 @@ absl::StatusOr<Image> SplitImage(absl::Span<const char> bytes) {
   uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kPrefix);
   if (length > kMaxSafetensorsHeader) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckKnownContent({bytes.data(), bytes.size()}));
     return Refuse("header length must be at most ", kMaxSafetensorsHeader, ", got ", length);
   }
   if (length > bytes.size() - kPrefix) {

@@ -53,6 +53,7 @@ class ParsedSafetensors : public TensorSource {
   std::map<std::string, size_t, std::less<>> index_;  // name to place in tensors_
 };
 
+// NOT_FOUND for a Git LFS pointer (known_content.h).
 // INVALID_ARGUMENT, naming label, tensor, rule and value, unless: the header is as above and valid
 // UTF-8 JSON without duplicate keys; every entry has exactly the keys dtype, shape, data_offsets;
 // the dtype is known; shape and offsets are non-negative integers; elements x size = end - begin

@@ -57,7 +57,7 @@ absl::StatusOr<std::vector<const TensorInfo*>> OrderedTensors(
     return Refuse("tensor ", Quoted((*twice)->name), ": two tensors have this name");
   }
   std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-    return SizeOf(a->dtype) > SizeOf(b->dtype);
+    return BitsOf(a->dtype) > BitsOf(b->dtype);
   });
   return order;
 }

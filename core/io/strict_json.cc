@@ -8,7 +8,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "core/base/status_macros.h"
+#include "core/io/known_content.h"
 #include "core/io/messages.h"
 
 namespace attnprune {
@@ -64,7 +66,7 @@ class Checker : public nlohmann::json::json_sax_t {
   absl::Status status_;
 };
 
-// The library takes a NUL outside a string for the end of the text and skips a byte order mark.
+// The library takes a NUL outside a string for the end of the text.
 absl::Status CheckBytes(absl::string_view text) {
   if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) {
     return Refuse("not valid JSON: a NUL byte at ", nul);
@@ -72,6 +74,7 @@ absl::Status CheckBytes(absl::string_view text) {
   const size_t start = text.find_first_not_of(" \t\r\n");
   if (start == absl::string_view::npos) return Refuse("JSON is empty");
   if (text[start] == '{') return absl::OkStatus();
+  ATTNPRUNE_RETURN_IF_ERROR(CheckKnownContent(text));
   return absl::InvalidArgumentError(
       absl::StrFormat("JSON must be an object, but begins with byte 0x%02x",
                       static_cast<unsigned char>(text[start])));
@@ -79,7 +82,8 @@ absl::Status CheckBytes(absl::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<nlohmann::json> ParseStrictJson(absl::string_view text, int max_depth) {
+absl::StatusOr<nlohmann::json> ParseStrictJson(absl::string_view bytes, int max_depth) {
+  const absl::string_view text = absl::StripPrefix(bytes, kByteOrderMark);
   ATTNPRUNE_RETURN_IF_ERROR(CheckBytes(text));
   Checker checker(max_depth);
   if (!nlohmann::json::sax_parse(text.begin(), text.end(), &checker)) return checker.status();

@@ -9,10 +9,11 @@
 
 namespace attnprune {
 
-// One JSON object, in UTF-8. INVALID_ARGUMENT, with no file name, on a syntax error, bad UTF-8,
-// anything but white space around the object, a key twice in one object, or objects and arrays
-// nested deeper than max_depth (the outermost counts 1).
-absl::StatusOr<nlohmann::json> ParseStrictJson(absl::string_view text, int max_depth);
+// One JSON object, in UTF-8, behind a byte order mark or none. CheckKnownContent's errors, and
+// INVALID_ARGUMENT, with no file name, on a syntax error, bad UTF-8, anything but white space
+// around the object, a key twice in one object, or objects and arrays nested deeper than max_depth
+// (the outermost counts 1).
+absl::StatusOr<nlohmann::json> ParseStrictJson(absl::string_view bytes, int max_depth);
 
 bool IsUtf8(absl::string_view text);
 

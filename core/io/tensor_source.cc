@@ -83,7 +83,9 @@ std::string ShapeString(absl::Span<const Index> shape) {
 }
 
 absl::StatusOr<Index> ByteSize(DType dtype, absl::Span<const Index> shape) {
-  Index size = static_cast<Index>(SizeOf(dtype));
+  const auto bits = static_cast<Index>(BitsOf(dtype));
+  const Index of_byte = bits % 8 == 0 ? 1 : 8;  // counted are bytes, or the bits of packed types
+  Index size = bits * of_byte / 8;
   for (const Index dimension : shape) {
     if (dimension < 0) {
       return Refuse("shape entries must be at least 0, got ", ShapeString(shape));
@@ -93,7 +95,9 @@ absl::StatusOr<Index> ByteSize(DType dtype, absl::Span<const Index> shape) {
                     " overflows 63 bits of bytes");
     }
   }
-  return size;
+  if (size % of_byte == 0) return size / of_byte;
+  return Refuse("shape ", ShapeString(shape), " of ", ToString(dtype),
+                " must take whole bytes, got ", size, " bits");
 }
 
 absl::StatusOr<Matrix> ToMatrix(const TensorInfo& tensor) {

@@ -30,7 +30,7 @@ TensorInfo TensorOf(absl::string_view name, const Matrix& matrix);
 std::string ShapeString(absl::Span<const Index> shape);
 
 // The bytes a tensor of that dtype and shape takes. INVALID_ARGUMENT, with no file name, if a
-// dimension is negative or the product does not fit 63 bits.
+// dimension is negative, the product does not fit 63 bits, or is no whole number of bytes.
 absl::StatusOr<Index> ByteSize(DType dtype, absl::Span<const Index> shape);
 
 // k sequences of n rows each, one below the other: (k * n) x d.

@@ -103,7 +103,7 @@ absl::Status AddNorm(const ModelWeights& model, Index layer, bool query, Attenti
     }
     out->tensors.push_back(Own(role, std::move(tensor), std::move(bytes)));
   }
-  const TensorInfo* const bias = model.QkNormBiasOf(layer, query);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* bias, model.QkNormBiasOf(layer, query));
   if (bias != nullptr) out->tensors.push_back({role + "_bias", *bias, nullptr});
   return absl::OkStatus();
 }

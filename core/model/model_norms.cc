@@ -33,7 +33,7 @@ absl::StatusOr<OptionalNorm> ModelWeights::Norm(const std::string& name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(norm.weight, Vector(absl::StrCat(name, ".weight"), d));
   AddOne(options_.norm, norm.weight);
   const std::string bias = absl::StrCat(name, ".bias");
-  if (!IsRms(options_.norm) && FindOrNull(bias) != nullptr) {
+  if (!IsRms(options_.norm) && Has(bias)) {
     ATTNPRUNE_ASSIGN_OR_RETURN(norm.bias, Vector(bias, d));
   }
   return norm;
@@ -54,7 +54,8 @@ absl::StatusOr<OptionalNorm> ModelWeights::QkNormOf(Index layer, bool query) con
   }
   AddOne(options_.norm, norm.weight);
   if (options_.qk_norm == QkNormTensors::kHead) norm.weight = Tile(norm.weight, heads);
-  if (const TensorInfo* bias = QkNormBiasOf(layer, query)) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* bias, QkNormBiasOf(layer, query));
+  if (bias != nullptr) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> one, Vector(bias->name, options_.head_dim));
     norm.bias = Tile(one, heads);
   }
@@ -95,11 +96,13 @@ absl::StatusOr<std::vector<const TensorInfo*>> ModelWeights::QkNormTensorsOf(Ind
   return out;
 }
 
-const TensorInfo* ModelWeights::QkNormBiasOf(Index layer, bool query) const {
+absl::StatusOr<const TensorInfo*> ModelWeights::QkNormBiasOf(Index layer, bool query) const {
   if (options_.qk_norm != QkNormTensors::kHead) return nullptr;
   const LayerNames& names = options_.layer_names;
-  return FindOrNull(
-      absl::StrCat(options_.LayerPrefix(layer), query ? names.q_norm : names.k_norm, ".bias"));
+  const std::string bias =
+      absl::StrCat(options_.LayerPrefix(layer), query ? names.q_norm : names.k_norm, ".bias");
+  if (!Has(bias)) return nullptr;
+  return Find(bias, {options_.head_dim});
 }
 
 absl::StatusOr<OptionalNorm> ModelWeights::QueryNorm(Index layer) const {

@@ -113,25 +113,33 @@ absl::StatusOr<ModelWeights> ModelWeights::Open(const std::string& folder, Model
 }
 
 // With the prefix, without it, and with the names of old LayerNorms.
-const TensorInfo* ModelWeights::FindOrNull(const std::string& name) const {
+std::string ModelWeights::NameInFile(const std::string& name) const {
   absl::string_view bare = name;
   absl::ConsumePrefix(&bare, options_.names.prefix);
   for (const absl::string_view candidate : {absl::string_view(name), bare}) {
-    if (checkpoint_.Contains(candidate)) return *checkpoint_.Find(candidate);
+    if (checkpoint_.Contains(candidate)) return std::string(candidate);
     for (const auto& [now, once] : {std::pair{".weight", ".gamma"}, std::pair{".bias", ".beta"}}) {
       absl::string_view stem = candidate;
       if (!absl::ConsumeSuffix(&stem, now)) continue;
       const std::string old = absl::StrCat(stem, once);
-      if (checkpoint_.Contains(old)) return *checkpoint_.Find(old);
+      if (checkpoint_.Contains(old)) return old;
     }
   }
-  return nullptr;
+  return name;
+}
+
+bool ModelWeights::Has(const std::string& name) const {
+  return checkpoint_.Contains(NameInFile(name));
+}
+
+// Null also where the tensor's shard is absent.
+const TensorInfo* ModelWeights::FindOrNull(const std::string& name) const {
+  return checkpoint_.Find(NameInFile(name)).value_or(nullptr);
 }
 
 absl::StatusOr<const TensorInfo*> ModelWeights::Find(const std::string& name,
                                                      const std::vector<Index>& shape) const {
-  const TensorInfo* tensor = FindOrNull(name);
-  if (tensor == nullptr) return checkpoint_.Find(name).status();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, checkpoint_.Find(NameInFile(name)));
   if (tensor->shape != shape) {
     return Refuse(tensor->file, ": tensor ", Quoted(tensor->name),
                   " must have the shape that config.json gives, ", ShapeString(shape), ", got ",
@@ -147,7 +155,7 @@ absl::StatusOr<const TensorInfo*> ModelWeights::Find(const std::string& name,
 absl::StatusOr<const TensorInfo*> ModelWeights::FindBias(const std::string& name, Index size,
                                                          bool required) const {
   const std::string bias = absl::StrCat(name, ".bias");
-  if (!required && FindOrNull(bias) == nullptr) return nullptr;
+  if (!required && !Has(bias)) return nullptr;
   return Find(bias, {size});
 }
 

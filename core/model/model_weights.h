@@ -95,7 +95,7 @@ class ModelWeights {
 
   // The tensors behind them, as stored: the queries' or the keys'. Empty, null: there are none.
   absl::StatusOr<std::vector<const TensorInfo*>> QkNormTensorsOf(Index layer, bool query) const;
-  const TensorInfo* QkNormBiasOf(Index layer, bool query) const;
+  absl::StatusOr<const TensorInfo*> QkNormBiasOf(Index layer, bool query) const;
 
   // A tensor by its full name without ".weight", for what is outside the layers. Empty name:
   // nullopt.
@@ -117,6 +117,9 @@ class ModelWeights {
   ModelWeights(ModelOptions options, Checkpoint checkpoint)
       : options_(std::move(options)), checkpoint_(std::move(checkpoint)) {}
 
+  // The name under which the checkpoint has the tensor; `name` itself if under none.
+  std::string NameInFile(const std::string& name) const;
+  bool Has(const std::string& name) const;
   const TensorInfo* FindOrNull(const std::string& name) const;
   absl::StatusOr<const TensorInfo*> Find(const std::string& name,
                                          const std::vector<Index>& shape) const;

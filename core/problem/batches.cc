@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune {
@@ -15,6 +17,15 @@ Index RowsOfPiece(Index tokens, Index features) {
 }
 
 }  // namespace
+
+absl::optional<std::string> EqualRows(MatrixView batch) {
+  const absl::Span<const float> first(batch.row(0), static_cast<size_t>(batch.cols()));
+  for (Index i = 1; i < batch.rows(); ++i) {
+    if (!absl::c_equal(first, absl::MakeSpan(batch.row(i), first.size()))) return absl::nullopt;
+  }
+  const bool zeros = absl::c_all_of(first, [](float value) { return value == 0; });
+  return absl::StrCat(batch.rows(), zeros ? " rows of zeros" : " equal rows");
+}
 
 Batches::Batches(Tokens tokens, std::vector<Index> lengths)
     : tokens_(std::move(tokens)), lengths_(std::move(lengths)) {

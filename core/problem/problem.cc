@@ -90,7 +90,10 @@ absl::Status CheckValues(const ProjectionWeights& weights) {
 
 absl::Status CheckValues(absl::string_view field, const Batches& batches) {
   for (Index j = 0; j < batches.count(); ++j) {
-    ATTNPRUNE_RETURN_IF_ERROR(CheckFinite(absl::StrCat(field, "[", j, "]"), batches.batch(j)));
+    const std::string name = absl::StrCat(field, "[", j, "]");
+    ATTNPRUNE_RETURN_IF_ERROR(CheckFinite(name, batches.batch(j)));
+    const absl::optional<std::string> equal = EqualRows(batches.batch(j));
+    if (equal.has_value()) return MustError(name, "have rows that differ", *equal);
   }
   return absl::OkStatus();
 }

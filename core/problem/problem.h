@@ -81,7 +81,8 @@ struct NamedWeight {
 std::vector<NamedWeight> AttentionWeights(const Problem& problem);
 
 // Every rule a problem must meet: those of its shape (shape_check.h), and that its values are
-// finite and w is w_q w_k'. INVALID_ARGUMENT naming the field, the rule and the value.
+// finite, w is w_q w_k' and not all rows of a batch are equal, from which nothing can be learned.
+// INVALID_ARGUMENT naming the field, the rule and the value.
 absl::Status Validate(const Problem& problem);
 
 }  // namespace attnprune

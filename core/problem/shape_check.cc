@@ -61,6 +61,11 @@ absl::Status CheckGroups(const ProblemShape& shape, const ProblemFields& fields)
                    ToString(sparsity));
 }
 
+std::string Text(const BatchGroup& group) {
+  const std::string batches = group.batches == 1 ? "" : absl::StrCat(group.batches, " x ");
+  return absl::StrCat(batches, group.length, " x ", group.features);
+}
+
 // `field`: calibration or held_out.
 absl::Status CheckBatches(const char* field, const std::vector<BatchGroup>& groups, Index features,
                           const ProblemFields& fields) {
@@ -70,11 +75,16 @@ absl::Status CheckBatches(const char* field, const std::vector<BatchGroup>& grou
     if (group.batches < 1 || group.length < 1) {
       return MustError(absl::StrCat(field, "[", i, "]"), "have at least one token", "none");
     }
+    if (group.length == 1) {
+      return MustError(
+          absl::StrCat(field, "[", i, "]", fields.batch_shape),
+          "have at least 2 tokens a sequence, since attention over one key is constant",
+          Text(group));
+    }
     if (group.features != features) {
-      const std::string batches = group.batches == 1 ? "" : absl::StrCat(group.batches, " x ");
       return MustError(absl::StrCat(field, "[", i, "]", fields.batch_shape),
                        absl::StrCat("fit the weights' input features, d = ", features),
-                       absl::StrCat(batches, group.length, " x ", group.features));
+                       Text(group));
     }
     if (group.batches > (kBlasMax - tokens) / group.length) {
       return MustError(field, absl::StrCat("have at most ", kBlasMax, " tokens"), "more");

@@ -18,22 +18,39 @@ static_assert(std::numeric_limits<float>::is_iec559 && std::numeric_limits<doubl
 struct DTypeFacts {
   DType dtype;
   absl::string_view name;
-  size_t size;
+  size_t bits;
 };
 
 constexpr DTypeFacts kFacts[] = {
-    {DType::kBool, "BOOL", 1},      {DType::kU8, "U8", 1},          {DType::kI8, "I8", 1},
-    {DType::kF8E5M2, "F8_E5M2", 1}, {DType::kF8E4M3, "F8_E4M3", 1}, {DType::kI16, "I16", 2},
-    {DType::kU16, "U16", 2},        {DType::kF16, "F16", 2},        {DType::kBF16, "BF16", 2},
-    {DType::kI32, "I32", 4},        {DType::kU32, "U32", 4},        {DType::kF32, "F32", 4},
-    {DType::kF64, "F64", 8},        {DType::kI64, "I64", 8},        {DType::kU64, "U64", 8},
+    {DType::kF4, "F4", 4},
+    {DType::kF6E2M3, "F6_E2M3", 6},
+    {DType::kF6E3M2, "F6_E3M2", 6},
+    {DType::kBool, "BOOL", 8},
+    {DType::kU8, "U8", 8},
+    {DType::kI8, "I8", 8},
+    {DType::kF8E5M2, "F8_E5M2", 8},
+    {DType::kF8E4M3, "F8_E4M3", 8},
+    {DType::kF8E8M0, "F8_E8M0", 8},
+    {DType::kF8E4M3Fnuz, "F8_E4M3FNUZ", 8},
+    {DType::kF8E5M2Fnuz, "F8_E5M2FNUZ", 8},
+    {DType::kI16, "I16", 16},
+    {DType::kU16, "U16", 16},
+    {DType::kF16, "F16", 16},
+    {DType::kBF16, "BF16", 16},
+    {DType::kI32, "I32", 32},
+    {DType::kU32, "U32", 32},
+    {DType::kF32, "F32", 32},
+    {DType::kF64, "F64", 64},
+    {DType::kI64, "I64", 64},
+    {DType::kU64, "U64", 64},
+    {DType::kC64, "C64", 64},
 };
 
 constexpr bool FactsAreInEnumOrder() {
   for (size_t i = 0; i < std::size(kFacts); ++i) {
     if (static_cast<size_t>(kFacts[i].dtype) != i) return false;
   }
-  return std::size(kFacts) == static_cast<size_t>(DType::kU64) + 1;
+  return std::size(kFacts) == static_cast<size_t>(DType::kC64) + 1;
 }
 static_assert(FactsAreInEnumOrder());
 
@@ -103,7 +120,9 @@ absl::Status ToFloats(DType dtype, absl::Span<const char> bytes, absl::Span<Valu
 
 }  // namespace
 
-size_t SizeOf(DType dtype) { return FactsOf(dtype).size; }
+size_t BitsOf(DType dtype) { return FactsOf(dtype).bits; }
+
+size_t SizeOf(DType dtype) { return (BitsOf(dtype) + 7) / 8; }
 
 absl::string_view ToString(DType dtype) { return FactsOf(dtype).name; }
 

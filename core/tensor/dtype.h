@@ -14,13 +14,20 @@
 
 namespace attnprune {
 
-// Every dtype of the safetensors format. All are little-endian in files.
+// Every dtype of the safetensors format, huggingface/safetensors 0.8. All are little-endian in
+// files. Those below 8 bits are packed.
 enum class DType {
+  kF4,
+  kF6E2M3,
+  kF6E3M2,
   kBool,
   kU8,
   kI8,
   kF8E5M2,
   kF8E4M3,
+  kF8E8M0,
+  kF8E4M3Fnuz,
+  kF8E5M2Fnuz,
   kI16,
   kU16,
   kF16,
@@ -31,9 +38,11 @@ enum class DType {
   kF64,
   kI64,
   kU64,
+  kC64,
 };
 
-size_t SizeOf(DType dtype);               // bytes of one element: 1, 2, 4 or 8
+size_t BitsOf(DType dtype);               // of one element: 4, 6, 8, 16, 32 or 64
+size_t SizeOf(DType dtype);               // bytes that hold one element: 1, 2, 4 or 8
 absl::string_view ToString(DType dtype);  // the safetensors name: "F8_E4M3", "BF16", ...
 absl::optional<DType> ParseDType(absl::string_view name);  // nullopt: no such name
 bool IsConvertible(DType dtype);  // F64, F32, F16 or BF16: what the functions below take

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/base/status_macros.h"
+#include "core/io/known_content.h"
 #include "core/io/mapped_file.h"
 #include "core/io/messages.h"
 #include "core/io/strict_json.h"
@@ -18,7 +19,6 @@
 namespace attnprune {
 namespace {
 
-constexpr absl::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr int kLineDepth = 64;  // of nested JSON
 
 // text is what follows the byte order mark, `offset` bytes into the file.
@@ -83,6 +83,7 @@ absl::StatusOr<std::string> ReadCorpus(const std::string& path, absl::string_vie
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   const absl::string_view bytes(file.bytes().data(), file.bytes().size());
+  ATTNPRUNE_RETURN_IF_ERROR(Annotate(CheckNoLfsPointer(bytes), path));
   return is_lines ? ParseJsonLinesCorpus(bytes, path, separator) : ParseTextCorpus(bytes, path);
 }
 

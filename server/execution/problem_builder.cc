@@ -30,6 +30,22 @@ absl::Status TensorError(const JobTensor& tensor, const absl::Status& status) {
                    tensor.field);
 }
 
+// The rule of core's Validate, in the words of the API's fields.
+absl::Status CheckRowsDiffer(absl::Span<const JobTensor> tensors,
+                             absl::Span<const BatchGroup> groups, const Batches& batches) {
+  Index first = 0;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    for (Index j = 0; j < groups[i].batches; ++j) {
+      const absl::optional<std::string> equal = EqualRows(batches.batch(first + j));
+      if (!equal.has_value()) continue;
+      return MustError(tensors[i].field, "have rows that differ",
+                       absl::StrCat(*equal, " at batch ", j));
+    }
+    first += groups[i].batches;
+  }
+  return absl::OkStatus();
+}
+
 // Reads tensors one by one.
 class TensorReader {
  public:
@@ -128,7 +144,9 @@ absl::StatusOr<Batches> TensorReader::ReadBatches(absl::Span<const JobTensor> te
       BatchesBuilder builder,
       BatchesBuilder::Create(tokens, groups.front().features, spill_folder_));
   for (const JobTensor& tensor : tensors) ATTNPRUNE_RETURN_IF_ERROR(Append(tensor, builder));
-  return builder.Finish(std::move(lengths));
+  ATTNPRUNE_ASSIGN_OR_RETURN(Batches batches, builder.Finish(std::move(lengths)));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRowsDiffer(tensors, groups, batches));
+  return batches;
 }
 
 // The product of finite factors can overflow.

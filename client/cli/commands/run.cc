@@ -12,6 +12,7 @@
 #include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/model_run.h"
 #include "client/cli/jobs/server_jobs.h"
+#include "client/cli/views/format.h"
 
 namespace attnprune::cli {
 namespace {
@@ -33,23 +34,29 @@ int SayInterrupted(const Shell& shell, const RunFlags& flags, const std::string&
   return kInterrupted;
 }
 
-int RunOneJob(const Shell& shell, client::Client& client, const RunFlags& flags, const v1::Job& job,
-              const JobTensors& tensors) {
-  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Job created,
-                           Submit(shell, client, job, tensors, SubmitMode::kCreate));
-  const FollowResult result = Follow(shell, client, created, flags.job, flags.json);
-  return result.interrupted ? SayInterrupted(shell, flags, created.name()) : result.exit_code;
+struct Worked {
+  int exit_code = 0;
+  bool unsaved = false;  // results are there that could not be written
+};
+using Work = std::function<Worked(client::Client& client)>;
+
+Worked RunOneJob(const Shell& shell, client::Client& client, const RunFlags& flags,
+                 const v1::Job& job, const JobTensors& tensors) {
+  const absl::StatusOr<v1::Job> created = Submit(shell, client, job, tensors, SubmitMode::kCreate);
+  if (!created.ok()) return {.exit_code = ServerError(shell, created.status())};
+  const FollowResult result = Follow(shell, client, *created, flags.job, flags.json);
+  if (result.interrupted) return {.exit_code = SayInterrupted(shell, flags, created->name())};
+  return {.exit_code = result.exit_code, .unsaved = result.unsaved};
 }
 
-int RunAllLayers(const Shell& shell, client::Client& client, const RunFlags& flags,
-                 const ModelRun& run, const JobTensors& tensors) {
+Worked RunAllLayers(const Shell& shell, client::Client& client, const RunFlags& flags,
+                    const ModelRun& run, const JobTensors& tensors) {
   const SubmittedRun submitted = SubmitModelRun(shell, client, run, tensors, SubmitMode::kCreate);
-  ATTNPRUNE_EXIT_IF_ERROR(ServerError, submitted.status);
+  if (!submitted.status.ok()) return {.exit_code = ServerError(shell, submitted.status)};
   const FollowedRun followed = FollowModelRun(shell, client, submitted.jobs, flags.job, flags.json);
-  return followed.interrupted ? SayInterrupted(shell, flags, LabelOf(run)) : followed.exit_code;
+  if (followed.interrupted) return {.exit_code = SayInterrupted(shell, flags, LabelOf(run))};
+  return {.exit_code = followed.exit_code, .unsaved = followed.unsaved};
 }
-
-using Work = std::function<int(client::Client& client)>;
 
 // Does the work on a server that ends with it.
 int OnServerOfItsOwn(const Shell& shell, const RunFlags& flags, const Work& work) {
@@ -58,10 +65,16 @@ int OnServerOfItsOwn(const Shell& shell, const RunFlags& flags, const Work& work
       EmbeddedServer::Start(flags.data_dir, flags.threads, flags.memory_budget));
   ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const auto client,
                            Connect(shell, {.server = server->address()}));
-  return work(*client);
+  const Worked worked = work(*client);
+  if (!worked.unsaved) return worked.exit_code;
+  Note(shell, absl::StrCat("note: the results are kept; start\n  attnprune-server --data-dir ",
+                           ShellWord(server->KeepFolder()),
+                           "\nand write them elsewhere with attnprune fetch or attnprune merge"));
+  return worked.exit_code;
 }
 
 int Run(const Shell& shell, const RunFlags& given) {
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckMethods(given.job));
   ATTNPRUNE_ASSIGN_OR_EXIT(CaptureError, const CapturedInput captured,
                            CaptureInput(shell, given.job, given.threads));
   RunFlags flags = given;

@@ -11,7 +11,7 @@ namespace {
 struct WatchFlags {
   ConnectFlags connect;
   std::string name;
-  CurveFiles files;
+  WatchWishes wishes;
   int64_t after = 0;
 };
 
@@ -19,10 +19,10 @@ int Run(const Shell& shell, const WatchFlags& flags) {
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
   ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Job job, client->GetJob(JobName(flags.name)));
   const FollowResult result =
-      FollowToEnd(shell, *client, job, flags.files,
+      FollowToEnd(shell, *client, job, flags.wishes,
                   flags.connect.json ? WatchOutput::kEvents : WatchOutput::kPeople, flags.after);
   if (!result.interrupted) return result.exit_code;
-  return SayHowToResume(shell, job.name(), flags.connect.server, flags.files.tensorboard,
+  return SayHowToResume(shell, job.name(), flags.connect.server, flags.wishes.tensorboard,
                         result.last_sequence);
 }
 
@@ -36,11 +36,12 @@ void AddWatchCommand(Command& program) {
   command.Add("NAME", flags.name, "The job", {.required = true});
   command.Add("--after", flags.after, "Only events after this sequence",
               {.show_default = true, .at_least = 0});
-  command.Add("--plot", flags.files.plot, "File for the curves of loss and error",
+  command.Add("--plot", flags.wishes.plot, "File for the curves of loss and error",
               {.type = "FILE.svg"});
-  command.Add("--tensorboard", flags.files.tensorboard,
+  command.Add("--tensorboard", flags.wishes.tensorboard,
               "Folder for TensorBoard, written while you watch: a run for each method",
               {.type = "DIR", .excludes = "--after"});
+  command.Add("--quiet", flags.wishes.quiet, "No progress: only states, warnings and results");
 }
 
 }  // namespace attnprune::cli

@@ -167,10 +167,15 @@ absl::StatusOr<std::vector<v1::TensorRef>> JobTensors::AddUnpadded(const TensorI
                                                                    const TensorInfo& mask) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<MaskedRow> rows,
                              ReadAttentionMask(mask, {tensor.shape[0], tensor.shape[1]}));
+  Index single = 0;
   const size_t row_bytes = static_cast<size_t>(tensor.shape[2]) * SizeOf(tensor.dtype);
   std::vector<v1::TensorRef> refs;
   for (size_t i = 0, end = 0; i < rows.size(); i = end) {
     for (end = i; end < rows.size() && rows[end].count == rows[i].count; ++end) {
+    }
+    if (rows[i].count == 1) {
+      single += static_cast<Index>(end - i);
+      continue;
     }
     std::vector<char>& buffer = buffers_.emplace_back();
     for (size_t row = i; row < end; ++row) {
@@ -184,6 +189,15 @@ absl::StatusOr<std::vector<v1::TensorRef>> JobTensors::AddUnpadded(const TensorI
     part.bytes = buffer;
     ATTNPRUNE_ASSIGN_OR_RETURN(v1::TensorRef ref, Add(part));
     refs.push_back(std::move(ref));
+  }
+  const std::string place = absl::StrCat(tensor.file, ": tensor ", Quoted(tensor.name));
+  if (refs.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        place, " must have a sequence of 2 or more tokens by its attention_mask, got none"));
+  }
+  if (single > 0) {
+    AddNote(absl::StrCat(place, ": ", single, " of ", rows.size(),
+                         " sequences have one token by the attention_mask and are left out"));
   }
   return refs;
 }

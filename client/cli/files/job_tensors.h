@@ -38,10 +38,11 @@ class JobTensors {
   // `attnprune capture` has written. Without a name the file must have the input of `layer`, or one
   // tensor of a float type whose name says no other layer. "{layer}" is `layer`, unless that is
   // below 0. An .npy file of float64 is rounded to float32, as the solver would do. Where an
-  // attention_mask (k, n) lies beside the tensor, padding is left out: then a tensor for each run
-  // of sequences of one length.
+  // attention_mask (k, n) lies beside the tensor, padding is left out, and so are sequences of one
+  // token: then a tensor for each run of sequences of one length.
   absl::StatusOr<std::vector<v1::TensorRef>> AddBatches(const std::string& text, int64_t layer);
-  // What AddBatches saw and somebody may want to know.
+  void AddNote(std::string note) { notes_.push_back(std::move(note)); }
+  // What AddBatches saw and somebody may want to know, and AddNote's.
   const std::vector<std::string>& notes() const { return notes_; }
 
   // For Client::Upload; valid as long as this.

@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/cli/files/model_folder.h"
 #include "client/cli/files/pruned_files.h"
 #include "core/base/status_macros.h"
 #include "core/io/atomic_file.h"
@@ -73,7 +74,7 @@ std::vector<std::string> ShardsOf(const std::string& source) {
   return checkpoint.ok() ? checkpoint->shards() : std::vector<std::string>();
 }
 
-// As WritePruned decides, if all that was pruned is in one shard.
+// As WritePruned decides, where a name that is no .safetensors file's has one shard behind it.
 bool IsOneFile(const std::string& output, const std::string& source) {
   std::error_code error;
   if (source.empty()) return true;
@@ -83,6 +84,20 @@ bool IsOneFile(const std::string& output, const std::string& source) {
 
 }  // namespace
 
+absl::Status CheckShardsAreThere(const std::string& output, const std::string& source) {
+  std::error_code error;
+  if (output.empty() || IsOneFile(output, source) || !fs::is_directory(source, error)) {
+    return absl::OkStatus();
+  }
+  for (const std::string& shard : ShardsOf(source)) {
+    if (fs::exists(shard, error)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--output must be a file, FILE.safetensors, where the model lacks ", shard,
+                     ", got ", output));
+  }
+  return absl::OkStatus();
+}
+
 std::vector<std::string> FilesOf(const std::string& source) {
   if (source.empty()) return {};
   std::vector<std::string> files = {source};
@@ -90,6 +105,11 @@ std::vector<std::string> FilesOf(const std::string& source) {
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(source, error)) {
     if (entry.is_regular_file(error)) files.push_back(entry.path().string());
+  }
+  const absl::StatusOr<FolderContents> contents = ListModelFolder(source, {}, "");
+  if (!contents.ok()) return files;
+  for (const std::string& file : contents->companions) {
+    files.push_back((fs::path(source) / file).string());
   }
   return files;
 }
@@ -117,8 +137,8 @@ absl::Status CheckOutputs(const Outputs& outputs, const std::vector<std::string>
 Outputs OutputsOf(const std::string& output, const std::string& masks, const std::string& source) {
   Outputs outputs;
   std::error_code error;
-  const auto in_folder = [&](const std::string& file, bool of_model) {
-    const fs::path path = fs::path(output) / fs::path(file).filename();
+  const auto in_folder = [&](const fs::path& file, bool of_model) {
+    const fs::path path = fs::path(output) / file;
     outputs.push_back({"--output", output, path.string(), of_model});
   };
   if (output.empty()) {
@@ -126,9 +146,9 @@ Outputs OutputsOf(const std::string& output, const std::string& masks, const std
   } else if (IsOneFile(output, source)) {
     outputs.push_back({"--output", output, output});
   } else if (fs::is_directory(source, error)) {
-    for (const std::string& file : ModelFiles(source)) in_folder(file, true);
+    for (const std::string& file : ModelFiles(source, output)) in_folder(file, true);
   } else {
-    for (const std::string& shard : ShardsOf(source)) in_folder(shard, false);
+    for (const std::string& shard : ShardsOf(source)) in_folder(fs::path(shard).filename(), false);
   }
   if (!masks.empty()) outputs.push_back({"--save-mask", masks, masks});
   return outputs;

@@ -23,6 +23,9 @@ using Outputs = std::vector<Output>;
 // which would stay and be loaded in place of the new one.
 absl::Status CheckOutputs(const Outputs& outputs, const std::vector<std::string>& inputs);
 
+// INVALID_ARGUMENT where `output` is to be a whole model and `source`, a folder, lacks a shard.
+absl::Status CheckShardsAreThere(const std::string& output, const std::string& source);
+
 // What must not be written over where the weights come from `source`: all files of a folder, or the
 // file and its shards. None if it is empty or cannot be opened.
 std::vector<std::string> FilesOf(const std::string& source);

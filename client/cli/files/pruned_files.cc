@@ -7,9 +7,10 @@
 #include <system_error>
 #include <utility>
 
-#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/files/model_folder.h"
 #include "client/cli/files/text_file.h"
 #include "client/cli/shell/temporary_folder.h"
 #include "core/base/status_macros.h"
@@ -25,7 +26,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr absl::string_view kSafetensors = ".safetensors";
-constexpr const char* kConfigEndings[] = {".json", ".txt", ".model", ".jinja"};
 
 TensorInfo InfoOf(const PrunedTensor& tensor) {
   return {.name = tensor.name,
@@ -84,25 +84,15 @@ absl::Status WriteShard(const std::string& shard, const std::vector<const Pruned
 }
 
 std::string InFolder(const std::string& folder, const fs::path& file) {
-  return (fs::path(folder) / file.filename()).string();
+  return (fs::path(folder) / file).string();
 }
+
+std::string NameOfFile(const std::string& path) { return fs::path(path).filename().string(); }
 
 absl::Status Copy(const std::string& file, const std::string& to) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile from, MappedFile::Open(file));
+  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(to));
   return WriteFileAtomically(to, {from.bytes()});
-}
-
-// What a model's folder has beside its weights, less weights of other formats.
-absl::StatusOr<std::vector<std::string>> ConfigFiles(const std::string& source) {
-  std::vector<std::string> files;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(source, error)) {
-    const std::string ending = entry.path().extension().string();
-    if (!absl::c_linear_search(kConfigEndings, ending)) continue;
-    if (entry.is_regular_file(error)) files.push_back(entry.path().string());
-  }
-  if (!error) return files;
-  return absl::UnknownError(absl::StrCat(source, ": cannot be listed: ", error.message()));
 }
 
 using ByShard = std::map<std::string, std::vector<const PrunedTensor*>>;
@@ -122,7 +112,7 @@ absl::StatusOr<ByShard> SortByShard(const std::vector<PrunedTensor>& tensors,
 
 // A file to write: `from` with the tensors that were pruned in their places.
 struct Planned {
-  std::string from;
+  std::string from, to;                     // to: below the output's folder
   std::vector<const PrunedTensor*> pruned;  // none: a copy
 };
 
@@ -130,13 +120,13 @@ absl::Status WriteOne(const Planned& file, const std::string& to) {
   return file.pruned.empty() ? Copy(file.from, to) : WriteShard(file.from, file.pruned, to);
 }
 
-absl::Status PutInPlace(const fs::path& file, const fs::path& folder) {
-  const fs::path to = folder / file.filename();
+absl::Status PutInPlace(const std::string& file, const std::string& to) {
+  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(to));
   std::error_code error;
   fs::rename(file, to, error);
   if (!error) return absl::OkStatus();
   return absl::FailedPreconditionError(
-      absl::StrCat(to.string(), ": cannot be put in place: ", error.message()));
+      absl::StrCat(to, ": cannot be put in place: ", error.message()));
 }
 
 // All of them or none, as far as the file system goes.
@@ -150,39 +140,59 @@ absl::Status WriteTogether(const std::vector<Planned>& files, const std::string&
   }
   for (const Planned& file : files) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
-    ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(file.from, InFolder(output, file.from)));
-    ATTNPRUNE_RETURN_IF_ERROR(WriteOne(file, InFolder(staging.path(), file.from)));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(file.from, InFolder(output, file.to)));
+    ATTNPRUNE_RETURN_IF_ERROR(WriteOne(file, InFolder(staging.path(), file.to)));
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
   for (const Planned& file : files) {
-    ATTNPRUNE_RETURN_IF_ERROR(PutInPlace(InFolder(staging.path(), file.from), output));
+    ATTNPRUNE_RETURN_IF_ERROR(
+        PutInPlace(InFolder(staging.path(), file.to), InFolder(output, file.to)));
   }
   return absl::OkStatus();
 }
 
 // Every shard, and what lies beside them.
-absl::StatusOr<std::vector<Planned>> PlanModel(const std::string& source,
-                                               const std::vector<std::string>& shards,
-                                               const ByShard& pruned) {
+absl::StatusOr<WrittenFiles> WriteModel(const std::string& source,
+                                        const std::vector<std::string>& shards,
+                                        const ByShard& pruned, const std::string& output,
+                                        Stopped stopped) {
   std::vector<Planned> files;
   for (const std::string& shard : shards) {
     const auto found = pruned.find(shard);
-    files.push_back({shard, found == pruned.end() ? Planned().pruned : found->second});
+    files.push_back(
+        {shard, NameOfFile(shard), found == pruned.end() ? Planned().pruned : found->second});
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> configs, ConfigFiles(source));
-  for (const std::string& file : configs) files.push_back({file, {}});
-  return files;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const FolderContents beside, ListModelFolder(source, shards, output));
+  for (const std::string& file : beside.companions) {
+    files.push_back({InFolder(source, file), file, {}});
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, output, stopped));
+  WrittenFiles written{.files = {output}, .notes = {}};
+  if (!beside.left_out.empty()) {
+    written.notes.push_back(absl::StrCat(
+        "not copied to ", output, ", as other weights: ", absl::StrJoin(beside.left_out, ", ")));
+  }
+  return written;
+}
+
+absl::StatusOr<WrittenFiles> WriteAlone(const std::vector<PrunedTensor>& tensors,
+                                        const std::string& output) {
+  std::vector<TensorInfo> infos;
+  for (const PrunedTensor& tensor : tensors) infos.push_back(InfoOf(tensor));
+  ATTNPRUNE_RETURN_IF_ERROR(Write(output, infos));
+  return WrittenFiles{.files = {output}, .notes = {}};
 }
 
 }  // namespace
 
-std::vector<std::string> ModelFiles(const std::string& source) {
+std::vector<std::string> ModelFiles(const std::string& source, const std::string& output) {
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(source);
-  const absl::StatusOr<std::vector<std::string>> configs = ConfigFiles(source);
-  if (!checkpoint.ok() || !configs.ok()) return {};
-  std::vector<std::string> files = checkpoint->shards();
-  files.insert(files.end(), configs->begin(), configs->end());
-  for (std::string& file : files) file = fs::path(file).filename().string();
+  if (!checkpoint.ok()) return {};
+  const std::vector<std::string> shards = checkpoint->shards();
+  const absl::StatusOr<FolderContents> beside = ListModelFolder(source, shards, output);
+  if (!beside.ok()) return {};
+  std::vector<std::string> files = beside->companions;
+  for (const std::string& shard : shards) files.push_back(NameOfFile(shard));
   return files;
 }
 
@@ -221,34 +231,33 @@ absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
   return tensors;
 }
 
-absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTensor>& tensors,
-                                                     const std::string& source,
-                                                     const std::string& output, Stopped stopped) {
+absl::StatusOr<WrittenFiles> WritePruned(const std::vector<PrunedTensor>& tensors,
+                                         const std::string& source, const std::string& output,
+                                         Stopped stopped) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
-  if (source.empty()) {
-    std::vector<TensorInfo> infos;
-    for (const PrunedTensor& tensor : tensors) infos.push_back(InfoOf(tensor));
-    ATTNPRUNE_RETURN_IF_ERROR(Write(output, infos));
-    return std::vector<std::string>{output};
-  }
+  if (source.empty()) return WriteAlone(tensors, output);
   ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ByShard shards, SortByShard(tensors, checkpoint));
-  if (fs::is_directory(source) && !absl::EndsWith(output, kSafetensors)) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<Planned> model,
-                               PlanModel(source, checkpoint.shards(), shards));
-    ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(model, output, stopped));
-    return std::vector<std::string>{output};
+  const bool named_as_file = absl::EndsWith(output, kSafetensors) && !fs::is_directory(output);
+  if (fs::is_directory(source) && !named_as_file) {
+    return WriteModel(source, checkpoint.shards(), shards, output, stopped);
+  }
+  if (named_as_file && shards.size() > 1) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(WrittenFiles written, WriteAlone(tensors, output));
+    written.notes.push_back(absl::StrCat(output, " has the pruned tensors only, as they come from ",
+                                         shards.size(), " files of ", source));
+    return written;
   }
   std::vector<Planned> files;
-  for (const auto& [shard, pruned] : shards) files.push_back({shard, pruned});
+  for (const auto& [shard, pruned] : shards) files.push_back({shard, NameOfFile(shard), pruned});
   if (files.size() == 1 && !absl::EndsWith(output, "/") && !fs::is_directory(output)) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(files[0].from, output));
     ATTNPRUNE_RETURN_IF_ERROR(WriteOne(files[0], output));
-    return std::vector<std::string>{output};
+    return WrittenFiles{.files = {output}, .notes = {}};
   }
   ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, output, stopped));
-  std::vector<std::string> written;
-  for (const Planned& file : files) written.push_back(InFolder(output, file.from));
+  WrittenFiles written;
+  for (const Planned& file : files) written.files.push_back(InFolder(output, file.to));
   return written;
 }
 

@@ -23,6 +23,11 @@ struct PrunedTensor {
   std::string kept;     // 1 or 0, one byte an entry
 };
 
+struct WrittenFiles {
+  std::vector<std::string> files;
+  std::vector<std::string> notes;  // what they lack
+};
+
 // Downloads the weights and masks of one method.
 absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
                                                          const v1::MethodResult& result);
@@ -33,23 +38,22 @@ absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size);
 // Writes to `output` the file that the tensors came from with their bytes replaced and everything
 // else as it was. source: what Checkpoint::Open takes; empty: only the tensors are written.
 //
-// `output` is a file if it ends in .safetensors, unless the tensors lie in several shards. If the
-// source is a model's folder and `output` is not a file, it is a folder that gets a whole model:
-// all shards, and beside them the source's config, tokenizer and index. Otherwise, a folder that
-// gets the pruned shards under their own names.
+// `output` is a file if it ends in .safetensors and is no folder: where the tensors lie in several
+// shards, of the pruned tensors only. If the source is a model's folder and `output` is not a file,
+// it is a folder that gets a whole model: all shards, and beside them all that the source has but
+// weights (model_folder.h). Otherwise, a folder that gets the pruned shards under their own names.
 //
-// Returns the files. FAILED_PRECONDITION: the source is not what was pruned, or is the output.
+// FAILED_PRECONDITION: the source is not what was pruned, or is the output.
 // Several files are written beside each other first, in a temporary folder of `output`, and then
 // put in place together: until then an error leaves everything as it was. CANCELLED: `stopped`,
 // asked before each file and once more before they are put in place, said so.
-absl::StatusOr<std::vector<std::string>> WritePruned(const std::vector<PrunedTensor>& tensors,
-                                                     const std::string& source,
-                                                     const std::string& output,
-                                                     absl::FunctionRef<bool()> stopped);
+absl::StatusOr<WrittenFiles> WritePruned(const std::vector<PrunedTensor>& tensors,
+                                         const std::string& source, const std::string& output,
+                                         absl::FunctionRef<bool()> stopped);
 
-// Names, without folder, of the files that a whole model written by WritePruned has, from the
-// folder `source`: its shards, config, tokenizer and index. None if it holds no model.
-std::vector<std::string> ModelFiles(const std::string& source);
+// Paths, below the folder `output`, of the files that a whole model written by WritePruned has,
+// from the folder `source`. None if it holds no model.
+std::vector<std::string> ModelFiles(const std::string& source, const std::string& output);
 
 // The tensor's name in the files: the input's; of a product that has none, "w".
 std::string NameOf(const v1::MatrixResult& matrix);

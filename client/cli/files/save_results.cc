@@ -129,10 +129,13 @@ int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedT
     ATTNPRUNE_ASSIGN_OR_EXIT(LocalError, tensors, JoinParts(std::move(tensors), flags.source));
   }
   if (!flags.output.empty()) {
-    ATTNPRUNE_ASSIGN_OR_EXIT(WriteError, const std::vector<std::string> files,
+    ATTNPRUNE_ASSIGN_OR_EXIT(WriteError, const WrittenFiles written,
                              WritePruned(tensors, flags.source, flags.output,
                                          [&shell] { return shell.interrupt.stop_requested(); }));
-    for (const std::string& file : files) told << "weights of " << method << ": " << file << "\n";
+    for (const std::string& file : written.files) {
+      told << "weights of " << method << ": " << file << "\n";
+    }
+    for (const std::string& note : written.notes) Note(shell, absl::StrCat("note: ", note));
   }
   if (!flags.masks.empty()) {
     if (shell.interrupt.stop_requested()) return Interrupted(shell);

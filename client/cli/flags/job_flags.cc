@@ -90,8 +90,10 @@ void AddDataFlags(Command& command, JobFlags& f) {
               {.show_default = true});
   command.Add("--attention", f.attention, "Default: the model's, or causal",
               {.type = "causal|full|block:B|window:B"});
-  command.Add("--sparsity", f.sparsity, "Fraction of weights to remove, or N:M such as 2:4",
-              {.show_default = true});
+  command.Add(
+      "--sparsity", f.sparsity,
+      "Fraction of weights to remove, or N:M: N of every M go, so 1:4 removes one of every four",
+      {.show_default = true});
   command.Add("--method", f.methods,
               "Method with its parameters, as `attnprune info` lists them. Repeatable",
               {.type = "NAME[:PARAMETER=NUMBER,...]", .repeatable = true});
@@ -121,6 +123,7 @@ void AddJobFlags(Command& command, JobFlags& f) {
               {.type = "FILE"});
   command.Add("--save-mask", f.save_mask, "File for the masks, in the same way", {.type = "FILE"});
   command.Add("--plot", f.plot, "File for the curves of loss and error", {.type = "FILE.svg"});
+  command.Add("--quiet", f.quiet, "Watch without progress: only states, warnings and results");
   command.Add("--tensorboard", f.tensorboard,
               "Folder for TensorBoard, written while the job runs: a run for each method",
               {.type = "DIR"});

@@ -54,6 +54,7 @@ struct JobFlags {
 
   // Of the results.
   std::string output, save_mask, plot, tensorboard;
+  bool quiet = false;
 };
 
 void AddJobFlags(Command& command, JobFlags& flags);

@@ -34,6 +34,7 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(const std:
     options.data_dir = embedded->temporary_->path();
     if (options.data_dir.empty()) return absl::UnknownError("cannot make a temporary folder");
   }
+  embedded->folder_ = options.data_dir;
   options.listen = "127.0.0.1:0";
   options.threads_per_job = threads;
   options.max_job_memory_bytes = memory_budget;
@@ -42,5 +43,10 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(const std:
 }
 
 std::string EmbeddedServer::address() const { return server_->address(); }
+
+std::string EmbeddedServer::KeepFolder() {
+  if (temporary_ != nullptr) temporary_->Keep();
+  return folder_;
+}
 
 }  // namespace attnprune::cli

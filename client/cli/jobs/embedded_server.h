@@ -25,10 +25,13 @@ class EmbeddedServer {
   ~EmbeddedServer();
 
   std::string address() const;  // HOST:PORT
+  // Its folder, which stays even where it was to be temporary.
+  std::string KeepFolder();
 
  private:
   EmbeddedServer() = default;
 
+  std::string folder_;
   std::unique_ptr<OwnTemporaryFolder> temporary_;  // outlives the server; null: the folder is given
   std::unique_ptr<Server> server_;
 };

@@ -13,6 +13,7 @@
 #include "client/cli/jobs/hand_layer.h"
 #include "client/cli/jobs/model_layer.h"
 #include "core/base/status_macros.h"
+#include "core/methods/registry.h"
 #include "core/problem/attention_mask.h"
 #include "core/problem/sparsity.h"
 
@@ -85,6 +86,17 @@ absl::Status AddWeights(const JobFlags& f, JobTensors& tensors, v1::Problem* pro
 
 // --- the rest of the job ---
 
+void NoteSameData(const v1::Job& job, JobTensors& tensors) {
+  for (const v1::TensorRef& scored : job.held_out()) {
+    for (const v1::TensorRef& learned : job.calibration()) {
+      if (scored.sha256() != learned.sha256()) continue;
+      tensors.AddNote(absl::StrCat(
+          "--held-out: ", scored.name(), " has the very bytes of ", learned.name(),
+          " of --calibration: its errors say nothing about data that no method has seen"));
+    }
+  }
+}
+
 absl::Status AddData(const JobFlags& f, JobTensors& tensors, v1::Job* job) {
   if (f.calibration.empty())
     return absl::InvalidArgumentError("--calibration FILE[:NAME] is required");
@@ -106,6 +118,7 @@ absl::Status AddData(const JobFlags& f, JobTensors& tensors, v1::Job* job) {
                                tensors.AddBatches(text, f.layer));
     for (const v1::TensorRef& ref : batches) *job->add_held_out() = ref;
   }
+  NoteSameData(*job, tensors);
   return absl::OkStatus();
 }
 
@@ -163,6 +176,18 @@ std::vector<std::string> LabelsOfFlags(const std::vector<std::string>& methods) 
 
 }  // namespace
 
+absl::Status CheckMethods(const JobFlags& flags) {
+  for (const std::string& text : flags.methods) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Method method, ParseMethodFlag(text));
+    const absl::Status known =
+        ChooseMethod({method.name(), {method.parameters().begin(), method.parameters().end()}})
+            .status();
+    if (known.ok()) continue;
+    return absl::InvalidArgumentError(absl::StrCat("--method ", text, ": ", known.message()));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::Job> MakeJob(const JobFlags& f, JobTensors& tensors) {
   v1::Job job;
   ATTNPRUNE_RETURN_IF_ERROR(AddMethods(f, &job));
@@ -183,6 +208,7 @@ absl::StatusOr<v1::Job> MakeJob(const JobFlags& f, JobTensors& tensors) {
 
 absl::Status CheckJobOutputs(const JobFlags& flags) {
   const std::string& source = flags.model.empty() ? flags.weights : flags.model;
+  ATTNPRUNE_RETURN_IF_ERROR(CheckShardsAreThere(flags.output, source));
   std::vector<std::string> inputs = FilesOf(source);
   for (const auto* data : {&flags.calibration, &flags.held_out}) {
     for (const std::string& text : *data) inputs.push_back(SplitFileAndName(text).first);

@@ -15,6 +15,10 @@ namespace attnprune::cli {
 // limits) is left to it.
 absl::StatusOr<v1::Job> MakeJob(const JobFlags& flags, JobTensors& tensors);
 
+// For a server of this very build: INVALID_ARGUMENT names a --method that it does not have, or
+// whose parameters it would refuse.
+absl::Status CheckMethods(const JobFlags& flags);
+
 // Of a job's flags: --output, --save-mask and --plot against FilesOf the model or file, the
 // calibration and the held-out files; --tensorboard.
 absl::Status CheckJobOutputs(const JobFlags& flags);

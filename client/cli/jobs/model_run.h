@@ -45,10 +45,12 @@ SubmittedRun SubmitModelRun(const Shell& shell, client::Client& client, const Mo
 struct FollowedRun {
   int exit_code = 0;         // kDone only if all jobs succeeded and what was asked for was saved
   bool interrupted = false;  // the jobs may go on
+  bool unsaved = false;      // results are there that could not be written
 };
 
 // Follows the jobs one after the other, a failed one too; prints them at the end with json. Then
-// merges them into what the flags ask for, if all succeeded.
+// tells a table of all, and merges those that succeeded into what the flags ask for, with a note of
+// the layers that are written as in the model.
 FollowedRun FollowModelRun(const Shell& shell, client::Client& client,
                            const std::vector<v1::Job>& jobs, const JobFlags& flags, bool json);
 

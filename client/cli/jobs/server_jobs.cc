@@ -36,11 +36,13 @@ client::UploadObserver UploadLine(const Shell& shell) {
 // One watch: bars or lines for people, JSON for programs, the curves as files.
 class WatchSession {
  public:
-  WatchSession(const Shell& shell, const v1::Job& job, WatchOutput output)
+  WatchSession(const Shell& shell, const v1::Job& job, const WatchWishes& wishes,
+               WatchOutput output)
       : shell_(shell),
         job_(job),
         output_(output),
         people_(output == WatchOutput::kPeople ? shell.out : shell.err),
+        quiet_(wishes.quiet),
         columns_(output == WatchOutput::kPeople ? shell.out_columns : shell.err_columns),
         model_(job) {}
 
@@ -84,6 +86,7 @@ class WatchSession {
   const v1::Job job_;
   const WatchOutput output_;
   std::ostream* const people_;
+  const bool quiet_;
   const absl::optional<int> columns_;  // of people_, where it is a terminal
   ProgressModel model_;
   PlainView plain_;
@@ -101,7 +104,8 @@ void WatchSession::Show(const v1::JobEvent& event) {
   recorder_.Apply(event);
   Record(event);
   if (output_ == WatchOutput::kEvents) *shell_.out << Json(event, JsonStyle::kLine) << std::flush;
-  if (columns_.has_value()) {
+  if (quiet_ && (event.has_progress() || event.has_phase())) return;
+  if (columns_.has_value() && !quiet_) {
     Redraw(event);
     return;
   }
@@ -177,9 +181,9 @@ v1::ListJobsResponse ListOf(const std::vector<v1::Job>& jobs) {
 }
 
 FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::Job& job,
-                         const CurveFiles& files, WatchOutput output, int64_t after) {
-  WatchSession session(shell, job, output);
-  if (const absl::Status recorded = session.WriteTensorBoard(files.tensorboard); !recorded.ok()) {
+                         const WatchWishes& wishes, WatchOutput output, int64_t after) {
+  WatchSession session(shell, job, wishes, output);
+  if (const absl::Status recorded = session.WriteTensorBoard(wishes.tensorboard); !recorded.ok()) {
     return {.exit_code = UsageError(shell, recorded), .ended = {}};
   }
   const absl::StatusOr<v1::Job> ended = session.Run(client, after);
@@ -192,15 +196,16 @@ FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::J
   session.people() << "\n" << ResultTable(*ended) << std::flush;
   result.ended = *ended;
   result.exit_code = ExitCodeOf(shell, *ended);
-  const int plotted = session.SaveCurves(files.plot);
+  const int plotted = session.SaveCurves(wishes.plot);
   if (result.exit_code == kDone) result.exit_code = plotted;
   return result;
 }
 
 FollowResult Follow(const Shell& shell, client::Client& client, const v1::Job& job,
                     const JobFlags& flags, bool json) {
-  FollowResult result = FollowToEnd(shell, client, job, {flags.plot, flags.tensorboard},
-                                    json ? WatchOutput::kPeopleOnErr : WatchOutput::kPeople);
+  FollowResult result =
+      FollowToEnd(shell, client, job, {flags.plot, flags.tensorboard, flags.quiet},
+                  json ? WatchOutput::kPeopleOnErr : WatchOutput::kPeople);
   if (!result.ended.has_value()) return result;
   if (json) *shell.out << Json(*result.ended, JsonStyle::kIndented);
   if (result.ended->state() != v1::SUCCEEDED) return result;
@@ -211,6 +216,7 @@ FollowResult Follow(const Shell& shell, client::Client& client, const v1::Job& j
                                  .masks = flags.save_mask,
                                  .source = flags.model.empty() ? flags.weights : flags.model});
   people << std::flush;
+  result.unsaved = saved == kFailed;
   if (result.exit_code == kDone) result.exit_code = saved;
   return result;
 }

@@ -46,21 +46,23 @@ enum class WatchOutput {
 struct FollowResult {
   int exit_code = 0;
   bool interrupted = false;  // the job may go on
+  bool unsaved = false;      // results are there that could not be written
   int64_t last_sequence = 0;
   absl::optional<v1::Job> ended;  // absent: interrupted, or the server is gone
 };
 
-// Files of a watch; each empty: none. TensorBoard's are a folder, written as the events come, from
-// the first one.
-struct CurveFiles {
+// What a watch is to write beside its table. Files: each empty: none. TensorBoard's are a folder,
+// written as the events come, from the first one.
+struct WatchWishes {
   std::string plot, tensorboard;
+  bool quiet = false;  // no bars and no progress: only changes of state, warnings and results
 };
 
 // Watches the job, which is as it was before the watch, from the event after `after` to its end,
 // shows the table, and writes the curves. A failure to write TensorBoard's files is told once, and
 // the watch goes on.
 FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::Job& job,
-                         const CurveFiles& files, WatchOutput output, int64_t after = 0);
+                         const WatchWishes& wishes, WatchOutput output, int64_t after = 0);
 
 // Watches the job to its end, then shows the table (or, with json, the job), and saves what the
 // flags ask for.

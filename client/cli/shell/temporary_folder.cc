@@ -39,8 +39,15 @@ std::string Make(const std::string& parent, const std::string& name) {
 OwnTemporaryFolder::OwnTemporaryFolder(const std::string& parent, const std::string& name)
     : path_(Make(parent, name)) {}
 
+void OwnTemporaryFolder::Keep() {
+  kept_ = true;
+  Folders& folders = TemporaryFolders();
+  const MutexLock lock(&folders.mutex);
+  folders.paths.erase(path_);
+}
+
 OwnTemporaryFolder::~OwnTemporaryFolder() {
-  if (path_.empty()) return;
+  if (path_.empty() || kept_) return;
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
   Folders& folders = TemporaryFolders();

@@ -6,7 +6,7 @@
 
 namespace attnprune::cli {
 
-// Removed with all that is in it, unless the process is killed. Not thread-safe.
+// Removed with all that is in it, unless it is kept or the process is killed. Not thread-safe.
 class OwnTemporaryFolder {
  public:
   // parent/name-XXXXXX, the last six letters random. parent must be there.
@@ -16,9 +16,11 @@ class OwnTemporaryFolder {
   OwnTemporaryFolder& operator=(const OwnTemporaryFolder&) = delete;
 
   const std::string& path() const { return path_; }  // empty: could not be made
+  void Keep();                                       // it stays, for somebody else to remove
 
  private:
   const std::string path_;
+  bool kept_ = false;
 };
 
 // Ends the process at once, whatever its other threads do, with every such folder gone.

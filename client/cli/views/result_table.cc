@@ -1,6 +1,7 @@
 #include "client/cli/views/result_table.h"
 
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -47,6 +48,36 @@ std::string PreparingLine(const v1::Job& job) {
   for (const v1::MethodResult& result : job.results()) seconds += result.preparing_seconds();
   if (seconds == 0) return "";
   return absl::StrFormat("prepared in %.2f s for all methods\n", seconds);
+}
+
+std::string LabelOfMethod(const v1::Method& method) {
+  return method.label().empty() ? method.name() : method.label();
+}
+
+// The parameters of methods that are there more than once, a line each.
+std::string SettingLines(const v1::Job& job) {
+  std::map<std::string, int> counts;
+  for (const v1::Method& method : job.methods()) ++counts[method.name()];
+  std::string lines;
+  for (const v1::Method& method : job.methods()) {
+    if (counts[method.name()] < 2) continue;
+    std::vector<std::string> parameters;
+    for (const auto& [name, value] : method.parameters()) {
+      parameters.push_back(absl::StrCat(name, "=", value));
+    }
+    std::sort(parameters.begin(), parameters.end());
+    absl::StrAppend(&lines, LabelOfMethod(method), ": ",
+                    parameters.empty() ? "defaults" : absl::StrJoin(parameters, ", "), "\n");
+  }
+  return lines;
+}
+
+// Half of the field reads N:M as what is kept.
+std::string PatternLine(const v1::Job& job) {
+  if (!job.sparsity().has_n_of_m()) return "";
+  const v1::NOfM& pattern = job.sparsity().n_of_m();
+  return absl::StrCat("sparsity ", pattern.n(), ":", pattern.m(), " removes ", pattern.n(),
+                      " of every ", pattern.m(), "\n");
 }
 
 std::vector<std::string> RowOf(const v1::MethodResult& result) {
@@ -106,13 +137,33 @@ std::string ResultTable(const v1::Job& job) {
                                                  "linear", "pruned %", "steps", "seconds",
                                                  "judging", "end"}};
   for (const v1::MethodResult* result : BestFirst(job)) rows.push_back(RowOf(*result));
-  return absl::StrCat(TableText(rows), PreparingLine(job), SourceLine(job));
+  return absl::StrCat(TableText(rows), SettingLines(job), PatternLine(job), PreparingLine(job),
+                      SourceLine(job));
+}
+
+std::string LayerTable(const std::vector<v1::Job>& jobs) {
+  std::vector<std::string> heading = {"layer"};
+  for (const v1::Method& method : jobs.front().methods()) {
+    heading.push_back(LabelOfMethod(method));
+  }
+  std::vector<std::vector<std::string>> rows = {heading};
+  for (size_t layer = 0; layer < jobs.size(); ++layer) {
+    std::vector<std::string>& row = rows.emplace_back(heading.size(), "failed");
+    row.front() = absl::StrCat(layer);
+    for (const v1::MethodResult& result : jobs[layer].results()) {
+      const auto column = std::find(heading.begin() + 1, heading.end(), result.method());
+      if (result.has_failure() || column == heading.end()) continue;
+      row[static_cast<size_t>(column - heading.begin())] =
+          absl::StrFormat("%.5f", JudgedError(result));
+    }
+  }
+  return TableText(rows);
 }
 
 std::string JobText(const v1::Job& job) {
   std::vector<std::string> methods;
   for (const v1::Method& method : job.methods()) {
-    methods.push_back(method.label().empty() ? method.name() : method.label());
+    methods.push_back(LabelOfMethod(method));
   }
   std::string text = absl::StrCat(job.name(), "  ", StateText(job.state()),
                                   job.cancel_requested() ? " (cancel requested)" : "", "\n");

@@ -22,8 +22,12 @@ absl::StatusOr<const v1::MethodResult*> ResultOf(const v1::Job& job, const std::
 // A table with a heading, best first; empty if no method has ended. "mask only" is the held-out
 // error (calibration, where nothing is held out) of the mask on the dense weights: less "held out",
 // what moving the kept weights has gained. "seconds" is the solving, "judging" the scoring. Below
-// it, how long preparing took and where the held-out batches came from.
+// it, the settings of a method that is there more than once, how long preparing took and where the
+// held-out batches came from.
 std::string ResultTable(const v1::Job& job);
+
+// JudgedError of each method by layer: jobs of the same methods, at least one, by layer from 0.
+std::string LayerTable(const std::vector<v1::Job>& jobs);
 
 // A job at length: state, problem, estimate, failure, results.
 std::string JobText(const v1::Job& job);

@@ -100,6 +100,68 @@ TEST(WritePruned, StoppedAtAnyMomentLeavesTheOldCheckpointWhole) {
   EXPECT_EQ((*file->Find("q"))->bytes, absl::Span<const char>(pruned.weights));
 }
 
+void Put(const std::string& path, const std::string& text) {
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+  std::ofstream(path) << text;
+}
+
+PrunedTensor Zeros(const std::string& name) {
+  return {.name = name,
+          .dtype = DType::kF16,
+          .shape = {2, 2},
+          .weights = std::string(8, '\0'),
+          .kept = {}};
+}
+
+TEST(WritePruned, TakesAlongAllThatIsNotWeightsAndNamesTheRest) {
+  const TemporaryFolder folder;
+  const std::string in = folder.path() + "/in", out = in + "/pruned", q(8, 'q');
+  for (const char* file :
+       {"config.json", "LICENSE", "x.tiktoken", "code.py", "sub/a/b.jinja", ".git/HEAD", ".cache/x",
+        "pytorch_model.bin", "pytorch_model.bin.index.json", "onnx/model.onnx", "old/config.json",
+        "old/model.safetensors", "pruned/README.md"}) {
+    Put(in + "/" + file, file);
+  }
+  ASSERT_TRUE(WriteSafetensors(in + "/blob", {Info("q", {2, 2}, q)}).ok());
+  std::filesystem::create_symlink(in + "/blob", in + "/model.safetensors");
+  std::filesystem::create_symlink(in + "/LICENSE", in + "/NOTICE");
+  const auto written = WritePruned({Zeros("q")}, in, out, [] { return false; });
+  ASSERT_TRUE(written.ok()) << written.status();
+  for (const char* file :
+       {"config.json", "LICENSE", "x.tiktoken", "code.py", "sub/a/b.jinja", "NOTICE"}) {
+    std::ifstream copy(out + "/" + file);
+    const std::string text(std::istreambuf_iterator<char>(copy), {});
+    EXPECT_EQ(text, file == std::string("NOTICE") ? "LICENSE" : file);
+    EXPECT_FALSE(std::filesystem::is_symlink(out + "/" + file));
+  }
+  for (const char* file : {".git", ".cache", "pytorch_model.bin", "onnx/model.onnx", "old",
+                           "pruned", "pytorch_model.bin.index.json"}) {
+    EXPECT_FALSE(std::filesystem::exists(out + "/" + file)) << file;
+  }
+  ASSERT_EQ(written->notes.size(), 1u);
+  EXPECT_THAT(written->notes[0],
+              HasSubstr("old/, onnx/model.onnx, pytorch_model.bin, pytorch_model.bin.index.json"));
+  EXPECT_TRUE(SafetensorsFile::Open(out + "/model.safetensors").ok());
+}
+
+TEST(WritePruned, MakesOneFileOfTensorsInTwoShardsWhereAFileIsNamed) {
+  const TemporaryFolder folder;
+  const std::string in = folder.path() + "/in", out = folder.path() + "/x.safetensors";
+  std::filesystem::create_directory(in);
+  const std::string q(8, 'q');
+  ASSERT_TRUE(WriteSafetensors(in + "/a.safetensors", {Info("q", {2, 2}, q)}).ok());
+  ASSERT_TRUE(WriteSafetensors(in + "/b.safetensors", {Info("k", {2, 2}, q)}).ok());
+  Put(in + "/model.safetensors.index.json",
+      R"({"weight_map": {"q": "a.safetensors", "k": "b.safetensors"}})");
+  const auto written = WritePruned({Zeros("q"), Zeros("k")}, in, out, [] { return false; });
+  ASSERT_TRUE(written.ok()) << written.status();
+  ASSERT_EQ(written->notes.size(), 1u);
+  EXPECT_THAT(written->notes[0], HasSubstr("the pruned tensors only, as they come from 2 files"));
+  const auto file = SafetensorsFile::Open(out);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(file->names(), (std::vector<std::string>{"k", "q"}));
+}
+
 TEST(WithMethod, KeepsALabelFromLeavingItsPlaceInThePath) {
   EXPECT_EQ(WithMethod("out/{method}/w", "../../etc"), "out/_.._.._etc/w");
   EXPECT_EQ(WithMethod("{method}", ".."), "_..");

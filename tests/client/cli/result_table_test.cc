@@ -55,6 +55,32 @@ TEST(ResultOf, FindsTheBestOrTheNamedOneAndSaysWhatThereIs) {
   EXPECT_FALSE(ResultOf(job, "broken").ok()) << "a failure has no weights";
 }
 
+TEST(ResultTable, SaysTheSettingsOfAMethodThatIsThereTwice) {
+  v1::Job job;
+  for (const char* label : {"gd", "gd#2", "wanda"}) {
+    v1::Method& method = *job.add_methods();
+    method.set_name(label[0] == 'g' ? "gd" : label);
+    method.set_label(label);
+    AddResult(job, label, 0.1, 0.2);
+  }
+  (*job.mutable_methods(1)->mutable_parameters())["steps"] = 40;
+  (*job.mutable_methods(1)->mutable_parameters())["lambda"] = 0.5;
+  job.mutable_sparsity()->mutable_n_of_m()->set_n(1);
+  job.mutable_sparsity()->mutable_n_of_m()->set_m(4);
+  const std::string table = ResultTable(job);
+  EXPECT_THAT(table, HasSubstr("\nsparsity 1:4 removes 1 of every 4\n"));
+  EXPECT_THAT(table, HasSubstr("\ngd: defaults\ngd#2: lambda=0.5, steps=40\n"));
+  EXPECT_THAT(table, Not(HasSubstr("wanda:")));
+}
+
+TEST(LayerTable, HasARowForEachLayerAndSaysWhichFailed) {
+  v1::Job good, bad;
+  good.add_methods()->set_name("gd");
+  bad.add_methods()->set_name("gd");
+  AddResult(good, "gd", 0.1, 0.25);
+  EXPECT_EQ(LayerTable({good, bad}), "layer       gd\n0      0.25000\n1       failed\n");
+}
+
 TEST(ResultTable, ShowsEachMethodInItsPlace) {
   const std::string table = ResultTable(ThreeMethods());
   EXPECT_THAT(table, StartsWith("method     held out  mask only  calibration"));

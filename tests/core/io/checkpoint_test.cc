@@ -82,13 +82,35 @@ TEST_F(ShardedCheckpoint, LeavesOutTensorsThatTheIndexDoesNotList) {
   EXPECT_THAT(checkpoint->names(), ElementsAre("a"));
 }
 
-TEST_F(ShardedCheckpoint, RefusesAMissingShard) {
-  WriteIndex(R"({"weight_map": {"a": "3.safetensors"}})");
+TEST_F(ShardedCheckpoint, MissesAShardOnlyOnceATensorOfItIsAskedFor) {
+  WriteIndex(R"({"weight_map": {"a": "1.safetensors", "x": "3.safetensors"}})");
   const auto checkpoint = Checkpoint::Open(folder_.path());
-  EXPECT_THAT(checkpoint, Fails(absl::StatusCode::kNotFound,
-                                "weight_map: tensor 'a': shard '3.safetensors': "));
-  EXPECT_THAT(checkpoint, Fails(absl::StatusCode::kNotFound,
-                                folder_.File("3.safetensors") + ": cannot open: No such file"));
+  ASSERT_THAT(checkpoint, Succeeds());
+  EXPECT_THAT(checkpoint->Find("a"), Succeeds());
+  EXPECT_TRUE(checkpoint->Contains("x"));
+  EXPECT_THAT(checkpoint->names(), ElementsAre("a", "x"));
+  EXPECT_THAT(checkpoint->shards(),
+              ElementsAre(folder_.File("1.safetensors"), folder_.File("3.safetensors")));
+  EXPECT_THAT(checkpoint->Find("x"), Fails(absl::StatusCode::kNotFound,
+                                           "weight_map: tensor 'x': shard '3.safetensors': "));
+  EXPECT_THAT(checkpoint->ShardOf("x"),
+              Fails(absl::StatusCode::kNotFound,
+                    folder_.File("3.safetensors") + ": cannot open: No such file"));
+}
+
+TEST_F(ShardedCheckpoint, TakesAGitLfsPointerForAMissingShard) {
+  WriteAll(folder_.File("2.safetensors"), "version https://git-lfs.github.com/spec/v1\n");
+  const auto checkpoint = Checkpoint::Open(folder_.path());
+  ASSERT_THAT(checkpoint, Succeeds());
+  EXPECT_THAT(checkpoint->Find("b"), Succeeds());
+  EXPECT_THAT(checkpoint->Find("c"), Fails(absl::StatusCode::kNotFound, "git lfs pull"));
+}
+
+TEST(Checkpoint, SaysHowToConvertAFolderOfPyTorchsWeights) {
+  const TemporaryFolder folder;
+  WriteAll(folder.File("pytorch_model.bin"), "PK");
+  EXPECT_THAT(Checkpoint::Open(folder.path()),
+              Fails(absl::StatusCode::kNotFound, "it has pytorch_model.bin, of PyTorch: convert"));
 }
 
 TEST_F(ShardedCheckpoint, RefusesACorruptShard) {

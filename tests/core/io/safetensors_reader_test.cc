@@ -35,6 +35,31 @@ TEST(ParseSafetensors, ReadsTensorsAndMetadata) {
   EXPECT_THAT(parsed->ReadMatrix("a")->flat(), ElementsAre(1.5f, -2.0f));
 }
 
+TEST(ParseSafetensors, KnowsPackedElementsByTheirBits) {
+  const std::string image = Image(R"({"a":{"dtype":"F4","shape":[2,3],"data_offsets":[0,3]},)"
+                                  R"("b":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[3,6]},)"
+                                  R"("c":{"dtype":"C64","shape":[1],"data_offsets":[6,14]}})",
+                                  "0123456789abcd");
+  const auto parsed = ParseImage(image);
+  ASSERT_THAT(parsed, Succeeds());
+  EXPECT_THAT((*parsed->Find("b"))->bytes, ElementsAre('3', '4', '5'));
+  EXPECT_THAT(parsed->ReadMatrix("a"), Fails(kInvalid, "dtype must be F64, F32, F16 or BF16"));
+}
+
+TEST(ParseSafetensors, SaysWhatStandsInItsPlace) {
+  const std::pair<std::string, const char*> rows[] = {
+      {"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"},
+      {"<!doctype html><html></html>", "HTML page"},
+      {"\xEF\xBB\xBF <HTML><body></body>", "HTML page"},
+      {"PK\x03\x04 archive/data.pkl", "safe_serialization=True"},
+      {"GGUF\x03 and much more", "GGUF"},
+  };
+  for (const auto& [bytes, phrase] : rows) {
+    EXPECT_THAT(ParseImage(bytes).status().message(), ::testing::HasSubstr(phrase)) << bytes;
+  }
+  EXPECT_EQ(ParseImage(rows[0].first).status().code(), absl::StatusCode::kNotFound);
+}
+
 TEST(ParseSafetensors, CopiesNoTensorBytes) {
   const std::string image = GoodImage();
   const auto parsed = ParseImage(image);
@@ -179,6 +204,9 @@ std::vector<Malformed> MalformedImages() {
        "dtype 'f32' is unknown"},
       {"a dtype that is no string", WithEntry(R"({"dtype":32,"shape":[2],"data_offsets":[0,8]})"),
        "dtype must be a string, got number"},
+      {"three elements of four bits",
+       WithEntry(R"({"dtype":"F4","shape":[3],"data_offsets":[0,8]})"),
+       "shape [3] of F4 must take whole bytes, got 12 bits"},
       {"a shape that is no array", WithShape("2"), "shape must be an array, got number"},
       {"a fractional dimension", WithShape("[1.5]"), "integers in [0, 2^63), got '1.5'"},
       {"a dimension written as a float", WithShape("[2.0]"), "integers in [0, 2^63), got '2.0'"},

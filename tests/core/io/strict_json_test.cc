@@ -31,11 +31,24 @@ TEST(StrictJson, BoundsTheDepth) {
 }
 
 TEST(StrictJson, RefusesWhatIsNoObject) {
-  for (const char* text : {"[]", "1", "\"a\"", "null", "\xEF\xBB\xBF{}"}) {
+  for (const char* text :
+       {"[]", "1", "\"a\"", "null", "\xEF\xBB\xBF[]", "\xEF\xBB\xBF\xEF\xBB\xBF{}"}) {
     EXPECT_THAT(ParseStrictJson(text, 9), Fails(kInvalid, "JSON must be an object")) << text;
   }
   EXPECT_THAT(ParseStrictJson("", 9), Fails(kInvalid, "empty"));
   EXPECT_THAT(ParseStrictJson("  \n", 9), Fails(kInvalid, "empty"));
+}
+
+TEST(StrictJson, SkipsAByteOrderMark) {
+  const auto json = ParseStrictJson("\xEF\xBB\xBF{\"a\": 1}", 9);
+  ASSERT_THAT(json, Succeeds());
+  EXPECT_EQ((*json)["a"], 1);
+}
+
+TEST(StrictJson, SaysWhatStandsInItsPlace) {
+  EXPECT_THAT(ParseStrictJson("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", 9),
+              Fails(absl::StatusCode::kNotFound, "Git LFS pointer"));
+  EXPECT_THAT(ParseStrictJson("\n<!DOCTYPE html><html>", 9), Fails(kInvalid, "HTML page"));
 }
 
 TEST(StrictJson, RefusesBadSyntax) {

@@ -66,7 +66,7 @@ TEST(Validate, AcceptsBothKindsOfProblem) {
 TEST(Validate, AcceptsTheSmallestProblemWithNothingPruned) {
   Problem problem;
   problem.weights = FusedWeights{CountingMatrix(1, 1), Matrix(), Matrix()};
-  problem.calibration = Batches(CountingMatrix(1, 1), {1});
+  problem.calibration = Batches(CountingMatrix(2, 1), {2});
   problem.sparsity = Sparsity::Fraction(0);
   EXPECT_EQ(Validate(problem), absl::OkStatus());
 }
@@ -426,7 +426,23 @@ TEST(Validate, RefusesBatchesThatDoNotFitOrAreNotFinite) {
         "calibration[1] must be finite, got nan at row 1, column 2"},
        {"infinity in the first held-out batch",
         [](Problem& p) { p.held_out = WithToken(p.held_out, 0, 5, kInf); },
-        "held_out[0] must be finite, got inf at row 0, column 5"}});
+        "held_out[0] must be finite, got inf at row 0, column 5"},
+       {"a calibration batch of one token",
+        [](Problem& p) {
+          p.calibration = Batches(CountingMatrix(3, 6), {2, 1});
+        },
+        "calibration[1] must have at least 2 tokens a sequence, since attention over one key is "
+        "constant, got 1 x 6"},
+       {"a calibration batch of equal tokens",
+        [](Problem& p) { p.calibration = Batches(Matrix::Constant(4, 6, 2.5f), {4}); },
+        "calibration[0] must have rows that differ, got 4 equal rows"},
+       {"a held-out batch of zeros behind a good one",
+        [](Problem& p) {
+          Matrix tokens = CountingMatrix(5, 6);
+          for (Index j = 0; j < 6; ++j) tokens(3, j) = tokens(4, j) = 0;
+          p.held_out = Batches(std::move(tokens), {3, 2});
+        },
+        "held_out[1] must have rows that differ, got 2 rows of zeros"}});
 }
 
 }  // namespace

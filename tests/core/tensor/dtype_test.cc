@@ -222,19 +222,22 @@ TEST(ToFloat32, RefusesBytesThatAreNotThatManyElements) {
 
 TEST(DType, HasTheNamesAndSizesOfTheFormat) {
   const std::vector<std::pair<std::string, size_t>> expected = {
-      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1},
-      {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
-      {"U32", 4},  {"F32", 4}, {"F64", 8}, {"I64", 8},     {"U64", 8}};
-  for (const auto& [name, size] : expected) {
+      {"F4", 4},          {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"BOOL", 8},    {"U8", 8},
+      {"I8", 8},          {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
+      {"F8_E5M2FNUZ", 8}, {"I16", 16},    {"U16", 16},    {"F16", 16},    {"BF16", 16},
+      {"I32", 32},        {"U32", 32},    {"F32", 32},    {"F64", 64},    {"I64", 64},
+      {"U64", 64},        {"C64", 64}};
+  for (const auto& [name, bits] : expected) {
     const absl::optional<DType> dtype = ParseDType(name);
     ASSERT_TRUE(dtype.has_value()) << name;
-    EXPECT_EQ(SizeOf(*dtype), size) << name;
+    EXPECT_EQ(BitsOf(*dtype), bits) << name;
+    EXPECT_EQ(SizeOf(*dtype), std::max<size_t>(bits / 8, 1)) << name;
     EXPECT_EQ(ToString(*dtype), name);
   }
 }
 
 TEST(DType, KnowsNoOtherName) {
-  for (const char* name : {"", "f32", "F32 ", "F4", "FLOAT", "F320"}) {
+  for (const char* name : {"", "f32", "F32 ", "F5", "FLOAT", "F320"}) {
     EXPECT_FALSE(ParseDType(name).has_value()) << name;
   }
 }

@@ -384,6 +384,18 @@ TEST_F(JobRunner, ATokenThatIsNoNumberFailsTheJobAndIsNamedByItsPlaceInTheJob) {
                          "] must be finite in float32, got inf at batch 1, row 1, column 5"));
 }
 
+TEST_F(JobRunner, ABatchOfEqualTokensFailsTheJobAndIsNamed) {
+  v1::Job job = DescentJob(&place_);
+  Matrix spoiled = GaussianMatrix(12, 8, 3);
+  for (Index i = 6; i < 12; ++i) std::fill_n(spoiled.row(i), 8, 0.0f);
+  *job.add_calibration() = place_.Put(spoiled, DType::kF32, {2, 6, 8});
+  const JobRecord record = place_.Get(RunToEnd(job));
+  EXPECT_EQ(record.failure.code, absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(record.failure.message,
+            absl::StrCat("job.calibration[", job.calibration_size() - 1,
+                         "] must have rows that differ, got 6 rows of zeros at batch 1"));
+}
+
 TEST_F(JobRunner, ACancelTakesEffectWithinOneStep) {
   const std::string id = place_.Create(DescentJob(&place_, 1'000'000));
   StopSignal stop;
