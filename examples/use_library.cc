@@ -15,8 +15,8 @@ namespace attnprune {
 absl::Status PruneOneLayer(const std::string& model) {
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());  // once, before the first thread
   ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer layer, LoadAttentionLayer(model, 1));
-  Problem problem{.weights = std::move(layer.weights), .attention = layer.attention,
-                  .scale = layer.scale};
+  Problem problem{
+      .weights = std::move(layer.weights), .attention = layer.attention, .scale = layer.scale};
   const std::string inputs = "model.layers.1.self_attn.input";
   ATTNPRUNE_ASSIGN_OR_RETURN(problem.calibration,
                              LoadBatches(model + "/calibration.safetensors", inputs));

@@ -38,7 +38,8 @@ absl::StatusOr<Problem> LoadProblem() {
   const int layer = absl::GetFlag(FLAGS_layer);
   const std::string tensor = absl::StrCat("model.layers.", layer, ".self_attn.input");
   const std::string folder = absl::GetFlag(FLAGS_data);
-  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer loaded, LoadAttentionLayer(absl::GetFlag(FLAGS_model), layer));
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer loaded,
+                             LoadAttentionLayer(absl::GetFlag(FLAGS_model), layer));
   Problem problem;
   problem.weights = std::move(loaded.weights);
   problem.attention = loaded.attention;

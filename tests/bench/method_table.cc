@@ -67,7 +67,8 @@ absl::StatusOr<Problem> DrawProblem(int seed) {
 }
 
 absl::StatusOr<Problem> LoadLayer(int index) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer loaded, LoadAttentionLayer(absl::GetFlag(FLAGS_model), index));
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer loaded,
+                             LoadAttentionLayer(absl::GetFlag(FLAGS_model), index));
   const std::string tensor = absl::StrCat("model.layers.", index, ".self_attn.input");
   const std::string folder = absl::GetFlag(FLAGS_data);
   Problem problem;

@@ -62,7 +62,8 @@ absl::StatusOr<std::vector<Case>> LayerCases(const std::string& layer) {
   std::vector<Case> cases;
   for (const std::string& sparsity : absl::GetFlag(FLAGS_sparsities)) {
     for (Index fold = 0; fold < absl::GetFlag(FLAGS_folds); ++fold) {
-      ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer loaded, LoadAttentionLayer(absl::GetFlag(FLAGS_model), index));
+      ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer loaded,
+                                 LoadAttentionLayer(absl::GetFlag(FLAGS_model), index));
       Case& added = cases.emplace_back();
       added.sparsity = sparsity;
       ATTNPRUNE_ASSIGN_OR_RETURN(added.problem.sparsity, ParseSparsity(sparsity));

@@ -34,8 +34,8 @@ absl::Status CheckNoTensorTwice(const std::vector<MergePart>& parts);
 // the job that pruned it. Pure.
 absl::Status CheckTensorsAreThere(const std::vector<MergePart>& parts, const Checkpoint& source);
 
-// The layers whose tensors, of the kinds that the parts write, no part writes: the first number of a
-// tensor's name is its layer. Pure.
+// The layers whose tensors, of the kinds that the parts write, no part writes: the first number of
+// a tensor's name is its layer. Pure.
 std::vector<Index> LayersLeft(const std::vector<MergePart>& parts, const Checkpoint& source);
 
 // What comes from where: a table with a heading.
