@@ -19,6 +19,7 @@ Index RowsOfPiece(Index tokens, Index features) {
 }  // namespace
 
 absl::optional<std::string> EqualRows(MatrixView batch) {
+  if (batch.rows() < 2) return absl::nullopt;
   const absl::Span<const float> first(batch.row(0), static_cast<size_t>(batch.cols()));
   for (Index i = 1; i < batch.rows(); ++i) {
     if (!absl::c_equal(first, absl::MakeSpan(batch.row(i), first.size()))) return absl::nullopt;

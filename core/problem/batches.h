@@ -48,7 +48,7 @@ class Batches {
 };
 
 // What stands in the way of learning from a batch: "64 equal rows" or "64 rows of zeros". nullopt:
-// two rows differ. Pure; reads no further than to the first row that does.
+// two rows differ, or there is one. Pure; reads no further than to the first row that does.
 absl::optional<std::string> EqualRows(MatrixView batch);
 
 // Stacks batches where they are to stay, without a second copy in memory.

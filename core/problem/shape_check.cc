@@ -1,6 +1,7 @@
 // A message is "<field> must <rule>, got <value>".
 #include "core/problem/shape_check.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -75,12 +76,6 @@ absl::Status CheckBatches(const char* field, const std::vector<BatchGroup>& grou
     if (group.batches < 1 || group.length < 1) {
       return MustError(absl::StrCat(field, "[", i, "]"), "have at least one token", "none");
     }
-    if (group.length == 1) {
-      return MustError(
-          absl::StrCat(field, "[", i, "]", fields.batch_shape),
-          "have at least 2 tokens a sequence, since attention over one key is constant",
-          Text(group));
-    }
     if (group.features != features) {
       return MustError(absl::StrCat(field, "[", i, "]", fields.batch_shape),
                        absl::StrCat("fit the weights' input features, d = ", features),
@@ -91,7 +86,12 @@ absl::Status CheckBatches(const char* field, const std::vector<BatchGroup>& grou
     }
     tokens += group.batches * group.length;
   }
-  return absl::OkStatus();
+  const bool attends = std::any_of(groups.begin(), groups.end(),
+                                   [](const BatchGroup& group) { return group.length > 1; });
+  if (groups.empty() || attends) return absl::OkStatus();
+  return MustError(field,
+                   "have a sequence of at least 2 tokens, since attention over one key is constant",
+                   Text(groups.front()));
 }
 
 Index CountBatches(const std::vector<BatchGroup>& groups) {

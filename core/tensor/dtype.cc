@@ -56,12 +56,6 @@ static_assert(FactsAreInEnumOrder());
 
 const DTypeFacts& FactsOf(DType dtype) { return kFacts[static_cast<size_t>(dtype)]; }
 
-absl::Status CheckSizes(DType dtype, size_t bytes, size_t count) {
-  if (bytes / SizeOf(dtype) == count && bytes % SizeOf(dtype) == 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(bytes, " bytes are not ", count, " elements of ", ToString(dtype)));
-}
-
 template <typename Stored, typename Value>
 void Widen(absl::Span<const char> bytes, absl::Span<Value> out) {
   for (size_t i = 0; i < out.size(); ++i) {
@@ -99,6 +93,13 @@ absl::Status VisitFloatType(DType dtype, Visitor visit) {
       return absl::InvalidArgumentError(
           absl::StrCat("dtype must be F64, F32, F16 or BF16, got ", ToString(dtype)));
   }
+}
+
+absl::Status CheckSizes(DType dtype, size_t bytes, size_t count) {
+  if (absl::Status floats = VisitFloatType(dtype, [](auto) {}); !floats.ok()) return floats;
+  if (bytes / SizeOf(dtype) == count && bytes % SizeOf(dtype) == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(bytes, " bytes are not ", count, " elements of ", ToString(dtype)));
 }
 
 template <typename Stored>

@@ -83,8 +83,8 @@ def test_02_sequences_of_one_token_are_refused(tmp_path):
     flat = tokens().reshape(-1, 1, 128)
     safetensors.write(tmp_path / "x.safetensors", {INPUT: f32(flat)})
     ended = run(data=tmp_path / "x.safetensors")
-    refused(ended, 4, "job.calibration[0]", "at least 2 tokens a sequence, since attention over one "
-            "key is constant, got", "x 1 x 128")
+    refused(ended, 4, "job.calibration must have a sequence of at least 2 tokens, since attention over "
+            "one key is constant, got", "x 1 x 128")
 
 
 def test_03_padding_is_left_out_by_its_mask_and_noted_without_one(tmp_path):

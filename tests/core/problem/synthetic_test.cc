@@ -139,7 +139,7 @@ TEST(Synthetic, KeepsEverythingElseWhenTheNumberOfBatchesChanges) {
 }
 
 TEST(Synthetic, WorksAtWidthOneWithoutHeldOutBatches) {
-  const Problem problem = Synthetic({.d = 1, .n = 1, .k = 1, .rank = 1, .held_out_batches = 0});
+  const Problem problem = Synthetic({.d = 1, .n = 2, .k = 1, .rank = 1, .held_out_batches = 0});
   EXPECT_EQ(Validate(problem), absl::OkStatus());
   EXPECT_EQ(problem.held_out.count(), 0);
 }

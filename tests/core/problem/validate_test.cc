@@ -390,6 +390,12 @@ TEST(Validate, RefusesASparsityOutOfRange) {
         "sparsity must be N:M with M dividing the 6 inputs, got 2:4"}});
 }
 
+TEST(Validate, AcceptsABatchOfOneTokenAmongOthers) {
+  Problem problem = FusedTestProblem();
+  problem.calibration = Batches(CountingMatrix(3, 6), {1, 2});
+  EXPECT_EQ(Validate(problem), absl::OkStatus());
+}
+
 TEST(Validate, RefusesBatchesThatDoNotFitOrAreNotFinite) {
   ExpectRefusals(
       FusedTestProblem,
@@ -427,12 +433,12 @@ TEST(Validate, RefusesBatchesThatDoNotFitOrAreNotFinite) {
        {"infinity in the first held-out batch",
         [](Problem& p) { p.held_out = WithToken(p.held_out, 0, 5, kInf); },
         "held_out[0] must be finite, got inf at row 0, column 5"},
-       {"a calibration batch of one token",
+       {"calibration batches of one token each",
         [](Problem& p) {
-          p.calibration = Batches(CountingMatrix(3, 6), {2, 1});
+          p.calibration = Batches(CountingMatrix(2, 6), {1, 1});
         },
-        "calibration[1] must have at least 2 tokens a sequence, since attention over one key is "
-        "constant, got 1 x 6"},
+        "calibration must have a sequence of at least 2 tokens, since attention over one key is "
+        "constant, got 2 x 1 x 6"},
        {"a calibration batch of equal tokens",
         [](Problem& p) { p.calibration = Batches(Matrix::Constant(4, 6, 2.5f), {4}); },
         "calibration[0] must have rows that differ, got 4 equal rows"},
