@@ -26,6 +26,7 @@
 #include "absl/strings/strip.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "core/base/clock.h"
+#include "core/io/sha256.h"
 #include "server/blobs/posix_blob_store.h"
 #include "server/grpc/grpc_host.h"
 #include "server/grpc/tensor_service.h"
