@@ -5,12 +5,13 @@
 //
 // Prints seconds, the share of the sgemm rate (products of 1024 x 2048 x 2048 on all threads at
 // once, in this process, before and after), and the peak of resident memory.
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -58,6 +59,15 @@ double SgemmRate(ThreadPool& pool) {
   return 2.0 * threads * kRows * kSize * kSize / best;
 }
 
+// Resident memory at its highest, without that of a parent that forked this process.
+double PeakMebibytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::strtod(line.c_str() + 6, nullptr) / 1024;
+  }
+  return 0;
+}
+
 // Of all products: linear maps, head, and the allowed half of q k' and f v.
 double Operations(const ModelOptions& o, double sequences, double tokens) {
   const auto d = static_cast<double>(o.hidden_size), ffn = static_cast<double>(o.ffn);
@@ -97,11 +107,9 @@ int Main() {
   rate = (rate + SgemmRate(pool)) / 2;
   const double operations =
       Operations(forward.options(), static_cast<double>(sequences), static_cast<double>(length));
-  struct rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
   std::printf("%.2f s, %.0f GFLOP/s, %.2f of sgemm's %.0f; %.4f nats a token; peak %.0f MiB\n",
               best, operations / best / 1e9, operations / best / rate, rate / 1e9, mean,
-              static_cast<double>(usage.ru_maxrss) / 1024);
+              PeakMebibytes());
   return 0;
 }
 
