@@ -21,11 +21,11 @@ using testing::Picture;
 using testing::Values;
 
 BitMask Magnitude(MatrixView w, bool inputs_are_rows, const Sparsity& sparsity) {
-  Matrix token = Matrix::Constant(1, w.cols(), 1.0f);
+  Matrix tokens = GaussianMatrix(2, w.cols(), 1);  // which magnitude does not look at
   const Problem problem =
-      inputs_are_rows ? testing::FusedProblem(Matrix::CopyFrom(w), std::move(token), sparsity)
+      inputs_are_rows ? testing::FusedProblem(Matrix::CopyFrom(w), std::move(tokens), sparsity)
                       : testing::ProjectionProblem(Matrix::CopyFrom(w), Matrix::CopyFrom(w),
-                                                   std::move(token), sparsity);
+                                                   std::move(tokens), sparsity);
   return MakeMethod("magnitude")->Prune(problem).value().matrices[0].mask;
 }
 
@@ -68,7 +68,7 @@ TEST(Magnitude, EqualsTheGoldenMasks) {
 TEST(MagnitudeMethod, PrunesEachProjectionByItself) {
   const Problem problem =
       testing::ProjectionProblem(MatrixOf({{9, 8}, {7, 6}}), MatrixOf({{1, 2}, {3, 4}}),
-                                 MatrixOf({{1, 1}}), Sparsity::Fraction(0.5));
+                                 MatrixOf({{1, 1}, {1, 0}}), Sparsity::Fraction(0.5));
   const PruneResult result = MakeMethod("magnitude")->Prune(problem).value();
   EXPECT_THAT(testing::Names(result), ElementsAre("w_q", "w_k"));
   EXPECT_THAT(Values(result.matrices[0].weights), ElementsAre(9, 8, 0, 0));
@@ -78,8 +78,9 @@ TEST(MagnitudeMethod, PrunesEachProjectionByItself) {
 }
 
 TEST(MagnitudeMethod, PrunesTheFusedWeightUnlessToldToPruneTheFactors) {
-  const Problem problem = testing::FactoredProblem(MatrixOf({{1}, {2}}), MatrixOf({{4}, {3}}),
-                                                   MatrixOf({{1, 1}}), Sparsity::Fraction(0.5));
+  const Problem problem =
+      testing::FactoredProblem(MatrixOf({{1}, {2}}), MatrixOf({{4}, {3}}),
+                               MatrixOf({{1, 1}, {1, 0}}), Sparsity::Fraction(0.5));
   // W = [[4, 3], [8, 6]].
   const PruneResult fused = MakeMethod("magnitude")->Prune(problem).value();
   EXPECT_THAT(testing::Names(fused), ElementsAre("w"));

@@ -328,8 +328,8 @@ TEST(SparseGptMethod, ReportsHowOftenTheDampingWasRaised) {
 }
 
 TEST(SparseGptMethod, RefusesTokensWhoseSquaresOverflow) {
-  const Problem problem =
-      testing::FusedProblem(MatrixOf({{1e-30f}}), MatrixOf({{1e20f}}), Sparsity::Fraction(0.5));
+  const Problem problem = testing::FusedProblem(MatrixOf({{1e-30f}}), MatrixOf({{1e20f}, {5e19f}}),
+                                                Sparsity::Fraction(0.5));
   const absl::Status status = MakeMethod("sparsegpt")->Prune(problem).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()), HasSubstr("calibration"));
