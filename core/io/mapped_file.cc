@@ -47,10 +47,12 @@ MappedFile::~MappedFile() {
 }
 
 void ReleasePages(absl::Span<const char> bytes) {
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = (reinterpret_cast<uintptr_t>(bytes.data()) + page - 1) / page * page;
-  const auto end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size()) / page * page;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t past = reinterpret_cast<uintptr_t>(bytes.data()) % page;
+  const size_t skip = past == 0 ? 0 : page - past;  // to the first whole page
+  if (bytes.size() < skip + page) return;
+  const size_t whole = (bytes.size() - skip) / page * page;
+  madvise(const_cast<char*>(bytes.data()) + skip, whole, MADV_DONTNEED);
 }
 
 }  // namespace attnprune

@@ -28,8 +28,10 @@ inline Lanes Sigmoid(Lanes x) {
 }
 
 // x/2 (1 + tanh(root (x + 0.044715 x^3))) = x sigmoid(2 root (x + 0.044715 x^3)).
-inline Lanes GeluTanh(Lanes x, float root) {
-  return x * Sigmoid((x + 0.044715f * x * x * x) * (2 * root));
+// The three ways to write the root, 0.79788456 and longer, are one number in float32.
+inline Lanes GeluTanh(Lanes x) {
+  constexpr float kRoot = 0.79788456080286536f;
+  return x * Sigmoid((x + 0.044715f * x * x * x) * (2 * kRoot));
 }
 
 inline Lanes Gelu(Lanes x) {
@@ -46,11 +48,9 @@ inline Lanes Apply(Activation activation, Lanes x) {
     case Activation::kGelu:
       return Gelu(x);
     case Activation::kGeluTanh:
-      return GeluTanh(x, 0.79788456080286536f);
     case Activation::kGeluFast:
-      return GeluTanh(x, 0.7978845608f);
     case Activation::kGeluBloom:
-      return GeluTanh(x, 0.79788456f);
+      return GeluTanh(x);
     case Activation::kQuickGelu:
       return x * Sigmoid(x * 1.702f);
     case Activation::kRelu:

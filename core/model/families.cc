@@ -292,7 +292,7 @@ absl::Span<const Family> Families() {
 
 std::vector<std::string> KnownModelTypes() {
   std::vector<std::string> names;
-  for (const Family& family : Families()) names.push_back(family.model_type);
+  for (const Family& family : Families()) names.emplace_back(family.model_type);
   return names;
 }
 

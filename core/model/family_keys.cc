@@ -68,7 +68,7 @@ absl::Status ReadGemma(const ConfigSection& config, ModelOptions& out) {
   out.embedding_scale = std::sqrt(static_cast<double>(out.hidden_size));
   const json* given = config.Find("hidden_act");
   if (given != nullptr && *given == "gelu" && config.Find("hidden_activation") == nullptr) {
-    out.notes.push_back(
+    out.notes.emplace_back(
         "hidden_act 'gelu' without hidden_activation is read as gelu_pytorch_tanh, which Gemma was "
         "trained with");
   }

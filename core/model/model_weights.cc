@@ -121,7 +121,7 @@ std::string ModelWeights::NameInFile(const std::string& name) const {
     for (const auto& [now, once] : {std::pair{".weight", ".gamma"}, std::pair{".bias", ".beta"}}) {
       absl::string_view stem = candidate;
       if (!absl::ConsumeSuffix(&stem, now)) continue;
-      const std::string old = absl::StrCat(stem, once);
+      std::string old = absl::StrCat(stem, once);
       if (checkpoint_.Contains(old)) return old;
     }
   }

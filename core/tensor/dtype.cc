@@ -108,7 +108,7 @@ std::vector<int64_t> WidenIntegers(absl::Span<const char> bytes) {
   for (size_t i = 0; i < values.size(); ++i) {
     Stored stored;
     std::memcpy(&stored, bytes.data() + i * sizeof(Stored), sizeof(Stored));
-    values[i] = static_cast<int64_t>(stored);
+    values[i] = static_cast<int64_t>(stored);  // NOLINT(bugprone-signed-char-misuse): a number
   }
   return values;
 }

@@ -73,8 +73,9 @@ absl::StatusOr<bool> JsonNode::BoolOr(bool otherwise) const {
 }
 
 absl::StatusOr<int32_t> JsonNode::TokenId() const {
-  if (!IsTokenId(*value_))
+  if (!IsTokenId(*value_)) {
     return Must(absl::StrCat("be a whole number in [0, ", kLargestTokenId, "]"));
+  }
   return value_->get<int32_t>();
 }
 

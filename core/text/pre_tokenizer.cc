@@ -206,8 +206,9 @@ absl::Status PreTokenizer::Add(const JsonNode& pre_tokenizer) {
   const bool repeated = (type.Is("ByteLevel") && std::exchange(has_byte_level_, true)) ||
                         (type.Is("Metaspace") && std::exchange(has_metaspace_, true));
   if (repeated) return type.Must("be there once only");
-  if (steps_.size() == kMostCutSteps)
+  if (steps_.size() == kMostCutSteps) {
     return type.Must(absl::StrCat("be one of ", kMostCutSteps, " steps at most"));
+  }
   ATTNPRUNE_ASSIGN_OR_RETURN(CutStepPointer step, ParseCutStep(pre_tokenizer));
   steps_.push_back(std::move(step));
   return absl::OkStatus();
