@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tests/reference/family_problems.h"
 
 namespace attnprune::reference {
 namespace {
@@ -56,51 +57,6 @@ AttentionProblem WithSilentFeature(AttentionProblem problem, Index feature) {
 const Rope kRotateHalf = {10000.0, RopeLayout::kRotateHalf};
 const Rope kInterleaved = {500000.0, RopeLayout::kInterleaved};
 const Rope kFastRope = {2.0, RopeLayout::kRotateHalf};
-
-// Of weights and, where asked for, biases that float32 holds.
-std::vector<float> RandomFloats(Index size, uint64_t seed) {
-  std::vector<float> out;
-  const Vector values = RandomBias(size, seed);
-  for (Index i = 0; i < size; ++i) out.push_back(static_cast<float>(values(i)));
-  return out;
-}
-
-struct NormOptions {
-  NormKind kind;
-  QkNormGroup group;
-  bool biases = false;
-};
-
-AttentionProblem With(AttentionProblem problem, const NormOptions& options) {
-  const Index q = problem.weights[0].rows(), k = problem.weights[1].rows();
-  QkNorm norm = {.kind = options.kind,
-                 .group = options.group,
-                 .eps = 0.5,
-                 .q_weight = RandomFloats(q, 61),
-                 .k_weight = RandomFloats(k, 62)};
-  if (options.biases) {
-    norm.q_bias = RandomFloats(q, 63);
-    norm.k_bias = RandomFloats(k, 64);
-  }
-  problem.qk_norm = std::move(norm);
-  return problem;
-}
-
-AttentionProblem With(AttentionProblem problem, Alibi alibi) {
-  problem.alibi = alibi;
-  return problem;
-}
-
-AttentionProblem WithSoftcap(AttentionProblem problem, double softcap) {
-  problem.softcap = softcap;
-  return problem;
-}
-
-// A bound that no entry is near and that about half of them reach.
-AttentionProblem WithClip(AttentionProblem problem) {
-  problem.clip_qkv = 0.701;
-  return problem;
-}
 
 void AddFusedRows(std::vector<ProblemRow>* rows) {
   const auto fused = [](AttentionMask mask) { return RandomFused({}, mask, 11); };
@@ -167,71 +123,6 @@ void AddProjectionRows(std::vector<ProblemRow>* rows) {
                       With(RandomProjections({.lengths = {1, 5, 1}}, kCausal, 27), kRotateHalf)));
 }
 
-// Rotary embeddings of other families: scaled, in part, with an attention factor.
-std::vector<Rope> OtherRopes() {
-  return {{.dim = 2},
-          {.layout = RopeLayout::kInterleaved, .dim = 4},
-          {.theta = 2, .scaling = RopeScaling::kLinear, .factor = 4},
-          {.theta = 2, .scaling = RopeScaling::kDynamic, .factor = 3, .max_positions = 5},
-          {.scaling = RopeScaling::kLlama3, .factor = 8, .original_max_positions = 20},
-          {.theta = 4,
-           .dim = 4,
-           .scaling = RopeScaling::kYarn,
-           .factor = 4,
-           .original_max_positions = 40,
-           .attention_factor = 1.25},
-          {.theta = 3,
-           .scaling = RopeScaling::kLongrope,
-           .original_max_positions = 5,
-           .short_factor = {1, 1.5, 2},
-           .long_factor = {3, 4, 6},
-           .attention_factor = 1.125}};
-}
-
-// What layers of other families have between projection and softmax.
-void AddFamilyRows(std::vector<ProblemRow>* rows) {
-  const auto multi_head = [](AttentionMask mask) { return RandomProjections({}, mask, 41); };
-  const auto grouped = [](AttentionMask mask) {
-    return RandomProjections({.heads = 4, .kv_heads = 2, .head_dim = 6}, mask, 42);
-  };
-  const auto three_heads = [](AttentionMask mask) {
-    return RandomProjections({.heads = 3, .kv_heads = 3}, mask, 43);
-  };
-  for (const Rope& rope : OtherRopes()) {
-    rows->push_back(
-        Row(absl::StrCat("projections with rope ", rows->size()), With(grouped(kCausal), rope)));
-  }
-  const NormOptions rms_head = {NormKind::kRms, QkNormGroup::kHead};
-  const NormOptions rms_whole = {NormKind::kRms, QkNormGroup::kWhole};
-  const NormOptions layer_head = {NormKind::kLayer, QkNormGroup::kHead, true};
-  const NormOptions layer_whole = {NormKind::kLayer, QkNormGroup::kWhole};
-  rows->push_back(Row("projections with a norm per head", With(multi_head(kCausal), rms_head)));
-  rows->push_back(
-      Row("projections with a norm of all heads", With(grouped(kCausal), rms_whole), 0.05));
-  rows->push_back(Row("projections with a layer norm per head and biases",
-                      With(WithBiases(grouped(kCausal)), layer_head)));
-  rows->push_back(Row("projections with a layer norm of all heads",
-                      With(multi_head({Kind::kFull, 0}), layer_whole)));
-  rows->push_back(Row("projections with a softcap", WithSoftcap(multi_head(kCausal), 1.5)));
-  rows->push_back(
-      Row("projections with a softcap in a window", WithSoftcap(grouped({Kind::kWindow, 3}), 0.5)));
-  rows->push_back(Row("projections with a clip", WithClip(multi_head(kCausal))));
-  rows->push_back(Row("projections with a clip and biases, rotated",
-                      With(WithClip(WithBiases(multi_head(kCausal))), kRotateHalf)));
-  rows->push_back(Row("projections with alibi", With(three_heads(kCausal), Alibi::kBloom)));
-  rows->push_back(
-      Row("projections with rounded alibi", With(three_heads({Kind::kFull, 0}), Alibi::kFalcon)));
-  const auto everything = [&](Alibi alibi, const NormOptions& norm, const Rope& rope) {
-    AttentionProblem problem = WithBiases(grouped({Kind::kWindow, 4}));
-    problem = With(With(With(std::move(problem), norm), rope), alibi);
-    return WithSoftcap(WithClip(With(std::move(problem), 0.75)), 4);
-  };
-  rows->push_back(Row("projections with every option",
-                      everything(Alibi::kBloom, layer_head, OtherRopes()[6]), 0.05));
-  rows->push_back(Row("projections with every other option",
-                      everything(Alibi::kFalcon, rms_whole, OtherRopes()[5])));
-}
-
 }  // namespace
 
 void PrintTo(const ProblemRow& row, std::ostream* out) { *out << row.sentence; }
@@ -278,9 +169,11 @@ std::vector<ProblemRow> RowsOfStraddlingLengths() {
       ProjectionShape shape = {.heads = 2, .kv_heads = 1, .lengths = {n, 32, 1}};
       rows.push_back(Row(absl::StrCat("grouped queries on ", n, " tokens ", ToString(mask)),
                          With(RandomProjections(shape, mask, ++seed), kRotateHalf)));
-      rows.push_back(
-          Row(absl::StrCat("softcap and alibi on ", n, " tokens ", ToString(mask)),
-              With(WithSoftcap(RandomProjections(shape, mask, ++seed), 3), Alibi::kBloom)));
+      AttentionProblem capped = RandomProjections(shape, mask, ++seed);
+      capped.softcap = 3;
+      capped.alibi = Alibi::kBloom;
+      rows.push_back(Row(absl::StrCat("softcap and alibi on ", n, " tokens ", ToString(mask)),
+                         std::move(capped)));
     }
   }
   return rows;
