@@ -247,8 +247,15 @@ TEST_F(CommandLine, PrintsTheJobAloneOnStandardOutputWithJson) {
 }
 
 TEST_F(CommandLine, ExitsWithFourWhenTheServerRefuses) {
+  const Outcome priority =
+      Attnprune(absl::StrCat("run --priority 5000", kJob, "--method magnitude"), dir());
+  EXPECT_EQ(priority.code, 4) << priority.err;
+  EXPECT_THAT(priority.err, HasSubstr("priority"));
+}
+
+TEST_F(CommandLine, ExitsWithTwoForAMethodThatThereIsNot) {
   const Outcome method = Attnprune(absl::StrCat("run", kJob, "--method nosuch"), dir());
-  EXPECT_EQ(method.code, 4);
+  EXPECT_EQ(method.code, 2);
   EXPECT_THAT(method.err, HasSubstr("nosuch"));
 }
 
