@@ -247,10 +247,10 @@ TEST_F(CommandLine, PrintsTheJobAloneOnStandardOutputWithJson) {
 }
 
 TEST_F(CommandLine, ExitsWithFourWhenTheServerRefuses) {
-  const Outcome priority =
-      Attnprune(absl::StrCat("run --priority 5000", kJob, "--method magnitude"), dir());
-  EXPECT_EQ(priority.code, 4) << priority.err;
-  EXPECT_THAT(priority.err, HasSubstr("priority"));
+  const Outcome scale =
+      Attnprune(absl::StrCat("run --scale -1", kJob, "--method magnitude"), dir());
+  EXPECT_EQ(scale.code, 4) << scale.err;
+  EXPECT_THAT(scale.err, HasSubstr("scale"));
 }
 
 TEST_F(CommandLine, ExitsWithTwoForAMethodThatThereIsNot) {
