@@ -165,7 +165,7 @@ def large_w(folder):
 def test_second_moments_of_earlier_judgements_are_predicted(tmp_path):
     held_out = ["--held-out", tmp_path / "x.safetensors:x"]
     job = [*large_w(tmp_path), *held_out, "--method", "wanda", "--method", "joint:steps=20"]
-    taken, estimate = measured(tmp_path / "data", job)
+    taken, estimate = measured(tmp_path / "data", job, "--checkpoint-interval", "200ms")
     assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
 
 

@@ -125,8 +125,8 @@ TEST(PreparedJob, TellsHowFarPreparingAndJudgingAre) {
   shares.clear();
   const PruneResult moved = Succeed(ParseMethod("sparsegpt").value()->Prune(*prepared));
   ASSERT_TRUE(ResultJudge(*prepared).Judge(moved, keep).ok());
-  // The dense attention of held out, which is first asked for here; weights moved: two passes over
-  // each of calibration and held out, in one chunk.
+  // Weights moved: two passes over each of calibration and held out, in one chunk; and the dense
+  // attention of the held-out batches, which nobody has asked for before.
   EXPECT_THAT(shares, ::testing::ElementsAre(0.2, 0.4, 0.6, 0.8, 1.0));
 }
 
