@@ -87,6 +87,19 @@ def test_the_loss_of_the_trained_model_is_that_of_the_numpy_script(tmp_path):
     assert math.isclose(model["perplexity"], math.exp(model["natsPerToken"]))
 
 
+def test_a_model_with_a_weight_that_is_no_number_has_no_loss(tokens, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_bytes((GOLDEN / "llama/config.json").read_bytes())
+    tensors = safetensors.read(GOLDEN / "llama/model.safetensors")
+    dtype, shape, data = tensors["model.norm.weight"]
+    tensors["model.norm.weight"] = (dtype, shape, numpy.float32("nan").tobytes() + data[4:])
+    safetensors.write(model / "model.safetensors", tensors)
+    result = cli("eval", "--model", model, "--tokens", tokens)
+    assert result.returncode == 2
+    assert "the loss is not finite" in result.stderr
+
+
 def test_a_text_is_cut_into_windows_and_its_bits_a_byte_are_told(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 40)

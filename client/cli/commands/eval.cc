@@ -84,6 +84,10 @@ absl::StatusOr<std::vector<Evaluated>> Evaluate(const Shell& shell, const EvalFl
                                LossesOf(shell, flags, folder, tokens, pool));
     if (all.empty()) first = losses;
     all.push_back({folder, Summarize(losses), Compare(first, losses, tokens.lengths)});
+    if (!std::isfinite(all.back().summary.nats_per_token)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          folder, ": the loss is not finite: a weight is NaN or infinite, or too large"));
+    }
   }
   return all;
 }
