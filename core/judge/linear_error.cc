@@ -18,21 +18,48 @@ constexpr double kLeastResolved = 0.01;
 
 Index ShardsOf(Index size, Index shard) { return (size + shard - 1) / shard; }
 
-// W - V, or W: inputs x `count` outputs from `first` on.
-Matrix InOut(const NamedWeight& weight, const absl::optional<MatrixView>& less, Index first,
-             Index count) {
-  Matrix out(Inputs(weight), count);
-  const auto at = [&](MatrixView w, Index i, Index j) {
-    return weight.inputs_are_rows ? w(i, first + j) : w(first + j, i);
+// Calls visit(row, col) once for every entry of rows x cols, by tiles: who reads by rows and writes
+// by columns stays in the cache.
+template <typename Visit>
+void ForTiles(Index rows, Index cols, const Visit& visit) {
+  constexpr Index kTile = 32;
+  for (Index i0 = 0; i0 < rows; i0 += kTile) {
+    for (Index j0 = 0; j0 < cols; j0 += kTile) {
+      for (Index i = i0; i < std::min(rows, i0 + kTile); ++i) {
+        for (Index j = j0; j < std::min(cols, j0 + kTile); ++j) visit(i, j);
+      }
+    }
+  }
+}
+
+// What a thread works in, one shard after the other: pages that are fresh for each cost much.
+struct Scratch {
+  Matrix whole, panel, product;
+};
+
+// `matrix` as rows x cols, made when it is not.
+MutableMatrixView Room(Matrix& matrix, Index rows, Index cols) {
+  if (matrix.rows() != rows || matrix.cols() != cols) matrix = Matrix(rows, cols);
+  return matrix;
+}
+
+// out = W - V, or W: inputs x outputs from `first` on.
+void FillInOut(const NamedWeight& weight, const absl::optional<MatrixView>& less, Index first,
+               MutableMatrixView out) {
+  const Index count = out.cols();
+  const auto part = [&](MatrixView w) {
+    return weight.inputs_are_rows ? w.Block(0, first, w.rows(), count) : w.Rows(first, count);
   };
-  for (Index i = 0; i < out.rows(); ++i) {
-    for (Index j = 0; j < count; ++j) out(i, j) = at(weight.dense, i, j);
+  const MatrixView from = part(weight.dense);
+  const MatrixView minus = less.has_value() ? part(*less) : MatrixView();
+  const auto value = [&](Index i, Index j) {
+    return less.has_value() ? from(i, j) - minus(i, j) : from(i, j);
+  };
+  if (weight.inputs_are_rows) {
+    ForTiles(from.rows(), count, [&](Index i, Index j) { out(i, j) = value(i, j); });
+  } else {
+    ForTiles(count, from.cols(), [&](Index j, Index i) { out(i, j) = value(j, i); });
   }
-  if (!less.has_value()) return out;
-  for (Index i = 0; i < out.rows(); ++i) {
-    for (Index j = 0; j < count; ++j) out(i, j) -= at(*less, i, j);
-  }
-  return out;
 }
 
 // Rows [first, first + panel.rows()) of the moments, from their diagonal on.
@@ -49,18 +76,21 @@ struct Moments {
   double together = 0, apart = 0;
 };
 
-// By the upper triangle, a panel of inputs at a time. whole: inputs x outputs.
-Moments MomentsOf(const GramMatrix& gram, const Matrix& whole) {
-  const MatrixView w = whole;
+// By the upper triangle, a panel of inputs at a time. scratch.whole: inputs x outputs.
+Moments MomentsOf(const GramMatrix& gram, Scratch& scratch) {
+  const MatrixView w = scratch.whole;
+  const MutableMatrixView panels =
+      Room(scratch.panel, std::min(kInputsPerPanel, gram.size()), gram.size());
+  const MutableMatrixView products = Room(scratch.product, gram.size(), w.cols());
   Moments moments;
   for (Index first = 0; first < gram.size(); first += kInputsPerPanel) {
     const Index size = std::min(kInputsPerPanel, gram.size() - first), rest = gram.size() - first;
-    Matrix panel(size, rest), product(rest, w.cols());
+    const auto panel = panels.Block(0, 0, size, rest), product = products.Rows(0, rest);
     FillPanel(gram, first, panel);
     const MatrixView some = w.Rows(first, size);
     Gemm(Trans::kYes, Trans::kNo, 1.0f, panel, some, 0.0f, product);
     moments.together += 2 * Dot(product, w.Rows(first, rest));
-    moments.together -= Dot(MatrixView(product).Rows(0, size), some);
+    moments.together -= Dot(product.Rows(0, size), some);
     for (Index i = first; i < first + size; ++i) {
       moments.apart += gram(i, i) * Dot(w.Rows(i, 1), w.Rows(i, 1));
     }
@@ -104,10 +134,13 @@ double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWei
                             absl::optional<MatrixView> less, ThreadPool& pool) {
   const Index outputs = Outputs(weight);
   std::vector<Moments> shards(static_cast<size_t>(ShardsOf(outputs, kOutputsPerShard)));
-  pool.ParallelFor(static_cast<Index>(shards.size()), [&](Index i) {
+  std::vector<Scratch> scratch(static_cast<size_t>(pool.threads()));
+  pool.ParallelFor(static_cast<Index>(shards.size()), [&](Index i, int worker) {
+    Scratch& own = scratch[static_cast<size_t>(worker)];
     const Index first = i * kOutputsPerShard;
     const Index count = std::min(kOutputsPerShard, outputs - first);
-    shards[static_cast<size_t>(i)] = MomentsOf(gram, InOut(weight, less, first, count));
+    FillInOut(weight, less, first, Room(own.whole, Inputs(weight), count));
+    shards[static_cast<size_t>(i)] = MomentsOf(gram, own);
   });
   double together = 0, apart = 0;
   for (const Moments& shard : shards) {
@@ -116,7 +149,9 @@ double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWei
   }
   // Infinite or not a number where moments, or their products, overflow float32.
   if (std::isfinite(together) && together >= kLeastResolved * apart) return together;
-  return SquaredNormOfProduct(x, InOut(weight, less, 0, outputs), pool);
+  Matrix whole(Inputs(weight), outputs);
+  FillInOut(weight, less, 0, whole);
+  return SquaredNormOfProduct(x, whole, pool);
 }
 
 }  // namespace attnprune

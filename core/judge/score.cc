@@ -33,7 +33,8 @@ absl::Status CheckMatrix(const PrunedMatrix& matrix) {
   if (!matrix.soft_mask.empty() && !SameShape(matrix.soft_mask, weights)) {
     return RefuseMatrix(matrix, "have a soft mask of the weights' shape or none");
   }
-  for (Index i = 0; i < weights.size(); ++i) {
+  if (matrix.mask.Masks(weights)) return absl::OkStatus();
+  for (Index i = 0; i < weights.size(); ++i) {  // which one
     const float value = weights.flat()[static_cast<size_t>(i)];
     if (!std::isfinite(value)) {
       return RefuseMatrix(matrix, absl::StrCat("be finite, got ", value, " at flat index ", i));
@@ -53,10 +54,13 @@ Matrix FusedWeight(MatrixView w_q, MatrixView w_k) {
 }
 
 bool KeptWeightsMoved(const PrunedMatrix& matrix, MatrixView dense) {
-  for (Index i = 0, at = 0; i < dense.rows(); ++i) {
-    for (Index j = 0; j < dense.cols(); ++j, ++at) {
-      if (matrix.mask.kept(at) && matrix.weights(i, j) != dense(i, j)) return true;
-    }
+  const MatrixView weights = matrix.weights;
+  std::vector<uint8_t> kept(static_cast<size_t>(dense.cols()));
+  for (Index i = 0; i < dense.rows(); ++i) {
+    matrix.mask.UnpackRow(i, absl::MakeSpan(kept));
+    int moved = 0;
+    for (Index j = 0; j < dense.cols(); ++j) moved |= kept[j] & (weights(i, j) != dense(i, j));
+    if (moved != 0) return true;
   }
   return false;
 }

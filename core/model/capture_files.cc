@@ -51,6 +51,12 @@ CaptureFiles::CaptureFiles(const TokenRows& rows, Index features, const CaptureO
 
 std::string CaptureFiles::StateFolder() const { return absl::StrCat(options_.output, "/.capture"); }
 
+std::string CaptureFiles::StatePath() const { return absl::StrCat(StateFolder(), "/state.json"); }
+
+std::string CaptureFiles::IndexPath() const {
+  return absl::StrCat(options_.output, "/calibration.safetensors.index.json");
+}
+
 std::string CaptureFiles::HiddenPath(Index layer) const {
   return absl::StrCat(StateFolder(), "/hidden-", layer, ".f32");
 }
@@ -92,32 +98,57 @@ absl::StatusOr<CaptureFiles> CaptureFiles::Open(const TokenRows& rows, Index fea
                                                 const CaptureOptions& options) {
   CaptureFiles files(rows, features, options);
   files.PlanShards();
-  const std::string index = absl::StrCat(options.output, "/calibration.safetensors.index.json");
-  for (const std::string& path : {absl::StrCat(options.output, "/calibration.safetensors"), index,
-                                  files.shards_.front().path}) {
-    if (!LookUp(path).has_value()) continue;
-    return absl::AlreadyExistsError(
-        absl::StrCat(path, ": is there already; name another folder, or remove it"));
-  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool same, files.ReadState());
+  if (same) ATTNPRUNE_RETURN_IF_ERROR(files.TakeBackNames());
+  ATTNPRUNE_RETURN_IF_ERROR(files.CheckNothingIsThere());
   std::error_code error;
   std::filesystem::create_directories(files.StateFolder(), error);
   if (error) return ErrnoError(error.value(), files.StateFolder(), "make the folder");
-  ATTNPRUNE_RETURN_IF_ERROR(files.Resume());
+  ATTNPRUNE_RETURN_IF_ERROR(files.DropWhatIsOfNoUse());
   ATTNPRUNE_RETURN_IF_ERROR(files.OpenShards());
   return files;
 }
 
-// Whether an earlier pass of the same source has left something to go on from. Anything else that
-// is there is of no use and goes.
-absl::Status CaptureFiles::Resume() {
-  const std::string path = absl::StrCat(StateFolder(), "/state.json");
-  if (LookUp(path).has_value()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-    const absl::StatusOr<json> state =
-        ParseStrictJson({file.bytes().data(), file.bytes().size()}, 2);
-    const bool same = state.ok() && state->value("source", "") == options_.source;
-    next_layer_ = same ? state->value("next_layer", Index{0}) : 0;
+// Whether an earlier pass of the same source was here; then next_layer_ is its.
+absl::StatusOr<bool> CaptureFiles::ReadState() {
+  const std::string path = StatePath();
+  if (!LookUp(path).has_value()) return false;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+  const absl::StatusOr<json> state = ParseStrictJson({file.bytes().data(), file.bytes().size()}, 2);
+  if (!state.ok() || state->value("source", "") != options_.source) return false;
+  next_layer_ = state->value("next_layer", Index{0});
+  return true;
+}
+
+absl::Status CaptureFiles::WriteState(Index next_layer) const {
+  const std::string state = json({{"source", options_.source}, {"next_layer", next_layer}}).dump();
+  return WriteFileAtomically(StatePath(), {absl::Span<const char>(state)});
+}
+
+// What Finish had named when it was cut off, before the index, is partial again.
+absl::Status CaptureFiles::TakeBackNames() {
+  if (shards_.size() == 1 || LookUp(IndexPath()).has_value()) return absl::OkStatus();
+  for (const Shard& shard : shards_) {
+    if (!LookUp(shard.path).has_value()) continue;
+    ATTNPRUNE_RETURN_IF_ERROR(RenameFile(shard.path, absl::StrCat(shard.path, kPartial)));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CaptureFiles::CheckNothingIsThere() const {
+  std::vector<std::string> paths = {absl::StrCat(options_.output, "/calibration.safetensors"),
+                                    IndexPath()};
+  for (const Shard& shard : shards_) paths.push_back(shard.path);
+  for (const std::string& path : paths) {
+    if (!LookUp(path).has_value()) continue;
+    return absl::AlreadyExistsError(
+        absl::StrCat(path, ": is there already; name another folder, or remove it"));
+  }
+  return absl::OkStatus();
+}
+
+// Unless all that the saved state needs is there, the pass begins anew.
+absl::Status CaptureFiles::DropWhatIsOfNoUse() {
   bool whole = LookUp(HiddenPath(next_layer_)).has_value();
   for (const Shard& shard : shards_) {
     whole = whole && LookUp(absl::StrCat(shard.path, kPartial)).has_value();
@@ -191,9 +222,7 @@ absl::Status CaptureFiles::LoadHidden(MutableMatrixView x) const {
 absl::Status CaptureFiles::Save(Index next_layer, MatrixView x) {
   for (Shard& shard : shards_) ATTNPRUNE_RETURN_IF_ERROR(shard.file.Sync());
   ATTNPRUNE_RETURN_IF_ERROR(WriteFileAtomically(HiddenPath(next_layer), {BytesOf(x)}));
-  const std::string state = json({{"source", options_.source}, {"next_layer", next_layer}}).dump();
-  ATTNPRUNE_RETURN_IF_ERROR(WriteFileAtomically(absl::StrCat(StateFolder(), "/state.json"),
-                                                {absl::Span<const char>(state)}));
+  ATTNPRUNE_RETURN_IF_ERROR(WriteState(next_layer));
   if (next_layer_ > 0) RemoveFile(HiddenPath(next_layer_));
   next_layer_ = next_layer;
   return absl::OkStatus();
@@ -207,21 +236,20 @@ absl::Status CaptureFiles::WriteIndex() const {
     }
   }
   const std::string text = json({{"metadata", json::object()}, {"weight_map", map}}).dump(2) + "\n";
-  return WriteFileAtomically(absl::StrCat(options_.output, "/calibration.safetensors.index.json"),
-                             {absl::Span<const char>(text)});
+  return WriteFileAtomically(IndexPath(), {absl::Span<const char>(text)});
 }
 
 absl::StatusOr<std::vector<std::string>> CaptureFiles::Finish() {
+  for (Shard& shard : shards_) ATTNPRUNE_RETURN_IF_ERROR(shard.file.Sync());
+  ATTNPRUNE_RETURN_IF_ERROR(WriteState(next_layer_));  // TakeBackNames knows whose they are
   std::vector<std::string> paths;
-  for (Shard& shard : shards_) {
-    ATTNPRUNE_RETURN_IF_ERROR(shard.file.Sync());
+  for (const Shard& shard : shards_) {
     ATTNPRUNE_RETURN_IF_ERROR(RenameFile(absl::StrCat(shard.path, kPartial), shard.path));
     paths.push_back(shard.path);
   }
   if (shards_.size() > 1) {
     ATTNPRUNE_RETURN_IF_ERROR(WriteIndex());
-    paths.insert(paths.begin(),
-                 absl::StrCat(options_.output, "/calibration.safetensors.index.json"));
+    paths.insert(paths.begin(), IndexPath());
   }
   ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(options_.output));
   std::error_code ignored;

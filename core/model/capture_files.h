@@ -46,11 +46,17 @@ class CaptureFiles {
   CaptureFiles(const TokenRows& rows, Index features, const CaptureOptions& options);
 
   void PlanShards();
+  absl::StatusOr<bool> ReadState();
+  absl::Status WriteState(Index next_layer) const;
+  absl::Status TakeBackNames();
+  absl::Status CheckNothingIsThere() const;
+  absl::Status DropWhatIsOfNoUse();
   absl::Status OpenShards();
-  absl::Status Resume();
   absl::Status WriteMask();
   absl::Status WriteIndex() const;
   std::string StateFolder() const;
+  std::string StatePath() const;
+  std::string IndexPath() const;
   std::string HiddenPath(Index layer) const;
 
   const TokenRows& rows_;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstddef>
+#include <limits>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -61,6 +63,31 @@ Index BitMask::CountPruned() const {
   return size() - kept;
 }
 
+void BitMask::UnpackRow(Index row, absl::Span<uint8_t> kept) const {
+  Index flat = row * cols_, j = 0;
+  const auto unpack_one = [&] { kept[j++] = this->kept(flat++) ? 1 : 0; };
+  while (j < cols_ && flat % 8 != 0) unpack_one();
+  for (; j + 8 <= cols_; j += 8, flat += 8) {
+    const unsigned byte = bytes_[flat / 8];
+    for (unsigned bit = 0; bit < 8; ++bit) kept[j + bit] = (byte >> bit) & 1u;
+  }
+  while (j < cols_) unpack_one();
+}
+
+bool BitMask::Masks(MatrixView weights) const {
+  std::vector<uint8_t> kept(static_cast<size_t>(cols_));
+  int broken = 0;
+  for (Index i = 0; i < rows_; ++i) {
+    UnpackRow(i, absl::MakeSpan(kept));
+    const float* const row = weights.row(i);
+    for (Index j = 0; j < cols_; ++j) {  // no branch
+      const int finite = std::fabs(row[j]) <= std::numeric_limits<float>::max();
+      broken |= (finite ^ 1) | (static_cast<int>(row[j] != 0.0f) & (kept[j] ^ 1));
+    }
+  }
+  return broken == 0;
+}
+
 Matrix BitMask::Apply(MatrixView matrix) const {
   Matrix out(rows_, cols_);
   ApplyInto(matrix, out);
@@ -68,10 +95,12 @@ Matrix BitMask::Apply(MatrixView matrix) const {
 }
 
 void BitMask::ApplyInto(MatrixView matrix, MutableMatrixView out) const {
+  std::vector<uint8_t> kept(static_cast<size_t>(cols_));
   for (Index i = 0; i < rows_; ++i) {
-    for (Index j = 0; j < cols_; ++j) {
-      out(i, j) = kept(i, j) ? matrix(i, j) : 0.0f;
-    }
+    UnpackRow(i, absl::MakeSpan(kept));
+    const float* const from = matrix.row(i);
+    float* const to = out.row(i);
+    for (Index j = 0; j < cols_; ++j) to[j] = kept[j] != 0 ? from[j] : 0.0f;
   }
 }
 

@@ -30,8 +30,12 @@ class BitMask {
   // Prunes entry first + i where scores[i] <= threshold.
   void PruneUpTo(absl::Span<const float> scores, float threshold, Index first);
   Index CountPruned() const;
+  // kept(row, j) of every j, as 0 and 1: bits in a loop cost many times what bytes do.
+  void UnpackRow(Index row, absl::Span<uint8_t> kept) const;
   absl::Span<const uint8_t> bytes() const { return bytes_; }
 
+  // Whether every weight is finite, and 0 where the mask prunes. Shapes must agree.
+  bool Masks(MatrixView weights) const;
   // The matrix with exact zeros where the mask prunes. Shapes must agree.
   Matrix Apply(MatrixView matrix) const;
   void ApplyInto(MatrixView matrix, MutableMatrixView out) const;  // the same, in the caller's

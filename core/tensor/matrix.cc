@@ -1,14 +1,35 @@
 #include "core/tensor/matrix.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <cstdlib>
 #include <new>
 
 namespace attnprune {
 namespace {
-constexpr std::align_val_t kAlignment{64};
+
+constexpr size_t kAlignment = 64;
+
+// Zeros. calloc, not aligned_alloc: the system's fresh pages are zeros already, so that who fills a
+// large matrix on many threads also touches it there for the first time. In front of the floats
+// lies what is to be freed.
+float* Allocate(size_t bytes) {
+  size_t with_room = 0;
+  if (__builtin_add_overflow(bytes, sizeof(void*) + kAlignment, &with_room)) throw std::bad_alloc();
+  char* const allocated = static_cast<char*>(std::calloc(with_room, 1));
+  if (allocated == nullptr) throw std::bad_alloc();
+  char* const least = allocated + sizeof(void*);
+  const size_t past = reinterpret_cast<uintptr_t>(least) % kAlignment;
+  void** const floats = reinterpret_cast<void**>(past == 0 ? least : least + kAlignment - past);
+  floats[-1] = allocated;
+  return reinterpret_cast<float*>(floats);
 }
 
-void Matrix::Free::operator()(float* p) const { ::operator delete[](p, kAlignment); }
+}  // namespace
+
+void Matrix::Free::operator()(float* p) const {
+  if (p != nullptr) std::free(reinterpret_cast<void**>(p)[-1]);
+}
 
 Matrix::Matrix(Index rows, Index cols) : rows_(rows), cols_(cols) {
   size_t bytes = 0;
@@ -16,8 +37,7 @@ Matrix::Matrix(Index rows, Index cols) : rows_(rows), cols_(cols) {
       __builtin_mul_overflow(bytes, sizeof(float), &bytes)) {
     throw std::bad_alloc();
   }
-  data_.reset(static_cast<float*>(::operator new[](bytes, kAlignment)));
-  std::fill_n(data_.get(), static_cast<size_t>(size()), 0.0f);
+  data_.reset(Allocate(bytes));
 }
 
 Matrix& Matrix::operator=(Matrix&& other) noexcept {

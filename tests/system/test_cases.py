@@ -1,14 +1,16 @@
 """Inputs after public bug reports, each made from data/tiny-llama: what the programs say of them."""
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 
 import numpy
 import pytest
 
 import safetensors
-from harness import MODEL, Server, cli
+from harness import BIN, LIMIT, MODEL, Server, cli, wait_for
 
 INPUT = "model.layers.1.self_attn.input"
 DATA = MODEL / "calibration.safetensors"
@@ -261,3 +263,43 @@ def test_what_else_is_told_of_flags(tmp_path):
     assert "gd: steps=3\ngd#2: lambda=0.5, steps=4\n" in ended.stdout
     assert "loss" not in ended.stdout, "no progress with --quiet"
     assert "1:4 removes one of every four" in " ".join(cli("run", "--help").stdout.split())
+
+
+def test_another_methods_result_is_replaced_only_where_that_is_asked_for(tmp_path):
+    output = tmp_path / "pruned.safetensors"
+    done(run("--output", output))
+    done(run("--output", output))  # its own
+    first = output.read_bytes()
+    magnitude = ("run", "--model", MODEL, "--layer", 1, "--calibration", DATA, "--sparsity", "0.7",
+                 "--quiet", "--method", "magnitude", "--output", output)
+    refused(cli(*magnitude), 2, "pruned.safetensors", "result of wanda", "--overwrite")
+    assert output.read_bytes() == first
+    done(cli(*magnitude, "--overwrite"))
+    assert output.read_bytes() != first
+
+
+def test_the_same_command_goes_on_with_what_it_has_left_in_its_folder(tmp_path):
+    command = [BIN / "attnprune", "run", "--model", MODEL, "--layer", "1", "--calibration", DATA,
+               "--data-dir", tmp_path / "data",
+               "--method", "gd:steps=100000,loss_tolerance=0,gradient_tolerance=0"]
+    said = []
+    for _ in range(2):
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True)
+        wait_for(lambda p=running: p.stdout.readline().startswith("gd"), "the run shows progress")
+        running.send_signal(signal.SIGINT)
+        said.append(running.communicate(timeout=LIMIT)[1])
+        assert running.returncode == 130, said
+    first, second = (re.search(r"interrupted; (jobs/\S+) goes on", text).group(1) for text in said)
+    assert first == second and f"note: goes on with {first}" in said[1]
+    with Server(tmp_path / "data") as server:
+        jobs = cli("list", "--json", "--server", server.address).stdout
+        assert jobs.count('"name": "jobs/') == 1
+
+
+def test_info_without_a_server_is_that_of_run():
+    shown = cli("info", env={k: v for k, v in os.environ.items() if k != "ATTNPRUNE_SERVER"})
+    if "no server at" in shown.stderr:  # else somebody's listens on the default port
+        assert "is the one of `run`" in shown.stderr
+    assert shown.returncode == 0 and "sparsegpt" in shown.stdout
+    refused(cli("info", "--server", "127.0.0.1:1", "--patience", "0s"), 3, "127.0.0.1:1")

@@ -209,6 +209,19 @@ def test_the_pictures_are_of_the_masks_that_the_store_has(browser, server, clien
     assert colours >= 3
 
 
+def test_the_head_says_what_is_pruned_and_how(browser, server, client):
+    job, tensors = layer_job(methods=(("gd", {"steps": 2, "eta": 0.25}), ("wanda", {})),
+                             labels={"attnprune/weights": "/models/llama-1b/",
+                                     "attnprune/layer": "15"})
+    job.sparsity.n_of_m.n, job.sparsity.n_of_m.m = 1, 4
+    client.upload_missing(tensors)
+    browser.open(job_page(server, client.create(job).name))
+    browser.wait_for_text(".details", "llama-1b, layer 15")
+    told = browser.texts(".details dd")
+    assert "1:4 (1 of every 4 weights removed)" in told
+    assert "gd (eta = 0.25, steps = 2); wanda" in told
+
+
 def test_labels_are_text_and_never_markup(browser, server, compared):
     browser.open(server.page)
     browser.wait_for_text(".queue tbody", "note=")

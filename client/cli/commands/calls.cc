@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
+#include "client/cli/jobs/embedded_server.h"
 #include "client/cli/views/format.h"
 #include "client/cli/views/result_table.h"
 #include "core/base/format.h"
@@ -82,9 +83,21 @@ std::string InfoText(const v1::ServerInfo& info) {
   return text;
 }
 
-int ShowInfo(const Shell& shell, const ConnectFlags& flags) {
-  return ShowAnswer(
-      shell, flags, [](client::Client& client) { return client.GetServerInfo(); }, InfoText);
+// The server's; where none was named and none is there, of the one that `run` starts.
+int ShowInfo(const Shell& shell, const ConnectFlags& given) {
+  constexpr absl::Duration kPatienceWithNone = absl::Seconds(1);
+  const auto get_info = [](client::Client& client) { return client.GetServerInfo(); };
+  if (given.server != kDefaultServer) return ShowAnswer(shell, given, get_info, InfoText);
+  ConnectFlags flags = given;
+  if (!flags.patience.has_value()) flags.patience = kPatienceWithNone;
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags));
+  if (!absl::IsUnavailable(client->GetServerInfo().status())) {
+    return ShowAnswer(shell, given, get_info, InfoText);
+  }
+  Note(shell, absl::StrCat("note: no server at ", flags.server, "; this is the one of `run`"));
+  ATTNPRUNE_ASSIGN_OR_EXIT(LocalError, const auto own, EmbeddedServer::Start("", 0, 0));
+  flags.server = own->address();
+  return ShowAnswer(shell, flags, get_info, InfoText);
 }
 
 // --- health, for containers and scripts ---
@@ -119,8 +132,10 @@ void AddDeleteCommand(Command& program) {
 }
 
 void AddInfoCommand(Command& program) {
-  Command command =
-      program.AddCommand("info", "Show the server, its limits, its methods and their parameters");
+  Command command = program.AddCommand(
+      "info",
+      "Show the server, its limits, its methods and their parameters; where none is there and none "
+      "is named, those of run");
   AddConnectFlags(command, command.Runs(ShowInfo));
 }
 

@@ -3,6 +3,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/files/save_results.h"
 #include "client/cli/flags/connect.h"
+#include "client/cli/flags/job_flags.h"
 #include "client/cli/views/format.h"
 
 namespace attnprune::cli {
@@ -39,6 +40,7 @@ void AddFetchCommand(Command& program) {
   command.Add("--output", flags.save.output,
               "File for the pruned weights; {method} in it: one for each method", {.type = "FILE"});
   command.Add("--save-mask", flags.save.masks, "File for the masks", {.type = "FILE"});
+  AddOverwriteFlag(command, flags.save.overwrite);
   command.Add("--weights", flags.weights,
               "The file that was pruned, for all else that is in it; default: where it "
               "was when the job was submitted",

@@ -86,6 +86,7 @@ void AddMergeCommand(Command& program) {
               "As the jobs label it; default: each job's best by held-out (without held-out "
               "data: calibration) error");
   command.Add("--save-mask", flags.save.masks, "File for the masks of all jobs", {.type = "FILE"});
+  AddOverwriteFlag(command, flags.save.overwrite);
 }
 
 }  // namespace attnprune::cli

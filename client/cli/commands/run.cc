@@ -11,6 +11,7 @@
 #include "client/cli/jobs/embedded_server.h"
 #include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/model_run.h"
+#include "client/cli/jobs/same_command.h"
 #include "client/cli/jobs/server_jobs.h"
 #include "client/cli/views/format.h"
 
@@ -30,7 +31,8 @@ int SayInterrupted(const Shell& shell, const RunFlags& flags, const std::string&
   Note(shell, flags.data_dir.empty()
                   ? "\ninterrupted; nothing is kept"
                   : absl::StrCat("\ninterrupted; ", what, " goes on with\n",
-                                 "  attnprune-server --data-dir ", flags.data_dir));
+                                 "  attnprune-server --data-dir ", flags.data_dir,
+                                 "\nor with the same command again"));
   return kInterrupted;
 }
 
@@ -40,17 +42,45 @@ struct Worked {
 };
 using Work = std::function<Worked(client::Client& client)>;
 
+void NoteGoesOn(const Shell& shell, const std::string& what) {
+  Note(shell, absl::StrCat("note: goes on with ", what, ", which the same command has left here"));
+}
+
+absl::StatusOr<v1::Job> SubmitOrTakeUp(const Shell& shell, client::Client& client,
+                                       const v1::Job& job, const JobTensors& tensors) {
+  if (job.labels().contains(kCommandLabel)) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const auto left, UnfinishedOf(client, job));
+    if (left.has_value()) {
+      NoteGoesOn(shell, left->name());
+      return *left;
+    }
+  }
+  return Submit(shell, client, job, tensors, SubmitMode::kCreate);
+}
+
 Worked RunOneJob(const Shell& shell, client::Client& client, const RunFlags& flags,
                  const v1::Job& job, const JobTensors& tensors) {
-  const absl::StatusOr<v1::Job> created = Submit(shell, client, job, tensors, SubmitMode::kCreate);
+  const absl::StatusOr<v1::Job> created = SubmitOrTakeUp(shell, client, job, tensors);
   if (!created.ok()) return {.exit_code = ServerError(shell, created.status())};
   const FollowResult result = Follow(shell, client, *created, flags.job, flags.json);
   if (result.interrupted) return {.exit_code = SayInterrupted(shell, flags, created->name())};
   return {.exit_code = result.exit_code, .unsaved = result.unsaved};
 }
 
+absl::Status TakeUpIfLeft(const Shell& shell, client::Client& client, ModelRun& run) {
+  if (!run.jobs.front().labels().contains(kCommandLabel)) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const auto left, UnfinishedOf(client, run.jobs.front()));
+  if (!left.has_value()) return absl::OkStatus();
+  TakeUp(*left, run);
+  NoteGoesOn(shell, LabelOf(run));
+  return absl::OkStatus();
+}
+
 Worked RunAllLayers(const Shell& shell, client::Client& client, const RunFlags& flags,
-                    const ModelRun& run, const JobTensors& tensors) {
+                    ModelRun& run, const JobTensors& tensors) {
+  if (const absl::Status taken_up = TakeUpIfLeft(shell, client, run); !taken_up.ok()) {
+    return {.exit_code = ServerError(shell, taken_up)};
+  }
   const SubmittedRun submitted = SubmitModelRun(shell, client, run, tensors, SubmitMode::kCreate);
   if (!submitted.status.ok()) return {.exit_code = ServerError(shell, submitted.status)};
   const FollowedRun followed = FollowModelRun(shell, client, submitted.jobs, flags.job, flags.json);
@@ -81,13 +111,15 @@ int Run(const Shell& shell, const RunFlags& given) {
   flags.job = captured.flags;
   JobTensors tensors;
   if (flags.job.layer == kAllLayers) {
-    ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const ModelRun run, MakeModelRun(flags.job, tensors));
+    ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, ModelRun run, MakeModelRun(flags.job, tensors));
+    if (!flags.data_dir.empty()) LabelCommand(run);
     TellNotes(shell, tensors);
     return OnServerOfItsOwn(shell, flags, [&](client::Client& client) {
       return RunAllLayers(shell, client, flags, run, tensors);
     });
   }
-  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const v1::Job job, MakeJob(flags.job, tensors));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, v1::Job job, MakeJob(flags.job, tensors));
+  if (!flags.data_dir.empty()) LabelCommand(job);
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckJobOutputs(flags.job));
   TellNotes(shell, tensors);
   return OnServerOfItsOwn(shell, flags, [&](client::Client& client) {
@@ -102,7 +134,9 @@ void AddRunCommand(Command& program) {
       "run", "Prune with a server of its own: submit, watch, compare, save. No set-up");
   RunFlags& flags = command.Runs<RunFlags>(Run);
   AddJobFlags(command, flags.job);
-  command.Add("--data-dir", flags.data_dir, "Keep the server's folder here", {.type = "DIR"});
+  command.Add("--data-dir", flags.data_dir,
+              "Keep the server's folder here. Interrupted, the same command goes on with its job",
+              {.type = "DIR"});
   command.Add("--threads", flags.threads, "That solve the job; 0: one a core",
               {.show_default = true, .between = {{0, 1024}}});
   command.Add("--memory-budget", flags.memory_budget,

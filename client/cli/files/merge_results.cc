@@ -54,13 +54,13 @@ NameInLayer SplitLayer(const std::string& name) {
   return out;
 }
 
-// Whose checkpoint or mask file it is: "gd", or "each layer's best" of several.
+// Whose checkpoint or mask file it is: "gd", or kEachLayersBest of several.
 std::string MethodOf(const std::vector<MergePart>& parts) {
   const std::string& first = parts.front().result->method();
   const bool one = std::all_of(parts.begin(), parts.end(), [&first](const MergePart& part) {
     return part.result->method() == first;
   });
-  return one ? first : "each layer's best";
+  return one ? first : kEachLayersBest;
 }
 
 // Methods with a result in every job, in the order of the first; what another job lacks is noted.
@@ -228,7 +228,12 @@ int MergeResults(const Shell& shell, std::ostream& told, client::Client& client,
       return LocalError(shell, absl::NotFoundError("no method has a result in every job"));
     }
   }
-  return SaveByMethod(shell, flags, methods, [&](const SaveFlags& one) {
+  std::vector<std::string> ours = {MethodOf(parts)};
+  if (flags.method.empty()) {
+    ours.emplace_back(kEachLayersBest);
+    for (const v1::MethodResult& result : jobs.front().results()) ours.push_back(result.method());
+  }
+  return SaveByMethod(shell, flags, methods, ours, [&](const SaveFlags& one) {
     return MergeOne(shell, told, client, jobs, source, one);
   });
 }

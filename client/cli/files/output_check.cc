@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -15,6 +16,7 @@
 #include "core/base/status_macros.h"
 #include "core/io/atomic_file.h"
 #include "core/io/checkpoint.h"
+#include "core/io/safetensors.h"
 
 namespace attnprune::cli {
 namespace {
@@ -74,6 +76,15 @@ std::vector<std::string> ShardsOf(const std::string& source) {
   return checkpoint.ok() ? checkpoint->shards() : std::vector<std::string>();
 }
 
+// Whose result a file has; empty: nobody's.
+std::string MethodOfFile(const std::string& path) {
+  if (!absl::EndsWith(path, ".safetensors")) return "";
+  const absl::StatusOr<SafetensorsFile> file = SafetensorsFile::Open(path);
+  if (!file.ok()) return "";
+  const auto method = file->metadata().find(kMethodKey);
+  return method == file->metadata().end() ? "" : method->second;
+}
+
 // As WritePruned decides, where a name that is no .safetensors file's has one shard behind it.
 bool IsOneFile(const std::string& output, const std::string& source) {
   std::error_code error;
@@ -83,6 +94,20 @@ bool IsOneFile(const std::string& output, const std::string& source) {
 }
 
 }  // namespace
+
+absl::Status CheckKeepsOtherMethods(const Outputs& outputs,
+                                    const std::vector<std::string>& methods) {
+  for (const Output& output : outputs) {
+    const std::string method = MethodOfFile(output.path);
+    if (method.empty() || std::find(methods.begin(), methods.end(), method) != methods.end()) {
+      continue;
+    }
+    return absl::InvalidArgumentError(absl::StrCat(output.flag, ": ", output.path,
+                                                   " is there and has the result of ", method,
+                                                   "; --overwrite replaces it"));
+  }
+  return absl::OkStatus();
+}
 
 absl::Status CheckShardsAreThere(const std::string& output, const std::string& source) {
   std::error_code error;

@@ -23,6 +23,11 @@ using Outputs = std::vector<Output>;
 // which would stay and be loaded in place of the new one.
 absl::Status CheckOutputs(const Outputs& outputs, const std::vector<std::string>& inputs);
 
+// INVALID_ARGUMENT where an output is there with the result of a method (kMethodKey) that is none
+// of `methods`: it would be lost.
+absl::Status CheckKeepsOtherMethods(const Outputs& outputs,
+                                    const std::vector<std::string>& methods);
+
 // INVALID_ARGUMENT where `output` is to be a whole model and `source`, a folder, lacks a shard.
 absl::Status CheckShardsAreThere(const std::string& output, const std::string& source);
 

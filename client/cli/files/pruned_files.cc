@@ -50,7 +50,8 @@ absl::Status CheckIsAnother(const std::string& source, const std::string& output
 }
 
 absl::Status Write(const std::string& path, const std::vector<TensorInfo>& tensors,
-                   const SafetensorsMetadata& metadata = {}) {
+                   const std::string& method, SafetensorsMetadata metadata = {}) {
+  metadata[kMethodKey] = method;
   ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(path));
   return WriteSafetensors(path, tensors, metadata);
 }
@@ -74,13 +75,13 @@ absl::Status Replace(const PrunedTensor& tensor, const std::string& path,
 }
 
 absl::Status WriteShard(const std::string& shard, const std::vector<const PrunedTensor*>& pruned,
-                        const std::string& output) {
+                        const std::string& method, const std::string& output) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(shard));
   std::vector<TensorInfo> tensors = file.tensors();
   for (const PrunedTensor* tensor : pruned) {
     ATTNPRUNE_RETURN_IF_ERROR(Replace(*tensor, shard, tensors));
   }
-  return Write(output, tensors, file.metadata());
+  return Write(output, tensors, method, file.metadata());
 }
 
 std::string InFolder(const std::string& folder, const fs::path& file) {
@@ -116,8 +117,14 @@ struct Planned {
   std::vector<const PrunedTensor*> pruned;  // none: a copy
 };
 
-absl::Status WriteOne(const Planned& file, const std::string& to) {
-  return file.pruned.empty() ? Copy(file.from, to) : WriteShard(file.from, file.pruned, to);
+// What all files of one call share.
+struct WriteContext {
+  const std::string &method, &output;
+  Stopped stopped;
+};
+
+absl::Status WriteOne(const Planned& file, const std::string& method, const std::string& to) {
+  return file.pruned.empty() ? Copy(file.from, to) : WriteShard(file.from, file.pruned, method, to);
 }
 
 absl::Status PutInPlace(const std::string& file, const std::string& to) {
@@ -130,8 +137,8 @@ absl::Status PutInPlace(const std::string& file, const std::string& to) {
 }
 
 // All of them or none, as far as the file system goes.
-absl::Status WriteTogether(const std::vector<Planned>& files, const std::string& output,
-                           Stopped stopped) {
+absl::Status WriteTogether(const std::vector<Planned>& files, const WriteContext& context) {
+  const auto& [method, output, stopped] = context;
   ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(InFolder(output, "file")));
   const OwnTemporaryFolder staging(output, ".attnprune");
   if (staging.path().empty()) {
@@ -141,7 +148,7 @@ absl::Status WriteTogether(const std::vector<Planned>& files, const std::string&
   for (const Planned& file : files) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
     ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(file.from, InFolder(output, file.to)));
-    ATTNPRUNE_RETURN_IF_ERROR(WriteOne(file, InFolder(staging.path(), file.to)));
+    ATTNPRUNE_RETURN_IF_ERROR(WriteOne(file, method, InFolder(staging.path(), file.to)));
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
   for (const Planned& file : files) {
@@ -154,8 +161,8 @@ absl::Status WriteTogether(const std::vector<Planned>& files, const std::string&
 // Every shard, and what lies beside them.
 absl::StatusOr<WrittenFiles> WriteModel(const std::string& source,
                                         const std::vector<std::string>& shards,
-                                        const ByShard& pruned, const std::string& output,
-                                        Stopped stopped) {
+                                        const ByShard& pruned, const WriteContext& context) {
+  const std::string& output = context.output;
   std::vector<Planned> files;
   for (const std::string& shard : shards) {
     const auto found = pruned.find(shard);
@@ -166,7 +173,7 @@ absl::StatusOr<WrittenFiles> WriteModel(const std::string& source,
   for (const std::string& file : beside.companions) {
     files.push_back({InFolder(source, file), file, {}});
   }
-  ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, output, stopped));
+  ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, context));
   WrittenFiles written{.files = {output}, .notes = {}};
   if (!beside.left_out.empty()) {
     written.notes.push_back(absl::StrCat(
@@ -176,11 +183,11 @@ absl::StatusOr<WrittenFiles> WriteModel(const std::string& source,
 }
 
 absl::StatusOr<WrittenFiles> WriteAlone(const std::vector<PrunedTensor>& tensors,
-                                        const std::string& output) {
+                                        const WriteContext& context) {
   std::vector<TensorInfo> infos;
   for (const PrunedTensor& tensor : tensors) infos.push_back(InfoOf(tensor));
-  ATTNPRUNE_RETURN_IF_ERROR(Write(output, infos));
-  return WrittenFiles{.files = {output}, .notes = {}};
+  ATTNPRUNE_RETURN_IF_ERROR(Write(context.output, infos, context.method));
+  return WrittenFiles{.files = {context.output}, .notes = {}};
 }
 
 }  // namespace
@@ -232,18 +239,19 @@ absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
 }
 
 absl::StatusOr<WrittenFiles> WritePruned(const std::vector<PrunedTensor>& tensors,
-                                         const std::string& source, const std::string& output,
-                                         Stopped stopped) {
+                                         const std::string& method, const std::string& source,
+                                         const std::string& output, Stopped stopped) {
+  const WriteContext context{method, output, stopped};
   ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
-  if (source.empty()) return WriteAlone(tensors, output);
+  if (source.empty()) return WriteAlone(tensors, context);
   ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ByShard shards, SortByShard(tensors, checkpoint));
   const bool named_as_file = absl::EndsWith(output, kSafetensors) && !fs::is_directory(output);
   if (fs::is_directory(source) && !named_as_file) {
-    return WriteModel(source, checkpoint.shards(), shards, output, stopped);
+    return WriteModel(source, checkpoint.shards(), shards, context);
   }
   if (named_as_file && shards.size() > 1) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(WrittenFiles written, WriteAlone(tensors, output));
+    ATTNPRUNE_ASSIGN_OR_RETURN(WrittenFiles written, WriteAlone(tensors, context));
     written.notes.push_back(absl::StrCat(output, " has the pruned tensors only, as they come from ",
                                          shards.size(), " files of ", source));
     return written;
@@ -252,16 +260,17 @@ absl::StatusOr<WrittenFiles> WritePruned(const std::vector<PrunedTensor>& tensor
   for (const auto& [shard, pruned] : shards) files.push_back({shard, NameOfFile(shard), pruned});
   if (files.size() == 1 && !absl::EndsWith(output, "/") && !fs::is_directory(output)) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(files[0].from, output));
-    ATTNPRUNE_RETURN_IF_ERROR(WriteOne(files[0], output));
+    ATTNPRUNE_RETURN_IF_ERROR(WriteOne(files[0], method, output));
     return WrittenFiles{.files = {output}, .notes = {}};
   }
-  ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, output, stopped));
+  ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, context));
   WrittenFiles written;
   for (const Planned& file : files) written.files.push_back(InFolder(output, file.to));
   return written;
 }
 
-absl::Status WriteMasks(const std::vector<PrunedTensor>& tensors, const std::string& output) {
+absl::Status WriteMasks(const std::vector<PrunedTensor>& tensors, const std::string& method,
+                        const std::string& output) {
   std::vector<TensorInfo> masks;
   for (const PrunedTensor& tensor : tensors) {
     masks.push_back({.name = tensor.name,
@@ -270,7 +279,7 @@ absl::Status WriteMasks(const std::vector<PrunedTensor>& tensors, const std::str
                      .bytes = tensor.kept,
                      .file = {}});
   }
-  return Write(output, masks);
+  return Write(output, masks, method);
 }
 
 }  // namespace attnprune::cli

@@ -23,6 +23,11 @@ struct PrunedTensor {
   std::string kept;     // 1 or 0, one byte an entry
 };
 
+// Metadata of every file written here that has pruned tensors or masks: the method's label.
+inline constexpr char kMethodKey[] = "attnprune.method";
+// In place of a label where layers' results are of several methods.
+inline constexpr char kEachLayersBest[] = "each layer's best";
+
 struct WrittenFiles {
   std::vector<std::string> files;
   std::vector<std::string> notes;  // what they lack
@@ -35,8 +40,9 @@ absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
 // One byte, 1 or 0, an entry of a BITMASK of `size` entries. DATA_LOSS: the wrong number of bytes.
 absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size);
 
-// Writes to `output` the file that the tensors came from with their bytes replaced and everything
-// else as it was. source: what Checkpoint::Open takes; empty: only the tensors are written.
+// Writes to `output` the file that the tensors came from with their bytes replaced, kMethodKey
+// added and everything else as it was. source: what Checkpoint::Open takes; empty: only the tensors
+// are written.
 //
 // `output` is a file if it ends in .safetensors and is no folder: where the tensors lie in several
 // shards, of the pruned tensors only. If the source is a model's folder and `output` is not a file,
@@ -48,7 +54,8 @@ absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size);
 // put in place together: until then an error leaves everything as it was. CANCELLED: `stopped`,
 // asked before each file and once more before they are put in place, said so.
 absl::StatusOr<WrittenFiles> WritePruned(const std::vector<PrunedTensor>& tensors,
-                                         const std::string& source, const std::string& output,
+                                         const std::string& method, const std::string& source,
+                                         const std::string& output,
                                          absl::FunctionRef<bool()> stopped);
 
 // Paths, below the folder `output`, of the files that a whole model written by WritePruned has,
@@ -59,7 +66,8 @@ std::vector<std::string> ModelFiles(const std::string& source, const std::string
 std::string NameOf(const v1::MatrixResult& matrix);
 
 // A BOOL tensor of the same name each, 1 where a weight was kept.
-absl::Status WriteMasks(const std::vector<PrunedTensor>& tensors, const std::string& output);
+absl::Status WriteMasks(const std::vector<PrunedTensor>& tensors, const std::string& method,
+                        const std::string& output);
 
 }  // namespace attnprune::cli
 

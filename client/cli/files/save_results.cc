@@ -66,14 +66,17 @@ std::vector<SaveFlags> CallsOf(const SaveFlags& flags, const std::vector<std::st
 }
 
 absl::Status CheckAllOutputs(const std::vector<SaveFlags>& calls,
-                             const std::vector<std::string>& inputs) {
+                             const std::vector<std::string>& inputs,
+                             const std::vector<std::string>& ours) {
   Outputs all;
   for (const SaveFlags& call : calls) {
     for (const Output& output : OutputsOf(call.output, call.masks, call.source)) {
       all.push_back(output);
     }
   }
-  return CheckOutputs(all, inputs);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckOutputs(all, inputs));
+  const bool overwrite = !calls.empty() && calls.front().overwrite;
+  return overwrite ? absl::OkStatus() : CheckKeepsOtherMethods(all, ours);
 }
 
 int SaveOne(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
@@ -111,10 +114,10 @@ bool NamesEachMethod(const SaveFlags& flags) {
 }
 
 int SaveByMethod(const Shell& shell, const SaveFlags& flags,
-                 const std::vector<std::string>& methods,
+                 const std::vector<std::string>& methods, const std::vector<std::string>& ours,
                  const std::function<int(const SaveFlags&)>& save) {
   const std::vector<SaveFlags> calls = CallsOf(flags, methods);
-  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckAllOutputs(calls, FilesOf(flags.source)));
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckAllOutputs(calls, FilesOf(flags.source), ours));
   int code = kDone;
   for (const SaveFlags& call : calls) {
     if (code == kDone) code = save(call);
@@ -130,7 +133,7 @@ int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedT
   }
   if (!flags.output.empty()) {
     ATTNPRUNE_ASSIGN_OR_EXIT(WriteError, const WrittenFiles written,
-                             WritePruned(tensors, flags.source, flags.output,
+                             WritePruned(tensors, method, flags.source, flags.output,
                                          [&shell] { return shell.interrupt.stop_requested(); }));
     for (const std::string& file : written.files) {
       told << "weights of " << method << ": " << file << "\n";
@@ -139,7 +142,7 @@ int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedT
   }
   if (!flags.masks.empty()) {
     if (shell.interrupt.stop_requested()) return Interrupted(shell);
-    ATTNPRUNE_EXIT_IF_ERROR(LocalError, WriteMasks(tensors, flags.masks));
+    ATTNPRUNE_EXIT_IF_ERROR(LocalError, WriteMasks(tensors, method, flags.masks));
     told << "masks of " << method << ": " << flags.masks << "\n";
   }
   return kDone;
@@ -155,11 +158,12 @@ int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, 
   } else {
     ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckSourceFile(job, known.source));
   }
-  std::vector<std::string> methods;
+  std::vector<std::string> methods, ours;
   for (const v1::MethodResult* result : BestFirst(job)) {
     if (!result->has_failure()) methods.push_back(result->method());
+    if (flags.method.empty() || flags.method == result->method()) ours.push_back(result->method());
   }
-  return SaveByMethod(shell, known, methods,
+  return SaveByMethod(shell, known, methods, ours,
                       [&](const SaveFlags& one) { return SaveOne(shell, told, client, job, one); });
 }
 

@@ -20,6 +20,7 @@ struct SaveFlags {
   std::string output;  // pruned weights; empty: none. With {method} in it: a file for each method
   std::string masks;   // the same for the masks
   std::string source;  // the file or folder the weights came from; empty: as the job's label says
+  bool overwrite = false;  // also what CheckKeepsOtherMethods would keep
 };
 
 // Tells on `told` what was written. Returns an exit code, errors told.
@@ -32,10 +33,11 @@ absl::Status CheckSource(const v1::Job& job, const Checkpoint& source, const std
 
 // One call of `save` for the files whose names have no {method}, then one with flags.method set for
 // each of `methods`, for those whose names have it, filled in. With flags.method given: one call
-// for that. None, and kUsage told, if CheckOutputs refuses a file of any of them. Stops at the
-// first exit code that is not kDone and returns it.
+// for that. None, and kUsage told, if CheckOutputs refuses a file of any of them, or
+// CheckKeepsOtherMethods, with `ours`, those whose results may be replaced. Stops at the first exit
+// code that is not kDone and returns it.
 int SaveByMethod(const Shell& shell, const SaveFlags& flags,
-                 const std::vector<std::string>& methods,
+                 const std::vector<std::string>& methods, const std::vector<std::string>& ours,
                  const std::function<int(const SaveFlags&)>& save);
 
 // The files that the flags name, of one method; tells each on `told`. Returns an exit code.

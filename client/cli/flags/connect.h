@@ -14,8 +14,10 @@
 
 namespace attnprune::cli {
 
+inline constexpr char kDefaultServer[] = "127.0.0.1:50051";
+
 struct ConnectFlags {
-  std::string server = "127.0.0.1:50051";
+  std::string server = kDefaultServer;
   // With a server that cannot be reached; not given: the library's, longer for watches.
   absl::optional<absl::Duration> patience;
   absl::optional<absl::Duration> timeout;  // of each try of a call; not given: the library's

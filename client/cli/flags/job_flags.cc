@@ -108,6 +108,11 @@ void AddDataFlags(Command& command, JobFlags& f) {
 
 }  // namespace
 
+void AddOverwriteFlag(Command& command, bool& overwrite) {
+  command.Add("--overwrite", overwrite,
+              "Replace files that are there with the result of another method");
+}
+
 void AddJobFlags(Command& command, JobFlags& f) {
   AddWeightFlags(command, f);
   AddDataFlags(command, f);
@@ -122,6 +127,7 @@ void AddJobFlags(Command& command, JobFlags& f) {
               "it; everything that was not pruned is copied. With --layer all: a folder",
               {.type = "FILE"});
   command.Add("--save-mask", f.save_mask, "File for the masks, in the same way", {.type = "FILE"});
+  AddOverwriteFlag(command, f.overwrite);
   command.Add("--plot", f.plot, "File for the curves of loss and error", {.type = "FILE.svg"});
   command.Add("--quiet", f.quiet, "Watch without progress: only states, warnings and results");
   command.Add("--tensorboard", f.tensorboard,

@@ -54,10 +54,12 @@ struct JobFlags {
 
   // Of the results.
   std::string output, save_mask, plot, tensorboard;
+  bool overwrite = false;
   bool quiet = false;
 };
 
 void AddJobFlags(Command& command, JobFlags& flags);
+void AddOverwriteFlag(Command& command, bool& overwrite);
 
 // "gd" or "gd:lambda=0.05,steps=100". INVALID_ARGUMENT names --method.
 absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text);

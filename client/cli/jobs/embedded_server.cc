@@ -1,6 +1,7 @@
 #include "client/cli/jobs/embedded_server.h"
 
 #include <filesystem>
+#include <limits>
 #include <string>
 
 #include "absl/time/time.h"
@@ -38,6 +39,7 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(const std:
   options.listen = "127.0.0.1:0";
   options.threads_per_job = threads;
   options.max_job_memory_bytes = memory_budget;
+  options.max_tensor_bytes = options.max_total_bytes = std::numeric_limits<int64_t>::max();
   ATTNPRUNE_ASSIGN_OR_RETURN(embedded->server_, Server::Start(options));
   return embedded;
 }

@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "client/cli/files/event_export.h"
 #include "client/cli/files/output_check.h"
+#include "client/cli/files/pruned_files.h"
 #include "client/cli/jobs/hand_layer.h"
 #include "client/cli/jobs/model_layer.h"
 #include "core/base/status_macros.h"
@@ -213,10 +214,16 @@ absl::Status CheckJobOutputs(const JobFlags& flags) {
   for (const auto* data : {&flags.calibration, &flags.held_out}) {
     for (const std::string& text : *data) inputs.push_back(SplitFileAndName(text).first);
   }
+  const std::vector<std::string> methods = LabelsOfFlags(flags.methods);
   Outputs outputs = OutputsOf(flags.output, flags.save_mask, source);
+  if (!flags.overwrite) {
+    std::vector<std::string> ours = methods;
+    ours.emplace_back(kEachLayersBest);
+    ATTNPRUNE_RETURN_IF_ERROR(CheckKeepsOtherMethods(outputs, ours));
+  }
   if (!flags.plot.empty()) outputs.push_back({"--plot", flags.plot, flags.plot});
   ATTNPRUNE_RETURN_IF_ERROR(CheckOutputs(outputs, inputs));
-  return CheckTensorBoard(flags.tensorboard, LabelsOfFlags(flags.methods));
+  return CheckTensorBoard(flags.tensorboard, methods);
 }
 
 }  // namespace attnprune::cli

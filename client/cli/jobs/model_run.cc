@@ -85,9 +85,12 @@ int SaveModelRun(const Shell& shell, std::ostream& told, client::Client& client,
   if (good.empty()) return kDone;  // each layer's end is told already
   if (!bad.empty()) NoteLayersWithout(shell, bad, flags);
   told << "\n";
-  return MergeResults(
-      shell, told, client, good,
-      {.method = {}, .output = flags.output, .masks = flags.save_mask, .source = flags.model});
+  return MergeResults(shell, told, client, good,
+                      {.method = {},
+                       .output = flags.output,
+                       .masks = flags.save_mask,
+                       .source = flags.model,
+                       .overwrite = flags.overwrite});
 }
 
 std::string WithLayer(const std::string& text, size_t layer) {

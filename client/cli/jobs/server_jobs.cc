@@ -214,7 +214,8 @@ FollowResult Follow(const Shell& shell, client::Client& client, const v1::Job& j
                                 {.method = {},
                                  .output = flags.output,
                                  .masks = flags.save_mask,
-                                 .source = flags.model.empty() ? flags.weights : flags.model});
+                                 .source = flags.model.empty() ? flags.weights : flags.model,
+                                 .overwrite = flags.overwrite});
   people << std::flush;
   result.unsaved = saved == kFailed;
   if (result.exit_code == kDone) result.exit_code = saved;

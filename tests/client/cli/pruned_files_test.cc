@@ -39,7 +39,7 @@ TEST(WritePruned, ReplacesTheWeightsAndCopiesEverythingElse) {
           .ok());
   const PrunedTensor pruned{
       .name = "q", .dtype = DType::kF16, .shape = {2, 2}, .weights = zeros, .kept = "\1\1\1\1"};
-  const auto files = WritePruned({pruned}, in, out, [] { return false; });
+  const auto files = WritePruned({pruned}, "gd", in, out, [] { return false; });
   ASSERT_TRUE(files.ok()) << files.status();
   const auto file = SafetensorsFile::Open(out);
   ASSERT_TRUE(file.ok());
@@ -57,7 +57,9 @@ TEST(WritePruned, RefusesAFileThatHasChanged) {
   const PrunedTensor pruned{
       .name = "q", .dtype = DType::kF16, .shape = {2, 2}, .weights = q, .kept = {}};
   const absl::Status status =
-      WritePruned({pruned}, in, folder.path() + "/out.safetensors", [] { return false; }).status();
+      WritePruned({pruned}, "gd", in, folder.path() + "/out.safetensors", [] {
+        return false;
+      }).status();
   EXPECT_THAT(std::string(status.message()), HasSubstr("no longer the one that was pruned"));
 }
 
@@ -88,7 +90,7 @@ TEST(WritePruned, StoppedAtAnyMomentLeavesTheOldCheckpointWhole) {
   int looks = 0;
   for (int stop_at = 1;; ++stop_at) {
     looks = 0;
-    const auto files = WritePruned({pruned}, in, out, [&] { return ++looks == stop_at; });
+    const auto files = WritePruned({pruned}, "gd", in, out, [&] { return ++looks == stop_at; });
     if (files.ok()) break;
     EXPECT_EQ(files.status().code(), absl::StatusCode::kCancelled) << files.status();
     EXPECT_EQ(contents(), (std::map<std::string, std::string>{{"a.safetensors", "old"}}));
@@ -125,7 +127,7 @@ TEST(WritePruned, TakesAlongAllThatIsNotWeightsAndNamesTheRest) {
   ASSERT_TRUE(WriteSafetensors(in + "/blob", {Info("q", {2, 2}, q)}).ok());
   std::filesystem::create_symlink(in + "/blob", in + "/model.safetensors");
   std::filesystem::create_symlink(in + "/LICENSE", in + "/NOTICE");
-  const auto written = WritePruned({Zeros("q")}, in, out, [] { return false; });
+  const auto written = WritePruned({Zeros("q")}, "gd", in, out, [] { return false; });
   ASSERT_TRUE(written.ok()) << written.status();
   for (const char* file :
        {"config.json", "LICENSE", "x.tiktoken", "code.py", "sub/a/b.jinja", "NOTICE"}) {
@@ -153,7 +155,7 @@ TEST(WritePruned, MakesOneFileOfTensorsInTwoShardsWhereAFileIsNamed) {
   ASSERT_TRUE(WriteSafetensors(in + "/b.safetensors", {Info("k", {2, 2}, q)}).ok());
   Put(in + "/model.safetensors.index.json",
       R"({"weight_map": {"q": "a.safetensors", "k": "b.safetensors"}})");
-  const auto written = WritePruned({Zeros("q"), Zeros("k")}, in, out, [] { return false; });
+  const auto written = WritePruned({Zeros("q"), Zeros("k")}, "gd", in, out, [] { return false; });
   ASSERT_TRUE(written.ok()) << written.status();
   ASSERT_EQ(written->notes.size(), 1u);
   EXPECT_THAT(written->notes[0], HasSubstr("the pruned tensors only, as they come from 2 files"));

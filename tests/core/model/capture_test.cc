@@ -147,6 +147,32 @@ TEST_F(CaptureTest, GoesOnFromTheLayerThatWasSaved) {
   }
 }
 
+TEST_F(CaptureTest, GoesOnWhereNamingTheFilesWasCutOff) {
+  options_.shard_bytes = 1;
+  const std::string second = options_.output + "/calibration-00002-of-00002.safetensors";
+  // The first file gets its name, the second cannot.
+  const auto cut_off = [&](absl::Duration save_every) {
+    options_.save_every = save_every;
+    options_.pass.stopped = [&second] {
+      std::filesystem::create_directories(second);
+      return false;
+    };
+    EXPECT_FALSE(Run(Rows(false)).ok());
+    options_.pass.stopped = nullptr;
+    EXPECT_TRUE(
+        std::filesystem::exists(options_.output + "/calibration-00001-of-00002.safetensors"));
+    std::filesystem::remove(second);
+  };
+  cut_off(absl::ZeroDuration());
+  EXPECT_EQ(ValueOrDie(Run(Rows(false))).resumed_at, 1);
+  std::filesystem::remove_all(options_.output);
+  cut_off(absl::InfiniteDuration());  // nothing saved but that it was here
+  const CaptureResult result = ValueOrDie(Run(Rows(false)));
+  EXPECT_EQ(result.resumed_at, 0);
+  EXPECT_THAT(ValueOrDie(Checkpoint::Open(result.files[0])).names(),
+              ElementsAre(AttentionInputName(0), AttentionInputName(1)));
+}
+
 TEST_F(CaptureTest, BeginsAnewForAnotherSource) {
   options_.save_every = absl::ZeroDuration();
   std::filesystem::create_directories(options_.output + "/calibration.safetensors");

@@ -20,9 +20,11 @@ import { ranking, runSeconds } from "./job_model.js";
 export function describe(job) {
   const { problem = {}, estimate } = job;
   return [
+    ["model", modelText(job.labels)],
     ["problem", problemText(problem)],
     ["attention", attentionText(problem.attention)],
-    ["sparsity", sparsity(job.sparsity)],
+    ["sparsity", sparsityText(job.sparsity)],
+    ["methods", methodsText(job.methods)],
     ["calibration", shapes(job.calibration)],
     ["held out", heldOutText(job)],
     ["priority", job.priority ? String(job.priority) : undefined],
@@ -34,6 +36,32 @@ export function describe(job) {
     ["created", clock(job.createTime)],
     ...Object.entries(job.labels ?? {}).sort(),
   ].filter(([, text]) => text !== undefined);
+}
+
+// The command line's labels: where the weights came from, and which layer they are.
+function modelText(labels = {}) {
+  const folder = labels["attnprune/weights"]?.split("/").filter(Boolean).at(-1);
+  const layer = labels["attnprune/layer"];
+  const parts = [folder, layer === undefined ? undefined : `layer ${layer}`];
+  return parts.filter(Boolean).join(", ") || undefined;
+}
+
+// Half of the field reads N:M as what is kept.
+function sparsityText(message) {
+  const pattern = message?.nOfM;
+  const removed = pattern ? ` (${pattern.n} of every ${pattern.m} weights removed)` : "";
+  return sparsity(message) + removed;
+}
+
+function methodsText(methods = []) {
+  return methods
+    .map(({ name, label, parameters = {} }) => {
+      const settings = Object.entries(parameters)
+        .sort()
+        .map(([key, value]) => `${key} = ${value}`);
+      return (label || name) + (settings.length > 0 ? ` (${settings.join(", ")})` : "");
+    })
+    .join("; ");
 }
 
 function problemText({ fused, projections }) {

@@ -1,0 +1,59 @@
+#include "client/cli/jobs/same_command.h"
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+#include "client/cli/jobs/server_jobs.h"
+#include "core/base/status_macros.h"
+#include "core/io/sha256.h"
+
+namespace attnprune::cli {
+namespace {
+
+constexpr size_t kDigestLength = 16;
+
+// The same bytes for equal messages, whatever the order of a map.
+void AppendDeterministic(const v1::Job& job, std::string& out) {
+  google::protobuf::io::StringOutputStream stream(&out);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  coded.SetSerializationDeterministic(true);
+  job.SerializeToCodedStream(&coded);
+}
+
+void LabelAll(absl::Span<v1::Job* const> jobs) {
+  std::string asked_for;
+  for (const v1::Job* const job : jobs) {
+    v1::Job without_id = *job;
+    without_id.mutable_labels()->erase(kModelRunLabel);
+    AppendDeterministic(without_id, asked_for);
+  }
+  const std::string digest = Sha256Of(asked_for).substr(0, kDigestLength);
+  for (v1::Job* const job : jobs) (*job->mutable_labels())[kCommandLabel] = digest;
+}
+
+}  // namespace
+
+void LabelCommand(v1::Job& job) { LabelAll({&job}); }
+
+void LabelCommand(ModelRun& run) {
+  std::vector<v1::Job*> jobs;
+  for (v1::Job& job : run.jobs) jobs.push_back(&job);
+  LabelAll(jobs);
+}
+
+absl::StatusOr<absl::optional<v1::Job>> UnfinishedOf(client::Client& client, const v1::Job& job) {
+  v1::ListJobsRequest request;
+  (*request.mutable_labels())[kCommandLabel] = job.labels().at(kCommandLabel);
+  request.add_states(v1::QUEUED);
+  request.add_states(v1::RUNNING);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsResponse left, ListJobs(client, request, 1));
+  if (left.jobs().empty()) return absl::nullopt;
+  return left.jobs(0);
+}
+
+void TakeUp(const v1::Job& left, ModelRun& run) {
+  run.id = left.labels().at(kModelRunLabel);
+  for (v1::Job& job : run.jobs) (*job.mutable_labels())[kModelRunLabel] = run.id;
+}
+
+}  // namespace attnprune::cli

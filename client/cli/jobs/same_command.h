@@ -1,0 +1,32 @@
+// `run --data-dir` called again: goes on with the jobs that the same command has left unfinished in
+// the folder, in place of a second run behind them.
+#ifndef ATTNPRUNE_CLIENT_CLI_JOBS_SAME_COMMAND_H_
+#define ATTNPRUNE_CLIENT_CLI_JOBS_SAME_COMMAND_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
+#include "attnprune/v1/job.pb.h"
+#include "client/cli/jobs/model_run.h"
+#include "client/library/client.h"
+
+namespace attnprune::cli {
+
+// The label of a job by which UnfinishedOf finds it: a digest of all that the command asks for.
+inline constexpr char kCommandLabel[] = "attnprune/command";
+
+// Gives a job, or all of a run, kCommandLabel. A run's own id has no part in it.
+void LabelCommand(v1::Job& job);
+void LabelCommand(ModelRun& run);
+
+// The newest job with the kCommandLabel of `job` that has not ended. Errors are the server's.
+absl::StatusOr<absl::optional<v1::Job>> UnfinishedOf(client::Client& client, const v1::Job& job);
+
+// Makes `run` the one that `left`, of UnfinishedOf, is of: submitted, it creates what that lacks.
+void TakeUp(const v1::Job& left, ModelRun& run);
+
+}  // namespace attnprune::cli
+
+#endif  // ATTNPRUNE_CLIENT_CLI_JOBS_SAME_COMMAND_H_
