@@ -9,7 +9,7 @@ readonly BUILD_PACKAGES=(
   build-essential cmake ninja-build pkg-config ccache libabsl-dev libeigen3-dev
   libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libgrpc++-dev protobuf-compiler-grpc
   libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev libsqlite3-dev libssl-dev
-  libboost-dev zlib1g-dev libpcre2-dev libutf8proc-dev)
+  libboost-dev zlib1g-dev libpcre2-dev libutf8proc-dev libdnnl-dev)
 readonly TEST_PACKAGES=(
   clang-format libgtest-dev libgmock-dev python3-grpcio python3-numpy python3-protobuf python3-pytest)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-tidy libbenchmark-dev)

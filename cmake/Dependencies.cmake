@@ -23,3 +23,13 @@ pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 add_library(attnprune_openblas INTERFACE)
 target_include_directories(attnprune_openblas SYSTEM INTERFACE ${OpenBLAS_INCLUDE_DIRS})
 target_link_libraries(attnprune_openblas INTERFACE ${OpenBLAS_LIBRARIES})
+
+# Not its package's file, which wants OpenCL. Its threads are libgomp's.
+if(ATTNPRUNE_WITH_ONEDNN)
+  find_path(ONEDNN_INCLUDE_DIR oneapi/dnnl/dnnl.hpp REQUIRED)
+  find_library(ONEDNN_LIBRARY dnnl REQUIRED)
+  add_library(attnprune_onednn INTERFACE)
+  target_include_directories(attnprune_onednn SYSTEM INTERFACE ${ONEDNN_INCLUDE_DIR})
+  target_compile_definitions(attnprune_onednn INTERFACE ATTNPRUNE_HAS_ONEDNN)
+  target_link_libraries(attnprune_onednn INTERFACE ${ONEDNN_LIBRARY} gomp)
+endif()

@@ -58,13 +58,14 @@ void AddBias(const std::vector<float>& bias, Index first, MutableMatrixView to) 
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Forward>> Forward::Open(const std::string& folder,
-                                                       ThreadPool& pool) {
+absl::StatusOr<std::unique_ptr<Forward>> Forward::Open(const std::string& folder, ThreadPool& pool,
+                                                       Compute compute) {
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
+  if (compute == Compute::kBf16) ATTNPRUNE_RETURN_IF_ERROR(CheckBf16Products());
   ATTNPRUNE_ASSIGN_OR_RETURN(ModelOptions options, LoadModelOptions(folder));
   ATTNPRUNE_ASSIGN_OR_RETURN(ModelWeights weights, ModelWeights::Open(folder, std::move(options)));
   ATTNPRUNE_RETURN_IF_ERROR(weights.Check());
-  return std::unique_ptr<Forward>(new Forward(std::move(weights), pool));
+  return std::unique_ptr<Forward>(new Forward(std::move(weights), pool, compute));
 }
 
 absl::Status Forward::Check(const Tokens& tokens) const {
@@ -253,18 +254,27 @@ absl::StatusOr<std::vector<double>> Forward::TokenLosses(
   ATTNPRUNE_ASSIGN_OR_RETURN(const Matrix input, HeadInput(x));
   Matrix weight(std::min(kVocabulary, head.out), head.in);
   Matrix logits(std::min(kHeadRows, x.rows()), weight.rows());
+  Bf16Matrix half_weight, half_input;
   for (Index first = 0; first < head.out; first += kVocabulary) {
     const Index count = std::min(kVocabulary, head.out - first);
     ATTNPRUNE_RETURN_IF_ERROR(LoadVocabulary(head, first, count, weight));
+    if (compute_ == Compute::kBf16) {
+      ConvertToBf16(pool_, MatrixView(weight).Rows(0, count), half_weight);
+    }
     for (Index first_row = 0; first_row < x.rows(); first_row += kHeadRows) {
       const Index rows = std::min(kHeadRows, x.rows() - first_row);
       const MutableMatrixView block = MutableMatrixView(logits).Block(0, 0, rows, count);
-      ShardedGemm(pool_, MatrixView(input).Rows(first_row, rows), Trans::kYes,
-                  MatrixView(weight).Rows(0, count), block, 1,
-                  [&](Index, Index col, MutableMatrixView tile) {
-                    AddBias(bias, first + col, tile);
-                    FinishLogits(options(), tile);
-                  });
+      const auto finish = [&](Index, Index col, MutableMatrixView tile) {
+        AddBias(bias, first + col, tile);
+        FinishLogits(options(), tile);
+      };
+      const MatrixView here = MatrixView(input).Rows(first_row, rows);
+      if (compute_ == Compute::kBf16) {
+        ConvertToBf16(pool_, here, half_input);
+        ShardedGemm(pool_, half_input, half_weight, block, finish);
+      } else {
+        ShardedGemm(pool_, here, Trans::kYes, MatrixView(weight).Rows(0, count), block, 1, finish);
+      }
       pool_.ParallelFor((rows + kEmbedRows - 1) / kEmbedRows, [&](Index shard) {
         for (Index i = shard * kEmbedRows; i < std::min(rows, (shard + 1) * kEmbedRows); ++i) {
           NextToken& token = next[static_cast<size_t>(first_row + i)];

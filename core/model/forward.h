@@ -24,8 +24,10 @@ namespace attnprune {
 class Forward {
  public:
   // The model in `folder`, all of whose tensors are checked. `pool` must outlive it. Errors are
-  // those of LoadModelOptions, ModelWeights::Open and ModelWeights::Check; InitializeBlas's.
-  static absl::StatusOr<std::unique_ptr<Forward>> Open(const std::string& folder, ThreadPool& pool);
+  // those of LoadModelOptions, ModelWeights::Open and ModelWeights::Check; InitializeBlas's; with
+  // Compute::kBf16, CheckBf16Products's.
+  static absl::StatusOr<std::unique_ptr<Forward>> Open(const std::string& folder, ThreadPool& pool,
+                                                       Compute compute = Compute::kFloat32);
 
   const ModelOptions& options() const { return weights_.options(); }
   const ModelWeights& weights() const { return weights_; }
@@ -61,14 +63,18 @@ class Forward {
   absl::StatusOr<Matrix> Logits(MatrixView x);
 
  private:
-  Forward(ModelWeights weights, ThreadPool& pool)
-      : weights_(std::move(weights)), pool_(pool), layer_(weights_.options(), pool) {}
+  Forward(ModelWeights weights, ThreadPool& pool, Compute compute)
+      : weights_(std::move(weights)),
+        pool_(pool),
+        compute_(compute),
+        layer_(weights_.options(), pool, compute) {}
 
   absl::StatusOr<Matrix> HeadInput(MatrixView x);
   absl::Status LoadVocabulary(const StoredMap& head, Index first, Index count, Matrix& out);
 
   const ModelWeights weights_;
   ThreadPool& pool_;
+  const Compute compute_;
   LayerForward layer_;
   LayerWeights loaded_;
 };

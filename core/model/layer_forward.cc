@@ -11,9 +11,7 @@
 namespace attnprune {
 namespace {
 
-constexpr Index kChunkTokens = 2048;  // worked on together, unless one sequence is longer
-constexpr Index kMlpRows = 1024;      // of the MLP's inner values at a time
-constexpr Index kShardRows = 64;      // of element-wise work
+constexpr Index kShardRows = 64;  // of element-wise work
 
 // Calls work(first, rows) for runs of rows, on the pool's threads.
 template <typename Work>
@@ -79,6 +77,10 @@ bool LayerForward::Run(Index layer, const LayerWeights& weights, absl::Span<cons
   const absl::optional<Rope>& rope = options_.layers[static_cast<size_t>(layer)].rope;
   rope_ = rope.has_value() ? RopeTables(*rope, options_.head_dim, lengths) : RopeTables();
   has_rope_ = rope.has_value();
+  if (compute_ == Compute::kBf16) {
+    for (size_t i = 0; i < half_.size(); ++i)
+      ConvertToBf16(pool_, weights.maps[i].weight, half_[i]);
+  }
   Index first_row = 0;
   for (size_t first = 0; first < lengths.size();) {
     size_t end = first;
@@ -105,7 +107,7 @@ void LayerForward::RunChunk(Index layer, const LayerWeights& weights, const Chun
   Attend(layer, weights, chunk, normed, hooks);
   if (hooks.output_input) hooks.output_input(first, MatrixView(mixed_).Rows(0, rows));
   const MutableMatrixView attended = Room(attention_out_, rows, d);
-  Apply(weights.of(LinearMap::kOutput), MatrixView(mixed_).Rows(0, rows), attended);
+  Apply(weights, LinearMap::kOutput, MatrixView(mixed_).Rows(0, rows), attended);
   ApplyNorm(weights.attn_out, attended, attended);
   const MutableMatrixView mlp = Room(mlp_out_, rows, d);
   if (options_.parallel) {
@@ -126,9 +128,17 @@ void LayerForward::RunChunk(Index layer, const LayerWeights& weights, const Chun
   ApplyNorm(weights.mlp_after, here, here);
 }
 
-void LayerForward::Apply(const LayerWeights::Map& map, MatrixView input, MutableMatrixView out) {
-  ShardedGemm(pool_, input, Trans::kYes, map.weight, out, 1,
-              [&](Index, Index col, MutableMatrixView tile) { AddRow(map.bias, col, tile); });
+void LayerForward::Apply(const LayerWeights& weights, LinearMap which, MatrixView input,
+                         MutableMatrixView out) {
+  const LayerWeights::Map& map = weights.of(which);
+  const auto add_bias = [&map](Index, Index col, MutableMatrixView tile) {
+    AddRow(map.bias, col, tile);
+  };
+  if (compute_ == Compute::kFloat32) {
+    return ShardedGemm(pool_, input, Trans::kYes, map.weight, out, 1, add_bias);
+  }
+  ConvertToBf16(pool_, input, half_input_);
+  ShardedGemm(pool_, half_input_, half_[static_cast<size_t>(which)], out, add_bias);
 }
 
 void LayerForward::ApplyNorm(const OptionalNorm& norm, MatrixView x, MutableMatrixView y) {
@@ -145,8 +155,7 @@ void LayerForward::ApplyNorm(const OptionalNorm& norm, MatrixView x, MutableMatr
 void LayerForward::Attend(Index layer, const LayerWeights& weights, const Chunk& chunk,
                           MatrixView input, const LayerHooks& hooks) {
   const auto project = [&](LinearMap which, Matrix& out) {
-    const LayerWeights::Map& map = weights.of(which);
-    Apply(map, input, Room(out, chunk.rows, map.weight.rows()));
+    Apply(weights, which, input, Room(out, chunk.rows, weights.of(which).weight.rows()));
   };
   project(LinearMap::kQuery, q_);
   project(LinearMap::kKey, k_);
@@ -262,17 +271,16 @@ Matrix LayerForward::Attention(Index layer, MatrixView q, MatrixView k, Index he
 void LayerForward::RunMlp(const LayerWeights& weights, Index first_row, MatrixView input,
                           MutableMatrixView out, const LayerHooks& hooks) {
   if (hooks.mlp_input) hooks.mlp_input(first_row, input);
-  const LayerWeights::Map& gate = weights.of(LinearMap::kGate);
-  const bool gated = gate.weight.size() > 0;
+  const bool gated = weights.of(LinearMap::kGate).weight.size() > 0;
   for (Index first = 0; first < input.rows(); first += kMlpRows) {
     const Index rows = std::min(kMlpRows, input.rows() - first);
     const MutableMatrixView up = Room(up_, rows, options_.ffn);
     const MatrixView here = input.Rows(first, rows);
-    Apply(weights.of(LinearMap::kUp), here, up);
+    Apply(weights, LinearMap::kUp, here, up);
     MutableMatrixView inner = up;
     if (gated) {
       inner = Room(gate_, rows, options_.ffn);
-      Apply(gate, here, inner);
+      Apply(weights, LinearMap::kGate, here, inner);
     }
     ForRows(pool_, rows, [&](Index row, Index count) {
       if (gated) {
@@ -282,7 +290,7 @@ void LayerForward::RunMlp(const LayerWeights& weights, Index first_row, MatrixVi
       }
     });
     if (hooks.down_input) hooks.down_input(first_row + first, inner);
-    Apply(weights.of(LinearMap::kDown), inner, out.Rows(first, rows));
+    Apply(weights, LinearMap::kDown, inner, out.Rows(first, rows));
   }
 }
 

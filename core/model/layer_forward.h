@@ -2,12 +2,14 @@
 #ifndef ATTNPRUNE_CORE_MODEL_LAYER_FORWARD_H_
 #define ATTNPRUNE_CORE_MODEL_LAYER_FORWARD_H_
 
+#include <array>
 #include <functional>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/attention.h"
+#include "core/kernels/bf16_gemm.h"
 #include "core/kernels/rope.h"
 #include "core/model/model_options.h"
 #include "core/model/model_weights.h"
@@ -31,14 +33,25 @@ struct LayerHooks {
   std::function<void(Index first_row, MatrixView q, MatrixView k)> queries_and_keys;
 };
 
+// In what the products of linear maps are taken; everything else is float32.
+enum class Compute {
+  kFloat32,
+  kBf16,  // factors rounded to bf16, sums in float32: where CheckBf16Products passes
+};
+
 // Runs the layers of one model. Keeps its working memory from call to call: about 2,048 tokens of a
 // layer's inner values, or one sequence's where that is longer. Not thread-safe: one caller at a
 // time; it uses the pool's threads inside. The bits of every answer depend on the input and the CPU
 // type only, not on the number of threads.
 class LayerForward {
  public:
-  // Both must outlive it.
-  LayerForward(const ModelOptions& options, ThreadPool& pool) : options_(options), pool_(pool) {}
+  // Worked on together, unless one sequence is longer.
+  static constexpr Index kChunkTokens = 2048;
+  static constexpr Index kMlpRows = 1024;  // of the MLP's inner values, at one time
+
+  // options and pool must outlive it.
+  LayerForward(const ModelOptions& options, ThreadPool& pool, Compute compute = Compute::kFloat32)
+      : options_(options), pool_(pool), compute_(compute) {}
 
   // x: tokens x hidden_size, sequences of `lengths` tokens below each other; a layer's input on
   // entry, its output on return. The sum of lengths is x.rows(); each at least 1. False if
@@ -68,11 +81,14 @@ class LayerForward {
   void RunMlp(const LayerWeights& weights, Index first_row, MatrixView input, MutableMatrixView out,
               const LayerHooks& hooks);
   // out = input W' + b.
-  void Apply(const LayerWeights::Map& map, MatrixView input, MutableMatrixView out);
+  void Apply(const LayerWeights& weights, LinearMap which, MatrixView input, MutableMatrixView out);
   void ApplyNorm(const OptionalNorm& norm, MatrixView x, MutableMatrixView y);
 
   const ModelOptions& options_;
   ThreadPool& pool_;
+  const Compute compute_;
+  std::array<Bf16Matrix, kLinearMaps> half_;  // the layer's maps, where compute_ is kBf16
+  Bf16Matrix half_input_;
   RopeTables rope_;
   bool has_rope_ = false;
   Matrix normed_, q_, k_, v_, mixed_, attention_out_, mlp_out_, gate_, up_;

@@ -9,10 +9,14 @@
 
 namespace attnprune {
 
+int64_t HiddenStatesBytes(const ModelOptions& model, Index tokens) {
+  return tokens * model.hidden_size * static_cast<int64_t>(sizeof(float));
+}
+
 absl::StatusOr<ScratchMatrix> MakeHiddenStates(const ModelOptions& model, const Tokens& tokens,
                                                const PassOptions& options) {
-  const int64_t bytes = tokens.total() * model.hidden_size * static_cast<int64_t>(sizeof(float));
-  const bool spill = options.memory_budget > 0 && bytes > options.memory_budget;
+  const bool spill =
+      options.memory_budget > 0 && HiddenStatesBytes(model, tokens.total()) > options.memory_budget;
   return ScratchMatrix::Create(tokens.total(), model.hidden_size,
                                spill ? options.spill_folder : "");
 }

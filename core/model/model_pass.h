@@ -29,6 +29,8 @@ struct PassOptions {
   std::function<bool()> stopped;  // asked there too; true ends the pass with CANCELLED
 };
 
+int64_t HiddenStatesBytes(const ModelOptions& model, Index tokens);
+
 // Room for the hidden states of `tokens`.
 absl::StatusOr<ScratchMatrix> MakeHiddenStates(const ModelOptions& model, const Tokens& tokens,
                                                const PassOptions& options);

@@ -41,6 +41,23 @@ void ShardedGemm(ThreadPool& pool, MatrixView a, Trans trans_b, MatrixView b, Mu
   });
 }
 
+void ConvertToBf16(ThreadPool& pool, MatrixView x, Bf16Matrix& out) {
+  constexpr Index kRows = 64;
+  out.Resize(x.rows(), x.cols());
+  pool.ParallelFor(CeilDivide(x.rows(), kRows), [&](Index shard) {
+    const Index first = shard * kRows, end = std::min(x.rows(), first + kRows);
+    for (Index i = first; i < end; ++i) out.SetRow(i, x.row(i));
+  });
+}
+
+void ShardedGemm(ThreadPool& pool, const Bf16Matrix& a, const Bf16Matrix& b, MutableMatrixView c,
+                 FinishTile finish) {
+  ForTiles(pool, c, 1, [&](Index row, Index col, MutableMatrixView tile) {
+    Bf16Gemm(a, row, b, col, tile);
+    finish(row, col, tile);
+  });
+}
+
 // By runs of tokens, each with a sum of its own; the sums are added up in order.
 void ShardedTransposedGemm::ByTokens(MatrixView a, MatrixView b, Into into, MutableMatrixView c) {
   const Index runs = CeilDivide(a.rows(), kTokensPerSum);

@@ -4,6 +4,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "core/base/thread_pool.h"
+#include "core/kernels/bf16_gemm.h"
 #include "core/kernels/blas.h"
 #include "core/tensor/matrix.h"
 
@@ -18,6 +19,12 @@ using FinishTile = absl::FunctionRef<void(Index row, Index col, MutableMatrixVie
 void ShardedGemm(
     ThreadPool& pool, MatrixView a, Trans trans_b, MatrixView b, MutableMatrixView c,
     Index unit = 1, FinishTile finish = [](Index, Index, MutableMatrixView) {});
+
+// out: x in bfloat16.
+void ConvertToBf16(ThreadPool& pool, MatrixView x, Bf16Matrix& out);
+// c = a b', by Bf16Gemm; cut and finished likewise.
+void ShardedGemm(ThreadPool& pool, const Bf16Matrix& a, const Bf16Matrix& b, MutableMatrixView c,
+                 FinishTile finish);
 
 // c = a' b or c += a' b, cut into tiles of c, or by tokens where c is small. a: t x m, b: t x n,
 // c: m x n; t the long side (tokens).

@@ -1,12 +1,12 @@
 #include "server/api/estimate.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <vector>
 
-#include "core/kernels/blas.h"
+#include "core/base/thread_pool.h"
+#include "core/kernels/gemm_rate.h"
 #include "core/objective/attention_objective.h"
 #include "server/execution/job_spec.h"
 
@@ -134,21 +134,8 @@ int64_t ToBytes(double bytes) {
 }  // namespace
 
 MachineRate MeasureRate() {
-  constexpr Index kSize = 512;
-  constexpr int kRounds = 8;
-  Matrix a(kSize, kSize), b(kSize, kSize), c(kSize, kSize);
-  for (Matrix* const factor : {&a, &b}) {
-    for (float& entry : factor->flat()) entry = 1.0f;
-  }
-  double best = std::numeric_limits<double>::infinity();
-  for (int round = 0; round < kRounds; ++round) {
-    const auto start = std::chrono::steady_clock::now();
-    Gemm(Trans::kNo, Trans::kNo, 1.0f, a, b, 0.0f, c);
-    best = std::min(
-        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  const double operations = 2.0 * kSize * kSize * kSize;
-  return {.flops_per_second = operations / std::max(best, 1e-9)};
+  ThreadPool one(1);
+  return {.flops_per_second = MeasureGemmRate(one)};
 }
 
 v1::Estimate EstimateJob(const CheckedJob& job, const MachineRate& rate, int64_t budget) {

@@ -13,7 +13,7 @@ struct MachineRate {
   int threads = 1;                 // that solve a job; each has scratch of its own
 };
 
-// Multiplies two 512 x 512 matrices for some 20 ms. InitializeBlas must have been called.
+// By MeasureGemmRate, some 20 ms. InitializeBlas must have been called.
 MachineRate MeasureRate();
 
 // budget: see WithinBudget.

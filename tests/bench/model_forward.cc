@@ -26,6 +26,7 @@ ABSL_FLAG(int, sequences, 8, "sequences");
 ABSL_FLAG(int, tokens, 512, "of a sequence");
 ABSL_FLAG(int, threads, 2, "threads");
 ABSL_FLAG(int, rounds, 1, "rounds");
+ABSL_FLAG(bool, bf16, false, "products in bf16");
 
 namespace attnprune {
 namespace {
@@ -82,7 +83,8 @@ double Operations(const ModelOptions& o, double sequences, double tokens) {
 
 int Main() {
   ThreadPool pool(absl::GetFlag(FLAGS_threads));
-  const auto opened = Forward::Open(absl::GetFlag(FLAGS_model), pool);
+  const auto opened = Forward::Open(absl::GetFlag(FLAGS_model), pool,
+                                    absl::GetFlag(FLAGS_bf16) ? Compute::kBf16 : Compute::kFloat32);
   if (!opened.ok()) {
     std::fprintf(stderr, "%s\n", opened.status().ToString().c_str());
     return 1;

@@ -115,9 +115,11 @@ def main():
     make(args.folder, args.layers)
     torch.set_num_threads(args.threads)
     for sequences, tokens in ((8, 512), (2, 2048)):
-        done = subprocess.run([f"{args.build}/bin/model_forward", f"--model={args.folder}", f"--sequences={sequences}",
-                               f"--tokens={tokens}", f"--threads={args.threads}"], stdout=subprocess.PIPE, text=True, check=True)
-        print(f"{sequences} x {tokens}: attnprune {done.stdout.strip()}", flush=True)
+        for bf16 in ("false", "true"):
+            done = subprocess.run([f"{args.build}/bin/model_forward", f"--model={args.folder}", f"--sequences={sequences}",
+                                   f"--tokens={tokens}", f"--threads={args.threads}", f"--bf16={bf16}"],
+                                  stdout=subprocess.PIPE, text=True, check=False)
+            print(f"{sequences} x {tokens}: attnprune {'bf16' if bf16 == 'true' else 'float32'} {done.stdout.strip()}", flush=True)
         weights = load(args.folder, args.layers)
         ids = torch.from_numpy(numpy.random.default_rng(1).integers(0, VOCAB, (sequences, tokens)))
         with torch.inference_mode():

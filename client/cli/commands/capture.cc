@@ -88,6 +88,7 @@ std::string SourceOf(const CaptureFlags& flags, const TokenRows& rows,
   add(rows.first.data(), rows.first.size() * sizeof(Index));
   add(layers.data(), layers.size() * sizeof(Index));
   add(flags.dtype.data(), flags.dtype.size());
+  add(flags.tokens.compute.data(), flags.tokens.compute.size());
   return digest.Finish();
 }
 
@@ -95,7 +96,7 @@ int Run(const Shell& shell, const CaptureFlags& flags) {
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckTokenFlags(flags.tokens));
   ThreadPool pool(ThreadsOr(flags.threads));
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const std::unique_ptr<Forward> forward,
-                           Forward::Open(flags.model, pool));
+                           Forward::Open(flags.model, pool, ComputeOf(flags.tokens)));
   const ModelOptions& model = forward->options();
   for (const std::string& note : model.notes) Note(shell, absl::StrCat("note: ", note));
   CaptureOptions options;
@@ -106,6 +107,8 @@ int Run(const Shell& shell, const CaptureFlags& flags) {
   options.dtype = flags.dtype == "bf16" ? DType::kBF16 : DType::kF32;
   options.output = flags.output;
   options.source = SourceOf(flags, input.rows, options.layers, *forward);
+  TellPassEstimate(shell, "capture", *forward, pool, input.rows.tokens.lengths,
+                   options.layers.back(), flags.memory_budget);
   PassView view(shell, "capture");
   options.pass = view.Options();
   options.pass.memory_budget = flags.memory_budget;

@@ -59,7 +59,8 @@ absl::StatusOr<Text> ReadText(const EvalFlags& flags) {
 absl::StatusOr<std::vector<double>> LossesOf(const Shell& shell, const EvalFlags& flags,
                                              const std::string& folder, const Tokens& tokens,
                                              ThreadPool& pool) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<Forward> forward, Forward::Open(folder, pool));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<Forward> forward,
+                             Forward::Open(folder, pool, ComputeOf(flags.tokens)));
   for (const std::string& note : forward->options().notes) {
     Note(shell, absl::StrCat("note: ", folder, ": ", note));
   }

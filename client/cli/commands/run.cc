@@ -58,10 +58,17 @@ absl::StatusOr<v1::Job> SubmitOrTakeUp(const Shell& shell, client::Client& clien
   return Submit(shell, client, job, tensors, SubmitMode::kCreate);
 }
 
+void TellJobEstimate(const Shell& shell, const v1::Job& job, int threads) {
+  Note(shell,
+       absl::StrCat("job: about ", SecondsText(job.estimate().seconds() / ThreadsOr(threads)), ", ",
+                    BytesText(job.estimate().memory_bytes())));
+}
+
 Worked RunOneJob(const Shell& shell, client::Client& client, const RunFlags& flags,
                  const v1::Job& job, const JobTensors& tensors) {
   const absl::StatusOr<v1::Job> created = SubmitOrTakeUp(shell, client, job, tensors);
   if (!created.ok()) return {.exit_code = ServerError(shell, created.status())};
+  if (flags.job.tokens.given() && !flags.job.quiet) TellJobEstimate(shell, *created, flags.threads);
   const FollowResult result = Follow(shell, client, *created, flags.job, flags.json);
   if (result.interrupted) return {.exit_code = SayInterrupted(shell, flags, created->name())};
   return {.exit_code = result.exit_code, .unsaved = result.unsaved};
@@ -106,7 +113,7 @@ int OnServerOfItsOwn(const Shell& shell, const RunFlags& flags, const Work& work
 int Run(const Shell& shell, const RunFlags& given) {
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckMethods(given.job));
   ATTNPRUNE_ASSIGN_OR_EXIT(CaptureError, const CapturedInput captured,
-                           CaptureInput(shell, given.job, given.threads));
+                           CaptureInput(shell, given.job, given.threads, given.memory_budget));
   RunFlags flags = given;
   flags.job = captured.flags;
   JobTensors tensors;

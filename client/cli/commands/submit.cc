@@ -148,7 +148,7 @@ int RunOneJob(const Shell& shell, const SubmitFlags& flags) {
 int Run(const Shell& shell, const SubmitFlags& given) {
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, Check(given));
   ATTNPRUNE_ASSIGN_OR_EXIT(CaptureError, const CapturedInput captured,
-                           CaptureInput(shell, given.job, /*threads=*/0));
+                           CaptureInput(shell, given.job, /*threads=*/0, /*memory_budget=*/0));
   SubmitFlags flags = given;
   flags.job = captured.flags;
   return flags.job.layer == kAllLayers ? RunAllLayers(shell, flags) : RunOneJob(shell, flags);

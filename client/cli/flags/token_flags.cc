@@ -17,6 +17,10 @@ void AddTokenFlags(Command& command, TokenFlags& flags) {
   command.Add("--sequence-length", flags.sequence_length,
               "Tokens of a window that a text is cut into; 0: 2048, or what the model can",
               {.show_default = true, .between = {{0, 1 << 24}}});
+  command.Add("--compute", flags.compute,
+              "Products of the model's linear maps: bf16 is faster where the CPU has it "
+              "(AVX512-BF16), and rounded more; all else is float32",
+              {.show_default = true, .one_of = {"f32", "bf16"}});
 }
 
 void AddSampleFlags(Command& command, TokenFlags& flags) {
@@ -32,6 +36,10 @@ void AddPassFlags(Command& command, int& threads, int64_t& memory_budget) {
               "Memory for hidden states, such as 2GiB; more of them are in a temporary file; 0: no "
               "limit",
               {.type = "BYTES", .default_text = "0", .bytes = true, .at_least = 0});
+}
+
+Compute ComputeOf(const TokenFlags& flags) {
+  return flags.compute == "bf16" ? Compute::kBf16 : Compute::kFloat32;
 }
 
 int ThreadsOr(int threads) {

@@ -42,13 +42,14 @@ std::vector<Index> LayersOf(const JobFlags& flags, const ModelOptions& model) {
 
 }  // namespace
 
-absl::StatusOr<CapturedInput> CaptureInput(const Shell& shell, const JobFlags& flags, int threads) {
+absl::StatusOr<CapturedInput> CaptureInput(const Shell& shell, const JobFlags& flags, int threads,
+                                           int64_t memory_budget) {
   CapturedInput out{flags, nullptr};
   if (!flags.tokens.given()) return out;
   ATTNPRUNE_RETURN_IF_ERROR(CheckCaptureFlags(flags));
   ThreadPool pool(ThreadsOr(threads));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<Forward> forward,
-                             Forward::Open(flags.model, pool));
+                             Forward::Open(flags.model, pool, ComputeOf(flags.tokens)));
   TokenFlags tokens = flags.tokens;
   tokens.seed = flags.seed;
   ATTNPRUNE_ASSIGN_OR_RETURN(const TokenInput input,
@@ -65,6 +66,12 @@ absl::StatusOr<CapturedInput> CaptureInput(const Shell& shell, const JobFlags& f
                          .shard_bytes = std::numeric_limits<int64_t>::max(),
                          .save_every = absl::InfiniteDuration(),
                          .pass = view.Options()};
+  options.pass.memory_budget = memory_budget;
+  options.pass.spill_folder = parent;
+  if (!flags.quiet) {
+    TellPassEstimate(shell, "capture", *forward, pool, input.rows.tokens.lengths,
+                     options.layers.back(), memory_budget);
+  }
   ATTNPRUNE_ASSIGN_OR_RETURN(const CaptureResult captured, Capture(*forward, input.rows, options));
   out.flags.calibration = captured.files;
   return out;

@@ -20,9 +20,10 @@ struct CapturedInput {
   std::unique_ptr<OwnTemporaryFolder> folder;  // null: nothing was captured
 };
 
-// threads: that run the model; 0: one a core. INVALID_ARGUMENT for flags that do not go together;
-// CANCELLED; errors of Forward::Open, ReadSamples and Capture.
-absl::StatusOr<CapturedInput> CaptureInput(const Shell& shell, const JobFlags& flags, int threads);
+// threads: that run the model; 0: one a core. memory_budget: PassOptions's. INVALID_ARGUMENT for
+// flags that do not go together; CANCELLED; errors of Forward::Open, ReadSamples and Capture.
+absl::StatusOr<CapturedInput> CaptureInput(const Shell& shell, const JobFlags& flags, int threads,
+                                           int64_t memory_budget);
 
 // Tells an error of CaptureInput, or of a pass over a model, and returns its exit code.
 int CaptureError(const Shell& shell, const absl::Status& status);

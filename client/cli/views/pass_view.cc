@@ -1,11 +1,14 @@
 #include "client/cli/views/pass_view.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "client/cli/views/format.h"
+#include "core/kernels/gemm_rate.h"
+#include "core/model/pass_estimate.h"
 
 namespace attnprune::cli {
 namespace {
@@ -15,6 +18,17 @@ constexpr absl::Duration kInLog = absl::Seconds(10);
 constexpr double kEnoughToGuess = 0.02;  // share of the work
 
 }  // namespace
+
+void TellPassEstimate(const Shell& shell, const std::string& what, const Forward& forward,
+                      ThreadPool& pool, absl::Span<const Index> lengths, Index layers,
+                      int64_t memory_budget) {
+  const PassEstimate estimate = EstimatePass(forward.options(), lengths, layers, memory_budget);
+  const Index tokens = std::accumulate(lengths.begin(), lengths.end(), Index{0});
+  *shell.err << what << ": " << tokens << " tokens through " << layers
+             << (layers == 1 ? " layer" : " layers") << ", about "
+             << SecondsText(estimate.Seconds(MeasureGemmRate(pool))) << ", "
+             << BytesText(static_cast<int64_t>(estimate.bytes)) << std::endl;
+}
 
 PassView::PassView(const Shell& shell, std::string what)
     : shell_(shell), what_(std::move(what)), began_(absl::Now()), shown_(began_) {}

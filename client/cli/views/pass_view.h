@@ -5,10 +5,19 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "client/cli/shell/shell.h"
+#include "core/base/thread_pool.h"
+#include "core/model/forward.h"
 #include "core/model/model_pass.h"
 
 namespace attnprune::cli {
+
+// Tells what `layers` layers of a pass will take: "capture: 16384 tokens through 15 layers, about 2
+// min, 900 MiB". The pool is the pass's.
+void TellPassEstimate(const Shell& shell, const std::string& what, const Forward& forward,
+                      ThreadPool& pool, absl::Span<const Index> lengths, Index layers,
+                      int64_t memory_budget);
 
 // On a terminal one line that is written over; elsewhere a line every ten seconds. On err.
 class PassView {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/model/model_pass.h"
+#include "core/model/pass_estimate.h"
 #include "tests/core/model/golden_models.h"
 #include "tests/support/value_or_die.h"
 
@@ -59,6 +60,46 @@ TEST(Forward, HiddenStatesInAFileGiveTheSameBits) {
   const Tokens tokens = TwoRows("llama");
   EXPECT_EQ(LossesOf("llama", tokens, 1),
             LossesOf("llama", tokens, 1, {.memory_budget = 1, .spill_folder = "/tmp"}));
+}
+
+TEST(Forward, ProductsInBf16AreCloseAndTheSameBitsOnAnyNumberOfThreads) {
+  if (const absl::Status there = CheckBf16Products(); !there.ok()) GTEST_SKIP() << there;
+  const auto losses = [](const std::string& model, int threads) {
+    ThreadPool pool(threads);
+    const auto forward = ValueOrDie(Forward::Open(GoldenModel(model), pool, Compute::kBf16));
+    return ValueOrDie(TokenLosses(*forward, TwoRows(model)));
+  };
+  for (const char* model : {"llama", "gemma2", "gpt2", "falcon-40b-like"}) {
+    const std::vector<double> half = losses(model, 1), whole = LossesOf(model, TwoRows(model), 1);
+    EXPECT_EQ(half, losses(model, 3)) << model;
+    EXPECT_NE(half, whole) << model;
+    EXPECT_NEAR(Summarize(half).nats_per_token, Summarize(whole).nats_per_token, 0.02) << model;
+  }
+}
+
+TEST(PassEstimate, CountsProductsAndWhatIsHeld) {
+  ThreadPool pool(1);
+  const auto forward = ValueOrDie(Forward::Open(GoldenModel("llama"), pool));
+  const ModelOptions& model = forward->options();
+  const std::vector<Index> rows = {24, 10};
+  const PassEstimate one = EstimatePass(model, rows, 1, 0), two = EstimatePass(model, rows, 2, 0);
+  double entries = 0;
+  for (const LinearMap map :
+       {LinearMap::kQuery, LinearMap::kKey, LinearMap::kValue, LinearMap::kOutput, LinearMap::kGate,
+        LinearMap::kUp, LinearMap::kDown}) {
+    const StoredMap stored = *ValueOrDie(forward->weights().Map(0, map));
+    entries += static_cast<double>(stored.out) * static_cast<double>(stored.in);
+  }
+  const double attended = 24 * 25 / 2 + 10 * 11 / 2;
+  const auto heads = static_cast<double>(model.heads);
+  const auto width = heads * static_cast<double>(model.head_dim);
+  EXPECT_EQ(one.operations, 2 * 34 * entries + attended * (4 * width + 60 * heads));
+  EXPECT_EQ(two.operations, 2 * one.operations);
+  EXPECT_EQ(two.bytes, one.bytes) << "a layer at a time";
+  EXPECT_EQ(one.bytes - EstimatePass(model, rows, 1, /*memory_budget=*/1).bytes,
+            static_cast<double>(HiddenStatesBytes(model, 34)))
+      << "which are in a file then";
+  EXPECT_EQ(one.Seconds(1e9), one.operations / 0.85e9);
 }
 
 TEST(Forward, TellsItsProgressAndCanBeStopped) {

@@ -1,0 +1,76 @@
+#include "core/model/pass_estimate.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/model/layer_forward.h"
+#include "core/model/model_pass.h"
+#include "core/problem/attention_mask.h"
+
+namespace attnprune {
+namespace {
+
+constexpr double kReachedRate = 0.85;      // of sgemm's (docs/performance.md, "A whole model")
+constexpr double kSoftmaxOperations = 60;  // an entry
+constexpr double kFloat = 4;
+constexpr double kAnyPass = 64 << 20;  // bytes: the program, BLAS's buffers, the allocator's
+
+double Width(const ModelOptions& model) {
+  return static_cast<double>(model.heads) * static_cast<double>(model.head_dim);
+}
+
+double MapEntries(const ModelOptions& model) {
+  const auto d = static_cast<double>(model.hidden_size), ffn = static_cast<double>(model.ffn);
+  const auto kv = static_cast<double>(model.kv_heads * model.head_dim);
+  return 2 * d * Width(model) + 2 * d * kv + (model.mlp == MlpKind::kPlain ? 2 : 3) * d * ffn;
+}
+
+double AllowedEntries(const AttentionMask& mask, Index tokens) {
+  double entries = 0;
+  for (Index i = 0; i < tokens; ++i) {
+    const AttentionMask::Range keys = mask.Keys(i, tokens);
+    entries += static_cast<double>(keys.end - keys.begin);
+  }
+  return entries;
+}
+
+double InnerFloats(const ModelOptions& model, Index tokens) {
+  const auto kv = static_cast<double>(model.kv_heads * model.head_dim);
+  const auto mlp_rows = static_cast<double>(std::min(tokens, LayerForward::kMlpRows));
+  return static_cast<double>(tokens) *
+             (3 * static_cast<double>(model.hidden_size) + 2 * Width(model) + 2 * kv) +
+         mlp_rows * (model.mlp == MlpKind::kPlain ? 1 : 2) * static_cast<double>(model.ffn);
+}
+
+}  // namespace
+
+double PassEstimate::Seconds(double gemm_rate) const {
+  return operations / (kReachedRate * gemm_rate);
+}
+
+PassEstimate EstimatePass(const ModelOptions& model, absl::Span<const Index> lengths, Index layers,
+                          int64_t memory_budget) {
+  const Index total = std::accumulate(lengths.begin(), lengths.end(), Index{0});
+  const Index longest = lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
+  const auto tokens = static_cast<double>(total);
+  PassEstimate estimate;
+  for (Index layer = 0; layer < layers; ++layer) {
+    const AttentionMask mask = model.Mask(layer);
+    double entries = 0;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      const bool again = i > 0 && lengths[i] == lengths[i - 1];
+      // Equal lengths, as those of a corpus are, are counted once.
+      if (!again) entries = AllowedEntries(mask, lengths[i]);
+      estimate.operations +=
+          entries * (4 * Width(model) + kSoftmaxOperations * static_cast<double>(model.heads));
+    }
+    estimate.operations += 2 * tokens * MapEntries(model);
+  }
+  const Index chunk = std::min(total, std::max(longest, LayerForward::kChunkTokens));
+  const bool spilled = HiddenStatesBytes(model, total) > memory_budget && memory_budget > 0;
+  estimate.bytes = kFloat * (MapEntries(model) + InnerFloats(model, chunk)) +
+                   (spilled ? 0 : static_cast<double>(HiddenStatesBytes(model, total))) + kAnyPass;
+  return estimate;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,31 @@
+// What a pass over a model is expected to need, from the shapes alone.
+#ifndef ATTNPRUNE_CORE_MODEL_PASS_ESTIMATE_H_
+#define ATTNPRUNE_CORE_MODEL_PASS_ESTIMATE_H_
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+#include "core/model/model_options.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+struct PassEstimate {
+  // Of the layers: 2 an entry of a linear map and a token, 4 h an attention entry that the mask
+  // allows (h: the width of all heads), and what its softmax takes.
+  double operations = 0;
+  // At the peak, 4 bytes times: a layer's weights; the hidden states, unless they are in a file;
+  // the inner values of some 2,048 tokens, or of the longest sequence; and what any program takes.
+  double bytes = 0;
+
+  // gemm_rate: of MeasureGemmRate, with the threads of the pass.
+  double Seconds(double gemm_rate) const;
+};
+
+// Of layers [0, layers) on sequences of `lengths` tokens. memory_budget: PassOptions's.
+PassEstimate EstimatePass(const ModelOptions& model, absl::Span<const Index> lengths, Index layers,
+                          int64_t memory_budget);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_MODEL_PASS_ESTIMATE_H_
