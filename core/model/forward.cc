@@ -149,6 +149,7 @@ absl::Status Forward::Embed(const Tokens& tokens, MutableMatrixView x) const {
     done[static_cast<size_t>(shard)] =
         embed(first, x.Rows(first, std::min(kEmbedRows, tokens.total() - first)));
   });
+  ReleasePages(embedding.weight->bytes);
   return FirstError(done);
 }
 
