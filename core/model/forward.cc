@@ -12,6 +12,7 @@
 #include "core/kernels/activation.h"
 #include "core/kernels/blas.h"
 #include "core/kernels/log_sum_exp.h"
+#include "core/model/bf16_products.h"
 #include "core/objective/sharded_gemm.h"
 
 namespace attnprune {
@@ -272,7 +273,7 @@ absl::StatusOr<std::vector<double>> Forward::TokenLosses(
       const MatrixView here = MatrixView(input).Rows(first_row, rows);
       if (compute_ == Compute::kBf16) {
         ConvertToBf16(pool_, here, half_input);
-        ShardedGemm(pool_, half_input, half_weight, block, finish);
+        ShardedBf16Gemm(pool_, half_input, half_weight, block, finish);
       } else {
         ShardedGemm(pool_, here, Trans::kYes, MatrixView(weight).Rows(0, count), block, 1, finish);
       }

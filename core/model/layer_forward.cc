@@ -6,6 +6,7 @@
 
 #include "core/kernels/activation.h"
 #include "core/kernels/alibi.h"
+#include "core/model/bf16_products.h"
 #include "core/objective/sharded_gemm.h"
 
 namespace attnprune {
@@ -138,7 +139,7 @@ void LayerForward::Apply(const LayerWeights& weights, LinearMap which, MatrixVie
     return ShardedGemm(pool_, input, Trans::kYes, map.weight, out, 1, add_bias);
   }
   ConvertToBf16(pool_, input, half_input_);
-  ShardedGemm(pool_, half_input_, half_[static_cast<size_t>(which)], out, add_bias);
+  ShardedBf16Gemm(pool_, half_input_, half_[static_cast<size_t>(which)], out, add_bias);
 }
 
 void LayerForward::ApplyNorm(const OptionalNorm& norm, MatrixView x, MutableMatrixView y) {

@@ -9,8 +9,14 @@ namespace {
 
 Index CeilDivide(Index a, Index b) { return (a + b - 1) / b; }
 
-// Calls shard(row, col, tile) for each tile of c. A product packs its share of both factors: of a
-// wide c, tiles that are nearly square pack the least.
+// A result so small that its tiles are not enough for several threads.
+constexpr Index kSmallResult = Index{128} * 128;
+constexpr Index kTokensPerSum = 512;
+
+}  // namespace
+
+// A product packs its share of both factors: of a wide c, tiles that are nearly square pack the
+// least.
 void ForTiles(ThreadPool& pool, MutableMatrixView c, Index unit, FinishTile shard) {
   constexpr Index kCols = 1024;
   const Index tile_rows = c.cols() > kCols / 2 ? 512 : 256;
@@ -25,35 +31,12 @@ void ForTiles(ThreadPool& pool, MutableMatrixView c, Index unit, FinishTile shar
   });
 }
 
-// A result so small that its tiles are not enough for several threads.
-constexpr Index kSmallResult = Index{128} * 128;
-constexpr Index kTokensPerSum = 512;
-
-}  // namespace
-
 void ShardedGemm(ThreadPool& pool, MatrixView a, Trans trans_b, MatrixView b, MutableMatrixView c,
                  Index unit, FinishTile finish) {
   ForTiles(pool, c, unit, [&](Index row, Index col, MutableMatrixView tile) {
     const MatrixView right =
         trans_b == Trans::kYes ? b.Rows(col, tile.cols()) : b.Cols(col, tile.cols());
     Gemm(Trans::kNo, trans_b, 1.0f, a.Rows(row, tile.rows()), right, 0.0f, tile);
-    finish(row, col, tile);
-  });
-}
-
-void ConvertToBf16(ThreadPool& pool, MatrixView x, Bf16Matrix& out) {
-  constexpr Index kRows = 64;
-  out.Resize(x.rows(), x.cols());
-  pool.ParallelFor(CeilDivide(x.rows(), kRows), [&](Index shard) {
-    const Index first = shard * kRows, end = std::min(x.rows(), first + kRows);
-    for (Index i = first; i < end; ++i) out.SetRow(i, x.row(i));
-  });
-}
-
-void ShardedGemm(ThreadPool& pool, const Bf16Matrix& a, const Bf16Matrix& b, MutableMatrixView c,
-                 FinishTile finish) {
-  ForTiles(pool, c, 1, [&](Index row, Index col, MutableMatrixView tile) {
-    Bf16Gemm(a, row, b, col, tile);
     finish(row, col, tile);
   });
 }

@@ -4,7 +4,6 @@
 
 #include "absl/functional/function_ref.h"
 #include "core/base/thread_pool.h"
-#include "core/kernels/bf16_gemm.h"
 #include "core/kernels/blas.h"
 #include "core/tensor/matrix.h"
 
@@ -12,19 +11,18 @@ namespace attnprune {
 
 enum class Into { kReplace, kAdd };
 
+using FinishTile = absl::FunctionRef<void(Index row, Index col, MutableMatrixView tile)>;
+
+// Calls shard(row, col, tile) on the pool's threads for each tile of c: columns by multiples of
+// `unit`. The tiles depend on c alone.
+void ForTiles(ThreadPool& pool, MutableMatrixView c, Index unit, FinishTile shard);
+
 // c = a b or a b' (trans_b), cut into tiles of c, each `unit` columns wide or a multiple of that.
 // finish(row, col, tile) is called with each, which begins at c(row, col), by the thread that has
 // it in its cache.
-using FinishTile = absl::FunctionRef<void(Index row, Index col, MutableMatrixView tile)>;
 void ShardedGemm(
     ThreadPool& pool, MatrixView a, Trans trans_b, MatrixView b, MutableMatrixView c,
     Index unit = 1, FinishTile finish = [](Index, Index, MutableMatrixView) {});
-
-// out: x in bfloat16.
-void ConvertToBf16(ThreadPool& pool, MatrixView x, Bf16Matrix& out);
-// c = a b', by Bf16Gemm; cut and finished likewise.
-void ShardedGemm(ThreadPool& pool, const Bf16Matrix& a, const Bf16Matrix& b, MutableMatrixView c,
-                 FinishTile finish);
 
 // c = a' b or c += a' b, cut into tiles of c, or by tokens where c is small. a: t x m, b: t x n,
 // c: m x n; t the long side (tokens).

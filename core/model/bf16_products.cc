@@ -1,0 +1,24 @@
+#include "core/model/bf16_products.h"
+
+#include <algorithm>
+
+namespace attnprune {
+
+void ConvertToBf16(ThreadPool& pool, MatrixView x, Bf16Matrix& out) {
+  constexpr Index kRows = 64;
+  out.Resize(x.rows(), x.cols());
+  pool.ParallelFor((x.rows() + kRows - 1) / kRows, [&](Index shard) {
+    const Index first = shard * kRows, end = std::min(x.rows(), first + kRows);
+    for (Index i = first; i < end; ++i) out.SetRow(i, x.row(i));
+  });
+}
+
+void ShardedBf16Gemm(ThreadPool& pool, const Bf16Matrix& a, const Bf16Matrix& b,
+                     MutableMatrixView c, FinishTile finish) {
+  ForTiles(pool, c, 1, [&](Index row, Index col, MutableMatrixView tile) {
+    Bf16Gemm(a, row, b, col, tile);
+    finish(row, col, tile);
+  });
+}
+
+}  // namespace attnprune
