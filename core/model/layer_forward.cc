@@ -79,8 +79,9 @@ bool LayerForward::Run(Index layer, const LayerWeights& weights, absl::Span<cons
   rope_ = rope.has_value() ? RopeTables(*rope, options_.head_dim, lengths) : RopeTables();
   has_rope_ = rope.has_value();
   if (compute_ == Compute::kBf16) {
-    for (size_t i = 0; i < half_.size(); ++i)
+    for (size_t i = 0; i < half_.size(); ++i) {
       ConvertToBf16(pool_, weights.maps[i].weight, half_[i]);
+    }
   }
   Index first_row = 0;
   for (size_t first = 0; first < lengths.size();) {
