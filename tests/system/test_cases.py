@@ -301,5 +301,7 @@ def test_info_without_a_server_is_that_of_run():
     shown = cli("info", env={k: v for k, v in os.environ.items() if k != "ATTNPRUNE_SERVER"})
     if "no server at" in shown.stderr:  # else somebody's listens on the default port
         assert "is the one of `run`" in shown.stderr
+        assert "no limit on a tensor" in shown.stdout
+        refused(cli("info", "--server", "127.0.0.1:50051", "--patience", "0s"), 3, "50051")
     assert shown.returncode == 0 and "sparsegpt" in shown.stdout
     refused(cli("info", "--server", "127.0.0.1:1", "--patience", "0s"), 3, "127.0.0.1:1")

@@ -1,4 +1,6 @@
 // attnprune get, cancel, delete, info and health: one call each, and its answer.
+#include <cstdint>
+#include <limits>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -63,14 +65,18 @@ std::string ParameterText(const v1::ParameterInfo& parameter) {
   return absl::StrCat(text, "\n        ", parameter.help(), "\n");
 }
 
+std::string LimitText(int64_t bytes) {
+  return bytes == std::numeric_limits<int64_t>::max() ? "no limit on" : BytesText(bytes);
+}
+
 std::string InfoText(const v1::ServerInfo& info) {
   std::string text =
       absl::StrCat("attnprune ", info.version(), "\ncpu       ", info.cpu(), "\nblas      ",
                    info.blas(), "\nworkers   ", info.workers(), ", threads a job ",
                    info.threads_per_job(), "\njobs      ", info.queued_jobs(), " queued, ",
                    info.running_jobs(), " running\nlimits    ", info.limits().max_queued_jobs(),
-                   " queued jobs, ", BytesText(info.limits().max_tensor_bytes()), " a tensor, ",
-                   BytesText(info.limits().max_total_tensor_bytes()), " in all\n\nmethods\n");
+                   " queued jobs, ", LimitText(info.limits().max_tensor_bytes()), " a tensor, ",
+                   LimitText(info.limits().max_total_tensor_bytes()), " all tensors\n\nmethods\n");
   for (const v1::MethodInfo& method : info.methods()) {
     absl::StrAppend(&text, "  ", method.name(), "  ", method.summary(), "\n    ",
                     method.draws_random_numbers() ? "draws random numbers: its result is the seed's"
@@ -87,7 +93,7 @@ std::string InfoText(const v1::ServerInfo& info) {
 int ShowInfo(const Shell& shell, const ConnectFlags& given) {
   constexpr absl::Duration kPatienceWithNone = absl::Seconds(1);
   const auto get_info = [](client::Client& client) { return client.GetServerInfo(); };
-  if (given.server != kDefaultServer) return ShowAnswer(shell, given, get_info, InfoText);
+  if (given.server_named) return ShowAnswer(shell, given, get_info, InfoText);
   ConnectFlags flags = given;
   if (!flags.patience.has_value()) flags.patience = kPatienceWithNone;
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags));

@@ -32,8 +32,14 @@ void AddJsonFlag(Command& command, bool& json) {
 }
 
 void AddConnectFlags(Command& command, ConnectFlags& flags) {
-  command.Add("--server", flags.server, "Where the server listens",
-              {.type = "HOST:PORT", .show_default = true, .environment = "ATTNPRUNE_SERVER"});
+  const auto name_server = [&flags](const std::string& text) {
+    flags.server = text;
+    flags.server_named = true;
+    return absl::OkStatus();
+  };
+  command.AddParsed(
+      "--server", name_server, "Where the server listens",
+      {.type = "HOST:PORT", .default_text = kDefaultServer, .environment = "ATTNPRUNE_SERVER"});
   const auto parse = [&flags](const std::string& text) {
     return ParseDuration(text, flags.patience.emplace());
   };
