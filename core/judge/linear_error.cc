@@ -18,10 +18,10 @@ constexpr double kLeastResolved = 0.01;
 
 Index ShardsOf(Index size, Index shard) { return (size + shard - 1) / shard; }
 
-// Calls visit(row, col) once for every entry of rows x cols, by tiles: who reads by rows and writes
-// by columns stays in the cache.
+// Calls visit(row, col) once for every entry of rows x cols, by tiles: what reads by rows and
+// writes by columns stays in the cache.
 template <typename Visit>
-void ForTiles(Index rows, Index cols, const Visit& visit) {
+void ForEntriesByTiles(Index rows, Index cols, const Visit& visit) {
   constexpr Index kTile = 32;
   for (Index i0 = 0; i0 < rows; i0 += kTile) {
     for (Index j0 = 0; j0 < cols; j0 += kTile) {
@@ -56,9 +56,9 @@ void FillInOut(const NamedWeight& weight, const absl::optional<MatrixView>& less
     return less.has_value() ? from(i, j) - minus(i, j) : from(i, j);
   };
   if (weight.inputs_are_rows) {
-    ForTiles(from.rows(), count, [&](Index i, Index j) { out(i, j) = value(i, j); });
+    ForEntriesByTiles(from.rows(), count, [&](Index i, Index j) { out(i, j) = value(i, j); });
   } else {
-    ForTiles(count, from.cols(), [&](Index j, Index i) { out(i, j) = value(j, i); });
+    ForEntriesByTiles(count, from.cols(), [&](Index j, Index i) { out(i, j) = value(j, i); });
   }
 }
 

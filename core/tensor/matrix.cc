@@ -10,9 +10,9 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 
-// Zeros. calloc, not aligned_alloc: the system's fresh pages are zeros already, so that who fills a
-// large matrix on many threads also touches it there for the first time. In front of the floats
-// lies what is to be freed.
+// Zeros. calloc, not aligned_alloc: the system's fresh pages are zeros already, so that a
+// large matrix that is filled on many threads is touched there for the first time. In front of the
+// floats lies what is to be freed.
 float* Allocate(size_t bytes) {
   size_t with_room = 0;
   if (__builtin_add_overflow(bytes, sizeof(void*) + kAlignment, &with_room)) throw std::bad_alloc();
