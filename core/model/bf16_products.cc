@@ -1,6 +1,9 @@
 #include "core/model/bf16_products.h"
 
 #include <algorithm>
+#include <vector>
+
+#include "core/kernels/gemm_rate.h"
 
 namespace attnprune {
 
@@ -18,6 +21,18 @@ void ShardedBf16Gemm(ThreadPool& pool, const Bf16Matrix& a, const Bf16Matrix& b,
   ForTiles(pool, c, 1, [&](Index row, Index col, MutableMatrixView tile) {
     Bf16Gemm(a, row, b, col, tile);
     finish(row, col, tile);
+  });
+}
+
+double MeasureBf16GemmRate(ThreadPool& pool) {
+  constexpr Index kSize = 512;
+  Bf16Matrix a;
+  const Matrix ones = Matrix::Constant(kSize, kSize, 1.0f);
+  ConvertToBf16(pool, ones, a);
+  std::vector<Matrix> products;
+  for (Index i = 0; i < pool.threads(); ++i) products.emplace_back(kSize, kSize);
+  return MeasureProductRate(pool, 2.0 * kSize * kSize * kSize, [&](Index thread) {
+    Bf16Gemm(a, 0, a, 0, products[static_cast<size_t>(thread)]);
   });
 }
 

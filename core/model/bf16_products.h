@@ -15,6 +15,9 @@ void ConvertToBf16(ThreadPool& pool, MatrixView x, Bf16Matrix& out);
 void ShardedBf16Gemm(ThreadPool& pool, const Bf16Matrix& a, const Bf16Matrix& b,
                      MutableMatrixView c, FinishTile finish);
 
+// As MeasureGemmRate, of Bf16Gemm.
+double MeasureBf16GemmRate(ThreadPool& pool);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_MODEL_BF16_PRODUCTS_H_

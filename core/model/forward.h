@@ -31,6 +31,7 @@ class Forward {
 
   const ModelOptions& options() const { return weights_.options(); }
   const ModelWeights& weights() const { return weights_; }
+  Compute compute() const { return compute_; }
 
   // INVALID_ARGUMENT naming the id and the sequence unless every id is in [0, vocab), and every
   // sequence as short as learned positions allow.

@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kReachedRate = 0.85;      // of sgemm's (docs/performance.md, "A whole model")
 constexpr double kSoftmaxOperations = 60;  // an entry
-constexpr double kFloat = 4;
+constexpr double kFloat = 4, kBf16 = 2;
 constexpr double kAnyPass = 64 << 20;  // bytes: the program, BLAS's buffers, the allocator's
 
 double Width(const ModelOptions& model) {
@@ -44,12 +44,12 @@ double InnerFloats(const ModelOptions& model, Index tokens) {
 
 }  // namespace
 
-double PassEstimate::Seconds(double gemm_rate) const {
-  return operations / (kReachedRate * gemm_rate);
+double PassEstimate::Seconds(double map_rate, double attention_rate) const {
+  return (map_operations / map_rate + attention_operations / attention_rate) / kReachedRate;
 }
 
-PassEstimate EstimatePass(const ModelOptions& model, absl::Span<const Index> lengths, Index layers,
-                          int64_t memory_budget) {
+PassEstimate EstimatePass(const ModelOptions& model, Compute compute,
+                          absl::Span<const Index> lengths, Index layers, int64_t memory_budget) {
   const Index total = std::accumulate(lengths.begin(), lengths.end(), Index{0});
   const Index longest = lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
   const auto tokens = static_cast<double>(total);
@@ -61,14 +61,15 @@ PassEstimate EstimatePass(const ModelOptions& model, absl::Span<const Index> len
       const bool again = i > 0 && lengths[i] == lengths[i - 1];
       // Equal lengths, as those of a corpus are, are counted once.
       if (!again) entries = AllowedEntries(mask, lengths[i]);
-      estimate.operations +=
+      estimate.attention_operations +=
           entries * (4 * Width(model) + kSoftmaxOperations * static_cast<double>(model.heads));
     }
-    estimate.operations += 2 * tokens * MapEntries(model);
+    estimate.map_operations += 2 * tokens * MapEntries(model);
   }
   const Index chunk = std::min(total, std::max(longest, LayerForward::kChunkTokens));
   const bool spilled = HiddenStatesBytes(model, total) > memory_budget && memory_budget > 0;
-  estimate.bytes = kFloat * (MapEntries(model) + InnerFloats(model, chunk)) +
+  const double weight = compute == Compute::kBf16 ? kFloat + kBf16 : kFloat;
+  estimate.bytes = weight * MapEntries(model) + kFloat * InnerFloats(model, chunk) +
                    (spilled ? 0 : static_cast<double>(HiddenStatesBytes(model, total))) + kAnyPass;
   return estimate;
 }

@@ -5,26 +5,29 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "core/model/layer_forward.h"
 #include "core/model/model_options.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
 
 struct PassEstimate {
-  // Of the layers: 2 an entry of a linear map and a token, 4 h an attention entry that the mask
-  // allows (h: the width of all heads), and what its softmax takes.
-  double operations = 0;
+  double map_operations = 0;        // 2 an entry of a linear map and a token
+  double attention_operations = 0;  // 4 h an entry that the mask allows (h: the width of all
+                                    // heads), and what its softmax takes
   // At the peak, 4 bytes times: a layer's weights; the hidden states, unless they are in a file;
   // the inner values of some 2,048 tokens, or of the longest sequence; and what any program takes.
+  // In bf16, 2 bytes a weight more.
   double bytes = 0;
 
-  // gemm_rate: of MeasureGemmRate, with the threads of the pass.
-  double Seconds(double gemm_rate) const;
+  // By the rates, of MeasureGemmRate with the threads of the pass, at which linear maps and
+  // attention are multiplied.
+  double Seconds(double map_rate, double attention_rate) const;
 };
 
 // Of layers [0, layers) on sequences of `lengths` tokens. memory_budget: PassOptions's.
-PassEstimate EstimatePass(const ModelOptions& model, absl::Span<const Index> lengths, Index layers,
-                          int64_t memory_budget);
+PassEstimate EstimatePass(const ModelOptions& model, Compute compute,
+                          absl::Span<const Index> lengths, Index layers, int64_t memory_budget);
 
 }  // namespace attnprune
 

@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "client/cli/views/format.h"
 #include "core/kernels/gemm_rate.h"
+#include "core/model/bf16_products.h"
 #include "core/model/pass_estimate.h"
 
 namespace attnprune::cli {
@@ -22,11 +23,15 @@ constexpr double kEnoughToGuess = 0.02;  // share of the work
 void TellPassEstimate(const Shell& shell, const std::string& what, const Forward& forward,
                       ThreadPool& pool, absl::Span<const Index> lengths, Index layers,
                       int64_t memory_budget) {
-  const PassEstimate estimate = EstimatePass(forward.options(), lengths, layers, memory_budget);
+  const Compute compute = forward.compute();
+  const PassEstimate estimate =
+      EstimatePass(forward.options(), compute, lengths, layers, memory_budget);
+  const double rate = MeasureGemmRate(pool);
+  const double map_rate = compute == Compute::kBf16 ? MeasureBf16GemmRate(pool) : rate;
   const Index tokens = std::accumulate(lengths.begin(), lengths.end(), Index{0});
   *shell.err << what << ": " << tokens << " tokens through " << layers
              << (layers == 1 ? " layer" : " layers") << ", about "
-             << SecondsText(estimate.Seconds(MeasureGemmRate(pool))) << ", "
+             << SecondsText(estimate.Seconds(map_rate, rate)) << ", "
              << BytesText(static_cast<int64_t>(estimate.bytes)) << std::endl;
 }
 

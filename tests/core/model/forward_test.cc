@@ -82,7 +82,10 @@ TEST(PassEstimate, CountsProductsAndWhatIsHeld) {
   const auto forward = ValueOrDie(Forward::Open(GoldenModel("llama"), pool));
   const ModelOptions& model = forward->options();
   const std::vector<Index> rows = {24, 10};
-  const PassEstimate one = EstimatePass(model, rows, 1, 0), two = EstimatePass(model, rows, 2, 0);
+  const auto estimate = [&](Index layers, int64_t budget, Compute compute = Compute::kFloat32) {
+    return EstimatePass(model, compute, rows, layers, budget);
+  };
+  const PassEstimate one = estimate(1, 0), two = estimate(2, 0);
   double entries = 0;
   for (const LinearMap map :
        {LinearMap::kQuery, LinearMap::kKey, LinearMap::kValue, LinearMap::kOutput, LinearMap::kGate,
@@ -93,13 +96,17 @@ TEST(PassEstimate, CountsProductsAndWhatIsHeld) {
   const double attended = 24 * 25 / 2 + 10 * 11 / 2;
   const auto heads = static_cast<double>(model.heads);
   const auto width = heads * static_cast<double>(model.head_dim);
-  EXPECT_EQ(one.operations, 2 * 34 * entries + attended * (4 * width + 60 * heads));
-  EXPECT_EQ(two.operations, 2 * one.operations);
+  EXPECT_EQ(one.map_operations, 2 * 34 * entries);
+  EXPECT_EQ(one.attention_operations, attended * (4 * width + 60 * heads));
+  EXPECT_EQ(two.map_operations, 2 * one.map_operations);
+  EXPECT_EQ(two.attention_operations, 2 * one.attention_operations);
   EXPECT_EQ(two.bytes, one.bytes) << "a layer at a time";
-  EXPECT_EQ(one.bytes - EstimatePass(model, rows, 1, /*memory_budget=*/1).bytes,
+  EXPECT_EQ(one.bytes - estimate(1, /*budget=*/1).bytes,
             static_cast<double>(HiddenStatesBytes(model, 34)))
       << "which are in a file then";
-  EXPECT_EQ(one.Seconds(1e9), one.operations / 0.85e9);
+  EXPECT_EQ(estimate(1, 0, Compute::kBf16).bytes - one.bytes, 2 * entries);
+  EXPECT_DOUBLE_EQ(one.Seconds(2e9, 1e9),
+                   one.map_operations / 1.7e9 + one.attention_operations / 0.85e9);
 }
 
 TEST(Forward, TellsItsProgressAndCanBeStopped) {
