@@ -54,11 +54,12 @@ std::string FloatBytes(size_t count, uint32_t seed) {
   return bytes;
 }
 
-// A fused job of d = 8 on 2 x 6 tokens, and its tensors.
+// A fused job of d = 8 on 2 x `length` tokens, and its tensors.
 struct SmallJob {
-  explicit SmallJob(int steps) {
+  explicit SmallJob(int steps, int length = 6)
+      : weight(FloatBytes(64, 1)), tokens(FloatBytes(size_t{16} * length, 2)) {
     tensors.push_back(Tensor(weight, {8, 8}));
-    tensors.push_back(Tensor(tokens, {2, 6, 8}));
+    tensors.push_back(Tensor(tokens, {2, length, 8}));
     *job.mutable_problem()->mutable_fused()->mutable_weight() = tensors[0].ref;
     *job.add_calibration() = tensors[1].ref;
     job.mutable_sparsity()->set_fraction(0.5);
@@ -78,10 +79,13 @@ struct SmallJob {
     return request;
   }
 
-  std::string weight = FloatBytes(64, 1), tokens = FloatBytes(96, 2);
+  std::string weight, tokens;
   std::vector<LocalTensor> tensors;
   v1::Job job;
 };
+
+// A job that runs for minutes: it ends when it is cancelled.
+SmallJob LongJob() { return SmallJob(1'000'000, 256); }
 
 TEST(ClientAndServer, GoFromUploadToResult) {
   const TemporaryFolder folder;
@@ -146,12 +150,12 @@ TEST(ClientAndServer, ShowEveryEventOnceThroughARestart) {
   auto server = StartServer(folder.path(), 0);
   const int port = server->port();
   const auto client = ClientOf(server->address());
-  const SmallJob small(30'000);
-  ASSERT_TRUE(client->Upload(small.tensors).ok());
-  const auto created = client->CreateJob(small.Request());
+  const SmallJob job = LongJob();
+  ASSERT_TRUE(client->Upload(job.tensors).ok());
+  const auto created = client->CreateJob(job.Request());
   ASSERT_TRUE(created.ok()) << created.status();
   int64_t last = 0;
-  bool restarted = false;
+  bool restarted = false, cancelled = false;
   const auto ended = client->Watch(created->name(), 0, [&](const v1::JobEvent& event) {
     EXPECT_GT(event.sequence(), last);
     last = event.sequence();
@@ -161,11 +165,15 @@ TEST(ClientAndServer, ShowEveryEventOnceThroughARestart) {
       server.reset();
       server = StartServer(folder.path(), port);
     }
+    if (event.state_change().attempt() == 2 && !cancelled) {
+      cancelled = true;
+      EXPECT_TRUE(ClientOf(server->address())->CancelJob(created->name()).ok());
+    }
     return true;
   });
   ASSERT_TRUE(ended.ok()) << ended.status();
   EXPECT_TRUE(restarted);
-  EXPECT_EQ(ended->state(), v1::SUCCEEDED);
+  EXPECT_EQ(ended->state(), v1::CANCELLED);
   EXPECT_EQ(ended->attempt(), 2);
 }
 
@@ -173,9 +181,9 @@ TEST(ClientAndServer, ReplayWhatThereIsOfAJobThatGoesOn) {
   const TemporaryFolder folder;
   const auto server = StartServer(folder.path(), 0);
   const auto client = ClientOf(server->address());
-  const SmallJob small(1'000'000);
-  ASSERT_TRUE(client->Upload(small.tensors).ok());
-  const std::string name = client->CreateJob(small.Request())->name();
+  const SmallJob job = LongJob();
+  ASSERT_TRUE(client->Upload(job.tensors).ok());
+  const std::string name = client->CreateJob(job.Request())->name();
   int64_t seen = 0;
   (void)client->Watch(name, 0, [&](const v1::JobEvent& event) {
     seen = event.sequence();
@@ -188,9 +196,9 @@ TEST(ClientAndServer, ReplayWhatThereIsOfAJobThatGoesOn) {
     last = event.sequence();
     return true;
   };
-  const auto job = client->Replay(name, note);
-  ASSERT_TRUE(job.ok()) << job.status();
-  EXPECT_EQ(job->state(), v1::RUNNING);
+  const auto running = client->Replay(name, note);
+  ASSERT_TRUE(running.ok()) << running.status();
+  EXPECT_EQ(running->state(), v1::RUNNING);
   EXPECT_GE(last, seen);
   ASSERT_TRUE(client->CancelJob(name).ok());
   (void)client->Watch(name, 0, [](const v1::JobEvent&) { return true; });
@@ -225,9 +233,9 @@ TEST(ClientAndServer, LeaveAJobRunningWhenAWatchIsInterrupted) {
   const auto server = StartServer(folder.path(), 0);
   std::stop_source interrupt;
   const auto watcher = ClientOf(server->address(), interrupt.get_token());
-  const SmallJob small(1'000'000);
-  ASSERT_TRUE(watcher->Upload(small.tensors).ok());
-  const std::string name = watcher->CreateJob(small.Request())->name();
+  const SmallJob job = LongJob();
+  ASSERT_TRUE(watcher->Upload(job.tensors).ok());
+  const std::string name = watcher->CreateJob(job.Request())->name();
   const absl::Status stopped = watcher
                                    ->Watch(name, 0,
                                            [&](const v1::JobEvent& event) {
