@@ -10,7 +10,7 @@
 
 namespace attnprune {
 
-// The sum of the products of their entries, in float64, row by row; of one shape.
+// The sum of the products of their entries, in float64; of one shape.
 double Dot(MatrixView a, MatrixView b);
 
 struct LinearError {
