@@ -37,20 +37,6 @@ std::string AttentionInputName(Index layer) {
   return absl::StrCat("model.layers.", layer, ".self_attn.input");
 }
 
-absl::StatusOr<Batches> CaptureLayer(Forward& forward, Index layer, const Tokens& tokens,
-                                     const PassOptions& options) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckLayer(forward.options(), layer));
-  ATTNPRUNE_RETURN_IF_ERROR(forward.Check(tokens));
-  Matrix x(tokens.total(), forward.options().hidden_size);
-  ATTNPRUNE_RETURN_IF_ERROR(forward.Embed(tokens, x));
-  for (Index before = 0; before < layer; ++before) {
-    const LayerHooks hooks = PassHooks(options, before, layer, tokens.total());
-    ATTNPRUNE_RETURN_IF_ERROR(forward.RunLayer(before, tokens.lengths, x, hooks));
-  }
-  ATTNPRUNE_RETURN_IF_ERROR(forward.AttentionInput(layer, x, x));
-  return Batches(std::move(x), tokens.lengths);
-}
-
 absl::StatusOr<CaptureResult> Capture(Forward& forward, const TokenRows& rows,
                                       const CaptureOptions& options) {
   const ModelOptions& model = forward.options();

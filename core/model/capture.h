@@ -11,18 +11,12 @@
 #include "core/model/forward.h"
 #include "core/model/model_pass.h"
 #include "core/model/tokens.h"
-#include "core/problem/batches.h"
 #include "core/tensor/dtype.h"
 
 namespace attnprune {
 
 // "model.layers.3.self_attn.input" whatever the family: the input of q, k and v, after its norm.
 std::string AttentionInputName(Index layer);
-
-// The input of one layer's attention on every row, without padding; the layers behind it are not
-// run. INVALID_ARGUMENT unless Forward::Check passes and the layer is one of the model's.
-absl::StatusOr<Batches> CaptureLayer(Forward& forward, Index layer, const Tokens& tokens,
-                                     const PassOptions& options = {});
 
 struct CaptureOptions {
   std::vector<Index> layers;  // ascending; at least one

@@ -128,6 +128,18 @@ def test_05_and_06_tensors_named_by_hand_are_checked(model):
     refused(cli(*flags, "--q", q, "--k", k), 2, "k_norm.weight", "--no-qk-norm")
 
 
+def test_05_a_fused_tensor_is_not_q_and_k(model):
+    prefix = "model.layers.1.self_attn."
+    fused = f"{prefix}qkv_proj.weight"
+
+    def edit(tensors):
+        rows = [floats(tensors.pop(f"{prefix}{part}_proj.weight")) for part in "qkv"]
+        tensors[fused] = f32(numpy.concatenate(rows))
+    file = model(edit=edit) / "model.safetensors"
+    flags = ("run", "--weights", file, "--calibration", f"{DATA}:{INPUT}", "--heads", "8", *QUICK)
+    refused(cli(*flags, "--q", fused, "--k", fused), 2, "--k", fused)
+
+
 def test_07_all_that_is_not_weights_travels(model, tmp_path):
     folder = model()
     files = ("modeling_x.py", "LICENSE", "x.tiktoken", "merges.txt", "README.md",

@@ -81,8 +81,6 @@ TEST_F(CaptureTest, WritesWhatTheLayersRead) {
     EXPECT_EQ(stack.length, 12);
     const Matrix seen = Seen(layer, rows.tokens);
     EXPECT_TRUE(std::equal(seen.flat().begin(), seen.flat().end(), stack.rows.flat().begin()));
-    const Batches one = ValueOrDie(CaptureLayer(*forward_, layer, rows.tokens));
-    EXPECT_TRUE(std::equal(seen.flat().begin(), seen.flat().end(), one.all().data()));
   }
   EXPECT_FALSE(std::filesystem::exists(options_.output + "/.capture"));
 }
