@@ -13,6 +13,8 @@ void dtrtri_(const char* uplo, const char* diag, const int* n, double* a, const 
              int* info);
 void dsyev_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w,
             double* work, const int* lwork, int* info);
+void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w,
+             double* work, const int* lwork, int* iwork, const int* liwork, int* info);
 }
 
 namespace attnprune {
@@ -82,6 +84,21 @@ bool SymmetricEigenvalues(Index n, absl::Span<double> a, absl::Span<double> valu
   std::vector<double> room(static_cast<size_t>(room_wanted));
   const int doubles = static_cast<int>(room.size());
   dsyev_("N", "U", &size, a.data(), &stride, values.data(), room.data(), &doubles, &info);
+  return info == 0;
+}
+
+// Column-major, what LAPACK writes as columns are rows here.
+bool SymmetricEigenvectors(Index n, absl::Span<double> a, absl::Span<double> values) {
+  const int size = static_cast<int>(n), stride = std::max(size, 1), query = -1;
+  double room_wanted = 0;
+  int integers_wanted = 0, info = 0;
+  dsyevd_("V", "U", &size, a.data(), &stride, values.data(), &room_wanted, &query, &integers_wanted,
+          &query, &info);
+  std::vector<double> room(static_cast<size_t>(room_wanted));
+  std::vector<int> integers(static_cast<size_t>(integers_wanted));
+  const int doubles = static_cast<int>(room.size());
+  dsyevd_("V", "U", &size, a.data(), &stride, values.data(), room.data(), &doubles, integers.data(),
+          &integers_wanted, &info);
   return info == 0;
 }
 

@@ -33,8 +33,10 @@ struct StepStats {
   // 1 for the first. The step that finds a tolerance met is counted here, but it moves nothing and
   // is not in PruneResult::steps.
   int step = 0;
-  int steps = 0;                   // at most
-  double attention_loss = 0;       // sum 1/2 ||f~ - f||^2 of the mask that entered the step
+  int steps = 0;  // at most
+  // sum 1/2 ||f~ - f||^2 of the mask that entered the step. Of alps AlpsSearch::Step's loss, and
+  // the next three are 0.
+  double attention_loss = 0;
   double regularization = 0;       // 1/2 lambda ||M||^2 of the same mask
   double soft_relative_error = 0;  // equation (1) of the same, still real-valued, mask
   double gradient_norm = 0;        // Frobenius norm of the loss's gradient in the mask, over k

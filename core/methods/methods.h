@@ -7,6 +7,10 @@
 
 namespace attnprune {
 
+// "alps" (alps_search.h): each linear map's mask and weights by ADMM on X'X of all calibration
+// tokens; the fused W itself counts as the map x -> x W.
+const MethodInfo& AlpsInfo();
+
 // "gd": the paper's Algorithm 1. Gradient descent with momentum on a real-valued mask under the
 // attention loss, then binarisation.
 //

@@ -147,7 +147,8 @@ def measured(folder, job, *flags):
         return server.memory_bytes("VmHWM") - before, estimate
 
 
-@pytest.mark.parametrize("method", ["gd:steps=20", "ste:steps=20", "joint:steps=20", "wanda+refit:refit_steps=20"])
+@pytest.mark.parametrize("method", ["alps:steps=20", "gd:steps=20", "ste:steps=20", "joint:steps=20",
+                                    "wanda+refit:refit_steps=20"])
 def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
     """Where W is large and the data small, with a checkpoint every 200 ms."""
     job = [*large_w(tmp_path), "--method", method]

@@ -1,0 +1,185 @@
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "core/base/status_macros.h"
+#include "core/kernels/blas.h"
+#include "core/methods/alps_inputs.h"
+#include "core/methods/alps_search.h"
+#include "core/methods/linear_map.h"
+#include "core/methods/methods.h"
+
+namespace attnprune {
+namespace {
+
+struct AlpsOptions {
+  double damping;
+  int steps, refine_steps;
+  bool by_factors;
+};
+
+// The weights of the attention: the product of the factors, where those were pruned.
+std::vector<Matrix> AttentionWeightsOf(const Problem& problem, std::vector<Matrix> pruned) {
+  if (!problem.fused() || pruned.size() == 1) return pruned;
+  Matrix product(pruned[0].rows(), pruned[1].rows());
+  Gemm(Trans::kNo, Trans::kYes, 1.0f, pruned[0], pruned[1], 0.0f, product);
+  std::vector<Matrix> weights;
+  weights.push_back(std::move(product));
+  return weights;
+}
+
+// What a step reports and when the run ends.
+class AlpsLoop {
+ public:
+  AlpsLoop(PreparedProblem& prepared, const AlpsOptions& options, int evaluate_every,
+           AlpsSearch& search, ProgressObserver& observer)
+      : prepared_(prepared),
+        options_(options),
+        evaluate_every_(evaluate_every),
+        search_(search),
+        observer_(observer) {}
+
+  absl::StatusOr<TerminationReason> Run() {
+    while (!Ended()) {
+      const double loss = search_.Step();
+      if (!search_.finite()) {
+        return absl::FailedPreconditionError(
+            "weights must stay finite in float32 while ALPS moves them; they are too large");
+      }
+      ATTNPRUNE_ASSIGN_OR_RETURN(const StepStats stats, Stats(loss));
+      if (observer_.OnStep(stats, search_) == Verdict::kStop && !Ended()) {
+        return TerminationReason::kStopped;
+      }
+    }
+    return TerminationReason::kCompleted;
+  }
+
+ private:
+  bool Ended() const { return search_.settled() || search_.steps_taken() >= options_.steps; }
+
+  absl::StatusOr<StepStats> Stats(double loss) {
+    StepStats stats;
+    stats.step = search_.steps_taken();
+    stats.steps = options_.steps;
+    stats.attention_loss = loss;
+    if (evaluate_every_ > 0 && (Ended() || stats.step % evaluate_every_ == 0)) {
+      ATTNPRUNE_RETURN_IF_ERROR(Evaluate(stats));
+    }
+    stats.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    return stats;
+  }
+
+  // For reports only: nothing that it computes reaches the run.
+  absl::Status Evaluate(StepStats& stats) {
+    const std::vector<Matrix> weights = AttentionWeightsOf(prepared_.problem(), search_.Weights());
+    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, prepared_.Calibration());
+    stats.calibration_error = calibration->Error(Views(weights)).relative();
+    if (prepared_.problem().held_out.count() == 0) return absl::OkStatus();
+    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const held_out, prepared_.HeldOut());
+    stats.held_out_error = held_out->Error(Views(weights)).relative();
+    return absl::OkStatus();
+  }
+
+  PreparedProblem& prepared_;
+  const AlpsOptions& options_;
+  const int evaluate_every_;
+  AlpsSearch& search_;
+  ProgressObserver& observer_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+class AlpsMethod final : public Method {
+ public:
+  explicit AlpsMethod(const ParameterValues& values)
+      : options_{.damping = values.Get("damping"),
+                 .steps = values.GetInt("steps"),
+                 .refine_steps = values.GetInt("refine_steps"),
+                 .by_factors = values.GetSwitch("factors")} {}
+
+  absl::string_view name() const override { return "alps"; }
+
+  Index PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const override {
+    return sparsity.PrunedOf(weight.dense.size());
+  }
+
+ private:
+  absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& run,
+                                      ProgressObserver& observer) const override {
+    const Problem& problem = prepared.problem();
+    ATTNPRUNE_ASSIGN_OR_RETURN(const AlpsInputs inputs,
+                               PrepareAlps(*prepared.CalibrationGram(), options_.damping));
+    const double parameters[] = {options_.damping, static_cast<double>(options_.steps),
+                                 static_cast<double>(options_.refine_steps),
+                                 options_.by_factors ? 1.0 : 0.0};
+    AlpsSearch search(LinearMaps(problem, options_.by_factors), inputs, problem.sparsity,
+                      prepared.pool(), prepared.Fingerprint(name(), parameters));
+    if (!run.resume_from.empty()) {
+      const std::string state = std::exchange(run.resume_from, {});
+      ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, options_.steps));
+    }
+    AlpsLoop loop(prepared, options_, run.evaluate_every, search, observer);
+    PruneResult result;
+    ATTNPRUNE_ASSIGN_OR_RETURN(result.reason, loop.Run());
+    result.steps = search.steps_taken();
+    const bool stopped = result.reason == TerminationReason::kStopped;
+    result.matrices = search.Result(stopped ? 0 : options_.refine_steps);
+    return result;
+  }
+
+  const AlpsOptions options_;
+};
+
+// Floats of the weights' size at the peak, which is a checkpoint; and of d x d. Doubles of d x d
+// while the eigenvectors are found: the copy of X'X and LAPACK's room for two.
+constexpr double kWeightFloats = 11, kSquareFloats = 2, kSquareDoubles = 3;
+
+double AlpsBytes(const ProblemShape& shape, const ParameterValues&, DenseAttention) {
+  const double d = static_cast<double>(shape.features());
+  const double search = sizeof(float) * (kWeightFloats * Entries(shape) + kSquareFloats * d * d);
+  return std::max(search,
+                  (kSquareFloats * sizeof(float) + kSquareDoubles * sizeof(double)) * d * d);
+}
+
+double AlpsOperations(const ProblemShape& shape, const ParameterValues& values, DenseAttention) {
+  const double d = static_cast<double>(shape.features());
+  const double products = 2.0 * values.GetInt("steps") + values.GetInt("refine_steps") + 1;
+  return 2 * CalibrationSize(shape).tokens * d * d + 9 * d * d * d +
+         2 * products * Entries(shape) * d;
+}
+
+std::vector<Parameter> AlpsParameters() {
+  using Kind = Parameter::Kind;
+  return {{"damping", Kind::kReal, 0.01, 0, 10,
+           "What keeps weights near the dense ones, as a fraction of the mean of X'X's diagonal"},
+          {"steps", Kind::kInteger, 300, 1, 1e6,
+           "Steps of ADMM at most; it ends when the support stands still"},
+          {"refine_steps", Kind::kInteger, 10, 0, 1e6,
+           "Steps of conjugate gradients on the weights that are kept"},
+          {"factors", Kind::kSwitch, 1, 0, 1,
+           "1: prune W_Q and W_K apart where a fused problem has them; 0: prune the fused W itself "
+           "as the map x -> x W. No effect on projections."}};
+}
+
+}  // namespace
+
+const MethodInfo& AlpsInfo() {
+  static const MethodInfo info = {
+      .name = "alps",
+      .summary =
+          "Mask and weights of each linear map by ADMM, the kept weights by conjugate "
+          "gradients (ALPS)",
+      .parameters = AlpsParameters(),
+      .uses_moments = true,
+      .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
+        return std::make_unique<AlpsMethod>(values);
+      },
+      .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
+      .bytes = AlpsBytes,
+      .operations = AlpsOperations};
+  return info;
+}
+
+}  // namespace attnprune

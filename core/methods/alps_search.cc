@@ -1,0 +1,334 @@
+#include "core/methods/alps_search.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+#include "core/base/status_macros.h"
+#include "core/base/sum.h"
+#include "core/kernels/blas.h"
+#include "core/kernels/finite.h"
+#include "core/methods/linear_map.h"
+#include "core/methods/solver_state.h"
+#include "core/tensor/eigen.h"
+
+namespace attnprune {
+namespace {
+
+constexpr double kFirstR = 0.1, kLeastR = 1e-6;
+constexpr int kStepsBetweenLooks = 3, kStepsBeforeQuiet = 30;
+constexpr double kMuch = 0.1, kSome = 0.005, kQuiet = 0.0003;  // changes over weights kept
+constexpr Index kRowsPerShard = 64;
+
+struct Rows {
+  Index first, count;
+};
+
+void ForRowShards(Index rows, ThreadPool& pool, absl::FunctionRef<void(Rows, size_t shard)> work) {
+  pool.ParallelFor((rows + kRowsPerShard - 1) / kRowsPerShard, [&](Index i) {
+    const Index first = i * kRowsPerShard;
+    work({first, std::min(kRowsPerShard, rows - first)}, static_cast<size_t>(i));
+  });
+}
+
+size_t ShardsOf(Index rows) {
+  return static_cast<size_t>((rows + kRowsPerShard - 1) / kRowsPerShard);
+}
+
+Index CountChanged(const BitMask& a, const BitMask& b) {
+  Index changed = 0;
+  for (size_t i = 0; i < a.bytes().size(); ++i) {
+    changed += std::popcount(static_cast<uint8_t>(a.bytes()[i] ^ b.bytes()[i]));
+  }
+  return changed;
+}
+
+Matrix Magnitudes(const Matrix& matrix) {
+  Matrix result(matrix.rows(), matrix.cols());
+  ArrayOf(result) = ArrayOf(matrix).abs();
+  return result;
+}
+
+// out = `matrix` with each column times `scale`, or over it, or 0 where that is 0.
+void ScaleColumns(MatrixView matrix, const std::vector<float>& scale, bool divide,
+                  MutableMatrixView out) {
+  for (Index i = 0; i < matrix.rows(); ++i) {
+    for (Index j = 0; j < matrix.cols(); ++j) {
+      float by = scale[static_cast<size_t>(j)];
+      if (divide && by != 0) by = 1 / by;
+      out(i, j) = matrix(i, j) * by;
+    }
+  }
+}
+
+// Rows of conjugate gradients on D H = C, where `mask` is 1; d starts there too.
+class MaskedGradients {
+ public:
+  MaskedGradients(const Matrix& h, MatrixView c, MatrixView mask, MutableMatrixView d)
+      : h_(h),
+        mask_(mask),
+        d_(d),
+        residual_(d.rows(), d.cols()),
+        direction_(d.rows(), d.cols()),
+        product_(d.rows(), d.cols()),
+        norms_(static_cast<size_t>(d.rows())) {
+    Gemm(Trans::kNo, Trans::kNo, 1.0f, d_, h_, 0.0f, product_);
+    ArrayOf(residual_) = (ArrayOf(c) - ArrayOf(product_)) * ArrayOf(mask_);
+    ArrayOf(direction_) = ArrayOf(residual_);
+    for (Index i = 0; i < d_.rows(); ++i) norms_[static_cast<size_t>(i)] = SquaredNorm(i);
+  }
+
+  void Step() {
+    Gemm(Trans::kNo, Trans::kNo, 1.0f, direction_, h_, 0.0f, product_);
+    for (Index i = 0; i < d_.rows(); ++i) StepRow(i);
+  }
+
+ private:
+  double SquaredNorm(Index row) const {
+    double sum = 0;
+    for (Index j = 0; j < residual_.cols(); ++j) {
+      const auto value = static_cast<double>(residual_(row, j));
+      sum += value * value;
+    }
+    return sum;
+  }
+
+  void StepRow(Index i) {
+    double& norm = norms_[static_cast<size_t>(i)];
+    double curvature = 0;
+    for (Index j = 0; j < d_.cols(); ++j) {
+      curvature += static_cast<double>(direction_(i, j)) * static_cast<double>(product_(i, j));
+    }
+    if (!(norm > 0) || !(curvature > 0)) return;  // solved, as far as float32 goes
+    const auto step = static_cast<float>(norm / curvature);
+    for (Index j = 0; j < d_.cols(); ++j) {
+      d_(i, j) += step * direction_(i, j);
+      residual_(i, j) -= step * product_(i, j) * mask_(i, j);
+    }
+    const double before = std::exchange(norm, SquaredNorm(i));
+    const auto turn = static_cast<float>(norm / before);
+    for (Index j = 0; j < d_.cols(); ++j) {
+      direction_(i, j) = residual_(i, j) + turn * direction_(i, j);
+    }
+  }
+
+  const Matrix& h_;
+  const MatrixView mask_;
+  const MutableMatrixView d_;
+  Matrix residual_, direction_, product_;
+  std::vector<double> norms_;  // of the residual's rows, squared
+};
+
+}  // namespace
+
+AlpsSearch::AlpsSearch(std::vector<NamedWeight> maps, const AlpsInputs& inputs,
+                       const Sparsity& sparsity, ThreadPool& pool, uint64_t fingerprint)
+    : inputs_(inputs), sparsity_(sparsity), pool_(pool), fingerprint_(fingerprint) {
+  for (const NamedWeight& stored : maps) {
+    Map& map = maps_.emplace_back(Map{.stored = stored, .w = OutIn(stored)});
+    const Index outputs = map.w.rows(), d = map.w.cols();
+    ScaleColumns(map.w, inputs_.scale, /*divide=*/false, map.w);
+    map.c = Matrix(outputs, d);
+    ForRowShards(outputs, pool_, [&](Rows rows, size_t) {
+      Gemm(Trans::kNo, Trans::kNo, 1.0f, MatrixView(map.w).Rows(rows.first, rows.count), inputs_.h,
+           0.0f, MutableMatrixView(map.c).Rows(rows.first, rows.count));
+    });
+    map.u = Matrix(outputs, d);
+    map.d = Matrix(outputs, d);
+    map.v = Matrix(outputs, d);
+    map.r = kFirstR;
+    map.settled = sparsity_.PrunedOf(map.w.size()) == 0;
+    Begin(map);
+  }
+}
+
+void AlpsSearch::Begin(Map& map) {
+  map.u = map.w.Clone();
+  map.last_look = Largest(Magnitudes(map.u));
+  map.last_look.ApplyInto(map.u, map.d);
+  std::fill(map.v.flat().begin(), map.v.flat().end(), 0.0f);
+}
+
+BitMask AlpsSearch::Largest(const Matrix& magnitudes) const {
+  return Binarize(magnitudes, /*inputs_are_rows=*/false, sparsity_, pool_);
+}
+
+bool AlpsSearch::settled() const {
+  return std::all_of(maps_.begin(), maps_.end(), [](const Map& map) { return map.settled; });
+}
+
+bool AlpsSearch::finite() const {
+  return std::all_of(maps_.begin(), maps_.end(), [](const Map& map) {
+    return AllFinite(map.u.flat()) && AllFinite(map.v.flat()) && AllFinite(map.d.flat());
+  });
+}
+
+double AlpsSearch::Step() {
+  ++steps_taken_;
+  double loss = 0;
+  for (Map& map : maps_) {
+    if (!map.settled) StepOf(map);
+    loss += map.loss;
+  }
+  return loss;
+}
+
+void AlpsSearch::StepOf(Map& map) {
+  map.loss = Solve(map);
+  // What is not finite has no order.
+  if (!AllFinite(scores_.flat())) {
+    map.settled = true;
+    return;
+  }
+  const BitMask support = Largest(scores_);
+  Project(map, support);
+  if (steps_taken_ % kStepsBetweenLooks == 0) Look(map, support);
+}
+
+// (H + r I) U' = (C - V + r D)', so that the gradient at U is C - V + r D - r U less C.
+double AlpsSearch::Solve(Map& map) {
+  const Index d = map.w.cols();
+  const auto r = static_cast<float>(map.r);
+  if (!SameShape(scores_, map.w)) scores_ = Matrix(map.w.rows(), d);
+  std::vector<double> losses(ShardsOf(map.w.rows()));
+  ForRowShards(map.w.rows(), pool_, [&](Rows rows, size_t shard) {
+    const auto of = [&](const Matrix& m) {
+      return ArrayOf(MatrixView(m).Rows(rows.first, rows.count));
+    };
+    const MutableMatrixView u = MutableMatrixView(map.u).Rows(rows.first, rows.count);
+    Matrix target(rows.count, d), turned(rows.count, d);
+    ArrayOf(target) = of(map.c) - of(map.v) + r * of(map.d);
+    Gemm(Trans::kNo, Trans::kYes, 1.0f, target, inputs_.vectors, 0.0f, turned);
+    for (Index i = 0; i < rows.count; ++i) {
+      for (Index j = 0; j < d; ++j) turned(i, j) /= inputs_.values[static_cast<size_t>(j)] + r;
+    }
+    Gemm(Trans::kNo, Trans::kNo, 1.0f, turned, inputs_.vectors, 0.0f, u);
+    ArrayOf(target) = (ArrayOf(MatrixView(u)) - of(map.w)) *
+                      (ArrayOf(target) - of(map.c) - r * ArrayOf(MatrixView(u)));
+    for (const float value : target.flat()) losses[shard] += 0.5 * static_cast<double>(value);
+    ArrayOf(MutableMatrixView(scores_).Rows(rows.first, rows.count)) =
+        (ArrayOf(MatrixView(u)) + of(map.v) / r).abs();
+  });
+  return Sum(losses);
+}
+
+void AlpsSearch::Project(Map& map, const BitMask& support) {
+  const auto r = static_cast<float>(map.r);
+  ForRowShards(map.w.rows(), pool_, [&](Rows rows, size_t) {
+    std::vector<uint8_t> kept(static_cast<size_t>(map.w.cols()));
+    for (Index i = rows.first; i < rows.first + rows.count; ++i) {
+      support.UnpackRow(i, absl::MakeSpan(kept));
+      const float* const u = map.u.row(i);
+      float *const v = map.v.row(i), *const d = map.d.row(i);
+      for (Index j = 0; j < map.w.cols(); ++j) {
+        d[j] = kept[static_cast<size_t>(j)] != 0 ? u[j] + v[j] / r : 0.0f;
+        v[j] += r * (u[j] - d[j]);
+      }
+    }
+  });
+}
+
+void AlpsSearch::Look(Map& map, const BitMask& support) {
+  const Index changed = CountChanged(support, map.last_look);
+  const Index kept = std::max<Index>(1, support.size() - support.CountPruned());
+  const double share = static_cast<double>(changed) / static_cast<double>(kept);
+  map.last_look = support;
+  if (share > kSome) {
+    map.moving = true;
+    map.r *= share > kMuch ? 1.3 : 1.2;
+  } else if (map.moving) {
+    map.settled = changed == 0 || (steps_taken_ >= kStepsBeforeQuiet && share < kQuiet);
+    map.r *= 1.1;
+  } else {
+    map.r /= 5;
+    map.settled = map.r < kLeastR;
+    if (changed > 0) Begin(map);
+  }
+}
+
+Matrix AlpsSearch::Refined(const Map& map, const BitMask& support, int steps) const {
+  Matrix result(map.w.rows(), map.w.cols());
+  support.ApplyInto(map.u, result);
+  if (steps == 0) return result;
+  const Matrix mask = support.ToMatrix();
+  ForRowShards(map.w.rows(), pool_, [&](Rows rows, size_t) {
+    const auto of = [&](const Matrix& m) { return MatrixView(m).Rows(rows.first, rows.count); };
+    MaskedGradients gradients(inputs_.h, of(map.c), of(mask),
+                              MutableMatrixView(result).Rows(rows.first, rows.count));
+    for (int step = 0; step < steps; ++step) gradients.Step();
+  });
+  return result;
+}
+
+Matrix AlpsSearch::Unscaled(const Map& map, const Matrix& scaled) const {
+  Matrix weights(scaled.rows(), scaled.cols());
+  ScaleColumns(scaled, inputs_.scale, /*divide=*/true, weights);
+  return AsStored(map.stored, weights);
+}
+
+std::vector<Matrix> AlpsSearch::Weights() const {
+  std::vector<Matrix> weights;
+  for (const Map& map : maps_) weights.push_back(Unscaled(map, map.d));
+  return weights;
+}
+
+std::vector<PrunedMatrix> AlpsSearch::Result(int refine_steps) const {
+  std::vector<PrunedMatrix> result;
+  for (const Map& map : maps_) {
+    if (sparsity_.PrunedOf(map.w.size()) == 0) {
+      BitMask all(map.stored.dense.rows(), map.stored.dense.cols(), /*kept=*/true);
+      result.push_back(MaskedMatrix(map.stored, std::move(all)));
+      continue;
+    }
+    const BitMask support = Largest(Magnitudes(map.u));
+    result.push_back({.name = map.stored.name,
+                      .mask = AsStored(map.stored, support),
+                      .weights = Unscaled(map, Refined(map, support, refine_steps)),
+                      .soft_mask = Matrix()});
+  }
+  return result;
+}
+
+void AlpsSearch::AppendState(std::string* out) const {
+  SolverStateView state;
+  state.fingerprint = fingerprint_;
+  state.step = steps_taken_;
+  for (const Map& map : maps_) {
+    const char* const name = map.stored.name;
+    state.numbers.insert(state.numbers.end(),
+                         {map.r, map.moving ? 1.0 : 0.0, map.settled ? 1.0 : 0.0, map.loss});
+    state.matrices[StateKey(name, "u")] = &map.u;
+    state.matrices[StateKey(name, "v")] = &map.v;
+    state.matrices[StateKey(name, "d")] = &map.d;
+    state.masks[StateKey(name, "last_look")] = &map.last_look;
+  }
+  AppendSolverState(state, out);
+}
+
+absl::Status AlpsSearch::Restore(const std::string& bytes, int max_steps) {
+  constexpr size_t kNumbers = 4;  // of a map
+  ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_, max_steps));
+  bool complete = state.numbers.size() == kNumbers * maps_.size();
+  for (size_t m = 0; complete && m < maps_.size(); ++m) {
+    Map& map = maps_[m];
+    const char* const name = map.stored.name;
+    complete = state.Take(StateKey(name, "u"), map.u) && state.Take(StateKey(name, "v"), map.v) &&
+               state.Take(StateKey(name, "d"), map.d);
+    const auto mask =
+        BitMask::FromBytes(map.w.rows(), map.w.cols(), state.masks[StateKey(name, "last_look")]);
+    if (!complete || !mask.ok()) return ResumeRefused("must hold every matrix of the run, finite");
+    map.last_look = *mask;
+    const double* const numbers = &state.numbers[kNumbers * m];
+    map.r = numbers[0];
+    map.moving = numbers[1] != 0;
+    map.settled = numbers[2] != 0;
+    map.loss = numbers[3];
+  }
+  if (!complete) return ResumeRefused("must hold every matrix of the run, finite");
+  steps_taken_ = state.step;
+  return absl::OkStatus();
+}
+
+}  // namespace attnprune

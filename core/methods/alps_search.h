@@ -1,0 +1,93 @@
+// ALPS (Meng et al., "ALPS: Improved Optimization for Highly Sparse One-Shot Pruning for Large
+// Language Models", 2024, arXiv 2406.07831): which weights of a linear map stay, and how large, by
+// ADMM; then conjugate gradients on the weights that stay.
+//
+//   min ||X W' - X D'||^2 + lambda ||W - D||^2 over D with so many entries that are not 0
+//
+// In the inputs' own scale (alps_inputs.h), H = Q diag(l) Q', C = W H, all outputs x inputs:
+//
+//   U <- (C - V + r D) Q diag(1 / (l + r)) Q';   D <- P(U + V / r);   V <- V + r (U - D)
+//
+// P keeps the largest of the matrix, of an N:M group the largest of each group. r begins at 0.1.
+// Every third step, with c the entries that entered or left the support since the last look over
+// those kept: c > 0.1: r *= 1.3; c > 0.005: r *= 1.2; any: r *= 1.1; none: settled. Until a look
+// has found c > 0.005, r /= 5 in place of the last two, and where something changed the map begins
+// anew. Settled too after 30 steps where c < 0.0003.
+#ifndef ATTNPRUNE_CORE_METHODS_ALPS_SEARCH_H_
+#define ATTNPRUNE_CORE_METHODS_ALPS_SEARCH_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "core/base/thread_pool.h"
+#include "core/methods/alps_inputs.h"
+#include "core/methods/method.h"
+#include "core/problem/problem.h"
+#include "core/problem/sparsity.h"
+#include "core/tensor/bit_mask.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+// One run on linear maps that share their inputs, each with an r of its own. One caller at a time.
+class AlpsSearch final : public Resumable {
+ public:
+  // Everything borrowed must outlive the run.
+  AlpsSearch(std::vector<NamedWeight> maps, const AlpsInputs& inputs, const Sparsity& sparsity,
+             ThreadPool& pool, uint64_t fingerprint);
+
+  // Whether no map moves any more.
+  bool settled() const;
+  int steps_taken() const { return steps_taken_; }
+
+  // A step of every map that is not settled. Returns the sum over all maps of
+  // 1/2 ||X (W - U)'||^2 + 1/2 lambda ||W - U||^2 of the real-valued U of their last steps.
+  double Step();
+  // Whether every number is finite; else there is no result.
+  bool finite() const;
+
+  // D of every map in the weights' own scale, as stored.
+  std::vector<Matrix> Weights() const;
+  // P(U) with `refine_steps` of conjugate gradients on the weights that stay, each output alone.
+  std::vector<PrunedMatrix> Result(int refine_steps) const;
+
+  void AppendState(std::string* out) const override;
+  // Takes over what AppendState wrote after at most `max_steps` steps. ResumeRefused.
+  absl::Status Restore(const std::string& bytes, int max_steps);
+
+ private:
+  // outputs x inputs, in the inputs' own scale.
+  struct Map {
+    NamedWeight stored;
+    Matrix w, c, u, v, d;
+    BitMask last_look;  // the support then
+    double r = 0;
+    bool moving = false;  // a look has found c > 0.005
+    bool settled = false;
+    double loss = 0;
+  };
+
+  void Begin(Map& map);
+  void StepOf(Map& map);
+  // Solves for U; scores_ = |U + V / r|.
+  double Solve(Map& map);
+  void Project(Map& map, const BitMask& support);
+  void Look(Map& map, const BitMask& support);
+  BitMask Largest(const Matrix& magnitudes) const;
+  Matrix Refined(const Map& map, const BitMask& support, int steps) const;
+  Matrix Unscaled(const Map& map, const Matrix& scaled) const;
+
+  const AlpsInputs& inputs_;
+  const Sparsity sparsity_;
+  ThreadPool& pool_;
+  const uint64_t fingerprint_;
+  std::vector<Map> maps_;
+  Matrix scores_;
+  int steps_taken_ = 0;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_ALPS_SEARCH_H_
