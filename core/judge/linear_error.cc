@@ -138,8 +138,10 @@ double LinearError::relative() const {
   return difference / dense;
 }
 
-double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWeight& weight,
-                            absl::optional<MatrixView> less, ThreadPool& pool) {
+namespace {
+
+Moments MomentsInAll(const GramMatrix& gram, const NamedWeight& weight,
+                     absl::optional<MatrixView> less, ThreadPool& pool) {
   const Index outputs = Outputs(weight);
   std::vector<Moments> shards(static_cast<size_t>(ShardsOf(outputs, kOutputsPerShard)));
   std::vector<Scratch> scratch(static_cast<size_t>(pool.threads()));
@@ -150,14 +152,29 @@ double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWei
     FillInOut(weight, less, first, Room(own.whole, Inputs(weight), count));
     shards[static_cast<size_t>(i)] = MomentsOf(gram, own);
   });
-  double together = 0, apart = 0;
+  Moments all;
   for (const Moments& shard : shards) {
-    together += shard.together;
-    apart += shard.apart;
+    all.together += shard.together;
+    all.apart += shard.apart;
   }
+  return all;
+}
+
+}  // namespace
+
+double SquaredNormByMoments(const GramMatrix& gram, const NamedWeight& weight,
+                            absl::optional<MatrixView> less, ThreadPool& pool) {
+  return std::max(MomentsInAll(gram, weight, less, pool).together, 0.0);
+}
+
+double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWeight& weight,
+                            absl::optional<MatrixView> less, ThreadPool& pool) {
+  const Moments all = MomentsInAll(gram, weight, less, pool);
   // Infinite or not a number where moments, or their products, overflow float32.
-  if (std::isfinite(together) && together >= kLeastResolved * apart) return together;
-  Matrix whole(Inputs(weight), outputs);
+  if (std::isfinite(all.together) && all.together >= kLeastResolved * all.apart) {
+    return all.together;
+  }
+  Matrix whole(Inputs(weight), Outputs(weight));
   FillInOut(weight, less, 0, whole);
   return SquaredNormOfProduct(x, whole, pool);
 }

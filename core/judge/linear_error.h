@@ -29,6 +29,10 @@ struct LinearError {
 double SquaredNormOfOutputs(MatrixView x, const GramMatrix& gram, const NamedWeight& weight,
                             absl::optional<MatrixView> less, ThreadPool& pool);
 
+// The same by `gram` alone, never below 0: where the terms cancel, of few digits.
+double SquaredNormByMoments(const GramMatrix& gram, const NamedWeight& weight,
+                            absl::optional<MatrixView> less, ThreadPool& pool);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_JUDGE_LINEAR_ERROR_H_

@@ -14,9 +14,10 @@ constexpr Index kColumnsPerPanel = 256;  // of ColumnNorms
 
 Index CeilDivide(Index a, Index b) { return (a + b - 1) / b; }
 
-// Writes rows [row, row + rows) x columns [col, col + cols) of X'X and their mirror image; of a
-// tile on the diagonal only the lower half is used, so that the result is exactly symmetric.
-void ComputeTile(MatrixView x, Index row, Index col, GramMatrix* gram) {
+// Adds rows [row, row + rows) x columns [col, col + cols) of X'X to gram, and makes their mirror
+// image; of a tile on the diagonal only the lower half is used, so that the result is exactly
+// symmetric.
+void AddTile(MatrixView x, Index row, Index col, GramMatrix* gram) {
   const Index rows = std::min(kTile, x.cols() - row);
   const Index cols = std::min(kTile, x.cols() - col);
   Matrix sum(rows, cols);
@@ -46,13 +47,17 @@ void ComputeNorms(MatrixView x, absl::Span<double> norms) {
 
 }  // namespace
 
-GramMatrix Gram(MatrixView x, ThreadPool& pool) {
-  GramMatrix gram(x.cols());
+void AddGram(MatrixView x, ThreadPool& pool, GramMatrix& gram) {
   const Index tiles = CeilDivide(x.cols(), kTile);
   pool.ParallelFor(tiles * tiles, [&](Index shard) {
     const Index row = shard / tiles, col = shard % tiles;
-    if (col <= row) ComputeTile(x, row * kTile, col * kTile, &gram);
+    if (col <= row) AddTile(x, row * kTile, col * kTile, &gram);
   });
+}
+
+GramMatrix Gram(MatrixView x, ThreadPool& pool) {
+  GramMatrix gram(x.cols());
+  AddGram(x, pool, gram);
   return gram;
 }
 

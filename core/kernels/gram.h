@@ -30,6 +30,8 @@ class GramMatrix {
 // Infinite or NaN where a product overflows float32. The bits do not depend on the pool's threads.
 // O(tokens d^2).
 GramMatrix Gram(MatrixView x, ThreadPool& pool);
+// gram += X'X, of x with gram.size() columns, likewise.
+void AddGram(MatrixView x, ThreadPool& pool, GramMatrix& gram);
 
 // ||X_j||_2 of every column of x, summed in float64. The bits do not depend on the pool's threads.
 std::vector<double> ColumnNorms(MatrixView x, ThreadPool& pool);

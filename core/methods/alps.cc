@@ -33,11 +33,12 @@ std::vector<Matrix> AttentionWeightsOf(const Problem& problem, std::vector<Matri
 // What a step reports and when the run ends.
 class AlpsLoop {
  public:
-  AlpsLoop(PreparedProblem& prepared, const AlpsOptions& options, int evaluate_every,
+  // prepared: whose attention is evaluated; null where there is none.
+  AlpsLoop(PreparedProblem* prepared, const AlpsOptions& options, int evaluate_every,
            AlpsSearch& search, ProgressObserver& observer)
       : prepared_(prepared),
         options_(options),
-        evaluate_every_(evaluate_every),
+        evaluate_every_(prepared == nullptr ? 0 : evaluate_every),
         search_(search),
         observer_(observer) {}
 
@@ -74,16 +75,16 @@ class AlpsLoop {
 
   // For reports only: nothing that it computes reaches the run.
   absl::Status Evaluate(StepStats& stats) {
-    const std::vector<Matrix> weights = AttentionWeightsOf(prepared_.problem(), search_.Weights());
-    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, prepared_.Calibration());
+    const std::vector<Matrix> weights = AttentionWeightsOf(prepared_->problem(), search_.Weights());
+    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, prepared_->Calibration());
     stats.calibration_error = calibration->Error(Views(weights)).relative();
-    if (prepared_.problem().held_out.count() == 0) return absl::OkStatus();
-    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const held_out, prepared_.HeldOut());
+    if (prepared_->problem().held_out.count() == 0) return absl::OkStatus();
+    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const held_out, prepared_->HeldOut());
     stats.held_out_error = held_out->Error(Views(weights)).relative();
     return absl::OkStatus();
   }
 
-  PreparedProblem& prepared_;
+  PreparedProblem* const prepared_;
   const AlpsOptions& options_;
   const int evaluate_every_;
   AlpsSearch& search_;
@@ -120,7 +121,21 @@ class AlpsMethod final : public Method {
       const std::string state = std::exchange(run.resume_from, {});
       ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, options_.steps));
     }
-    AlpsLoop loop(prepared, options_, run.evaluate_every, search, observer);
+    AlpsLoop loop(&prepared, options_, run.evaluate_every, search, observer);
+    return Finish(search, loop);
+  }
+
+  absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
+                                            const RunOptions&,
+                                            ProgressObserver& observer) const override {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const AlpsInputs inputs,
+                               PrepareAlps(problem.moments, options_.damping));
+    AlpsSearch search(problem.maps, inputs, problem.sparsity, pool, /*fingerprint=*/0);
+    AlpsLoop loop(nullptr, options_, 0, search, observer);
+    return Finish(search, loop);
+  }
+
+  absl::StatusOr<PruneResult> Finish(AlpsSearch& search, AlpsLoop& loop) const {
     PruneResult result;
     ATTNPRUNE_ASSIGN_OR_RETURN(result.reason, loop.Run());
     result.steps = search.steps_taken();
@@ -173,6 +188,7 @@ const MethodInfo& AlpsInfo() {
           "gradients (ALPS)",
       .parameters = AlpsParameters(),
       .uses_moments = true,
+      .linear = true,
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<AlpsMethod>(values);
       },

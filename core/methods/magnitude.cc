@@ -26,11 +26,20 @@ class MagnitudeMethod : public Method {
                                       ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     const Problem& problem = prepared.problem();
+    return PruneMaps(LinearMaps(problem, by_factors_), problem.sparsity, prepared.pool());
+  }
+
+  absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
+                                            const RunOptions&, ProgressObserver&) const override {
+    return PruneMaps(problem.maps, problem.sparsity, pool);
+  }
+
+  static PruneResult PruneMaps(const std::vector<NamedWeight>& maps, const Sparsity& sparsity,
+                               ThreadPool& pool) {
     PruneResult result;
-    for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
-      result.matrices.push_back(
-          MaskedMatrix(weight, Binarize(Magnitudes(weight.dense), weight.inputs_are_rows,
-                                        problem.sparsity, prepared.pool())));
+    for (const NamedWeight& weight : maps) {
+      result.matrices.push_back(MaskedMatrix(
+          weight, Binarize(Magnitudes(weight.dense), weight.inputs_are_rows, sparsity, pool)));
     }
     return result;
   }
@@ -51,6 +60,7 @@ const MethodInfo& MagnitudeInfo() {
                       .max = 1,
                       .help = "1: prune W_Q and W_K apart where a fused problem has them; 0: prune "
                               "the fused W itself. No effect on projections."}},
+      .linear = true,
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<MagnitudeMethod>(values);
       },

@@ -48,15 +48,14 @@ absl::Status CheckMatrix(const Method& method, const NamedWeight& weight,
   return absl::OkStatus();
 }
 
-absl::Status CheckResult(const Method& method, const Problem& problem, const PruneResult& result) {
-  const std::vector<NamedWeight> weights = PrunedMaps(problem, result);
+absl::Status CheckResult(const Method& method, const std::vector<NamedWeight>& weights,
+                         const Sparsity& sparsity, const PruneResult& result) {
   if (weights.size() != result.matrices.size()) {
     return absl::InternalError(absl::StrCat(method.name(), " gave ", result.matrices.size(),
                                             " matrices for ", weights.size()));
   }
   for (size_t i = 0; i < weights.size(); ++i) {
-    ATTNPRUNE_RETURN_IF_ERROR(
-        CheckMatrix(method, weights[i], result.matrices[i], problem.sparsity));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckMatrix(method, weights[i], result.matrices[i], sparsity));
   }
   return absl::OkStatus();
 }
@@ -103,8 +102,35 @@ absl::StatusOr<PruneResult> Method::Prune(PreparedProblem& problem, RunOptions o
   ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, PruneInMemory(problem, options, observer));
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   result.seconds = elapsed.count();
-  ATTNPRUNE_RETURN_IF_ERROR(CheckResult(*this, problem.problem(), result));
+  const std::vector<NamedWeight> pruned = PrunedMaps(problem.problem(), result);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckResult(*this, pruned, problem.problem().sparsity, result));
   return result;
+}
+
+absl::StatusOr<PruneResult> Method::PruneLinear(const LinearProblem& problem, ThreadPool& pool,
+                                                RunOptions options,
+                                                ProgressObserver& observer) const {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckOptions(options));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
+  ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
+  const auto start = std::chrono::steady_clock::now();
+  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, DoPruneLinear(problem, pool, options, observer));
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  result.seconds = elapsed.count();
+  ATTNPRUNE_RETURN_IF_ERROR(CheckResult(*this, problem.maps, problem.sparsity, result));
+  return result;
+}
+
+absl::StatusOr<PruneResult> Method::PruneLinear(const LinearProblem& problem,
+                                                ThreadPool& pool) const {
+  Unobserved unobserved;
+  return PruneLinear(problem, pool, {}, unobserved);
+}
+
+absl::StatusOr<PruneResult> Method::DoPruneLinear(const LinearProblem&, ThreadPool&,
+                                                  const RunOptions&, ProgressObserver&) const {
+  return FieldError("method", absl::StrCat("must be one for linear maps, which ", name(),
+                                           " is not: it needs an attention"));
 }
 
 absl::StatusOr<PruneResult> Method::Prune(PreparedProblem& problem, RunOptions options) const {

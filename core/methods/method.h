@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "core/methods/linear_problem.h"
 #include "core/objective/prepared_problem.h"
 #include "core/problem/problem.h"
 #include "core/tensor/bit_mask.h"
@@ -114,6 +115,13 @@ class Method {
   absl::StatusOr<PruneResult> Prune(const Problem& problem, RunOptions options = {},
                                     const PrepareOptions& prepare = {}) const;
 
+  // Prunes linear maps by their inputs' moments, then checks the result likewise. INVALID_ARGUMENT
+  // naming `method` if it is none for linear maps (MethodInfo::linear), or what Validate names. It
+  // cannot be resumed: options.resume_from is empty.
+  absl::StatusOr<PruneResult> PruneLinear(const LinearProblem& problem, ThreadPool& pool,
+                                          RunOptions options, ProgressObserver& observer) const;
+  absl::StatusOr<PruneResult> PruneLinear(const LinearProblem& problem, ThreadPool& pool) const;
+
   // Entries of one matrix (rows x cols as stored) that this method prunes at `sparsity`.
   virtual Index PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const;
 
@@ -124,6 +132,9 @@ class Method {
   // Takes options.resume_from, whose memory is free once the run has taken it over.
   virtual absl::StatusOr<PruneResult> DoPrune(PreparedProblem& problem, RunOptions& options,
                                               ProgressObserver& observer) const = 0;
+  virtual absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
+                                                    const RunOptions& options,
+                                                    ProgressObserver& observer) const;
 };
 
 }  // namespace attnprune

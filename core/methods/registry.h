@@ -56,6 +56,8 @@ struct MethodInfo {
   bool draws = false;
   // Whether it uses X'X of the calibration tokens (PreparedProblem::CalibrationGram).
   bool uses_moments = false;
+  // Whether it prunes linear maps by themselves too (Method::PruneLinear).
+  bool linear = false;
   std::function<std::unique_ptr<Method>(const ParameterValues& values)> create;
 
   // What a run needs, for estimates. `dense` is how it keeps the dense attention.

@@ -227,16 +227,26 @@ class SparseGptMethod : public Method {
                                       ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     const Problem& problem = prepared.problem();
-    ThreadPool& pool = prepared.pool();
-    ATTNPRUNE_RETURN_IF_ERROR(CheckBlocksize(problem.features(), problem.sparsity, blocksize_));
-    ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptInputs inputs,
-                               PrepareSparseGpt(*prepared.CalibrationGram(), percdamp_));
+    return PruneMaps(LinearMaps(problem, by_factors_), *prepared.CalibrationGram(),
+                     problem.sparsity, prepared.pool());
+  }
+
+  absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
+                                            const RunOptions&, ProgressObserver&) const override {
+    return PruneMaps(problem.maps, problem.moments, problem.sparsity, pool);
+  }
+
+  absl::StatusOr<PruneResult> PruneMaps(const std::vector<NamedWeight>& maps,
+                                        const GramMatrix& gram, const Sparsity& sparsity,
+                                        ThreadPool& pool) const {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckBlocksize(gram.size(), sparsity, blocksize_));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptInputs inputs, PrepareSparseGpt(gram, percdamp_));
     PruneResult result;
     result.damping_retries = inputs.damping_retries;
-    for (const NamedWeight& weight : LinearMaps(problem, by_factors_)) {
+    for (const NamedWeight& weight : maps) {
       const Matrix w = OutIn(weight);
       ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptResult pruned,
-                                 SparseGpt(w, inputs, problem.sparsity, blocksize_, pool));
+                                 SparseGpt(w, inputs, sparsity, blocksize_, pool));
       result.matrices.push_back({.name = weight.name,
                                  .mask = AsStored(weight, pruned.mask),
                                  .weights = AsStored(weight, pruned.weights),
@@ -281,6 +291,7 @@ const MethodInfo& SparseGptInfo() {
       .summary = "Removes weights block by block and moves the others to make up for it",
       .parameters = SparseGptParameters(),
       .uses_moments = true,
+      .linear = true,
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<SparseGptMethod>(values);
       },

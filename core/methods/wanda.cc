@@ -70,6 +70,20 @@ class WandaMethod : public Method {
     return result;
   }
 
+  absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
+                                            const RunOptions&, ProgressObserver&) const override {
+    std::vector<double> norms;
+    for (Index j = 0; j < problem.moments.size(); ++j) {
+      norms.push_back(std::sqrt(problem.moments(j, j)));
+    }
+    PruneResult result;
+    for (const NamedWeight& weight : problem.maps) {
+      result.matrices.push_back(
+          MaskedMatrix(weight, OneSidedAsStored(weight, norms, problem.sparsity, pool)));
+    }
+    return result;
+  }
+
   const bool by_factors_;
 };
 
@@ -110,6 +124,7 @@ const MethodInfo& WandaInfo() {
                       .help = "1: prune W_Q and W_K apart where a fused problem has them, as the "
                               "paper does; 0: prune the fused W itself, by norms on both sides. No "
                               "effect on projections."}},
+      .linear = true,
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<WandaMethod>(values);
       },

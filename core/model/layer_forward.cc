@@ -108,6 +108,7 @@ void LayerForward::RunChunk(Index layer, const LayerWeights& weights, const Chun
   if (hooks.attention_input) hooks.attention_input(first, normed);
   Attend(layer, weights, chunk, normed, hooks);
   if (hooks.output_input) hooks.output_input(first, MatrixView(mixed_).Rows(0, rows));
+  if (hooks.until == LayerHooks::Until::kOutputInput) return;
   const MutableMatrixView attended = Room(attention_out_, rows, d);
   Apply(weights, LinearMap::kOutput, MatrixView(mixed_).Rows(0, rows), attended);
   ApplyNorm(weights.attn_out, attended, attended);
@@ -122,6 +123,7 @@ void LayerForward::RunChunk(Index layer, const LayerWeights& weights, const Chun
     ApplyNorm(weights.mlp_in, here, normed);
   }
   RunMlp(weights, first, normed, mlp, hooks);
+  if (hooks.until != LayerHooks::Until::kEnd) return;
   ApplyNorm(weights.mlp_out, mlp, mlp);
   ForRows(pool_, rows, [&](Index row, Index count) {
     if (options_.parallel) AddScaled(attended.Rows(row, count), 1.0f, mlp.Rows(row, count));
@@ -273,6 +275,7 @@ Matrix LayerForward::Attention(Index layer, MatrixView q, MatrixView k, Index he
 void LayerForward::RunMlp(const LayerWeights& weights, Index first_row, MatrixView input,
                           MutableMatrixView out, const LayerHooks& hooks) {
   if (hooks.mlp_input) hooks.mlp_input(first_row, input);
+  if (hooks.until == LayerHooks::Until::kMlpInput) return;
   const bool gated = weights.of(LinearMap::kGate).weight.size() > 0;
   for (Index first = 0; first < input.rows(); first += kMlpRows) {
     const Index rows = std::min(kMlpRows, input.rows() - first);
@@ -292,6 +295,7 @@ void LayerForward::RunMlp(const LayerWeights& weights, Index first_row, MatrixVi
       }
     });
     if (hooks.down_input) hooks.down_input(first_row + first, inner);
+    if (hooks.until == LayerHooks::Until::kDownInput) continue;
     Apply(weights, LinearMap::kDown, inner, out.Rows(first, rows));
   }
 }

@@ -67,6 +67,12 @@ struct LayerWeights {
   Matrix storage;  // of all maps
 
   const Map& of(LinearMap map) const { return maps[static_cast<size_t>(map)]; }
+  // The same weights, to be changed.
+  MutableMatrixView Mutable(LinearMap map) {
+    const MatrixView weight = of(map).weight;
+    float* const begin = storage.data() + (weight.data() - storage.data());
+    return {begin, weight.rows(), weight.cols()};
+  }
 };
 
 // Immutable once opened; any number of threads may read.

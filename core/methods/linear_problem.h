@@ -1,0 +1,27 @@
+// Linear maps that are pruned for what they do to their own outputs.
+#ifndef ATTNPRUNE_CORE_METHODS_LINEAR_PROBLEM_H_
+#define ATTNPRUNE_CORE_METHODS_LINEAR_PROBLEM_H_
+
+#include <vector>
+
+#include "absl/status/status.h"
+#include "core/kernels/gram.h"
+#include "core/problem/problem.h"
+#include "core/problem/sparsity.h"
+
+namespace attnprune {
+
+// Maps of the same d inputs, y = W x, which are known by their second moments alone.
+struct LinearProblem {
+  std::vector<NamedWeight> maps;  // at least one
+  const GramMatrix& moments;      // X'X, d x d
+  Sparsity sparsity;
+};
+
+// INVALID_ARGUMENT naming `moments`, the map or `sparsity` unless all shapes agree, N:M divides d
+// and every number is finite.
+absl::Status Validate(const LinearProblem& problem);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_LINEAR_PROBLEM_H_
