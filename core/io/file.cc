@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -138,6 +139,12 @@ absl::Status File::Reserve(int64_t bytes) {
   return absl::IsResourceExhausted(status) ? status : absl::OkStatus();
 }
 
+absl::StatusOr<bool> File::TryLock() {
+  if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return true;
+  if (errno == EWOULDBLOCK) return false;
+  return FileError(errno, path_, "lock");
+}
+
 absl::Status File::Sync() {
   return fsync(fd_) == 0 ? absl::OkStatus() : FileError(errno, path_, "sync");
 }
@@ -220,14 +227,15 @@ std::string FolderOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept) {
+absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept,
+                           absl::string_view name) {
   struct statvfs facts;
   if (statvfs(folder.c_str(), &facts) != 0) return FileError(errno, folder, "stat");
   const auto free = static_cast<int64_t>(facts.f_bavail) * static_cast<int64_t>(facts.f_frsize);
   if (bytes <= free - kept) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat("the server's disk is full: ", bytes,
-                                                   " bytes are to come, ", free,
-                                                   " are free, of which ", kept, " are kept"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      name.empty() ? absl::string_view(folder) : name, ": the disk has no room: ", bytes,
+      " bytes are to come, ", free, " are free, and ", kept, " must stay free"));
 }
 
 absl::Status ForEachPiece(const File& file, int64_t bytes,

@@ -55,6 +55,8 @@ class File {
   absl::Status Reserve(int64_t bytes);
   absl::Status Sync();
   absl::Status SetTime(absl::Time time);  // of the last change
+  // Takes an exclusive flock, which ends with the file or the process. False: another has it.
+  absl::StatusOr<bool> TryLock();
   // Asks the kernel to write the bytes out soon, so that Sync has less to wait for. Only a hint.
   void StartWriteBack(int64_t offset, int64_t bytes) const;
 
@@ -84,8 +86,10 @@ absl::Status MakeWritableFolder(const std::string& path);  // one that is there 
 absl::Status SyncFolder(const std::string& path);
 absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path);  // names, sorted
 std::string FolderOf(const std::string& path);  // that of a file's path; "." if it has none
-// RESOURCE_EXHAUSTED unless `bytes` more fit on the folder's disk and leave `kept` free.
-absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept);
+// RESOURCE_EXHAUSTED unless `bytes` more fit on the folder's disk and leave `kept` free. name: of
+// the folder in the message, for readers who should not learn its path; empty: the path.
+absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept,
+                           absl::string_view name = "");
 
 // Calls visit with the file's first `bytes` bytes, in pieces of at most 1 MiB.
 absl::Status ForEachPiece(const File& file, int64_t bytes,

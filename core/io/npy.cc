@@ -243,13 +243,13 @@ absl::StatusOr<NpyIntegers> ParseIntegers(absl::Span<const char> bytes) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const NpyHeader header, ParseNpyHeader(text));
   NpyIntegers array;
   array.shape = *header.shape;
-  ATTNPRUNE_ASSIGN_OR_RETURN(const DType dtype, ParseIntegerDescr(*header.descr));
+  ATTNPRUNE_ASSIGN_OR_RETURN(array.dtype, ParseIntegerDescr(*header.descr));
   if (array.shape.empty() || array.shape.size() > 2) {
     return Refuse("shape must have 1 or 2 dimensions, got ", ShapeString(array.shape));
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Index size, ByteSize(dtype, array.shape));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckSize(size, bytes.size(), dtype, array.shape));
-  ATTNPRUNE_ASSIGN_OR_RETURN(array.values, ToIntegers(dtype, bytes));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Index size, ByteSize(array.dtype, array.shape));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSize(size, bytes.size(), array.dtype, array.shape));
+  ATTNPRUNE_ASSIGN_OR_RETURN(array.values, ToIntegers(array.dtype, bytes));
   if (!*header.fortran_order || array.shape.size() == 1) return array;
   std::vector<int64_t> by_rows;
   for (Index i = 0; i < array.shape[0]; ++i) {

@@ -38,6 +38,7 @@ absl::StatusOr<NpyArray> ReadNpy(const std::string& path);
 
 // Whole numbers.
 struct NpyIntegers {
+  DType dtype = DType::kI64;    // as stored
   std::vector<Index> shape;     // 1 or 2 dimensions
   std::vector<int64_t> values;  // in C order
 };

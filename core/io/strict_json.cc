@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "core/base/status_macros.h"
 #include "core/io/known_content.h"
@@ -41,7 +42,10 @@ class Checker : public nlohmann::json::json_sax_t {
 
   bool parse_error(size_t position, const std::string&,
                    const nlohmann::json::exception& e) override {
-    return Fail(absl::StrCat("not valid JSON in UTF-8 at byte ", position, ": ", Quoted(e.what())));
+    // "[json.exception.parse_error.101] parse error at line 1, column 3: syntax error ..."
+    const std::vector<std::string> parts = absl::StrSplit(e.what(), absl::MaxSplits(": ", 1));
+    return Fail(
+        absl::StrCat("not valid JSON in UTF-8 at byte ", position, ": ", Quoted(parts.back())));
   }
 
  private:

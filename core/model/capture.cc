@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "core/base/status_macros.h"
 #include "core/io/messages.h"
+#include "core/kernels/finite.h"
 #include "core/model/capture_files.h"
 
 namespace attnprune {
@@ -20,6 +21,11 @@ absl::Status WriteInput(const Forward& forward, Index layer, MatrixView x, Captu
     const Index rows = std::min(kWriteRows, x.rows() - first);
     const MutableMatrixView out = MutableMatrixView(normed).Rows(0, rows);
     ATTNPRUNE_RETURN_IF_ERROR(forward.AttentionInput(layer, x.Rows(first, rows), out));
+    if (!AllFinite({out.data(), static_cast<size_t>(out.size())})) {
+      return Refuse("layer ", layer, ": the input of its attention is not finite between tokens ",
+                    first, " and ", first + rows - 1,
+                    ": a weight before it is NaN or infinite, or too large");
+    }
     ATTNPRUNE_RETURN_IF_ERROR(files.Write(layer, first, out));
   }
   return absl::OkStatus();

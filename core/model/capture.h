@@ -24,7 +24,7 @@ struct CaptureOptions {
   std::string output;         // folder; made if it is not there
   std::string source;         // what the tokens and the model are, for resuming: a digest
   int64_t shard_bytes = int64_t{4} << 30;
-  absl::Duration save_every = absl::Minutes(1);  // at most this much work is lost
+  absl::Duration save_every = absl::Minutes(1);  // it saves itself after a layer, at most so often
   PassOptions pass;
 };
 
@@ -33,13 +33,17 @@ struct CaptureResult {
   Index resumed_at = 0;  // the layer that the pass went on from; 0: from the beginning
 };
 
+// What Capture would say of its output before anything is run: INVALID_ARGUMENT for a file,
+// ALREADY_EXISTS.
+absl::Status CheckCaptureFolder(const std::string& output);
+
 // Writes output/calibration.safetensors, a tensor (k, n, d) a layer, called AttentionInputName, and
 // `attention_mask` (k, n) of I64 if there was one, rows of padding being 0. Above shard_bytes:
 // files calibration-00001-of-0000N.safetensors and calibration.safetensors.index.json, which
 // Checkpoint reads. The files have their names once they are whole. A pass that was stopped or
 // killed goes on where it had last been saved, if `source` and the options are the same.
 // RESOURCE_EXHAUSTED, before anything is run, where the disk has no room for the files;
-// ALREADY_EXISTS where they are there.
+// ALREADY_EXISTS where they are there; FAILED_PRECONDITION while another writes there.
 absl::StatusOr<CaptureResult> Capture(Forward& forward, const TokenRows& rows,
                                       const CaptureOptions& options);
 

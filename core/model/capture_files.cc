@@ -21,6 +21,9 @@ using nlohmann::json;
 
 constexpr char kMaskName[] = "attention_mask";
 constexpr char kPartial[] = ".partial";
+constexpr char kLock[] = "/lock";
+constexpr char kOneFile[] = "/calibration.safetensors";
+constexpr char kIndexFile[] = "/calibration.safetensors.index.json";
 constexpr int64_t kDiskKept = int64_t{64} << 20;  // bytes left free
 
 absl::Span<const char> SizeOnly(int64_t bytes) {
@@ -37,7 +40,19 @@ int64_t SizeOfShard(const std::vector<TensorInfo>& tensors) {
   return bytes;
 }
 
+absl::Status CheckIsNotThere(const std::string& path) {
+  if (!LookUp(path).has_value()) return absl::OkStatus();
+  return absl::AlreadyExistsError(
+      absl::StrCat(path, ": is there already; name another folder, or remove it"));
+}
+
 }  // namespace
+
+absl::Status CheckCaptureFolder(const std::string& output) {
+  if (LookUp(output).has_value()) return Refuse(output, " must be a folder, got a file");
+  ATTNPRUNE_RETURN_IF_ERROR(CheckIsNotThere(absl::StrCat(output, kOneFile)));
+  return CheckIsNotThere(absl::StrCat(output, kIndexFile));
+}
 
 CaptureFiles::CaptureFiles(const TokenRows& rows, Index features, const CaptureOptions& options)
     : rows_(rows), features_(features), options_(options) {
@@ -53,9 +68,7 @@ std::string CaptureFiles::StateFolder() const { return absl::StrCat(options_.out
 
 std::string CaptureFiles::StatePath() const { return absl::StrCat(StateFolder(), "/state.json"); }
 
-std::string CaptureFiles::IndexPath() const {
-  return absl::StrCat(options_.output, "/calibration.safetensors.index.json");
-}
+std::string CaptureFiles::IndexPath() const { return absl::StrCat(options_.output, kIndexFile); }
 
 std::string CaptureFiles::HiddenPath(Index layer) const {
   return absl::StrCat(StateFolder(), "/hidden-", layer, ".f32");
@@ -86,7 +99,7 @@ void CaptureFiles::PlanShards() {
   }
   for (size_t i = 0; i < files.size(); ++i) {
     Shard shard;
-    shard.path = files.size() == 1 ? absl::StrCat(options_.output, "/calibration.safetensors")
+    shard.path = files.size() == 1 ? absl::StrCat(options_.output, kOneFile)
                                    : absl::StrFormat("%s/calibration-%05d-of-%05d.safetensors",
                                                      options_.output, i + 1, files.size());
     shard.tensors = std::move(files[i]);
@@ -98,15 +111,35 @@ absl::StatusOr<CaptureFiles> CaptureFiles::Open(const TokenRows& rows, Index fea
                                                 const CaptureOptions& options) {
   CaptureFiles files(rows, features, options);
   files.PlanShards();
+  ATTNPRUNE_RETURN_IF_ERROR(CheckCaptureFolder(options.output));
+  ATTNPRUNE_RETURN_IF_ERROR(files.Lock());
   ATTNPRUNE_ASSIGN_OR_RETURN(const bool same, files.ReadState());
   if (same) ATTNPRUNE_RETURN_IF_ERROR(files.TakeBackNames());
   ATTNPRUNE_RETURN_IF_ERROR(files.CheckNothingIsThere());
-  std::error_code error;
-  std::filesystem::create_directories(files.StateFolder(), error);
-  if (error) return ErrnoError(error.value(), files.StateFolder(), "make the folder");
   ATTNPRUNE_RETURN_IF_ERROR(files.DropWhatIsOfNoUse());
-  ATTNPRUNE_RETURN_IF_ERROR(files.OpenShards());
+  if (const absl::Status opened = files.OpenShards(); !opened.ok()) {
+    if (files.next_layer_ == 0) files.RemoveAll();
+    return opened;
+  }
   return files;
+}
+
+absl::Status CaptureFiles::Lock() {
+  std::error_code error;
+  std::filesystem::create_directories(StateFolder(), error);
+  if (error) return ErrnoError(error.value(), StateFolder(), "make the folder");
+  ATTNPRUNE_ASSIGN_OR_RETURN(lock_, File::OpenForWriting(absl::StrCat(StateFolder(), kLock)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool locked, lock_.TryLock());
+  if (locked) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(options_.output, ": another capture is writing to this folder"));
+}
+
+void CaptureFiles::RemoveAll() {
+  for (const Shard& shard : shards_) RemoveFile(absl::StrCat(shard.path, kPartial));
+  std::error_code ignored;
+  std::filesystem::remove_all(StateFolder(), ignored);
+  std::filesystem::remove(options_.output, ignored);  // where nothing else is in it
 }
 
 // Whether an earlier pass of the same source was here; then next_layer_ is its.
@@ -136,15 +169,8 @@ absl::Status CaptureFiles::TakeBackNames() {
 }
 
 absl::Status CaptureFiles::CheckNothingIsThere() const {
-  std::vector<std::string> paths = {absl::StrCat(options_.output, "/calibration.safetensors"),
-                                    IndexPath()};
-  for (const Shard& shard : shards_) paths.push_back(shard.path);
-  for (const std::string& path : paths) {
-    if (!LookUp(path).has_value()) continue;
-    return absl::AlreadyExistsError(
-        absl::StrCat(path, ": is there already; name another folder, or remove it"));
-  }
-  return absl::OkStatus();
+  for (const Shard& shard : shards_) ATTNPRUNE_RETURN_IF_ERROR(CheckIsNotThere(shard.path));
+  return CheckCaptureFolder(options_.output);  // another may have ended meanwhile
 }
 
 // Unless all that the saved state needs is there, the pass begins anew.
@@ -156,12 +182,16 @@ absl::Status CaptureFiles::DropWhatIsOfNoUse() {
   if (whole) return absl::OkStatus();
   next_layer_ = 0;
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> left, ListFolder(StateFolder()));
-  for (const std::string& name : left) RemoveFile(absl::StrCat(StateFolder(), "/", name));
+  for (const std::string& name : left) {
+    const std::string path = absl::StrCat(StateFolder(), "/", name);
+    if (path != lock_.path()) RemoveFile(path);
+  }
   return absl::OkStatus();
 }
 
 absl::Status CaptureFiles::OpenShards() {
-  int64_t wanted = rows_.tokens.total() * features_ * static_cast<int64_t>(sizeof(float));
+  // Hidden states, twice while one save replaces another.
+  int64_t wanted = 2 * rows_.tokens.total() * features_ * static_cast<int64_t>(sizeof(float));
   for (Shard& shard : shards_) {
     ATTNPRUNE_ASSIGN_OR_RETURN(shard.layout, LayoutOfSafetensors(shard.tensors));
     if (next_layer_ == 0) wanted += shard.layout.size;

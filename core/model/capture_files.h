@@ -18,7 +18,7 @@ namespace attnprune {
 // of the last save with a small file that says which. Not thread-safe.
 class CaptureFiles {
  public:
-  // Makes or reopens them. ALREADY_EXISTS, RESOURCE_EXHAUSTED as Capture.
+  // Makes or reopens them. ALREADY_EXISTS, RESOURCE_EXHAUSTED, FAILED_PRECONDITION as Capture.
   static absl::StatusOr<CaptureFiles> Open(const TokenRows& rows, Index features,
                                            const CaptureOptions& options);
 
@@ -46,12 +46,15 @@ class CaptureFiles {
   CaptureFiles(const TokenRows& rows, Index features, const CaptureOptions& options);
 
   void PlanShards();
+  // Makes the folders, and keeps others out while this lives.
+  absl::Status Lock();
   absl::StatusOr<bool> ReadState();
   absl::Status WriteState(Index next_layer) const;
   absl::Status TakeBackNames();
   absl::Status CheckNothingIsThere() const;
   absl::Status DropWhatIsOfNoUse();
   absl::Status OpenShards();
+  void RemoveAll();  // that this has made
   absl::Status WriteMask();
   absl::Status WriteIndex() const;
   std::string StateFolder() const;
@@ -65,6 +68,7 @@ class CaptureFiles {
   std::vector<Shard> shards_;
   std::vector<Index> place_of_;  // of every token: its row of the tensor
   Index next_layer_ = 0;
+  File lock_;
 };
 
 }  // namespace attnprune

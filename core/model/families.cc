@@ -134,6 +134,8 @@ std::vector<Family> MakeFamilies() {
              f.default_kv_heads = 4;
              f.theta = 2000000;
              f.max_positions = 32768;
+             f.window = WindowRule::kNoRope;
+             f.default_window = 0;
              f.own = ReadSmolLm3;
            }),
       gemma,

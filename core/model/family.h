@@ -17,6 +17,7 @@ enum class WindowRule {
   kNone,
   kSliding,     // sliding_window in every layer
   kSwitched,    // use_sliding_window, then from layer max_window_layers on
+  kNoRope,      // use_sliding_window, then layers without a rotary embedding
   kEveryOther,  // sliding_window but in every sliding_window_pattern-th layer
 };
 

@@ -1,5 +1,6 @@
 #include "core/model/family_keys.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -234,6 +235,7 @@ absl::Status ReadRoberta(const ConfigSection& config, ModelOptions& out) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const Index pad, config.CountOr("pad_token_id", 1, /*at_least=*/0));
   out.pad_id = pad;
   out.position_offset = pad + 1;
+  out.max_positions = std::max<Index>(1, out.max_positions - out.position_offset);
   return CheckAbsolutePositions(config);
 }
 

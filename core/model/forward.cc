@@ -69,6 +69,19 @@ absl::StatusOr<std::unique_ptr<Forward>> Forward::Open(const std::string& folder
   return std::unique_ptr<Forward>(new Forward(std::move(weights), pool, compute));
 }
 
+absl::Status Forward::CheckPredicts() const {
+  if (options().masked_model()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(options().family,
+                     " is a masked model: it predicts no next token, so it has no perplexity"));
+  }
+  if (options().embedding_width > options().hidden_size) {
+    return Refuse("the head must read no more than the ", options().hidden_size,
+                  " features of a hidden state, got ", options().embedding_width);
+  }
+  return weights_.CheckHead();
+}
+
 absl::Status Forward::Check(const Tokens& tokens) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> positions, weights_.Positions());
   size_t token = 0;
@@ -164,7 +177,13 @@ absl::Status Forward::RunLayer(Index layer, absl::Span<const Index> lengths, Mut
 absl::StatusOr<Matrix> Forward::Final(MatrixView x) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const OptionalNorm norm, weights_.Norm(options().names.final_norm));
   Matrix out = Matrix::CopyFrom(x);
-  if (norm.has_value()) Normalize(norm->view(), out, out);
+  if (norm.has_value()) {
+    pool_.ParallelFor((x.rows() + kEmbedRows - 1) / kEmbedRows, [&](Index shard) {
+      const Index first = shard * kEmbedRows, rows = std::min(kEmbedRows, x.rows() - first);
+      const MutableMatrixView here = MutableMatrixView(out).Rows(first, rows);
+      Normalize(norm->view(), here, here);
+    });
+  }
   ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> project,
                              weights_.Plain(options().names.project_out, options().embedding_width,
                                             options().hidden_size));
@@ -194,6 +213,17 @@ absl::StatusOr<Matrix> Forward::HeadInput(MatrixView x) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const OptionalNorm norm, weights_.Norm(names.head_norm));
   if (norm.has_value()) Normalize(norm->view(), out, out);
   return out;
+}
+
+// x becomes what the head reads, which is no wider; a block of rows at a time.
+absl::StatusOr<MatrixView> Forward::HeadInputInPlace(MutableMatrixView x) {
+  const Index width = options().embedding_width;
+  for (Index first = 0; first < x.rows(); first += kHeadRows) {
+    const Index rows = std::min(kHeadRows, x.rows() - first);
+    ATTNPRUNE_ASSIGN_OR_RETURN(const Matrix input, HeadInput(x.Rows(first, rows)));
+    for (Index i = 0; i < rows; ++i) std::copy_n(input.row(i), width, x.row(first + i));
+  }
+  return x.Cols(0, width);
 }
 
 absl::Status Forward::LoadVocabulary(const StoredMap& head, Index first, Index count, Matrix& out) {
@@ -239,12 +269,8 @@ absl::Status Forward::AttentionInput(Index layer, MatrixView x, MutableMatrixVie
 }
 
 absl::StatusOr<std::vector<double>> Forward::TokenLosses(
-    const Tokens& tokens, MatrixView x, const std::function<bool(double share)>& goes_on) {
-  if (options().masked_model()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(options().family,
-                     " is a masked model: it predicts no next token, so it has no perplexity"));
-  }
+    const Tokens& tokens, MutableMatrixView x, const std::function<bool(double share)>& goes_on) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckPredicts());
   ATTNPRUNE_ASSIGN_OR_RETURN(const StoredMap head, weights_.Head());
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> bias, ReadBias(head));
   std::vector<NextToken> next;
@@ -253,7 +279,7 @@ absl::StatusOr<std::vector<double>> Forward::TokenLosses(
     for (size_t row = first; row < last; ++row) next.push_back({.id = tokens.ids[row + 1]});
     next.emplace_back();
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Matrix input, HeadInput(x));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixView input, HeadInputInPlace(x));
   Matrix weight(std::min(kVocabulary, head.out), head.in);
   Matrix logits(std::min(kHeadRows, x.rows()), weight.rows());
   Bf16Matrix half_weight, half_input;
@@ -270,7 +296,7 @@ absl::StatusOr<std::vector<double>> Forward::TokenLosses(
         AddBias(bias, first + col, tile);
         FinishLogits(options(), tile);
       };
-      const MatrixView here = MatrixView(input).Rows(first_row, rows);
+      const MatrixView here = input.Rows(first_row, rows);
       if (compute_ == Compute::kBf16) {
         ConvertToBf16(pool_, here, half_input);
         ShardedBf16Gemm(pool_, half_input, half_weight, block, finish);

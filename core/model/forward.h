@@ -23,9 +23,9 @@ namespace attnprune {
 // threads inside. Answers depend on the input and the CPU type only, not on the number of threads.
 class Forward {
  public:
-  // The model in `folder`, all of whose tensors are checked. `pool` must outlive it. Errors are
-  // those of LoadModelOptions, ModelWeights::Open and ModelWeights::Check; InitializeBlas's; with
-  // Compute::kBf16, CheckBf16Products's.
+  // The model in `folder`, all of whose tensors but the head's are checked. `pool` must outlive it.
+  // Errors are those of LoadModelOptions, ModelWeights::Open and ModelWeights::Check;
+  // InitializeBlas's; with Compute::kBf16, CheckBf16Products's.
   static absl::StatusOr<std::unique_ptr<Forward>> Open(const std::string& folder, ThreadPool& pool,
                                                        Compute compute = Compute::kFloat32);
 
@@ -48,13 +48,18 @@ class Forward {
   // projection.
   absl::StatusOr<Matrix> Final(MatrixView x);
 
+  // Whether the model predicts next tokens and has all that its head needs. FAILED_PRECONDITION for
+  // masked models; NOT_FOUND or INVALID_ARGUMENT names the tensor.
+  absl::Status CheckPredicts() const;
+
   // -log p(id_{t + 1}) in nats for t = 0 ... n - 2 of every sequence, one sequence behind the
-  // other; x: the last layer's output. Never all logits at once.
+  // other; x: the last layer's output, over which what the head reads is written. Never all logits
+  // at once.
   // goes_on, unless null, is told the share that is done after each piece of the vocabulary; where
   // it returns false the answer is CANCELLED.
-  // FAILED_PRECONDITION for masked models, which predict no next token.
+  // CheckPredicts's errors.
   absl::StatusOr<std::vector<double>> TokenLosses(
-      const Tokens& tokens, MatrixView x,
+      const Tokens& tokens, MutableMatrixView x,
       const std::function<bool(double share)>& goes_on = nullptr);
 
   // What q, k and v of a layer read, from the layer's input: its norm, if it has one before.
@@ -71,6 +76,7 @@ class Forward {
         layer_(weights_.options(), pool, compute) {}
 
   absl::StatusOr<Matrix> HeadInput(MatrixView x);
+  absl::StatusOr<MatrixView> HeadInputInPlace(MutableMatrixView x);
   absl::Status LoadVocabulary(const StoredMap& head, Index first, Index count, Matrix& out);
 
   const ModelWeights weights_;

@@ -92,14 +92,20 @@ absl::Status ModelWeights::CheckOutside() const {
   const ModelNames& names = options_.names;
   const Index d = options_.hidden_size, width = options_.embedding_width;
   ATTNPRUNE_RETURN_IF_ERROR(Embedding().status());
-  ATTNPRUNE_RETURN_IF_ERROR(Head().status());
   ATTNPRUNE_RETURN_IF_ERROR(Norm(names.final_norm).status());
   ATTNPRUNE_RETURN_IF_ERROR(Norm(names.embedding_norm).status());
   ATTNPRUNE_RETURN_IF_ERROR(Plain(names.project_in, d, width).status());
   ATTNPRUNE_RETURN_IF_ERROR(Plain(names.project_out, width, d).status());
+  ATTNPRUNE_RETURN_IF_ERROR(TokenType().status());
+  return Positions().status();
+}
+
+absl::Status ModelWeights::CheckHead() const {
+  const ModelNames& names = options_.names;
+  const Index d = options_.hidden_size;
   ATTNPRUNE_RETURN_IF_ERROR(Norm(names.head_norm).status());
   ATTNPRUNE_RETURN_IF_ERROR(Plain(names.head_dense, d, d).status());
-  return Positions().status();
+  return Head().status();
 }
 
 absl::Status ModelWeights::Check() const {

@@ -137,7 +137,7 @@ class OptionsReader {
   // Tokens of the window of layers that have one; 0: none has.
   absl::StatusOr<Index> ReadWindow() const {
     if (family_.window == WindowRule::kNone || config_.HasNull("sliding_window")) return 0;
-    if (family_.window == WindowRule::kSwitched) {
+    if (family_.window == WindowRule::kSwitched || family_.window == WindowRule::kNoRope) {
       ATTNPRUNE_ASSIGN_OR_RETURN(const bool used, config_.SwitchOr("use_sliding_window", false));
       if (!used) return 0;
     }
@@ -146,6 +146,7 @@ class OptionsReader {
 
   // Whether the family's own rule gives layer i a window.
   absl::StatusOr<bool> Slides(Index i) const {
+    if (family_.window == WindowRule::kNoRope) return false;  // its own reader says so later
     if (family_.window == WindowRule::kSwitched) {
       ATTNPRUNE_ASSIGN_OR_RETURN(const Index first, config_.CountOr("max_window_layers", 28, 0));
       return i >= first;
@@ -175,7 +176,7 @@ class OptionsReader {
       const json& type = (*types)[static_cast<size_t>(i)];
       const std::string name = absl::StrCat("layer_types[", i, "]");
       if (type == "sliding_attention") {
-        if (window == 0 && family_.window == WindowRule::kNone && family_.model_type != kSmolLm3) {
+        if (window == 0 && family_.window == WindowRule::kNone) {
           return config_.Refuse(name, "be 'full_attention', as the other keys say", type);
         }
         of_layer = window;
@@ -206,8 +207,6 @@ class OptionsReader {
     }
     return absl::OkStatus();
   }
-
-  static constexpr absl::string_view kSmolLm3 = "smollm3";  // reads its window by itself
 
   const ConfigSection& config_;
   const Family& family_;

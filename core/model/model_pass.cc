@@ -35,7 +35,7 @@ LayerHooks PassHooks(const PassOptions& options, Index layer, Index layers, Inde
 absl::StatusOr<std::vector<double>> TokenLosses(Forward& forward, const Tokens& tokens,
                                                 const PassOptions& options) {
   const ModelOptions& model = forward.options();
-  if (model.masked_model()) return forward.TokenLosses({}, {});
+  ATTNPRUNE_RETURN_IF_ERROR(forward.CheckPredicts());
   ATTNPRUNE_RETURN_IF_ERROR(forward.Check(tokens));
   ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden, MakeHiddenStates(model, tokens, options));
   const MutableMatrixView x = hidden.view();

@@ -77,27 +77,35 @@ bool NeedsBias(const BiasRules& rules, LinearMap map) {
   return map < LinearMap::kOutput ? rules.qkv : rules.mlp;
 }
 
+bool IsInFusedQkv(const ModelOptions& options, LinearMap map) {
+  return map < LinearMap::kOutput && options.qkv != QkvLayout::kSplit;
+}
+
+bool IsInFusedGate(const ModelOptions& options, LinearMap map) {
+  const bool gated = map == LinearMap::kGate || map == LinearMap::kUp;
+  return gated && options.mlp == MlpKind::kFusedGated;
+}
+
 // A tensor that several maps share.
 struct Share {
   std::string name;  // below the layer's prefix
   Index out = 0;     // rows of the tensor
-  std::vector<RowRun> rows;
 };
 
 Share ShareOf(const ModelOptions& options, LinearMap map) {
   const LayerNames& names = options.layer_names;
-  const MapShape shape = ShapeOfMap(options, map);
-  const bool attention = map < LinearMap::kOutput;
-  if (attention && options.qkv != QkvLayout::kSplit) {
-    return {names.qkv, (options.heads + 2 * options.kv_heads) * options.head_dim,
-            RowsOfPart(options, static_cast<int>(map))};
+  if (IsInFusedQkv(options, map)) {
+    return {names.qkv, (options.heads + 2 * options.kv_heads) * options.head_dim};
   }
-  const bool gated = map == LinearMap::kGate || map == LinearMap::kUp;
-  if (gated && options.mlp == MlpKind::kFusedGated) {
-    const Index first = map == LinearMap::kGate ? 0 : options.ffn;
-    return {names.gate_up, 2 * options.ffn, {{first, options.ffn}}};
-  }
-  return {SplitName(names, map), shape.out, {{0, shape.out}}};
+  if (IsInFusedGate(options, map)) return {names.gate_up, 2 * options.ffn};
+  return {SplitName(names, map), ShapeOfMap(options, map).out};
+}
+
+// The map's rows of the tensor, whose shape has been checked: there may be as many runs as heads.
+std::vector<RowRun> RowsOf(const ModelOptions& options, LinearMap map) {
+  if (IsInFusedQkv(options, map)) return RowsOfPart(options, static_cast<int>(map));
+  const Index first = IsInFusedGate(options, map) && map == LinearMap::kUp ? options.ffn : 0;
+  return {{first, ShapeOfMap(options, map).out}};
 }
 
 }  // namespace
@@ -166,13 +174,13 @@ absl::StatusOr<absl::optional<StoredMap>> ModelWeights::Map(Index layer, LinearM
   StoredMap out;
   out.out = shape.out;
   out.in = shape.in;
-  out.rows = share.rows;
   out.transposed = options_.conv1d;
   const std::string name = absl::StrCat(options_.LayerPrefix(layer), share.name);
   const std::vector<Index> stored = out.transposed ? std::vector<Index>{shape.in, share.out}
                                                    : std::vector<Index>{share.out, shape.in};
   ATTNPRUNE_ASSIGN_OR_RETURN(out.weight, Find(absl::StrCat(name, ".weight"), stored));
   ATTNPRUNE_ASSIGN_OR_RETURN(out.bias, FindBias(name, share.out, NeedsBias(options_.biases, map)));
+  out.rows = RowsOf(options_, map);
   return out;
 }
 

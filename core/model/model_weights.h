@@ -85,9 +85,11 @@ class ModelWeights {
   const ModelOptions& options() const { return options_; }
   const Checkpoint& checkpoint() const { return checkpoint_; }
 
-  // Whether everything that the forward pass reads is there in the right shape, and no layer holds
+  // Whether everything that the hidden states need is there in the right shape, and no layer holds
   // what it would not read. INVALID_ARGUMENT or NOT_FOUND names the tensor, the rule and the shape.
   absl::Status Check() const;
+  // The same for what logits need beyond that, which a model without a head does not have.
+  absl::Status CheckHead() const;
   // The same for the queries and keys of one layer and what normalises them.
   absl::Status CheckAttention(Index layer) const;
 

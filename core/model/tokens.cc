@@ -28,6 +28,11 @@ absl::StatusOr<Numbers> NumbersOf(const TensorInfo& tensor) {
   return out;
 }
 
+absl::Status CheckNotBool(DType ids, absl::string_view place) {
+  if (ids != DType::kBool) return absl::OkStatus();
+  return Refuse(place, " must be token ids, got BOOL, as a mask has");
+}
+
 absl::Status CheckRows(Numbers& numbers) {
   if (numbers.shape.size() == 1) numbers.shape.insert(numbers.shape.begin(), 1);
   const bool fits = numbers.shape.size() == 2 && numbers.shape[0] >= 1 && numbers.shape[1] >= 2;
@@ -40,18 +45,20 @@ absl::Status CheckRows(Numbers& numbers) {
 // Where the tokens of one row begin and how many there are.
 absl::StatusOr<MaskedRow> TokensOf(const int64_t* mask, Index n, absl::string_view place,
                                    Index row) {
-  const auto wrong = [&](absl::string_view rule) {
-    return Refuse(place, " must ", rule, ", got another in row ", row);
+  const auto wrong = [&](absl::string_view rule, const auto&... got) {
+    return Refuse(place, " must ", rule, ", got ", got..., " in row ", row);
   };
   Index first = 0, count = 0;
   for (Index t = 0; t < n; ++t) {
-    if (mask[t] != 0 && mask[t] != 1) return wrong("hold 0 and 1 only");
+    if (mask[t] != 0 && mask[t] != 1) return wrong("hold 0 and 1 only", mask[t]);
     if (mask[t] == 0) continue;
     if (count == 0) first = t;
-    if (count > 0 && mask[t - 1] == 0) return wrong("have consecutive ones in each row");
+    if (count > 0 && mask[t - 1] == 0) {
+      return wrong("have consecutive ones in each row", "zeros before place ", t);
+    }
     ++count;
   }
-  if (count < 2) return wrong("have at least two ones in each row");
+  if (count < 2) return wrong("have at least two ones in each row", count);
   return MaskedRow{first, count};
 }
 
@@ -86,6 +93,7 @@ absl::StatusOr<TokenRows> MaskedRows(const Numbers& ids, const Numbers& mask) {
 
 absl::StatusOr<TokenRows> ReadNpyTokens(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(NpyIntegers array, ReadNpyIntegers(path));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckNotBool(array.dtype, path));
   Numbers ids{path, std::move(array.shape), std::move(array.values)};
   ATTNPRUNE_RETURN_IF_ERROR(CheckRows(ids));
   return RowsOfTokens(std::move(ids.values), ids.shape[1]);
@@ -93,10 +101,13 @@ absl::StatusOr<TokenRows> ReadNpyTokens(const std::string& path) {
 
 absl::StatusOr<TokenRows> ReadSafetensorsTokens(const std::string& path, std::string name) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
-  if (name.empty()) name = file.Contains("input_ids") ? "input_ids" : "tokens";
-  if (file.Contains("tokens") && name == "input_ids") name = "tokens";
+  if (name.empty()) {
+    const bool other = !file.Contains("tokens") && file.Contains("input_ids");
+    name = other ? "input_ids" : "tokens";
+  }
   ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* tensor, file.Find(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(Numbers ids, NumbersOf(*tensor));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckNotBool(tensor->dtype, ids.place));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRows(ids));
   if (!file.Contains("attention_mask")) return RowsOfTokens(std::move(ids.values), ids.shape[1]);
   ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* stored, file.Find("attention_mask"));

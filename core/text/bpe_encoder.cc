@@ -27,8 +27,9 @@ absl::Status BpeEncoder::Append(absl::string_view word, std::vector<int32_t>* id
   while (!word.empty()) {
     const size_t length = IndependentPart(word);
     const absl::string_view part = word.substr(0, length);
-    ATTNPRUNE_RETURN_IF_ERROR(length <= kLongestWord ? AppendRemembered(part, ids)
-                                                     : AppendMerged(part, ids));
+    // ignore_merges is about whole words: of those it remembers others' ids than a part has.
+    const bool remembered = length <= kLongestWord && !model_.ignore_merges();
+    ATTNPRUNE_RETURN_IF_ERROR(remembered ? AppendRemembered(part, ids) : AppendMerged(part, ids));
     word.remove_prefix(length);
   }
   return absl::OkStatus();

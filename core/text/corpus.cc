@@ -38,6 +38,7 @@ absl::Status CheckNotEmpty(absl::string_view text, absl::string_view name) {
 absl::StatusOr<std::string> TextOfLine(absl::string_view line, const std::string& place) {
   const absl::StatusOr<nlohmann::json> object = ParseStrictJson(line, kLineDepth);
   if (!object.ok()) return Annotate(object.status(), place);
+  if (!object->contains("text")) return Refuse(place, ": there is no field \"text\"");
   return JsonNode(*object, place)["text"].String();
 }
 

@@ -143,8 +143,9 @@ absl::Status JobRun::BuildAndRunMethods() {
   std::string spill_folder;
   if (attention == DenseAttention::kRecompute) {
     spill_folder = options_.spill_folder;
-    ATTNPRUNE_RETURN_IF_ERROR(
-        CheckDiskRoom(spill_folder, SpilledBytes(spec_.shape), options_.min_free_disk_bytes));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckDiskRoom(spill_folder, SpilledBytes(spec_.shape),
+                                            options_.min_free_disk_bytes,
+                                            "the server's data folder"));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const Problem problem,
                              BuildProblem(spec_, tensors_, context_.stopped, spill_folder));

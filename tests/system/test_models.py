@@ -87,17 +87,70 @@ def test_the_loss_of_the_trained_model_is_that_of_the_numpy_script(tmp_path):
     assert math.isclose(model["perplexity"], math.exp(model["natsPerToken"]))
 
 
-def test_a_model_with_a_weight_that_is_no_number_has_no_loss(tokens, tmp_path):
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_bytes((GOLDEN / "llama/config.json").read_bytes())
-    tensors = safetensors.read(GOLDEN / "llama/model.safetensors")
-    dtype, shape, data = tensors["model.norm.weight"]
-    tensors["model.norm.weight"] = (dtype, shape, numpy.float32("nan").tobytes() + data[4:])
-    safetensors.write(model / "model.safetensors", tensors)
+def changed_model(folder, golden, config=None, edit=None):
+    """A copy of a golden model in `folder`."""
+    folder.mkdir()
+    settings = json.loads((GOLDEN / golden / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, **(config or {})}))
+    tensors = safetensors.read(GOLDEN / golden / "model.safetensors")
+    if edit:
+        tensors = edit(tensors)
+    safetensors.write(folder / "model.safetensors", tensors)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.0.mlp.down_proj.weight"])
+def test_a_model_with_a_weight_that_is_no_number_has_no_loss_and_no_inputs(name, tokens, tmp_path):
+    def edit(tensors):
+        dtype, shape, data = tensors[name]
+        return {**tensors, name: (dtype, shape, numpy.float32("nan").tobytes() + data[4:])}
+    model = changed_model(tmp_path / "model", "llama", edit=edit)
     result = cli("eval", "--model", model, "--tokens", tokens)
     assert result.returncode == 2
     assert "the loss is not finite" in result.stderr
+    if ".0." in name:
+        result = cli("capture", "--model", model, "--tokens", tokens, "--output", tmp_path / "captured")
+        assert result.returncode == 2
+        assert "layer 1: the input of its attention is not finite" in result.stderr
+
+
+def test_a_model_without_a_head_is_captured_and_not_evaluated(tokens, tmp_path):
+    edit = lambda tensors: {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
+    model = changed_model(tmp_path / "model", "llama", edit=edit)
+    done("capture", "--model", model, "--tokens", tokens, "--output", tmp_path / "captured")
+    result = cli("eval", "--model", model, "--tokens", tokens)
+    assert result.returncode == 2 and "lm_head.weight" in result.stderr
+
+
+def test_sizes_that_no_tensor_has_are_refused_at_once(tokens, tmp_path):
+    huge = {"n_head": 2**31 - 1, "hidden_size": 2**31 - 1}
+    model = changed_model(tmp_path / "model", "bloom", huge)
+    result = cli("run", "--model", model, "--layer", "0", "--calibration", tokens, "--method", "wanda")
+    assert result.returncode == 2 and "must have the shape that config.json gives" in result.stderr
+
+
+def test_the_tensor_that_is_named_is_read(tmp_path):
+    rows = numpy.random.default_rng(3).integers(32, 127, (2, 2, 40)).astype("<i8")
+    tensor = lambda a: ("I64", list(a.shape), a.tobytes())
+    both = tmp_path / "both.safetensors"
+    safetensors.write(both, {"tokens": tensor(rows[0]), "input_ids": tensor(rows[1])})
+    loss = lambda where: json.loads(done("eval", "--model", MODEL, "--tokens", where, "--json").stdout)["models"][0]
+    assert loss(both) == loss(f"{both}:tokens") != loss(f"{both}:input_ids")
+
+
+def test_a_mask_is_not_token_ids(tmp_path):
+    numpy.save(tmp_path / "mask.npy", numpy.ones((2, 8), bool))
+    result = cli("eval", "--model", MODEL, "--tokens", tmp_path / "mask.npy")
+    assert result.returncode == 2 and "must be token ids, got BOOL" in result.stderr
+
+
+def test_windows_are_of_two_tokens_at_least_and_told_where_they_are_too_long(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 40)
+    result = cli("eval", "--model", MODEL, "--text", text, "--sequence-length", "1")
+    assert result.returncode == 2 and "at least 2" in result.stderr
+    told = done("eval", "--model", MODEL, "--text", text, "--sequence-length", "257").stderr
+    assert "--sequence-length 257 is above the 256 positions" in told
 
 
 def test_a_text_is_cut_into_windows_and_its_bits_a_byte_are_told(tmp_path):

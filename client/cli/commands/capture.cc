@@ -19,6 +19,7 @@
 #include "core/base/status_macros.h"
 #include "core/base/thread_pool.h"
 #include "core/io/file.h"
+#include "core/io/mapped_file.h"
 #include "core/io/sha256.h"
 #include "core/model/forward.h"
 
@@ -83,6 +84,11 @@ std::string SourceOf(const CaptureFlags& flags, const TokenRows& rows,
                      facts.has_value() ? absl::ToUnixNanos(facts->changed) : 0, "\n");
     add(text.data(), text.size());
   }
+  const std::string config = absl::StrCat(flags.model, "/config.json");
+  if (const auto file = MappedFile::Open(config); file.ok()) {
+    add(file->bytes().data(), file->bytes().size());
+  }
+  add(&rows.width, sizeof(rows.width));
   add(rows.tokens.ids.data(), rows.tokens.ids.size() * sizeof(int64_t));
   add(rows.tokens.lengths.data(), rows.tokens.lengths.size() * sizeof(Index));
   add(rows.first.data(), rows.first.size() * sizeof(Index));
@@ -94,6 +100,7 @@ std::string SourceOf(const CaptureFlags& flags, const TokenRows& rows,
 
 int Run(const Shell& shell, const CaptureFlags& flags) {
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckTokenFlags(flags.tokens));
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckCaptureFolder(flags.output));
   ThreadPool pool(ThreadsOr(flags.threads));
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const std::unique_ptr<Forward> forward,
                            Forward::Open(flags.model, pool, ComputeOf(flags.tokens)));
@@ -104,6 +111,8 @@ int Run(const Shell& shell, const CaptureFlags& flags) {
                            ParseLayers(flags.layers, model.layer_count()));
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const TokenInput input,
                            ReadSamples(flags.tokens, flags.model, model));
+  if (shell.interrupt.stop_requested()) return Interrupted(shell);
+  for (const std::string& note : input.notes) Note(shell, absl::StrCat("note: ", note));
   options.dtype = flags.dtype == "bf16" ? DType::kBF16 : DType::kF32;
   options.output = flags.output;
   options.source = SourceOf(flags, input.rows, options.layers, *forward);

@@ -44,11 +44,12 @@ struct Text {
   double bytes_per_token = 0;  // 0: token ids were given
 };
 
-absl::StatusOr<Text> ReadText(const EvalFlags& flags) {
+absl::StatusOr<Text> ReadText(const Shell& shell, const EvalFlags& flags) {
   const std::string& folder = flags.models.front();
   ATTNPRUNE_ASSIGN_OR_RETURN(const ModelOptions model, LoadModelOptions(folder));
   Text text;
   ATTNPRUNE_ASSIGN_OR_RETURN(text.input, ReadWindows(flags.tokens, folder, model));
+  for (const std::string& note : text.input.notes) Note(shell, absl::StrCat("note: ", note));
   if (text.input.text_tokens > 0) {
     text.bytes_per_token =
         static_cast<double>(text.input.text_bytes) / static_cast<double>(text.input.text_tokens);
@@ -143,7 +144,7 @@ void PrintTable(const Shell& shell, const Text& text, const std::vector<Evaluate
 
 int Run(const Shell& shell, const EvalFlags& flags) {
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckTokenFlags(flags.tokens));
-  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const Text text, ReadText(flags));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const Text text, ReadText(shell, flags));
   ThreadPool pool(ThreadsOr(flags.threads));
   ATTNPRUNE_ASSIGN_OR_EXIT(CaptureError, const std::vector<Evaluated> all,
                            Evaluate(shell, flags, text, pool));

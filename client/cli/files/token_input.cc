@@ -32,8 +32,14 @@ absl::StatusOr<EncodedText> Encode(const std::string& path, absl::string_view se
   return out;
 }
 
-TokenInput FromWindows(const TokenWindows& windows, const EncodedText& text) {
+TokenInput FromWindows(const TokenWindows& windows, const EncodedText& text,
+                       const ModelOptions& model) {
   TokenInput input;
+  if (windows.length > model.max_positions) {
+    input.notes.push_back(absl::StrCat("--sequence-length ", windows.length, " is above the ",
+                                       model.max_positions,
+                                       " positions that config.json gives the model"));
+  }
   input.rows = RowsOfTokens({windows.ids.begin(), windows.ids.end()}, windows.length);
   input.text_tokens = static_cast<int64_t>(text.ids.size());
   input.text_bytes = text.bytes;
@@ -65,7 +71,7 @@ absl::StatusOr<TokenInput> ReadSamples(const TokenFlags& flags, const std::strin
       text.ids,
       {.samples = flags.samples, .length = SequenceLength(flags, model), .seed = flags.seed});
   if (!windows.ok()) return OfText(windows.status(), flags.text);
-  return FromWindows(*windows, text);
+  return FromWindows(*windows, text, model);
 }
 
 absl::StatusOr<TokenInput> ReadWindows(const TokenFlags& flags, const std::string& folder,
@@ -75,7 +81,7 @@ absl::StatusOr<TokenInput> ReadWindows(const TokenFlags& flags, const std::strin
   const absl::StatusOr<TokenWindows> windows =
       ConsecutiveWindows(text.ids, SequenceLength(flags, model));
   if (!windows.ok()) return OfText(windows.status(), flags.text);
-  return FromWindows(*windows, text);
+  return FromWindows(*windows, text, model);
 }
 
 }  // namespace attnprune::cli

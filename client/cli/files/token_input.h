@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "client/cli/flags/token_flags.h"
@@ -16,6 +17,7 @@ struct TokenInput {
   TokenRows rows;
   // Of a text: its tokens, one BOS included, and its bytes. 0: token ids were given.
   int64_t text_tokens = 0, text_bytes = 0;
+  std::vector<std::string> notes;
 };
 
 // Windows drawn at random: calibration. folder: of the model, which has the tokenizer.

@@ -1,6 +1,10 @@
 #include "client/cli/flags/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <limits>
+#include <new>
+#include <string>
+#include <type_traits>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -16,6 +20,21 @@ CLI::Validator AtLeast(int64_t min) {
     return absl::StrCat("must be a whole number, at least ", min, ", got ", text);
   };
   return CLI::Validator(check, "", "");
+}
+
+// CLI11 takes a leading 0 for octal, and a number that does not fit for the nearest that does.
+template <typename Number>
+CLI::Validator Decimal() {
+  const auto rewrite = [](std::string& text) {
+    Number value = 0;
+    if (!absl::SimpleAtoi(text, &value)) {
+      return absl::StrCat("must be a whole number from ", std::numeric_limits<Number>::min(),
+                          " to ", std::numeric_limits<Number>::max(), ", got ", text);
+    }
+    text = absl::StrCat(value);
+    return std::string();
+  };
+  return CLI::Validator(rewrite, "", "");
 }
 
 void Apply(const FlagRules& rules, CLI::Option& option) {
@@ -39,7 +58,11 @@ void Apply(const FlagRules& rules, CLI::Option& option) {
 template <typename Value>
 void Command::Add(const std::string& name, Value& value, const std::string& help,
                   const FlagRules& rules) {
-  Apply(rules, *app_->add_option(name, value, help));
+  CLI::Option& option = *app_->add_option(name, value, help);
+  Apply(rules, option);
+  if constexpr (std::is_integral_v<Value>) {
+    if (!rules.bytes) option.transform(Decimal<Value>());
+  }
 }
 
 template void Command::Add(const std::string&, std::string&, const std::string&, const FlagRules&);
@@ -93,7 +116,11 @@ int RunProgram(const ProgramText& text, void (*add)(Command program),
   } catch (const CLI::ParseError& error) {
     return app.exit(error, *shell.out, *shell.err) == 0 ? kDone : kUsage;
   }
-  return chosen(shell);
+  try {
+    return chosen(shell);
+  } catch (const std::bad_alloc&) {
+    return LocalError(shell, absl::ResourceExhaustedError("there is not enough memory"));
+  }
 }
 
 }  // namespace attnprune::cli

@@ -12,7 +12,8 @@ void AddTokenFlags(Command& command, TokenFlags& flags) {
               {.type = "FILE"});
   command.Add("--tokens", flags.tokens,
               "Token ids instead, a row a sequence: .npy of whole numbers (k, n), or a tensor of a "
-              ".safetensors file, by default `tokens`; an attention_mask beside it is honoured",
+              ".safetensors file, by default `tokens`; an attention_mask beside it, 0 and 1 with "
+              "the ones of a row side by side, leaves padding out",
               {.type = "FILE[:NAME]", .excludes = "--text"});
   command.Add("--sequence-length", flags.sequence_length,
               "Tokens of a window that a text is cut into; 0: 2048, or what the model can",
@@ -48,6 +49,10 @@ int ThreadsOr(int threads) {
 }
 
 absl::Status CheckTokenFlags(const TokenFlags& flags) {
+  if (flags.sequence_length == 1) {
+    return absl::InvalidArgumentError(
+        "--sequence-length must be 0 or at least 2: a token alone predicts nothing, got 1");
+  }
   if (flags.text.empty() != flags.tokens.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError("one of --text FILE and --tokens FILE is required");
 }

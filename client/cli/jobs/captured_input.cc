@@ -54,6 +54,8 @@ absl::StatusOr<CapturedInput> CaptureInput(const Shell& shell, const JobFlags& f
   tokens.seed = flags.seed;
   ATTNPRUNE_ASSIGN_OR_RETURN(const TokenInput input,
                              ReadSamples(tokens, flags.model, forward->options()));
+  if (shell.interrupt.stop_requested()) return absl::CancelledError("interrupted");
+  for (const std::string& note : input.notes) Note(shell, absl::StrCat("note: ", note));
   const std::string parent = TemporaryParent();
   out.folder = std::make_unique<OwnTemporaryFolder>(parent, "attnprune-capture");
   if (out.folder->path().empty()) {

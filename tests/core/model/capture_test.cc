@@ -185,6 +185,19 @@ TEST_F(CaptureTest, RefusesToWriteOverFilesThatAreThere) {
   EXPECT_EQ(Run(Rows(false)).status().code(), absl::StatusCode::kAlreadyExists);
 }
 
+TEST_F(CaptureTest, RefusesAFolderThatAnotherWritesTo) {
+  absl::Status other;
+  options_.pass.stopped = [&] {
+    CaptureOptions same = options_;
+    same.pass = {};
+    other = Capture(*forward_, Rows(false), same).status();
+    return false;
+  };
+  EXPECT_TRUE(Run(Rows(false)).ok());
+  EXPECT_EQ(other.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(other.message(), HasSubstr("another capture is writing"));
+}
+
 TEST_F(CaptureTest, RefusesALayerThatTheModelDoesNotHave) {
   options_.layers = {2};
   EXPECT_THAT(Run(Rows(false)).status().message(), HasSubstr("layer must be in [0, 2)"));

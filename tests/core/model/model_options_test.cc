@@ -161,6 +161,22 @@ TEST(ModelOptions, ReadsTheWindowOfEachLayer) {
   EXPECT_EQ(ToString(named.Mask(2)), "window:32");
 }
 
+TEST(ModelOptions, ReadsSmolLm3sWindowByLayerTypesAndWithoutThem) {
+  const auto used = [](json& c) {
+    c["sliding_window"] = 32;
+    c["use_sliding_window"] = true;
+  };
+  const ModelOptions by_rope = Accepted(OfType("smollm3"), used);
+  EXPECT_EQ(ToString(by_rope.Mask(0)), "causal");
+  EXPECT_EQ(ToString(by_rope.Mask(3)), "window:32") << "the layer without a rotary embedding";
+  const ModelOptions named = Accepted(OfType("smollm3"), [&](json& c) {
+    used(c);
+    c["layer_types"] = {"full_attention", "sliding_attention", "full_attention", "full_attention"};
+  });
+  EXPECT_EQ(ToString(named.Mask(1)), "window:32");
+  EXPECT_EQ(ToString(named.Mask(3)), "causal");
+}
+
 TEST(ModelOptions, IgnoresASlidingWindowThatIsNotUsed) {
   const auto unused = [](json& c) {
     c["sliding_window"] = 32;

@@ -84,6 +84,17 @@ TEST(Bpe, TakesAWholeWordOfTheVocabularyOnlyWhereMergesAreIgnored) {
   EXPECT_EQ(Tokens(model, word), (Strings{word}));
 }
 
+TEST(Bpe, MergesThePartsOfALongWordWhereMergesAreIgnored) {
+  json model = ModelOf("abxy", {{"xa", "b"}});
+  model["vocab"]["ab"] = 70;  // no merge gives it
+  model["vocab"]["xa"] = 71;
+  model["ignore_merges"] = true;
+  EXPECT_EQ(Tokens(model, "ab"), (Strings{"ab"}));
+  Strings apart(64, "y");
+  apart.insert(apart.end(), {"a", "b"});
+  EXPECT_EQ(Tokens(model, std::string(64, 'y') + "ab"), apart);
+}
+
 TEST(Bpe, DropsUnknownCharactersWithoutAnUnknownToken) {
   const json model = ModelOf("ab", {{"a", "b"}});
   EXPECT_EQ(Tokens(model, "a?b"), (Strings{"ab"}));

@@ -33,7 +33,7 @@ TEST(Corpus, JoinsTheDocumentsOfJsonLines) {
 
 TEST(Corpus, NamesTheLineAtFault) {
   EXPECT_THAT(Read("a.jsonl", "{\"text\": \"one\"}\n\n{\"txt\": \"two\"}\n"),
-              Fails(kInvalid, "a.jsonl: line 3: text must be a string, got null"));
+              Fails(kInvalid, "a.jsonl: line 3: there is no field \"text\""));
   EXPECT_THAT(Read("a.jsonl", "{\"text\": [\"one\"]}\n"),
               Fails(kInvalid, "a.jsonl: line 1: text must be a string, got an array"));
   EXPECT_THAT(Read("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"tw\n"),
