@@ -106,6 +106,7 @@ void LayerForward::RunChunk(Index layer, const LayerWeights& weights, const Chun
   const MutableMatrixView normed = Room(normed_, rows, d);
   ApplyNorm(weights.attn_in, here, normed);
   if (hooks.attention_input) hooks.attention_input(first, normed);
+  if (hooks.until == LayerHooks::Until::kAttentionInput) return;
   Attend(layer, weights, chunk, normed, hooks);
   if (hooks.output_input) hooks.output_input(first, MatrixView(mixed_).Rows(0, rows));
   if (hooks.until == LayerHooks::Until::kOutputInput) return;

@@ -27,7 +27,7 @@ struct LayerHooks {
   Input mlp_input;        // of gate and up
   Input down_input;       // of down
   // How far the layer is run: behind that hook the rest is left out, and x is half done.
-  enum class Until { kOutputInput, kMlpInput, kDownInput, kEnd };
+  enum class Until { kAttentionInput, kOutputInput, kMlpInput, kDownInput, kEnd };
   Until until = Until::kEnd;
   // After the rows of some sequences are done, with how many rows of all are; false ends the run,
   // which leaves x half done.
