@@ -40,8 +40,8 @@ bool InvertLowerTriangleInPlace(Index n, absl::Span<double> a);
 // where the iteration does not converge.
 bool SymmetricEigenvalues(Index n, absl::Span<double> a, absl::Span<double> values);
 
-// The same with the eigenvectors, of length 1: row i of `a` becomes the one of values[i]. Takes room
-// for 2 n^2 doubles more. O(9 n^3).
+// The same with the eigenvectors, of length 1: row i of `a` becomes the one of values[i]. Takes
+// room for 2 n^2 doubles more. O(9 n^3).
 bool SymmetricEigenvectors(Index n, absl::Span<double> a, absl::Span<double> values);
 
 }  // namespace attnprune

@@ -1,5 +1,5 @@
-// A whole small model pruned by the methods for linear maps, layer by layer on pruned inputs: how far
-// its held-out loss is from the dense model's.
+// A whole small model pruned by the methods for linear maps, layer by layer on pruned inputs: how
+// far its held-out loss is from the dense model's.
 //
 //   whole_model [--model=data/tiny-llama] [--sparsities=0.5,0.7,2:4,0.8,0.9]
 //               [--methods=magnitude;wanda;sparsegpt;alps] [--threads=2]
@@ -69,7 +69,8 @@ absl::Status Run() {
   model.calibration = calibration.tokens;
   model.held_out = held_out.tokens;
   ATTNPRUNE_ASSIGN_OR_RETURN(model.dense_losses, TokenLosses(*forward, model.held_out));
-  std::printf("dense %.4f nats a token\n\n| method |", Summarize(model.dense_losses).nats_per_token);
+  std::printf("dense %.4f nats a token\n\n| method |",
+              Summarize(model.dense_losses).nats_per_token);
   const std::vector<std::string> sparsities = absl::GetFlag(FLAGS_sparsities);
   for (const std::string& text : sparsities) std::printf(" %s |", text.c_str());
   std::printf(" seconds |\n|---|");
