@@ -234,7 +234,7 @@ absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kep
   const auto free = static_cast<int64_t>(facts.f_bavail) * static_cast<int64_t>(facts.f_frsize);
   if (bytes <= free - kept) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
-      name.empty() ? absl::string_view(folder) : name, ": the disk has no room: ", bytes,
+      name.empty() ? absl::StrCat(folder, ": the disk") : std::string(name), " is full: ", bytes,
       " bytes are to come, ", free, " are free, and ", kept, " must stay free"));
 }
 

@@ -87,7 +87,7 @@ absl::Status SyncFolder(const std::string& path);
 absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path);  // names, sorted
 std::string FolderOf(const std::string& path);  // that of a file's path; "." if it has none
 // RESOURCE_EXHAUSTED unless `bytes` more fit on the folder's disk and leave `kept` free. name: of
-// the folder in the message, for readers who should not learn its path; empty: the path.
+// the disk in the message, for readers who should not learn the path; empty: the path tells it.
 absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept,
                            absl::string_view name = "");
 

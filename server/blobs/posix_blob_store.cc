@@ -81,8 +81,7 @@ absl::Status PosixUpload::Begin(int64_t offset) {
 absl::Status PosixUpload::ReserveDisk() {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t has, file_.DiskBytes());
   ATTNPRUNE_RETURN_IF_ERROR(CheckDiskRoom(options_.folder, spec().size_bytes - has,
-                                          options_.min_free_disk_bytes,
-                                          "the server's data folder"));
+                                          options_.min_free_disk_bytes, "the server's disk"));
   return file_.Reserve(spec().size_bytes);
 }
 

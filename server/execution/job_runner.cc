@@ -144,8 +144,7 @@ absl::Status JobRun::BuildAndRunMethods() {
   if (attention == DenseAttention::kRecompute) {
     spill_folder = options_.spill_folder;
     ATTNPRUNE_RETURN_IF_ERROR(CheckDiskRoom(spill_folder, SpilledBytes(spec_.shape),
-                                            options_.min_free_disk_bytes,
-                                            "the server's data folder"));
+                                            options_.min_free_disk_bytes, "the server's disk"));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const Problem problem,
                              BuildProblem(spec_, tensors_, context_.stopped, spill_folder));

@@ -314,7 +314,7 @@ void AddMethods(Table& t) {
   });
   t.Add("a method without a name", "job.methods[0].name", "must be one of",
         [](v1::Job& job) { job.mutable_methods(0)->clear_name(); });
-  t.Add("an unknown method", "job.methods[1].name", "must be one of gd,",
+  t.Add("an unknown method", "job.methods[1].name", "must be one of alps,",
         [](v1::Job& job) { job.add_methods()->set_name("oracle"); });
   t.Add("a method's name of a megabyte", "job.methods[1].name", "must be the name of a method",
         [](v1::Job& job) { job.add_methods()->set_name(std::string(1 << 20, 'x')); });

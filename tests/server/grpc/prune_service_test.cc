@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <functional>
 #include <set>
 #include <string>
@@ -319,7 +320,8 @@ TEST(PruneService, DescribesItselfAndEveryMethodWithItsParameters) {
   std::vector<std::string> names;
   for (const v1::MethodInfo& method : info.methods()) names.push_back(method.name());
   EXPECT_THAT(names, ::testing::IsSupersetOf({"gd", "magnitude", "sparsegpt", "wanda"}));
-  const v1::ParameterInfo& lambda = info.methods(0).parameters(0);
+  const auto gd = std::find(names.begin(), names.end(), "gd") - names.begin();
+  const v1::ParameterInfo& lambda = info.methods(static_cast<int>(gd)).parameters(0);
   EXPECT_EQ(lambda.name(), "lambda");
   EXPECT_FALSE(lambda.has_default_value()) << "it depends on the problem";
   EXPECT_FALSE(lambda.help().empty());
