@@ -60,8 +60,9 @@ absl::StatusOr<AlpsInputs> PrepareAlps(const GramMatrix& gram, double damping) {
   }
   inputs.vectors = ToFloat(d, h);
   // Rounding makes a 0 a little less.
-  for (const double value : values)
+  for (const double value : values) {
     inputs.values.push_back(static_cast<float>(std::max(value, 0.0)));
+  }
   for (const double value : scale) inputs.scale.push_back(static_cast<float>(value));
   return inputs;
 }

@@ -123,7 +123,7 @@ class MaskedGradients {
 
 }  // namespace
 
-AlpsSearch::AlpsSearch(std::vector<NamedWeight> maps, const AlpsInputs& inputs,
+AlpsSearch::AlpsSearch(const std::vector<NamedWeight>& maps, const AlpsInputs& inputs,
                        const Sparsity& sparsity, ThreadPool& pool, uint64_t fingerprint)
     : inputs_(inputs), sparsity_(sparsity), pool_(pool), fingerprint_(fingerprint) {
   for (const NamedWeight& stored : maps) {

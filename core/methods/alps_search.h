@@ -35,8 +35,8 @@ namespace attnprune {
 class AlpsSearch final : public Resumable {
  public:
   // Everything borrowed must outlive the run.
-  AlpsSearch(std::vector<NamedWeight> maps, const AlpsInputs& inputs, const Sparsity& sparsity,
-             ThreadPool& pool, uint64_t fingerprint);
+  AlpsSearch(const std::vector<NamedWeight>& maps, const AlpsInputs& inputs,
+             const Sparsity& sparsity, ThreadPool& pool, uint64_t fingerprint);
 
   // Whether no map moves any more.
   bool settled() const;

@@ -108,7 +108,7 @@ absl::StatusOr<PruneResult> Method::Prune(PreparedProblem& problem, RunOptions o
 }
 
 absl::StatusOr<PruneResult> Method::PruneLinear(const LinearProblem& problem, ThreadPool& pool,
-                                                RunOptions options,
+                                                const RunOptions& options,
                                                 ProgressObserver& observer) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckOptions(options));
   ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));

@@ -119,7 +119,8 @@ class Method {
   // naming `method` if it is none for linear maps (MethodInfo::linear), or what Validate names. It
   // cannot be resumed: options.resume_from is empty.
   absl::StatusOr<PruneResult> PruneLinear(const LinearProblem& problem, ThreadPool& pool,
-                                          RunOptions options, ProgressObserver& observer) const;
+                                          const RunOptions& options,
+                                          ProgressObserver& observer) const;
   absl::StatusOr<PruneResult> PruneLinear(const LinearProblem& problem, ThreadPool& pool) const;
 
   // Entries of one matrix (rows x cols as stored) that this method prunes at `sparsity`.

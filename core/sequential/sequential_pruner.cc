@@ -106,13 +106,15 @@ Index SequentialPruner::InputsOf(const Group& group) const {
 absl::StatusOr<std::vector<GramMatrix>> SequentialPruner::Collect(
     const std::vector<const Group*>& groups) {
   std::vector<GramMatrix> moments;
+  moments.reserve(groups.size());
   for (const Group* const group : groups) moments.emplace_back(InputsOf(*group));
   LayerHooks hooks;
-  for (size_t i = 0; i < groups.size(); ++i) {
-    hooks.*(groups[i]->input) = [this, &into = moments[i]](Index, MatrixView input) {
-      AddGram(input, pool_, into);
+  auto into = moments.begin();
+  for (const Group* const group : groups) {
+    hooks.*(group->input) = [this, &gram = *into++](Index, MatrixView input) {
+      AddGram(input, pool_, gram);
     };
-    hooks.until = groups[i]->until;  // of the last
+    hooks.until = group->until;  // of the last
   }
   const bool whole =
       ForChunks(tokens_.lengths, [&](Index first_row, absl::Span<const Index> lengths) {
@@ -154,9 +156,9 @@ absl::Status SequentialPruner::PruneGroup(const Group& group, const GramMatrix& 
     const absl::optional<MapChoice> choice = options_.choose(next_layer_, together[0]);
     if (!choice.has_value()) continue;
     const absl::Status pruned = PruneTensor(together, *choice, moments, out);
-    if (absl::IsCancelled(pruned)) return pruned;
-    ATTNPRUNE_RETURN_IF_ERROR(
-        Annotate(pruned, absl::StrCat("layer ", next_layer_, ", ", ToString(together[0]))));
+    if (pruned.ok()) continue;
+    if (absl::IsCancelled(pruned)) return absl::CancelledError("interrupted");
+    return Annotate(pruned, absl::StrCat("layer ", next_layer_, ", ", ToString(together[0])));
   }
   return absl::OkStatus();
 }
