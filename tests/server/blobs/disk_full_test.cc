@@ -109,8 +109,9 @@ TEST_F(DiskFullTest, UploadsLeaveTheDatabaseItsRoom) {
   options_.min_free_disk_bytes = int64_t{1} << 60;
   Reopen();
   const std::string bytes = RandomBytes(100, 1);
-  EXPECT_THAT(store_->StartUpload(SpecOf("a", bytes), 0).status(),
-              FailsWith(absl::StatusCode::kResourceExhausted, "1152921504606846976 must stay free"));
+  EXPECT_THAT(
+      store_->StartUpload(SpecOf("a", bytes), 0).status(),
+      FailsWith(absl::StatusCode::kResourceExhausted, "1152921504606846976 must stay free"));
   EXPECT_TRUE(store_->Put(bytes).ok()) << "results may use it";
 }
 
