@@ -102,10 +102,6 @@ class AlpsMethod final : public Method {
 
   absl::string_view name() const override { return "alps"; }
 
-  Index PrunedCount(const NamedWeight& weight, const Sparsity& sparsity) const override {
-    return sparsity.PrunedOf(weight.dense.size());
-  }
-
  private:
   absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& run,
                                       ProgressObserver& observer) const override {

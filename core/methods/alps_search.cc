@@ -45,12 +45,6 @@ Index CountChanged(const BitMask& a, const BitMask& b) {
   return changed;
 }
 
-Matrix Magnitudes(const Matrix& matrix) {
-  Matrix result(matrix.rows(), matrix.cols());
-  ArrayOf(result) = ArrayOf(matrix).abs();
-  return result;
-}
-
 // out = `matrix` with each column times `scale`, or over it, or 0 where that is 0.
 void ScaleColumns(MatrixView matrix, const std::vector<float>& scale, bool divide,
                   MutableMatrixView out) {

@@ -45,6 +45,12 @@ Matrix OutIn(const NamedWeight& weight) {
   return weight.inputs_are_rows ? Transposed(weight.dense) : Matrix::CopyFrom(weight.dense);
 }
 
+Matrix Magnitudes(MatrixView m) {
+  Matrix result(m.rows(), m.cols());
+  ArrayOf(result) = ArrayOf(m).abs();
+  return result;
+}
+
 BitMask AsStored(const NamedWeight& weight, const BitMask& out_in) {
   return weight.inputs_are_rows ? Transposed(out_in) : out_in;
 }

@@ -29,6 +29,9 @@ std::vector<NamedWeight> PrunedMaps(const Problem& problem, const PruneResult& r
 // A copy of the matrix with one output a row.
 Matrix OutIn(const NamedWeight& weight);
 
+// |m_ij| of every entry.
+Matrix Magnitudes(MatrixView m);
+
 // A mask or matrix in (out, in) layout, turned as `weight` is stored.
 BitMask AsStored(const NamedWeight& weight, const BitMask& out_in);
 Matrix AsStored(const NamedWeight& weight, const Matrix& out_in);

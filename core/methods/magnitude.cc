@@ -3,16 +3,9 @@
 #include "core/base/status_macros.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/methods.h"
-#include "core/tensor/eigen.h"
 
 namespace attnprune {
 namespace {
-
-Matrix Magnitudes(MatrixView w) {
-  Matrix result(w.rows(), w.cols());
-  ArrayOf(result) = ArrayOf(w).abs();
-  return result;
-}
 
 class MagnitudeMethod : public Method {
  public:

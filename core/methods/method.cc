@@ -60,6 +60,11 @@ absl::Status CheckResult(const Method& method, const std::vector<NamedWeight>& w
   return absl::OkStatus();
 }
 
+absl::Status OutOfMemory(absl::string_view method, absl::string_view what) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat(method, " needs more memory than there is for ", what));
+}
+
 }  // namespace
 
 std::string Resumable::SaveState() const {
@@ -89,9 +94,8 @@ absl::StatusOr<PruneResult> Method::PruneInMemory(PreparedProblem& problem, RunO
   try {
     return DoPrune(problem, options, observer);
   } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(name(), " needs more memory than there is for ",
-                     problem.problem().calibration.total_tokens(), " calibration tokens"));
+    return OutOfMemory(
+        name(), absl::StrCat(problem.problem().calibration.total_tokens(), " calibration tokens"));
   }
 }
 
@@ -114,7 +118,13 @@ absl::StatusOr<PruneResult> Method::PruneLinear(const LinearProblem& problem, Th
   ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
   ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
   const auto start = std::chrono::steady_clock::now();
-  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, DoPruneLinear(problem, pool, options, observer));
+  absl::StatusOr<PruneResult> pruned;
+  try {
+    pruned = DoPruneLinear(problem, pool, options, observer);
+  } catch (const std::bad_alloc&) {
+    pruned = OutOfMemory(name(), absl::StrCat(problem.moments.size(), " inputs"));
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, std::move(pruned));
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   result.seconds = elapsed.count();
   ATTNPRUNE_RETURN_IF_ERROR(CheckResult(*this, problem.maps, problem.sparsity, result));

@@ -73,6 +73,22 @@ MatrixView HeadOfRows(const Matrix& rows, Index first, Index tokens, Index head,
 
 }  // namespace
 
+bool ForChunks(absl::Span<const Index> lengths,
+               absl::FunctionRef<bool(Index first_row, absl::Span<const Index> lengths)> visit) {
+  Index first_row = 0;
+  for (size_t first = 0; first < lengths.size();) {
+    size_t end = first;
+    Index rows = 0;
+    do {
+      rows += lengths[end++];
+    } while (end < lengths.size() && rows + lengths[end] <= LayerForward::kChunkTokens);
+    if (!visit(first_row, lengths.subspan(first, end - first))) return false;
+    first_row += rows;
+    first = end;
+  }
+  return true;
+}
+
 bool LayerForward::Run(Index layer, const LayerWeights& weights, absl::Span<const Index> lengths,
                        MutableMatrixView x, const LayerHooks& hooks) {
   const absl::optional<Rope>& rope = options_.layers[static_cast<size_t>(layer)].rope;
@@ -83,19 +99,11 @@ bool LayerForward::Run(Index layer, const LayerWeights& weights, absl::Span<cons
       ConvertToBf16(pool_, weights.maps[i].weight, half_[i]);
     }
   }
-  Index first_row = 0;
-  for (size_t first = 0; first < lengths.size();) {
-    size_t end = first;
-    Index rows = 0;
-    do {
-      rows += lengths[end++];
-    } while (end < lengths.size() && rows + lengths[end] <= kChunkTokens);
-    RunChunk(layer, weights, {first_row, rows, lengths.subspan(first, end - first)}, x, hooks);
-    first_row += rows;
-    first = end;
-    if (hooks.goes_on && !hooks.goes_on(first_row)) return false;
-  }
-  return true;
+  return ForChunks(lengths, [&](Index first_row, absl::Span<const Index> together) {
+    const Index rows = std::accumulate(together.begin(), together.end(), Index{0});
+    RunChunk(layer, weights, {first_row, rows, together}, x, hooks);
+    return !hooks.goes_on || hooks.goes_on(first_row + rows);
+  });
 }
 
 void LayerForward::RunChunk(Index layer, const LayerWeights& weights, const Chunk& chunk,

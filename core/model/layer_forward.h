@@ -6,6 +6,7 @@
 #include <functional>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/attention.h"
@@ -41,6 +42,11 @@ enum class Compute {
   kFloat32,
   kBf16,  // factors rounded to bf16, sums in float32: where CheckBf16Products passes
 };
+
+// Calls visit(first row, lengths) for runs of sequences that a layer works on together, of at most
+// LayerForward::kChunkTokens tokens unless one is longer; false ends it, and is the answer.
+bool ForChunks(absl::Span<const Index> lengths,
+               absl::FunctionRef<bool(Index first_row, absl::Span<const Index> lengths)> visit);
 
 // Runs the layers of one model. Keeps its working memory from call to call: about 2,048 tokens of a
 // layer's inner values, or one sequence's where that is longer. Not thread-safe: one caller at a

@@ -164,6 +164,7 @@ absl::Status ReadOptions(const ConfigSection& section, const Family& family, Ind
   if (section.Find("partial_rotary_factor") != nullptr) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const double partial,
                                section.PositiveOr("partial_rotary_factor", 1));
+    // Above head_dim it is refused, however far: 1e300 is no Index.
     rope.dim = static_cast<Index>(static_cast<double>(head_dim) * std::min(partial, 2.0));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(rope.scaling, ReadScaling(section, family));

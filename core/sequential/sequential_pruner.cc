@@ -1,10 +1,10 @@
 #include "core/sequential/sequential_pruner.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <utility>
 
-#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/io/messages.h"
@@ -13,9 +13,9 @@
 namespace attnprune {
 namespace {
 
-class Unobserved final : public ProgressObserver {
+class StopObserver final : public ProgressObserver {
  public:
-  explicit Unobserved(const PassOptions& pass) : pass_(pass) {}
+  explicit StopObserver(const PassOptions& pass) : pass_(pass) {}
   Verdict OnStep(const StepStats&, const Resumable&) override {
     return pass_.stopped && pass_.stopped() ? Verdict::kStop : Verdict::kContinue;
   }
@@ -23,30 +23,6 @@ class Unobserved final : public ProgressObserver {
  private:
   const PassOptions& pass_;
 };
-
-// Calls work(first row, lengths) for runs of sequences that a layer works on together; false ends
-// it.
-bool ForChunks(absl::Span<const Index> lengths,
-               absl::FunctionRef<bool(Index first_row, absl::Span<const Index>)> work) {
-  Index first_row = 0;
-  for (size_t first = 0; first < lengths.size();) {
-    size_t end = first;
-    Index rows = 0;
-    do {
-      rows += lengths[end++];
-    } while (end < lengths.size() && rows + lengths[end] <= LayerForward::kChunkTokens);
-    if (!work(first_row, lengths.subspan(first, end - first))) return false;
-    first_row += rows;
-    first = end;
-  }
-  return true;
-}
-
-Index Total(absl::Span<const Index> lengths) {
-  Index total = 0;
-  for (const Index length : lengths) total += length;
-  return total;
-}
 
 void CopyRows(MatrixView from, MutableMatrixView to) {
   for (Index i = 0; i < from.rows(); ++i) std::copy_n(from.row(i), from.cols(), to.row(i));
@@ -118,7 +94,7 @@ absl::StatusOr<std::vector<GramMatrix>> SequentialPruner::Collect(
   }
   const bool whole =
       ForChunks(tokens_.lengths, [&](Index first_row, absl::Span<const Index> lengths) {
-        const Index rows = Total(lengths);
+        const Index rows = std::accumulate(lengths.begin(), lengths.end(), Index{0});
         if (scratch_.rows() < rows) scratch_ = Matrix(rows, forward_.options().hidden_size);
         const MutableMatrixView x = MutableMatrixView(scratch_).Rows(0, rows);
         CopyRows(hidden_.view().Rows(first_row, rows), x);
@@ -173,7 +149,7 @@ absl::Status SequentialPruner::PruneTensor(absl::Span<const LinearMap> maps,
   const NamedWeight whole{"weight", MatrixView(first.data(), rows, first.cols()),
                           /*inputs_are_rows=*/false};
   const LinearProblem problem{.maps = {whole}, .moments = moments, .sparsity = choice.sparsity};
-  Unobserved observer(options_.pass);
+  StopObserver observer(options_.pass);
   ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result,
                              choice.method->PruneLinear(problem, pool_, {}, observer));
   if (result.reason == TerminationReason::kStopped) return absl::CancelledError("interrupted");
