@@ -61,10 +61,15 @@ void AddBias(const std::vector<float>& bias, Index first, MutableMatrixView to) 
 
 absl::StatusOr<std::unique_ptr<Forward>> Forward::Open(const std::string& folder, ThreadPool& pool,
                                                        Compute compute) {
-  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
-  if (compute == Compute::kBf16) ATTNPRUNE_RETURN_IF_ERROR(CheckBf16Products());
   ATTNPRUNE_ASSIGN_OR_RETURN(ModelOptions options, LoadModelOptions(folder));
   ATTNPRUNE_ASSIGN_OR_RETURN(ModelWeights weights, ModelWeights::Open(folder, std::move(options)));
+  return Create(std::move(weights), pool, compute);
+}
+
+absl::StatusOr<std::unique_ptr<Forward>> Forward::Create(ModelWeights weights, ThreadPool& pool,
+                                                         Compute compute) {
+  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
+  if (compute == Compute::kBf16) ATTNPRUNE_RETURN_IF_ERROR(CheckBf16Products());
   ATTNPRUNE_RETURN_IF_ERROR(weights.Check());
   return std::unique_ptr<Forward>(new Forward(std::move(weights), pool, compute));
 }

@@ -29,6 +29,10 @@ class Forward {
   static absl::StatusOr<std::unique_ptr<Forward>> Open(const std::string& folder, ThreadPool& pool,
                                                        Compute compute = Compute::kFloat32);
 
+  // The same of weights that are at hand.
+  static absl::StatusOr<std::unique_ptr<Forward>> Create(ModelWeights weights, ThreadPool& pool,
+                                                         Compute compute = Compute::kFloat32);
+
   const ModelOptions& options() const { return weights_.options(); }
   const ModelWeights& weights() const { return weights_; }
   Compute compute() const { return compute_; }
