@@ -204,7 +204,8 @@ TEST_F(Runs, KeepNoHiddenStatesOnceTheyHaveSucceeded) {
   WorkOn(Create(run).name());
   EXPECT_EQ(Blobs(), blobs);
   std::set<std::string> referenced = ValueOrDie(backend_.jobs().ReferencedDigests());
-  for (const v1::RunResult& result : Get(first).results()) {
+  const v1::Run done = Get(first);
+  for (const v1::RunResult& result : done.results()) {
     for (const v1::PrunedTensor& tensor : result.tensors()) {
       EXPECT_EQ(referenced.count(tensor.weights().sha256()), 1u);
       EXPECT_EQ(referenced.count(tensor.mask().sha256()), 1u);
