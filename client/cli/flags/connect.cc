@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/library/status_details.h"
 
@@ -66,6 +67,14 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
 
 std::string JobName(const std::string& text) {
   return text.find('/') == std::string::npos ? absl::StrCat("jobs/", text) : text;
+}
+
+bool NamesRun(const std::string& text) {
+  return absl::StartsWith(text, "runs/") || absl::StartsWith(text, "r-");
+}
+
+std::string RunName(const std::string& text) {
+  return text.find('/') == std::string::npos ? absl::StrCat("runs/", text) : text;
 }
 
 }  // namespace attnprune::cli

@@ -36,6 +36,9 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
 
 // "jobs/x" of "x" or "jobs/x".
 std::string JobName(const std::string& text);
+// Whether a NAME is a run's, "runs/r-x" or "r-x", and not a job's.
+bool NamesRun(const std::string& text);
+std::string RunName(const std::string& text);  // "runs/r-x" of both
 
 }  // namespace attnprune::cli
 
