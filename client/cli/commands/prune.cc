@@ -29,6 +29,16 @@ struct PruneWork {
   std::vector<RunPlaces> places;
 };
 
+absl::Status CheckServerFlags(const PruneCommandFlags& flags) {
+  const OwnServerFlags& own = flags.own;
+  const bool given = !own.data_dir.empty() || own.threads != 0 || own.memory_budget != 0;
+  if (!given || !flags.connect.server_named) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--data-dir, --threads and --memory-budget are of a server of its own, but the "
+                   "server is named: ",
+                   flags.connect.server));
+}
+
 void TellRunEstimates(const Shell& shell, const std::vector<v1::Run>& runs, int threads) {
   for (const v1::Run& run : runs) {
     const v1::RunEstimate& estimate = run.estimate();
@@ -66,6 +76,7 @@ int PruneOnServer(const Shell& shell, const PruneCommandFlags& flags, const Prun
 int Run(const Shell& shell, const PruneCommandFlags& given) {
   PruneCommandFlags flags = given;
   PruneWork work;
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckServerFlags(given));
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, flags.prune, CompletePruneFlags(given.prune));
   const bool own = !flags.connect.server_named;
   if (own) ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckRunMethods(flags.prune));
@@ -91,7 +102,7 @@ void AddPruneCommand(Command& program) {
   PruneCommandFlags& flags = command.Runs<PruneCommandFlags>(Run);
   AddPruneFlags(command, flags.prune);
   AddOwnServerFlags(command, flags.own, "hidden states that do not fit stay in files");
-  AddConnectFlags(command, flags.connect);
+  AddConnectFlags(command, flags.connect, "one of its own");
 }
 
 }  // namespace attnprune::cli

@@ -32,7 +32,7 @@ void AddJsonFlag(Command& command, bool& json) {
               "on standard error");
 }
 
-void AddConnectFlags(Command& command, ConnectFlags& flags) {
+void AddConnectFlags(Command& command, ConnectFlags& flags, const std::string& default_server) {
   const auto name_server = [&flags](const std::string& text) {
     flags.server = text;
     flags.server_named = true;
@@ -40,7 +40,7 @@ void AddConnectFlags(Command& command, ConnectFlags& flags) {
   };
   command.AddParsed(
       "--server", name_server, "Where the server listens",
-      {.type = "HOST:PORT", .default_text = kDefaultServer, .environment = "ATTNPRUNE_SERVER"});
+      {.type = "HOST:PORT", .default_text = default_server, .environment = "ATTNPRUNE_SERVER"});
   const auto parse = [&flags](const std::string& text) {
     return ParseDuration(text, flags.patience.emplace());
   };

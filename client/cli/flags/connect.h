@@ -25,7 +25,9 @@ struct ConnectFlags {
   bool json = false;
 };
 
-void AddConnectFlags(Command& command, ConnectFlags& flags);
+// default_server: what its help says of a server that is not named.
+void AddConnectFlags(Command& command, ConnectFlags& flags,
+                     const std::string& default_server = kDefaultServer);
 void AddJsonFlag(Command& command, bool& json);
 void AddDuration(Command& command, const std::string& name, absl::Duration& duration,
                  const std::string& help);
