@@ -90,6 +90,19 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path) {
   return checkpoint;
 }
 
+absl::StatusOr<Checkpoint> Checkpoint::Of(std::string label, std::vector<TensorInfo> tensors,
+                                          std::vector<MappedFile> files) {
+  Checkpoint checkpoint;
+  checkpoint.label_ = std::move(label);
+  checkpoint.loose_ = std::move(tensors);
+  checkpoint.files_ = std::move(files);
+  for (const TensorInfo& tensor : checkpoint.loose_) {
+    if (checkpoint.tensors_.emplace(tensor.name, &tensor).second) continue;
+    return Refuse(checkpoint.label_, ": tensor ", Quoted(tensor.name), ": must be there once");
+  }
+  return checkpoint;
+}
+
 absl::Status Checkpoint::AddSingle(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(SafetensorsFile opened, SafetensorsFile::Open(path));
   const SafetensorsFile& file = shards_.emplace(path, std::move(opened)).first->second;

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/io/mapped_file.h"
 #include "core/io/safetensors.h"
 
 namespace attnprune {
@@ -25,6 +26,10 @@ class Checkpoint : public TensorSource {
   // the checkpoint. A shard that is not there, or a Git LFS pointer, is an error once a tensor of
   // it is asked for. INVALID_ARGUMENT or NOT_FOUND names file, tensor and rule.
   static absl::StatusOr<Checkpoint> Open(const std::string& path);
+  // Tensors that are not in one place: their bytes are the caller's, or within `files`. label: what
+  // messages call the whole. INVALID_ARGUMENT names a tensor that is there twice.
+  static absl::StatusOr<Checkpoint> Of(std::string label, std::vector<TensorInfo> tensors,
+                                       std::vector<MappedFile> files = {});
 
   Checkpoint(Checkpoint&&) = default;
   Checkpoint& operator=(Checkpoint&&) = default;
@@ -47,8 +52,10 @@ class Checkpoint : public TensorSource {
 
   std::string label_;
   std::map<std::string, SafetensorsFile, std::less<>> shards_;  // by path
+  std::vector<TensorInfo> loose_;                               // of Of, and where their bytes are
+  std::vector<MappedFile> files_;
   std::map<std::string, absl::Status, std::less<>> absent_;     // why, by path
-  // Into shards_; or the error of Find.
+  // Into shards_ or loose_; or the error of Find.
   std::map<std::string, absl::StatusOr<const TensorInfo*>, std::less<>> tensors_;
 };
 

@@ -61,33 +61,39 @@ void AddBias(const std::vector<float>& bias, Index first, MutableMatrixView to) 
 
 absl::StatusOr<std::unique_ptr<Forward>> Forward::Open(const std::string& folder, ThreadPool& pool,
                                                        Compute compute) {
-  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
-  if (compute == Compute::kBf16) ATTNPRUNE_RETURN_IF_ERROR(CheckBf16Products());
   ATTNPRUNE_ASSIGN_OR_RETURN(ModelOptions options, LoadModelOptions(folder));
   ATTNPRUNE_ASSIGN_OR_RETURN(ModelWeights weights, ModelWeights::Open(folder, std::move(options)));
+  return Create(std::move(weights), pool, compute);
+}
+
+absl::StatusOr<std::unique_ptr<Forward>> Forward::Create(ModelWeights weights, ThreadPool& pool,
+                                                         Compute compute) {
+  ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
+  if (compute == Compute::kBf16) ATTNPRUNE_RETURN_IF_ERROR(CheckBf16Products());
   ATTNPRUNE_RETURN_IF_ERROR(weights.Check());
   return std::unique_ptr<Forward>(new Forward(std::move(weights), pool, compute));
 }
 
-absl::Status Forward::CheckPredicts() const {
-  if (options().masked_model()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(options().family,
-                     " is a masked model: it predicts no next token, so it has no perplexity"));
+absl::Status CheckPredicts(const ModelWeights& model) {
+  const ModelOptions& options = model.options();
+  if (options.masked_model()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        options.family, " is a masked model: it predicts no next token, so it has no perplexity"));
   }
-  if (options().embedding_width > options().hidden_size) {
-    return Refuse("the head must read no more than the ", options().hidden_size,
-                  " features of a hidden state, got ", options().embedding_width);
+  if (options.embedding_width > options.hidden_size) {
+    return Refuse("the head must read no more than the ", options.hidden_size,
+                  " features of a hidden state, got ", options.embedding_width);
   }
-  return weights_.CheckHead();
+  return model.CheckHead();
 }
 
-absl::Status Forward::Check(const Tokens& tokens) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> positions, weights_.Positions());
+absl::Status CheckTokens(const ModelWeights& model, const Tokens& tokens) {
+  const ModelOptions& options = model.options();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> positions, model.Positions());
   size_t token = 0;
   for (size_t i = 0; i < tokens.lengths.size(); ++i) {
     const Index length = tokens.lengths[i];
-    const Index most = positions.has_value() ? positions->out - options().position_offset
+    const Index most = positions.has_value() ? positions->out - options.position_offset
                                              : std::numeric_limits<Index>::max();
     if (length > most) {
       return Refuse("sequence ", i, " must have at most ", most,
@@ -95,11 +101,11 @@ absl::Status Forward::Check(const Tokens& tokens) const {
     }
     for (Index t = 0; t < length; ++t, ++token) {
       const int64_t id = tokens.ids[token];
-      if (id < 0 || id >= options().vocab) {
-        return Refuse("sequence ", i, ", token ", t, ": id must be in [0, ", options().vocab,
+      if (id < 0 || id >= options.vocab) {
+        return Refuse("sequence ", i, ", token ", t, ": id must be in [0, ", options.vocab,
                       "), the model's vocabulary, got ", id);
       }
-      if (options().pad_id == id) {
+      if (options.pad_id == id) {
         return Refuse("sequence ", i, ", token ", t, ": id must not be ", id,
                       ", the model's padding; leave padding out with an attention_mask");
       }

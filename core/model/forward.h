@@ -19,6 +19,14 @@
 
 namespace attnprune {
 
+// INVALID_ARGUMENT naming the id and the sequence unless every id is in [0, vocab), and every
+// sequence as short as learned positions allow.
+absl::Status CheckTokens(const ModelWeights& model, const Tokens& tokens);
+
+// Whether the model predicts next tokens and has all that its head needs. FAILED_PRECONDITION for
+// masked models; NOT_FOUND or INVALID_ARGUMENT names the tensor.
+absl::Status CheckPredicts(const ModelWeights& model);
+
 // Holds one layer's weights at a time. Not thread-safe: one caller at a time; it uses the pool's
 // threads inside. Answers depend on the input and the CPU type only, not on the number of threads.
 class Forward {
@@ -29,13 +37,15 @@ class Forward {
   static absl::StatusOr<std::unique_ptr<Forward>> Open(const std::string& folder, ThreadPool& pool,
                                                        Compute compute = Compute::kFloat32);
 
+  // The same of weights that are at hand.
+  static absl::StatusOr<std::unique_ptr<Forward>> Create(ModelWeights weights, ThreadPool& pool,
+                                                         Compute compute = Compute::kFloat32);
+
   const ModelOptions& options() const { return weights_.options(); }
   const ModelWeights& weights() const { return weights_; }
   Compute compute() const { return compute_; }
 
-  // INVALID_ARGUMENT naming the id and the sequence unless every id is in [0, vocab), and every
-  // sequence as short as learned positions allow.
-  absl::Status Check(const Tokens& tokens) const;
+  absl::Status Check(const Tokens& tokens) const { return CheckTokens(weights_, tokens); }
 
   // x: tokens x hidden_size; the input of layer 0. `tokens` has passed Check.
   absl::Status Embed(const Tokens& tokens, MutableMatrixView x) const;
@@ -48,9 +58,7 @@ class Forward {
   // projection.
   absl::StatusOr<Matrix> Final(MatrixView x);
 
-  // Whether the model predicts next tokens and has all that its head needs. FAILED_PRECONDITION for
-  // masked models; NOT_FOUND or INVALID_ARGUMENT names the tensor.
-  absl::Status CheckPredicts() const;
+  absl::Status CheckPredicts() const { return attnprune::CheckPredicts(weights_); }
 
   // -log p(id_{t + 1}) in nats for t = 0 ... n - 2 of every sequence, one sequence behind the
   // other; x: the last layer's output, over which what the head reads is written. Never all logits

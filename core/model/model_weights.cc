@@ -112,6 +112,10 @@ std::vector<RowRun> RowsOf(const ModelOptions& options, LinearMap map) {
 
 absl::StatusOr<ModelWeights> ModelWeights::Open(const std::string& folder, ModelOptions options) {
   ATTNPRUNE_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(folder));
+  return Of(std::move(checkpoint), std::move(options));
+}
+
+ModelWeights ModelWeights::Of(Checkpoint checkpoint, ModelOptions options) {
   ModelWeights model(std::move(options), std::move(checkpoint));
   const TensorInfo* embedding =
       model.FindOrNull(absl::StrCat(model.options_.names.embedding, ".weight"));

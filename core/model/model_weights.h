@@ -81,6 +81,7 @@ class ModelWeights {
   // The checkpoint in `folder`, of the model that `options` describes, with or without the prefix
   // of its names. Checkpoint::Open's errors.
   static absl::StatusOr<ModelWeights> Open(const std::string& folder, ModelOptions options);
+  static ModelWeights Of(Checkpoint checkpoint, ModelOptions options);
 
   const ModelOptions& options() const { return options_; }
   const Checkpoint& checkpoint() const { return checkpoint_; }

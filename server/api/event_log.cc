@@ -17,10 +17,14 @@ using Events = std::vector<std::shared_ptr<const v1::JobEvent>>;
 
 absl::StatusOr<v1::JobEvent> Convert(JobStore* jobs, absl::string_view job_id,
                                      const StoredEvent& event) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(v1::JobEvent message, ToProto(event));
+  ATTNPRUNE_ASSIGN_OR_RETURN(v1::JobEvent message, ToProto(event, KindOf(job_id)));
   if (event.kind != EventKind::kTerminal) return message;
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs->Get(job_id));
-  ATTNPRUNE_ASSIGN_OR_RETURN(*message.mutable_terminal(), ToProto(record));
+  if (KindOf(job_id) == JobKind::kRun) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*message.mutable_run_terminal(), RunToProto(record));
+  } else {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*message.mutable_terminal(), ToProto(record));
+  }
   return message;
 }
 
@@ -39,10 +43,16 @@ absl::Status ReadInto(JobStore* jobs, absl::string_view job_id, EventBatch& batc
   return absl::OkStatus();
 }
 
+// Of methods or of a run, not of phases.
+bool IsProgressEvent(const v1::JobEvent& event) {
+  return event.has_progress() || event.has_run_progress();
+}
+
 // Sequences of the progress that stays when the rest is left out.
 std::set<int64_t> NewestProgress(const Events& events) {
   std::map<std::string, int64_t> newest, newest_evaluated;
   for (const auto& event : events) {
+    if (event->has_run_progress()) newest[""] = event->sequence();
     if (!event->has_progress()) continue;
     newest[event->progress().method()] = event->sequence();
     if (event->progress().has_calibration_error()) {
@@ -58,13 +68,13 @@ std::set<int64_t> NewestProgress(const Events& events) {
 
 int64_t CountProgress(const Events& events) {
   return std::count_if(events.begin(), events.end(),
-                       [](const auto& event) { return event->has_progress(); });
+                       [](const auto& event) { return IsProgressEvent(*event); });
 }
 
 void ThinOut(Events& events) {
   const std::set<int64_t> kept = NewestProgress(events);
   std::erase_if(events, [&](const auto& event) {
-    return event->has_progress() && kept.count(event->sequence()) == 0;
+    return IsProgressEvent(*event) && kept.count(event->sequence()) == 0;
   });
 }
 

@@ -45,10 +45,6 @@ class JobApi {
   absl::StatusOr<v1::ServerInfo> GetServerInfo() const;
 
  private:
-  absl::StatusOr<v1::ListJobsResponse> ListPage(const JobFilter& filter, int page_size,
-                                                const std::string& page_token) const;
-  absl::Status CheckTensors(const CheckedJob& checked) const;
-
   const JobApiOptions options_;
   JobStore* const jobs_;
   BlobStore* const tensors_;

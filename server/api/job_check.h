@@ -29,13 +29,6 @@ struct CheckedJob {
 // max_tensor_bytes: of a tensor the job names.
 absl::StatusOr<CheckedJob> CheckJob(const v1::Job& job, int64_t max_tensor_bytes);
 
-// The id in "jobs/{id}". INVALID_ARGUMENT naming `name`.
-absl::StatusOr<std::string> ParseJobName(absl::string_view name);
-std::string JobName(absl::string_view id);
-
-// Up to 128 printable ASCII characters. INVALID_ARGUMENT naming `request_id`.
-absl::Status CheckRequestId(absl::string_view request_id);
-
 }  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_SERVER_API_JOB_CHECK_H_

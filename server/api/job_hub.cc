@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
-#include "server/api/job_check.h"
+#include "server/api/request_check.h"
 
 namespace attnprune::api {
 
@@ -21,7 +21,7 @@ int JobHub::MaxProgress(int64_t watches) {
 }
 
 absl::StatusOr<LogPlace> JobHub::Open(absl::string_view name, int64_t after_sequence) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(std::string id, ParseJobName(name));
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::string id, ParseWatchedName(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(const LogExtent log, jobs_->ReadLogExtent(id));
   if (after_sequence < 0 || after_sequence > log.newest_sequence) {
     return FieldError("after_sequence",

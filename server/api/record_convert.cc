@@ -6,7 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/api/job_check.h"
+#include "core/base/status_macros.h"
+#include "server/api/request_check.h"
 
 namespace attnprune::api {
 namespace {
@@ -24,6 +25,31 @@ absl::Status Damaged(absl::string_view what) {
   return absl::DataLossError(absl::StrCat("the stored ", what, " is not a message of the API"));
 }
 
+// Everything but the name.
+template <typename Message>
+absl::Status Fill(const JobRecord& record, Message& message) {
+  if (!message.ParseFromString(record.spec)) return Damaged(absl::StrCat("job ", record.id));
+  message.set_state(ToProto(record.state));
+  if (record.failure.code != absl::StatusCode::kOk) {
+    message.mutable_failure()->set_code(static_cast<int>(record.failure.code));
+    message.mutable_failure()->set_message(record.failure.message);
+  }
+  for (const std::string& result : record.results) {
+    if (!message.add_results()->ParseFromString(result)) {
+      return Damaged(absl::StrCat("result of job ", record.id));
+    }
+  }
+  *message.mutable_create_time() = api::ToProto(record.create_time);
+  if (record.start_time.has_value()) {
+    *message.mutable_start_time() = api::ToProto(*record.start_time);
+  }
+  if (record.end_time.has_value()) *message.mutable_end_time() = api::ToProto(*record.end_time);
+  message.set_attempt(record.attempt);
+  message.set_cancel_requested(record.cancel_requested);
+  message.set_request_id(record.request_id);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 google::protobuf::Timestamp ToProto(absl::Time time) {
@@ -32,28 +58,21 @@ google::protobuf::Timestamp ToProto(absl::Time time) {
 
 absl::StatusOr<v1::Job> ToProto(const JobRecord& record) {
   v1::Job job;
-  if (!job.ParseFromString(record.spec)) return Damaged(absl::StrCat("job ", record.id));
+  ATTNPRUNE_RETURN_IF_ERROR(Fill(record, job));
   job.set_name(JobName(record.id));
-  job.set_state(ToProto(record.state));
-  if (record.failure.code != absl::StatusCode::kOk) {
-    job.mutable_failure()->set_code(static_cast<int>(record.failure.code));
-    job.mutable_failure()->set_message(record.failure.message);
-  }
-  for (const std::string& result : record.results) {
-    if (!job.add_results()->ParseFromString(result)) {
-      return Damaged(absl::StrCat("result of job ", record.id));
-    }
-  }
-  *job.mutable_create_time() = ToProto(record.create_time);
-  if (record.start_time.has_value()) *job.mutable_start_time() = ToProto(*record.start_time);
-  if (record.end_time.has_value()) *job.mutable_end_time() = ToProto(*record.end_time);
-  job.set_attempt(record.attempt);
-  job.set_cancel_requested(record.cancel_requested);
-  job.set_request_id(record.request_id);
   return job;
 }
 
-absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event) {
+absl::StatusOr<v1::Run> RunToProto(const JobRecord& record) {
+  v1::Run run;
+  ATTNPRUNE_RETURN_IF_ERROR(Fill(record, run));
+  run.set_name(RunName(record.id));
+  run.set_results_done(run.results_size());
+  for (v1::RunResult& result : *run.mutable_results()) result.clear_states();
+  return run;
+}
+
+absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event, JobKind kind) {
   v1::JobEvent message;
   message.set_sequence(event.sequence);
   *message.mutable_time() = ToProto(event.time);
@@ -70,16 +89,25 @@ absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event) {
         // Taken out first: the event's fields share their place.
         v1::PhaseProgress phase = std::move(*message.mutable_progress()->mutable_phase());
         *message.mutable_phase() = std::move(phase);
+      } else if (message.progress().has_run()) {
+        v1::RunProgress progress = std::move(*message.mutable_progress()->mutable_run());
+        *message.mutable_run_progress() = std::move(progress);
       }
       return message;
     case EventKind::kMethodResult:
+      if (kind == JobKind::kRun) {
+        if (!message.mutable_run_result()->ParseFromString(event.payload)) return Damaged("result");
+        message.mutable_run_result()->clear_states();
+        return message;
+      }
       if (message.mutable_method_result()->ParseFromString(event.payload)) return message;
       return Damaged("result");
     case EventKind::kWarning:
       message.set_warning(event.payload);
       return message;
     case EventKind::kTerminal:
-      message.mutable_terminal();
+      kind == JobKind::kRun ? void(message.mutable_run_terminal())
+                            : void(message.mutable_terminal());
       return message;
   }
   return Damaged("event");

@@ -2,7 +2,8 @@
 //
 // NewJob::spec is a serialized v1::Job without its output-only fields but estimate and the methods'
 // labels; results and the payloads of kMethodResult are serialized v1::MethodResult, payloads of
-// kProgress and kEvaluated serialized v1::Progress; all others are text.
+// kProgress and kEvaluated serialized v1::Progress; all others are text. Of a run they are a
+// v1::Run with estimate and results_total, and v1::RunResults.
 #ifndef ATTNPRUNE_SERVER_API_RECORD_CONVERT_H_
 #define ATTNPRUNE_SERVER_API_RECORD_CONVERT_H_
 
@@ -10,6 +11,7 @@
 #include "absl/time/time.h"
 #include "attnprune/v1/job.pb.h"
 #include "attnprune/v1/prune_service.pb.h"
+#include "attnprune/v1/run.pb.h"
 #include "server/queue/job_record.h"
 
 namespace attnprune::api {
@@ -18,9 +20,10 @@ google::protobuf::Timestamp ToProto(absl::Time time);
 
 // DATA_LOSS if the stored bytes are not what this server writes.
 absl::StatusOr<v1::Job> ToProto(const JobRecord& record);
+absl::StatusOr<v1::Run> RunToProto(const JobRecord& record);
 
-// A kTerminal event comes without its job. DATA_LOSS as above.
-absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event);
+// Of a job of that kind. A kTerminal event comes without its job. DATA_LOSS as above.
+absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event, JobKind kind);
 
 }  // namespace attnprune::api
 

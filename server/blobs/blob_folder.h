@@ -48,6 +48,9 @@ class BlobFolder {
   absl::Status Collect(const std::unordered_set<std::string>& referenced, absl::Duration grace,
                        Collected* collected);
 
+  // Removes the tensor if its grace is over, and adds it to *collected.
+  void CollectBlob(const std::string& sha256, absl::Duration grace, Collected* collected);
+
   int64_t Count() const;
   int64_t Bytes() const;
 
@@ -59,7 +62,6 @@ class BlobFolder {
   absl::Status Quarantine(const std::string& sha256, const File& file);
   void AddLocked(int sign, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status SyncEntry(const std::string& blob_path) const;
-  void CollectBlob(const std::string& sha256, absl::Duration grace, Collected* collected);
 
   const std::string folder_;
   const std::string blobs_folder_;       // FOLDER/sha256

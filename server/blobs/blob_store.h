@@ -23,6 +23,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "core/io/mapped_file.h"
@@ -119,9 +120,14 @@ class BlobStore {
   // Bytes of the upload so far; 0 for an unknown or finished one. INVALID_ARGUMENT (upload_id).
   virtual absl::StatusOr<int64_t> CommittedBytes(const std::string& upload_id) const = 0;
 
-  // Stores bytes (at least 1) and returns their digest; OK means that they are safe. For the
-  // server's own results, to which the limits do not apply.
-  virtual absl::StatusOr<std::string> Put(absl::Span<const char> bytes) = 0;
+  // Stores bytes (at least 1), and `tail` behind them, and returns their digest; OK means that they
+  // are safe. For the server's own results, to which the limits do not apply.
+  virtual absl::StatusOr<std::string> Put(absl::Span<const char> bytes, absl::string_view tail) = 0;
+  absl::StatusOr<std::string> Put(absl::Span<const char> bytes) { return Put(bytes, ""); }
+
+  // Removes a tensor of Put's at once, for a caller that knows that nobody else refers to it. What
+  // was mapped stays readable. Nothing if it is not there.
+  virtual absl::Status Remove(const std::string& sha256) = 0;
 
   // The stored size. NOT_FOUND names the digest.
   virtual absl::StatusOr<int64_t> SizeOf(const std::string& sha256) const = 0;

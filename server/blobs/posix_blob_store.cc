@@ -161,7 +161,13 @@ class PosixBlobStore final : public BlobStore {
   absl::StatusOr<int64_t> CommittedBytes(const std::string& upload_id) const override {
     return uploads_.CommittedBytes(upload_id);
   }
-  absl::StatusOr<std::string> Put(absl::Span<const char> bytes) override;
+  using BlobStore::Put;
+  absl::StatusOr<std::string> Put(absl::Span<const char> bytes, absl::string_view tail) override;
+  absl::Status Remove(const std::string& sha256) override {
+    Collected removed;
+    blobs_.CollectBlob(sha256, absl::ZeroDuration(), &removed);
+    return absl::OkStatus();
+  }
   absl::StatusOr<int64_t> SizeOf(const std::string& sha256) const override {
     return blobs_.SizeOf(sha256);
   }
@@ -177,7 +183,8 @@ class PosixBlobStore final : public BlobStore {
 
  private:
   absl::StatusOr<bool> IsThere(const UploadSpec& spec);
-  absl::Status WriteSynced(const std::string& path, absl::Span<const char> bytes) const;
+  absl::Status WriteSynced(const std::string& path, absl::Span<const char> bytes,
+                           absl::string_view tail) const;
 
   const PosixBlobStoreOptions options_;
   const Clock* const clock_;
@@ -244,23 +251,29 @@ absl::StatusOr<bool> PosixBlobStore::IsThere(const UploadSpec& spec) {
                                                       spec.sha256, ", got ", spec.size_bytes));
 }
 
-absl::StatusOr<std::string> PosixBlobStore::Put(absl::Span<const char> bytes) {
+absl::StatusOr<std::string> PosixBlobStore::Put(absl::Span<const char> bytes,
+                                                absl::string_view tail) {
   if (bytes.empty()) return absl::InvalidArgumentError("a tensor must have at least 1 byte");
-  const std::string sha256 = Sha256Of(bytes);
-  const auto size = static_cast<int64_t>(bytes.size());
+  Sha256 hash;
+  hash.Update(bytes);
+  hash.Update({tail.data(), tail.size()});
+  const std::string sha256 = hash.Finish();
+  const auto size = static_cast<int64_t>(bytes.size() + tail.size());
   if (blobs_.FindAndTouch(sha256) == size) return sha256;
   const std::string temporary = uploads_.NewPutPath();
-  absl::Status status = WriteSynced(temporary, bytes);
+  absl::Status status = WriteSynced(temporary, bytes, tail);
   if (status.ok()) status = blobs_.Publish(temporary, sha256, size);
   if (status.ok()) return sha256;
   RemoveFile(temporary);
   return status;
 }
 
-absl::Status PosixBlobStore::WriteSynced(const std::string& path,
-                                         absl::Span<const char> bytes) const {
+absl::Status PosixBlobStore::WriteSynced(const std::string& path, absl::Span<const char> bytes,
+                                         absl::string_view tail) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(path));
   ATTNPRUNE_RETURN_IF_ERROR(file.WriteAt(0, bytes));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      file.WriteAt(static_cast<int64_t>(bytes.size()), {tail.data(), tail.size()}));
   ATTNPRUNE_RETURN_IF_ERROR(file.SetTime(clock_->Now()));
   return file.Sync();
 }

@@ -4,13 +4,17 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
+#include "core/io/messages.h"
 #include "core/problem/shape_check.h"
 #include "server/execution/projection_options.h"
 
 namespace attnprune {
 namespace {
+
+constexpr size_t kMaxMethodName = 63;
 
 using TensorRefs = google::protobuf::RepeatedPtrField<v1::TensorRef>;
 
@@ -272,7 +276,32 @@ absl::Status CheckProduct(const JobSpec& spec, int64_t max_tensor_bytes) {
       *q, absl::StrCat("lead to a d x d product of at most ", max_tensor_bytes, " bytes"));
 }
 
+// core names "method" or "gd.lambda"; the client gets the path in its own message.
+std::string MethodField(const MethodSpec& method, absl::string_view item,
+                        absl::string_view core_field) {
+  if (core_field == "method") return absl::StrCat(item, ".name");
+  absl::string_view parameter = core_field;
+  if (absl::ConsumePrefix(&parameter, absl::StrCat(method.name, "."))) {
+    return absl::StrCat(item, ".parameters.", parameter);
+  }
+  return absl::StrCat(item, ".parameters");
+}
+
 }  // namespace
+
+absl::StatusOr<ChosenMethod> DecodeMethod(const MethodSpec& method, absl::string_view field) {
+  if (method.name.size() > kMaxMethodName) {
+    return MustError(absl::StrCat(field, ".name"), "be the name of a method", Quoted(method.name));
+  }
+  for (const auto& [name, value] : method.parameters) {
+    if (name.size() <= kMaxMethodName) continue;
+    return FieldError(absl::StrCat(field, ".parameters"),
+                      absl::StrCat("must be parameters of ", method.name, ", got ", Quoted(name)));
+  }
+  absl::StatusOr<ChosenMethod> chosen = ChooseMethod(method);
+  if (chosen.ok()) return chosen;
+  return WithField(chosen.status(), MethodField(method, field, FieldAtFault(chosen.status())));
+}
 
 absl::StatusOr<JobSpec> DecodeJob(const v1::Job& job, int64_t max_tensor_bytes) {
   JobSpec spec;

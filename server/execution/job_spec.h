@@ -38,6 +38,9 @@ struct JobSpec {
 absl::StatusOr<JobSpec> DecodeJob(const v1::Job& job,
                                   int64_t max_tensor_bytes = std::numeric_limits<int64_t>::max());
 
+// INVALID_ARGUMENT naming `field` with ".name" or ".parameters.lambda" and its like.
+absl::StatusOr<ChosenMethod> DecodeMethod(const MethodSpec& method, absl::string_view field);
+
 // The stored weight that a result's matrix ("w", "w_q", "w_k") takes the place of; nullptr for the
 // product of two factors, which is not stored.
 const JobTensor* InputWeight(absl::Span<const JobTensor> weights, absl::string_view matrix);

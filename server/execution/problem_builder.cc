@@ -14,21 +14,10 @@
 #include "core/kernels/finite.h"
 #include "core/methods/calibration_split.h"
 #include "server/execution/job_tensor.h"
+#include "server/execution/tensor_files.h"
 
 namespace attnprune {
 namespace {
-
-// A tensor that cannot be had is lost: the API checked that it was there, and the job keeps it from
-// collection.
-absl::Status TensorError(const JobTensor& tensor, const absl::Status& status) {
-  if (absl::IsNotFound(status)) {
-    return WithField(absl::DataLossError(absl::StrCat(tensor.field, ": tensor ", tensor.sha256,
-                                                      " is no longer stored")),
-                     tensor.field);
-  }
-  return WithField(absl::Status(status.code(), absl::StrCat(tensor.field, ": ", status.message())),
-                   tensor.field);
-}
 
 // The rule of core's Validate, in the words of the API's fields.
 absl::Status CheckRowsDiffer(absl::Span<const JobTensor> tensors,
@@ -100,12 +89,9 @@ absl::Status TensorReader::Check(const JobTensor& tensor) {
 
 absl::StatusOr<MappedFile> TensorReader::Map(const JobTensor& tensor) {
   if (verified_.insert(tensor.sha256).second) {
-    const absl::Status status = tensors_->Verify(tensor.sha256);
-    if (!status.ok()) return TensorError(tensor, status);
+    ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(tensors_, tensor));
   }
-  absl::StatusOr<MappedFile> file = tensors_->Map(tensor.sha256, tensor.bytes());
-  if (!file.ok()) return TensorError(tensor, file.status());
-  return file;
+  return MapTensor(*tensors_, tensor);
 }
 
 absl::Status TensorReader::Read(const JobTensor& tensor, absl::Span<float> out) {

@@ -5,7 +5,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
-#include "server/api/job_check.h"
+#include "server/api/request_check.h"
 
 namespace attnprune::rpc {
 namespace {
@@ -35,7 +35,7 @@ JobOrigin CallRecord::origin() const {
 }
 
 void CallRecord::SetJob(const std::string& name) {
-  if (api::ParseJobName(name).ok()) call_.job = name;
+  if (api::ParseWatchedName(name).ok()) call_.job = name;
 }
 
 void CallRecord::Finish(const grpc::Status& status) const {

@@ -26,8 +26,10 @@ absl::Status Assign(absl::StatusOr<Message> result, Message* response) {
 
 class PruneService final : public v1::PruneService::CallbackService, public PruneServiceHandle {
  public:
-  PruneService(const PruneServiceOptions& options, const api::JobApi* api, api::JobHub* hub)
+  PruneService(const PruneServiceOptions& options, const api::JobApi* api, const api::RunApi* runs,
+               api::JobHub* hub)
       : api_(*api),
+        runs_(*runs),
         on_call_(options.on_call),
         io_(static_cast<size_t>(options.io_threads)),
         watch_{.hub = hub, .io = &io_, .registry = &registry_, .heartbeat = options.heartbeat} {}
@@ -40,17 +42,27 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                                       const v1::CreateJobRequest* request,
                                       v1::Job* response) override {
     return Run("CreateJob", context, response, [this, request](CallRecord& record) {
-      absl::StatusOr<v1::Job> job = api_.CreateJob(*request, record.origin());
-      if (job.ok()) record.SetJob(job->name());
-      return job;
+      absl::StatusOr<v1::Job> made = api_.CreateJob(*request, record.origin());
+      if (made.ok()) record.SetJob(made->name());
+      return made;
     });
   }
   grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
                                    const v1::GetJobRequest* request, v1::Job* response) override {
-    return Run("GetJob", context, response, [this, request](CallRecord& record) {
-      record.SetJob(request->name());
-      return api_.GetJob(request->name());
-    });
+    return OfOne("GetJob", context, *request, response,
+                 [this](const std::string& name) { return api_.GetJob(name); });
+  }
+  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
+                                      const v1::CancelJobRequest* request,
+                                      v1::Job* response) override {
+    return OfOne("CancelJob", context, *request, response,
+                 [this](const std::string& name) { return api_.CancelJob(name); });
+  }
+  grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
+                                      const v1::DeleteJobRequest* request,
+                                      google::protobuf::Empty* response) override {
+    return OfOne("DeleteJob", context, *request, response,
+                 [this](const std::string& name) { return api_.DeleteJob(name); });
   }
   grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
                                      const v1::ListJobsRequest* request,
@@ -58,21 +70,43 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
     return Run("ListJobs", context, response,
                [this, request](CallRecord&) { return api_.ListJobs(*request); });
   }
-  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
-                                      const v1::CancelJobRequest* request,
-                                      v1::Job* response) override {
-    return Run("CancelJob", context, response, [this, request](CallRecord& record) {
-      record.SetJob(request->name());
-      return api_.CancelJob(request->name());
+  grpc::ServerUnaryReactor* CreateRun(grpc::CallbackServerContext* context,
+                                      const v1::CreateRunRequest* request,
+                                      v1::Run* response) override {
+    return Run("CreateRun", context, response, [this, request](CallRecord& record) {
+      absl::StatusOr<v1::Run> made = runs_.CreateRun(*request, record.origin());
+      if (made.ok()) record.SetJob(made->name());
+      return made;
     });
   }
-  grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
-                                      const v1::DeleteJobRequest* request,
+  grpc::ServerUnaryReactor* GetRun(grpc::CallbackServerContext* context,
+                                   const v1::GetRunRequest* request, v1::Run* response) override {
+    return OfOne("GetRun", context, *request, response,
+                 [this](const std::string& name) { return runs_.GetRun(name); });
+  }
+  grpc::ServerUnaryReactor* CancelRun(grpc::CallbackServerContext* context,
+                                      const v1::CancelRunRequest* request,
+                                      v1::Run* response) override {
+    return OfOne("CancelRun", context, *request, response,
+                 [this](const std::string& name) { return runs_.CancelRun(name); });
+  }
+  grpc::ServerUnaryReactor* ResumeRun(grpc::CallbackServerContext* context,
+                                      const v1::ResumeRunRequest* request,
+                                      v1::Run* response) override {
+    return OfOne("ResumeRun", context, *request, response,
+                 [this](const std::string& name) { return runs_.ResumeRun(name); });
+  }
+  grpc::ServerUnaryReactor* DeleteRun(grpc::CallbackServerContext* context,
+                                      const v1::DeleteRunRequest* request,
                                       google::protobuf::Empty* response) override {
-    return Run("DeleteJob", context, response, [this, request](CallRecord& record) {
-      record.SetJob(request->name());
-      return api_.DeleteJob(request->name());
-    });
+    return OfOne("DeleteRun", context, *request, response,
+                 [this](const std::string& name) { return runs_.DeleteRun(name); });
+  }
+  grpc::ServerUnaryReactor* ListRuns(grpc::CallbackServerContext* context,
+                                     const v1::ListRunsRequest* request,
+                                     v1::ListRunsResponse* response) override {
+    return Run("ListRuns", context, response,
+               [this, request](CallRecord&) { return runs_.ListRuns(*request); });
   }
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const v1::GetServerInfoRequest*,
@@ -86,6 +120,16 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   }
 
  private:
+  // A call about the job or run that the request names.
+  template <typename Request, typename Response, typename Call>
+  grpc::ServerUnaryReactor* OfOne(const char* method, grpc::CallbackServerContext* context,
+                                  const Request& request, Response* response, Call call) {
+    return Run(method, context, response, [&request, call](CallRecord& record) {
+      record.SetJob(request.name());
+      return call(request.name());
+    });
+  }
+
   // Runs `call` on a thread that may wait. A call whose client has gone by then is not begun.
   template <typename Response, typename Call>
   grpc::ServerUnaryReactor* Run(const char* method, grpc::CallbackServerContext* context,
@@ -102,6 +146,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   }
 
   const api::JobApi& api_;
+  const api::RunApi& runs_;
   const RpcListener on_call_;
   WatchRegistry registry_;
   asio::thread_pool io_;
@@ -111,8 +156,9 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
 }  // namespace
 
 std::unique_ptr<PruneServiceHandle> NewPruneService(const PruneServiceOptions& options,
-                                                    const api::JobApi* api, api::JobHub* hub) {
-  return std::make_unique<PruneService>(options, api, hub);
+                                                    const api::JobApi* api, const api::RunApi* runs,
+                                                    api::JobHub* hub) {
+  return std::make_unique<PruneService>(options, api, runs, hub);
 }
 
 }  // namespace attnprune::rpc

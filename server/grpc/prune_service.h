@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
+#include "server/api/run_api.h"
 #include "server/grpc/call_record.h"
 
 namespace grpc {
@@ -33,7 +34,8 @@ class PruneServiceHandle {
 // What is passed must outlive it. Destroy it after the gRPC server was shut down; it waits for the
 // calls it has begun.
 std::unique_ptr<PruneServiceHandle> NewPruneService(const PruneServiceOptions& options,
-                                                    const api::JobApi* api, api::JobHub* hub);
+                                                    const api::JobApi* jobs,
+                                                    const api::RunApi* runs, api::JobHub* hub);
 
 }  // namespace attnprune::rpc
 

@@ -32,6 +32,13 @@ LogFields StateFields(const StoredEvent& event) {
 std::pair<const char*, LogFields> ProgressPart(const StoredEvent& event) {
   v1::Progress progress;
   if (!progress.ParseFromString(event.payload)) progress.Clear();
+  if (progress.has_run()) {
+    const v1::RunProgress& run = progress.run();
+    return {"run.progress",
+            {{"block", absl::StrCat(run.block())},
+             {"phase", absl::AsciiStrToLower(v1::RunPhase_Name(run.phase()))},
+             {"share", absl::StrFormat("%.3f", run.share())}}};
+  }
   if (!progress.has_phase()) {
     return {"job.progress",
             {{"method", progress.method()}, {"step", absl::StrCat(progress.step())}}};
@@ -41,6 +48,18 @@ std::pair<const char*, LogFields> ProgressPart(const StoredEvent& event) {
                       {"share", absl::StrFormat("%.2f", phase.share())}};
   if (!phase.method().empty()) fields.emplace_back("method", phase.method());
   return {"job.phase", std::move(fields)};
+}
+
+LogFields RunResultFields(const StoredEvent& event) {
+  LogFields fields = {{"result_index", absl::StrCat(event.method_index)}};
+  v1::RunResult result;
+  if (!result.ParseFromString(event.payload)) return fields;
+  fields.emplace_back("block", absl::StrCat(result.block()));
+  for (const v1::PrunedTensor& tensor : result.tensors()) {
+    fields.emplace_back("tensor", tensor.name());
+    fields.emplace_back("method", tensor.method());
+  }
+  return fields;
 }
 
 LogFields ResultFields(const StoredEvent& event) {
@@ -53,7 +72,7 @@ LogFields ResultFields(const StoredEvent& event) {
 }
 
 // The line's name, and what only this kind of event has.
-std::pair<const char*, LogFields> OwnPart(const StoredEvent& event) {
+std::pair<const char*, LogFields> OwnPart(const std::string& job_id, const StoredEvent& event) {
   switch (event.kind) {
     case EventKind::kStateChange:
       return {"job.state", StateFields(event)};
@@ -63,6 +82,7 @@ std::pair<const char*, LogFields> OwnPart(const StoredEvent& event) {
     case EventKind::kEvaluated:
       return ProgressPart(event);
     case EventKind::kMethodResult:
+      if (KindOf(job_id) == JobKind::kRun) return {"run.result", RunResultFields(event)};
       return {"job.result", ResultFields(event)};
     case EventKind::kWarning:
       break;
@@ -73,9 +93,8 @@ std::pair<const char*, LogFields> OwnPart(const StoredEvent& event) {
 void LogEvent(const std::string& job_id, const StoredEvent& event) {
   const LogLevel level = LevelOf(event);
   if (!Logs(level)) return;
-  LogFields fields = {{"job", absl::StrCat("jobs/", job_id)},
-                      {"sequence", absl::StrCat(event.sequence)}};
-  const auto [name, own] = OwnPart(event);
+  LogFields fields = {{"job", NameOf(job_id)}, {"sequence", absl::StrCat(event.sequence)}};
+  const auto [name, own] = OwnPart(job_id, event);
   Append(own, &fields);
   Append(FieldsOf(event.origin), &fields);
   Log(level, name, fields);
@@ -112,14 +131,14 @@ void JobLog::OnEvents(const std::string& job_id, absl::Span<const StoredEvent> e
 }
 
 void JobLog::OnCancelRequested(const std::string& job_id) {
-  LogFields fields = {{"job", absl::StrCat("jobs/", job_id)}};
+  LogFields fields = {{"job", NameOf(job_id)}};
   Append(FieldsOf(job_id), &fields);
   Log(LogLevel::kInfo, "job.cancel", fields);
 }
 
 void JobLog::OnTrouble(const std::string& job_id, const absl::Status& status) {
   LogFields fields = {{"error", status.ToString()}};
-  if (!job_id.empty()) fields.emplace_back("job", absl::StrCat("jobs/", job_id));
+  if (!job_id.empty()) fields.emplace_back("job", NameOf(job_id));
   Append(FieldsOf(job_id), &fields);
   Log(LogLevel::kWarning, "job.trouble", fields);
 }

@@ -74,7 +74,7 @@ void JobMetrics::OnEvents(const std::string& job_id, absl::Span<const StoredEven
         warnings_.Add();
         break;
       case EventKind::kMethodResult:
-        OnResult(event);
+        OnResult(KindOf(job_id), event);
         break;
       case EventKind::kStateChange:
       case EventKind::kTerminal:
@@ -127,12 +127,24 @@ void JobMetrics::EndRun(const std::string& job_id, absl::Time time) {
   running_.erase(found);
 }
 
-void JobMetrics::OnResult(const StoredEvent& event) {
+void JobMetrics::OnResult(JobKind kind, const StoredEvent& event) {
+  if (kind == JobKind::kRun) return OnRunResult(event);
   v1::MethodResult result;
   if (!result.ParseFromString(event.payload)) return;
   const size_t method = IndexIn(methods_, MethodOf(result.method()));
   outcomes_.at(method, IndexIn(kOutcomes, OutcomeOf(result))).Add();
   if (!result.has_failure()) method_seconds_[method].Add(result.seconds());
+}
+
+// Each tensor of a run is a run of its method.
+void JobMetrics::OnRunResult(const StoredEvent& event) {
+  v1::RunResult result;
+  if (!result.ParseFromString(event.payload)) return;
+  for (const v1::PrunedTensor& tensor : result.tensors()) {
+    const size_t method = IndexIn(methods_, MethodOf(tensor.method()));
+    outcomes_.at(method, IndexIn(kOutcomes, "completed")).Add();
+    method_seconds_[method].Add(tensor.seconds());
+  }
 }
 
 void JobMetrics::AddMethods(Exposition& out) const {

@@ -37,7 +37,8 @@ class JobMetrics final : public JobStoreListener {
 
  private:
   void OnState(const std::string& job_id, const StoredEvent& event);
-  void OnResult(const StoredEvent& event);
+  void OnResult(JobKind kind, const StoredEvent& event);
+  void OnRunResult(const StoredEvent& event);
   void Enqueue(const std::string& job_id, absl::Time time) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Dequeue(const std::string& job_id, absl::Time time, bool claimed)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -37,6 +37,18 @@ void JobEdit::Requeue(RequeueCause cause, absl::string_view reason) {
   AddStateChange(reason);
 }
 
+void JobEdit::Resume() {
+  JobRecord& job = record();
+  job.state = JobState::kQueued;
+  job.start_time.reset();
+  job.end_time.reset();
+  job.failure = {};
+  job.cancel_requested = false;
+  job.losses = 0;
+  ++job.fence;
+  AddStateChange("resumed");
+}
+
 absl::Status JobEdit::End(JobState state, const Failure& failure, absl::string_view reason) {
   JobRecord& job = record();
   if (!IsTerminal(state) || !CanMove(job.state, state)) {

@@ -32,6 +32,8 @@ class JobEdit {
 
   void Start(absl::string_view owner, absl::Duration lease);
   void Requeue(RequeueCause cause, absl::string_view reason);  // ends a job that is to be cancelled
+  // A run that failed or was cancelled, back into the queue.
+  void Resume();
   // FAILED_PRECONDITION unless the state table allows it.
   absl::Status End(JobState state, const Failure& failure, absl::string_view reason);
 

@@ -1,5 +1,8 @@
 #include "server/queue/job_record.h"
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
 namespace attnprune {
 namespace {
 
@@ -18,6 +21,14 @@ constexpr Move kMoves[] = {
 };
 
 }  // namespace
+
+JobKind KindOf(absl::string_view id) {
+  return absl::StartsWith(id, kRunIdPrefix) ? JobKind::kRun : JobKind::kMethods;
+}
+
+std::string NameOf(absl::string_view id) {
+  return absl::StrCat(KindOf(id) == JobKind::kRun ? "runs/" : "jobs/", id);
+}
 
 bool IsTerminal(JobState state) {
   for (const Move& move : kMoves) {

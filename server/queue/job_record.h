@@ -36,6 +36,17 @@ absl::string_view ToString(JobState state);
 // Nothing if no state has this number.
 absl::optional<JobState> JobStateFromNumber(int64_t number);
 
+// What a job's specification and results are messages of. Told by its id, which the store makes: a
+// run's begins with "r-", which no other id does.
+enum class JobKind {
+  kMethods,  // methods on one problem: attnprune.v1.Job and MethodResult
+  kRun,      // a whole model: attnprune.v1.Run and RunResult
+};
+inline constexpr char kRunIdPrefix[] = "r-";
+JobKind KindOf(absl::string_view id);
+// "jobs/x" or "runs/x".
+std::string NameOf(absl::string_view id);
+
 using Labels = std::map<std::string, std::string>;
 
 // The request that made a job, for log lines: its id and the trace that it was part of
@@ -47,6 +58,7 @@ struct JobOrigin {
 
 // What a client asked for. The store keeps `spec` and `request_digest` as the bytes they are.
 struct NewJob {
+  JobKind kind = JobKind::kMethods;
   std::string request_id;      // empty: none
   std::string request_digest;  // equal for equal requests; compared when the request_id is known
   int priority = 0;            // higher runs first
@@ -64,7 +76,7 @@ struct Failure {
 };
 
 struct JobRecord {
-  std::string id;  // 1 to 63 characters [a-z0-9-], chosen by the store
+  std::string id;  // 1 to 63 characters [a-z0-9-], chosen by the store; KindOf
   JobState state = JobState::kQueued;
   int priority = 0;
   absl::Duration timeout = absl::ZeroDuration();

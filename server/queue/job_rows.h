@@ -49,7 +49,7 @@ class JobReader {
   virtual absl::StatusOr<JobRow> ReadRow(int64_t number) = 0;
   virtual absl::StatusOr<JobRecord> Complete(const JobRow& row) = 0;  // with spec, labels, results
   virtual absl::StatusOr<std::map<JobState, int64_t>> CountByState() = 0;
-  virtual absl::StatusOr<std::set<std::string>> ReadTensors() = 0;  // of all jobs
+  virtual absl::StatusOr<std::set<std::string>> ReadTensors() = 0;  // of all jobs, states too
   // With a sequence above `after`, oldest first, at most `limit`.
   virtual absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
                                                               int limit) = 0;
@@ -71,6 +71,8 @@ class JobRows : public JobReader {
 
   virtual absl::Status AddResult(const JobRow& row, int method_index, absl::string_view result) = 0;
   virtual absl::Status AddTensors(const JobRow& row, const std::set<std::string>& digests) = 0;
+  // In place of those that the job had.
+  virtual absl::Status ReplaceState(const JobRow& row, const std::set<std::string>& digests) = 0;
   virtual absl::Status AddEvent(const JobRow& row, const StoredEvent& event) = 0;
 
   virtual absl::StatusOr<int64_t> CountProgress(int64_t number) = 0;

@@ -70,6 +70,7 @@ struct CreateOutcome {
 };
 
 struct JobFilter {
+  JobKind kind = JobKind::kMethods;
   std::set<JobState> states;  // empty: all
   Labels labels;              // all must match
 };
@@ -129,6 +130,9 @@ class JobStore {
   // A queued job ends at once as CANCELLED; a running one is marked (and ends so even if its worker
   // is lost); one that has ended stays as it is. Returns the job as it then is.
   virtual absl::StatusOr<JobRecord> RequestCancel(absl::string_view id) = 0;
+  // A run that has failed or was cancelled is queued again, with its results and its state; a
+  // timeout counts from its next start. FAILED_PRECONDITION of any other job.
+  virtual absl::StatusOr<JobRecord> Resume(absl::string_view id) = 0;
   // With its events, results and references. FAILED_PRECONDITION unless the job has ended.
   virtual absl::Status Delete(absl::string_view id) = 0;
 
@@ -155,10 +159,18 @@ class JobStore {
                                                absl::Span<const NewEvent> events) = 0;
   // Adds result number `method_index` with its event and the tensors it refers to, and drops the
   // checkpoint, which was that method's. FAILED_PRECONDITION unless exactly the results before it
-  // are there. Returns the event's sequence.
-  virtual absl::StatusOr<int64_t> FinishMethod(const JobClaim& claim, int method_index,
-                                               absl::string_view result,
-                                               absl::Span<const std::string> tensor_digests) = 0;
+  // are there. Returns the event's sequence. state: tensors from which the job goes on, in place of
+  // those of an earlier result; nullopt: these stay. They are kept until the job succeeds or is
+  // deleted.
+  virtual absl::StatusOr<int64_t> FinishMethod(
+      const JobClaim& claim, int method_index, absl::string_view result,
+      absl::Span<const std::string> tensor_digests,
+      const absl::optional<std::vector<std::string>>& state) = 0;
+  absl::StatusOr<int64_t> FinishMethod(const JobClaim& claim, int method_index,
+                                       absl::string_view result,
+                                       absl::Span<const std::string> tensor_digests) {
+    return FinishMethod(claim, method_index, result, tensor_digests, absl::nullopt);
+  }
   // Ends the job; `state` is terminal, `failure` is for kFailed only. Also for queued jobs, for the
   // scheduler (`claim.fence` from its snapshot); QUEUED to SUCCEEDED is FAILED_PRECONDITION.
   virtual absl::Status Finish(const JobClaim& claim, JobState state, const Failure& failure,
@@ -174,7 +186,7 @@ class JobStore {
   virtual absl::StatusOr<Snapshot> ReadOutstanding() = 0;
   virtual absl::StatusOr<std::map<JobState, int64_t>> CountByState() = 0;  // all states, zeros too
   virtual absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) = 0;
-  // Every tensor digest that a stored job or its results refer to.
+  // Every tensor digest that a stored job, its results or its state refer to.
   virtual absl::StatusOr<std::set<std::string>> ReferencedDigests() = 0;
 };
 

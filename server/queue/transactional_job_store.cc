@@ -15,10 +15,10 @@ namespace attnprune {
 namespace {
 
 // 12 characters: 60 random bits, short enough to type.
-std::string NewId() {
+std::string NewId(JobKind kind) {
   constexpr char kLetters[] = "0123456789abcdefghjkmnpqrstvwxyz";
   std::random_device random;
-  std::string id;
+  std::string id = kind == JobKind::kRun ? kRunIdPrefix : "";
   for (int i = 0; i < 12; ++i) id += kLetters[random() % 32];
   return id;
 }
@@ -38,6 +38,7 @@ static_assert(sizeof(Token) == 24);
 
 int64_t HashOf(const JobFilter& filter) {
   Checksum hash;
+  hash.AddInteger(static_cast<int64_t>(filter.kind));
   for (const JobState state : filter.states) hash.AddInteger(static_cast<int64_t>(state));
   for (const auto& [key, value] : filter.labels) hash.AddText(key).AddText(value);
   return hash.Value();
@@ -109,7 +110,7 @@ absl::StatusOr<CreateOutcome> TransactionalJobStore::Insert(const NewJob& job, J
         absl::StrCat("the queue is full: ", queued, " jobs wait, the limit is ", max_queued_jobs_));
   }
   JobRow row;
-  row.record.id = NewId();
+  row.record.id = NewId(job.kind);
   row.record.priority = job.priority;
   row.record.timeout = job.timeout;
   row.record.create_time = rows.Now();
@@ -182,6 +183,22 @@ absl::StatusOr<JobRecord> TransactionalJobStore::RequestCancel(absl::string_view
     } else {
       post_commit.cancel_requested = !asked_before;
     }
+    ATTNPRUNE_RETURN_IF_ERROR(edit.Save());
+    return rows.Complete(edit.row());
+  });
+}
+
+absl::StatusOr<JobRecord> TransactionalJobStore::Resume(absl::string_view id) {
+  return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<JobRecord> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindJob(rows, id));
+    const JobState state = row.record.state;
+    const bool stopped = state == JobState::kFailed || state == JobState::kCancelled;
+    if (KindOf(id) != JobKind::kRun || !stopped) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "only a run that FAILED or was CANCELLED can be resumed; ", id, " is ", ToString(state)));
+    }
+    JobEdit edit(&rows, &post_commit, std::move(row));
+    edit.Resume();
     ATTNPRUNE_RETURN_IF_ERROR(edit.Save());
     return rows.Complete(edit.row());
   });

@@ -51,6 +51,7 @@ class TransactionalJobStore final : public JobStore {
   absl::StatusOr<JobPage> List(const JobFilter& filter, int page_size,
                                absl::string_view page_token) override;
   absl::StatusOr<JobRecord> RequestCancel(absl::string_view id) override;
+  absl::StatusOr<JobRecord> Resume(absl::string_view id) override;
   absl::Status Delete(absl::string_view id) override;
   absl::StatusOr<std::vector<StoredEvent>> ReadEvents(absl::string_view id, int64_t after,
                                                       int limit) override;
@@ -62,9 +63,11 @@ class TransactionalJobStore final : public JobStore {
   absl::StatusOr<absl::optional<std::string>> ReadCheckpoint(const JobClaim& claim) override;
   absl::StatusOr<int64_t> AppendEvents(const JobClaim& claim,
                                        absl::Span<const NewEvent> events) override;
-  absl::StatusOr<int64_t> FinishMethod(const JobClaim& claim, int method_index,
-                                       absl::string_view result,
-                                       absl::Span<const std::string> tensor_digests) override;
+  using JobStore::FinishMethod;
+  absl::StatusOr<int64_t> FinishMethod(
+      const JobClaim& claim, int method_index, absl::string_view result,
+      absl::Span<const std::string> tensor_digests,
+      const absl::optional<std::vector<std::string>>& state) override;
   absl::Status Finish(const JobClaim& claim, JobState state, const Failure& failure,
                       absl::string_view reason) override;
   absl::Status Requeue(const JobClaim& claim, RequeueCause cause,

@@ -113,7 +113,8 @@ absl::StatusOr<int64_t> TransactionalJobStore::AppendEvents(const JobClaim& clai
 
 absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
     const JobClaim& claim, int method_index, absl::string_view result,
-    absl::Span<const std::string> tensor_digests) {
+    absl::Span<const std::string> tensor_digests,
+    const absl::optional<std::vector<std::string>>& state) {
   return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<int64_t> {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
     if (row.results != method_index) {
@@ -131,6 +132,9 @@ absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
     ATTNPRUNE_RETURN_IF_ERROR(rows.AddResult(edit.row(), method_index, result));
     ATTNPRUNE_RETURN_IF_ERROR(
         rows.AddTensors(edit.row(), {tensor_digests.begin(), tensor_digests.end()}));
+    if (state.has_value()) {
+      ATTNPRUNE_RETURN_IF_ERROR(rows.ReplaceState(edit.row(), {state->begin(), state->end()}));
+    }
     ATTNPRUNE_RETURN_IF_ERROR(edit.Save());
     return sequence;
   });
@@ -142,6 +146,9 @@ absl::Status TransactionalJobStore::Finish(const JobClaim& claim, JobState state
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindClaimed(rows, claim));
     JobEdit edit(&rows, &post_commit, std::move(row));
     ATTNPRUNE_RETURN_IF_ERROR(edit.End(state, failure, reason));
+    if (state == JobState::kSucceeded && KindOf(claim.id) == JobKind::kRun) {
+      ATTNPRUNE_RETURN_IF_ERROR(rows.ReplaceState(edit.row(), {}));
+    }
     return edit.Save();
   });
 }

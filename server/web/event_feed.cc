@@ -168,7 +168,7 @@ EventPiece EventChannel::Read(const api::JobWatch& watch, const Key& key) const 
   const absl::StatusOr<api::SharedBatch> batch = watch.Read(after, detail);
   if (!batch.ok()) {  // the viewer's next try is told why
     Log(LogLevel::kWarning, "http.events",
-        {{"job", absl::StrCat("jobs/", job_id_)}, {"error", batch.status().ToString()}});
+        {{"job", NameOf(job_id_)}, {"error", batch.status().ToString()}});
     return {.end = {.last = after, .terminal = true}};
   }
   EventPiece piece{.end = **batch};

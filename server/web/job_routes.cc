@@ -7,7 +7,7 @@
 #include "absl/strings/strip.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
-#include "server/api/job_check.h"
+#include "server/api/request_check.h"
 #include "server/web/api_json.h"
 #include "server/web/density.h"
 

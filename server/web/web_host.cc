@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/status_macros.h"
-#include "server/api/job_check.h"
+#include "server/api/request_check.h"
 #include "server/http/access.h"
 #include "server/http/io_loop.h"
 #include "server/http/route.h"
@@ -133,7 +133,7 @@ absl::StatusOr<http::Answer> WebServer::OpenStream(const http::RouteMatch& match
         absl::StrCat("no more than ", most, " streams of events can be open at once"));
   }
   http::Answer answer;
-  ATTNPRUNE_ASSIGN_OR_RETURN(answer.stream, feed_.Open(absl::StrCat("jobs/", match.id), after));
+  ATTNPRUNE_ASSIGN_OR_RETURN(answer.stream, feed_.Open(NameOf(match.id), after));
   answer.response.headers = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}};
   // To a browser that was there for the last event: nothing will follow, do not come back.
   if (answer.stream == nullptr) answer.response.status = 204;

@@ -17,7 +17,8 @@
 #include "absl/strings/str_split.h"
 #include "core/base/status_macros.h"
 #include "core/methods/registry.h"
-#include "core/sequential/sequential_pruner.h"
+#include "core/model/model_pass.h"
+#include "core/sequential/layer_pruner.h"
 #include "tests/support/timing.h"
 
 ABSL_FLAG(std::string, model, "data/tiny-llama", "folder");
@@ -32,6 +33,11 @@ namespace {
 using testing::Clock;
 using testing::SecondsSince;
 
+class NoObserver final : public ProgressObserver {
+ public:
+  Verdict OnStep(const StepStats&, const Resumable&) override { return Verdict::kContinue; }
+};
+
 struct Model {
   const Forward& forward;
   ThreadPool& pool;
@@ -41,20 +47,27 @@ struct Model {
 
 absl::StatusOr<std::vector<double>> PrunedLosses(const Model& model, Forward& head,
                                                  const Method& method, const Sparsity& sparsity) {
-  SequentialOptions options;
-  options.choose = [&](Index, LinearMap) { return MapChoice{&method, sparsity}; };
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      SequentialPruner pruner,
-      SequentialPruner::Create(model.forward, model.pool, model.calibration, std::move(options)));
-  Matrix x(model.held_out.total(), model.forward.options().hidden_size);
-  ATTNPRUNE_RETURN_IF_ERROR(model.forward.Embed(model.held_out, x));
-  LayerForward layer(model.forward.options(), model.pool);
-  while (!pruner.done()) {
-    const Index number = pruner.next_layer();
-    ATTNPRUNE_RETURN_IF_ERROR(pruner.PruneNext().status());
-    layer.Run(number, pruner.weights(), model.held_out.lengths, x);
+  const Index features = model.forward.options().hidden_size;
+  Matrix x(model.calibration.total(), features), scored(model.held_out.total(), features);
+  ATTNPRUNE_RETURN_IF_ERROR(model.forward.Embed(model.calibration, x));
+  ATTNPRUNE_RETURN_IF_ERROR(model.forward.Embed(model.held_out, scored));
+  LayerPruner pruner(model.forward, model.pool);
+  NoObserver observer;
+  for (Index layer = 0; layer < model.forward.options().layer_count(); ++layer) {
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Load(layer));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<Stretch> stretches,
+                               StretchesOf(model.forward.weights(), layer, Passes::kByGroup,
+                                           [](Index, const TensorMaps&) { return true; }));
+    for (const Stretch& stretch : stretches) {
+      ATTNPRUNE_RETURN_IF_ERROR(pruner.Collect(stretch, {model.calibration.lengths, x}, {}));
+      for (const Stretch::Tensor& tensor : stretch.tensors) {
+        ATTNPRUNE_RETURN_IF_ERROR(pruner.Prune(tensor, method, sparsity, {}, observer).status());
+      }
+    }
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance({model.calibration.lengths, x}));
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance({model.held_out.lengths, scored}));
   }
-  return head.TokenLosses(model.held_out, x);
+  return head.TokenLosses(model.held_out, scored);
 }
 
 absl::Status Run() {

@@ -17,7 +17,7 @@ namespace attnprune {
 namespace {
 
 constexpr int64_t kApplicationId = 0x61706a31;  // "apj1"
-constexpr int64_t kSchemaVersion = 3;
+constexpr int64_t kSchemaVersion = 4;
 
 // Version 1. Times and durations are nanoseconds, times since 1970; states and kinds as in
 // job_record.h. Each table's last column seals the row (sqlite.h). A number is never used for
@@ -105,10 +105,30 @@ CREATE TABLE job_origins (
 ) STRICT;
 )sql";
 
+// Version 4 has, behind those, the tensors from which runs go on.
+constexpr char kStates[] = R"sql(
+CREATE TABLE job_states (
+  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+  digest TEXT NOT NULL,
+  seal INTEGER NOT NULL,
+  PRIMARY KEY (job, digest)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+// What version `to` has that version `from` has not; 0: no tables at all.
+std::string TablesBetween(int64_t from, int64_t to) {
+  std::string tables;
+  if (from < 1) tables += kSchema;
+  if (from < 2 && to >= 2) tables += kOrigins;
+  if (from < 4 && to >= 4) tables += kStates;
+  return tables;
+}
+
 std::vector<std::string> SealedTables(int64_t version) {
   std::vector<std::string> tables = {"jobs",        "job_specs",   "job_labels",
                                      "job_tensors", "job_results", "job_events"};
   if (version >= 2) tables.emplace_back("job_origins");
+  if (version >= 4) tables.emplace_back("job_states");
   return tables;
 }
 
@@ -121,7 +141,7 @@ absl::StatusOr<sqlite::Database> EmptyDatabase(int64_t version) {
   ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database database, sqlite::Database::Open(":memory:"));
   ATTNPRUNE_RETURN_IF_ERROR(database.ExecuteScript(
       absl::StrCat("PRAGMA application_id = ", kApplicationId, ";",
-                   "PRAGMA user_version = ", version, ";", kSchema, version >= 2 ? kOrigins : "")));
+                   "PRAGMA user_version = ", version, ";", TablesBetween(0, version))));
   return database;
 }
 
@@ -209,8 +229,8 @@ absl::Status BringUpToDate(sqlite::Database* database, int64_t version) {
   if (version == kSchemaVersion) return absl::OkStatus();
   ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Transaction transaction,
                              sqlite::Transaction::Begin(database, sqlite::TransactionKind::kWrite));
-  ATTNPRUNE_RETURN_IF_ERROR(database->ExecuteScript(
-      absl::StrCat(version < 2 ? kOrigins : "", "PRAGMA user_version = ", kSchemaVersion, ";")));
+  ATTNPRUNE_RETURN_IF_ERROR(database->ExecuteScript(absl::StrCat(
+      TablesBetween(version, kSchemaVersion), "PRAGMA user_version = ", kSchemaVersion, ";")));
   ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database, kSchemaVersion));
   return transaction.Commit();
 }

@@ -105,6 +105,8 @@ absl::StatusOr<std::vector<int64_t>> SqliteJobRows::FindNumbers(const JobFilter&
     values.push_back(key);
     values.push_back(value);
   }
+  absl::StrAppend(&sql, " AND id ", filter.kind == JobKind::kRun ? "" : "NOT ", "GLOB ?");
+  values.emplace_back(absl::StrCat(kRunIdPrefix, "*"));
   absl::StrAppend(&sql, " ORDER BY number DESC LIMIT ?");
   values.emplace_back(int64_t{limit});
   ATTNPRUNE_ASSIGN_OR_RETURN(Query query, database_.Start(sql, values));
@@ -219,11 +221,22 @@ absl::Status SqliteJobRows::AddTensors(const JobRow& row, const std::set<std::st
   return absl::OkStatus();
 }
 
+absl::Status SqliteJobRows::ReplaceState(const JobRow& row, const std::set<std::string>& digests) {
+  ATTNPRUNE_RETURN_IF_ERROR(
+      database_.Execute("DELETE FROM job_states WHERE job = ?", {row.number}));
+  for (const std::string& digest : digests) {
+    ATTNPRUNE_RETURN_IF_ERROR(sqlite::InsertSealed(&database_, "job_states", {row.number, digest}));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::set<std::string>> SqliteJobRows::ReadTensors() {
   std::set<std::string> digests;
-  ATTNPRUNE_RETURN_IF_ERROR(ForEachSealed(
-      database_, "job_tensors", "SELECT * FROM job_tensors", {},
-      [&digests](Row row) { digests.insert(std::get<std::string>(std::move(row[1]))); }));
+  for (const char* const table : {"job_tensors", "job_states"}) {
+    ATTNPRUNE_RETURN_IF_ERROR(ForEachSealed(
+        database_, table, absl::StrCat("SELECT * FROM ", table), {},
+        [&digests](Row row) { digests.insert(std::get<std::string>(std::move(row[1]))); }));
+  }
   return digests;
 }
 

@@ -46,6 +46,7 @@ class SqliteJobRows final : public JobRows {
   absl::Status Remove(int64_t number) override;
   absl::Status AddResult(const JobRow& row, int method_index, absl::string_view result) override;
   absl::Status AddTensors(const JobRow& row, const std::set<std::string>& digests) override;
+  absl::Status ReplaceState(const JobRow& row, const std::set<std::string>& digests) override;
   absl::Status AddEvent(const JobRow& row, const StoredEvent& event) override;
   absl::StatusOr<int64_t> CountProgress(int64_t number) override;
   absl::Status DropEverySecondProgress(int64_t number) override;

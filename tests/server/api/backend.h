@@ -11,6 +11,7 @@
 #include "core/base/clock.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
+#include "server/api/run_api.h"
 #include "server/blobs/blob_store.h"
 #include "server/queue/folder_lock.h"
 #include "server/queue/job_store.h"
@@ -31,6 +32,7 @@ class Backend {
   JobStore& jobs() { return *jobs_; }
   BlobStore& tensors() { return *tensors_; }
   const JobApi& api() const { return *api_; }
+  const RunApi& runs() const { return *runs_; }
   JobHub& hub() { return *hub_; }
 
   // A job that the API takes; its tensors are there.
@@ -48,6 +50,7 @@ class Backend {
   std::unique_ptr<BlobStore> tensors_;
   std::unique_ptr<JobStore> jobs_;
   std::unique_ptr<JobApi> api_;
+  std::unique_ptr<RunApi> runs_;
   std::unique_ptr<JobHub> hub_;
 };
 

@@ -3,6 +3,7 @@
 #include "core/base/field_error.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/api/request_check.h"
 #include "tests/server/api/bad_jobs.h"
 #include "tests/server/api/jobs_for_tests.h"
 

@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -19,38 +18,10 @@
 #include "server/blobs/posix_blob_store.h"
 #include "server/execution/job_runner.h"
 #include "server/execution/worker_pool.h"
+#include "tests/server/execution/hooked_clock.h"
 #include "tests/server/queue/sqlite/sqlite_place.h"
 
 namespace attnprune::testing {
-
-// The time of `base`, and a point in the middle of a run where a test can do something: the runner
-// asks for the time on its own thread only, at every step and between its tasks.
-class HookedClock final : public Clock {
- public:
-  explicit HookedClock(const Clock* base) : base_(base) {}
-
-  absl::Time Now() const override {
-    const int look = ++looks_;
-    if (look == hook_at_) {
-      const std::function<void()> hook = hook_;  // a copy: it may set the next one
-      hook();
-    }
-    return base_->Now();
-  }
-  // Calls hook at the look-th time from now, on the runner's thread.
-  void SetHook(int look, std::function<void()> hook) {
-    looks_ = 0;
-    hook_at_ = look;
-    hook_ = std::move(hook);
-  }
-  int looks() const { return looks_; }
-
- private:
-  const Clock* const base_;
-  mutable int looks_ = 0;
-  int hook_at_ = 0;
-  std::function<void()> hook_ = [] {};
-};
 
 // The data folder of a server with its stores open.
 class Place {

@@ -34,10 +34,12 @@ class FailingStore final : public JobStore {
     if (absl::Status status = NextFate(); !status.ok()) return status;
     return base_->SaveCheckpoint(claim, bytes);
   }
-  absl::StatusOr<int64_t> FinishMethod(const JobClaim& claim, int index, absl::string_view result,
-                                       absl::Span<const std::string> digests) override {
+  absl::StatusOr<int64_t> FinishMethod(
+      const JobClaim& claim, int index, absl::string_view result,
+      absl::Span<const std::string> digests,
+      const absl::optional<std::vector<std::string>>& state) override {
     if (absl::Status status = NextFate(); !status.ok()) return status;
-    return base_->FinishMethod(claim, index, result, digests);
+    return base_->FinishMethod(claim, index, result, digests, state);
   }
   absl::Status Finish(const JobClaim& claim, JobState state, const Failure& failure,
                       absl::string_view reason) override {
@@ -56,6 +58,7 @@ class FailingStore final : public JobStore {
   absl::StatusOr<LogExtent> ReadLogExtent(absl::string_view id) override {
     return base_->ReadLogExtent(id);
   }
+  absl::StatusOr<JobRecord> Resume(absl::string_view id) override { return base_->Resume(id); }
   absl::StatusOr<JobPage> List(const JobFilter& filter, int size,
                                absl::string_view token) override {
     return base_->List(filter, size, token);

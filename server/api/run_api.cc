@@ -1,0 +1,137 @@
+#include "server/api/run_api.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
+#include "core/base/status_macros.h"
+#include "core/model/forward.h"
+#include "server/api/record_convert.h"
+#include "server/api/request_check.h"
+#include "server/api/submission.h"
+#include "server/execution/run_plan.h"
+#include "server/execution/run_spec.h"
+#include "server/execution/tensor_files.h"
+
+namespace attnprune::api {
+namespace {
+
+// Of a machine's best rate of products: what a run's passes and methods reach together.
+constexpr double kRunRate = 0.6;
+
+void ClearOutput(v1::Run& run) {
+  run.clear_name();
+  run.clear_state();
+  run.clear_failure();
+  run.clear_results();
+  run.clear_create_time();
+  run.clear_start_time();
+  run.clear_end_time();
+  run.clear_attempt();
+  run.clear_cancel_requested();
+  run.clear_request_id();
+  run.clear_estimate();
+  run.clear_results_done();
+  run.clear_results_total();
+}
+
+absl::StatusOr<Tokens> ReadTokens(const RunTokens& tokens, const ModelWeights& model,
+                                  const BlobStore& blobs) {
+  if (!tokens.given()) return Tokens();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(blobs, tokens.ids));
+  ATTNPRUNE_ASSIGN_OR_RETURN(Tokens read, TokensOf(tokens, file.bytes()));
+  const absl::Status fits = CheckTokens(model, read);
+  if (fits.ok()) return read;
+  return WithField(absl::InvalidArgumentError(absl::StrCat(tokens.ids.field, ": ", fits.message())),
+                   tokens.ids.field);
+}
+
+v1::RunEstimate EstimateOf(const RunPlan& plan, const JobApiOptions& options) {
+  const auto limit = static_cast<double>(options.max_job_memory_bytes);
+  const bool spilled = limit > 0 && plan.memory_bytes > limit;
+  v1::RunEstimate estimate;
+  estimate.set_memory_bytes(
+      static_cast<int64_t>(plan.memory_bytes - (spilled ? plan.hidden_bytes : 0)));
+  estimate.set_disk_bytes(
+      static_cast<int64_t>(plan.disk_bytes + (spilled ? plan.hidden_bytes : 0)));
+  estimate.set_seconds(plan.operations / (kRunRate * options.rate.flops_per_second));
+  return estimate;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Run> RunApi::CreateRun(const v1::CreateRunRequest& request,
+                                          const JobOrigin& origin) const {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  if (!request.has_run()) return FieldError("run", "must be given, got none");
+  v1::Run run = request.run();
+  ClearOutput(run);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckCommon(run));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const RunSpec spec,
+                             DecodeRun(run, options_.limits.max_tensor_bytes()));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const ModelWeights model, ModelOf(spec, {}));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(spec.Tensors(), tensors_));
+  RunRows rows;
+  ATTNPRUNE_ASSIGN_OR_RETURN(rows.calibration, ReadTokens(spec.calibration, model, *tensors_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(rows.held_out, ReadTokens(spec.held_out, model, *tensors_));
+  rows = HoldOutRows(spec, std::move(rows));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const RunPlan plan, MakePlan(spec, model, rows.calibration.lengths, rows.held_out.lengths));
+  const v1::RunEstimate estimate = EstimateOf(plan, options_);
+  ATTNPRUNE_RETURN_IF_ERROR(
+      CheckMemory("run", estimate.memory_bytes(), options_.max_job_memory_bytes));
+
+  NewJob job = NewJobOf(run, request.request_id());
+  *run.mutable_estimate() = estimate;
+  run.set_results_total(plan.results);
+  if (request.validate_only()) return run;
+  job.kind = JobKind::kRun;
+  job.spec = DeterministicBytes(run);
+  job.tensor_digests = UniqueDigests(spec.Tensors());
+  job.origin = origin;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, Store(job, jobs_, options_.retry_after));
+  return RunToProto(record);
+}
+
+absl::StatusOr<v1::Run> RunApi::GetRun(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->Get(id));
+  return RunToProto(record);
+}
+
+absl::StatusOr<v1::ListRunsResponse> RunApi::ListRuns(const v1::ListRunsRequest& request) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const ListQuery query, ListQueryOf(request, JobKind::kRun));
+  return ListPages(query, [&](int page_size) -> absl::StatusOr<v1::ListRunsResponse> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const JobPage page,
+                               jobs_->List(query.filter, page_size, query.page_token));
+    v1::ListRunsResponse response;
+    for (const JobRecord& record : page.jobs) {
+      v1::Run& run = *response.add_runs();
+      ATTNPRUNE_ASSIGN_OR_RETURN(run, RunToProto(record));
+      run.clear_results();
+      run.mutable_model()->clear_tensors();
+    }
+    response.set_next_page_token(page.next_page_token);
+    return response;
+  });
+}
+
+absl::StatusOr<v1::Run> RunApi::CancelRun(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->RequestCancel(id));
+  return RunToProto(record);
+}
+
+absl::StatusOr<v1::Run> RunApi::ResumeRun(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->Resume(id));
+  return RunToProto(record);
+}
+
+absl::Status RunApi::DeleteRun(absl::string_view name) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
+  return jobs_->Delete(id);
+}
+
+}  // namespace attnprune::api

@@ -1,0 +1,128 @@
+#include "server/execution/claimed_job.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "server/execution/retry.h"
+#include "server/queue/scheduler.h"
+
+namespace attnprune {
+namespace {
+
+absl::Time DeadlineOf(const JobRecord& job) {
+  OutstandingJob outstanding;
+  outstanding.timeout = job.timeout;
+  outstanding.start_time = job.start_time;
+  return Deadline(outstanding);
+}
+
+}  // namespace
+
+ClaimedJob::ClaimedJob(const JobRecord& record, JobStore* jobs, BlobStore* tensors,
+                       const JobRunnerOptions& options, StopSignal* stop)
+    : record_(record),
+      claim_{record.id, record.fence},
+      deadline_(DeadlineOf(record)),
+      jobs_(jobs),
+      tensors_(tensors),
+      options_(options),
+      stop_(stop),
+      writer_(jobs, claim_, WriterOptions(), stop) {}
+
+JobWriterOptions ClaimedJob::WriterOptions() {
+  return {options_.progress_interval, options_.checkpoint_interval, options_.clock,
+          [this](const absl::Status& status) { Report(status); },
+          [this](bool written, size_t bytes) {
+            if (options_.observer == nullptr) return;
+            options_.observer->OnCheckpoint(options_.worker, written, bytes);
+          }};
+}
+
+void ClaimedJob::Report(const absl::Status& status) {
+  if (options_.on_trouble) options_.on_trouble(claim_.id, status);
+}
+
+bool ClaimedJob::StopRequested() {
+  if (!stop_->requested() && options_.clock->Now() >= deadline_) {
+    stop_->Request(StopReason::kTimedOut);
+  }
+  return stop_->requested();
+}
+
+absl::Status ClaimedJob::CheckStop() {
+  return StopRequested() ? absl::CancelledError("the job is to stop") : absl::OkStatus();
+}
+
+absl::Status ClaimedJob::Retry(absl::FunctionRef<absl::Status()> write) {
+  return RetryTransient(
+      write,
+      [this] { return stop_->WaitUnlessRequested(options_.retry_interval) || StopRequested(); },
+      [this](const absl::Status& status) { Report(status); });
+}
+
+absl::StatusOr<std::string> ClaimedJob::Put(absl::Span<const char> bytes, absl::string_view tail) {
+  std::string digest;
+  const auto put = [&]() -> absl::Status {
+    ATTNPRUNE_ASSIGN_OR_RETURN(digest, tensors_->Put(bytes, tail));
+    return absl::OkStatus();
+  };
+  ATTNPRUNE_RETURN_IF_ERROR(Retry(put));
+  return digest;
+}
+
+absl::Status ClaimedJob::StoreResult(int index, const std::string& bytes,
+                                     absl::Span<const std::string> digests,
+                                     const absl::optional<std::vector<std::string>>& state) {
+  writer_.Flush();  // the result comes after its progress
+  absl::Status status =
+      Retry([&] { return jobs_->FinishMethod(claim_, index, bytes, digests, state).status(); });
+  if (absl::IsAborted(status)) stop_->Request(StopReason::kLapsed);
+  store_failed_ = !status.ok();
+  return status;
+}
+
+void ClaimedJob::End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome) {
+  writer_.Flush();
+  const StopReason reason = stop_->reason();
+  if (reason == StopReason::kLapsed) return;
+  if (store_failed_ && reason == StopReason::kNone) return;
+  const absl::Status written =
+      RetryTransient([&] { return WriteEnd(status, outcome); },
+                     [this] { return stop_->WaitUnlessLeaving(options_.retry_interval); },
+                     [this](const absl::Status& failure) { Report(failure); });
+  if (absl::IsAborted(written)) stop_->Request(StopReason::kLapsed);
+}
+
+absl::Status ClaimedJob::WriteEnd(const absl::Status& status,
+                                  absl::FunctionRef<absl::Status()> outcome) {
+  if (status.ok()) {
+    const absl::Status came = outcome();
+    return came.ok() ? jobs_->Finish(claim_, JobState::kSucceeded, {}, "") : Fail(came);
+  }
+  const StopReason reason = stop_->reason();
+  return reason == StopReason::kNone ? Fail(status) : WriteStopped(reason);
+}
+
+absl::Status ClaimedJob::WriteStopped(StopReason reason) {
+  switch (reason) {
+    case StopReason::kCancelled:
+      return jobs_->Finish(claim_, JobState::kCancelled, {}, "cancelled");
+    case StopReason::kTimedOut:
+      return Fail(absl::DeadlineExceededError(absl::StrCat(
+          "timeout of ", absl::FormatDuration(record_.timeout), " passed since the first start")));
+    case StopReason::kDraining:
+      return jobs_->Requeue(claim_, RequeueCause::kDraining, kServerDraining);
+    case StopReason::kLapsed:
+    case StopReason::kNone:
+      break;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ClaimedJob::Fail(const absl::Status& status) {
+  const Failure failure{status.code(), std::string(status.message())};
+  return jobs_->Finish(claim_, JobState::kFailed, failure, failure.message);
+}
+
+}  // namespace attnprune

@@ -1,0 +1,72 @@
+// One attempt at a claimed job, whatever it is about: stopping, storing, and how it ends.
+#ifndef ATTNPRUNE_SERVER_EXECUTION_CLAIMED_JOB_H_
+#define ATTNPRUNE_SERVER_EXECUTION_CLAIMED_JOB_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "server/execution/job_runner.h"
+#include "server/execution/job_writer.h"
+
+namespace attnprune {
+
+// One thread at a time, but for what its writer calls back. A function that returns a Status fails
+// when the job has to end or to stop; what of the two, and how, is decided in End alone.
+class ClaimedJob {
+ public:
+  // All must outlive it.
+  ClaimedJob(const JobRecord& record, JobStore* jobs, BlobStore* tensors,
+             const JobRunnerOptions& options, StopSignal* stop);
+
+  const JobRecord& record() const { return record_; }
+  const JobClaim& claim() const { return claim_; }
+  JobStore* jobs() { return jobs_; }
+  BlobStore* tensors() { return tensors_; }
+  const JobRunnerOptions& options() const { return options_; }
+  StopSignal* stop() { return stop_; }
+  JobWriter& writer() { return writer_; }
+
+  // Whether the job is to stop; looks at the clock too.
+  bool StopRequested();
+  absl::Status CheckStop();  // CANCELLED if it is
+
+  // BlobStore::Put, again and again while the disk is full.
+  absl::StatusOr<std::string> Put(absl::Span<const char> bytes, absl::string_view tail = "");
+  // JobStore::FinishMethod after all progress, again and again likewise.
+  absl::Status StoreResult(int index, const std::string& bytes,
+                           absl::Span<const std::string> digests,
+                           const absl::optional<std::vector<std::string>>& state = absl::nullopt);
+
+  // Writes how the job ended. `status` OK: everything was done, and `outcome` says what came of it.
+  // What has happened first counts: a job that has all its results is done, whatever came too late.
+  void End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
+
+  void Report(const absl::Status& status);
+
+ private:
+  JobWriterOptions WriterOptions();
+  absl::Status Retry(absl::FunctionRef<absl::Status()> write);
+  absl::Status WriteEnd(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
+  absl::Status WriteStopped(StopReason reason);
+  absl::Status Fail(const absl::Status& status);
+
+  const JobRecord& record_;
+  const JobClaim claim_;
+  const absl::Time deadline_;
+  JobStore* const jobs_;
+  BlobStore* const tensors_;
+  const JobRunnerOptions& options_;
+  StopSignal* const stop_;
+  JobWriter writer_;
+  bool store_failed_ = false;  // the job store took no result: the job is left to another attempt
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_EXECUTION_CLAIMED_JOB_H_

@@ -1,0 +1,65 @@
+#include "server/execution/run_progress.h"
+
+#include <algorithm>
+
+#include "attnprune/v1/prune_service.pb.h"
+
+namespace attnprune {
+namespace {
+
+double SecondsBetween(std::chrono::steady_clock::time_point from,
+                      std::chrono::steady_clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
+
+void RunProgress::Begin(v1::RunPhase phase, Index block, double operations,
+                        absl::Span<const LinearMap> maps, absl::string_view method) {
+  begun_ = std::chrono::steady_clock::now();
+  working_ = operations;
+  share_ = 0;
+  message_.Clear();
+  message_.set_phase(phase);
+  message_.set_block(static_cast<int>(block));
+  message_.set_blocks(static_cast<int>(plan_.blocks.size()));
+  for (std::string& role : RolesOf(maps)) message_.add_maps(std::move(role));
+  message_.set_method(std::string(method));
+  Write();
+}
+
+void RunProgress::Advance(double share) {
+  share_ = std::min(share, 1.0);
+  Write();
+}
+
+void RunProgress::Step(const StepStats& stats) {
+  message_.set_step(stats.step);
+  message_.set_steps(stats.steps);
+  message_.set_loss(stats.attention_loss);
+  Advance(static_cast<double>(stats.step) / std::max(stats.steps, 1));
+}
+
+void RunProgress::End() {
+  done_ += working_;
+  working_ = 0;
+  share_ = 0;
+}
+
+double RunProgress::seconds() const {
+  return SecondsBetween(begun_, std::chrono::steady_clock::now());
+}
+
+void RunProgress::Write() {
+  const double here = done_ + share_ * working_, all = plan_.operations;
+  const double elapsed = SecondsBetween(start_, std::chrono::steady_clock::now());
+  message_.set_share(std::min((before_ + here) / all, 1.0));
+  message_.set_elapsed_seconds(elapsed);
+  if (here > 0)
+    message_.set_remaining_seconds(elapsed * std::max(all - before_ - here, 0.0) / here);
+  v1::Progress stored;
+  *stored.mutable_run() = message_;
+  job_.writer().AddProgress(stored.SerializeAsString(), EventKind::kProgress);
+}
+
+}  // namespace attnprune

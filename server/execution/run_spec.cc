@@ -1,0 +1,245 @@
+#include "server/execution/run_spec.h"
+
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
+#include "core/base/status_macros.h"
+#include "core/methods/calibration_split.h"
+#include "core/model/model_options.h"
+#include "core/problem/shape_check.h"
+#include "server/blobs/upload_spec.h"
+#include "server/execution/job_spec.h"
+
+namespace attnprune {
+namespace {
+
+constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
+constexpr int kMaxRules = 1000;
+constexpr size_t kMaxPattern = 256;
+constexpr Index kLeastTokens = 2;  // of a row: one that is predicted
+
+// 0 < tokens in all, in 63 bits.
+absl::StatusOr<RunTokens> DecodeTokens(const std::string& field, const v1::TokenIds& tokens,
+                                       int64_t max_bytes) {
+  const v1::TensorRef& ids = tokens.ids();
+  const std::string place = absl::StrCat(field, ".ids");
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSha256(absl::StrCat(place, ".sha256"), ids.sha256()));
+  if (ids.dtype() != v1::I32) {
+    return MustError(absl::StrCat(place, ".dtype"), "be I32", v1::DType_Name(ids.dtype()));
+  }
+  if (ids.shape_size() != 1 || ids.shape(0) < 1 ||
+      ids.shape(0) > max_bytes / static_cast<int64_t>(SizeOf(DType::kI32))) {
+    return MustError(absl::StrCat(place, ".shape"), "be one count of tokens",
+                     ShapeText(std::vector<int64_t>(ids.shape().begin(), ids.shape().end())));
+  }
+  RunTokens decoded;
+  decoded.ids = {.field = place,
+                 .matrix = {},
+                 .sha256 = ids.sha256(),
+                 .name = ids.name(),
+                 .dtype = DType::kI32,
+                 .extents = {ids.shape(0)}};
+  int64_t left = ids.shape(0);
+  for (int i = 0; i < tokens.lengths_size(); ++i) {
+    const int64_t length = tokens.lengths(i);
+    if (length < kLeastTokens || length > left) {
+      return MustError(absl::StrCat(field, ".lengths[", i, "]"),
+                       absl::StrCat("be at least ", kLeastTokens, " and at most the ", left,
+                                    " tokens that are left"),
+                       length);
+    }
+    left -= length;
+    decoded.lengths.push_back(length);
+  }
+  if (left == 0) return decoded;
+  return MustError(absl::StrCat(field, ".lengths"),
+                   absl::StrCat("come to the ", ids.shape(0), " tokens"), ids.shape(0) - left);
+}
+
+absl::StatusOr<Sparsity> DecodeRunSparsity(const std::string& field, const v1::Sparsity& sparsity) {
+  if (sparsity.has_fraction()) {
+    const double fraction = sparsity.fraction();
+    if (fraction >= 0 && fraction < 1) return Sparsity::Fraction(fraction);  // NaN is neither
+    return MustError(absl::StrCat(field, ".fraction"), "be in [0, 1)", fraction);
+  }
+  if (!sparsity.has_n_of_m()) {
+    return FieldError(absl::StrCat(field, ".kind"), "must be fraction or n_of_m, got neither");
+  }
+  const std::string n_of_m = absl::StrCat(field, ".n_of_m");
+  ProblemFields fields;
+  fields.n_of_m = n_of_m.c_str();
+  const int64_t n = sparsity.n_of_m().n(), m = sparsity.n_of_m().m();
+  ATTNPRUNE_RETURN_IF_ERROR(ValidateNOfM(n, m, fields));
+  return Sparsity::NOfM(n, m);
+}
+
+absl::StatusOr<ChosenMethod> DecodeRunMethod(const std::string& field, const v1::Method& method) {
+  const MethodSpec spec{method.name(), {method.parameters().begin(), method.parameters().end()}};
+  ATTNPRUNE_ASSIGN_OR_RETURN(ChosenMethod chosen, DecodeMethod(spec, field));
+  if (chosen.info->linear) return chosen;
+  std::string names;
+  for (const MethodInfo& info : Methods()) {
+    if (info.linear) absl::StrAppend(&names, names.empty() ? "" : ", ", info.name);
+  }
+  return MustError(absl::StrCat(field, ".name"),
+                   absl::StrCat("be a method for linear maps (", names, ")"), method.name());
+}
+
+absl::StatusOr<RunRule> DecodeRule(const std::string& field, const v1::Rule& rule,
+                                   const RunChoice& usual) {
+  if (rule.pattern().empty() || rule.pattern().size() > kMaxPattern) {
+    return MustError(absl::StrCat(field, ".pattern"),
+                     absl::StrCat("have 1 to ", kMaxPattern, " bytes"), rule.pattern().size());
+  }
+  RunRule decoded{.field = field, .pattern = rule.pattern(), .choice = absl::nullopt};
+  if (rule.skip()) {
+    if (!rule.has_method() && !rule.has_sparsity()) return decoded;
+    return FieldError(absl::StrCat(field, ".skip"),
+                      "must be false where a method or a sparsity is given, got true");
+  }
+  RunChoice choice = usual;
+  if (rule.has_method()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(choice.method,
+                               DecodeRunMethod(absl::StrCat(field, ".method"), rule.method()));
+  }
+  if (rule.has_sparsity()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        choice.sparsity, DecodeRunSparsity(absl::StrCat(field, ".sparsity"), rule.sparsity()));
+  }
+  decoded.choice = std::move(choice);
+  return decoded;
+}
+
+absl::StatusOr<std::vector<JobTensor>> DecodeModel(const v1::Model& model, int64_t max_bytes) {
+  const auto config_bytes = static_cast<int64_t>(model.config().size());
+  if (config_bytes < 1 || config_bytes > kMaxConfigBytes) {
+    return MustError("run.model.config", absl::StrCat("have 1 to ", kMaxConfigBytes, " bytes"),
+                     config_bytes);
+  }
+  std::vector<JobTensor> tensors;
+  std::set<std::string> names;
+  for (int i = 0; i < model.tensors_size(); ++i) {
+    const std::string field = absl::StrCat("run.model.tensors[", i, "]");
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobTensor tensor, DecodeTensor(field, model.tensors(i), max_bytes));
+    if (!names.insert(tensor.name).second || tensor.name.empty()) {
+      return MustError(absl::StrCat(field, ".name"), "be given and different from all others",
+                       tensor.name.empty() ? "none" : tensor.name);
+    }
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+absl::Status CheckHeldOutFraction(const RunSpec& run) {
+  const double fraction = run.held_out_fraction;
+  if (fraction == 0) return absl::OkStatus();
+  if (!(fraction > 0 && fraction < 1)) {  // written so that NaN fails too
+    return MustError("run.held_out_fraction", "be in [0, 1)", fraction);
+  }
+  if (run.held_out.given()) {
+    return MustError("run.held_out_fraction", "be 0 where run.held_out is given", fraction);
+  }
+  if (run.calibration.lengths.size() >= 2) return absl::OkStatus();
+  return MustError("run.held_out_fraction", "be 0 with a single calibration row", fraction);
+}
+
+}  // namespace
+
+std::vector<const JobTensor*> RunSpec::Tensors() const {
+  std::vector<const JobTensor*> all;
+  for (const JobTensor& tensor : tensors) all.push_back(&tensor);
+  all.push_back(&calibration.ids);
+  if (held_out.given()) all.push_back(&held_out.ids);
+  return all;
+}
+
+absl::StatusOr<RunSpec> DecodeRun(const v1::Run& run, int64_t max_tensor_bytes) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(ChosenMethod method, DecodeRunMethod("run.method", run.method()));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Sparsity sparsity,
+                             DecodeRunSparsity("run.sparsity", run.sparsity()));
+  RunSpec spec{.config = run.model().config(),
+               .held_out_fraction = run.held_out_fraction(),
+               .choice = {std::move(method), sparsity},
+               .independent = run.order() == v1::INDEPENDENT,
+               .seed = run.seed()};
+  if (run.order() != v1::ORDER_UNSPECIFIED && run.order() != v1::SEQUENTIAL && !spec.independent) {
+    return MustError("run.order", "be SEQUENTIAL or INDEPENDENT", static_cast<int>(run.order()));
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(spec.tensors, DecodeModel(run.model(), max_tensor_bytes));
+  ATTNPRUNE_ASSIGN_OR_RETURN(spec.calibration,
+                             DecodeTokens("run.calibration", run.calibration(), max_tensor_bytes));
+  if (run.has_held_out()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(spec.held_out,
+                               DecodeTokens("run.held_out", run.held_out(), max_tensor_bytes));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckHeldOutFraction(spec));
+  if (run.rules_size() > kMaxRules) {
+    return MustError("run.rules", absl::StrCat("have at most ", kMaxRules, " entries"),
+                     run.rules_size());
+  }
+  for (int i = 0; i < run.rules_size(); ++i) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        RunRule rule, DecodeRule(absl::StrCat("run.rules[", i, "]"), run.rules(i), spec.choice));
+    spec.rules.push_back(std::move(rule));
+  }
+  return spec;
+}
+
+absl::StatusOr<ModelWeights> ModelOf(const RunSpec& run, std::vector<MappedFile> files) {
+  absl::StatusOr<ModelOptions> options = ParseModelOptions(run.config, "config.json");
+  if (!options.ok()) {
+    return WithField(
+        absl::InvalidArgumentError(absl::StrCat("run.model.config: ", options.status().message())),
+        "run.model.config");
+  }
+  std::vector<TensorInfo> tensors;
+  for (size_t i = 0; i < run.tensors.size(); ++i) {
+    const JobTensor& tensor = run.tensors[i];
+    tensors.push_back({.name = tensor.name,
+                       .dtype = tensor.dtype,
+                       .shape = tensor.extents,
+                       .bytes = files.empty() ? absl::Span<const char>() : files[i].bytes(),
+                       .file = "the model"});
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      Checkpoint checkpoint,
+      Checkpoint::Of("run.model.tensors", std::move(tensors), std::move(files)));
+  ModelWeights model = ModelWeights::Of(std::move(checkpoint), *std::move(options));
+  absl::Status status = model.Check();
+  if (status.ok() && (run.held_out.given() || run.held_out_fraction > 0)) {
+    status = CheckPredicts(model);
+  }
+  if (status.ok()) return model;
+  return WithField(
+      absl::InvalidArgumentError(absl::StrCat("run.model.tensors: ", status.message())),
+      "run.model.tensors");
+}
+
+absl::StatusOr<Tokens> TokensOf(const RunTokens& tokens, absl::Span<const char> ids) {
+  Tokens read;
+  read.lengths = tokens.lengths;
+  if (!tokens.given()) return read;
+  ATTNPRUNE_ASSIGN_OR_RETURN(read.ids, ToIntegers(DType::kI32, ids));
+  return read;
+}
+
+RunRows HoldOutRows(const RunSpec& run, RunRows rows) {
+  if (run.held_out_fraction == 0) return rows;
+  const std::vector<bool> apart =
+      BatchesSetApart(static_cast<Index>(rows.calibration.lengths.size()), run.held_out_fraction);
+  RunRows split;
+  Index first = 0;
+  for (size_t i = 0; i < apart.size(); ++i) {
+    const Index length = rows.calibration.lengths[i];
+    Tokens& side = apart[i] ? split.held_out : split.calibration;
+    const auto begin = rows.calibration.ids.begin() + first;
+    side.ids.insert(side.ids.end(), begin, begin + length);
+    side.lengths.push_back(length);
+    first += length;
+  }
+  return split;
+}
+
+}  // namespace attnprune

@@ -1,0 +1,227 @@
+// Whole models against float64 runs of the published scripts: masks, weights and losses. Where the
+// runs come from: tests/data/sequential/README.md.
+#include "core/sequential/layer_pruner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/io/safetensors.h"
+#include "core/methods/registry.h"
+#include "core/model/model_pass.h"
+#include "tests/core/model/golden_models.h"
+#include "tests/support/value_or_die.h"
+
+namespace attnprune {
+namespace {
+
+using testing::Doubles;
+using testing::GoldenModel;
+
+using testing::TestName;
+using testing::ValueOrDie;
+
+// What one of the float64 runs was given.
+struct GoldenRun {
+  explicit GoldenRun(const std::string& name)
+      : file(ValueOrDie(SafetensorsFile::Open(TestData("/sequential/" + name + ".safetensors")))),
+        model(file.metadata().at("model")),
+        method(ValueOrDie(ParseMethod(file.metadata().at("method")))),
+        groups(file.metadata().at("groups") == "True"),
+        calibration(Read("calibration_ids")),
+        held_out(Read("held_out_ids")) {
+    const std::string n_of_m = file.metadata().at("n_m");
+    sparsity = n_of_m == "None" ? Sparsity::Fraction(std::stod(file.metadata().at("rho")))
+                                : Sparsity::NOfM(2, 4);
+  }
+
+  Tokens Read(const char* name) const {
+    const TensorInfo& tensor = *ValueOrDie(file.Find(name));
+    Tokens tokens;
+    tokens.ids = ValueOrDie(ToIntegers(tensor.dtype, tensor.bytes));
+    tokens.lengths.assign(static_cast<size_t>(tensor.shape[0]), tensor.shape[1]);
+    return tokens;
+  }
+
+  Passes passes() const { return groups ? Passes::kByGroup : Passes::kOnce; }
+
+  SafetensorsFile file;
+  std::string model;
+  std::unique_ptr<Method> method;
+  Sparsity sparsity;
+  bool groups;
+  Tokens calibration, held_out;
+};
+
+class NoObserver final : public ProgressObserver {
+ public:
+  Verdict OnStep(const StepStats&, const Resumable&) override { return Verdict::kContinue; }
+};
+
+bool All(Index, const TensorMaps&) { return true; }
+
+// Prunes every chosen tensor of the model; visit(tensor, what came of it).
+template <typename Visit>
+void PruneAll(const Forward& forward, ThreadPool& pool, const GoldenRun& run, const Method& method,
+              const Chosen& chosen, Matrix& held_out, const Visit& visit) {
+  Matrix x(run.calibration.total(), forward.options().hidden_size);
+  ASSERT_TRUE(forward.Embed(run.calibration, x).ok());
+  ASSERT_TRUE(forward.Embed(run.held_out, held_out).ok());
+  const TokenStates calibration{run.calibration.lengths, x};
+  const TokenStates scored{run.held_out.lengths, held_out};
+  LayerPruner pruner(forward, pool);
+  NoObserver observer;
+  for (Index layer = 0; layer < forward.options().layer_count(); ++layer) {
+    ASSERT_TRUE(pruner.Load(layer).ok());
+    for (const Stretch& stretch :
+         ValueOrDie(StretchesOf(forward.weights(), layer, run.passes(), chosen))) {
+      ASSERT_TRUE(pruner.Collect(stretch, calibration, scored).ok());
+      for (const Stretch::Tensor& tensor : stretch.tensors) {
+        visit(*tensor.what.stored,
+              ValueOrDie(pruner.Prune(tensor, method, run.sparsity, {}, observer)));
+      }
+    }
+    ASSERT_TRUE(pruner.Advance(calibration).ok());
+    ASSERT_TRUE(pruner.Advance(scored).ok());
+  }
+}
+
+class GoldenSequential : public ::testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Runs, GoldenSequential,
+                         ::testing::Values("gemma2-wanda", "gpt-neox-wanda-2-4", "gpt2-sparsegpt",
+                                           "llama-sparsegpt-groups", "llama-wanda"),
+                         [](const auto& test) { return TestName(test.param); });
+
+TEST_P(GoldenSequential, HasTheMasksTheWeightsAndTheLoss) {
+  const GoldenRun run(GetParam());
+  ThreadPool pool(2);
+  const auto forward = ValueOrDie(Forward::Open(GoldenModel(run.model), pool));
+  Matrix x(run.held_out.total(), forward->options().hidden_size);
+  int tensors = 0;
+  PruneAll(*forward, pool, run, *run.method, All, x,
+           [&](const TensorInfo& tensor, const PrunedWeights& pruned) {
+             const TensorInfo& kept = *ValueOrDie(run.file.Find("mask." + tensor.name));
+             const std::vector<int64_t> mask = ValueOrDie(ToIntegers(kept.dtype, kept.bytes));
+             int differ = 0;
+             for (size_t i = 0; i < mask.size(); ++i) {
+               differ += (mask[i] != 0) != pruned.mask.kept(static_cast<Index>(i)) ? 1 : 0;
+             }
+             EXPECT_EQ(differ, 0) << tensor.name;
+             if (run.file.Contains("pruned." + tensor.name)) {
+               const std::vector<double> expected = Doubles(run.file, "pruned." + tensor.name);
+               std::vector<float> weights(expected.size());
+               ASSERT_TRUE(ToFloat32(tensor.dtype, pruned.bytes, absl::MakeSpan(weights)).ok());
+               for (size_t i = 0; i < weights.size(); ++i) {
+                 EXPECT_NEAR(weights[i], expected[i], 1e-3 * (1 + std::abs(expected[i])));
+               }
+             }
+             EXPECT_GT(pruned.calibration_error, 0);
+             EXPECT_LT(pruned.calibration_error, 1);
+             EXPECT_GT(*pruned.held_out_error, 0);
+             EXPECT_LT(*pruned.held_out_error, 1.5);
+             ++tensors;
+           });
+  EXPECT_GE(tensors, 8);
+  const std::vector<double> losses = ValueOrDie(forward->TokenLosses(run.held_out, x));
+  EXPECT_NEAR(Summarize(losses).nats_per_token, Doubles(run.file, "loss_after")[0], 1e-4);
+}
+
+TEST(LayerPruner, GivesTheSameBitsOnAnyNumberOfThreads) {
+  const GoldenRun run("llama-sparsegpt-groups");
+  const auto alps = ValueOrDie(ParseMethod("alps"));
+  const auto bytes_by = [&](int threads) {
+    ThreadPool pool(threads);
+    const auto forward = ValueOrDie(Forward::Open(GoldenModel("llama"), pool));
+    Matrix x(run.held_out.total(), forward->options().hidden_size);
+    std::vector<char> all;
+    PruneAll(*forward, pool, run, *alps, All, x,
+             [&](const TensorInfo&, const PrunedWeights& pruned) {
+               all.insert(all.end(), pruned.bytes.begin(), pruned.bytes.end());
+             });
+    return all;
+  };
+  const std::vector<char> one = bytes_by(1);
+  EXPECT_FALSE(one.empty());
+  EXPECT_EQ(one, bytes_by(3));
+}
+
+TEST(LayerPruner, LeavesTensorsDenseThatNobodyChooses) {
+  const GoldenRun run("llama-wanda");
+  ThreadPool pool(1);
+  const auto forward = ValueOrDie(Forward::Open(GoldenModel("llama"), pool));
+  Matrix x(run.held_out.total(), forward->options().hidden_size);
+  std::vector<std::string> names;
+  PruneAll(
+      *forward, pool, run, *run.method,
+      [](Index layer, const TensorMaps& tensor) {
+        return layer == 1 && tensor.maps[0] == LinearMap::kUp;
+      },
+      x, [&](const TensorInfo& tensor, const PrunedWeights&) { names.push_back(tensor.name); });
+  EXPECT_THAT(names, ::testing::ElementsAre("model.layers.1.mlp.up_proj.weight"));
+}
+
+// As after a crash: what was pruned is put back, and the rest comes out with the same bits.
+TEST(LayerPruner, GoesOnWithTheSameBitsFromTensorsThatWerePutBack) {
+  const GoldenRun run("llama-sparsegpt-groups");
+  ThreadPool pool(2);
+  const auto forward = ValueOrDie(Forward::Open(GoldenModel("llama"), pool));
+  const auto alps = ValueOrDie(ParseMethod("alps"));
+  const auto stretches = ValueOrDie(StretchesOf(forward->weights(), 0, Passes::kByGroup, All));
+  ASSERT_EQ(stretches.size(), 4u);
+  // `known`: tensors of an earlier attempt, in order.
+  const auto bytes_after = [&](std::vector<std::vector<char>> known) {
+    Matrix x(run.calibration.total(), forward->options().hidden_size);
+    EXPECT_TRUE(forward->Embed(run.calibration, x).ok());
+    LayerPruner pruner(*forward, pool);
+    EXPECT_TRUE(pruner.Load(0).ok());
+    NoObserver observer;
+    const size_t skipped = known.size();
+    size_t place = 0;
+    for (const Stretch& stretch : stretches) {
+      EXPECT_TRUE(pruner.Collect(stretch, {run.calibration.lengths, x}, {}).ok());
+      for (const Stretch::Tensor& tensor : stretch.tensors) {
+        if (place++ < skipped) {
+          EXPECT_TRUE(pruner.Put(tensor.what, known[place - 1]).ok());
+        } else {
+          known.push_back(
+              ValueOrDie(pruner.Prune(tensor, *alps, run.sparsity, {}, observer)).bytes);
+        }
+      }
+    }
+    return known;
+  };
+  const std::vector<std::vector<char>> whole = bytes_after({});
+  ASSERT_EQ(whole.size(), 7u);
+  for (const size_t kept : {size_t{1}, size_t{3}, size_t{6}}) {
+    EXPECT_EQ(bytes_after({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(kept)}),
+              whole)
+        << kept;
+  }
+}
+
+TEST(LayerPruner, RefusesBytesThatDoNotFitAndStopsWhenToldTo) {
+  const GoldenRun run("llama-wanda");
+  ThreadPool pool(1);
+  const auto forward = ValueOrDie(Forward::Open(GoldenModel("llama"), pool));
+  Matrix x(run.calibration.total(), forward->options().hidden_size);
+  ASSERT_TRUE(forward->Embed(run.calibration, x).ok());
+  const TokenStates states{run.calibration.lengths, x};
+  LayerPruner pruner(*forward, pool);
+  ASSERT_TRUE(pruner.Load(0).ok());
+  const auto stretches = ValueOrDie(StretchesOf(forward->weights(), 0, Passes::kOnce, All));
+  ASSERT_EQ(stretches.size(), 1u);
+  EXPECT_EQ(pruner.Put(stretches[0].tensors[0].what, std::string("too few")).code(),
+            absl::StatusCode::kDataLoss);
+  const auto no = [](double) { return false; };
+  EXPECT_TRUE(absl::IsCancelled(pruner.Collect(stretches[0], states, {}, no)));
+  EXPECT_TRUE(absl::IsCancelled(pruner.Advance(states, no)));
+}
+
+}  // namespace
+}  // namespace attnprune

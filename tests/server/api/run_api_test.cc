@@ -1,0 +1,479 @@
+// A run through the API and a worker, on real stores: what it gives, however it is disturbed.
+#include "server/api/run_api.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/base/field_error.h"
+#include "core/io/safetensors.h"
+#include "server/api/event_log.h"
+#include "server/execution/job_runner.h"
+#include "tests/server/api/backend.h"
+#include "tests/server/api/small_run.h"
+#include "tests/server/api/temporary_folder.h"
+#include "tests/server/execution/hooked_clock.h"
+#include "tests/support/paths.h"
+#include "tests/support/value_or_die.h"
+
+namespace attnprune::api {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::HookedClock;
+using testing::ValueOrDie;
+
+constexpr char kGolden[] = "llama-sparsegpt-groups";
+
+// What a run came to, but for times.
+std::string Verdict(v1::Run run) {
+  std::string text;
+  for (v1::RunResult& result : *run.mutable_results()) {
+    result.clear_seconds();
+    for (v1::PrunedTensor& tensor : *result.mutable_tensors()) tensor.clear_seconds();
+    text += result.ShortDebugString() + "\n";
+  }
+  return text;
+}
+
+class Runs : public ::testing::Test {
+ protected:
+  v1::Run Create(const v1::Run& run) {
+    v1::CreateRunRequest request;
+    *request.mutable_run() = run;
+    return ValueOrDie(backend_.runs().CreateRun(request, {}));
+  }
+  absl::Status ErrorOf(const v1::Run& run) {
+    v1::CreateRunRequest request;
+    *request.mutable_run() = run;
+    return backend_.runs().CreateRun(request, {}).status();
+  }
+  v1::Run Get(const std::string& name) { return ValueOrDie(backend_.runs().GetRun(name)); }
+
+  // Claims the next job and runs it.
+  void Work(StopSignal* stop, int64_t memory_budget = 0) {
+    const absl::optional<JobRecord> job = ValueOrDie(backend_.jobs().Claim("test", absl::Hours(1)));
+    ASSERT_TRUE(job.has_value());
+    JobRunnerOptions options;
+    options.threads = 2;
+    options.clock = &clock_;
+    options.progress_interval = absl::ZeroDuration();
+    options.spill_folder = folder_.path();
+    options.min_free_disk_bytes = 0;
+    options.memory_budget_bytes = memory_budget;
+    RunJob(*job, &backend_.jobs(), &backend_.tensors(), options, stop);
+  }
+  v1::Run WorkOn(const std::string& name, int64_t memory_budget = 0) {
+    StopSignal stop;
+    Work(&stop, memory_budget);
+    return Get(name);
+  }
+  v1::Run Golden() { return GoldenRun(kGolden, &backend_.tensors()); }
+
+  std::vector<v1::JobEvent> Events(const std::string& name) {
+    std::vector<v1::JobEvent> events;
+    const SharedBatch batch = ValueOrDie(ReadLog(&backend_.jobs(), name.substr(5), 0));
+    for (const auto& event : batch->events) events.push_back(*event);
+    return events;
+  }
+  // Blobs of hidden states that are stored.
+  int64_t Blobs() { return backend_.tensors().Usage().blobs; }
+
+  const RealClock real_;
+  HookedClock clock_{&real_};
+  TemporaryFolder folder_;
+  Backend backend_;
+};
+
+TEST_F(Runs, PruneAModelAsThePublishedScriptDoes) {
+  const v1::Run run = WorkOn(Create(Golden()).name());
+  ASSERT_EQ(run.state(), v1::SUCCEEDED) << run.failure().message();
+  EXPECT_EQ(run.results_done(), run.results_total());
+  const SafetensorsFile golden = ValueOrDie(
+      SafetensorsFile::Open(TestData(absl::StrCat("/sequential/", kGolden, ".safetensors"))));
+  int tensors = 0;
+  for (const v1::RunResult& result : run.results()) {
+    for (const v1::PrunedTensor& tensor : result.tensors()) {
+      const TensorInfo& kept = *ValueOrDie(golden.Find("mask." + tensor.name()));
+      const std::vector<int64_t> mask = ValueOrDie(ToIntegers(kept.dtype, kept.bytes));
+      const auto reader = ValueOrDie(backend_.tensors().OpenForReading(tensor.mask().sha256()));
+      std::string bits(static_cast<size_t>(reader->size()), '\0');
+      ASSERT_TRUE(reader->ReadAt(0, absl::MakeSpan(bits)).ok());
+      int differ = 0;
+      for (size_t i = 0; i < mask.size(); ++i) {
+        differ += (mask[i] != 0) != ((bits[i / 8] >> (i % 8)) & 1) ? 1 : 0;
+      }
+      EXPECT_EQ(differ, 0) << tensor.name();
+      EXPECT_GT(tensor.held_out_error(), 0);
+      ++tensors;
+    }
+  }
+  EXPECT_EQ(tensors, 14);
+  const std::vector<double> loss = ValueOrDie(ToDoubles(*ValueOrDie(golden.Find("loss_after"))));
+  const v1::ModelScore& score = run.results(run.results_size() - 1).model_score();
+  EXPECT_NEAR(score.pruned_nats_per_token(), loss[0], 1e-4);
+  EXPECT_NEAR(score.difference(), score.pruned_nats_per_token() - score.dense_nats_per_token(),
+              1e-12);
+}
+
+TEST_F(Runs, TellTheirStagesInOrderAndEndWithTheRun) {
+  const std::string name = Create(Golden()).name();
+  WorkOn(name);
+  std::vector<std::string> seen;
+  double share = 0;
+  for (const v1::JobEvent& event : Events(name)) {
+    if (event.has_run_progress()) {
+      const std::string phase = v1::RunPhase_Name(event.run_progress().phase());
+      if (event.run_progress().block() == 0 && (seen.empty() || seen.back() != phase)) {
+        seen.push_back(phase);
+      }
+      EXPECT_GE(event.run_progress().share(), share);
+      share = event.run_progress().share();
+    }
+    EXPECT_EQ(event.run_result().states_size(), 0);
+  }
+  EXPECT_THAT(seen, ElementsAre("COLLECTING", "PRUNING", "COLLECTING", "PRUNING", "COLLECTING",
+                                "PRUNING", "COLLECTING", "PRUNING", "ADVANCING"));
+  EXPECT_NEAR(share, 1, 1e-9);
+  EXPECT_EQ(Events(name).back().run_terminal().state(), v1::SUCCEEDED);
+}
+
+TEST_F(Runs, EndWithTheSameBitsHoweverOftenTheyAreStoppedInBetween) {
+  v1::Run run = Golden();
+  run.mutable_method()->set_name("alps");
+  run.mutable_method()->clear_parameters();
+  clock_.SetHook(0, [] {});
+  const std::string expected = Verdict(WorkOn(Create(run).name()));
+  const int looks = clock_.looks();
+  ASSERT_GT(looks, 100);
+  for (int look = 1; look <= looks; look += 17) {
+    SCOPED_TRACE(look);
+    const std::string name = Create(run).name();
+    StopSignal stop;
+    clock_.SetHook(look, [&] { stop.Request(StopReason::kDraining); });
+    Work(&stop);
+    const int before = Get(name).results_size();
+    if (Get(name).state() == v1::QUEUED) WorkOn(name);
+    const v1::Run done = Get(name);
+    EXPECT_EQ(done.state(), v1::SUCCEEDED);
+    EXPECT_EQ(Verdict(done), expected);
+    EXPECT_LE(before, done.results_size());
+  }
+}
+
+// The store refuses what a worker writes whose claim has lapsed, as after kill -9.
+TEST_F(Runs, GoOnFromWhatIsStoredWhenTheWorkerIsLost) {
+  clock_.SetHook(0, [] {});
+  const std::string expected = Verdict(WorkOn(Create(Golden()).name()));
+  const int looks = clock_.looks();
+  for (int part = 1; part < 6; ++part) {
+    const int look = looks * part / 6;
+    SCOPED_TRACE(look);
+    const std::string name = Create(Golden()).name();
+    const std::string id = name.substr(5);
+    StopSignal stop;
+    clock_.SetHook(look, [&] {
+      const JobRecord record = ValueOrDie(backend_.jobs().Get(id));
+      ASSERT_TRUE(backend_.jobs()
+                      .Requeue({id, record.fence}, RequeueCause::kWorkerLost, "worker lost")
+                      .ok());
+    });
+    Work(&stop);
+    ASSERT_EQ(Get(name).state(), v1::QUEUED);
+    EXPECT_EQ(Verdict(WorkOn(name)), expected);
+  }
+}
+
+TEST_F(Runs, GiveTheSameBitsWithTheirHiddenStatesInAFile) {
+  const std::string in_memory = Verdict(WorkOn(Create(Golden()).name()));
+  EXPECT_EQ(Verdict(WorkOn(Create(Golden()).name(), /*memory_budget=*/1)), in_memory);
+}
+
+TEST_F(Runs, KeepNoHiddenStatesOnceTheyHaveSucceeded) {
+  v1::Run run = Golden();
+  const std::string first = Create(run).name();
+  WorkOn(first);
+  const int64_t blobs = Blobs();
+  // The same tensors once more: a second run adds nothing that stays.
+  WorkOn(Create(run).name());
+  EXPECT_EQ(Blobs(), blobs);
+  std::set<std::string> referenced = ValueOrDie(backend_.jobs().ReferencedDigests());
+  for (const v1::RunResult& result : Get(first).results()) {
+    for (const v1::PrunedTensor& tensor : result.tensors()) {
+      EXPECT_EQ(referenced.count(tensor.weights().sha256()), 1u);
+      EXPECT_EQ(referenced.count(tensor.mask().sha256()), 1u);
+    }
+  }
+}
+
+TEST_F(Runs, AreCancelledAndGoOnWhenTheyAreResumed) {
+  clock_.SetHook(0, [] {});
+  const std::string expected = Verdict(WorkOn(Create(Golden()).name()));
+  const int half = clock_.looks() / 2;
+  const std::string name = Create(Golden()).name();
+  StopSignal stop;
+  clock_.SetHook(half, [&] {
+    ASSERT_TRUE(backend_.runs().CancelRun(name).ok());
+    stop.Request(StopReason::kCancelled);
+  });
+  Work(&stop);
+  const v1::Run cancelled = Get(name);
+  ASSERT_EQ(cancelled.state(), v1::CANCELLED);
+  EXPECT_GT(cancelled.results_size(), 0);
+  EXPECT_LT(cancelled.results_size(), cancelled.results_total());
+  // What it goes on from is kept from collection.
+  const auto referenced = ValueOrDie(backend_.jobs().ReferencedDigests());
+  ASSERT_TRUE(backend_.tensors()
+                  .Collect({referenced.begin(), referenced.end()}, absl::ZeroDuration())
+                  .ok());
+
+  const v1::Run resumed = ValueOrDie(backend_.runs().ResumeRun(name));
+  EXPECT_EQ(resumed.state(), v1::QUEUED);
+  EXPECT_FALSE(resumed.has_end_time());
+  clock_.SetHook(0, [] {});
+  const v1::Run done = WorkOn(name);
+  EXPECT_EQ(done.state(), v1::SUCCEEDED) << done.failure().message();
+  EXPECT_EQ(Verdict(done), expected);
+  EXPECT_EQ(ValueOrDie(backend_.runs().GetRun(name)).attempt(), 2);
+  EXPECT_EQ(backend_.runs().ResumeRun(name).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(Runs, FailWhereATensorIsDamagedAndGoOnOnceItIsMended) {
+  const v1::Run run = Golden();
+  const std::string name = Create(run).name();
+  const v1::TensorRef& tensor = run.model().tensors(3);
+  const MappedFile kept = ValueOrDie(backend_.tensors().Map(
+      tensor.sha256(), ValueOrDie(backend_.tensors().SizeOf(tensor.sha256()))));
+  const std::vector<char> bytes(kept.bytes().begin(), kept.bytes().end());
+  ASSERT_TRUE(backend_.tensors().Remove(tensor.sha256()).ok());
+  const v1::Run failed = WorkOn(name);
+  ASSERT_EQ(failed.state(), v1::FAILED);
+  EXPECT_EQ(failed.failure().code(), static_cast<int>(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(failed.failure().message(), HasSubstr("run.model.tensors[3]: tensor"));
+  EXPECT_THAT(failed.failure().message(), HasSubstr("is no longer stored"));
+  ASSERT_TRUE(backend_.tensors().Put(bytes).ok());
+  ASSERT_TRUE(backend_.runs().ResumeRun(name).ok());
+  EXPECT_EQ(WorkOn(name).state(), v1::SUCCEEDED);
+}
+
+TEST_F(Runs, LeaveWhatRulesSkipAndPruneOthersAsTheyShould) {
+  v1::Run run = Golden();
+  v1::Rule& skip = *run.add_rules();
+  skip.set_pattern("model.layers.0.*");
+  skip.set_skip(true);
+  v1::Rule& down = *run.add_rules();
+  down.set_pattern("down");
+  down.mutable_method()->set_name("magnitude");
+  down.mutable_sparsity()->mutable_n_of_m()->set_n(2);
+  down.mutable_sparsity()->mutable_n_of_m()->set_m(4);
+  const v1::Run done = WorkOn(Create(run).name());
+  ASSERT_EQ(done.state(), v1::SUCCEEDED) << done.failure().message();
+  int tensors = 0;
+  for (const v1::RunResult& result : done.results()) {
+    for (const v1::PrunedTensor& tensor : result.tensors()) {
+      ++tensors;
+      EXPECT_EQ(result.block(), 1);
+      const bool is_down = tensor.maps(0) == "down";
+      EXPECT_EQ(tensor.method(), is_down ? "magnitude" : "sparsegpt");
+      EXPECT_EQ(is_down, tensor.sparsity() == 0.5);
+    }
+  }
+  EXPECT_EQ(tensors, 7);
+}
+
+TEST_F(Runs, InIndependentOrderEveryMapSeesTheDenseModel) {
+  v1::Run run = Golden();
+  run.set_order(v1::INDEPENDENT);
+  const v1::Run all = WorkOn(Create(run).name());
+  v1::Rule& skip = *run.add_rules();
+  skip.set_pattern("model.layers.0.*");
+  skip.set_skip(true);
+  const v1::Run second = WorkOn(Create(run).name());
+  ASSERT_EQ(all.state(), v1::SUCCEEDED);
+  std::map<std::string, std::string> digests;
+  for (const v1::RunResult& result : all.results()) {
+    for (const auto& tensor : result.tensors()) digests[tensor.name()] = tensor.weights().sha256();
+  }
+  int same = 0;
+  for (const v1::RunResult& result : second.results()) {
+    for (const auto& tensor : result.tensors()) {
+      EXPECT_EQ(digests[tensor.name()], tensor.weights().sha256()) << tensor.name();
+      ++same;
+    }
+  }
+  EXPECT_EQ(same, 7);
+}
+
+TEST_F(Runs, HoldOutAFractionOfTheirCalibrationRows) {
+  v1::Run run = Golden();
+  run.clear_held_out();
+  EXPECT_FALSE(WorkOn(Create(run).name()).results(0).tensors(0).has_held_out_error());
+  run.set_held_out_fraction(0.5);
+  const v1::Run done = WorkOn(Create(run).name());
+  const int64_t predicted = done.results(done.results_size() - 1).model_score().tokens();
+  EXPECT_GT(predicted, 0);
+  int64_t longest = 0;
+  for (const int64_t length : run.calibration().lengths()) longest += length - 1;
+  EXPECT_LT(predicted, longest);
+}
+
+TEST_F(Runs, AreListedApartFromJobs) {
+  const std::string run = Create(Golden()).name();
+  const std::string job = backend_.Create(backend_.GoodJob()).name();
+  EXPECT_THAT(run, ::testing::StartsWith("runs/r-"));
+  const v1::ListRunsResponse runs = ValueOrDie(backend_.runs().ListRuns({}));
+  ASSERT_EQ(runs.runs_size(), 1);
+  EXPECT_EQ(runs.runs(0).name(), run);
+  EXPECT_EQ(runs.runs(0).model().tensors_size(), 0);
+  EXPECT_GT(runs.runs(0).results_total(), 0);
+  const v1::ListJobsResponse jobs = ValueOrDie(backend_.api().ListJobs({}));
+  ASSERT_EQ(jobs.jobs_size(), 1);
+  EXPECT_EQ(jobs.jobs(0).name(), job);
+  EXPECT_EQ(FieldAtFault(backend_.api().GetJob("jobs/" + run.substr(5)).status()), "name");
+  EXPECT_EQ(FieldAtFault(backend_.runs().GetRun("runs/" + job.substr(5)).status()), "name");
+}
+
+TEST_F(Runs, OfARequestThatWasSeenAreTheSameRun) {
+  v1::CreateRunRequest request;
+  *request.mutable_run() = Golden();
+  request.set_request_id("once");
+  const v1::Run first = ValueOrDie(backend_.runs().CreateRun(request, {}));
+  EXPECT_EQ(ValueOrDie(backend_.runs().CreateRun(request, {})).name(), first.name());
+  request.mutable_run()->set_seed(7);
+  EXPECT_EQ(backend_.runs().CreateRun(request, {}).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  request.set_request_id("");
+  request.set_validate_only(true);
+  const v1::Run checked = ValueOrDie(backend_.runs().CreateRun(request, {}));
+  EXPECT_EQ(checked.name(), "");
+  EXPECT_GT(checked.estimate().memory_bytes(), 0);
+  EXPECT_GT(checked.estimate().disk_bytes(), 0);
+  EXPECT_GT(checked.estimate().seconds(), 0);
+}
+
+struct BadRun {
+  const char* field;
+  const char* message;
+  std::function<void(v1::Run&, BlobStore*)> spoil;
+};
+
+TEST_F(Runs, ThatBreakARuleAreRefusedByField) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<BadRun> bad = {
+      {"run.method.name",
+       "must be a method for linear maps (alps, magnitude, sparsegpt, wanda), got gd",
+       [](v1::Run& run, BlobStore*) {
+         run.mutable_method()->set_name("gd");
+         run.mutable_method()->clear_parameters();
+       }},
+      {"run.method.name", "must be one of", [](v1::Run& run, BlobStore*) { run.clear_method(); }},
+      {"run.method.parameters.dampin", "",
+       [](v1::Run& run, BlobStore*) {
+         (*run.mutable_method()->mutable_parameters())["dampin"] = 1;
+       }},
+      {"run.sparsity.kind", "got neither", [](v1::Run& run, BlobStore*) { run.clear_sparsity(); }},
+      {"run.sparsity.fraction", "must be in [0, 1), got nan",
+       [nan](v1::Run& run, BlobStore*) { run.mutable_sparsity()->set_fraction(nan); }},
+      {"run.sparsity.n_of_m.m", "must divide the 32 inputs of model.layers.0",
+       [](v1::Run& run, BlobStore*) {
+         run.mutable_sparsity()->mutable_n_of_m()->set_n(1);
+         run.mutable_sparsity()->mutable_n_of_m()->set_m(5);
+       }},
+      {"run.model.config", "must have 1 to",
+       [](v1::Run& run, BlobStore*) { run.mutable_model()->clear_config(); }},
+      {"run.model.config", "config.json",
+       [](v1::Run& run, BlobStore*) {
+         run.mutable_model()->set_config("{\"model_type\": \"mamba\"}");
+       }},
+      {"run.model.tensors", "model.norm.weight",
+       [](v1::Run& run, BlobStore*) {
+         auto& tensors = *run.mutable_model()->mutable_tensors();
+         for (int i = 0; i < tensors.size(); ++i) {
+           if (tensors[i].name() == "model.norm.weight") tensors.DeleteSubrange(i--, 1);
+         }
+       }},
+      {"run.model.tensors[1].name", "different from all others",
+       [](v1::Run& run, BlobStore*) {
+         run.mutable_model()->mutable_tensors(1)->set_name(run.model().tensors(0).name());
+       }},
+      {"run.model.tensors[0].dtype", "must be F64, F32, F16 or BF16",
+       [](v1::Run& run, BlobStore*) {
+         run.mutable_model()->mutable_tensors(0)->set_dtype(v1::I32);
+       }},
+      {"run.calibration.ids.sha256", "", [](v1::Run& run, BlobStore*) { run.clear_calibration(); }},
+      {"run.calibration.ids.dtype", "must be I32, got F32",
+       [](v1::Run& run, BlobStore*) {
+         run.mutable_calibration()->mutable_ids()->set_dtype(v1::F32);
+       }},
+      {"run.calibration.lengths", "must come to the",
+       [](v1::Run& run, BlobStore*) {
+         run.mutable_calibration()->mutable_lengths()->RemoveLast();
+       }},
+      {"run.calibration.lengths[0]", "at least 2",
+       [](v1::Run& run, BlobStore*) { run.mutable_calibration()->set_lengths(0, 1); }},
+      {"run.calibration.lengths[0]", "at least 2",
+       [](v1::Run& run, BlobStore*) {
+         run.mutable_calibration()->set_lengths(0, std::numeric_limits<int64_t>::max());
+       }},
+      {"run.calibration.ids", "model's vocabulary",
+       [](v1::Run& run, BlobStore* tensors) {
+         *run.mutable_calibration() = StoredTokens({8}, 100'000, tensors);
+       }},
+      {"run.held_out_fraction", "must be 0 where run.held_out is given",
+       [](v1::Run& run, BlobStore*) { run.set_held_out_fraction(0.5); }},
+      {"run.held_out_fraction", "must be in [0, 1)",
+       [nan](v1::Run& run, BlobStore*) {
+         run.clear_held_out();
+         run.set_held_out_fraction(nan);
+       }},
+      {"run.rules[0].pattern", "must match a map",
+       [](v1::Run& run, BlobStore*) { run.add_rules()->set_pattern("model.layers.9.*"); }},
+      {"run.rules[0].pattern", "1 to 256 bytes", [](v1::Run& run, BlobStore*) { run.add_rules(); }},
+      {"run.rules[0].skip", "must be false",
+       [](v1::Run& run, BlobStore*) {
+         v1::Rule& rule = *run.add_rules();
+         rule.set_pattern("q");
+         rule.set_skip(true);
+         rule.mutable_method()->set_name("wanda");
+       }},
+      {"run.rules[0].method.name", "for linear maps",
+       [](v1::Run& run, BlobStore*) {
+         v1::Rule& rule = *run.add_rules();
+         rule.set_pattern("q");
+         rule.mutable_method()->set_name("joint");
+       }},
+      {"run.rules", "got none left",
+       [](v1::Run& run, BlobStore*) {
+         v1::Rule& rule = *run.add_rules();
+         rule.set_pattern("*");
+         rule.set_skip(true);
+       }},
+      {"run.order", "must be SEQUENTIAL or INDEPENDENT, got 9",
+       [](v1::Run& run, BlobStore*) { run.set_order(static_cast<v1::Order>(9)); }},
+      {"run.labels", "characters",
+       [](v1::Run& run, BlobStore*) { (*run.mutable_labels())[""] = "x"; }},
+      {"run.priority", "must be in", [](v1::Run& run, BlobStore*) { run.set_priority(5000); }},
+      {"run.timeout", "must be 0 or",
+       [](v1::Run& run, BlobStore*) { run.mutable_timeout()->set_seconds(-1); }},
+  };
+  for (const BadRun& one : bad) {
+    v1::Run run = Golden();
+    one.spoil(run, &backend_.tensors());
+    const absl::Status status = ErrorOf(run);
+    EXPECT_EQ(FieldAtFault(status), one.field) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(one.message));
+  }
+  v1::Run run = Golden();
+  ASSERT_TRUE(backend_.tensors().Remove(run.model().tensors(0).sha256()).ok());
+  EXPECT_EQ(ErrorOf(run).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ValueOrDie(backend_.runs().ListRuns({})).runs_size(), 0);
+}
+
+}  // namespace
+}  // namespace attnprune::api
