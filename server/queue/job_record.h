@@ -58,7 +58,6 @@ struct JobOrigin {
 
 // What a client asked for. The store keeps `spec` and `request_digest` as the bytes they are.
 struct NewJob {
-  JobKind kind = JobKind::kMethods;
   std::string request_id;      // empty: none
   std::string request_digest;  // equal for equal requests; compared when the request_id is known
   int priority = 0;            // higher runs first
@@ -67,6 +66,7 @@ struct NewJob {
   std::string spec;                         // the serialized job
   std::vector<std::string> tensor_digests;  // tensors the job reads; kept from collection with it
   JobOrigin origin;  // of the call that makes it; no part of the request that is compared
+  JobKind kind = JobKind::kMethods;
 };
 
 // Why a job failed; code kOk means it did not.

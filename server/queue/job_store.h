@@ -70,9 +70,9 @@ struct CreateOutcome {
 };
 
 struct JobFilter {
-  JobKind kind = JobKind::kMethods;
   std::set<JobState> states;  // empty: all
   Labels labels;              // all must match
+  JobKind kind = JobKind::kMethods;
 };
 
 struct JobPage {

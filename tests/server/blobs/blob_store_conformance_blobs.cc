@@ -4,6 +4,22 @@
 namespace attnprune {
 namespace {
 
+TEST_P(BlobConformance, ATailIsStoredBehindTheBytes) {
+  const std::string digest = *store().Put(std::string("ab"), "c");
+  EXPECT_EQ(digest, Sha256Of(std::string("abc")));
+  EXPECT_EQ(*store().SizeOf(digest), 3);
+}
+
+TEST_P(BlobConformance, ARemovedTensorIsGoneAtOnceAndStaysReadableWhereItIsMapped) {
+  const std::string bytes = RandomBytes(100, 1), digest = *store().Put(bytes);
+  const MappedFile mapped = *store().Map(digest, 100);
+  ASSERT_TRUE(store().Remove(digest).ok());
+  EXPECT_TRUE(absl::IsNotFound(store().SizeOf(digest).status()));
+  EXPECT_EQ(store().Usage().blobs, 0);
+  EXPECT_EQ(std::string(mapped.bytes().begin(), mapped.bytes().end()), bytes);
+  EXPECT_TRUE(store().Remove(digest).ok());
+}
+
 TEST_P(BlobConformance, GivesBackWhatWasPut) {
   const std::string bytes = RandomBytes(1000, 1);
   ASSERT_EQ(*store().Put(bytes), Sha256Of(bytes));

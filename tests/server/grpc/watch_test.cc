@@ -81,6 +81,12 @@ std::string Describe(const v1::JobEvent& event) {
       return "heartbeat";
     case v1::JobEvent::kTerminal:
       return "terminal " + v1::JobState_Name(event.terminal().state());
+    case v1::JobEvent::kRunProgress:
+      return "run " + v1::RunPhase_Name(event.run_progress().phase());
+    case v1::JobEvent::kRunResult:
+      return "block " + std::to_string(event.run_result().block());
+    case v1::JobEvent::kRunTerminal:
+      return "run terminal " + v1::JobState_Name(event.run_terminal().state());
     case v1::JobEvent::EVENT_NOT_SET:
       break;
   }

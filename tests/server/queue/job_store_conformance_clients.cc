@@ -253,6 +253,71 @@ TEST_P(JobStoreConformance, TensorsAreReferredToUntilTheJobIsDeleted) {
   EXPECT_THAT(*store().ReferencedDigests(), ElementsAre("bb", "cc"));
 }
 
+TEST_P(JobStoreConformance, ARunsStateIsKeptUntilTheNextOneAndGoesWhenItHasSucceeded) {
+  NewJob run;
+  run.kind = JobKind::kRun;
+  const std::string id = CreateJob(run);
+  const JobClaim claim = Claim();
+  ASSERT_TRUE(store().FinishMethod(claim, 0, "r", {"mask"}, {{"a", "b"}}).ok());
+  EXPECT_THAT(*store().ReferencedDigests(), ElementsAre("a", "b", "mask"));
+  ASSERT_TRUE(store().FinishMethod(claim, 1, "r", {}).ok());
+  Reopen();
+  EXPECT_THAT(*store().ReferencedDigests(), ElementsAre("a", "b", "mask"));
+  ASSERT_TRUE(store().FinishMethod(Claim(), 2, "r", {}, {{"b", "c"}}).ok());
+  EXPECT_THAT(*store().ReferencedDigests(), ElementsAre("b", "c", "mask"));
+  const JobRecord job = Get(id);
+  ASSERT_TRUE(store().Finish({id, job.fence}, JobState::kFailed, {}, "").ok());
+  EXPECT_THAT(*store().ReferencedDigests(), ElementsAre("b", "c", "mask"));
+  ASSERT_TRUE(store().Resume(id).ok());
+  ASSERT_TRUE(store().Finish(Claim(), JobState::kSucceeded, {}, "").ok());
+  EXPECT_THAT(*store().ReferencedDigests(), ElementsAre("mask"));
+}
+
+TEST_P(JobStoreConformance, OnlyARunThatFailedOrWasCancelledIsResumed) {
+  NewJob run;
+  run.kind = JobKind::kRun;
+  run.timeout = absl::Seconds(10);
+  const std::string id = CreateJob(run), job = CreateJob();
+  EXPECT_EQ(KindOf(id), JobKind::kRun);
+  EXPECT_EQ(KindOf(job), JobKind::kMethods);
+  EXPECT_EQ(CodeOf(store().Resume(id)), kFailedPrecondition) << "queued";
+  const JobClaim claim = Claim();
+  ASSERT_TRUE(store().FinishMethod(claim, 0, "kept", {}).ok());
+  ASSERT_TRUE(
+      store().Finish(claim, JobState::kFailed, {absl::StatusCode::kInternal, "why"}, "why").ok());
+  const int64_t ended = Get(id).next_sequence;
+
+  const JobRecord resumed = *store().Resume(id);
+  EXPECT_EQ(resumed.state, JobState::kQueued);
+  EXPECT_EQ(resumed.failure.code, absl::StatusCode::kOk);
+  EXPECT_FALSE(resumed.start_time.has_value());
+  EXPECT_FALSE(resumed.end_time.has_value());
+  EXPECT_THAT(resumed.results, ElementsAre("kept"));
+  EXPECT_EQ(Events(id).back().sequence, ended);
+  EXPECT_EQ(Events(id).back().payload, "resumed");
+  EXPECT_EQ(CodeOf(store().FinishMethod(claim, 1, "stale", {})), kAborted);
+  Reopen();
+  ASSERT_EQ(Claim().id, id);
+  ASSERT_TRUE(store().RequestCancel(id).ok());
+  ASSERT_TRUE(store().Finish({id, Get(id).fence}, JobState::kCancelled, {}, "").ok());
+  EXPECT_FALSE(store().Resume(id)->cancel_requested);
+
+  ASSERT_TRUE(store().RequestCancel(job).ok());
+  EXPECT_EQ(CodeOf(store().Resume(job)), kFailedPrecondition) << "not a run";
+  EXPECT_EQ(CodeOf(store().Resume("r-none")), kNotFound);
+}
+
+TEST_P(JobStoreConformance, RunsAndJobsAreListedApart) {
+  NewJob run;
+  run.kind = JobKind::kRun;
+  const std::string id = CreateJob(run), job = CreateJob();
+  ASSERT_EQ(store().List({}, 10, "")->jobs.size(), 1u);
+  EXPECT_EQ(store().List({}, 10, "")->jobs[0].id, job);
+  const JobFilter runs = {.kind = JobKind::kRun};
+  ASSERT_EQ(store().List(runs, 10, "")->jobs.size(), 1u);
+  EXPECT_EQ(store().List(runs, 10, "")->jobs[0].id, id);
+}
+
 TEST_P(JobStoreConformance, CountsEveryState) {
   CreateJob();
   CreateJob();
