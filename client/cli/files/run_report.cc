@@ -154,7 +154,7 @@ std::string BlocksSection(const v1::Run& run) {
   std::vector<std::vector<std::string>> rows;
   for (const v1::RunResult& result : run.results()) {
     if (!result.has_block_score() || !result.block_score().has_output_error()) continue;
-    rows.push_back({absl::StrCat(result.block() + 1),
+    rows.push_back({absl::StrCat(result.block()),
                     absl::StrFormat("%.5f", result.block_score().output_error())});
   }
   if (rows.empty()) return "";
@@ -229,7 +229,7 @@ std::string RunReportJson(const v1::Run& run, const std::string& version) {
   Object json = {{"provenance", ProvenanceJson(run, version)}};
   const PrunedEntries entries = EntriesOf(run);
   json["model"] = {{"pruned", entries.pruned},
-                   {"entriesOfLinearMaps", entries.size},
+                   {"entriesOfPrunedTensors", entries.size},
                    {"bytes", SizesJson(SizesOf(run))}};
   if (const v1::ModelScore* const score = ScoreOf(run)) json["model"]["loss"] = ScoreJson(*score);
   json["blocks"] = Object::array();
@@ -249,7 +249,7 @@ std::string RunReportMarkdown(const v1::Run& run, const std::string& version) {
   const PrunedEntries entries = EntriesOf(run);
   return absl::StrCat(
       "# A pruned model\n\n",
-      absl::StrFormat("%.2f %% of the %d weights of its linear maps are zero: %s by %s, in "
+      absl::StrFormat("%.2f %% of the %d weights of its pruned tensors are zero: %s by %s, in "
                       "%s order.\n\n",
                       100 * ShareOf(entries.pruned, entries.size), entries.size,
                       SparsityText(run.sparsity()), MethodText(run.method()),

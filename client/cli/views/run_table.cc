@@ -59,7 +59,7 @@ std::string ErrorCell(absl::optional<double> error) {
 
 std::string EntriesLine(const v1::Run& run) {
   const PrunedEntries entries = EntriesOf(run);
-  return absl::StrFormat("pruned %.2f %% of %d weights of the linear maps\n",
+  return absl::StrFormat("pruned %.2f %% of %d weights of the pruned tensors\n",
                          100 * ShareOf(entries.pruned, entries.size), entries.size);
 }
 
@@ -158,7 +158,7 @@ std::string RunTable(const v1::Run& run) {
   rows[0].push_back("output");
   for (const auto& [block, row] : table.rows) {
     std::vector<std::string>& cells = rows.emplace_back();
-    cells.push_back(absl::StrCat(block + 1));
+    cells.push_back(absl::StrCat(block));
     for (const std::string& maps : table.columns) {
       const auto found = row.errors.find(maps);
       cells.push_back(found == row.errors.end() ? "-" : ErrorCell(found->second));

@@ -24,7 +24,7 @@ std::string PlaceText(const v1::RunProgress& progress) {
     case v1::SCORING:
       return progress.block() < progress.blocks() ? "scoring" : "taking the losses";
     default:
-      return absl::StrCat("block ", progress.block() + 1, "/", progress.blocks());
+      return absl::StrCat("block ", progress.block(), " of ", progress.blocks());
   }
 }
 
@@ -87,7 +87,7 @@ std::string ChangeLine(const v1::StateChange& change) {
 }
 
 std::string TensorLine(int block, const v1::PrunedTensor& tensor) {
-  std::string line = absl::StrFormat("block %d  %-5s  %s  %.2f %%  error %.5f", block + 1,
+  std::string line = absl::StrFormat("block %d  %-5s  %s  %.2f %%  error %.5f", block,
                                      absl::StrJoin(tensor.maps(), ","), tensor.method(),
                                      100 * tensor.sparsity(), tensor.calibration_error());
   if (tensor.has_held_out_error()) {
@@ -142,7 +142,7 @@ std::vector<std::string> RunResultLines(const v1::RunResult& result) {
     lines.push_back(TensorLine(result.block(), tensor));
   }
   if (result.has_block_score() && result.block_score().has_output_error()) {
-    lines.push_back(absl::StrFormat("block %d  output error %.5f", result.block() + 1,
+    lines.push_back(absl::StrFormat("block %d  output error %.5f", result.block(),
                                     result.block_score().output_error()));
   }
   if (result.has_model_score()) lines.push_back(ScoreText(result.model_score()));

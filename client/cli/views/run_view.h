@@ -30,7 +30,8 @@ class RunProgressModel {
 };
 
 // No wider than `columns`:
-//   [#########.....................]  31 %  block 5/16  gate, up  sparsegpt 12/32  2 min 05 s left
+//   [#########.....................]  31 %  block 4 of 16  gate, up  sparsegpt 12/32  2 min 05 s
+//   left
 std::string RunBarLine(const RunProgressModel& model, int columns);
 
 // What a result says, a line each: its tensors, its block, the model. Empty: nothing.

@@ -23,9 +23,10 @@ TEST(RunBarLine, ShowsBlockMapsMethodStepAndTimeLeft) {
   RunProgressModel model(Queued());
   EXPECT_EQ(RunBarLine(model, 80), "[..............................]   0 %  queued");
   model.Apply(ExampleProgress(0.5, 1));
-  EXPECT_EQ(RunBarLine(model, 120),
-            "[###############...............]  50 %  block 5/16  gate, up  alps 12/300  loss 2.5  "
-            "2 min 05 s left");
+  EXPECT_EQ(
+      RunBarLine(model, 120),
+      "[###############...............]  50 %  block 4 of 16  gate, up  alps 12/300  loss 2.5  "
+      "2 min 05 s left");
 }
 
 TEST(RunBarLine, LeavesTheLossOutWhereThereIsNoRoomAndNeverIsWiderThanTheTerminal) {
@@ -58,7 +59,7 @@ TEST(PlainRunView, ShowsProgressAtMostOnceInTenSeconds) {
     model.Apply(event);
     return view.LinesOf(event, model);
   };
-  EXPECT_THAT(lines(100), ElementsAre(" 25 %  block 5/16  gate, up  alps 12/300  loss 2.5  "
+  EXPECT_THAT(lines(100), ElementsAre(" 25 %  block 4 of 16  gate, up  alps 12/300  loss 2.5  "
                                       "2 min 05 s left"));
   EXPECT_THAT(lines(109), IsEmpty());
   EXPECT_EQ(lines(110).size(), 1u);
@@ -68,9 +69,9 @@ TEST(RunResultLines, TellEachTensorTheBlockAndTheModel) {
   const v1::Run run = ExampleRun();
   EXPECT_THAT(
       RunResultLines(run.results(0)),
-      ElementsAre("block 1  q      sparsegpt  50.00 %  error 0.25000  held out 0.50000  1.50 s",
-                  "block 1  down   sparsegpt  50.00 %  error 0.25000  held out 0.50000  1.50 s",
-                  "block 1  output error 0.12500"));
+      ElementsAre("block 0  q      sparsegpt  50.00 %  error 0.25000  held out 0.50000  1.50 s",
+                  "block 0  down   sparsegpt  50.00 %  error 0.25000  held out 0.50000  1.50 s",
+                  "block 0  output error 0.12500"));
   EXPECT_THAT(RunResultLines(run.results(2)),
               ElementsAre("model  nats/token 1.0000 dense, 1.5000 pruned: +0.5000 +- 0.0100 (by "
                           "row 0.0200), perplexity 2.7183 -> 4.4817"));
@@ -79,10 +80,10 @@ TEST(RunResultLines, TellEachTensorTheBlockAndTheModel) {
 TEST(RunTable, HasARowABlockAndAColumnAMap) {
   EXPECT_THAT(RunTable(ExampleRun()),
               HasSubstr("block        q     down   output\n"
-                        "1      0.50000  0.50000  0.12500\n"
-                        "2      0.50000        -        -\n"
+                        "0      0.50000  0.50000  0.12500\n"
+                        "1      0.50000        -        -\n"
                         "errors on held-out rows\n"
-                        "pruned 50.00 % of 48 weights of the linear maps\n"));
+                        "pruned 50.00 % of 48 weights of the pruned tensors\n"));
   EXPECT_EQ(RunTable(Queued()), "");
 }
 
