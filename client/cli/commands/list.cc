@@ -77,14 +77,22 @@ int ListOnlyRuns(const Shell& shell, const ListFlags& flags, client::Client& cli
   return kDone;
 }
 
+// None of a server that knows jobs only.
+absl::StatusOr<v1::ListRunsResponse> RunsThereAre(const ListFlags& flags, client::Client& client,
+                                                  const v1::ListRunsRequest& request) {
+  absl::StatusOr<v1::ListRunsResponse> runs = ListRuns(client, request, flags.limit);
+  return absl::IsUnimplemented(runs.status()) ? v1::ListRunsResponse() : runs;
+}
+
 // Runs, where there are any, in a table of their own before the jobs.
-int TellRuns(const Shell& shell, const ListFlags& flags, client::Client& client,
-             const v1::ListRunsRequest& request) {
-  const auto runs = ListRuns(client, request, flags.limit);
-  if (absl::IsUnimplemented(runs.status())) return kDone;  // a server that knows jobs only
-  if (!runs.ok()) return ServerError(shell, runs.status());
-  if (!runs->runs().empty()) *shell.out << TextOf(*runs) << "\n";
-  TellIfMore(shell, runs->next_page_token());
+int ListAll(const Shell& shell, const ListFlags& flags, client::Client& client,
+            const v1::ListRunsRequest& of_runs, const v1::ListJobsResponse& jobs) {
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::ListRunsResponse runs,
+                           RunsThereAre(flags, client, of_runs));
+  if (!runs.runs().empty()) *shell.out << TextOf(runs);
+  if (!runs.runs().empty() && !jobs.jobs().empty()) *shell.out << "\n";
+  if (runs.runs().empty() || !jobs.jobs().empty()) *shell.out << ListText(jobs);
+  TellIfMore(shell, runs.next_page_token() + jobs.next_page_token());
   return kDone;
 }
 
@@ -93,14 +101,11 @@ int Run(const Shell& shell, const ListFlags& flags) {
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto of_runs, RequestOf<v1::ListRunsRequest>(flags));
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
   if (flags.runs) return ListOnlyRuns(shell, flags, *client, of_runs);
-  if (!flags.connect.json) {
-    const int code = TellRuns(shell, flags, *client, of_runs);
-    if (code != kDone) return code;
-  }
-  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::ListJobsResponse list,
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::ListJobsResponse jobs,
                            ListJobs(*client, request, flags.limit));
-  *shell.out << (flags.connect.json ? Json(list, JsonStyle::kIndented) : ListText(list));
-  TellIfMore(shell, list.next_page_token());
+  if (!flags.connect.json) return ListAll(shell, flags, *client, of_runs, jobs);
+  *shell.out << Json(jobs, JsonStyle::kIndented);
+  TellIfMore(shell, jobs.next_page_token());
   return kDone;
 }
 
