@@ -41,7 +41,7 @@ void AddScalars(Table& t) {
         [](v1::Job& job) { SetLabel(job, "", "v"); });
   t.Add("a label key of 64 characters", "job.labels", "keys of 1 to 63",
         [](v1::Job& job) { SetLabel(job, std::string(64, 'k'), "v"); });
-  t.Add("a space in a label key", "job.labels", "got \"a b\"",
+  t.Add("a space in a label key", "job.labels", "got 'a b'",
         [](v1::Job& job) { SetLabel(job, "a b", "v"); });
   t.Add("a label value of 256 bytes", "job.labels", "at most 255 bytes, got 256",
         [](v1::Job& job) { SetLabel(job, "k", std::string(256, 'v')); });

@@ -204,7 +204,8 @@ TEST_F(Runs, KeepNoHiddenStatesOnceTheyHaveSucceeded) {
   WorkOn(Create(run).name());
   EXPECT_EQ(Blobs(), blobs);
   std::set<std::string> referenced = ValueOrDie(backend_.jobs().ReferencedDigests());
-  for (const v1::RunResult& result : Get(first).results()) {
+  const v1::Run done = Get(first);
+  for (const v1::RunResult& result : done.results()) {
     for (const v1::PrunedTensor& tensor : result.tensors()) {
       EXPECT_EQ(referenced.count(tensor.weights().sha256()), 1u);
       EXPECT_EQ(referenced.count(tensor.mask().sha256()), 1u);
@@ -373,7 +374,7 @@ TEST_F(Runs, ThatBreakARuleAreRefusedByField) {
          run.mutable_method()->clear_parameters();
        }},
       {"run.method.name", "must be one of", [](v1::Run& run, BlobStore*) { run.clear_method(); }},
-      {"run.method.parameters.dampin", "",
+      {"run.method.parameters", "no parameter",
        [](v1::Run& run, BlobStore*) {
          (*run.mutable_method()->mutable_parameters())["dampin"] = 1;
        }},
@@ -423,7 +424,7 @@ TEST_F(Runs, ThatBreakARuleAreRefusedByField) {
        }},
       {"run.calibration.ids", "model's vocabulary",
        [](v1::Run& run, BlobStore* tensors) {
-         *run.mutable_calibration() = StoredTokens({8}, 100'000, tensors);
+         *run.mutable_calibration() = StoredTokens({8}, /*first=*/100'000, tensors);
        }},
       {"run.held_out_fraction", "must be 0 where run.held_out is given",
        [](v1::Run& run, BlobStore*) { run.set_held_out_fraction(0.5); }},

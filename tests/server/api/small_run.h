@@ -14,8 +14,8 @@ namespace attnprune::api {
 // its.
 v1::Run GoldenRun(const std::string& name, BlobStore* tensors);
 
-// The tokens 3, 4, 5 ... below `vocab`, in rows of those lengths.
-v1::TokenIds StoredTokens(const std::vector<int64_t>& lengths, int64_t vocab, BlobStore* tensors);
+// The tokens first, first + 1 ... in rows of those lengths.
+v1::TokenIds StoredTokens(const std::vector<int64_t>& lengths, int32_t first, BlobStore* tensors);
 
 }  // namespace attnprune::api
 
