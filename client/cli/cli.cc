@@ -15,6 +15,7 @@ constexpr char kExitCodes[] =
     "on a server goes on).";
 
 void AddCommands(Command program) {
+  AddPruneCommand(program);
   AddRunCommand(program);
   AddSubmitCommand(program);
   AddWatchCommand(program);
@@ -22,9 +23,11 @@ void AddCommands(Command program) {
   AddListCommand(program);
   AddCancelCommand(program);
   AddDeleteCommand(program);
+  AddResumeCommand(program);
   AddFetchCommand(program);
   AddExportCommand(program);
   AddMergeCommand(program);
+  AddUnpackCommand(program);
   AddInfoCommand(program);
   AddCaptureCommand(program);
   AddEvalCommand(program);

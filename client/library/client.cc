@@ -39,6 +39,20 @@ grpc::Status RawCall(const std::shared_ptr<grpc::Channel>& channel, const char* 
   return status;
 }
 
+// What a lost first try has deleted counts as deleted.
+template <typename Request>
+absl::Status Delete(Connection& connection,
+                    grpc::Status (Jobs::*method)(grpc::ClientContext*, const Request&,
+                                                 google::protobuf::Empty*),
+                    const Request& request) {
+  return connection.Retry([&](grpc::ClientContext& context, int attempt) {
+    google::protobuf::Empty response;
+    absl::Status status = FromGrpc((connection.jobs().*method)(&context, request, &response));
+    if (attempt > 1 && absl::IsNotFound(status)) return absl::OkStatus();
+    return status;
+  });
+}
+
 }  // namespace
 
 LocalTensor MakeLocalTensor(v1::TensorRef ref, absl::Span<const char> bytes) {
@@ -94,12 +108,50 @@ absl::StatusOr<v1::Job> Client::CancelJob(const std::string& name) {
 absl::Status Client::DeleteJob(const std::string& name) {
   v1::DeleteJobRequest request;
   request.set_name(name);
-  return connection_->Retry([&](grpc::ClientContext& context, int attempt) {
-    google::protobuf::Empty response;
-    absl::Status status = FromGrpc(connection_->jobs().DeleteJob(&context, request, &response));
-    if (attempt > 1 && absl::IsNotFound(status)) return absl::OkStatus();
-    return status;
+  return Delete(*connection_, &Jobs::DeleteJob, request);
+}
+
+absl::StatusOr<v1::Run> Client::CreateRun(v1::CreateRunRequest request) {
+  if (request.request_id().empty()) request.set_request_id(NewRequestId());
+  return connection_->Call(connection_->jobs(), &Jobs::CreateRun, request);
+}
+
+absl::StatusOr<v1::Run> Client::GetRun(const std::string& name) {
+  v1::GetRunRequest request;
+  request.set_name(name);
+  return connection_->Call(connection_->jobs(), &Jobs::GetRun, request);
+}
+
+absl::StatusOr<v1::ListRunsResponse> Client::ListRuns(const v1::ListRunsRequest& request) {
+  return connection_->Call(connection_->jobs(), &Jobs::ListRuns, request);
+}
+
+absl::StatusOr<v1::Run> Client::CancelRun(const std::string& name) {
+  v1::CancelRunRequest request;
+  request.set_name(name);
+  return connection_->Call(connection_->jobs(), &Jobs::CancelRun, request);
+}
+
+absl::Status Client::DeleteRun(const std::string& name) {
+  v1::DeleteRunRequest request;
+  request.set_name(name);
+  return Delete(*connection_, &Jobs::DeleteRun, request);
+}
+
+absl::StatusOr<v1::Run> Client::ResumeRun(const std::string& name) {
+  v1::ResumeRunRequest request;
+  request.set_name(name);
+  v1::Run resumed;
+  bool may_be_done = false;
+  const absl::Status status = connection_->Retry([&](grpc::ClientContext& context, int attempt) {
+    may_be_done = attempt > 1;
+    return FromGrpc(connection_->jobs().ResumeRun(&context, request, &resumed));
   });
+  if (status.ok()) return resumed;
+  if (!may_be_done || !absl::IsFailedPrecondition(status)) return status;
+  absl::StatusOr<v1::Run> run = GetRun(name);
+  const bool goes_on = run.ok() && (run->state() == v1::QUEUED || run->state() == v1::RUNNING);
+  return goes_on ? std::move(run) : status;
 }
 
 }  // namespace attnprune::client

@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include "attnprune/v1/job.pb.h"
 #include "attnprune/v1/prune_service.pb.h"
+#include "attnprune/v1/run.pb.h"
 #include "client/library/backoff.h"
 
 namespace attnprune::client {
@@ -81,6 +82,15 @@ class Client {
   // A job that a lost first try has deleted counts as deleted.
   absl::Status DeleteJob(const std::string& name);
 
+  // The same for runs.
+  absl::StatusOr<v1::Run> CreateRun(v1::CreateRunRequest request);
+  absl::StatusOr<v1::Run> GetRun(const std::string& name);
+  absl::StatusOr<v1::ListRunsResponse> ListRuns(const v1::ListRunsRequest& request);
+  absl::StatusOr<v1::Run> CancelRun(const std::string& name);
+  absl::Status DeleteRun(const std::string& name);
+  // A run that a lost first try has put back into the queue counts as resumed.
+  absl::StatusOr<v1::Run> ResumeRun(const std::string& name);
+
   // Sends what the server lacks. An upload that was cut off, by this process or an earlier one,
   // goes on from what the server has committed. While another client sends the same tensor, waits
   // for it as for a server that is not there. OK: the server has all of them.
@@ -99,6 +109,9 @@ class Client {
   // The same for those events that the job has by now; returns the job as it then is, which may go
   // on. Gives up as other calls do, not as a watch.
   absl::StatusOr<v1::Job> Replay(const std::string& name, const EventHandler& handler);
+  // Watch of a run. One that was resumed after its end is followed to its next one.
+  absl::StatusOr<v1::Run> WatchRun(const std::string& name, int64_t after_sequence,
+                                   const EventHandler& handler);
 
  private:
   explicit Client(const ClientOptions& options);

@@ -11,7 +11,27 @@ namespace {
 
 enum class Mode { kFollow, kReplay };
 
+// What differs between the watch of a job and that of a run.
+struct OfJob {
+  using Resource = v1::Job;
+  using GetRequest = v1::GetJobRequest;
+  static constexpr auto kGet = &v1::PruneService::Stub::GetJob;
+  static bool Ends(const v1::JobEvent& event) { return event.has_terminal(); }
+  static const v1::Job& EndOf(const v1::JobEvent& event) { return event.terminal(); }
+};
+
+struct OfRun {
+  using Resource = v1::Run;
+  using GetRequest = v1::GetRunRequest;
+  static constexpr auto kGet = &v1::PruneService::Stub::GetRun;
+  static bool Ends(const v1::JobEvent& event) { return event.has_run_terminal(); }
+  static const v1::Run& EndOf(const v1::JobEvent& event) { return event.run_terminal(); }
+};
+
+template <typename Of>
 class Watcher {
+  using Resource = typename Of::Resource;
+
  public:
   Watcher(Connection& connection, const std::string& name, int64_t after,
           const EventHandler& handler, Mode mode)
@@ -23,7 +43,7 @@ class Watcher {
         backoff_(connection.NewBackoff(mode == Mode::kReplay ? connection.options().retry
                                                              : connection.options().watch_retry)) {}
 
-  absl::StatusOr<v1::Job> Run() {
+  absl::StatusOr<Resource> Run() {
     while (true) {
       const absl::Status status =
           connection_.Try(absl::InfiniteDuration(),
@@ -31,7 +51,7 @@ class Watcher {
       if (terminal_.has_value()) return *std::move(terminal_);
       const bool skipped = SkipsCompacted(status);
       if (stopped_) return absl::CancelledError("the watch was stopped");
-      if (skipped) continue;
+      if (skipped || (status.ok() && std::exchange(resumed_, false))) continue;
       if (status.ok()) return Ended();
       if (!absl::IsUnavailable(status)) return status;
       ATTNPRUNE_RETURN_IF_ERROR(connection_.WaitToRetry(status, backoff_));
@@ -60,8 +80,17 @@ class Watcher {
   bool Take(const v1::JobEvent& event) {
     if (event.sequence() <= last_) return true;  // a heartbeat, or seen before
     last_ = event.sequence();
-    if (event.has_terminal()) terminal_ = event.terminal();
+    NoteEnd(event);
     return handler_(event);
+  }
+
+  // An end that events follow, or with what goes on by now, was not the last: it was resumed.
+  void NoteEnd(const v1::JobEvent& event) {
+    terminal_.reset();
+    if (!Of::Ends(event)) return;
+    const Resource& ended = Of::EndOf(event);
+    resumed_ = ended.state() == v1::QUEUED || ended.state() == v1::RUNNING;
+    if (!resumed_) terminal_ = ended;
   }
 
   // Where the history that is gone ends, the watch goes on.
@@ -78,10 +107,10 @@ class Watcher {
 
   // The stream ended well without a terminal event: it was before after_sequence, or is still to
   // come.
-  absl::StatusOr<v1::Job> Ended() {
-    v1::GetJobRequest request;
+  absl::StatusOr<Resource> Ended() {
+    typename Of::GetRequest request;
     request.set_name(name_);
-    return connection_.Call(connection_.jobs(), &v1::PruneService::Stub::GetJob, request);
+    return connection_.Call(connection_.jobs(), Of::kGet, request);
   }
 
   Connection& connection_;
@@ -90,7 +119,8 @@ class Watcher {
   const EventHandler& handler_;
   const Mode mode_;
   Backoff backoff_;
-  absl::optional<v1::Job> terminal_;
+  absl::optional<Resource> terminal_;
+  bool resumed_ = false;  // the last event was the end of an earlier attempt
   bool stopped_ = false;
 };
 
@@ -98,11 +128,16 @@ class Watcher {
 
 absl::StatusOr<v1::Job> Client::Watch(const std::string& name, int64_t after_sequence,
                                       const EventHandler& handler) {
-  return Watcher(*connection_, name, after_sequence, handler, Mode::kFollow).Run();
+  return Watcher<OfJob>(*connection_, name, after_sequence, handler, Mode::kFollow).Run();
 }
 
 absl::StatusOr<v1::Job> Client::Replay(const std::string& name, const EventHandler& handler) {
-  return Watcher(*connection_, name, 0, handler, Mode::kReplay).Run();
+  return Watcher<OfJob>(*connection_, name, 0, handler, Mode::kReplay).Run();
+}
+
+absl::StatusOr<v1::Run> Client::WatchRun(const std::string& name, int64_t after_sequence,
+                                         const EventHandler& handler) {
+  return Watcher<OfRun>(*connection_, name, after_sequence, handler, Mode::kFollow).Run();
 }
 
 }  // namespace attnprune::client

@@ -112,11 +112,20 @@ absl::StatusOr<std::string> FileToReplace(const std::string& path) {
 
 absl::Status WriteFileAtomically(const std::string& path,
                                  absl::Span<const absl::Span<const char>> chunks) {
+  return WriteFileAtomically(
+      path, chunks.size(),
+      [&](size_t index) -> absl::StatusOr<absl::Span<const char>> { return chunks[index]; });
+}
+
+absl::Status WriteFileAtomically(
+    const std::string& path, size_t count,
+    absl::FunctionRef<absl::StatusOr<absl::Span<const char>>(size_t index)> chunk) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string target, FileToReplace(path));
   TemporaryFile file(target);
   ATTNPRUNE_RETURN_IF_ERROR(file.Create());
-  for (const absl::Span<const char> chunk : chunks) {
-    ATTNPRUNE_RETURN_IF_ERROR(file.Write(chunk));
+  for (size_t i = 0; i < count; ++i) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const absl::Span<const char> bytes, chunk(i));
+    ATTNPRUNE_RETURN_IF_ERROR(file.Write(bytes));
   }
   ATTNPRUNE_RETURN_IF_ERROR(file.Publish());
   return SyncFolder(FolderOf(target));

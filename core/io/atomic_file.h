@@ -2,8 +2,10 @@
 #ifndef ATTNPRUNE_CORE_IO_ATOMIC_FILE_H_
 #define ATTNPRUNE_CORE_IO_ATOMIC_FILE_H_
 
+#include <cstddef>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -24,6 +26,12 @@ absl::StatusOr<std::string> FileToReplace(const std::string& path);
 // name the file and the system's reason, or are those of FileToReplace.
 absl::Status WriteFileAtomically(const std::string& path,
                                  absl::Span<const absl::Span<const char>> chunks);
+
+// The same of chunks that need not be in memory together: `chunk` is asked for each of them, from 0
+// to count - 1, and may give up what it returned before. Its first error ends the writing.
+absl::Status WriteFileAtomically(
+    const std::string& path, size_t count,
+    absl::FunctionRef<absl::StatusOr<absl::Span<const char>>(size_t index)> chunk);
 
 }  // namespace attnprune
 

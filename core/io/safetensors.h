@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -112,6 +113,14 @@ absl::StatusOr<SafetensorsLayout> LayoutOfSafetensors(absl::Span<const TensorInf
 // The same, to a file, through WriteFileAtomically (see atomic_file.h for what a crash can lose).
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorInfo> tensors,
                               const SafetensorsMetadata& metadata = {});
+
+// The same of tensors whose bytes' sizes are right and whose bytes are not read: `bytes_of` is
+// asked for those of each when they are written, and may give up what it returned before.
+// INVALID_ARGUMENT if they have another size; its own errors.
+absl::Status WriteSafetensors(
+    const std::string& path, absl::Span<const TensorInfo> tensors,
+    const SafetensorsMetadata& metadata,
+    absl::FunctionRef<absl::StatusOr<absl::Span<const char>>(const TensorInfo& tensor)> bytes_of);
 
 }  // namespace attnprune
 

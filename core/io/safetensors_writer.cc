@@ -150,11 +150,27 @@ absl::StatusOr<SafetensorsLayout> LayoutOfSafetensors(absl::Span<const TensorInf
 
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorInfo> tensors,
                               const SafetensorsMetadata& metadata) {
+  return WriteSafetensors(path, tensors, metadata,
+                          [](const TensorInfo& tensor) -> absl::StatusOr<absl::Span<const char>> {
+                            return tensor.bytes;
+                          });
+}
+
+absl::Status WriteSafetensors(
+    const std::string& path, absl::Span<const TensorInfo> tensors,
+    const SafetensorsMetadata& metadata,
+    absl::FunctionRef<absl::StatusOr<absl::Span<const char>>(const TensorInfo& tensor)> bytes_of) {
   const absl::StatusOr<Plan> plan = MakePlan(tensors, metadata);
   if (!plan.ok()) return Annotate(plan.status(), path);
-  std::vector<absl::Span<const char>> chunks = {plan->head};
-  for (const TensorInfo* tensor : plan->order) chunks.push_back(tensor->bytes);
-  return WriteFileAtomically(path, chunks);
+  const auto chunk = [&](size_t index) -> absl::StatusOr<absl::Span<const char>> {
+    if (index == 0) return plan->head;
+    const TensorInfo& tensor = *plan->order[index - 1];
+    ATTNPRUNE_ASSIGN_OR_RETURN(const absl::Span<const char> bytes, bytes_of(tensor));
+    if (bytes.size() == tensor.bytes.size()) return bytes;
+    return Refuse(path, ": tensor ", Quoted(tensor.name), " must have ", tensor.bytes.size(),
+                  " bytes, got ", bytes.size());
+  };
+  return WriteFileAtomically(path, plan->order.size() + 1, chunk);
 }
 
 }  // namespace attnprune

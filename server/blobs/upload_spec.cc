@@ -38,7 +38,8 @@ bool IsUploadId(absl::string_view text) {
 int64_t ElementBytes(absl::string_view dtype) {
   if (dtype == "BITMASK") return 1;
   const absl::optional<DType> parsed = ParseDType(dtype);
-  if (!parsed.has_value() || !IsConvertible(*parsed)) return 0;
+  if (!parsed.has_value()) return 0;
+  if (!IsConvertible(*parsed) && *parsed != DType::kI32) return 0;
   return static_cast<int64_t>(attnprune::SizeOf(*parsed));
 }
 
@@ -57,7 +58,7 @@ absl::Status CheckUploadSpec(const UploadSpec& spec) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckSha256("header.sha256", spec.sha256));
   const int64_t element = ElementBytes(spec.dtype);
   if (element == 0) {
-    return MustError("header.dtype", "be F64, F32, F16, BF16 or BITMASK", Quoted(spec.dtype));
+    return MustError("header.dtype", "be F64, F32, F16, BF16, BITMASK or I32", Quoted(spec.dtype));
   }
   if (spec.size_bytes < 1) {
     return MustError("header.size_bytes", "be at least 1", spec.size_bytes);

@@ -286,6 +286,17 @@ absl::Status ModelRun::PutOld(const v1::RunResult& old, const Stretch::Tensor& t
   return pruner.Put(tensor.what, file.bytes());
 }
 
+v1::Sparsity SparsityMessage(const Sparsity& sparsity) {
+  v1::Sparsity message;
+  if (sparsity.structured()) {
+    message.mutable_n_of_m()->set_n(sparsity.pruned);
+    message.mutable_n_of_m()->set_m(sparsity.group);
+  } else {
+    message.set_fraction(sparsity.fraction);
+  }
+  return message;
+}
+
 v1::PrunedTensor Describe(const Stretch::Tensor& tensor, const RunChoice& choice,
                           const PrunedWeights& pruned, double seconds) {
   const TensorInfo& stored = *tensor.what.stored;
@@ -293,6 +304,7 @@ v1::PrunedTensor Describe(const Stretch::Tensor& tensor, const RunChoice& choice
   message.set_name(stored.name);
   for (std::string& role : RolesOf(tensor.what.maps)) message.add_maps(std::move(role));
   message.set_method(choice.method.info->name);
+  *message.mutable_asked() = SparsityMessage(choice.sparsity);
   for (v1::TensorRef* const ref : {message.mutable_weights(), message.mutable_mask()}) {
     ref->set_name(stored.name);
     for (const Index extent : stored.shape) ref->add_shape(extent);

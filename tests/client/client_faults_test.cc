@@ -322,6 +322,25 @@ TEST_F(ClientFaults, ShowsEveryEventOnceThroughBrokenWatches) {
   EXPECT_THAT(jobs_.watched_after, ElementsAre(0, 3, 3, 4));
 }
 
+v1::JobEvent RunTerminal(int64_t sequence, v1::JobState state) {
+  v1::JobEvent event;
+  event.set_sequence(sequence);
+  event.mutable_run_terminal()->set_state(state);
+  return event;
+}
+
+TEST_F(ClientFaults, FollowsAResumedRunToItsNextEnd) {
+  jobs_.streams = {
+      // Resumed by the time of the watch, then cut off behind an end that is no longer the last.
+      {{Event(1), RunTerminal(2, v1::RUNNING)}, grpc::StatusCode::OK},
+      {{RunTerminal(3, v1::FAILED), Event(4)}, grpc::StatusCode::UNAVAILABLE},
+      {{RunTerminal(5, v1::SUCCEEDED)}, grpc::StatusCode::OK}};
+  const auto run = client_->WatchRun("runs/r-x", 0, [](const v1::JobEvent&) { return true; });
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_EQ(run->state(), v1::SUCCEEDED);
+  EXPECT_THAT(jobs_.watched_after, ElementsAre(0, 2, 4));
+}
+
 TEST_F(ClientFaults, EndsAWatchThatIsRefusedOrStopped) {
   jobs_.streams = {{{Event(1)}, grpc::StatusCode::NOT_FOUND}};
   const auto go_on = [](const v1::JobEvent&) { return true; };

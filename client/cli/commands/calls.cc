@@ -9,6 +9,7 @@
 #include "client/cli/jobs/embedded_server.h"
 #include "client/cli/views/format.h"
 #include "client/cli/views/result_table.h"
+#include "client/cli/views/run_table.h"
 #include "core/base/format.h"
 
 namespace attnprune::cli {
@@ -28,23 +29,43 @@ int ShowAnswer(const Shell& shell, const ConnectFlags& flags, Call call, Text te
   return kDone;
 }
 
+std::string CancelText(const std::string& name, v1::JobState state, bool cancel_requested) {
+  return absl::StrCat(name, "  ", StateText(state),
+                      cancel_requested ? " (cancel requested)\n" : "\n");
+}
+
+int GetRun(const Shell& shell, const JobCallFlags& flags) {
+  const auto call = [&](client::Client& client) { return client.GetRun(RunName(flags.name)); };
+  return ShowAnswer(shell, flags.connect, call, RunText);
+}
+
+int CancelRun(const Shell& shell, const JobCallFlags& flags) {
+  const auto call = [&](client::Client& client) { return client.CancelRun(RunName(flags.name)); };
+  return ShowAnswer(shell, flags.connect, call, [](const v1::Run& run) {
+    return CancelText(run.name(), run.state(), run.cancel_requested());
+  });
+}
+
 int Get(const Shell& shell, const JobCallFlags& flags) {
+  if (NamesRun(flags.name)) return GetRun(shell, flags);
   const auto call = [&](client::Client& client) { return client.GetJob(JobName(flags.name)); };
   return ShowAnswer(shell, flags.connect, call, JobText);
 }
 
 int Cancel(const Shell& shell, const JobCallFlags& flags) {
+  if (NamesRun(flags.name)) return CancelRun(shell, flags);
   const auto call = [&](client::Client& client) { return client.CancelJob(JobName(flags.name)); };
   return ShowAnswer(shell, flags.connect, call, [](const v1::Job& job) {
-    return absl::StrCat(job.name(), "  ", StateText(job.state()),
-                        job.cancel_requested() ? " (cancel requested)\n" : "\n");
+    return CancelText(job.name(), job.state(), job.cancel_requested());
   });
 }
 
 int Delete(const Shell& shell, const JobCallFlags& flags) {
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
-  ATTNPRUNE_EXIT_IF_ERROR(ServerError, client->DeleteJob(JobName(flags.name)));
-  *shell.out << (flags.connect.json ? "{}" : JobName(flags.name) + "  deleted") << "\n";
+  const bool is_run = NamesRun(flags.name);
+  const std::string name = is_run ? RunName(flags.name) : JobName(flags.name);
+  ATTNPRUNE_EXIT_IF_ERROR(ServerError, is_run ? client->DeleteRun(name) : client->DeleteJob(name));
+  *shell.out << (flags.connect.json ? "{}" : name + "  deleted") << "\n";
   return kDone;
 }
 
@@ -120,21 +141,21 @@ void AddJobCall(Command& program, const std::string& name, const std::string& he
   Command command = program.AddCommand(name, help);
   JobCallFlags& flags = command.Runs(run);
   AddConnectFlags(command, flags.connect);
-  command.Add("NAME", flags.name, "The job", {.required = true});
+  command.Add("NAME", flags.name, "The job or run", {.required = true});
 }
 
 }  // namespace
 
 void AddGetCommand(Command& program) {
-  AddJobCall(program, "get", "Show a job and its results", Get);
+  AddJobCall(program, "get", "Show a job or run and its results", Get);
 }
 
 void AddCancelCommand(Command& program) {
-  AddJobCall(program, "cancel", "End a job within one step", Cancel);
+  AddJobCall(program, "cancel", "End a job or run within one step", Cancel);
 }
 
 void AddDeleteCommand(Command& program) {
-  AddJobCall(program, "delete", "Forget a job that has ended", Delete);
+  AddJobCall(program, "delete", "Forget a job or run that has ended", Delete);
 }
 
 void AddInfoCommand(Command& program) {

@@ -2,8 +2,10 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/files/save_results.h"
+#include "client/cli/files/save_run.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/job_flags.h"
+#include "client/cli/flags/prune_flags.h"
 #include "client/cli/views/format.h"
 
 namespace attnprune::cli {
@@ -13,11 +15,47 @@ struct FetchFlags {
   ConnectFlags connect;
   std::string name, weights, model;
   SaveFlags save;
+  FormatFlag format;
 };
+
+absl::Status CheckRunFlags(const FetchFlags& flags) {
+  if (!flags.weights.empty() || !flags.save.method.empty()) {
+    return absl::InvalidArgumentError(
+        "--weights and --method are for jobs: a run has one result, of --model DIR");
+  }
+  return absl::OkStatus();
+}
+
+int FetchRun(const Shell& shell, const FetchFlags& flags) {
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckRunFlags(flags));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Run run, client->GetRun(RunName(flags.name)));
+  if (run.state() != v1::SUCCEEDED) {
+    return LocalError(shell, absl::FailedPreconditionError(absl::StrCat(
+                                 run.name(), " has no model yet: it is ", StateText(run.state()))));
+  }
+  RunPlaces places = {.model = flags.model,
+                      .output = flags.save.output,
+                      .masks = flags.save.masks,
+                      .format = FormatOf(flags.format),
+                      .overwrite = flags.save.overwrite};
+  if (places.model.empty()) {
+    ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, places.model, LabelledModel(run));
+  }
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckRunPlaces({places}, {}));
+  std::ostream& told = flags.connect.json ? *shell.err : *shell.out;
+  const int code = SaveRun(shell, told, *client, run, places);
+  if (code == kDone && flags.connect.json) *shell.out << Json(run, JsonStyle::kIndented);
+  return code;
+}
 
 int Run(const Shell& shell, const FetchFlags& flags) {
   if (flags.save.output.empty() && flags.save.masks.empty()) {
     return UsageError(shell, absl::InvalidArgumentError("--output or --save-mask is required"));
+  }
+  if (NamesRun(flags.name)) return FetchRun(shell, flags);
+  if (flags.format.bitmask()) {
+    return UsageError(shell, absl::InvalidArgumentError("--format is for runs"));
   }
   SaveFlags save = flags.save;
   save.source = flags.model.empty() ? flags.weights : flags.model;
@@ -32,13 +70,16 @@ int Run(const Shell& shell, const FetchFlags& flags) {
 }  // namespace
 
 void AddFetchCommand(Command& program) {
-  Command command = program.AddCommand("fetch", "Save a method's pruned weights and masks");
+  Command command = program.AddCommand(
+      "fetch", "Save a method's pruned weights and masks, or the model that a run has pruned");
   FetchFlags& flags = command.Runs<FetchFlags>(Run);
   AddConnectFlags(command, flags.connect);
-  command.Add("NAME", flags.name, "The job", {.required = true});
+  command.Add("NAME", flags.name, "The job or run", {.required = true});
   command.Add("--method", flags.save.method, "As the job labels it; default: the best");
   command.Add("--output", flags.save.output,
-              "File for the pruned weights; {method} in it: one for each method", {.type = "FILE"});
+              "File for the pruned weights; {method} in it: one for each method. Of a run: folder "
+              "for the model with its report",
+              {.type = "FILE"});
   command.Add("--save-mask", flags.save.masks, "File for the masks", {.type = "FILE"});
   AddOverwriteFlag(command, flags.save.overwrite);
   command.Add("--weights", flags.weights,
@@ -47,6 +88,7 @@ void AddFetchCommand(Command& program) {
               {.type = "FILE.safetensors"});
   command.Add("--model", flags.model, "The same for a folder",
               {.type = "DIR", .excludes = "--weights"});
+  AddFormatFlag(command, flags.format);
 }
 
 }  // namespace attnprune::cli

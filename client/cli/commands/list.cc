@@ -1,16 +1,19 @@
-// attnprune list: the jobs of a server, newest first.
+// attnprune list: the runs and jobs of a server, newest first.
 #include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/job_flags.h"
 #include "client/cli/jobs/server_jobs.h"
+#include "client/cli/jobs/server_runs.h"
 #include "client/cli/views/format.h"
 #include "client/cli/views/result_table.h"
+#include "client/cli/views/run_table.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
@@ -20,10 +23,13 @@ struct ListFlags {
   ConnectFlags connect;
   std::vector<std::string> states, labels;
   int limit = 50;
+  bool runs = false;
 };
 
-absl::StatusOr<v1::ListJobsRequest> RequestOf(const ListFlags& flags) {
-  v1::ListJobsRequest request;
+// Request: of jobs or of runs.
+template <typename Request>
+absl::StatusOr<Request> RequestOf(const ListFlags& flags) {
+  Request request;
   for (const std::string& text : flags.states) {
     v1::JobState state{};
     if (!v1::JobState_Parse(absl::AsciiStrToUpper(text), &state)) {
@@ -54,28 +60,69 @@ std::string ListText(const v1::ListJobsResponse& list) {
   return TableText(rows);
 }
 
+std::string TextOf(const v1::ListRunsResponse& list) {
+  return RunListText({list.runs().begin(), list.runs().end()}, absl::Now());
+}
+
+void TellIfMore(const Shell& shell, const std::string& next_page_token) {
+  if (!next_page_token.empty()) Note(shell, "there are more; see --limit");
+}
+
+int ListOnlyRuns(const Shell& shell, const ListFlags& flags, client::Client& client,
+                 const v1::ListRunsRequest& request) {
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::ListRunsResponse runs,
+                           ListRuns(client, request, flags.limit));
+  *shell.out << (flags.connect.json ? Json(runs, JsonStyle::kIndented) : TextOf(runs));
+  TellIfMore(shell, runs.next_page_token());
+  return kDone;
+}
+
+// None of a server that knows jobs only.
+absl::StatusOr<v1::ListRunsResponse> RunsThereAre(const ListFlags& flags, client::Client& client,
+                                                  const v1::ListRunsRequest& request) {
+  absl::StatusOr<v1::ListRunsResponse> runs = ListRuns(client, request, flags.limit);
+  return absl::IsUnimplemented(runs.status()) ? v1::ListRunsResponse() : runs;
+}
+
+// Runs, where there are any, in a table of their own before the jobs.
+int ListAll(const Shell& shell, const ListFlags& flags, client::Client& client,
+            const v1::ListRunsRequest& of_runs, const v1::ListJobsResponse& jobs) {
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::ListRunsResponse runs,
+                           RunsThereAre(flags, client, of_runs));
+  if (!runs.runs().empty()) *shell.out << TextOf(runs);
+  if (!runs.runs().empty() && !jobs.jobs().empty()) *shell.out << "\n";
+  if (runs.runs().empty() || !jobs.jobs().empty()) *shell.out << ListText(jobs);
+  TellIfMore(shell, runs.next_page_token() + jobs.next_page_token());
+  return kDone;
+}
+
 int Run(const Shell& shell, const ListFlags& flags) {
-  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const v1::ListJobsRequest request, RequestOf(flags));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto request, RequestOf<v1::ListJobsRequest>(flags));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto of_runs, RequestOf<v1::ListRunsRequest>(flags));
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
-  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::ListJobsResponse list,
+  if (flags.runs) return ListOnlyRuns(shell, flags, *client, of_runs);
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::ListJobsResponse jobs,
                            ListJobs(*client, request, flags.limit));
-  *shell.out << (flags.connect.json ? Json(list, JsonStyle::kIndented) : ListText(list));
-  if (!list.next_page_token().empty()) Note(shell, "there are more; see --limit");
+  if (!flags.connect.json) return ListAll(shell, flags, *client, of_runs, jobs);
+  *shell.out << Json(jobs, JsonStyle::kIndented);
+  TellIfMore(shell, jobs.next_page_token());
   return kDone;
 }
 
 }  // namespace
 
 void AddListCommand(Command& program) {
-  Command command = program.AddCommand("list", "List jobs, newest first");
+  Command command =
+      program.AddCommand("list", "List jobs, newest first, and before them runs, if there are any");
   ListFlags& flags = command.Runs<ListFlags>(Run);
   AddConnectFlags(command, flags.connect);
-  command.Add("--state", flags.states, "Only jobs in this state. Repeatable",
+  command.Add("--state", flags.states, "Only those in this state. Repeatable",
               {.type = "STATE", .repeatable = true});
-  command.Add("--label", flags.labels, "Only jobs with this label. Repeatable",
+  command.Add("--label", flags.labels, "Only those with this label. Repeatable",
               {.type = "KEY=VALUE", .repeatable = true});
-  command.Add("--limit", flags.limit, "The most jobs to list",
+  command.Add("--limit", flags.limit, "The most jobs, and the most runs, to list",
               {.show_default = true, .between = {{1, 1'000'000}}});
+  command.Add("--runs", flags.runs, "Only runs. With --json: without it, only jobs");
 }
 
 }  // namespace attnprune::cli

@@ -11,10 +11,12 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "attnprune/v1/job.pb.h"
+#include "attnprune/v1/run.pb.h"
 #include "client/library/client.h"
 #include "core/io/checkpoint.h"
 #include "core/model/attention_layer.h"
 #include "core/model/model_weights.h"
+#include "core/model/tokens.h"
 #include "core/problem/batches.h"
 
 namespace attnprune::cli {
@@ -41,6 +43,11 @@ class JobTensors {
   // attention_mask (k, n) lies beside the tensor, padding is left out, and so are sequences of one
   // token: then a tensor for each run of sequences of one length.
   absl::StatusOr<std::vector<v1::TensorRef>> AddBatches(const std::string& text, int64_t layer);
+
+  // A run's: every tensor of a float type of the model in a folder, with its config.json.
+  absl::StatusOr<v1::Model> AddModel(const std::string& folder);
+  // Rows of at least two tokens, whose ids fit 31 bits. name: for messages.
+  absl::StatusOr<v1::TokenIds> AddTokens(const Tokens& tokens, const std::string& name);
   void AddNote(std::string note) { notes_.push_back(std::move(note)); }
   // What AddBatches saw and somebody may want to know, and AddNote's.
   const std::vector<std::string>& notes() const { return notes_; }

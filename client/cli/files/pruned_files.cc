@@ -1,10 +1,8 @@
 #include "client/cli/files/pruned_files.h"
 
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <map>
-#include <system_error>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -12,11 +10,8 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/files/model_folder.h"
 #include "client/cli/files/text_file.h"
-#include "client/cli/shell/temporary_folder.h"
 #include "core/base/status_macros.h"
-#include "core/io/atomic_file.h"
 #include "core/io/checkpoint.h"
-#include "core/io/mapped_file.h"
 #include "core/io/messages.h"
 #include "core/io/safetensors.h"
 
@@ -33,20 +28,6 @@ TensorInfo InfoOf(const PrunedTensor& tensor) {
           .shape = tensor.shape,
           .bytes = tensor.weights,
           .file = {}};
-}
-
-using Stopped = absl::FunctionRef<bool()>;
-
-absl::Status CheckGoesOn(Stopped stopped) {
-  return stopped() ? absl::CancelledError("interrupted") : absl::OkStatus();
-}
-
-// Shards are mapped while they are written: to write over one would damage both.
-absl::Status CheckIsAnother(const std::string& source, const std::string& output) {
-  std::error_code error;
-  if (!fs::equivalent(source, output, error) || error) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(output, ": output must be another file than the input"));
 }
 
 absl::Status Write(const std::string& path, const std::vector<TensorInfo>& tensors,
@@ -84,18 +65,6 @@ absl::Status WriteShard(const std::string& shard, const std::vector<const Pruned
   return Write(output, tensors, method, file.metadata());
 }
 
-std::string InFolder(const std::string& folder, const fs::path& file) {
-  return (fs::path(folder) / file).string();
-}
-
-std::string NameOfFile(const std::string& path) { return fs::path(path).filename().string(); }
-
-absl::Status Copy(const std::string& file, const std::string& to) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile from, MappedFile::Open(file));
-  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(to));
-  return WriteFileAtomically(to, {from.bytes()});
-}
-
 using ByShard = std::map<std::string, std::vector<const PrunedTensor*>>;
 
 absl::StatusOr<ByShard> SortByShard(const std::vector<PrunedTensor>& tensors,
@@ -111,69 +80,37 @@ absl::StatusOr<ByShard> SortByShard(const std::vector<PrunedTensor>& tensors,
   return shards;
 }
 
-// A file to write: `from` with the tensors that were pruned in their places.
-struct Planned {
-  std::string from, to;                     // to: below the output's folder
-  std::vector<const PrunedTensor*> pruned;  // none: a copy
-};
-
-// What all files of one call share.
-struct WriteContext {
-  const std::string &method, &output;
-  Stopped stopped;
-};
-
-absl::Status WriteOne(const Planned& file, const std::string& method, const std::string& to) {
-  return file.pruned.empty() ? Copy(file.from, to) : WriteShard(file.from, file.pruned, method, to);
+StagedFile PrunedShard(const std::string& shard, const std::vector<const PrunedTensor*>& pruned,
+                       const std::string& method) {
+  return {shard, NameOfFile(shard), [shard, pruned, method](const std::string& path) {
+            return WriteShard(shard, pruned, method, path);
+          }};
 }
 
-absl::Status PutInPlace(const std::string& file, const std::string& to) {
-  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(to));
-  std::error_code error;
-  fs::rename(file, to, error);
-  if (!error) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(to, ": cannot be put in place: ", error.message()));
+absl::StatusOr<WrittenFiles> WriteAlone(const std::vector<PrunedTensor>& tensors,
+                                        const std::string& method, const std::string& output) {
+  std::vector<TensorInfo> infos;
+  for (const PrunedTensor& tensor : tensors) infos.push_back(InfoOf(tensor));
+  ATTNPRUNE_RETURN_IF_ERROR(Write(output, infos, method));
+  return WrittenFiles{.files = {output}, .notes = {}};
 }
 
-// All of them or none, as far as the file system goes.
-absl::Status WriteTogether(const std::vector<Planned>& files, const WriteContext& context) {
-  const auto& [method, output, stopped] = context;
-  ATTNPRUNE_RETURN_IF_ERROR(MakeFolderOf(InFolder(output, "file")));
-  const OwnTemporaryFolder staging(output, ".attnprune");
-  if (staging.path().empty()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(output, ": cannot make a folder in it: ", std::strerror(errno)));
-  }
-  for (const Planned& file : files) {
-    ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
-    ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(file.from, InFolder(output, file.to)));
-    ATTNPRUNE_RETURN_IF_ERROR(WriteOne(file, method, InFolder(staging.path(), file.to)));
-  }
-  ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
-  for (const Planned& file : files) {
-    ATTNPRUNE_RETURN_IF_ERROR(
-        PutInPlace(InFolder(staging.path(), file.to), InFolder(output, file.to)));
-  }
-  return absl::OkStatus();
-}
+}  // namespace
 
-// Every shard, and what lies beside them.
-absl::StatusOr<WrittenFiles> WriteModel(const std::string& source,
-                                        const std::vector<std::string>& shards,
-                                        const ByShard& pruned, const WriteContext& context) {
-  const std::string& output = context.output;
-  std::vector<Planned> files;
-  for (const std::string& shard : shards) {
-    const auto found = pruned.find(shard);
-    files.push_back(
-        {shard, NameOfFile(shard), found == pruned.end() ? Planned().pruned : found->second});
+absl::StatusOr<WrittenFiles> WriteModelFolder(const ModelFolder& model, const std::string& output,
+                                              ShardPlan plan, Stopped stopped) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const FolderContents beside,
+                             ListModelFolder(model.folder, model.shards, output));
+  std::vector<StagedFile> files = model.more;
+  std::set<std::string> names;
+  for (const StagedFile& file : model.more) names.insert(file.to);
+  for (const std::string& shard : model.shards) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(files.emplace_back(), plan(shard));
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(const FolderContents beside, ListModelFolder(source, shards, output));
   for (const std::string& file : beside.companions) {
-    files.push_back({InFolder(source, file), file, {}});
+    if (!names.contains(file)) files.push_back(CopyOf(InFolder(model.folder, file), file));
   }
-  ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, context));
+  ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, output, stopped));
   WrittenFiles written{.files = {output}, .notes = {}};
   if (!beside.left_out.empty()) {
     written.notes.push_back(absl::StrCat(
@@ -181,16 +118,6 @@ absl::StatusOr<WrittenFiles> WriteModel(const std::string& source,
   }
   return written;
 }
-
-absl::StatusOr<WrittenFiles> WriteAlone(const std::vector<PrunedTensor>& tensors,
-                                        const WriteContext& context) {
-  std::vector<TensorInfo> infos;
-  for (const PrunedTensor& tensor : tensors) infos.push_back(InfoOf(tensor));
-  ATTNPRUNE_RETURN_IF_ERROR(Write(context.output, infos, context.method));
-  return WrittenFiles{.files = {context.output}, .notes = {}};
-}
-
-}  // namespace
 
 std::vector<std::string> ModelFiles(const std::string& source, const std::string& output) {
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(source);
@@ -241,31 +168,37 @@ absl::StatusOr<std::vector<PrunedTensor>> DownloadPruned(client::Client& client,
 absl::StatusOr<WrittenFiles> WritePruned(const std::vector<PrunedTensor>& tensors,
                                          const std::string& method, const std::string& source,
                                          const std::string& output, Stopped stopped) {
-  const WriteContext context{method, output, stopped};
   ATTNPRUNE_RETURN_IF_ERROR(CheckGoesOn(stopped));
-  if (source.empty()) return WriteAlone(tensors, context);
+  if (source.empty()) return WriteAlone(tensors, method, output);
   ATTNPRUNE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ByShard shards, SortByShard(tensors, checkpoint));
   const bool named_as_file = absl::EndsWith(output, kSafetensors) && !fs::is_directory(output);
   if (fs::is_directory(source) && !named_as_file) {
-    return WriteModel(source, checkpoint.shards(), shards, context);
+    return WriteModelFolder(
+        {source, checkpoint.shards(), {}}, output,
+        [&](const std::string& shard) -> absl::StatusOr<StagedFile> {
+          const auto found = shards.find(shard);
+          if (found == shards.end()) return CopyOf(shard, NameOfFile(shard));
+          return PrunedShard(shard, found->second, method);
+        },
+        stopped);
   }
   if (named_as_file && shards.size() > 1) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(WrittenFiles written, WriteAlone(tensors, context));
+    ATTNPRUNE_ASSIGN_OR_RETURN(WrittenFiles written, WriteAlone(tensors, method, output));
     written.notes.push_back(absl::StrCat(output, " has the pruned tensors only, as they come from ",
                                          shards.size(), " files of ", source));
     return written;
   }
-  std::vector<Planned> files;
-  for (const auto& [shard, pruned] : shards) files.push_back({shard, NameOfFile(shard), pruned});
+  std::vector<StagedFile> files;
+  for (const auto& [shard, pruned] : shards) files.push_back(PrunedShard(shard, pruned, method));
   if (files.size() == 1 && !absl::EndsWith(output, "/") && !fs::is_directory(output)) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckIsAnother(files[0].from, output));
-    ATTNPRUNE_RETURN_IF_ERROR(WriteOne(files[0], method, output));
+    ATTNPRUNE_RETURN_IF_ERROR(files[0].write(output));
     return WrittenFiles{.files = {output}, .notes = {}};
   }
-  ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, context));
+  ATTNPRUNE_RETURN_IF_ERROR(WriteTogether(files, output, stopped));
   WrittenFiles written;
-  for (const Planned& file : files) written.files.push_back(InFolder(output, file.to));
+  for (const StagedFile& file : files) written.files.push_back(InFolder(output, file.to));
   return written;
 }
 

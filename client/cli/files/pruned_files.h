@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attnprune/v1/job.pb.h"
+#include "client/cli/files/staged_files.h"
 #include "client/library/client.h"
 #include "core/tensor/dtype.h"
 #include "core/tensor/matrix.h"
@@ -55,8 +56,20 @@ absl::StatusOr<std::string> UnpackMask(const std::string& bits, Index size);
 // asked before each file and once more before they are put in place, said so.
 absl::StatusOr<WrittenFiles> WritePruned(const std::vector<PrunedTensor>& tensors,
                                          const std::string& method, const std::string& source,
-                                         const std::string& output,
-                                         absl::FunctionRef<bool()> stopped);
+                                         const std::string& output, Stopped stopped);
+
+struct ModelFolder {
+  std::string folder;
+  std::vector<std::string> shards;  // paths of its weights
+  std::vector<StagedFile> more;     // in place of its files of the same names, or beside them
+};
+// What becomes of one shard.
+using ShardPlan = absl::FunctionRef<absl::StatusOr<StagedFile>(const std::string& shard)>;
+
+// A model's folder anew: its shards by `plan`, and all that lies beside them but weights. Put in
+// place together, as WritePruned does. Errors of the plan.
+absl::StatusOr<WrittenFiles> WriteModelFolder(const ModelFolder& model, const std::string& output,
+                                              ShardPlan plan, Stopped stopped);
 
 // Paths, below the folder `output`, of the files that a whole model written by WritePruned has,
 // from the folder `source`. None if it holds no model.

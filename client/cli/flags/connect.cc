@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/library/status_details.h"
 
@@ -31,7 +32,7 @@ void AddJsonFlag(Command& command, bool& json) {
               "on standard error");
 }
 
-void AddConnectFlags(Command& command, ConnectFlags& flags) {
+void AddConnectFlags(Command& command, ConnectFlags& flags, const std::string& default_server) {
   const auto name_server = [&flags](const std::string& text) {
     flags.server = text;
     flags.server_named = true;
@@ -39,7 +40,7 @@ void AddConnectFlags(Command& command, ConnectFlags& flags) {
   };
   command.AddParsed(
       "--server", name_server, "Where the server listens",
-      {.type = "HOST:PORT", .default_text = kDefaultServer, .environment = "ATTNPRUNE_SERVER"});
+      {.type = "HOST:PORT", .default_text = default_server, .environment = "ATTNPRUNE_SERVER"});
   const auto parse = [&flags](const std::string& text) {
     return ParseDuration(text, flags.patience.emplace());
   };
@@ -66,6 +67,14 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
 
 std::string JobName(const std::string& text) {
   return text.find('/') == std::string::npos ? absl::StrCat("jobs/", text) : text;
+}
+
+bool NamesRun(const std::string& text) {
+  return absl::StartsWith(text, "runs/") || absl::StartsWith(text, "r-");
+}
+
+std::string RunName(const std::string& text) {
+  return text.find('/') == std::string::npos ? absl::StrCat("runs/", text) : text;
 }
 
 }  // namespace attnprune::cli

@@ -25,7 +25,9 @@ struct ConnectFlags {
   bool json = false;
 };
 
-void AddConnectFlags(Command& command, ConnectFlags& flags);
+// default_server: what its help says of a server that is not named.
+void AddConnectFlags(Command& command, ConnectFlags& flags,
+                     const std::string& default_server = kDefaultServer);
 void AddJsonFlag(Command& command, bool& json);
 void AddDuration(Command& command, const std::string& name, absl::Duration& duration,
                  const std::string& help);
@@ -36,6 +38,9 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
 
 // "jobs/x" of "x" or "jobs/x".
 std::string JobName(const std::string& text);
+// Whether a NAME is a run's, "runs/r-x" or "r-x", and not a job's.
+bool NamesRun(const std::string& text);
+std::string RunName(const std::string& text);  // "runs/r-x" of both
 
 }  // namespace attnprune::cli
 

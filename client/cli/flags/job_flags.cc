@@ -6,6 +6,7 @@
 #include "client/cli/flags/connect.h"
 #include "core/base/status_macros.h"
 #include "core/methods/registry.h"
+#include "core/problem/sparsity.h"
 
 namespace attnprune::cli {
 namespace {
@@ -90,10 +91,7 @@ void AddDataFlags(Command& command, JobFlags& f) {
               {.show_default = true});
   command.Add("--attention", f.attention, "Default: the model's, or causal",
               {.type = "causal|full|block:B|window:B"});
-  command.Add(
-      "--sparsity", f.sparsity,
-      "Fraction of weights to remove, or N:M: N of every M go, so 1:4 removes one of every four",
-      {.show_default = true});
+  AddSparsityFlag(command, f.sparsity);
   command.Add("--method", f.methods,
               "Method with its parameters, as `attnprune info` lists them. Repeatable",
               {.type = "NAME[:PARAMETER=NUMBER,...]", .repeatable = true});
@@ -113,14 +111,25 @@ void AddOverwriteFlag(Command& command, bool& overwrite) {
               "Replace files that are there with the result of another method");
 }
 
-void AddJobFlags(Command& command, JobFlags& f) {
-  AddWeightFlags(command, f);
-  AddDataFlags(command, f);
-  command.Add("--label", f.labels, "Label of the job. Repeatable",
+void AddSparsityFlag(Command& command, std::string& sparsity) {
+  command.Add(
+      "--sparsity", sparsity,
+      "Fraction of weights to remove, or N:M: N of every M go, so 1:4 removes one of every four",
+      {.show_default = true});
+}
+
+void AddPlaceFlags(Command& command, JobFlags& f) {
+  command.Add("--label", f.labels, "Label, to find it by. Repeatable",
               {.type = "KEY=VALUE", .repeatable = true});
   command.Add("--priority", f.priority, "-1000 to 1000; higher runs first",
               {.show_default = true, .between = {{-1000, 1000}}});
-  AddDuration(command, "--timeout", f.timeout, "Of the whole job; 0: none");
+  AddDuration(command, "--timeout", f.timeout, "Of the whole of it; 0: none");
+}
+
+void AddJobFlags(Command& command, JobFlags& f) {
+  AddWeightFlags(command, f);
+  AddDataFlags(command, f);
+  AddPlaceFlags(command, f);
   command.Add("--output", f.output,
               "File (.safetensors), or with --model also a folder for the whole model, for the "
               "pruned weights of the best method, or of each one if the name has {method} in "
@@ -135,8 +144,31 @@ void AddJobFlags(Command& command, JobFlags& f) {
               {.type = "DIR"});
 }
 
-absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const MethodSpec spec, ParseMethodSpec(text, "--method"));
+absl::StatusOr<v1::Sparsity> ParseSparsityFlag(const std::string& text, absl::string_view flag) {
+  const absl::StatusOr<Sparsity> sparsity = ParseSparsity(text);
+  if (!sparsity.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(flag, ": ", sparsity.status().message()));
+  }
+  v1::Sparsity out;
+  if (sparsity->structured()) {
+    out.mutable_n_of_m()->set_n(sparsity->pruned);
+    out.mutable_n_of_m()->set_m(sparsity->group);
+  } else {
+    out.set_fraction(sparsity->fraction);
+  }
+  return out;
+}
+
+google::protobuf::Duration TimeoutOf(const JobFlags& flags) {
+  google::protobuf::Duration timeout;
+  timeout.set_seconds(absl::ToInt64Seconds(flags.timeout));
+  timeout.set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(flags.timeout % absl::Seconds(1))));
+  return timeout;
+}
+
+absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text, absl::string_view flag) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MethodSpec spec, ParseMethodSpec(text, flag));
   v1::Method method;
   method.set_name(spec.name);
   method.mutable_parameters()->insert(spec.parameters.begin(), spec.parameters.end());

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "attnprune/v1/job.pb.h"
 #include "client/cli/flags/command_line.h"
@@ -60,9 +61,17 @@ struct JobFlags {
 
 void AddJobFlags(Command& command, JobFlags& flags);
 void AddOverwriteFlag(Command& command, bool& overwrite);
+void AddSparsityFlag(Command& command, std::string& sparsity);
+// --label, --priority, --timeout.
+void AddPlaceFlags(Command& command, JobFlags& flags);
 
-// "gd" or "gd:lambda=0.05,steps=100". INVALID_ARGUMENT names --method.
-absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text);
+// "gd" or "gd:lambda=0.05,steps=100". INVALID_ARGUMENT names the flag.
+absl::StatusOr<v1::Method> ParseMethodFlag(const std::string& text,
+                                           absl::string_view flag = "--method");
+// "0.5" or "2:4". INVALID_ARGUMENT names the flag.
+absl::StatusOr<v1::Sparsity> ParseSparsityFlag(const std::string& text,
+                                               absl::string_view flag = "--sparsity");
+google::protobuf::Duration TimeoutOf(const JobFlags& flags);
 
 using Labels = google::protobuf::Map<std::string, std::string>;
 

@@ -5,7 +5,7 @@
 
 namespace attnprune::cli {
 
-void AddTokenFlags(Command& command, TokenFlags& flags) {
+void AddTextFlags(Command& command, TokenFlags& flags) {
   command.Add("--text", flags.text,
               "Text to run the model on: .txt, or .jsonl with a field text; needs the model's "
               "tokenizer.json",
@@ -18,6 +18,10 @@ void AddTokenFlags(Command& command, TokenFlags& flags) {
   command.Add("--sequence-length", flags.sequence_length,
               "Tokens of a window that a text is cut into; 0: 2048, or what the model can",
               {.show_default = true, .between = {{0, 1 << 24}}});
+}
+
+void AddTokenFlags(Command& command, TokenFlags& flags) {
+  AddTextFlags(command, flags);
   command.Add("--compute", flags.compute,
               "Products of the model's linear maps: bf16 is faster where the CPU has it "
               "(AVX512-BF16), and rounded more; all else is float32",

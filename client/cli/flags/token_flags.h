@@ -23,7 +23,9 @@ struct TokenFlags {
 
 inline constexpr int64_t kSequenceLength = 2048;
 
-// --text, --tokens, --sequence-length, --compute.
+// --text, --tokens, --sequence-length.
+void AddTextFlags(Command& command, TokenFlags& flags);
+// The same and --compute: for commands that run the model.
 void AddTokenFlags(Command& command, TokenFlags& flags);
 // --samples: for commands that draw calibration windows.
 void AddSampleFlags(Command& command, TokenFlags& flags);

@@ -16,12 +16,9 @@
 #include "core/base/status_macros.h"
 #include "core/methods/registry.h"
 #include "core/problem/attention_mask.h"
-#include "core/problem/sparsity.h"
 
 namespace attnprune::cli {
 namespace {
-
-constexpr size_t kLongestLabel = 255;
 
 // --- which weights ---
 
@@ -123,32 +120,9 @@ absl::Status AddData(const JobFlags& f, JobTensors& tensors, v1::Job* job) {
   return absl::OkStatus();
 }
 
-absl::Status AddSparsity(const JobFlags& f, v1::Job* job) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Sparsity sparsity, ParseSparsity(f.sparsity));
-  if (sparsity.structured()) {
-    job->mutable_sparsity()->mutable_n_of_m()->set_n(sparsity.pruned);
-    job->mutable_sparsity()->mutable_n_of_m()->set_m(sparsity.group);
-  } else {
-    job->mutable_sparsity()->set_fraction(sparsity.fraction);
-  }
-  return absl::OkStatus();
-}
-
-// Only where it is plain text that fits a label.
-void AddWeightsLabel(const JobFlags& f, v1::Job* job) {
-  std::error_code error;
-  const std::string path =
-      std::filesystem::canonical(f.model.empty() ? f.weights : f.model, error).string();
-  const bool plain = std::all_of(path.begin(), path.end(), [](char c) {
-    return absl::ascii_isprint(static_cast<unsigned char>(c));
-  });
-  if (error || !plain || path.size() > kLongestLabel) return;
-  job->mutable_labels()->insert({kWeightsLabel, path});
-}
-
 absl::Status AddLabels(const JobFlags& f, v1::Job* job) {
   ATTNPRUNE_RETURN_IF_ERROR(ParseLabels(f.labels, job->mutable_labels()));
-  AddWeightsLabel(f, job);
+  AddWeightsLabel(f.model.empty() ? f.weights : f.model, job->mutable_labels());
   if (f.layer < 0) return absl::OkStatus();
   const std::string layer = absl::StrCat(f.layer);
   const auto [label, added] = job->mutable_labels()->insert({kLayerLabel, layer});
@@ -177,6 +151,17 @@ std::vector<std::string> LabelsOfFlags(const std::vector<std::string>& methods) 
 
 }  // namespace
 
+void AddWeightsLabel(const std::string& source, Labels* labels) {
+  constexpr size_t kLongestLabel = 255;
+  std::error_code error;
+  const std::string path = std::filesystem::canonical(source, error).string();
+  const bool plain = std::all_of(path.begin(), path.end(), [](char c) {
+    return absl::ascii_isprint(static_cast<unsigned char>(c));
+  });
+  if (error || !plain || path.size() > kLongestLabel) return;
+  labels->insert({kWeightsLabel, path});
+}
+
 absl::Status CheckMethods(const JobFlags& flags) {
   for (const std::string& text : flags.methods) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Method method, ParseMethodFlag(text));
@@ -192,18 +177,14 @@ absl::Status CheckMethods(const JobFlags& flags) {
 absl::StatusOr<v1::Job> MakeJob(const JobFlags& f, JobTensors& tensors) {
   v1::Job job;
   ATTNPRUNE_RETURN_IF_ERROR(AddMethods(f, &job));
-  ATTNPRUNE_RETURN_IF_ERROR(AddSparsity(f, &job));
+  ATTNPRUNE_ASSIGN_OR_RETURN(*job.mutable_sparsity(), ParseSparsityFlag(f.sparsity));
   ATTNPRUNE_RETURN_IF_ERROR(AddLabels(f, &job));
   ATTNPRUNE_RETURN_IF_ERROR(AddWeights(f, tensors, job.mutable_problem()));
   ATTNPRUNE_RETURN_IF_ERROR(AddData(f, tensors, &job));
   job.set_seed(f.seed);
   job.set_priority(f.priority);
   job.set_evaluate_every(f.evaluate_every);
-  if (f.timeout > absl::ZeroDuration()) {
-    job.mutable_timeout()->set_seconds(absl::ToInt64Seconds(f.timeout));
-    job.mutable_timeout()->set_nanos(
-        static_cast<int32_t>(absl::ToInt64Nanoseconds(f.timeout % absl::Seconds(1))));
-  }
+  if (f.timeout > absl::ZeroDuration()) *job.mutable_timeout() = TimeoutOf(f);
   return job;
 }
 

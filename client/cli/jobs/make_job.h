@@ -15,6 +15,9 @@ namespace attnprune::cli {
 // limits) is left to it.
 absl::StatusOr<v1::Job> MakeJob(const JobFlags& flags, JobTensors& tensors);
 
+// Adds kWeightsLabel, where the path of `source` is plain text that fits a label.
+void AddWeightsLabel(const std::string& source, Labels* labels);
+
 // For a server of this very build: INVALID_ARGUMENT names a --method that it does not have, or
 // whose parameters it would refuse.
 absl::Status CheckMethods(const JobFlags& flags);

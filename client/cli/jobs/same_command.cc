@@ -4,6 +4,7 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
 #include "client/cli/jobs/server_jobs.h"
+#include "client/cli/jobs/server_runs.h"
 #include "core/base/status_macros.h"
 #include "core/io/sha256.h"
 
@@ -13,11 +14,15 @@ namespace {
 constexpr size_t kDigestLength = 16;
 
 // The same bytes for equal messages, whatever the order of a map.
-void AppendDeterministic(const v1::Job& job, std::string& out) {
+void AppendDeterministic(const google::protobuf::Message& message, std::string& out) {
   google::protobuf::io::StringOutputStream stream(&out);
   google::protobuf::io::CodedOutputStream coded(&stream);
   coded.SetSerializationDeterministic(true);
-  job.SerializeToCodedStream(&coded);
+  message.SerializeToCodedStream(&coded);
+}
+
+std::string DigestOfCommand(const std::string& asked_for) {
+  return Sha256Of(asked_for).substr(0, kDigestLength);
 }
 
 void LabelAll(absl::Span<v1::Job* const> jobs) {
@@ -27,7 +32,7 @@ void LabelAll(absl::Span<v1::Job* const> jobs) {
     without_id.mutable_labels()->erase(kModelRunLabel);
     AppendDeterministic(without_id, asked_for);
   }
-  const std::string digest = Sha256Of(asked_for).substr(0, kDigestLength);
+  const std::string digest = DigestOfCommand(asked_for);
   for (v1::Job* const job : jobs) (*job->mutable_labels())[kCommandLabel] = digest;
 }
 
@@ -41,6 +46,12 @@ void LabelCommand(ModelRun& run) {
   LabelAll(jobs);
 }
 
+void LabelCommand(v1::Run& run) {
+  std::string asked_for;
+  AppendDeterministic(run, asked_for);
+  (*run.mutable_labels())[kCommandLabel] = DigestOfCommand(asked_for);
+}
+
 absl::StatusOr<absl::optional<v1::Job>> UnfinishedOf(client::Client& client, const v1::Job& job) {
   v1::ListJobsRequest request;
   (*request.mutable_labels())[kCommandLabel] = job.labels().at(kCommandLabel);
@@ -49,6 +60,15 @@ absl::StatusOr<absl::optional<v1::Job>> UnfinishedOf(client::Client& client, con
   ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsResponse left, ListJobs(client, request, 1));
   if (left.jobs().empty()) return absl::nullopt;
   return left.jobs(0);
+}
+
+absl::StatusOr<absl::optional<v1::Run>> RunOfSameCommand(client::Client& client,
+                                                         const v1::Run& run) {
+  v1::ListRunsRequest request;
+  (*request.mutable_labels())[kCommandLabel] = run.labels().at(kCommandLabel);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListRunsResponse left, ListRuns(client, request, 1));
+  if (left.runs().empty()) return absl::nullopt;
+  return left.runs(0);
 }
 
 void TakeUp(const v1::Job& left, ModelRun& run) {

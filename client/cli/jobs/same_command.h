@@ -1,5 +1,5 @@
-// `run --data-dir` called again: goes on with the jobs that the same command has left unfinished in
-// the folder, in place of a second run behind them.
+// `run` or `prune` with --data-dir called again: goes on with the jobs or runs that the same
+// command has left unfinished in the folder, in place of a second run behind them.
 #ifndef ATTNPRUNE_CLIENT_CLI_JOBS_SAME_COMMAND_H_
 #define ATTNPRUNE_CLIENT_CLI_JOBS_SAME_COMMAND_H_
 
@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "attnprune/v1/job.pb.h"
+#include "attnprune/v1/run.pb.h"
 #include "client/cli/jobs/model_run.h"
 #include "client/library/client.h"
 
@@ -19,10 +20,15 @@ inline constexpr char kCommandLabel[] = "attnprune/command";
 
 // Gives a job, or all of a run, kCommandLabel. A run's own id has no part in it.
 void LabelCommand(v1::Job& job);
+void LabelCommand(v1::Run& run);
 void LabelCommand(ModelRun& run);
 
 // The newest job with the kCommandLabel of `job` that has not ended. Errors are the server's.
 absl::StatusOr<absl::optional<v1::Job>> UnfinishedOf(client::Client& client, const v1::Job& job);
+
+// The newest run with the kCommandLabel of `run`, in any state: what it has is never done again.
+absl::StatusOr<absl::optional<v1::Run>> RunOfSameCommand(client::Client& client,
+                                                         const v1::Run& run);
 
 // Makes `run` the one that `left`, of UnfinishedOf, is of: submitted, it creates what that lacks.
 void TakeUp(const v1::Job& left, ModelRun& run);

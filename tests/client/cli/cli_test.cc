@@ -71,7 +71,7 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
   };
   const Row rows[] = {
       {"", "subcommand"},
-      {"prune", "subcommand"},
+      {"squeeze", "subcommand"},
       {"run --nonsense", "nonsense"},
       {"run", "--method"},
       {"run --method gd", "--weights"},
@@ -150,6 +150,33 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"run --method gd --model LLAMA --layer all --calibration LLAMA/calibration.safetensors "
        "--label attnprune/model-run=",
        "model-run"},
+      {"prune", "--model"},
+      {"prune --model LLAMA --text x.txt", "--output"},
+      {"prune --model LLAMA --output DIR/out", "--text"},
+      {"prune --model LLAMA --text x.txt --output LLAMA", "--output must be another folder"},
+      {"prune --model LLAMA --text x.txt --output DIR", "--overwrite"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --method gd", "any linear map"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --method alps --method wanda",
+       "--compare"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --rule q", "--rule must be"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --rule q=nothing", "nothing"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --recipe none", "--recipe"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --sparsity 2", "--sparsity"},
+      {"prune --model LLAMA --text DIR/none.txt --output DIR/out", "none.txt"},
+      {"prune --model DIR/none --text x.txt --output DIR/out", "none"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --threads 1 --server 127.0.0.1:1",
+       "--threads"},
+      {"submit --run --model LLAMA --text x.txt --layer 0", "--layer is for jobs"},
+      {"submit --skip q --model LLAMA --layer 0 --method gd", "--skip needs --run"},
+      {"resume", "NAME"},
+      {"watch r-x --plot DIR/x.svg", "--plot"},
+      {"fetch r-x", "--output"},
+      {"fetch r-x --output DIR/out --method gd", "--method"},
+      {"fetch x --output DIR/out --format bitmask", "--format is for runs"},
+      {"unpack LLAMA", "--output"},
+      {"unpack LLAMA --output LLAMA", "another folder"},
+      {"unpack LLAMA --output DIR/out", "bitmask"},
+      {"unpack DIR/none --output DIR/out", "none"},
       {"merge x", "--model"},
       {"merge x --model LLAMA", "--output"},
       {"merge --model LLAMA --output DIR/out", "--label"},
@@ -201,8 +228,9 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
 TEST_F(CommandLine, HelpsOnStandardOutput) {
   const Outcome help = Attnprune({"--help"});
   EXPECT_EQ(help.code, 0);
-  for (const char* name : {"run", "submit", "watch", "get", "list", "cancel", "delete", "fetch",
-                           "merge", "info", "synth", "reproduce", "health", "Exit codes"}) {
+  for (const char* name :
+       {"prune", "run", "submit", "watch", "get", "list", "cancel", "delete", "resume", "fetch",
+        "merge", "unpack", "info", "synth", "reproduce", "health", "Exit codes"}) {
     EXPECT_THAT(help.out, HasSubstr(name));
   }
   EXPECT_THAT(Attnprune({"run", "--help"}).out, HasSubstr("--calibration"));
@@ -210,8 +238,10 @@ TEST_F(CommandLine, HelpsOnStandardOutput) {
 
 TEST_F(CommandLine, ExitsWithThreeWhenNoServerIsThere) {
   // Port 1 of this machine: nobody listens there, and nobody but root could.
-  for (const char* line : {"health", "info", "get x", "list", "watch x", "cancel x", "delete x",
-                           "merge x --model LLAMA --output DIR/out"}) {
+  for (const char* line :
+       {"health", "info", "get x", "list", "watch x", "cancel x", "delete x", "get r-x",
+        "watch r-x", "cancel runs/r-x", "delete r-x", "resume r-x", "list --runs",
+        "fetch r-x --output DIR/out", "merge x --model LLAMA --output DIR/out"}) {
     const Outcome outcome =
         Attnprune(absl::StrCat(line, " --server 127.0.0.1:1 --patience 0s"), dir());
     EXPECT_EQ(outcome.code, 3) << line;

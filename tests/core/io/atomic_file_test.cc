@@ -47,6 +47,30 @@ TEST(WriteFileAtomically, WritesTheChunksInOrderAndNothingElse) {
   EXPECT_THAT(folder.Files(), ElementsAre("f"));
 }
 
+TEST(WriteFileAtomically, AsksForEachChunkWhenItIsWritten) {
+  const TemporaryFolder folder;
+  std::string chunk;
+  const auto next = [&chunk](size_t index) -> absl::StatusOr<absl::Span<const char>> {
+    chunk = std::string(index + 1, static_cast<char>('a' + index));
+    return absl::Span<const char>(chunk);
+  };
+  ASSERT_THAT(WriteFileAtomically(folder.File("f"), 3, next), Succeeds());
+  EXPECT_EQ(ReadAll(folder.File("f")), "abbccc");
+}
+
+TEST(WriteFileAtomically, EndsWithTheFirstErrorOfAChunkAndLeavesTheOldFile) {
+  const TemporaryFolder folder;
+  ASSERT_THAT(WriteText(folder.File("f"), "old"), Succeeds());
+  const std::string first = "new";
+  const auto next = [&first](size_t index) -> absl::StatusOr<absl::Span<const char>> {
+    if (index == 1) return absl::UnavailableError("gone");
+    return absl::Span<const char>(first);
+  };
+  EXPECT_EQ(WriteFileAtomically(folder.File("f"), 2, next).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReadAll(folder.File("f")), "old");
+  EXPECT_THAT(folder.Files(), ElementsAre("f"));
+}
+
 TEST(WriteFileAtomically, ReplacesAnOldFileWhole) {
   const TemporaryFolder folder;
   WriteAll(folder.File("f"), "a long old text");

@@ -175,6 +175,30 @@ TEST(WriteSafetensors, MayReplaceTheFileItReadsFrom) {
   EXPECT_EQ((*SafetensorsFile::Open(path)->Find("b"))->bytes, Bytes(kBytes));
 }
 
+TEST(WriteSafetensors, WritesTheSameFileOfBytesThatItAsksFor) {
+  const TemporaryFolder folder;
+  const TensorInfo known = TensorWith("a", DType::kU8, {16}, kBytes);
+  ASSERT_THAT(WriteSafetensors(folder.File("known"), {known}), Succeeds());
+  TensorInfo later = known;
+  later.bytes = {nullptr, known.bytes.size()};
+  const auto bytes_of = [&known](const TensorInfo&) -> absl::StatusOr<absl::Span<const char>> {
+    return known.bytes;
+  };
+  ASSERT_THAT(WriteSafetensors(folder.File("asked"), {later}, {}, bytes_of), Succeeds());
+  EXPECT_EQ(ReadAll(folder.File("asked")), ReadAll(folder.File("known")));
+}
+
+TEST(WriteSafetensors, RefusesBytesOfAnotherSize) {
+  const TemporaryFolder folder;
+  const TensorInfo tensor = TensorWith("a", DType::kU8, {16}, kBytes);
+  const auto bytes_of = [](const TensorInfo& asked) -> absl::StatusOr<absl::Span<const char>> {
+    return asked.bytes.subspan(1);
+  };
+  EXPECT_THAT(WriteSafetensors(folder.File("f"), {tensor}, {}, bytes_of),
+              Fails(kInvalid, folder.File("f") + ": tensor 'a' must have 16 bytes, got 15"));
+  EXPECT_THAT(folder.Files(), IsEmpty());
+}
+
 TEST(WriteSafetensors, WritesNothingWhenItRefuses) {
   const TemporaryFolder folder;
   EXPECT_THAT(WriteSafetensors(folder.File("f"), {TensorWith("a", DType::kF32, {3}, kBytes)}),

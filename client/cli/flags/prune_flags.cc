@@ -1,0 +1,211 @@
+#include "client/cli/flags/prune_flags.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "client/cli/flags/connect.h"
+#include "core/base/status_macros.h"
+
+namespace attnprune::cli {
+namespace {
+
+// A named set of flags, which stand where they are not given themselves.
+struct Recipe {
+  const char* name;
+  const char* method;
+  const char* help;
+};
+constexpr Recipe kRecipes[] = {
+    {"fast", "sparsegpt", "sparsegpt for every map"},
+    {"best", "alps", "alps for every map: lower losses, several times the time"},
+};
+
+std::string RecipesText() {
+  return absl::StrJoin(kRecipes, "; ", [](std::string* text, const Recipe& recipe) {
+    absl::StrAppend(text, recipe.name, ": ", recipe.help);
+  });
+}
+
+// The first where no name is given.
+absl::StatusOr<Recipe> RecipeOf(const std::string& name) {
+  if (name.empty()) return kRecipes[0];
+  for (const Recipe& recipe : kRecipes) {
+    if (recipe.name == name) return recipe;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--recipe must be one of these, got ", name, "; ", RecipesText()));
+}
+
+absl::Status RefusedRule(const std::string& text) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--rule must be PATTERN=METHOD@SPARSITY, PATTERN=METHOD or PATTERN=@SPARSITY, got ", text));
+}
+
+// Flags of a job that say nothing to a run.
+absl::Status CheckNoJobFlags(const JobFlags& f) {
+  const std::pair<const char*, bool> given[] = {
+      {"--layer", f.layer != kNoLayer},
+      {"--weights", !f.weights.empty()},
+      {"--fused", !f.fused.empty()},
+      {"--fused-product", !f.fused_product.empty()},
+      {"--q", !f.q.empty()},
+      {"--k", !f.k.empty()},
+      {"--calibration", !f.calibration.empty()},
+      {"--held-out", !f.held_out.empty()},
+      {"--attention", !f.attention.empty()},
+      {"--compute", f.tokens.compute != "f32"},
+      {"--evaluate-every", f.evaluate_every != 0},
+      {"--plot", !f.plot.empty()},
+      {"--tensorboard", !f.tensorboard.empty()},
+  };
+  for (const auto& [flag, is_given] : given) {
+    if (!is_given) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, " is for jobs, which prune one layer; a run prunes the whole model"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckHeldOutFlags(const PruneFlags& flags) {
+  const double fraction = flags.job.held_out_fraction;
+  if (!(fraction >= 0 && fraction < 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--held-out-fraction must be in [0, 1), got ", fraction));
+  }
+  const int given =
+      int{!flags.held_out_text.empty()} + int{!flags.held_out_tokens.empty()} + int{fraction > 0};
+  if (given <= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "at most one of --held-out-text, --held-out-tokens and --held-out-fraction can be given");
+}
+
+absl::Status CheckMethodCount(const PruneFlags& flags) {
+  const size_t count = flags.job.methods.size();
+  if (count > 1 && !flags.compare) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--method must be given once, or several times with --compare, which makes a model for "
+        "each; got ",
+        absl::StrJoin(flags.job.methods, " and ")));
+  }
+  if (count < 2 && flags.compare) {
+    return absl::InvalidArgumentError("--compare needs --method at least twice");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddFormatFlag(Command& command, FormatFlag& format) {
+  command.Add("--format", format.text,
+              "Of pruned tensors: dense, as they were with zeros; or bitmask, a bit an entry and "
+              "the kept values, which attnprune unpack makes dense again",
+              {.show_default = true, .one_of = {"dense", "bitmask"}});
+}
+
+void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
+  command.Add("--held-out-text", flags.held_out_text,
+              "Text that the losses of the dense and the pruned model are taken on: all its "
+              "windows without overlap, as eval reads it",
+              {.type = "FILE"});
+  command.Add("--held-out-tokens", flags.held_out_tokens, "Token ids instead, as --tokens",
+              {.type = "FILE[:NAME]", .excludes = "--held-out-text"});
+  command.Add("--rule", flags.rules,
+              "Other method or sparsity for some maps: PATTERN is a role (q, k, v, o, gate, up, "
+              "down) or the name of a tensor with * and ?; METHOD@SPARSITY, METHOD or @SPARSITY. "
+              "The first that matches counts. Repeatable",
+              {.type = "PATTERN=METHOD@SPARSITY", .repeatable = true});
+  command.Add("--skip", flags.skips, "Maps that stay dense; goes before the rules. Repeatable",
+              {.type = "PATTERN", .repeatable = true});
+  command.Add("--order", flags.order,
+              "sequential: each block on what the pruned ones before it give; independent: every "
+              "map on its inputs in the dense model",
+              {.show_default = true, .one_of = {"sequential", "independent"}});
+  command.Add("--recipe", flags.recipe,
+              absl::StrCat("What other flags leave open, by name. ", RecipesText()),
+              {.type = "NAME"});
+  AddFormatFlag(command, flags.format);
+  command.Add("--compare", flags.compare,
+              "One model for each --method, in OUTPUT/METHOD, and a table of their losses");
+}
+
+void AddPruneFlags(Command& command, PruneFlags& flags) {
+  JobFlags& job = flags.job;
+  command.Add("--model", job.model, "Hugging Face folder", {.type = "DIR", .required = true});
+  AddTextFlags(command, job.tokens);
+  AddSampleFlags(command, job.tokens);
+  command.Add("--seed", job.seed, "Of the samples, and of methods that draw random numbers",
+              {.show_default = true, .at_least = 0});
+  command.Add("--held-out-fraction", job.held_out_fraction,
+              "Instead of held-out files: fraction of the calibration rows that is only scored, "
+              "evenly spaced; below 1",
+              {.show_default = true});
+  AddSparsityFlag(command, job.sparsity);
+  command.Add("--method", job.methods,
+              absl::StrCat("Of every linear map; default: ", kRecipes[0].method,
+                           ". Repeatable with --compare"),
+              {.type = "NAME[:PARAMETER=NUMBER,...]", .repeatable = true});
+  AddOnlyRunFlags(command, flags);
+  AddPlaceFlags(command, job);
+  command.Add("--output", job.output,
+              "Folder for the pruned model: shards, names and dtypes as they were, all that lies "
+              "beside them, report.json and report.md",
+              {.type = "DIR", .required = true});
+  command.Add("--save-mask", job.save_mask,
+              "File for the masks; {method} in it: with --compare, one for each method",
+              {.type = "FILE"});
+  command.Add("--overwrite", job.overwrite, "Write into an output folder that is not empty");
+  command.Add("--quiet", job.quiet, "No progress: only states, warnings and results");
+}
+
+absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text) {
+  const std::vector<std::string> sides = absl::StrSplit(text, absl::MaxSplits('=', 1));
+  if (sides.size() != 2 || sides[0].empty()) return RefusedRule(text);
+  const size_t at = sides[1].rfind('@');
+  const std::string method = sides[1].substr(0, at);
+  const std::string sparsity = at == std::string::npos ? "" : sides[1].substr(at + 1);
+  if (sparsity.empty() && (method.empty() || at != std::string::npos)) return RefusedRule(text);
+  v1::Rule rule;
+  rule.set_pattern(sides[0]);
+  if (!method.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*rule.mutable_method(), ParseMethodFlag(method, "--rule"));
+  }
+  if (!sparsity.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*rule.mutable_sparsity(), ParseSparsityFlag(sparsity, "--rule"));
+  }
+  return rule;
+}
+
+absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
+  PruneFlags flags = given;
+  if (flags.job.methods.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const Recipe recipe, RecipeOf(flags.recipe));
+    flags.job.methods.emplace_back(recipe.method);
+  }
+  if (flags.job.model.empty()) return absl::InvalidArgumentError("--model DIR is required");
+  ATTNPRUNE_RETURN_IF_ERROR(CheckNoJobFlags(flags.job));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckTokenFlags(flags.job.tokens));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckHeldOutFlags(flags));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMethodCount(flags));
+  return flags;
+}
+
+absl::Status CheckNoRunFlags(const PruneFlags& flags) {
+  const std::pair<const char*, bool> given[] = {
+      {"--held-out-text", !flags.held_out_text.empty()},
+      {"--held-out-tokens", !flags.held_out_tokens.empty()},
+      {"--rule", !flags.rules.empty()},
+      {"--skip", !flags.skips.empty()},
+      {"--order", flags.order != PruneFlags().order},
+      {"--recipe", !flags.recipe.empty()},
+      {"--format", flags.format.bitmask()},
+      {"--compare", flags.compare},
+  };
+  for (const auto& [flag, is_given] : given) {
+    if (is_given) return absl::InvalidArgumentError(absl::StrCat(flag, " needs --run"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace attnprune::cli

@@ -1,0 +1,53 @@
+// The flags of a run, in which a whole model is pruned: some of a job's, and those that only runs
+// have. jobs/make_run.h makes runs of them.
+#ifndef ATTNPRUNE_CLIENT_CLI_FLAGS_PRUNE_FLAGS_H_
+#define ATTNPRUNE_CLIENT_CLI_FLAGS_PRUNE_FLAGS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "attnprune/v1/run.pb.h"
+#include "client/cli/flags/command_line.h"
+#include "client/cli/flags/job_flags.h"
+
+namespace attnprune::cli {
+
+// How a pruned model's folder stores its pruned tensors (files/bitmask_format.h).
+struct FormatFlag {
+  std::string text = "dense";
+
+  bool bitmask() const { return text == "bitmask"; }
+};
+
+struct PruneFlags {
+  JobFlags job;  // those of its fields that AddPruneFlags adds; its --held-out-fraction too
+  std::string held_out_text, held_out_tokens;
+  std::vector<std::string> rules, skips;  // PATTERN=METHOD@SPARSITY; PATTERN
+  std::string order = "sequential";
+  std::string recipe;  // empty: none
+  FormatFlag format;
+  bool compare = false;
+};
+
+// All of a run's, of which `prune` has no others.
+void AddPruneFlags(Command& command, PruneFlags& flags);
+// What AddJobFlags does not add.
+void AddOnlyRunFlags(Command& command, PruneFlags& flags);
+void AddFormatFlag(Command& command, FormatFlag& format);
+
+// With what the flags leave open filled in from --recipe. INVALID_ARGUMENT: there is no such
+// recipe; a flag of a job is given that a run does not have; or one is missing, or goes with no
+// other.
+absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given);
+
+// INVALID_ARGUMENT names a flag of AddOnlyRunFlags that is given.
+absl::Status CheckNoRunFlags(const PruneFlags& flags);
+
+// "q=alps:steps=100@0.3", "down=@2:4" or "gate=magnitude". INVALID_ARGUMENT names --rule.
+absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text);
+
+}  // namespace attnprune::cli
+
+#endif  // ATTNPRUNE_CLIENT_CLI_FLAGS_PRUNE_FLAGS_H_

@@ -1,0 +1,124 @@
+#include "client/cli/jobs/prune_runs.h"
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/files/event_export.h"
+#include "client/cli/files/job_tensors.h"
+#include "client/cli/files/save_results.h"
+#include "client/cli/files/staged_files.h"
+#include "client/cli/jobs/make_run.h"
+#include "client/cli/jobs/own_server.h"
+#include "client/cli/jobs/same_command.h"
+#include "client/cli/views/format.h"
+#include "client/cli/views/run_table.h"
+#include "client/export/path_part.h"
+#include "core/base/status_macros.h"
+
+namespace attnprune::cli {
+namespace {
+
+// What the run would lose if it were written over.
+std::vector<std::string> InputsOf(const PruneFlags& flags) {
+  const TokenFlags& tokens = flags.job.tokens;
+  std::vector<std::string> inputs;
+  for (const std::string* text :
+       {&tokens.text, &tokens.tokens, &flags.held_out_text, &flags.held_out_tokens}) {
+    if (!text->empty()) inputs.push_back(SplitFileAndName(*text).first);
+  }
+  return inputs;
+}
+
+absl::StatusOr<v1::Run> CreateOrTakeUp(const Shell& shell, client::Client& client,
+                                       const v1::Run& run, SubmitMode mode) {
+  if (!run.labels().contains(kCommandLabel)) return CreateRun(client, run, mode);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const auto left, RunOfSameCommand(client, run));
+  if (!left.has_value()) return CreateRun(client, run, mode);
+  NoteGoesOn(shell, left->name());
+  const bool stopped = left->state() == v1::FAILED || left->state() == v1::CANCELLED;
+  return stopped ? client.ResumeRun(left->name()) : *left;
+}
+
+// Writes what succeeded. Returns the first exit code that is not kDone.
+int SaveRuns(const Shell& shell, std::ostream& told, client::Client& client,
+             const std::vector<v1::Run>& ended, const std::vector<RunPlaces>& places) {
+  int code = kDone;
+  for (size_t i = 0; i < ended.size(); ++i) {
+    if (ended[i].state() != v1::SUCCEEDED) continue;
+    const int saved = SaveRun(shell, told, client, ended[i], places[i]);
+    if (code == kDone) code = saved;
+  }
+  return code;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<RunPlaces>> PlacesOf(const PruneFlags& flags) {
+  const JobFlags& job = flags.job;
+  RunPlaces place{.model = job.model,
+                  .output = job.output,
+                  .masks = job.save_mask,
+                  .format = FormatOf(flags.format),
+                  .overwrite = job.overwrite};
+  std::vector<RunPlaces> places;
+  if (!flags.compare) places.push_back(place);
+  if (flags.compare && !job.output.empty()) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckOutputFolder(job.output, job.model, job.overwrite));
+  }
+  std::vector<std::string> names;
+  for (const std::string& method : job.methods) names.push_back(method.substr(0, method.find(':')));
+  for (const std::string& label : LabelsOf(names)) {
+    if (!flags.compare) break;
+    if (!job.output.empty()) place.output = InFolder(job.output, exporting::PathPart(label));
+    place.masks = WithMethod(job.save_mask, label);
+    places.push_back(place);
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRunPlaces(places, InputsOf(flags)));
+  return places;
+}
+
+absl::StatusOr<std::vector<v1::Run>> SubmitRuns(const Shell& shell, client::Client& client,
+                                                const std::vector<v1::Run>& runs,
+                                                const JobTensors& tensors, SubmitMode mode) {
+  ATTNPRUNE_RETURN_IF_ERROR(UploadAll(shell, client, tensors));
+  std::vector<v1::Run> submitted;
+  for (const v1::Run& run : runs) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(submitted.emplace_back(), CreateOrTakeUp(shell, client, run, mode));
+  }
+  return submitted;
+}
+
+PrunedModels FollowRuns(const Shell& shell, client::Client& client,
+                        const std::vector<v1::Run>& runs, const std::vector<RunPlaces>& places,
+                        bool quiet, bool json) {
+  std::ostream& people = json ? *shell.err : *shell.out;
+  const WatchOutput output = json ? WatchOutput::kPeopleOnErr : WatchOutput::kPeople;
+  PrunedModels models;
+  std::vector<v1::Run> ended;
+  for (const v1::Run& run : runs) {
+    people << (ended.empty() ? "" : "\n") << run.name() << "  " << MethodText(run.method())
+           << std::endl;
+    const FollowedRunResult followed =
+        FollowRunToEnd(shell, client, run, quiet ? Progress::kQuiet : Progress::kShown, output);
+    if (models.exit_code == kDone) models.exit_code = followed.exit_code;
+    models.last_sequence = followed.last_sequence;
+    if (followed.interrupted) models.goes_on = run;
+    if (!followed.ended.has_value()) return models;
+    ended.push_back(*followed.ended);
+  }
+  if (json) {
+    *shell.out << (ended.size() == 1 ? Json(ended.front(), JsonStyle::kIndented)
+                                     : Json(ListOf(ended), JsonStyle::kIndented));
+  }
+  if (ended.size() > 1) people << "\n" << LossTable(MethodLabels(ended), ended);
+  const int saved = SaveRuns(shell, people, client, ended, places);
+  models.unsaved = saved == kFailed;
+  if (models.exit_code == kDone) models.exit_code = saved;
+  return models;
+}
+
+v1::ListRunsResponse ListOf(const std::vector<v1::Run>& runs) {
+  v1::ListRunsResponse list;
+  list.mutable_runs()->Assign(runs.begin(), runs.end());
+  return list;
+}
+
+}  // namespace attnprune::cli

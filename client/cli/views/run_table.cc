@@ -1,0 +1,245 @@
+#include "client/cli/views/run_table.h"
+
+#include <google/protobuf/util/time_util.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/views/format.h"
+#include "core/base/format.h"
+
+namespace attnprune::cli {
+namespace {
+
+// Pruned tensors and the output error of each block.
+struct BlockRow {
+  std::map<std::string, double> errors;  // by maps
+  absl::optional<double> output;
+};
+
+struct BlockTable {
+  std::vector<std::string>
+      columns;  // maps of a tensor, in the order of the first block that has it
+  std::map<int, BlockRow> rows;
+};
+
+BlockTable TableOf(const v1::Run& run) {
+  BlockTable table;
+  for (const v1::RunResult& result : run.results()) {
+    for (const v1::PrunedTensor& tensor : result.tensors()) {
+      const std::string maps = absl::StrJoin(tensor.maps(), ",");
+      const auto known = std::find(table.columns.begin(), table.columns.end(), maps);
+      if (known == table.columns.end()) table.columns.push_back(maps);
+      table.rows[result.block()].errors[maps] = JudgedError(tensor);
+    }
+    if (result.has_block_score() && result.block_score().has_output_error()) {
+      table.rows[result.block()].output = result.block_score().output_error();
+    }
+  }
+  return table;
+}
+
+bool HasHeldOut(const v1::Run& run) {
+  for (const v1::RunResult& result : run.results()) {
+    for (const v1::PrunedTensor& tensor : result.tensors()) {
+      if (tensor.has_held_out_error()) return true;
+    }
+  }
+  return false;
+}
+
+std::string ErrorCell(absl::optional<double> error) {
+  return error.has_value() ? absl::StrFormat("%.5f", *error) : "-";
+}
+
+std::string EntriesLine(const v1::Run& run) {
+  const PrunedEntries entries = EntriesOf(run);
+  return absl::StrFormat("pruned %.2f %% of %d weights of the pruned tensors\n",
+                         100 * ShareOf(entries.pruned, entries.size), entries.size);
+}
+
+std::string AskedText(const v1::Run& run) {
+  std::string text = absl::StrCat("asked     ", SparsityText(run.sparsity()), " by ",
+                                  MethodText(run.method()), ", ", OrderText(run.order()), "\n");
+  for (const v1::Rule& rule : run.rules()) {
+    absl::StrAppend(&text, "rule      ", RuleText(rule), "\n");
+  }
+  return text;
+}
+
+std::string TimesText(const v1::Run& run) {
+  std::string text = absl::StrCat("created   ", TimeText(run.create_time()), "\n");
+  if (run.has_start_time()) {
+    absl::StrAppend(&text, "started   ", TimeText(run.start_time()), ", attempt ", run.attempt(),
+                    "\n");
+  }
+  if (run.has_end_time()) absl::StrAppend(&text, "ended     ", TimeText(run.end_time()), "\n");
+  return text;
+}
+
+std::string LeftText(const v1::Run& run, absl::Time now) {
+  const absl::optional<double> left = SecondsLeft(run, now);
+  return left.has_value() ? SecondsText(*left) : "";
+}
+
+}  // namespace
+
+double ShareOf(int64_t done, int64_t total) {
+  if (total <= 0) return 0;
+  return std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0);
+}
+
+std::string SparsityText(const v1::Sparsity& sparsity) {
+  if (!sparsity.has_n_of_m()) return FormatNumber(sparsity.fraction());
+  return absl::StrCat(sparsity.n_of_m().n(), ":", sparsity.n_of_m().m());
+}
+
+std::string MethodText(const v1::Method& method) {
+  std::vector<std::string> parameters;
+  for (const auto& [name, value] : method.parameters()) {
+    parameters.push_back(absl::StrCat(name, "=", FormatNumber(value)));
+  }
+  std::sort(parameters.begin(), parameters.end());
+  return absl::StrCat(method.name(), parameters.empty() ? "" : ":", absl::StrJoin(parameters, ","));
+}
+
+std::string RuleText(const v1::Rule& rule) {
+  if (rule.skip()) return absl::StrCat(rule.pattern(), " skipped");
+  return absl::StrCat(rule.pattern(), "=", rule.has_method() ? MethodText(rule.method()) : "",
+                      rule.has_sparsity() ? absl::StrCat("@", SparsityText(rule.sparsity())) : "");
+}
+
+std::string OrderText(v1::Order order) {
+  return order == v1::INDEPENDENT ? "independent" : "sequential";
+}
+
+std::string ScoreText(const v1::ModelScore& score) {
+  return absl::StrFormat(
+      "model  nats/token %.4f dense, %.4f pruned: %+.4f +- %.4f (by row %.4f), "
+      "perplexity %.4f -> %.4f",
+      score.dense_nats_per_token(), score.pruned_nats_per_token(), score.difference(),
+      score.difference_error_by_token(), score.difference_error_by_row(),
+      std::exp(score.dense_nats_per_token()), std::exp(score.pruned_nats_per_token()));
+}
+
+const v1::ModelScore* ScoreOf(const v1::Run& run) {
+  const v1::ModelScore* score = nullptr;
+  for (const v1::RunResult& result : run.results()) {
+    if (result.has_model_score()) score = &result.model_score();
+  }
+  return score;
+}
+
+PrunedEntries EntriesOf(const v1::Run& run) {
+  PrunedEntries entries;
+  for (const v1::RunResult& result : run.results()) {
+    for (const v1::PrunedTensor& tensor : result.tensors()) {
+      entries.pruned += tensor.pruned();
+      entries.size += tensor.size();
+    }
+  }
+  return entries;
+}
+
+double JudgedError(const v1::PrunedTensor& tensor) {
+  return tensor.has_held_out_error() ? tensor.held_out_error() : tensor.calibration_error();
+}
+
+std::string RunTable(const v1::Run& run) {
+  const BlockTable table = TableOf(run);
+  if (table.rows.empty()) return "";
+  std::vector<std::vector<std::string>> rows = {{"block"}};
+  rows[0].insert(rows[0].end(), table.columns.begin(), table.columns.end());
+  rows[0].push_back("output");
+  for (const auto& [block, row] : table.rows) {
+    std::vector<std::string>& cells = rows.emplace_back();
+    cells.push_back(absl::StrCat(block));
+    for (const std::string& maps : table.columns) {
+      const auto found = row.errors.find(maps);
+      cells.push_back(found == row.errors.end() ? "-" : ErrorCell(found->second));
+    }
+    cells.push_back(ErrorCell(row.output));
+  }
+  std::string text =
+      absl::StrCat(TableText(rows),
+                   HasHeldOut(run) ? "errors on held-out rows\n" : "errors on calibration rows\n");
+  absl::StrAppend(&text, EntriesLine(run));
+  if (const v1::ModelScore* const score = ScoreOf(run)) {
+    absl::StrAppend(&text, ScoreText(*score), "\n");
+  }
+  return text;
+}
+
+std::string RunText(const v1::Run& run) {
+  std::string text = absl::StrCat(run.name(), "  ", StateText(run.state()),
+                                  run.cancel_requested() ? " (cancel requested)" : "", "\n");
+  absl::StrAppend(&text, AskedText(run), TimesText(run));
+  absl::StrAppend(&text, "done      ", run.results_done(), " of ", run.results_total(),
+                  " results\n");
+  if (run.has_estimate()) {
+    absl::StrAppend(&text, "estimate  ", BytesText(run.estimate().memory_bytes()), ", disk ",
+                    BytesText(run.estimate().disk_bytes()), ", ",
+                    SecondsText(run.estimate().seconds()), " on one idle thread\n");
+  }
+  for (const auto& [key, value] : run.labels()) {
+    absl::StrAppend(&text, "label     ", key, "=", value, "\n");
+  }
+  if (run.has_failure()) absl::StrAppend(&text, "failure   ", run.failure().message(), "\n");
+  const std::string table = RunTable(run);
+  return table.empty() ? text : absl::StrCat(text, "\n", table);
+}
+
+absl::optional<double> SecondsLeft(const v1::Run& run, absl::Time now) {
+  const double share = ShareOf(run.results_done(), run.results_total());
+  if (run.state() != v1::RUNNING || share == 0 || !run.has_start_time()) return absl::nullopt;
+  const absl::Time start = absl::FromUnixMillis(
+      google::protobuf::util::TimeUtil::TimestampToMilliseconds(run.start_time()));
+  return std::max(absl::ToDoubleSeconds(now - start), 0.0) * (1 - share) / share;
+}
+
+std::string RunListText(const std::vector<v1::Run>& runs, absl::Time now) {
+  std::vector<std::vector<std::string>> rows = {
+      {"run", "state", "done", "left", "priority", "created", "sparsity", "method"}};
+  for (const v1::Run& run : runs) {
+    const double share = ShareOf(run.results_done(), run.results_total());
+    rows.push_back({run.name(), StateText(run.state()), absl::StrFormat("%.0f %%", 100 * share),
+                    LeftText(run, now), absl::StrCat(run.priority()), TimeText(run.create_time()),
+                    SparsityText(run.sparsity()), run.method().name()});
+  }
+  return TableText(rows);
+}
+
+std::string LossTable(const std::vector<std::string>& names, const std::vector<v1::Run>& runs) {
+  std::vector<std::vector<std::string>> rows = {
+      {"method", "pruned %", "nats/token", "perplexity", "difference", "+- by token", "+- by row"}};
+  const v1::ModelScore* dense = nullptr;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const PrunedEntries entries = EntriesOf(runs[i]);
+    std::vector<std::string>& row = rows.emplace_back();
+    row = {names[i], absl::StrFormat("%.2f", 100 * ShareOf(entries.pruned, entries.size))};
+    const v1::ModelScore* const score = ScoreOf(runs[i]);
+    if (score == nullptr) {
+      row.resize(rows[0].size(), runs[i].state() == v1::SUCCEEDED ? "-" : "failed");
+      continue;
+    }
+    dense = score;
+    row.push_back(absl::StrFormat("%.4f", score->pruned_nats_per_token()));
+    row.push_back(absl::StrFormat("%.4f", std::exp(score->pruned_nats_per_token())));
+    row.push_back(absl::StrFormat("%+.4f", score->difference()));
+    row.push_back(absl::StrFormat("%.4f", score->difference_error_by_token()));
+    row.push_back(absl::StrFormat("%.4f", score->difference_error_by_row()));
+  }
+  if (dense != nullptr) {
+    rows.insert(rows.begin() + 1,
+                {"dense", "0.00", absl::StrFormat("%.4f", dense->dense_nats_per_token()),
+                 absl::StrFormat("%.4f", std::exp(dense->dense_nats_per_token())), "-", "-", "-"});
+  }
+  return TableText(rows);
+}
+
+}  // namespace attnprune::cli

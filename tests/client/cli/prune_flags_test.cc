@@ -1,0 +1,102 @@
+#include "client/cli/flags/prune_flags.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace attnprune::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string TextOf(const absl::Status& status) { return std::string(status.message()); }
+
+// The least that a run needs.
+PruneFlags Least() {
+  PruneFlags flags;
+  flags.job.model = "model";
+  flags.job.tokens.text = "corpus.txt";
+  return flags;
+}
+
+TEST(ParseRuleFlag, ReadsMethodAndSparsity) {
+  const auto rule = ParseRuleFlag("model.layers.0.*=alps:steps=100@0.3");
+  ASSERT_TRUE(rule.ok()) << rule.status();
+  EXPECT_EQ(rule->pattern(), "model.layers.0.*");
+  EXPECT_EQ(rule->method().name(), "alps");
+  EXPECT_EQ(rule->method().parameters().at("steps"), 100);
+  EXPECT_EQ(rule->sparsity().fraction(), 0.3);
+  EXPECT_FALSE(rule->skip());
+}
+
+TEST(ParseRuleFlag, LeavesOutWhatTheTextLeavesOut) {
+  const auto method = ParseRuleFlag("q=wanda");
+  ASSERT_TRUE(method.ok()) << method.status();
+  EXPECT_EQ(method->method().name(), "wanda");
+  EXPECT_FALSE(method->has_sparsity());
+  const auto sparsity = ParseRuleFlag("down=@2:4");
+  ASSERT_TRUE(sparsity.ok()) << sparsity.status();
+  EXPECT_FALSE(sparsity->has_method());
+  EXPECT_EQ(sparsity->sparsity().n_of_m().m(), 4);
+}
+
+TEST(ParseRuleFlag, NamesTheFlagTheRuleAndTheValue) {
+  for (const char* text : {"q", "=wanda", "q=", "q=@", "q=wanda@"}) {
+    EXPECT_EQ(TextOf(ParseRuleFlag(text).status()),
+              std::string("--rule must be PATTERN=METHOD@SPARSITY, PATTERN=METHOD or "
+                          "PATTERN=@SPARSITY, got ") +
+                  text);
+  }
+  EXPECT_THAT(TextOf(ParseRuleFlag("q=@1.5").status()),
+              AllOf(HasSubstr("--rule"), HasSubstr("sparsity"), HasSubstr("1.5")));
+  EXPECT_THAT(TextOf(ParseRuleFlag("q=wanda:x").status()), HasSubstr("--rule"));
+}
+
+TEST(CompletePruneFlags, TakesTheMethodOfTheRecipeWhereNoneIsGiven) {
+  PruneFlags flags = Least();
+  EXPECT_THAT(CompletePruneFlags(flags)->job.methods, ElementsAre("sparsegpt"));
+  flags.recipe = "best";
+  EXPECT_THAT(CompletePruneFlags(flags)->job.methods, ElementsAre("alps"));
+  flags.job.methods = {"wanda"};
+  EXPECT_THAT(CompletePruneFlags(flags)->job.methods, ElementsAre("wanda"));
+  flags.job.methods.clear();
+  flags.recipe = "slow";
+  EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()),
+              AllOf(HasSubstr("--recipe"), HasSubstr("got slow"), HasSubstr("best: alps")));
+}
+
+TEST(CompletePruneFlags, RefusesWhatDoesNotGoTogether) {
+  PruneFlags twice = Least();
+  twice.job.methods = {"wanda", "alps"};
+  EXPECT_THAT(TextOf(CompletePruneFlags(twice).status()), HasSubstr("--compare"));
+  twice.compare = true;
+  EXPECT_TRUE(CompletePruneFlags(twice).ok());
+  twice.job.methods.pop_back();
+  EXPECT_THAT(TextOf(CompletePruneFlags(twice).status()), HasSubstr("at least twice"));
+
+  PruneFlags held_out = Least();
+  held_out.job.held_out_fraction = 0.25;
+  EXPECT_TRUE(CompletePruneFlags(held_out).ok());
+  held_out.held_out_text = "other.txt";
+  EXPECT_THAT(TextOf(CompletePruneFlags(held_out).status()), HasSubstr("at most one"));
+
+  PruneFlags no_text = Least();
+  no_text.job.tokens.text.clear();
+  EXPECT_THAT(TextOf(CompletePruneFlags(no_text).status()), HasSubstr("--text"));
+}
+
+TEST(CompletePruneFlags, RefusesFlagsThatSayALayer) {
+  PruneFlags flags = Least();
+  flags.job.layer = 3;
+  EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()), HasSubstr("--layer is for jobs"));
+}
+
+TEST(CheckNoRunFlags, NamesAFlagThatOnlyRunsHave) {
+  PruneFlags flags;
+  EXPECT_TRUE(CheckNoRunFlags(flags).ok());
+  flags.skips = {"q"};
+  EXPECT_EQ(TextOf(CheckNoRunFlags(flags)), "--skip needs --run");
+}
+
+}  // namespace
+}  // namespace attnprune::cli

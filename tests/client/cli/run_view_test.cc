@@ -1,0 +1,126 @@
+#include "client/cli/views/run_view.h"
+
+#include "client/cli/views/run_table.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/client/cli/run_examples.h"
+
+namespace attnprune::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+v1::Run Queued() {
+  v1::Run run;
+  run.set_state(v1::QUEUED);
+  return run;
+}
+
+TEST(RunBarLine, ShowsBlockMapsMethodStepAndTimeLeft) {
+  RunProgressModel model(Queued());
+  EXPECT_EQ(RunBarLine(model, 80), "[..............................]   0 %  queued");
+  model.Apply(ExampleProgress(0.5, 1));
+  EXPECT_EQ(
+      RunBarLine(model, 120),
+      "[###############...............]  50 %  block 4 of 16  gate, up  alps 12/300  loss 2.5  "
+      "2 min 05 s left");
+}
+
+TEST(RunBarLine, LeavesTheLossOutWhereThereIsNoRoomAndNeverIsWiderThanTheTerminal) {
+  RunProgressModel model(Queued());
+  model.Apply(ExampleProgress(0.5, 1));
+  EXPECT_THAT(RunBarLine(model, 70), Not(HasSubstr("loss")));
+  for (int columns = 1; columns < 130; ++columns) {
+    EXPECT_LE(RunBarLine(model, columns).size(), static_cast<size_t>(columns));
+  }
+}
+
+TEST(RunProgressModel, BeginsWhereTheRunIsAndEndsWhole) {
+  v1::Run run = Queued();
+  run.set_state(v1::RUNNING);
+  run.set_results_done(1);
+  run.set_results_total(4);
+  RunProgressModel model(run);
+  EXPECT_EQ(model.share(), 0.25);
+  v1::JobEvent ended;
+  *ended.mutable_run_terminal() = ExampleRun();
+  model.Apply(ended);
+  EXPECT_EQ(model.share(), 1);
+}
+
+TEST(PlainRunView, ShowsProgressAtMostOnceInTenSeconds) {
+  RunProgressModel model(Queued());
+  PlainRunView view;
+  const auto lines = [&](int64_t seconds) {
+    const v1::JobEvent event = ExampleProgress(0.25, seconds);
+    model.Apply(event);
+    return view.LinesOf(event, model);
+  };
+  EXPECT_THAT(lines(100), ElementsAre(" 25 %  block 4 of 16  gate, up  alps 12/300  loss 2.5  "
+                                      "2 min 05 s left"));
+  EXPECT_THAT(lines(109), IsEmpty());
+  EXPECT_EQ(lines(110).size(), 1u);
+}
+
+TEST(RunResultLines, TellEachTensorTheBlockAndTheModel) {
+  const v1::Run run = ExampleRun();
+  EXPECT_THAT(
+      RunResultLines(run.results(0)),
+      ElementsAre("block 0  q      sparsegpt  50.00 %  error 0.25000  held out 0.50000  1.50 s",
+                  "block 0  down   sparsegpt  50.00 %  error 0.25000  held out 0.50000  1.50 s",
+                  "block 0  output error 0.12500"));
+  EXPECT_THAT(RunResultLines(run.results(2)),
+              ElementsAre("model  nats/token 1.0000 dense, 1.5000 pruned: +0.5000 +- 0.0100 (by "
+                          "row 0.0200), perplexity 2.7183 -> 4.4817"));
+}
+
+TEST(RunTable, HasARowABlockAndAColumnAMap) {
+  EXPECT_THAT(RunTable(ExampleRun()),
+              HasSubstr("block        q     down   output\n"
+                        "0      0.50000  0.50000  0.12500\n"
+                        "1      0.50000        -        -\n"
+                        "errors on held-out rows\n"
+                        "pruned 50.00 % of 48 weights of the pruned tensors\n"));
+  EXPECT_EQ(RunTable(Queued()), "");
+}
+
+TEST(SecondsLeft, GoesByTheTimeThatTheDoneShareTook) {
+  v1::Run run;
+  run.set_state(v1::RUNNING);
+  run.mutable_start_time()->set_seconds(1000);
+  run.set_results_total(4);
+  EXPECT_EQ(SecondsLeft(run, absl::FromUnixSeconds(1010)), absl::nullopt);
+  run.set_results_done(1);
+  EXPECT_EQ(SecondsLeft(run, absl::FromUnixSeconds(1010)), 30);
+  run.set_state(v1::QUEUED);
+  EXPECT_EQ(SecondsLeft(run, absl::FromUnixSeconds(1010)), absl::nullopt);
+}
+
+TEST(RuleText, IsWhatTheFlagSays) {
+  v1::Rule rule;
+  rule.set_pattern("down");
+  rule.mutable_sparsity()->mutable_n_of_m()->set_n(2);
+  rule.mutable_sparsity()->mutable_n_of_m()->set_m(4);
+  EXPECT_EQ(RuleText(rule), "down=@2:4");
+  rule.mutable_method()->set_name("alps");
+  (*rule.mutable_method()->mutable_parameters())["steps"] = 100;
+  EXPECT_EQ(RuleText(rule), "down=alps:steps=100@2:4");
+  rule.set_skip(true);
+  EXPECT_EQ(RuleText(rule), "down skipped");
+}
+
+TEST(LossTable, BeginsWithTheDenseModel) {
+  v1::Run failed;
+  failed.set_state(v1::FAILED);
+  EXPECT_EQ(LossTable({"sparsegpt", "alps"}, {ExampleRun(), failed}),
+            "method     pruned %  nats/token  perplexity  difference  +- by token  +- by row\n"
+            "dense          0.00      1.0000      2.7183           -            -          -\n"
+            "sparsegpt     50.00      1.5000      4.4817     +0.5000       0.0100     0.0200\n"
+            "alps           0.00      failed      failed      failed       failed     failed\n");
+}
+
+}  // namespace
+}  // namespace attnprune::cli
