@@ -181,6 +181,7 @@ absl::Status ComposedServer::ServeHttp() {
   if (options_.http_listen.empty()) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<web::WebHost>> web = web::WebHost::Start(
       WebOptionsOf(options_), {.api = api_.get(),
+                               .runs = runs_.get(),
                                .hub = hub_.get(),
                                .tensors = tensors_.get(),
                                .metrics = &metrics_.web,

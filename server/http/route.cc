@@ -9,7 +9,7 @@
 namespace attnprune::http {
 namespace {
 
-constexpr absl::string_view kJobsPath = "/api/v1/jobs/";
+constexpr absl::string_view kJobsPath = "/api/v1/jobs/", kRunsPath = "/api/v1/runs/";
 
 RouteMatch MatchJob(absl::string_view rest) {
   const std::vector<std::string> parts = absl::StrSplit(rest, '/');
@@ -25,6 +25,20 @@ RouteMatch MatchJob(absl::string_view rest) {
   return {};
 }
 
+RouteMatch MatchRun(absl::string_view rest) {
+  const std::vector<std::string> parts = absl::StrSplit(rest, '/');
+  if (parts.size() == 2 && parts[1] == "events") return {Route::kEvents, parts[0], ""};
+  if (parts.size() != 1) return {};
+  absl::string_view id = parts[0];
+  Route route = Route::kRun;
+  if (absl::ConsumeSuffix(&id, ":cancel")) {
+    route = Route::kCancelRun;
+  } else if (absl::ConsumeSuffix(&id, ":resume")) {
+    route = Route::kResumeRun;
+  }
+  return {route, std::string(id), ""};
+}
+
 }  // namespace
 
 RouteMatch MatchRoute(absl::string_view path) {
@@ -32,13 +46,17 @@ RouteMatch MatchRoute(absl::string_view path) {
   if (path == "/healthz") return {Route::kHealth, "", ""};
   if (path == "/api/v1/server") return {Route::kServer, "", ""};
   if (path == "/api/v1/jobs") return {Route::kJobs, "", ""};
+  if (path == "/api/v1/runs") return {Route::kRuns, "", ""};
   if (absl::ConsumePrefix(&path, kJobsPath)) return MatchJob(path);
+  if (absl::ConsumePrefix(&path, kRunsPath)) return MatchRun(path);
   if (absl::StartsWith(path, "/api/")) return {};
   return {Route::kPage, "", ""};
 }
 
 absl::string_view AllowedVerbs(Route route) {
-  if (route == Route::kCancel) return "POST";
+  if (route == Route::kCancel || route == Route::kCancelRun || route == Route::kResumeRun) {
+    return "POST";
+  }
   return route == Route::kEvents ? "GET" : "GET, HEAD";
 }
 

@@ -21,9 +21,14 @@ enum class Route {
   kEvents,     // /api/v1/jobs/{id}/events
   kCancel,     // /api/v1/jobs/{id}:cancel
   kDensity,    // /api/v1/jobs/{id}/results/{index}/density
+  kRuns,       // /api/v1/runs
+  kRun,        // /api/v1/runs/{id}; its events: kEvents
+  kCancelRun,  // /api/v1/runs/{id}:cancel
+  kResumeRun,  // /api/v1/runs/{id}:resume
 };
-inline constexpr std::array<absl::string_view, 10> kRouteNames = {
-    "other", "page", "metrics", "healthz", "server", "jobs", "job", "events", "cancel", "density"};
+inline constexpr std::array<absl::string_view, 14> kRouteNames = {
+    "other",  "page",   "metrics", "healthz", "server", "jobs",       "job",
+    "events", "cancel", "density", "runs",    "run",    "cancel_run", "resume_run"};
 
 struct RouteMatch {
   Route route = Route::kOther;
@@ -34,7 +39,7 @@ struct RouteMatch {
 // file. Pure.
 RouteMatch MatchRoute(absl::string_view path);
 
-// "POST" for kCancel, "GET, HEAD" or "GET" for the rest: of the header Allow.
+// "POST" for what changes something, "GET, HEAD" or "GET" for the rest: of the header Allow.
 absl::string_view AllowedVerbs(Route route);
 
 }  // namespace attnprune::http

@@ -24,7 +24,8 @@ absl::Status ParseInteger(const std::string& field, const std::string& text, Int
   return FieldError(field, absl::StrCat("must be a whole number, got \"", text, "\""));
 }
 
-absl::Status ParseState(const std::string& text, v1::ListJobsRequest* request) {
+template <typename Request>
+absl::Status ParseState(const std::string& text, Request* request) {
   v1::JobState state;
   if (v1::JobState_Parse(text, &state)) {
     request->add_states(state);
@@ -65,10 +66,9 @@ absl::StatusOr<http::Response> AnswerDensity(const api::JobApi& api, const BlobS
   return TextResponse(request, std::move(json), "application/json");
 }
 
-}  // namespace
-
-absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const http::Pairs& query) {
-  v1::ListJobsRequest request;
+template <typename Request>
+absl::StatusOr<Request> ParseList(const http::Pairs& query) {
+  Request request;
   for (const auto& [name, value] : query) {
     absl::string_view label = name;
     if (name == "pageSize" || name == "page_size") {
@@ -86,6 +86,16 @@ absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const http::Pairs& query) {
     }
   }
   return request;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const http::Pairs& query) {
+  return ParseList<v1::ListJobsRequest>(query);
+}
+
+absl::StatusOr<v1::ListRunsRequest> ParseListRuns(const http::Pairs& query) {
+  return ParseList<v1::ListRunsRequest>(query);
 }
 
 absl::StatusOr<int64_t> ParseAfter(const http::Request& request) {
@@ -111,6 +121,24 @@ absl::StatusOr<http::Response> AnswerJobRoute(const api::JobApi& api, const Blob
   if (match.route == http::Route::kServer) return AsJson(request, api.GetServerInfo());
   const std::string name = api::JobName(match.id);
   return AsJson(request, match.route == http::Route::kJob ? api.GetJob(name) : api.CancelJob(name));
+}
+
+bool IsRunRoute(http::Route route) {
+  return route == http::Route::kRuns || route == http::Route::kRun ||
+         route == http::Route::kCancelRun || route == http::Route::kResumeRun;
+}
+
+absl::StatusOr<http::Response> AnswerRunRoute(const api::RunApi& api, const http::RouteMatch& match,
+                                              const http::Request& request) {
+  if (match.route == http::Route::kRuns) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListRunsRequest list, ParseListRuns(request.query));
+    return AsJson(request, api.ListRuns(list));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(NoParameters(request.query));
+  const std::string name = api::RunName(match.id);
+  if (match.route == http::Route::kCancelRun) return AsJson(request, api.CancelRun(name));
+  if (match.route == http::Route::kResumeRun) return AsJson(request, api.ResumeRun(name));
+  return AsJson(request, api.GetRun(name));
 }
 
 }  // namespace attnprune::web

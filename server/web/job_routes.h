@@ -8,6 +8,7 @@
 #include "absl/types/span.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "server/api/job_api.h"
+#include "server/api/run_api.h"
 #include "server/blobs/blob_store.h"
 #include "server/http/message.h"
 #include "server/http/route.h"
@@ -17,6 +18,7 @@ namespace attnprune::web {
 // ?pageSize=50&pageToken=…&states=RUNNING&states=QUEUED&labels.team=a. Names may be in snake_case
 // too. INVALID_ARGUMENT names the parameter.
 absl::StatusOr<v1::ListJobsRequest> ParseListJobs(const http::Pairs& query);
+absl::StatusOr<v1::ListRunsRequest> ParseListRuns(const http::Pairs& query);
 
 // The event after which a stream goes on: the header Last-Event-ID, or without it
 // ?after_sequence=17, or without both 0. INVALID_ARGUMENT.
@@ -27,6 +29,11 @@ absl::StatusOr<int64_t> ParseAfter(const http::Request& request);
 absl::StatusOr<http::Response> AnswerJobRoute(const api::JobApi& api, const BlobStore& tensors,
                                               const http::RouteMatch& match,
                                               const http::Request& request);
+
+// The same of kRuns, kRun, kCancelRun and kResumeRun.
+absl::StatusOr<http::Response> AnswerRunRoute(const api::RunApi& api, const http::RouteMatch& match,
+                                              const http::Request& request);
+bool IsRunRoute(http::Route route);
 
 }  // namespace attnprune::web
 

@@ -147,6 +147,8 @@ absl::StatusOr<http::Answer> WebServer::AnswerSlowly(const http::RouteMatch& mat
   http::Answer answer;
   if (match.route == http::Route::kMetrics) {
     answer.response = TextResponse(request, parts_.metrics_text(), kMetricsType);
+  } else if (IsRunRoute(match.route)) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(answer.response, AnswerRunRoute(*parts_.runs, match, request));
   } else {
     ATTNPRUNE_ASSIGN_OR_RETURN(answer.response,
                                AnswerJobRoute(*parts_.api, *parts_.tensors, match, request));
@@ -161,10 +163,10 @@ void WebServer::Finish(const Call& call, http::Answer answer) const {
   answer.response = Hardened(std::move(answer.response));
   answer.response.headers.emplace_back("X-Request-Id", call.trace.request_id);
   if (options_.on_call) {
-    const std::string job = api::JobName(match.id);
+    const std::string job = NameOf(match.id);
     options_.on_call({.verb = http::VerbName(call.request.verb),
                       .path = call.request.path,
-                      .job = api::ParseJobName(job).ok() ? job : "",
+                      .job = api::ParseWatchedName(job).ok() ? job : "",
                       .request = call.trace,
                       .status = answer.response.status,
                       .took = absl::Now() - call.begin});

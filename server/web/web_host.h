@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
+#include "server/api/run_api.h"
 #include "server/http/http_server.h"
 #include "server/http/web_metrics.h"
 #include "server/observe/call_log.h"
@@ -33,6 +34,7 @@ constexpr int MaxViewers(int connections) { return connections - (connections + 
 // What is shown. Everything must outlive the host.
 struct WebParts {
   const api::JobApi* api;
+  const api::RunApi* runs;
   api::JobHub* hub;
   const BlobStore* tensors;
   http::WebMetrics* metrics;

@@ -136,6 +136,12 @@ TEST(MatchRoute, KnowsEveryAddress) {
       {"/api/v1/jobs/a-1/results/2/density", Route::kDensity, "a-1", "2"},
       {"/api/v1/jobs/a-1/results", Route::kOther, "", ""},
       {"/api/v1/jobs/a-1/results/2/other", Route::kOther, "", ""},
+      {"/api/v1/runs", Route::kRuns, "", ""},
+      {"/api/v1/runs/r-1", Route::kRun, "r-1", ""},
+      {"/api/v1/runs/r-1:cancel", Route::kCancelRun, "r-1", ""},
+      {"/api/v1/runs/r-1:resume", Route::kResumeRun, "r-1", ""},
+      {"/api/v1/runs/r-1/events", Route::kEvents, "r-1", ""},
+      {"/api/v1/runs/r-1/results", Route::kOther, "", ""},
       {"/api/v2/jobs", Route::kOther, "", ""},
       {"/api/", Route::kOther, "", ""},
   };

@@ -23,6 +23,7 @@ Web::Web(absl::Duration heartbeat, int max_connections) {
   };
   host_ = ValueOrDie(
       WebHost::Start(options, {.api = &backend_.api(),
+                               .runs = &backend_.runs(),
                                .hub = &backend_.hub(),
                                .tensors = &backend_.tensors(),
                                .metrics = &metrics_,

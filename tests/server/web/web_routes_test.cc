@@ -88,6 +88,30 @@ TEST(WebRoutes, CancelAQueuedJobAtOnce) {
   EXPECT_EQ(web.jobs().Get(job.name().substr(5))->state, JobState::kCancelled);
 }
 
+TEST(WebRoutes, TellOfRunsCancelAndResumeThem) {
+  Web web;
+  v1::Run spec;
+  (*spec.mutable_labels())["team"] = "a";
+  const std::string id = testing::ValueOrDie(web.jobs().Create({.labels = {{"team", "a"}},
+                                                                .spec = spec.SerializeAsString(),
+                                                                .kind = JobKind::kRun}))
+                             .job.id;
+  const std::string url = "/api/v1/runs/" + id;
+  HttpClient client(web.port());
+  EXPECT_EQ(Parse<v1::Run>(client.Get(url).body).name(), "runs/" + id);
+  EXPECT_EQ(Parse<v1::ListRunsResponse>(client.Get("/api/v1/runs?labels.team=a").body).runs_size(),
+            1);
+  EXPECT_EQ(Parse<v1::ListRunsResponse>(client.Get("/api/v1/runs?labels.team=b").body).runs_size(),
+            0);
+  EXPECT_EQ(Parse<v1::ListJobsResponse>(client.Get("/api/v1/jobs").body).jobs_size(), 0);
+  EXPECT_EQ(client.Get("/api/v1/jobs/" + id).status, 400);
+  EXPECT_EQ(client.Get(url + ":cancel").status, 405);
+  EXPECT_EQ(client.Ask("POST", url + ":resume").status, 400) << "it is queued";
+  EXPECT_EQ(Parse<v1::Run>(client.Ask("POST", url + ":cancel").body).state(), v1::CANCELLED);
+  EXPECT_EQ(Parse<v1::Run>(client.Ask("POST", url + ":resume").body).state(), v1::QUEUED);
+  EXPECT_EQ(web.calls().back().job, "runs/" + id);
+}
+
 TEST(WebRoutes, CarryTheCallersRequestIdAndTrace) {
   const std::string trace = "0af7651916cd43dd8448eb211c80319c", span = "b7ad6b7169203331";
   Web web;
