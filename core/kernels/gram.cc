@@ -35,6 +35,23 @@ void AddTile(MatrixView x, Index row, Index col, GramMatrix* gram) {
   }
 }
 
+// The same of X'Y, without a mirror image.
+void AddCrossTile(MatrixView x, MatrixView y, Index row, Index col, GramMatrix* cross) {
+  const Index rows = std::min(kTile, x.cols() - row);
+  const Index cols = std::min(kTile, y.cols() - col);
+  Matrix sum(rows, cols);
+  for (Index t = 0; t < x.rows(); t += kTokensPerSum) {
+    const Index tokens = std::min(kTokensPerSum, x.rows() - t);
+    Gemm(Trans::kYes, Trans::kNo, 1.0f, x.Rows(t, tokens).Cols(row, rows),
+         y.Rows(t, tokens).Cols(col, cols), 0.0f, sum);
+    for (Index i = 0; i < rows; ++i) {
+      for (Index j = 0; j < cols; ++j) {
+        (*cross)(row + i, col + j) += static_cast<double>(sum(i, j));
+      }
+    }
+  }
+}
+
 void ComputeNorms(MatrixView x, absl::Span<double> norms) {
   for (Index t = 0; t < x.rows(); ++t) {
     for (Index j = 0; j < x.cols(); ++j) {
@@ -52,6 +69,13 @@ void AddGram(MatrixView x, ThreadPool& pool, GramMatrix& gram) {
   pool.ParallelFor(tiles * tiles, [&](Index shard) {
     const Index row = shard / tiles, col = shard % tiles;
     if (col <= row) AddTile(x, row * kTile, col * kTile, &gram);
+  });
+}
+
+void AddCross(MatrixView x, MatrixView y, ThreadPool& pool, GramMatrix& cross) {
+  const Index tiles = CeilDivide(x.cols(), kTile);
+  pool.ParallelFor(tiles * tiles, [&](Index shard) {
+    AddCrossTile(x, y, shard / tiles * kTile, shard % tiles * kTile, &cross);
   });
 }
 

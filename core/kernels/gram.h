@@ -10,7 +10,8 @@
 
 namespace attnprune {
 
-// A symmetric matrix in float64, both triangles stored, row-major. Copies when copied.
+// A square matrix of moments in float64, row-major; X'X has both triangles stored. Copies when
+// copied.
 class GramMatrix {
  public:
   explicit GramMatrix(Index size) : size_(size), values_(static_cast<size_t>(size * size)) {}
@@ -32,6 +33,9 @@ class GramMatrix {
 GramMatrix Gram(MatrixView x, ThreadPool& pool);
 // gram += X'X, of x with gram.size() columns, likewise.
 void AddGram(MatrixView x, ThreadPool& pool, GramMatrix& gram);
+
+// cross += X'Y of x and y, tokens x d each, likewise; not symmetric.
+void AddCross(MatrixView x, MatrixView y, ThreadPool& pool, GramMatrix& cross);
 
 // ||X_j||_2 of every column of x, summed in float64. The bits do not depend on the pool's threads.
 std::vector<double> ColumnNorms(MatrixView x, ThreadPool& pool);

@@ -13,6 +13,7 @@
 #include "core/judge/linear_error.h"
 #include "core/kernels/finite.h"
 #include "core/methods/linear_problem.h"
+#include "core/sequential/target.h"
 
 namespace attnprune {
 namespace {
@@ -72,6 +73,21 @@ void ForEntries(const StoredMap& map, Index first, const Visit& visit) {
   }
 }
 
+Index InputsOf(const LayerWeights& weights, const Group& group) {
+  Index inputs = 0;
+  for (const LinearMap map : group.maps) {
+    inputs = std::max(inputs, weights.of(map).weight.cols());
+  }
+  return inputs;
+}
+
+// Told the share of `total` rows that is done behind rows [first, first + of lengths).
+bool Tell(const PassListener& listener, Index first, absl::Span<const Index> lengths, Index total) {
+  if (!listener) return true;
+  const Index done = std::accumulate(lengths.begin(), lengths.end(), first);
+  return listener(static_cast<double>(done) / static_cast<double>(total));
+}
+
 // Where float32 cannot tell a kept weight from the stored one, that one's bits stay.
 void KeepDoubles(absl::Span<const char> before, const BitMask& mask, MatrixView values,
                  absl::Span<char> bytes) {
@@ -113,26 +129,45 @@ absl::StatusOr<std::vector<Stretch>> StretchesOf(const ModelWeights& model, Inde
   return stretches;
 }
 
-absl::Status LayerPruner::Load(Index layer) {
+absl::Status LayerPruner::Load(Index layer, double dense_share) {
   loaded_ = layer;
   calibration_.clear();
   held_out_.clear();
-  return forward_.weights().LoadLayer(layer, pool_, weights_);
+  cross_.reset();
+  dense_share_ = dense_share;
+  ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights_));
+  if (dense_share_ == 0) return absl::OkStatus();
+  return forward_.weights().LoadLayer(layer, pool_, dense_);
 }
 
-absl::Status LayerPruner::Collect(const Stretch& stretch, const TokenStates& calibration,
-                                  const TokenStates& held_out, const PassListener& listener) {
-  const auto first = static_cast<double>(calibration.hidden.rows());
-  const double all = first + static_cast<double>(held_out.hidden.rows());
+absl::Status LayerPruner::Collect(const Stretch& stretch, const Tokens& tokens,
+                                  const PassListener& listener) {
+  const auto first = static_cast<double>(tokens.calibration.hidden.rows());
+  const double all = first + static_cast<double>(tokens.held_out.hidden.rows());
   const auto part = [&](double before, double rows) -> PassListener {
     if (!listener) return nullptr;
     return [&listener, before, rows, all](double share) {
       return listener((before + rows * share) / all);
     };
   };
-  ATTNPRUNE_ASSIGN_OR_RETURN(calibration_, MomentsOf(stretch, calibration, part(0, first)));
-  ATTNPRUNE_ASSIGN_OR_RETURN(held_out_, MomentsOf(stretch, held_out, part(first, all - first)));
+  if (dense_share_ > 0) {
+    ATTNPRUNE_RETURN_IF_ERROR(CollectBeside(stretch, tokens, part(0, first)));
+  } else {
+    ATTNPRUNE_ASSIGN_OR_RETURN(calibration_,
+                               MomentsOf(stretch, tokens.calibration, part(0, first)));
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(held_out_,
+                             MomentsOf(stretch, tokens.held_out, part(first, all - first)));
   return absl::OkStatus();
+}
+
+void LayerPruner::RunRows(const TokenStates& states, Index first, absl::Span<const Index> lengths,
+                          const LayerWeights& weights, const LayerHooks& hooks) {
+  const Index rows = std::accumulate(lengths.begin(), lengths.end(), Index{0});
+  if (scratch_.rows() < rows) scratch_ = Matrix(rows, forward_.options().hidden_size);
+  const MutableMatrixView x = MutableMatrixView(scratch_).Rows(0, rows);
+  CopyRows(states.hidden.Rows(first, rows), x);
+  layer_.Run(loaded_, weights, lengths, x, hooks);
 }
 
 absl::StatusOr<std::vector<GramMatrix>> LayerPruner::MomentsOf(const Stretch& stretch,
@@ -141,29 +176,51 @@ absl::StatusOr<std::vector<GramMatrix>> LayerPruner::MomentsOf(const Stretch& st
   std::vector<GramMatrix> moments;
   if (states.lengths.empty()) return moments;
   moments.reserve(stretch.groups.size());
-  for (const size_t g : stretch.groups) {
-    moments.emplace_back(weights_.of(Groups()[g].maps.back()).weight.cols());
-  }
   LayerHooks hooks;
-  for (size_t i = 0; i < stretch.groups.size(); ++i) {
-    const Group& group = Groups()[stretch.groups[i]];
-    hooks.*(group.input) = [this, &gram = moments[i]](Index, MatrixView input) {
-      AddGram(input, pool_, gram);
-    };
+  for (const size_t g : stretch.groups) {
+    const Group& group = Groups()[g];
+    GramMatrix& gram = moments.emplace_back(InputsOf(weights_, group));
+    hooks.*(group.input) = [this, &gram](Index, MatrixView input) { AddGram(input, pool_, gram); };
     hooks.until = group.until;  // of the last
   }
   const bool whole = ForChunks(states.lengths, [&](Index first, absl::Span<const Index> lengths) {
-    const Index rows = std::accumulate(lengths.begin(), lengths.end(), Index{0});
-    if (scratch_.rows() < rows) scratch_ = Matrix(rows, forward_.options().hidden_size);
-    const MutableMatrixView x = MutableMatrixView(scratch_).Rows(0, rows);
-    CopyRows(states.hidden.Rows(first, rows), x);
-    layer_.Run(loaded_, weights_, lengths, x, hooks);
-    const double done =
-        static_cast<double>(first + rows) / static_cast<double>(states.hidden.rows());
-    return !listener || listener(done);
+    RunRows(states, first, lengths, weights_, hooks);
+    return Tell(listener, first, lengths, states.hidden.rows());
   });
   if (!whole) return Interrupted();
   return moments;
+}
+
+// The same tokens through the pruned and the dense layer, chunk by chunk: the moments of the one's
+// inputs, and those with the other's.
+absl::Status LayerPruner::CollectBeside(const Stretch& stretch, const Tokens& tokens,
+                                        const PassListener& listener) {
+  if (stretch.groups.size() != 1) {
+    return absl::InternalError("a dense share needs a pass for each group");
+  }
+  const Group& group = Groups()[stretch.groups[0]];
+  const Index inputs = InputsOf(weights_, group);
+  calibration_.assign(1, GramMatrix(inputs));
+  cross_.emplace(inputs);
+  Matrix beside;  // inputs of the chunk in the pruned layer
+  LayerHooks pruned, dense;
+  pruned.until = dense.until = group.until;
+  pruned.*(group.input) = [&](Index row, MatrixView input) {
+    CopyRows(input, MutableMatrixView(beside).Rows(row, input.rows()));
+  };
+  dense.*(group.input) = [&](Index row, MatrixView input) {
+    AddCross(MatrixView(beside).Rows(row, input.rows()), input, pool_, *cross_);
+  };
+  const absl::Span<const Index> all = tokens.calibration.lengths;
+  const bool whole = ForChunks(all, [&](Index first, absl::Span<const Index> lengths) {
+    const Index rows = std::accumulate(lengths.begin(), lengths.end(), Index{0});
+    if (beside.rows() < rows) beside = Matrix(rows, inputs);
+    RunRows(tokens.calibration, first, lengths, weights_, pruned);
+    AddGram(MatrixView(beside).Rows(0, rows), pool_, calibration_[0]);
+    RunRows(tokens.dense, first, lengths, dense_, dense);
+    return Tell(listener, first, lengths, tokens.calibration.hidden.rows());
+  });
+  return whole ? absl::OkStatus() : Interrupted();
 }
 
 absl::StatusOr<std::vector<StoredMap>> LayerPruner::StoredMapsOf(const TensorMaps& tensor) const {
@@ -189,7 +246,14 @@ absl::StatusOr<PrunedWeights> LayerPruner::Prune(const Stretch::Tensor& tensor,
   const NamedWeight dense{"weight", MatrixView(first.data(), rows, first.cols()),
                           /*inputs_are_rows=*/false};
   const GramMatrix& moments = calibration_[tensor.inputs];
-  const LinearProblem problem{.maps = {dense}, .moments = moments, .sparsity = sparsity};
+  Matrix target;
+  NamedWeight wanted = dense;
+  if (dense_share_ > 0) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(target,
+                               TargetWeights(dense.dense, moments, *cross_, dense_share_, pool_));
+    wanted.dense = target;
+  }
+  const LinearProblem problem{.maps = {wanted}, .moments = moments, .sparsity = sparsity};
   ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result,
                              method.PruneLinear(problem, pool_, options, observer));
   if (result.reason == TerminationReason::kStopped) return Interrupted();

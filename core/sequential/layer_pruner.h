@@ -80,13 +80,19 @@ class LayerPruner {
   LayerPruner(const Forward& forward, ThreadPool& pool)
       : forward_(forward), pool_(pool), layer_(forward.options(), pool, forward.compute()) {}
 
-  // The dense layer takes the place of the one before.
-  absl::Status Load(Index layer);
+  // The dense layer takes the place of the one before. dense_share: of a map's target that is what
+  // it gives in the dense model (target.h), in [0, 1]; above 0 with Passes::kByGroup only, and then
+  // the layer is held twice.
+  absl::Status Load(Index layer, double dense_share = 0);
 
-  // X'X of the stretch's inputs in the layer as it is now, of each set of tokens. held_out: may be
-  // empty.
-  absl::Status Collect(const Stretch& stretch, const TokenStates& calibration,
-                       const TokenStates& held_out, const PassListener& listener = nullptr);
+  // The states of the calibration tokens in the model as it is pruned so far; in the dense one, for
+  // a dense_share above 0, else empty; of held-out ones, which may be empty.
+  struct Tokens {
+    TokenStates calibration, dense, held_out;
+  };
+  // Takes the moments of the stretch's inputs in the layer as it is now.
+  absl::Status Collect(const Stretch& stretch, const Tokens& tokens,
+                       const PassListener& listener = nullptr);
 
   // Prunes a tensor of the stretch that was collected last, rounds it to what can be stored, and
   // puts it into the layer. CANCELLED where `observer` stopped it; OUT_OF_RANGE: a weight is too
@@ -108,13 +114,20 @@ class LayerPruner {
   absl::StatusOr<std::vector<GramMatrix>> MomentsOf(const Stretch& stretch,
                                                     const TokenStates& states,
                                                     const PassListener& listener);
+  absl::Status CollectBeside(const Stretch& stretch, const Tokens& tokens,
+                             const PassListener& listener);
+  // Copies rows of the states and runs them through a layer as far as the hooks say.
+  void RunRows(const TokenStates& states, Index first, absl::Span<const Index> lengths,
+               const LayerWeights& weights, const LayerHooks& hooks);
 
   const Forward& forward_;
   ThreadPool& pool_;
   LayerForward layer_;
-  LayerWeights weights_;
+  LayerWeights weights_, dense_;
+  double dense_share_ = 0;
   Index loaded_ = 0;
   std::vector<GramMatrix> calibration_, held_out_;  // by the stretch's groups
+  absl::optional<GramMatrix> cross_;                // of the one group, for a dense_share above 0
   Matrix scratch_;                                  // hidden states of some sequences
 };
 

@@ -133,7 +133,7 @@ absl::Status Planner::AddBlock(Index layer) {
   ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<Stretch> stretches,
                              StretchesOf(model_, layer, passes, chosen));
   const double tokens = TotalOf(calibration_) + TotalOf(held_out_);
-  const double sides = held_out_.empty() ? 1 : 2;
+  const double sides = (held_out_.empty() ? 1 : 2) + (run_.dense_target > 0 ? 2 : 0);
   BlockCost cost;
   for (const Stretch& stretch : stretches) {
     double moments = 0, entries = 0;
@@ -150,10 +150,10 @@ absl::Status Planner::AddBlock(Index layer) {
       entries += d * d;
     }
     // A pass as far as the stretch's inputs: a half of the block, on the mean.
-    cost.collect.push_back(moments + block_pass_ / 2);
+    cost.collect.push_back((moments + block_pass_ / 2) * (run_.dense_target > 0 ? 2 : 1));
     most_moments_bytes_ = std::max(most_moments_bytes_, sides * kDouble * entries);
   }
-  cost.advance = block_pass_ * (held_out_.empty() ? 1 : 1.5);
+  cost.advance = block_pass_ * ((held_out_.empty() ? 1 : 1.5) + (run_.dense_target > 0 ? 1 : 0));
   plan_.operations += cost.advance +
                       std::accumulate(cost.collect.begin(), cost.collect.end(), 0.0) +
                       std::accumulate(cost.prune.begin(), cost.prune.end(), 0.0);
@@ -176,13 +176,15 @@ absl::Status Planner::CheckRulesMatch() const {
 void Planner::AddMemory() {
   const ModelOptions& model = model_.options();
   const double features = static_cast<double>(model.hidden_size);
-  const double states = TotalOf(calibration_) + 2 * TotalOf(held_out_);
+  const double states =
+      TotalOf(calibration_) * (run_.dense_target > 0 ? 2 : 1) + 2 * TotalOf(held_out_);
   std::vector<Index> all(calibration_.begin(), calibration_.end());
   all.insert(all.end(), held_out_.begin(), held_out_.end());
   const PassEstimate pass = EstimatePass(model, Compute::kFloat32, all, 1, /*memory_budget=*/1);
   plan_.hidden_bytes = kFloat * features * states;
   // The layer once more for the dense pass where the two differ.
-  const double dense_layer = held_out_.empty() && !run_.independent ? 0 : pass.bytes / 2;
+  const bool twice = !held_out_.empty() || run_.independent || run_.dense_target > 0;
+  const double dense_layer = twice ? pass.bytes / 2 : 0;
   plan_.memory_bytes =
       plan_.hidden_bytes + pass.bytes + dense_layer + most_moments_bytes_ + most_method_bytes_;
   plan_.disk_bytes = 2 * plan_.hidden_bytes + pruned_bytes_;

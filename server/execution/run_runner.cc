@@ -186,7 +186,7 @@ absl::StatusOr<RunStates> ModelRun::BeginStates(const OpenRun& run) {
   PassOptions options;
   options.memory_budget = spill ? 1 : 0;
   options.spill_folder = job_.options().spill_folder;
-  return RunStates::Begin(*run.forward, run.rows, options);
+  return RunStates::Begin(*run.forward, run.rows, run.spec.dense_target > 0, options);
 }
 
 // --- Blocks ---
@@ -234,7 +234,7 @@ absl::StatusOr<bool> ModelRun::SkipBlock(const OpenRun& run, Index block, RunSta
 }
 
 absl::Status ModelRun::RunBlock(OpenRun& run, Index block, LayerPruner& pruner, RunStates& states) {
-  ATTNPRUNE_RETURN_IF_ERROR(pruner.Load(block));
+  ATTNPRUNE_RETURN_IF_ERROR(pruner.Load(block, run.spec.dense_target));
   tensors_done_ = 0;
   const size_t stretches = run.plan.blocks[static_cast<size_t>(block)].size();
   for (size_t i = 0; i < stretches; ++i) {
@@ -254,8 +254,8 @@ absl::Status ModelRun::RunStretch(OpenRun& run, Index block, size_t number, Laye
       maps.insert(maps.end(), tensor.what.maps.begin(), tensor.what.maps.end());
     }
     progress_->Begin(v1::COLLECTING, block, cost.collect[number], maps);
-    ATTNPRUNE_RETURN_IF_ERROR(
-        pruner.Collect(stretch, states.calibration(), states.pruned(), Listener()));
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Collect(
+        stretch, {states.calibration(), states.beside(), states.pruned()}, Listener()));
     progress_->End();
   } else {
     progress_->Skip(cost.collect[number]);
@@ -373,6 +373,7 @@ absl::Status ModelRun::EndBlock(OpenRun& run, Index block, LayerPruner& pruner, 
     ATTNPRUNE_RETURN_IF_ERROR(run.spec.independent
                                   ? dense_pass(states.calibration())
                                   : pruner.Advance(states.calibration(), Listener()));
+    if (run.spec.dense_target > 0) ATTNPRUNE_RETURN_IF_ERROR(dense_pass(states.beside()));
   }
   if (held_out) {
     ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(states.pruned(), nullptr));

@@ -132,6 +132,15 @@ absl::StatusOr<std::vector<JobTensor>> DecodeModel(const v1::Model& model, int64
   return tensors;
 }
 
+absl::Status CheckDenseTarget(const RunSpec& run) {
+  const double share = run.dense_target;
+  if (!(share >= 0 && share <= 1)) {  // written so that NaN fails too
+    return MustError("run.dense_target", "be in [0, 1]", share);
+  }
+  if (share == 0 || !run.independent) return absl::OkStatus();
+  return MustError("run.dense_target", "be 0 in INDEPENDENT order", share);
+}
+
 absl::Status CheckHeldOutFraction(const RunSpec& run) {
   const double fraction = run.held_out_fraction;
   if (fraction == 0) return absl::OkStatus();
@@ -163,10 +172,12 @@ absl::StatusOr<RunSpec> DecodeRun(const v1::Run& run, int64_t max_tensor_bytes) 
                .held_out_fraction = run.held_out_fraction(),
                .choice = {std::move(method), sparsity},
                .independent = run.order() == v1::INDEPENDENT,
+               .dense_target = run.dense_target(),
                .seed = run.seed()};
   if (run.order() != v1::ORDER_UNSPECIFIED && run.order() != v1::SEQUENTIAL && !spec.independent) {
     return MustError("run.order", "be SEQUENTIAL or INDEPENDENT", static_cast<int>(run.order()));
   }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDenseTarget(spec));
   ATTNPRUNE_ASSIGN_OR_RETURN(spec.tensors, DecodeModel(run.model(), max_tensor_bytes));
   ATTNPRUNE_ASSIGN_OR_RETURN(spec.calibration,
                              DecodeTokens("run.calibration", run.calibration(), max_tensor_bytes));

@@ -46,6 +46,7 @@ struct RunSpec {
   RunChoice choice;  // of maps that no rule matches
   std::vector<RunRule> rules;
   bool independent = false;
+  double dense_target = 0;
   uint64_t seed = 0;
 
   std::vector<const JobTensor*> Tensors() const;  // all that it reads

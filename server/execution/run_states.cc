@@ -45,21 +45,36 @@ void AddState(v1::HiddenStates::Kind kind, std::string digest, MatrixView state,
 
 }  // namespace
 
-absl::StatusOr<RunStates> RunStates::Begin(const Forward& forward, const RunRows& rows,
+absl::StatusOr<RunStates> RunStates::Begin(const Forward& forward, const RunRows& rows, bool beside,
                                            const PassOptions& options) {
-  const ModelOptions& model = forward.options();
-  ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix calibration,
-                             MakeHiddenStates(model, rows.calibration, options));
-  ATTNPRUNE_RETURN_IF_ERROR(forward.Embed(rows.calibration, calibration.view()));
+  const auto embed = [&](const Tokens& tokens) -> absl::StatusOr<ScratchMatrix> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden,
+                               MakeHiddenStates(forward.options(), tokens, options));
+    ATTNPRUNE_RETURN_IF_ERROR(forward.Embed(tokens, hidden.view()));
+    return hidden;
+  };
+  ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix calibration, embed(rows.calibration));
   RunStates states(rows, std::move(calibration));
+  if (beside) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix dense, embed(rows.calibration));
+    states.beside_.emplace(std::move(dense));
+  }
   if (rows.held_out.lengths.empty()) return states;
   for (absl::optional<ScratchMatrix>* const side : {&states.dense_, &states.pruned_}) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden,
-                               MakeHiddenStates(model, rows.held_out, options));
-    ATTNPRUNE_RETURN_IF_ERROR(forward.Embed(rows.held_out, hidden.view()));
+    ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden, embed(rows.held_out));
     side->emplace(std::move(hidden));
   }
   return states;
+}
+
+std::vector<RunStates::Part> RunStates::Parts() {
+  std::vector<Part> parts = {{v1::HiddenStates::CALIBRATION, calibration_.view()}};
+  if (beside_.has_value()) parts.push_back({v1::HiddenStates::CALIBRATION_DENSE, beside_->view()});
+  if (dense_.has_value()) {
+    parts.push_back({v1::HiddenStates::HELD_OUT_DENSE, dense_->view()});
+    parts.push_back({v1::HiddenStates::HELD_OUT_PRUNED, pruned_->view()});
+  }
+  return parts;
 }
 
 absl::optional<double> RunStates::OutputError() {
@@ -75,33 +90,29 @@ absl::optional<double> RunStates::OutputError() {
 }
 
 absl::Status RunStates::Store(ClaimedJob& job, v1::RunResult& result) {
-  const auto store = [&](v1::HiddenStates::Kind kind, MatrixView state) -> absl::Status {
-    ATTNPRUNE_ASSIGN_OR_RETURN(std::string digest, PutState(job, state));
-    AddState(kind, std::move(digest), state, result);
-    return absl::OkStatus();
-  };
-  ATTNPRUNE_RETURN_IF_ERROR(store(v1::HiddenStates::CALIBRATION, calibration_.view()));
-  if (!dense_.has_value()) return absl::OkStatus();
-  ATTNPRUNE_RETURN_IF_ERROR(store(v1::HiddenStates::HELD_OUT_DENSE, dense_->view()));
-  return store(v1::HiddenStates::HELD_OUT_PRUNED, pruned_->view());
+  for (const Part& part : Parts()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(std::string digest, PutState(job, part.state));
+    AddState(part.kind, std::move(digest), part.state, result);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status RunStates::Load(ClaimedJob& job, const v1::RunResult& result) {
-  const auto load = [&](v1::HiddenStates::Kind kind, MutableMatrixView state) -> absl::Status {
+  for (const Part& part : Parts()) {
     const auto& states = result.states();
-    const auto found = std::find_if(states.begin(), states.end(),
-                                    [&](const auto& message) { return message.kind() == kind; });
-    absl::Status status = found == states.end() ? absl::NotFoundError("not in the result")
-                                                : LoadState(job, found->tensor().sha256(), state);
-    if (status.ok() || absl::IsCancelled(status)) return status;
+    const auto found = std::find_if(states.begin(), states.end(), [&](const auto& message) {
+      return message.kind() == part.kind;
+    });
+    const absl::Status status = found == states.end()
+                                    ? absl::NotFoundError("not in the result")
+                                    : LoadState(job, found->tensor().sha256(), part.state);
+    if (absl::IsCancelled(status)) return status;
+    if (status.ok()) continue;
     return absl::DataLossError(absl::StrCat("hidden states behind block ", result.block(), " (",
-                                            v1::HiddenStates::Kind_Name(kind),
+                                            v1::HiddenStates::Kind_Name(part.kind),
                                             "): ", status.message()));
-  };
-  ATTNPRUNE_RETURN_IF_ERROR(load(v1::HiddenStates::CALIBRATION, calibration_.view()));
-  if (!dense_.has_value()) return absl::OkStatus();
-  ATTNPRUNE_RETURN_IF_ERROR(load(v1::HiddenStates::HELD_OUT_DENSE, dense_->view()));
-  return load(v1::HiddenStates::HELD_OUT_PRUNED, pruned_->view());
+  }
+  return absl::OkStatus();
 }
 
 std::vector<std::string> StatesOf(const v1::RunResult& result) {

@@ -22,15 +22,16 @@ namespace attnprune {
 // One thread at a time.
 class RunStates {
  public:
-  // The input of the first block. rows must outlive it. Errors: of MakeHiddenStates,
-  // Forward::Embed.
-  static absl::StatusOr<RunStates> Begin(const Forward& forward, const RunRows& rows,
+  // The input of the first block. beside: whether the calibration rows go through the dense model
+  // too. rows must outlive it. Errors: of MakeHiddenStates, Forward::Embed.
+  static absl::StatusOr<RunStates> Begin(const Forward& forward, const RunRows& rows, bool beside,
                                          const PassOptions& options);
 
   TokenStates calibration() { return {rows_->calibration.lengths, calibration_.view()}; }
+  TokenStates beside() { return Of(rows_->calibration, beside_); }  // empty if not asked for
   // Empty without held-out rows.
-  TokenStates dense() { return Of(dense_); }
-  TokenStates pruned() { return Of(pruned_); }
+  TokenStates dense() { return Of(rows_->held_out, dense_); }
+  TokenStates pruned() { return Of(rows_->held_out, pruned_); }
 
   // ||h~ - h||_F^2 / ||h||_F^2 of the held-out rows; nullopt without them.
   absl::optional<double> OutputError();
@@ -44,14 +45,20 @@ class RunStates {
   RunStates(const RunRows& rows, ScratchMatrix calibration)
       : rows_(&rows), calibration_(std::move(calibration)) {}
 
-  TokenStates Of(absl::optional<ScratchMatrix>& held_out) {
-    if (!held_out.has_value()) return {};
-    return {rows_->held_out.lengths, held_out->view()};
+  struct Part {
+    v1::HiddenStates::Kind kind;
+    MutableMatrixView state;
+  };
+  std::vector<Part> Parts();  // those that are there
+
+  static TokenStates Of(const Tokens& rows, absl::optional<ScratchMatrix>& states) {
+    if (!states.has_value()) return {};
+    return {rows.lengths, states->view()};
   }
 
   const RunRows* rows_;
   ScratchMatrix calibration_;
-  absl::optional<ScratchMatrix> dense_, pruned_;
+  absl::optional<ScratchMatrix> beside_, dense_, pruned_;
 };
 
 // Digests of what a result carries.

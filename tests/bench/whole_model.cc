@@ -2,7 +2,7 @@
 // far its held-out loss is from the dense model's.
 //
 //   whole_model [--model=data/tiny-llama] [--sparsities=0.5,0.7,2:4,0.8,0.9]
-//               [--methods=magnitude;wanda;sparsegpt;alps] [--threads=2]
+//               [--methods=magnitude;wanda;sparsegpt;alps] [--dense_share=0] [--threads=2]
 //
 // Calibration and held-out tokens are the tensors `tokens` of the folder's calibration.safetensors
 // and held_out.safetensors. +-: of the mean difference, rows taken for independent.
@@ -25,6 +25,7 @@ ABSL_FLAG(std::string, model, "data/tiny-llama", "folder");
 ABSL_FLAG(std::vector<std::string>, sparsities,
           std::vector<std::string>({"0.5", "0.7", "2:4", "0.8", "0.9"}), "fractions or N:M");
 ABSL_FLAG(std::string, methods, "magnitude;wanda;sparsegpt;alps", "separated by ;");
+ABSL_FLAG(double, dense_share, 0, "of a map's target that is what it gives in the dense model");
 ABSL_FLAG(int, threads, 2, "threads");
 
 namespace attnprune {
@@ -48,23 +49,31 @@ struct Model {
 absl::StatusOr<std::vector<double>> PrunedLosses(const Model& model, Forward& head,
                                                  const Method& method, const Sparsity& sparsity) {
   const Index features = model.forward.options().hidden_size;
+  const double share = absl::GetFlag(FLAGS_dense_share);
   Matrix x(model.calibration.total(), features), scored(model.held_out.total(), features);
+  Matrix dense(share > 0 ? x.rows() : 0, features);
+  const TokenStates beside{model.calibration.lengths, dense};
   ATTNPRUNE_RETURN_IF_ERROR(model.forward.Embed(model.calibration, x));
   ATTNPRUNE_RETURN_IF_ERROR(model.forward.Embed(model.held_out, scored));
+  if (share > 0) ATTNPRUNE_RETURN_IF_ERROR(model.forward.Embed(model.calibration, dense));
   LayerPruner pruner(model.forward, model.pool);
   NoObserver observer;
   for (Index layer = 0; layer < model.forward.options().layer_count(); ++layer) {
-    ATTNPRUNE_RETURN_IF_ERROR(pruner.Load(layer));
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Load(layer, share));
     ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<Stretch> stretches,
                                StretchesOf(model.forward.weights(), layer, Passes::kByGroup,
                                            [](Index, const TensorMaps&) { return true; }));
     for (const Stretch& stretch : stretches) {
-      ATTNPRUNE_RETURN_IF_ERROR(pruner.Collect(stretch, {model.calibration.lengths, x}, {}));
+      ATTNPRUNE_RETURN_IF_ERROR(
+          pruner.Collect(stretch, {{model.calibration.lengths, x}, beside, {}}));
       for (const Stretch::Tensor& tensor : stretch.tensors) {
         ATTNPRUNE_RETURN_IF_ERROR(pruner.Prune(tensor, method, sparsity, {}, observer).status());
       }
     }
     ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance({model.calibration.lengths, x}));
+    if (share > 0) {
+      ATTNPRUNE_RETURN_IF_ERROR(head.RunLayer(layer, model.calibration.lengths, dense));
+    }
     ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance({model.held_out.lengths, scored}));
   }
   return head.TokenLosses(model.held_out, scored);

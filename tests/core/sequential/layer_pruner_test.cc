@@ -80,7 +80,7 @@ void PruneAll(const Forward& forward, ThreadPool& pool, const GoldenRun& run, co
     ASSERT_TRUE(pruner.Load(layer).ok());
     for (const Stretch& stretch :
          ValueOrDie(StretchesOf(forward.weights(), layer, run.passes(), chosen))) {
-      ASSERT_TRUE(pruner.Collect(stretch, calibration, scored).ok());
+      ASSERT_TRUE(pruner.Collect(stretch, {calibration, {}, scored}).ok());
       for (const Stretch::Tensor& tensor : stretch.tensors) {
         visit(*tensor.what.stored,
               ValueOrDie(pruner.Prune(tensor, method, run.sparsity, {}, observer)));
@@ -184,7 +184,7 @@ TEST(LayerPruner, GoesOnWithTheSameBitsFromTensorsThatWerePutBack) {
     const size_t skipped = known.size();
     size_t place = 0;
     for (const Stretch& stretch : stretches) {
-      EXPECT_TRUE(pruner.Collect(stretch, {run.calibration.lengths, x}, {}).ok());
+      EXPECT_TRUE(pruner.Collect(stretch, {{run.calibration.lengths, x}, {}, {}}).ok());
       for (const Stretch::Tensor& tensor : stretch.tensors) {
         if (place++ < skipped) {
           EXPECT_TRUE(pruner.Put(tensor.what, known[place - 1]).ok());
@@ -219,7 +219,7 @@ TEST(LayerPruner, RefusesBytesThatDoNotFitAndStopsWhenToldTo) {
   EXPECT_EQ(pruner.Put(stretches[0].tensors[0].what, std::string("too few")).code(),
             absl::StatusCode::kDataLoss);
   const auto no = [](double) { return false; };
-  EXPECT_TRUE(absl::IsCancelled(pruner.Collect(stretches[0], states, {}, no)));
+  EXPECT_TRUE(absl::IsCancelled(pruner.Collect(stretches[0], {states, {}, {}}, no)));
   EXPECT_TRUE(absl::IsCancelled(pruner.Advance(states, no)));
 }
 

@@ -311,6 +311,35 @@ TEST_F(Runs, InIndependentOrderEveryMapSeesTheDenseModel) {
   EXPECT_EQ(same, 7);
 }
 
+TEST_F(Runs, WithADenseTargetComeOutOtherwiseAndGoOnWithTheSameBits) {
+  v1::Run run = Golden();
+  run.mutable_method()->set_name("alps");
+  run.mutable_method()->clear_parameters();
+  const v1::Run plain = WorkOn(Create(run).name());
+  run.set_dense_target(0.5);
+  clock_.SetHook(0, [] {});
+  const v1::Run half = WorkOn(Create(run).name());
+  ASSERT_EQ(half.state(), v1::SUCCEEDED) << half.failure().message();
+  const auto output_error = [](const v1::Run& done) {
+    double error = 0;
+    for (const v1::RunResult& result : done.results()) {
+      if (result.has_block_score()) error = result.block_score().output_error();
+    }
+    return error;
+  };
+  EXPECT_GT(output_error(half), 0);
+  EXPECT_NE(output_error(half), output_error(plain));
+  const int looks = clock_.looks();
+  for (const int look : {looks / 3, looks / 2, looks * 3 / 4}) {
+    const std::string name = Create(run).name();
+    StopSignal stop;
+    clock_.SetHook(look, [&] { stop.Request(StopReason::kDraining); });
+    Work(&stop);
+    ASSERT_EQ(Get(name).state(), v1::QUEUED);
+    EXPECT_EQ(Verdict(WorkOn(name)), Verdict(half));
+  }
+}
+
 TEST_F(Runs, HoldOutAFractionOfTheirCalibrationRows) {
   v1::Run run = Golden();
   run.clear_held_out();
@@ -457,6 +486,13 @@ TEST_F(Runs, ThatBreakARuleAreRefusedByField) {
        }},
       {"run.order", "must be SEQUENTIAL or INDEPENDENT, got 9",
        [](v1::Run& run, BlobStore*) { run.set_order(static_cast<v1::Order>(9)); }},
+      {"run.dense_target", "must be in [0, 1]",
+       [nan](v1::Run& run, BlobStore*) { run.set_dense_target(nan); }},
+      {"run.dense_target", "must be 0 in INDEPENDENT order",
+       [](v1::Run& run, BlobStore*) {
+         run.set_dense_target(0.5);
+         run.set_order(v1::INDEPENDENT);
+       }},
       {"run.labels", "characters",
        [](v1::Run& run, BlobStore*) { (*run.mutable_labels())[""] = "x"; }},
       {"run.priority", "must be in", [](v1::Run& run, BlobStore*) { run.set_priority(5000); }},
