@@ -1,4 +1,5 @@
-"""Whole models in one run: what is pruned, what is written, and that nothing that ends it loses any of it."""
+"""Whole models in one run: what is pruned, what is written, and that no end of a process loses any
+of it."""
 import filecmp
 import json
 import signal
@@ -46,7 +47,7 @@ def check_same_files(one, other, but=()):
 REPORTS = ("report.json", "report.md")  # they name the run and its times
 
 
-def test_every_linear_map_is_pruned_and_the_report_has_the_losses_of_an_independent_computation(tmp_path):
+def test_every_linear_map_is_pruned_and_the_report_has_the_losses_of_the_loss_script(tmp_path):
     out = tmp_path / "pruned"
     done("prune", *RUN, "--sparsity", "0.5", "--method", "magnitude", "--output", out,
          "--save-mask", tmp_path / "masks.safetensors")
@@ -65,8 +66,9 @@ def test_every_linear_map_is_pruned_and_the_report_has_the_losses_of_an_independ
 
     tokens = read_tokens(str(MODEL / "held_out.safetensors"))
     loss = report(out)["model"]["loss"]
-    assert loss["dense"]["natsPerToken"] == pytest.approx(Model(MODEL).losses(tokens).mean(), abs=1e-4)
-    assert loss["pruned"]["natsPerToken"] == pytest.approx(Model(out).losses(tokens).mean(), abs=1e-4)
+    for name, folder in (("dense", MODEL), ("pruned", out)):
+        assert loss[name]["natsPerToken"] == pytest.approx(Model(folder).losses(tokens).mean(),
+                                                           abs=1e-4)
     assert "not smaller or faster by itself" in (out / "report.md").read_text()
 
 
@@ -89,17 +91,18 @@ def test_a_bitmask_folder_is_smaller_and_unpacks_to_the_dense_one_bit_for_bit(se
     done("fetch", name, "--output", tmp_path / "packed", "--format", "bitmask", *at)
     done("unpack", tmp_path / "packed", "--output", tmp_path / "unpacked")
     check_same_files(tmp_path / "dense", tmp_path / "unpacked")
-    sizes = [(tmp_path / folder / "model.safetensors").stat().st_size for folder in ("dense", "packed")]
-    assert sizes[1] < 0.65 * sizes[0]
+    dense, packed = ((tmp_path / folder / "model.safetensors").stat().st_size
+                     for folder in ("dense", "packed"))
+    assert packed < 0.65 * dense
 
 
 def test_compare_makes_a_model_for_each_method_and_a_table_of_their_losses(tmp_path):
     out = tmp_path / "out"
-    told = done("prune", *RUN, "--sparsity", "0.7", "--method", "magnitude", "--method", "sparsegpt",
-                "--compare", "--quiet", "--output", out).stdout
+    told = done("prune", *RUN, "--sparsity", "0.7", "--method", "magnitude", "--method",
+                "sparsegpt", "--compare", "--quiet", "--output", out).stdout
     rows = [line.split() for line in told.splitlines()]
-    losses = {row[0]: float(row[2]) for row in rows if row and row[0] in ("dense", "magnitude", "sparsegpt")
-              and len(row) == 7}
+    losses = {row[0]: float(row[2]) for row in rows
+              if len(row) == 7 and row[0] in ("dense", "magnitude", "sparsegpt")}
     assert losses["dense"] < losses["sparsegpt"] < losses["magnitude"]
     for method in ("magnitude", "sparsegpt"):
         assert report(out / method)["model"]["loss"]["pruned"]["natsPerToken"] == pytest.approx(
@@ -130,7 +133,8 @@ def test_a_server_that_is_killed_ends_no_run_and_a_watch_goes_on(server, tmp_pat
     flags = [*RUN, "--method", "alps"]
     done("prune", *flags, "--output", tmp_path / "whole")
     name = done("submit", "--run", *flags, *at).stdout.strip()
-    with subprocess.Popen([BIN / "attnprune", "watch", name, *at], text=True, stdout=subprocess.PIPE) as watch:
+    with subprocess.Popen([BIN / "attnprune", "watch", name, *at], text=True,
+                          stdout=subprocess.PIPE) as watch:
         lines = []
         for line in watch.stdout:
             lines.append(line)
@@ -148,7 +152,8 @@ def test_a_cancelled_run_is_resumed_behind_its_last_result(server, tmp_path):
     at = ["--server", server.address]
     flags = [*RUN, "--method", "alps"]
     name = done("submit", "--run", *flags, "--label", "who=me", *at).stdout.strip()
-    with subprocess.Popen([BIN / "attnprune", "watch", name, *at], text=True, stdout=subprocess.PIPE) as watch:
+    with subprocess.Popen([BIN / "attnprune", "watch", name, *at], text=True,
+                          stdout=subprocess.PIPE) as watch:
         for line in watch.stdout:
             if line.startswith("block 0 "):
                 done("cancel", name, *at)

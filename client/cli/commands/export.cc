@@ -39,6 +39,10 @@ void NoteWhatIsMissing(const Shell& shell, const ExportCommandFlags& flags, cons
 int Run(const Shell& shell, const ExportCommandFlags& flags) {
   const bool to_out = UsesStandardOutput(flags.files);
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckExportOutputs(flags.files));
+  if (NamesRun(flags.name)) {
+    return UsageError(shell, absl::InvalidArgumentError(absl::StrCat(
+                                 "NAME must be a job's: a run has no curves, got ", flags.name)));
+  }
   if (to_out && flags.connect.json) {
     return UsageError(
         shell, absl::InvalidArgumentError("--json takes standard output, so no file can be -"));

@@ -29,6 +29,11 @@ absl::Status Check(const MergeFlags& flags) {
   if (flags.names.empty() == flags.labels.empty()) {
     return absl::InvalidArgumentError("either names of jobs or --label KEY=VALUE is required");
   }
+  for (const std::string& name : flags.names) {
+    if (!NamesRun(name)) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "NAME must be a job's: attnprune fetch writes the model of a run, got ", name));
+  }
   ATTNPRUNE_RETURN_IF_ERROR(CheckMergeOutput(flags.save.source, flags.save.output));
   ATTNPRUNE_RETURN_IF_ERROR(Checkpoint::Open(flags.save.source).status());
   return CheckOutputs(OutputsOf(flags.save.output, flags.save.masks, flags.save.source),

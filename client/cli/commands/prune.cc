@@ -69,8 +69,7 @@ int PruneOnServer(const Shell& shell, const PruneCommandFlags& flags, const Prun
   const PrunedModels models =
       FollowRuns(shell, *client, submitted, work.places, flags.prune.job.quiet, flags.connect.json);
   if (!models.goes_on.has_value()) return models.exit_code;
-  return SayHowToResume(shell, models.goes_on->name(), flags.connect.server, "",
-                        models.last_sequence);
+  return SayRunGoesOn(shell, models, flags.connect.server);
 }
 
 int Run(const Shell& shell, const PruneCommandFlags& given) {

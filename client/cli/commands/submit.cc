@@ -109,8 +109,7 @@ int SubmitWholeModel(const Shell& shell, const SubmitFlags& given) {
   const PrunedModels models =
       FollowRuns(shell, *client, submitted, places, flags.job.quiet, flags.connect.json);
   if (!models.goes_on.has_value()) return models.exit_code;
-  return SayHowToResume(shell, models.goes_on->name(), flags.connect.server, "",
-                        models.last_sequence);
+  return SayRunGoesOn(shell, models, flags.connect.server);
 }
 
 // --- every layer of a model ---

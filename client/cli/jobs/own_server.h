@@ -23,11 +23,11 @@ void AddOwnServerFlags(Command& command, OwnServerFlags& flags, const std::strin
 
 struct Worked {
   int exit_code = 0;
-  bool unsaved = false;  // results are there that could not be written
+  bool unsaved = false;  // results are there that could not be written, or of a run that failed
 };
 
 // Does the work on a server that ends with it. Returns its exit code; says where results are that
-// could not be written.
+// are unsaved.
 int OnServerOfItsOwn(const Shell& shell, const OwnServerFlags& flags,
                      const std::function<Worked(client::Client& client)>& work);
 

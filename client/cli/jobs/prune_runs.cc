@@ -1,5 +1,6 @@
 #include "client/cli/jobs/prune_runs.h"
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/files/event_export.h"
 #include "client/cli/files/job_tensors.h"
@@ -110,9 +111,19 @@ PrunedModels FollowRuns(const Shell& shell, client::Client& client,
   }
   if (ended.size() > 1) people << "\n" << LossTable(MethodLabels(ended), ended);
   const int saved = SaveRuns(shell, people, client, ended, places);
-  models.unsaved = saved == kFailed;
+  models.unsaved = saved == kFailed || absl::c_any_of(ended, [](const v1::Run& run) {
+                     return run.state() == v1::FAILED && run.results_done() > 0;
+                   });
   if (models.exit_code == kDone) models.exit_code = saved;
   return models;
+}
+
+int SayRunGoesOn(const Shell& shell, const PrunedModels& models, const std::string& server) {
+  const std::string& name = models.goes_on->name();
+  SayHowToResume(shell, name, server, "", models.last_sequence);
+  Note(shell, absl::StrCat("and when it has succeeded, write its model with\n  attnprune fetch ",
+                           name, " --output DIR --server ", server));
+  return kInterrupted;
 }
 
 v1::ListRunsResponse ListOf(const std::vector<v1::Run>& runs) {

@@ -31,7 +31,7 @@ absl::StatusOr<std::vector<v1::Run>> SubmitRuns(const Shell& shell, client::Clie
 
 struct PrunedModels {
   int exit_code = 0;
-  bool unsaved = false;             // results are there that could not be written
+  bool unsaved = false;  // results are there that could not be written, or of a run that failed
   absl::optional<v1::Run> goes_on;  // the watch of this one was interrupted
   int64_t last_sequence = 0;        // of that one
 };
@@ -41,6 +41,10 @@ struct PrunedModels {
 PrunedModels FollowRuns(const Shell& shell, client::Client& client,
                         const std::vector<v1::Run>& runs, const std::vector<RunPlaces>& places,
                         bool quiet, bool json);
+
+// After an interrupted watch of a run on a server: says how to come back and how to have its model.
+// Returns kInterrupted.
+int SayRunGoesOn(const Shell& shell, const PrunedModels& models, const std::string& server);
 
 // The same message of runs at hand, for --json.
 v1::ListRunsResponse ListOf(const std::vector<v1::Run>& runs);

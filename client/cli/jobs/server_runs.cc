@@ -122,7 +122,8 @@ FollowedRunResult FollowRunToEnd(const Shell& shell, client::Client& client, con
 int ExitCodeOf(const Shell& shell, const v1::Run& run) {
   if (run.state() == v1::SUCCEEDED) return kDone;
   Note(shell, absl::StrCat("attnprune: ", run.name(), " ", StateText(run.state()),
-                           run.has_failure() ? ": " : "", run.failure().message()));
+                           run.has_failure() ? ": " : "", run.failure().message(),
+                           "; attnprune resume goes on behind its last result"));
   return kFailed;
 }
 

@@ -36,7 +36,7 @@ enum class Progress { kShown, kQuiet };
 FollowedRunResult FollowRunToEnd(const Shell& shell, client::Client& client, const v1::Run& run,
                                  Progress progress, WatchOutput output, int64_t after = 0);
 
-// kDone if the run has succeeded, else kFailed, with the reason and how to go on with it on err.
+// kDone if the run has succeeded, else kFailed, with the reason and how it goes on told on err.
 int ExitCodeOf(const Shell& shell, const v1::Run& run);
 
 }  // namespace attnprune::cli

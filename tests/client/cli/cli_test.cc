@@ -177,6 +177,8 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"unpack LLAMA --output LLAMA", "another folder"},
       {"unpack LLAMA --output DIR/out", "bitmask"},
       {"unpack DIR/none --output DIR/out", "none"},
+      {"export r-x --csv -", "NAME must be a job's"},
+      {"merge r-x --model LLAMA --output DIR/out", "NAME must be a job's"},
       {"merge x", "--model"},
       {"merge x --model LLAMA", "--output"},
       {"merge --model LLAMA --output DIR/out", "--label"},
@@ -246,6 +248,21 @@ TEST_F(CommandLine, ExitsWithThreeWhenNoServerIsThere) {
         Attnprune(absl::StrCat(line, " --server 127.0.0.1:1 --patience 0s"), dir());
     EXPECT_EQ(outcome.code, 3) << line;
     EXPECT_THAT(outcome.err, HasSubstr("cannot reach the server")) << line;
+  }
+}
+
+TEST_F(CommandLine, PrunesAWholeModelWithNoSetUp) {
+  const TemporaryFolder folder;
+  const Outcome outcome = Attnprune(
+      "prune --model LLAMA --text LLAMA/calibration.txt --samples 2 --sequence-length 32 "
+      "--held-out-fraction 0.5 --method magnitude --skip down --output DIR/out --quiet",
+      folder.path());
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("block 3  up "), HasSubstr("nats/token"),
+                                 HasSubstr("pruned model: " + folder.path() + "/out")));
+  EXPECT_THAT(outcome.out, ::testing::Not(HasSubstr("down")));
+  for (const char* file : {"model.safetensors", "config.json", "report.json", "report.md"}) {
+    EXPECT_TRUE(std::filesystem::exists(folder.path() + "/out/" + file)) << file;
   }
 }
 
