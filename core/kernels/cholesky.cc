@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/kernels/blas.h"
+#include "core/kernels/triangle.h"
 
 namespace attnprune {
 namespace {
@@ -48,7 +48,7 @@ double MeanOfDiagonal(const GramMatrix& h) {
 
 }  // namespace
 
-absl::optional<Matrix> InverseFactor(const GramMatrix& h, double damping) {
+absl::optional<Matrix> InverseFactor(const GramMatrix& h, double damping, ThreadPool& pool) {
   const Index n = h.size();
   std::vector<double> a(h.flat().begin(), h.flat().end());
   for (Index i = 0; i < n; ++i) a[static_cast<size_t>(i * n + i)] += damping;
@@ -56,15 +56,16 @@ absl::optional<Matrix> InverseFactor(const GramMatrix& h, double damping) {
   // With J the reversal of order, J h J = L L', so that h = R R' with R = J L J upper triangular
   // and h^-1 = U'U with U = R^-1 = J L^-1 J. Reversing the storage is J . J.
   std::reverse(a.begin(), a.end());
-  if (!CholeskyInPlace(n, absl::MakeSpan(a)) || !PivotsAreSound(h, damping, a)) {
+  if (!CholeskyInPlace(n, absl::MakeSpan(a), pool) || !PivotsAreSound(h, damping, a)) {
     return absl::nullopt;
   }
-  if (!InvertLowerTriangleInPlace(n, absl::MakeSpan(a))) return absl::nullopt;
+  if (!InvertLowerTriangleInPlace(n, absl::MakeSpan(a), pool)) return absl::nullopt;
   std::reverse(a.begin(), a.end());
   return UpperTriangle(n, a);
 }
 
-absl::StatusOr<DampedFactor> DampedInverseFactor(const GramMatrix& h, double percdamp) {
+absl::StatusOr<DampedFactor> DampedInverseFactor(const GramMatrix& h, double percdamp,
+                                                 ThreadPool& pool) {
   if (!AllFinite(h.flat())) {
     return absl::FailedPreconditionError(
         "calibration: X'X must be finite in float32; no percdamp can help");
@@ -72,7 +73,7 @@ absl::StatusOr<DampedFactor> DampedInverseFactor(const GramMatrix& h, double per
   const double mean = MeanOfDiagonal(h);
   DampedFactor result{.u = Matrix(), .percdamp = percdamp, .retries = 0};
   for (;;) {
-    if (absl::optional<Matrix> u = InverseFactor(h, result.percdamp * mean); u.has_value()) {
+    if (absl::optional<Matrix> u = InverseFactor(h, result.percdamp * mean, pool); u.has_value()) {
       result.u = *std::move(u);
       return result;
     }

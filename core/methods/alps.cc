@@ -124,9 +124,9 @@ class AlpsMethod final : public Method {
   absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
                                             const RunOptions&,
                                             ProgressObserver& observer) const override {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const AlpsInputs inputs,
-                               PrepareAlps(problem.moments, options_.damping));
-    AlpsSearch search(problem.maps, inputs, problem.sparsity, pool, /*fingerprint=*/0);
+    ATTNPRUNE_ASSIGN_OR_RETURN(const AlpsInputs* const inputs,
+                               problem.inputs.Alps(options_.damping));
+    AlpsSearch search(problem.maps, *inputs, problem.sparsity, pool, /*fingerprint=*/0);
     AlpsLoop loop(nullptr, options_, 0, search, observer);
     return Finish(search, loop);
   }

@@ -32,11 +32,11 @@ absl::Status CheckMap(const NamedWeight& map, Index inputs) {
 
 absl::Status Validate(const LinearProblem& problem) {
   if (problem.maps.empty()) return FieldError("maps", "must not be empty");
-  const Index inputs = problem.moments.size();
+  const Index inputs = problem.inputs.moments().size();
   for (const NamedWeight& map : problem.maps) {
     if (absl::Status checked = CheckMap(map, inputs); !checked.ok()) return checked;
   }
-  const absl::Span<const double> moments = problem.moments.flat();
+  const absl::Span<const double> moments = problem.inputs.moments().flat();
   if (!std::all_of(moments.begin(), moments.end(), [](double m) { return std::isfinite(m); })) {
     return FieldError("moments", "must be finite in float32: the inputs are too large");
   }

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "core/kernels/gram.h"
+#include "core/methods/linear_inputs.h"
 #include "core/problem/problem.h"
 #include "core/problem/sparsity.h"
 
@@ -14,7 +14,7 @@ namespace attnprune {
 // Maps of the same d inputs, y = W x, which are known by their second moments alone.
 struct LinearProblem {
   std::vector<NamedWeight> maps;  // at least one
-  const GramMatrix& moments;      // X'X, d x d
+  LinearInputs& inputs;           // may be shared with problems of other maps of theirs
   Sparsity sparsity;
 };
 

@@ -122,7 +122,7 @@ absl::StatusOr<PruneResult> Method::PruneLinear(const LinearProblem& problem, Th
   try {
     pruned = DoPruneLinear(problem, pool, options, observer);
   } catch (const std::bad_alloc&) {
-    pruned = OutOfMemory(name(), absl::StrCat(problem.moments.size(), " inputs"));
+    pruned = OutOfMemory(name(), absl::StrCat(problem.inputs.moments().size(), " inputs"));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, std::move(pruned));
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;

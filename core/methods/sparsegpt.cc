@@ -167,13 +167,13 @@ Matrix WithoutDeadInputs(MatrixView w, const std::vector<bool>& dead) {
 
 }  // namespace
 
-absl::StatusOr<SparseGptInputs> PrepareSparseGpt(GramMatrix h, double percdamp) {
+absl::StatusOr<SparseGptInputs> PrepareSparseGpt(GramMatrix h, double percdamp, ThreadPool& pool) {
   SparseGptInputs inputs;
   for (Index j = 0; j < h.size(); ++j) {
     inputs.dead.push_back(h(j, j) == 0);
     if (h(j, j) == 0) h(j, j) = 1;
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(DampedFactor factor, DampedInverseFactor(h, percdamp));
+  ATTNPRUNE_ASSIGN_OR_RETURN(DampedFactor factor, DampedInverseFactor(h, percdamp, pool));
   inputs.u = std::move(factor.u);
   inputs.damping_retries = factor.retries;
   return inputs;
@@ -227,20 +227,26 @@ class SparseGptMethod : public Method {
                                       ProgressObserver&) const override {
     ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     const Problem& problem = prepared.problem();
-    return PruneMaps(LinearMaps(problem, by_factors_), *prepared.CalibrationGram(),
-                     problem.sparsity, prepared.pool());
+    ATTNPRUNE_RETURN_IF_ERROR(
+        CheckBlocksize(prepared.CalibrationGram()->size(), problem.sparsity, blocksize_));
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        const SparseGptInputs inputs,
+        PrepareSparseGpt(*prepared.CalibrationGram(), percdamp_, prepared.pool()));
+    return PruneMaps(LinearMaps(problem, by_factors_), inputs, problem.sparsity, prepared.pool());
   }
 
   absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
                                             const RunOptions&, ProgressObserver&) const override {
-    return PruneMaps(problem.maps, problem.moments, problem.sparsity, pool);
+    ATTNPRUNE_RETURN_IF_ERROR(
+        CheckBlocksize(problem.inputs.moments().size(), problem.sparsity, blocksize_));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptInputs* const inputs,
+                               problem.inputs.SparseGpt(percdamp_, pool));
+    return PruneMaps(problem.maps, *inputs, problem.sparsity, pool);
   }
 
   absl::StatusOr<PruneResult> PruneMaps(const std::vector<NamedWeight>& maps,
-                                        const GramMatrix& gram, const Sparsity& sparsity,
+                                        const SparseGptInputs& inputs, const Sparsity& sparsity,
                                         ThreadPool& pool) const {
-    ATTNPRUNE_RETURN_IF_ERROR(CheckBlocksize(gram.size(), sparsity, blocksize_));
-    ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptInputs inputs, PrepareSparseGpt(gram, percdamp_));
     PruneResult result;
     result.damping_retries = inputs.damping_retries;
     for (const NamedWeight& weight : maps) {

@@ -23,7 +23,7 @@ struct SparseGptInputs {
 
 // h: X'X. A dead input j (H_jj = 0) gets H_jj = 1 before the mean is taken. percdamp is raised
 // where H is not positive definite: DampedInverseFactor's rule and errors.
-absl::StatusOr<SparseGptInputs> PrepareSparseGpt(GramMatrix h, double percdamp);
+absl::StatusOr<SparseGptInputs> PrepareSparseGpt(GramMatrix h, double percdamp, ThreadPool& pool);
 
 struct SparseGptResult {
   BitMask mask;    // what was selected

@@ -73,8 +73,9 @@ class WandaMethod : public Method {
   absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
                                             const RunOptions&, ProgressObserver&) const override {
     std::vector<double> norms;
-    for (Index j = 0; j < problem.moments.size(); ++j) {
-      norms.push_back(std::sqrt(problem.moments(j, j)));
+    const GramMatrix& moments = problem.inputs.moments();
+    for (Index j = 0; j < moments.size(); ++j) {
+      norms.push_back(std::sqrt(moments(j, j)));
     }
     PruneResult result;
     for (const NamedWeight& weight : problem.maps) {

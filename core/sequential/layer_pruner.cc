@@ -150,11 +150,14 @@ absl::Status LayerPruner::Collect(const Stretch& stretch, const Tokens& tokens,
       return listener((before + rows * share) / all);
     };
   };
+  calibration_.clear();
+  held_out_.clear();
   if (dense_share_ > 0) {
     ATTNPRUNE_RETURN_IF_ERROR(CollectBeside(stretch, tokens, part(0, first)));
   } else {
-    ATTNPRUNE_ASSIGN_OR_RETURN(calibration_,
+    ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<GramMatrix> moments,
                                MomentsOf(stretch, tokens.calibration, part(0, first)));
+    for (GramMatrix& gram : moments) calibration_.emplace_back(std::move(gram));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(held_out_,
                              MomentsOf(stretch, tokens.held_out, part(first, all - first)));
@@ -200,7 +203,7 @@ absl::Status LayerPruner::CollectBeside(const Stretch& stretch, const Tokens& to
   }
   const Group& group = Groups()[stretch.groups[0]];
   const Index inputs = InputsOf(weights_, group);
-  calibration_.assign(1, GramMatrix(inputs));
+  GramMatrix moments(inputs);
   cross_.emplace(inputs);
   Matrix beside;  // inputs of the chunk in the pruned layer
   LayerHooks pruned, dense;
@@ -216,11 +219,13 @@ absl::Status LayerPruner::CollectBeside(const Stretch& stretch, const Tokens& to
     const Index rows = std::accumulate(lengths.begin(), lengths.end(), Index{0});
     if (beside.rows() < rows) beside = Matrix(rows, inputs);
     RunRows(tokens.calibration, first, lengths, weights_, pruned);
-    AddGram(MatrixView(beside).Rows(0, rows), pool_, calibration_[0]);
+    AddGram(MatrixView(beside).Rows(0, rows), pool_, moments);
     RunRows(tokens.dense, first, lengths, dense_, dense);
     return Tell(listener, first, lengths, tokens.calibration.hidden.rows());
   });
-  return whole ? absl::OkStatus() : Interrupted();
+  if (!whole) return Interrupted();
+  calibration_.emplace_back(std::move(moments));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<StoredMap>> LayerPruner::StoredMapsOf(const TensorMaps& tensor) const {
@@ -245,15 +250,15 @@ absl::StatusOr<PrunedWeights> LayerPruner::Prune(const Stretch::Tensor& tensor,
   for (const StoredMap& map : maps) rows += map.out;
   const NamedWeight dense{"weight", MatrixView(first.data(), rows, first.cols()),
                           /*inputs_are_rows=*/false};
-  const GramMatrix& moments = calibration_[tensor.inputs];
+  LinearInputs& inputs = calibration_[tensor.inputs];
   Matrix target;
   NamedWeight wanted = dense;
   if (dense_share_ > 0) {
     ATTNPRUNE_ASSIGN_OR_RETURN(target,
-                               TargetWeights(dense.dense, moments, *cross_, dense_share_, pool_));
+                               TargetWeights(dense.dense, inputs, *cross_, dense_share_, pool_));
     wanted.dense = target;
   }
-  const LinearProblem problem{.maps = {wanted}, .moments = moments, .sparsity = sparsity};
+  const LinearProblem problem{.maps = {wanted}, .inputs = inputs, .sparsity = sparsity};
   ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result,
                              method.PruneLinear(problem, pool_, options, observer));
   if (result.reason == TerminationReason::kStopped) return Interrupted();
@@ -285,7 +290,7 @@ absl::StatusOr<PrunedWeights> LayerPruner::Prune(const Stretch::Tensor& tensor,
                        .dense = SquaredNormByMoments(gram, whole, absl::nullopt, pool_)}
         .relative();
   };
-  pruned.calibration_error = error_by(moments);
+  pruned.calibration_error = error_by(inputs.moments());
   if (!held_out_.empty()) pruned.held_out_error = error_by(held_out_[tensor.inputs]);
   return pruned;
 }

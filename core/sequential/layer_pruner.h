@@ -12,6 +12,7 @@
 #include "absl/types/span.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/gram.h"
+#include "core/methods/linear_inputs.h"
 #include "core/methods/method.h"
 #include "core/model/forward.h"
 #include "core/model/layer_forward.h"
@@ -126,9 +127,10 @@ class LayerPruner {
   LayerWeights weights_, dense_;
   double dense_share_ = 0;
   Index loaded_ = 0;
-  std::vector<GramMatrix> calibration_, held_out_;  // by the stretch's groups
-  absl::optional<GramMatrix> cross_;                // of the one group, for a dense_share above 0
-  Matrix scratch_;                                  // hidden states of some sequences
+  std::vector<LinearInputs> calibration_;  // by the stretch's groups
+  std::vector<GramMatrix> held_out_;       // the same
+  absl::optional<GramMatrix> cross_;       // of the one group, for a dense_share above 0
+  Matrix scratch_;                         // hidden states of some sequences
 };
 
 }  // namespace attnprune

@@ -4,7 +4,6 @@
 
 #include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
-#include "core/kernels/cholesky.h"
 
 namespace attnprune {
 namespace {
@@ -23,19 +22,19 @@ Matrix Change(const GramMatrix& moments, const GramMatrix& cross) {
 
 }  // namespace
 
-absl::StatusOr<Matrix> TargetWeights(MatrixView w, const GramMatrix& moments,
-                                     const GramMatrix& cross, double share, ThreadPool& pool) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const DampedFactor factor,
-                             DampedInverseFactor(moments, kTargetDamping));
-  const Matrix change = Change(moments, cross);
+absl::StatusOr<Matrix> TargetWeights(MatrixView w, LinearInputs& inputs, const GramMatrix& cross,
+                                     double share, ThreadPool& pool) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptInputs* const factor,
+                             inputs.SparseGpt(kTargetDamping, pool));
+  const Matrix change = Change(inputs.moments(), cross);
   Matrix target = Matrix::CopyFrom(w);
   pool.ParallelFor((w.rows() + kRowsPerShard - 1) / kRowsPerShard, [&](Index shard) {
     const Index first = shard * kRowsPerShard;
     const Index rows = std::min(kRowsPerShard, w.rows() - first);
     Matrix moved(rows, w.cols()), solved(rows, w.cols());
     Gemm(Trans::kNo, Trans::kYes, 1.0f, w.Rows(first, rows), change, 0.0f, moved);
-    Gemm(Trans::kNo, Trans::kYes, 1.0f, moved, factor.u, 0.0f, solved);
-    Gemm(Trans::kNo, Trans::kNo, static_cast<float>(share), solved, factor.u, 1.0f,
+    Gemm(Trans::kNo, Trans::kYes, 1.0f, moved, factor->u, 0.0f, solved);
+    Gemm(Trans::kNo, Trans::kNo, static_cast<float>(share), solved, factor->u, 1.0f,
          MutableMatrixView(target).Rows(first, rows));
   });
   return target;

@@ -5,6 +5,7 @@
 #include "absl/status/statusor.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/gram.h"
+#include "core/methods/linear_inputs.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
@@ -18,10 +19,10 @@ inline constexpr double kTargetDamping = 0.01;
 //   V = W + share W (X'Z - X'X)' (X'X + lambda I)^-1
 //
 // For any D the sum is (D - V)(X'X + lambda I)(D - V)' and a constant, so that a method that prunes
-// V on X prunes W to that target. moments: X'X. cross: X'Z. share in [0, 1].
+// V on X prunes W to that target. inputs: of X. cross: X'Z. share in [0, 1].
 // FAILED_PRECONDITION where X'X is not finite. O(d^3).
-absl::StatusOr<Matrix> TargetWeights(MatrixView w, const GramMatrix& moments,
-                                     const GramMatrix& cross, double share, ThreadPool& pool);
+absl::StatusOr<Matrix> TargetWeights(MatrixView w, LinearInputs& inputs, const GramMatrix& cross,
+                                     double share, ThreadPool& pool);
 
 }  // namespace attnprune
 

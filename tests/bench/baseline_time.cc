@@ -104,7 +104,7 @@ void Run() {
     GramMatrix h(0);
     gram.push_back(Seconds([&] { h = Gram(problem.calibration.all(), pool); }));
     SparseGptInputs inputs;
-    factor.push_back(Seconds([&] { inputs = PrepareSparseGpt(std::move(h), 0.01).value(); }));
+    factor.push_back(Seconds([&] { inputs = PrepareSparseGpt(std::move(h), 0.01, pool).value(); }));
     blocks.push_back(Seconds([&] {
       for (const NamedWeight& weight : AttentionWeights(problem)) {
         BlockProducts(weight.dense, inputs.u, pool);

@@ -9,10 +9,16 @@
 #include <vector>
 
 #include "core/kernels/blas.h"
+#include "core/kernels/triangle.h"
 #include "tests/support/matrices.h"
 
 namespace attnprune {
 namespace {
+
+ThreadPool& OneThread() {
+  static ThreadPool& pool = *new ThreadPool(1);
+  return pool;
+}
 
 using ::attnprune::testing::GaussianMatrix;
 using ::attnprune::testing::Values;
@@ -31,7 +37,7 @@ GramMatrix Symmetric2x2(double a, double b, double c) {
 
 // U'U = [[5, -2], [-2, 4]] / 16, the inverse of [[4, 2], [2, 5]].
 TEST(InverseFactor, OfTwoByTwo) {
-  const absl::optional<Matrix> u = InverseFactor(Symmetric2x2(4, 2, 5), 0);
+  const absl::optional<Matrix> u = InverseFactor(Symmetric2x2(4, 2, 5), 0, OneThread());
   ASSERT_TRUE(u.has_value());
   const float u00 = std::sqrt(5.0f / 16), u11 = std::sqrt(0.2f);
   EXPECT_THAT(Values(*u),
@@ -41,7 +47,7 @@ TEST(InverseFactor, OfTwoByTwo) {
 TEST(InverseFactor, OfOneNumber) {
   GramMatrix h(1);
   h(0, 0) = 3;
-  const absl::optional<Matrix> u = InverseFactor(h, 1);
+  const absl::optional<Matrix> u = InverseFactor(h, 1, OneThread());
   ASSERT_TRUE(u.has_value());
   EXPECT_EQ((*u)(0, 0), 0.5f);
 }
@@ -67,7 +73,7 @@ TEST(InverseFactor, TimesTheHessianIsTheIdentity) {
   ThreadPool pool(1);
   const Matrix x = GaussianMatrix(60, 40, 5);
   GramMatrix h = Gram(x, pool);
-  const absl::optional<Matrix> u = InverseFactor(h, kDamping);
+  const absl::optional<Matrix> u = InverseFactor(h, kDamping, OneThread());
   ASSERT_TRUE(u.has_value());
   for (Index i = 0; i < h.size(); ++i) h(i, i) += kDamping;
   for (Index i = 0; i < h.size(); ++i) {
@@ -86,7 +92,7 @@ TEST(InverseFactor, TimesTheHessianIsTheIdentity) {
 TEST(InverseFactor, IsZeroBelowItsPositiveDiagonal) {
   ThreadPool pool(1);
   const Matrix x = GaussianMatrix(30, 20, 6);
-  const absl::optional<Matrix> u = InverseFactor(Gram(x, pool), 0);
+  const absl::optional<Matrix> u = InverseFactor(Gram(x, pool), 0, OneThread());
   ASSERT_TRUE(u.has_value());
   for (Index i = 0; i < 20; ++i) {
     EXPECT_GT((*u)(i, i), 0);
@@ -95,30 +101,31 @@ TEST(InverseFactor, IsZeroBelowItsPositiveDiagonal) {
 }
 
 TEST(InverseFactor, RefusesAnIndefiniteMatrix) {
-  EXPECT_FALSE(InverseFactor(Symmetric2x2(1, 2, 1), 0).has_value());
+  EXPECT_FALSE(InverseFactor(Symmetric2x2(1, 2, 1), 0, OneThread()).has_value());
 }
 
 TEST(InverseFactor, RefusesASingularMatrix) {
-  EXPECT_FALSE(InverseFactor(Symmetric2x2(4, 2, 1), 0).has_value());
+  EXPECT_FALSE(InverseFactor(Symmetric2x2(4, 2, 1), 0, OneThread()).has_value());
 }
 
 // Positive definite in float64, but 1e-9 means nothing in a sum of float32 products.
 TEST(InverseFactor, RefusesAPivotWithinRoundingOfZero) {
-  EXPECT_FALSE(InverseFactor(Symmetric2x2(1 + 1e-9, 1, 1), 0).has_value());
-  EXPECT_TRUE(InverseFactor(Symmetric2x2(1 + 1e-3, 1, 1), 0).has_value());
+  EXPECT_FALSE(InverseFactor(Symmetric2x2(1 + 1e-9, 1, 1), 0, OneThread()).has_value());
+  EXPECT_TRUE(InverseFactor(Symmetric2x2(1 + 1e-3, 1, 1), 0, OneThread()).has_value());
 }
 
 TEST(DampedInverseFactor, TakesTheDampingAskedForWhereItSuffices) {
   const GramMatrix h = Symmetric2x2(4, 2, 5);
-  const absl::StatusOr<DampedFactor> factor = DampedInverseFactor(h, 0.01);
+  const absl::StatusOr<DampedFactor> factor = DampedInverseFactor(h, 0.01, OneThread());
   ASSERT_TRUE(factor.ok()) << factor.status();
   EXPECT_EQ(factor->retries, 0);
   EXPECT_EQ(factor->percdamp, 0.01);
-  EXPECT_EQ(Values(factor->u), Values(*InverseFactor(h, 0.01 * 4.5)));
+  EXPECT_EQ(Values(factor->u), Values(*InverseFactor(h, 0.01 * 4.5, OneThread())));
 }
 
 TEST(DampedInverseFactor, StartsFromZeroAtOneMillionth) {
-  const absl::StatusOr<DampedFactor> factor = DampedInverseFactor(Symmetric2x2(4, 2, 1), 0);
+  const absl::StatusOr<DampedFactor> factor =
+      DampedInverseFactor(Symmetric2x2(4, 2, 1), 0, OneThread());
   ASSERT_TRUE(factor.ok()) << factor.status();
   EXPECT_EQ(factor->retries, 1);
   EXPECT_EQ(factor->percdamp, 1e-6);
@@ -127,15 +134,15 @@ TEST(DampedInverseFactor, StartsFromZeroAtOneMillionth) {
 // Eigenvalues 2.05 and -0.05, mean diagonal 1: it takes more than 0.05.
 TEST(DampedInverseFactor, RaisesTenfoldEachTimeFromTheUndampedMatrix) {
   const GramMatrix h = Symmetric2x2(1, 1.05, 1);
-  const absl::StatusOr<DampedFactor> factor = DampedInverseFactor(h, 0.001);
+  const absl::StatusOr<DampedFactor> factor = DampedInverseFactor(h, 0.001, OneThread());
   ASSERT_TRUE(factor.ok()) << factor.status();
   EXPECT_EQ(factor->retries, 2);
   EXPECT_DOUBLE_EQ(factor->percdamp, 0.1);
-  EXPECT_EQ(Values(factor->u), Values(*InverseFactor(h, factor->percdamp)));
+  EXPECT_EQ(Values(factor->u), Values(*InverseFactor(h, factor->percdamp, OneThread())));
 }
 
 TEST(DampedInverseFactor, GivesUpNamingPercdamp) {
-  const absl::Status status = DampedInverseFactor(Symmetric2x2(1, 1e9, 1), 0).status();
+  const absl::Status status = DampedInverseFactor(Symmetric2x2(1, 1e9, 1), 0, OneThread()).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr("percdamp"), HasSubstr("neither 0 nor 8 raises")));
@@ -144,7 +151,8 @@ TEST(DampedInverseFactor, GivesUpNamingPercdamp) {
 TEST(DampedInverseFactor, RefusesInfinityAndNan) {
   for (const double value :
        {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
-    const absl::Status status = DampedInverseFactor(Symmetric2x2(1, value, 1), 0.01).status();
+    const absl::Status status =
+        DampedInverseFactor(Symmetric2x2(1, value, 1), 0.01, OneThread()).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_THAT(std::string(status.message()), HasSubstr("must be finite"));
   }
@@ -156,6 +164,35 @@ TEST(SymmetricEigenvalues, AreAscending) {
   ASSERT_TRUE(SymmetricEigenvalues(2, absl::MakeSpan(a), absl::MakeSpan(values)));
   EXPECT_NEAR(values[0], 1, 1e-14);
   EXPECT_NEAR(values[1], 3, 1e-14);
+}
+
+// Above LAPACK's own size the factor is cut into blocks.
+TEST(InverseFactor, OfALargeMatrixInvertsItWithTheSameBitsOnAnyNumberOfThreads) {
+  const Index d = kLapackRows + 300;
+  ThreadPool one(1), three(3);
+  const Matrix x = GaussianMatrix(200, d, 1);
+  GramMatrix h = Gram(x, one);
+  for (Index i = 0; i < d; ++i) h(i, i) += 100;
+  const absl::optional<Matrix> u = InverseFactor(h, 0, one);
+  ASSERT_TRUE(u.has_value());
+  EXPECT_EQ(Values(*u), Values(*InverseFactor(h, 0, three)));
+  // U h U' = I: of some rows.
+  for (const Index i : {Index{0}, Index{255}, Index{256}, Index{2000}, d - 1}) {
+    std::vector<double> product(static_cast<size_t>(d));
+    for (Index k = i; k < d; ++k) {
+      const auto by = static_cast<double>((*u)(i, k));
+      for (Index j = 0; j < d; ++j) product[static_cast<size_t>(j)] += by * h(k, j);
+    }
+    for (const Index row : {Index{0}, i, d - 1}) {
+      double sum = 0;
+      for (Index j = row; j < d; ++j) {
+        sum += product[static_cast<size_t>(j)] * static_cast<double>((*u)(row, j));
+      }
+      EXPECT_NEAR(sum, row == i ? 1 : 0, 1e-5) << row << " " << i;
+    }
+  }
+  h(d - 1, d - 1) = -1;
+  EXPECT_FALSE(InverseFactor(h, 0, three).has_value());
 }
 
 }  // namespace

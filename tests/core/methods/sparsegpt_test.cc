@@ -31,7 +31,7 @@ using testing::Values;
 
 SparseGptInputs InputsOf(const Matrix& x, double percdamp) {
   ThreadPool pool(1);
-  return PrepareSparseGpt(Gram(x, pool), percdamp).value();
+  return PrepareSparseGpt(Gram(x, pool), percdamp, pool).value();
 }
 
 SparseGptResult Prune(const Matrix& w, const SparseGptInputs& inputs, const Sparsity& sparsity,

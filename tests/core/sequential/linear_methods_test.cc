@@ -23,12 +23,12 @@ using testing::ProjectionProblem;
 
 class LinearMethods : public ::testing::Test {
  protected:
-  LinearMethods() : gram_(Gram(x_, pool_)) {}
+  LinearMethods() : inputs_(Gram(x_, pool_)) {}
 
   LinearProblem Problem(const Sparsity& sparsity) const {
     return {.maps = {{"w_q", w_q_, /*inputs_are_rows=*/false},
                      {"w_k", w_k_, /*inputs_are_rows=*/false}},
-            .moments = gram_,
+            .inputs = inputs_,
             .sparsity = sparsity};
   }
   absl::Status ErrorOf(const LinearProblem& problem, const std::string& method = "wanda") {
@@ -38,7 +38,7 @@ class LinearMethods : public ::testing::Test {
   ThreadPool pool_{2};
   Matrix x_ = GaussianMatrix(40, 8, 1), w_q_ = GaussianMatrix(6, 8, 2),
          w_k_ = GaussianMatrix(6, 8, 3);
-  GramMatrix gram_;
+  mutable LinearInputs inputs_;
 };
 
 TEST_F(LinearMethods, GiveTheSameBitsAsOnQueriesAndKeys) {
@@ -61,6 +61,15 @@ TEST_F(LinearMethods, GiveTheSameBitsAsOnQueriesAndKeys) {
   }
 }
 
+TEST_F(LinearMethods, TakeTheSameInputsForAllMaps) {
+  const SparseGptInputs* const factor = inputs_.SparseGpt(0.01, pool_).value();
+  EXPECT_EQ(inputs_.SparseGpt(0.01, pool_).value(), factor);
+  const AlpsInputs* const alps = inputs_.Alps(0.01).value();
+  const float value = alps->values.back();
+  EXPECT_EQ(inputs_.Alps(0.01).value(), alps);
+  EXPECT_GT(value, inputs_.Alps(1).value()->values.back()) << "of another damping";
+}
+
 TEST_F(LinearMethods, AreTheFourThatNeedNoAttention) {
   std::vector<std::string> names;
   for (const MethodInfo& info : Methods()) {
@@ -73,13 +82,13 @@ TEST_F(LinearMethods, AreTheFourThatNeedNoAttention) {
 
 TEST_F(LinearMethods, RefuseProblemsThatDoNotFit) {
   EXPECT_THAT(
-      ErrorOf({.maps = {}, .moments = gram_, .sparsity = Sparsity::Fraction(0.5)}).message(),
+      ErrorOf({.maps = {}, .inputs = inputs_, .sparsity = Sparsity::Fraction(0.5)}).message(),
       HasSubstr("maps must not be empty"));
   EXPECT_THAT(ErrorOf(Problem(Sparsity::NOfM(1, 3))).message(),
               HasSubstr("sparsity must divide the 8 inputs, got 1:3"));
   const Matrix narrow = GaussianMatrix(6, 7, 4);
   EXPECT_THAT(ErrorOf({.maps = {{"w", narrow, /*inputs_are_rows=*/false}},
-                       .moments = gram_,
+                       .inputs = inputs_,
                        .sparsity = Sparsity::Fraction(0.5)})
                   .message(),
               HasSubstr("w must have the 8 inputs of the moments, got 7"));
@@ -87,8 +96,13 @@ TEST_F(LinearMethods, RefuseProblemsThatDoNotFit) {
   EXPECT_THAT(ErrorOf(Problem(Sparsity::Fraction(0.5))).message(),
               HasSubstr("w_k must be finite, got nan at row 2, column 3"));
   w_k_(2, 3) = 1;
-  gram_(1, 1) = std::numeric_limits<double>::infinity();
-  EXPECT_EQ(FieldAtFault(ErrorOf(Problem(Sparsity::Fraction(0.5)))), "moments");
+  GramMatrix endless = inputs_.moments();
+  endless(1, 1) = std::numeric_limits<double>::infinity();
+  LinearInputs bad(std::move(endless));
+  EXPECT_EQ(FieldAtFault(ErrorOf({.maps = {{"w_q", w_q_, /*inputs_are_rows=*/false}},
+                                  .inputs = bad,
+                                  .sparsity = Sparsity::Fraction(0.5)})),
+            "moments");
 }
 
 }  // namespace

@@ -21,8 +21,8 @@ class Target : public ::testing::Test {
 
   double Lambda() const {
     double sum = 0;
-    for (Index j = 0; j < moments_.size(); ++j) sum += moments_(j, j);
-    return kTargetDamping * sum / static_cast<double>(moments_.size());
+    for (Index j = 0; j < inputs_.moments().size(); ++j) sum += inputs_.moments()(j, j);
+    return kTargetDamping * sum / static_cast<double>(inputs_.moments().size());
   }
   // X v' at token t.
   static double Give(const Matrix& inputs, const Matrix& w, Index t, Index out) {
@@ -52,7 +52,7 @@ class Target : public ::testing::Test {
   ThreadPool pool_{2};
   const Matrix x_ = GaussianMatrix(100, 20, 1), w_ = GaussianMatrix(70, 20, 3);
   Matrix z_ = GaussianMatrix(100, 20, 2);
-  const GramMatrix moments_ = Gram(x_, pool_);
+  LinearInputs inputs_{Gram(x_, pool_)};
   GramMatrix cross_{20};
 };
 
@@ -70,7 +70,7 @@ TEST_F(Target, CrossMomentsAreTheProductsOfBothInputs) {
 
 TEST_F(Target, WeightsAreWhereTheLossIsLeast) {
   for (const double share : {0.5, 1.0}) {
-    const Matrix best = ValueOrDie(TargetWeights(w_, moments_, cross_, share, pool_));
+    const Matrix best = ValueOrDie(TargetWeights(w_, inputs_, cross_, share, pool_));
     const double least = Loss(best, share);
     EXPECT_LT(least, Loss(w_, share));
     for (const float step : {-0.01f, 0.01f}) {
@@ -84,7 +84,7 @@ TEST_F(Target, WeightsAreWhereTheLossIsLeast) {
 }
 
 TEST_F(Target, WeightsStayWhereNothingOfTheTargetIsDense) {
-  const Matrix same = ValueOrDie(TargetWeights(w_, moments_, cross_, 0, pool_));
+  const Matrix same = ValueOrDie(TargetWeights(w_, inputs_, cross_, 0, pool_));
   for (Index i = 0; i < same.size(); ++i) EXPECT_EQ(same.data()[i], w_.data()[i]);
 }
 
