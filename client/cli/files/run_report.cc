@@ -94,6 +94,7 @@ Object ProvenanceJson(const v1::Run& run, const std::string& version) {
                  {"method", MethodText(run.method())},
                  {"rules", rules},
                  {"order", OrderText(run.order())},
+                 {"denseTarget", run.dense_target()},
                  {"seed", run.seed()},
                  {"configSha256", Sha256Of(run.model().config())},
                  {"calibration", TokensJson(run.calibration())}};

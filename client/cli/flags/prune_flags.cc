@@ -15,11 +15,13 @@ namespace {
 struct Recipe {
   const char* name;
   const char* method;
+  double dense_target;  // in sequential order
   const char* help;
 };
 constexpr Recipe kRecipes[] = {
-    {"fast", "sparsegpt", "sparsegpt for every map"},
-    {"best", "alps", "alps for every map: lower losses, several times the time"},
+    {"fast", "sparsegpt", 0, "sparsegpt for every map"},
+    {"best", "alps", 0.5,
+     "alps for every map, --dense-target 0.5: lower losses, several times the time"},
 };
 
 std::string RecipesText() {
@@ -81,6 +83,17 @@ absl::Status CheckHeldOutFlags(const PruneFlags& flags) {
       "at most one of --held-out-text, --held-out-tokens and --held-out-fraction can be given");
 }
 
+absl::Status CheckDenseTarget(const PruneFlags& flags) {
+  const double target = *flags.dense_target;
+  if (!(target >= 0 && target <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--dense-target must be in [0, 1], got ", target));
+  }
+  if (target == 0 || flags.order == PruneFlags().order) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--dense-target must be 0 unless --order is sequential, got ", target));
+}
+
 absl::Status CheckMethodCount(const PruneFlags& flags) {
   const size_t count = flags.job.methods.size();
   if (count > 1 && !flags.compare) {
@@ -122,6 +135,11 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
               "sequential: each block on what the pruned ones before it give; independent: every "
               "map on its inputs in the dense model",
               {.show_default = true, .one_of = {"sequential", "independent"}});
+  command.Add(
+      "--dense-target", flags.dense_target,
+      "In sequential order, how much of what a map is to give is what it gives in the dense "
+      "model, 0 to 1; the rest is what it would give dense on its inputs in the pruned one. "
+      "0.5 loses less, for twice the passes; default: 0, or the recipe's");
   command.Add("--recipe", flags.recipe,
               absl::StrCat("What other flags leave open, by name. ", RecipesText()),
               {.type = "NAME"});
@@ -179,14 +197,15 @@ absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text) {
 
 absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
   PruneFlags flags = given;
-  if (flags.job.methods.empty()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const Recipe recipe, RecipeOf(flags.recipe));
-    flags.job.methods.emplace_back(recipe.method);
-  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Recipe recipe, RecipeOf(flags.recipe));
+  if (flags.job.methods.empty()) flags.job.methods.emplace_back(recipe.method);
+  const bool sequential = flags.order == PruneFlags().order;
+  if (!flags.dense_target.has_value()) flags.dense_target = sequential ? recipe.dense_target : 0;
   if (flags.job.model.empty()) return absl::InvalidArgumentError("--model DIR is required");
   ATTNPRUNE_RETURN_IF_ERROR(CheckNoJobFlags(flags.job));
   ATTNPRUNE_RETURN_IF_ERROR(CheckTokenFlags(flags.job.tokens));
   ATTNPRUNE_RETURN_IF_ERROR(CheckHeldOutFlags(flags));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDenseTarget(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckMethodCount(flags));
   return flags;
 }
@@ -198,6 +217,7 @@ absl::Status CheckNoRunFlags(const PruneFlags& flags) {
       {"--rule", !flags.rules.empty()},
       {"--skip", !flags.skips.empty()},
       {"--order", flags.order != PruneFlags().order},
+      {"--dense-target", flags.dense_target.has_value()},
       {"--recipe", !flags.recipe.empty()},
       {"--format", flags.format.bitmask()},
       {"--compare", flags.compare},

@@ -3,6 +3,7 @@
 #ifndef ATTNPRUNE_CLIENT_CLI_FLAGS_PRUNE_FLAGS_H_
 #define ATTNPRUNE_CLIENT_CLI_FLAGS_PRUNE_FLAGS_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,8 @@ struct PruneFlags {
   std::string held_out_text, held_out_tokens;
   std::vector<std::string> rules, skips;  // PATTERN=METHOD@SPARSITY; PATTERN
   std::string order = "sequential";
-  std::string recipe;  // empty: none
+  std::optional<double> dense_target;  // CompletePruneFlags sets it
+  std::string recipe;                  // empty: none
   FormatFlag format;
   bool compare = false;
 };

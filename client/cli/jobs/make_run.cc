@@ -133,6 +133,7 @@ absl::StatusOr<std::vector<v1::Run>> MakeRuns(const PruneFlags& flags, JobTensor
   run.set_seed(job.seed);
   run.set_order(flags.order == "independent" ? v1::INDEPENDENT : v1::SEQUENTIAL);
   run.set_held_out_fraction(job.held_out_fraction);
+  run.set_dense_target(flags.dense_target.value_or(0));
   if (job.timeout > absl::ZeroDuration()) *run.mutable_timeout() = TimeoutOf(job);
   std::vector<v1::Method> methods;
   for (const std::string& text : job.methods) {

@@ -28,6 +28,20 @@ std::vector<std::string> InputsOf(const PruneFlags& flags) {
   return inputs;
 }
 
+// `place` for each of a comparison's methods, as --method has them.
+std::vector<RunPlaces> PlacesByMethod(const RunPlaces& place,
+                                      const std::vector<std::string>& methods) {
+  std::vector<std::string> names;
+  for (const std::string& method : methods) names.push_back(method.substr(0, method.find(':')));
+  std::vector<RunPlaces> places;
+  for (const std::string& label : LabelsOf(names)) {
+    RunPlaces& one = places.emplace_back(place);
+    if (!one.output.empty()) one.output = InFolder(place.output, exporting::PathPart(label));
+    one.masks = WithMethod(place.masks, label);
+  }
+  return places;
+}
+
 absl::StatusOr<v1::Run> CreateOrTakeUp(const Shell& shell, client::Client& client,
                                        const v1::Run& run, SubmitMode mode) {
   if (!run.labels().contains(kCommandLabel)) return CreateRun(client, run, mode);
@@ -54,23 +68,15 @@ int SaveRuns(const Shell& shell, std::ostream& told, client::Client& client,
 
 absl::StatusOr<std::vector<RunPlaces>> PlacesOf(const PruneFlags& flags) {
   const JobFlags& job = flags.job;
-  RunPlaces place{.model = job.model,
-                  .output = job.output,
-                  .masks = job.save_mask,
-                  .format = FormatOf(flags.format),
-                  .overwrite = job.overwrite};
-  std::vector<RunPlaces> places;
-  if (!flags.compare) places.push_back(place);
-  if (flags.compare && !job.output.empty()) {
+  const RunPlaces place{.model = job.model,
+                        .output = job.output,
+                        .masks = job.save_mask,
+                        .format = FormatOf(flags.format),
+                        .overwrite = job.overwrite};
+  std::vector<RunPlaces> places = {place};
+  if (flags.compare) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckOutputFolder(job.output, job.model, job.overwrite));
-  }
-  std::vector<std::string> names;
-  for (const std::string& method : job.methods) names.push_back(method.substr(0, method.find(':')));
-  for (const std::string& label : LabelsOf(names)) {
-    if (!flags.compare) break;
-    if (!job.output.empty()) place.output = InFolder(job.output, exporting::PathPart(label));
-    place.masks = WithMethod(job.save_mask, label);
-    places.push_back(place);
+    places = PlacesByMethod(place, job.methods);
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckRunPlaces(places, InputsOf(flags)));
   return places;

@@ -64,8 +64,12 @@ std::string EntriesLine(const v1::Run& run) {
 }
 
 std::string AskedText(const v1::Run& run) {
-  std::string text = absl::StrCat("asked     ", SparsityText(run.sparsity()), " by ",
-                                  MethodText(run.method()), ", ", OrderText(run.order()), "\n");
+  std::string text = absl::StrCat(
+      "asked     ", SparsityText(run.sparsity()), " by ", MethodText(run.method()), ", ",
+      OrderText(run.order()),
+      run.dense_target() > 0 ? absl::StrCat(", dense target ", FormatNumber(run.dense_target()))
+                             : "",
+      "\n");
   for (const v1::Rule& rule : run.rules()) {
     absl::StrAppend(&text, "rule      ", RuleText(rule), "\n");
   }

@@ -65,6 +65,20 @@ TEST(CompletePruneFlags, TakesTheMethodOfTheRecipeWhereNoneIsGiven) {
               AllOf(HasSubstr("--recipe"), HasSubstr("got slow"), HasSubstr("best: alps")));
 }
 
+TEST(CompletePruneFlags, TakesTheDenseTargetOfTheRecipeInSequentialOrder) {
+  PruneFlags flags = Least();
+  EXPECT_EQ(CompletePruneFlags(flags)->dense_target, 0);
+  flags.recipe = "best";
+  EXPECT_EQ(CompletePruneFlags(flags)->dense_target, 0.5);
+  flags.order = "independent";
+  EXPECT_EQ(CompletePruneFlags(flags)->dense_target, 0);
+  flags.dense_target = 0.25;
+  EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()), HasSubstr("--order is sequential"));
+  flags.dense_target = 1.5;
+  EXPECT_EQ(TextOf(CompletePruneFlags(flags).status()),
+            "--dense-target must be in [0, 1], got 1.5");
+}
+
 TEST(CompletePruneFlags, RefusesWhatDoesNotGoTogether) {
   PruneFlags twice = Least();
   twice.job.methods = {"wanda", "alps"};
