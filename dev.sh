@@ -32,7 +32,7 @@ usage() {
   cat <<'END'
 usage: ./dev.sh COMMAND
 
-  demo [FLAGS]      from a text: prune a real layer with every method, live, and score the models
+  demo [FLAGS]      prune a whole model on a text with four recipes, live, and compare their losses
                     (FLAGS go to `attnprune run` as well; `attnprune run --help` lists them)
   test              format, build with -Werror, every test
   sanitize          the tests under AddressSanitizer + UBSan and under ThreadSanitizer
@@ -225,14 +225,10 @@ command_demo() {
     -DATTNPRUNE_BUILD_TESTS=OFF
   local model=data/tiny-llama
   echo
-  build/release/bin/attnprune run --model $model --layer 1 --sparsity 0.5 \
-    --text $model/calibration.txt --samples 24 --sequence-length 128 --held-out-fraction 0.34 \
-    --method magnitude --method wanda --method sparsegpt --method gd --method joint \
-    --output 'demo-output/{method}' --save-mask 'demo-output/{method}/masks.safetensors' \
-    --plot demo-output/curves.svg "$@"
-  echo
-  build/release/bin/attnprune eval --text $model/held_out.txt --sequence-length 128 \
-    --model $model --model demo-output/joint --model demo-output/sparsegpt --model demo-output/wanda
+  build/release/bin/attnprune prune --model $model --text $model/calibration.txt \
+    --held-out-text $model/held_out.txt --sequence-length 128 --sparsity 0.7 --compare \
+    --method magnitude --method sparsegpt --method alps --recipe best \
+    --output demo-output --overwrite "$@"
 }
 
 command_bench() {

@@ -54,7 +54,7 @@ class Checkpoint : public TensorSource {
   std::map<std::string, SafetensorsFile, std::less<>> shards_;  // by path
   std::vector<TensorInfo> loose_;                               // of Of, and where their bytes are
   std::vector<MappedFile> files_;
-  std::map<std::string, absl::Status, std::less<>> absent_;     // why, by path
+  std::map<std::string, absl::Status, std::less<>> absent_;  // why, by path
   // Into shards_ or loose_; or the error of Find.
   std::map<std::string, absl::StatusOr<const TensorInfo*>, std::less<>> tensors_;
 };

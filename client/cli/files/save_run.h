@@ -16,6 +16,7 @@
 namespace attnprune::cli {
 
 struct RunPlaces {
+  std::string label;   // of the run among others
   std::string model;   // the folder that is pruned
   std::string output;  // folder; empty: none
   std::string masks;   // file; empty: none

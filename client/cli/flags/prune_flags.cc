@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "client/cli/files/event_export.h"
 #include "client/cli/flags/connect.h"
 #include "core/base/status_macros.h"
 
@@ -30,9 +31,7 @@ std::string RecipesText() {
   });
 }
 
-// The first where no name is given.
 absl::StatusOr<Recipe> RecipeOf(const std::string& name) {
-  if (name.empty()) return kRecipes[0];
   for (const Recipe& recipe : kRecipes) {
     if (recipe.name == name) return recipe;
   }
@@ -83,29 +82,71 @@ absl::Status CheckHeldOutFlags(const PruneFlags& flags) {
       "at most one of --held-out-text, --held-out-tokens and --held-out-fraction can be given");
 }
 
+bool IsSequential(const PruneFlags& flags) { return flags.order == PruneFlags().order; }
+
 absl::Status CheckDenseTarget(const PruneFlags& flags) {
-  const double target = *flags.dense_target;
+  const double target = flags.dense_target.value_or(0);
   if (!(target >= 0 && target <= 1)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--dense-target must be in [0, 1], got ", target));
   }
-  if (target == 0 || flags.order == PruneFlags().order) return absl::OkStatus();
+  if (target == 0 || IsSequential(flags)) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("--dense-target must be 0 unless --order is sequential, got ", target));
 }
 
-absl::Status CheckMethodCount(const PruneFlags& flags) {
-  const size_t count = flags.job.methods.size();
-  if (count > 1 && !flags.compare) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--method must be given once, or several times with --compare, which makes a model for "
-        "each; got ",
-        absl::StrJoin(flags.job.methods, " and ")));
+absl::Status CheckVariantCount(const PruneFlags& flags) {
+  const std::vector<std::string>&methods = flags.job.methods, &recipes = flags.recipes;
+  if (flags.compare && methods.size() + recipes.size() < 2) {
+    return absl::InvalidArgumentError(
+        "--compare needs at least two models: --method or --recipe several times");
   }
-  if (count < 2 && flags.compare) {
-    return absl::InvalidArgumentError("--compare needs --method at least twice");
+  if (flags.compare) return absl::OkStatus();
+  for (const auto& [flag, given] : {std::pair("--method", &methods), {"--recipe", &recipes}}) {
+    if (given->size() < 2) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        flag,
+        " must be given once, or several times with --compare, which makes a model for "
+        "each; got ",
+        absl::StrJoin(*given, " and ")));
   }
   return absl::OkStatus();
+}
+
+std::string NameOfMethod(const std::string& method) { return method.substr(0, method.find(':')); }
+
+// What the flags do not say is `recipe`'s.
+RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const Recipe& recipe) {
+  const double target = IsSequential(flags) ? recipe.dense_target : 0;
+  return {.label = NameOfMethod(method),
+          .method = method,
+          .dense_target = flags.dense_target.value_or(target)};
+}
+
+absl::StatusOr<std::vector<RunVariant>> VariantsOf(const PruneFlags& flags) {
+  std::vector<Recipe> recipes;
+  for (const std::string& name : flags.recipes) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(recipes.emplace_back(), RecipeOf(name));
+  }
+  const std::vector<std::string>& methods = flags.job.methods;
+  if (!flags.compare) {
+    const Recipe recipe = recipes.empty() ? kRecipes[0] : recipes[0];
+    const std::string method = methods.empty() ? recipe.method : methods[0];
+    return std::vector<RunVariant>{VariantOf(flags, method, recipe)};
+  }
+  std::vector<RunVariant> variants;
+  for (const std::string& method : methods) {
+    variants.push_back(VariantOf(flags, method, kRecipes[0]));
+  }
+  for (const Recipe& recipe : recipes) {
+    variants.push_back(VariantOf(flags, recipe.method, recipe));
+    variants.back().label = recipe.name;
+  }
+  std::vector<std::string> names;
+  for (const RunVariant& variant : variants) names.push_back(variant.label);
+  names = LabelsOf(names);
+  for (size_t i = 0; i < names.size(); ++i) variants[i].label = names[i];
+  return variants;
 }
 
 }  // namespace
@@ -140,12 +181,14 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
       "In sequential order, how much of what a map is to give is what it gives in the dense "
       "model, 0 to 1; the rest is what it would give dense on its inputs in the pruned one. "
       "0.5 loses less, for twice the passes; default: 0, or the recipe's");
-  command.Add("--recipe", flags.recipe,
-              absl::StrCat("What other flags leave open, by name. ", RecipesText()),
-              {.type = "NAME"});
+  command.Add("--recipe", flags.recipes,
+              absl::StrCat("What other flags leave open, by name. Repeatable with --compare. ",
+                           RecipesText()),
+              {.type = "NAME", .repeatable = true});
   AddFormatFlag(command, flags.format);
-  command.Add("--compare", flags.compare,
-              "One model for each --method, in OUTPUT/METHOD, and a table of their losses");
+  command.Add(
+      "--compare", flags.compare,
+      "One model for each --method and --recipe, in OUTPUT/NAME, and a table of their losses");
 }
 
 void AddPruneFlags(Command& command, PruneFlags& flags) {
@@ -171,7 +214,7 @@ void AddPruneFlags(Command& command, PruneFlags& flags) {
               "beside them, report.json and report.md",
               {.type = "DIR", .required = true});
   command.Add("--save-mask", job.save_mask,
-              "File for the masks; {method} in it: with --compare, one for each method",
+              "File for the masks; {method} in it: with --compare, one for each model",
               {.type = "FILE"});
   command.Add("--overwrite", job.overwrite, "Write into an output folder that is not empty");
   command.Add("--quiet", job.quiet, "No progress: only states, warnings and results");
@@ -197,16 +240,13 @@ absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text) {
 
 absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
   PruneFlags flags = given;
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Recipe recipe, RecipeOf(flags.recipe));
-  if (flags.job.methods.empty()) flags.job.methods.emplace_back(recipe.method);
-  const bool sequential = flags.order == PruneFlags().order;
-  if (!flags.dense_target.has_value()) flags.dense_target = sequential ? recipe.dense_target : 0;
   if (flags.job.model.empty()) return absl::InvalidArgumentError("--model DIR is required");
   ATTNPRUNE_RETURN_IF_ERROR(CheckNoJobFlags(flags.job));
   ATTNPRUNE_RETURN_IF_ERROR(CheckTokenFlags(flags.job.tokens));
   ATTNPRUNE_RETURN_IF_ERROR(CheckHeldOutFlags(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckDenseTarget(flags));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckMethodCount(flags));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckVariantCount(flags));
+  ATTNPRUNE_ASSIGN_OR_RETURN(flags.variants, VariantsOf(flags));
   return flags;
 }
 
@@ -218,7 +258,7 @@ absl::Status CheckNoRunFlags(const PruneFlags& flags) {
       {"--skip", !flags.skips.empty()},
       {"--order", flags.order != PruneFlags().order},
       {"--dense-target", flags.dense_target.has_value()},
-      {"--recipe", !flags.recipe.empty()},
+      {"--recipe", !flags.recipes.empty()},
       {"--format", flags.format.bitmask()},
       {"--compare", flags.compare},
   };

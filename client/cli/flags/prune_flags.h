@@ -22,15 +22,23 @@ struct FormatFlag {
   bool bitmask() const { return text == "bitmask"; }
 };
 
+// One of the models that a command makes: a --method or a --recipe.
+struct RunVariant {
+  std::string label;   // of its folder and its row
+  std::string method;  // as --method has it
+  double dense_target = 0;
+};
+
 struct PruneFlags {
   JobFlags job;  // those of its fields that AddPruneFlags adds; its --held-out-fraction too
   std::string held_out_text, held_out_tokens;
   std::vector<std::string> rules, skips;  // PATTERN=METHOD@SPARSITY; PATTERN
   std::string order = "sequential";
-  std::optional<double> dense_target;  // CompletePruneFlags sets it
-  std::string recipe;                  // empty: none
+  std::optional<double> dense_target;
+  std::vector<std::string> recipes;
   FormatFlag format;
   bool compare = false;
+  std::vector<RunVariant> variants;  // set by CompletePruneFlags: one, or several with --compare
 };
 
 // All of a run's, of which `prune` has no others.
@@ -39,9 +47,9 @@ void AddPruneFlags(Command& command, PruneFlags& flags);
 void AddOnlyRunFlags(Command& command, PruneFlags& flags);
 void AddFormatFlag(Command& command, FormatFlag& format);
 
-// With what the flags leave open filled in from --recipe. INVALID_ARGUMENT: there is no such
-// recipe; a flag of a job is given that a run does not have; or one is missing, or goes with no
-// other.
+// With its variants, and what the flags leave open filled in from --recipe. INVALID_ARGUMENT: there
+// is no such recipe; a flag of a job is given that a run does not have; or one is missing, or goes
+// with no other.
 absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given);
 
 // INVALID_ARGUMENT names a flag of AddOnlyRunFlags that is given.

@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "client/cli/files/event_export.h"
 #include "client/cli/files/token_input.h"
 #include "client/cli/jobs/make_job.h"
 #include "core/base/status_macros.h"
@@ -133,23 +132,25 @@ absl::StatusOr<std::vector<v1::Run>> MakeRuns(const PruneFlags& flags, JobTensor
   run.set_seed(job.seed);
   run.set_order(flags.order == "independent" ? v1::INDEPENDENT : v1::SEQUENTIAL);
   run.set_held_out_fraction(job.held_out_fraction);
-  run.set_dense_target(flags.dense_target.value_or(0));
   if (job.timeout > absl::ZeroDuration()) *run.mutable_timeout() = TimeoutOf(job);
   std::vector<v1::Method> methods;
-  for (const std::string& text : job.methods) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(methods.emplace_back(), ParseMethodFlag(text));
+  for (const RunVariant& variant : flags.variants) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(methods.emplace_back(), ParseMethodFlag(variant.method));
   }
   ATTNPRUNE_RETURN_IF_ERROR(AddTokens(flags, tensors, run));
   ATTNPRUNE_ASSIGN_OR_RETURN(*run.mutable_model(), tensors.AddModel(job.model));
   std::vector<v1::Run> runs(methods.size(), run);
-  for (size_t i = 0; i < runs.size(); ++i) *runs[i].mutable_method() = methods[i];
+  for (size_t i = 0; i < runs.size(); ++i) {
+    *runs[i].mutable_method() = methods[i];
+    runs[i].set_dense_target(flags.variants[i].dense_target);
+  }
   return runs;
 }
 
 absl::Status CheckRunMethods(const PruneFlags& flags) {
-  for (const std::string& text : flags.job.methods) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Method method, ParseMethodFlag(text));
-    ATTNPRUNE_RETURN_IF_ERROR(CheckLinearMethod(absl::StrCat("--method ", text), method));
+  for (const RunVariant& variant : flags.variants) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Method method, ParseMethodFlag(variant.method));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckLinearMethod(absl::StrCat("--method ", variant.method), method));
   }
   for (const std::string& text : flags.rules) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Rule rule, ParseRuleFlag(text));
@@ -157,12 +158,6 @@ absl::Status CheckRunMethods(const PruneFlags& flags) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckLinearMethod(absl::StrCat("--rule ", text), rule.method()));
   }
   return absl::OkStatus();
-}
-
-std::vector<std::string> MethodLabels(const std::vector<v1::Run>& runs) {
-  std::vector<std::string> names;
-  for (const v1::Run& run : runs) names.push_back(run.method().name());
-  return LabelsOf(names);
 }
 
 }  // namespace attnprune::cli

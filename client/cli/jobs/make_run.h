@@ -13,7 +13,7 @@
 
 namespace attnprune::cli {
 
-// Reads the model and the tokens: a run for each --method. flags: of CompletePruneFlags. An error
+// Reads the model and the tokens: a run for each variant. flags: of CompletePruneFlags. An error
 // is the user's: it names the flag or the file, the rule and the value. What only the server can
 // know (methods, limits) is left to it.
 absl::StatusOr<std::vector<v1::Run>> MakeRuns(const PruneFlags& flags, JobTensors& tensors);
@@ -21,9 +21,6 @@ absl::StatusOr<std::vector<v1::Run>> MakeRuns(const PruneFlags& flags, JobTensor
 // For a server of this very build: INVALID_ARGUMENT names a --method or --rule whose method it does
 // not have, prunes no linear maps, or has parameters that it would refuse.
 absl::Status CheckRunMethods(const PruneFlags& flags);
-
-// The labels of the runs' methods, which tell runs of one comparison apart.
-std::vector<std::string> MethodLabels(const std::vector<v1::Run>& runs);
 
 }  // namespace attnprune::cli
 

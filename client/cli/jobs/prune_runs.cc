@@ -2,11 +2,9 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
-#include "client/cli/files/event_export.h"
 #include "client/cli/files/job_tensors.h"
 #include "client/cli/files/save_results.h"
 #include "client/cli/files/staged_files.h"
-#include "client/cli/jobs/make_run.h"
 #include "client/cli/jobs/own_server.h"
 #include "client/cli/jobs/same_command.h"
 #include "client/cli/views/format.h"
@@ -28,18 +26,23 @@ std::vector<std::string> InputsOf(const PruneFlags& flags) {
   return inputs;
 }
 
-// `place` for each of a comparison's methods, as --method has them.
-std::vector<RunPlaces> PlacesByMethod(const RunPlaces& place,
-                                      const std::vector<std::string>& methods) {
-  std::vector<std::string> names;
-  for (const std::string& method : methods) names.push_back(method.substr(0, method.find(':')));
+// `place` for each of a comparison's models.
+std::vector<RunPlaces> PlacesByLabel(const RunPlaces& place,
+                                     const std::vector<RunVariant>& variants) {
   std::vector<RunPlaces> places;
-  for (const std::string& label : LabelsOf(names)) {
+  for (const RunVariant& variant : variants) {
     RunPlaces& one = places.emplace_back(place);
-    if (!one.output.empty()) one.output = InFolder(place.output, exporting::PathPart(label));
-    one.masks = WithMethod(place.masks, label);
+    one.label = variant.label;
+    if (!one.output.empty()) one.output = InFolder(place.output, exporting::PathPart(one.label));
+    one.masks = WithMethod(place.masks, one.label);
   }
   return places;
+}
+
+std::vector<std::string> RunLabelsOf(const std::vector<RunPlaces>& places) {
+  std::vector<std::string> labels;
+  for (const RunPlaces& place : places) labels.push_back(place.label);
+  return labels;
 }
 
 absl::StatusOr<v1::Run> CreateOrTakeUp(const Shell& shell, client::Client& client,
@@ -68,7 +71,8 @@ int SaveRuns(const Shell& shell, std::ostream& told, client::Client& client,
 
 absl::StatusOr<std::vector<RunPlaces>> PlacesOf(const PruneFlags& flags) {
   const JobFlags& job = flags.job;
-  const RunPlaces place{.model = job.model,
+  const RunPlaces place{.label = flags.variants.front().label,
+                        .model = job.model,
                         .output = job.output,
                         .masks = job.save_mask,
                         .format = FormatOf(flags.format),
@@ -76,7 +80,7 @@ absl::StatusOr<std::vector<RunPlaces>> PlacesOf(const PruneFlags& flags) {
   std::vector<RunPlaces> places = {place};
   if (flags.compare) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckOutputFolder(job.output, job.model, job.overwrite));
-    places = PlacesByMethod(place, job.methods);
+    places = PlacesByLabel(place, flags.variants);
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckRunPlaces(places, InputsOf(flags)));
   return places;
@@ -115,7 +119,7 @@ PrunedModels FollowRuns(const Shell& shell, client::Client& client,
     *shell.out << (ended.size() == 1 ? Json(ended.front(), JsonStyle::kIndented)
                                      : Json(ListOf(ended), JsonStyle::kIndented));
   }
-  if (ended.size() > 1) people << "\n" << LossTable(MethodLabels(ended), ended);
+  if (ended.size() > 1) people << "\n" << LossTable(RunLabelsOf(places), ended);
   const int saved = SaveRuns(shell, people, client, ended, places);
   models.unsaved = saved == kFailed || absl::c_any_of(ended, [](const v1::Run& run) {
                      return run.state() == v1::FAILED && run.results_done() > 0;

@@ -1,7 +1,9 @@
 #include "client/cli/flags/prune_flags.h"
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/value_or_die.h"
 
 namespace attnprune::cli {
 namespace {
@@ -52,41 +54,56 @@ TEST(ParseRuleFlag, NamesTheFlagTheRuleAndTheValue) {
   EXPECT_THAT(TextOf(ParseRuleFlag("q=wanda:x").status()), HasSubstr("--rule"));
 }
 
-TEST(CompletePruneFlags, TakesTheMethodOfTheRecipeWhereNoneIsGiven) {
-  PruneFlags flags = Least();
-  EXPECT_THAT(CompletePruneFlags(flags)->job.methods, ElementsAre("sparsegpt"));
-  flags.recipe = "best";
-  EXPECT_THAT(CompletePruneFlags(flags)->job.methods, ElementsAre("alps"));
-  flags.job.methods = {"wanda"};
-  EXPECT_THAT(CompletePruneFlags(flags)->job.methods, ElementsAre("wanda"));
-  flags.job.methods.clear();
-  flags.recipe = "slow";
-  EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()),
-              AllOf(HasSubstr("--recipe"), HasSubstr("got slow"), HasSubstr("best: alps")));
+// "label=method@dense target" of each.
+std::vector<std::string> VariantsOf(const PruneFlags& flags) {
+  std::vector<std::string> texts;
+  for (const RunVariant& variant : testing::ValueOrDie(CompletePruneFlags(flags)).variants) {
+    texts.push_back(absl::StrCat(variant.label, "=", variant.method, "@", variant.dense_target));
+  }
+  return texts;
 }
 
-TEST(CompletePruneFlags, TakesTheDenseTargetOfTheRecipeInSequentialOrder) {
+TEST(CompletePruneFlags, TakesFromTheRecipeWhatIsNotGiven) {
   PruneFlags flags = Least();
-  EXPECT_EQ(CompletePruneFlags(flags)->dense_target, 0);
-  flags.recipe = "best";
-  EXPECT_EQ(CompletePruneFlags(flags)->dense_target, 0.5);
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("sparsegpt=sparsegpt@0"));
+  flags.recipes = {"best"};
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5"));
+  flags.job.methods = {"wanda"};
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("wanda=wanda@0.5"));
   flags.order = "independent";
-  EXPECT_EQ(CompletePruneFlags(flags)->dense_target, 0);
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("wanda=wanda@0"));
   flags.dense_target = 0.25;
   EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()), HasSubstr("--order is sequential"));
   flags.dense_target = 1.5;
   EXPECT_EQ(TextOf(CompletePruneFlags(flags).status()),
             "--dense-target must be in [0, 1], got 1.5");
+  flags = Least();
+  flags.recipes = {"slow"};
+  EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()),
+              AllOf(HasSubstr("--recipe"), HasSubstr("got slow"), HasSubstr("best: alps")));
+}
+
+TEST(CompletePruneFlags, ComparesMethodsAndRecipes) {
+  PruneFlags flags = Least();
+  flags.compare = true;
+  flags.job.methods = {"magnitude", "alps:steps=9", "alps"};
+  flags.recipes = {"best"};
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("magnitude=magnitude@0", "alps=alps:steps=9@0",
+                                             "alps#2=alps@0", "best=alps@0.5"));
 }
 
 TEST(CompletePruneFlags, RefusesWhatDoesNotGoTogether) {
   PruneFlags twice = Least();
   twice.job.methods = {"wanda", "alps"};
   EXPECT_THAT(TextOf(CompletePruneFlags(twice).status()), HasSubstr("--compare"));
+  PruneFlags recipes = Least();
+  recipes.recipes = {"fast", "best"};
+  EXPECT_THAT(TextOf(CompletePruneFlags(recipes).status()),
+              HasSubstr("--recipe must be given once"));
   twice.compare = true;
   EXPECT_TRUE(CompletePruneFlags(twice).ok());
   twice.job.methods.pop_back();
-  EXPECT_THAT(TextOf(CompletePruneFlags(twice).status()), HasSubstr("at least twice"));
+  EXPECT_THAT(TextOf(CompletePruneFlags(twice).status()), HasSubstr("at least two models"));
 
   PruneFlags held_out = Least();
   held_out.job.held_out_fraction = 0.25;
