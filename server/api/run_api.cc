@@ -1,7 +1,9 @@
 #include "server/api/run_api.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
@@ -47,6 +49,14 @@ absl::StatusOr<Tokens> ReadTokens(const RunTokens& tokens, const ModelWeights& m
                    tokens.ids.field);
 }
 
+// Rows of one token alike say nothing of a map's inputs.
+absl::Status CheckTokensDiffer(const RunTokens& tokens, const std::vector<int64_t>& ids) {
+  const bool alike = std::all_of(ids.begin(), ids.end(), [&](int64_t id) { return id == ids[0]; });
+  if (!alike) return absl::OkStatus();
+  return MustError(tokens.ids.field, "have tokens that differ",
+                   absl::StrCat(ids.size(), " times ", ids[0]));
+}
+
 v1::RunEstimate EstimateOf(const RunPlan& plan, const JobApiOptions& options) {
   const auto limit = static_cast<double>(options.max_job_memory_bytes);
   const bool spilled = limit > 0 && plan.memory_bytes > limit;
@@ -74,6 +84,7 @@ absl::StatusOr<v1::Run> RunApi::CreateRun(const v1::CreateRunRequest& request,
   ATTNPRUNE_RETURN_IF_ERROR(CheckStored(spec.Tensors(), tensors_));
   RunRows rows;
   ATTNPRUNE_ASSIGN_OR_RETURN(rows.calibration, ReadTokens(spec.calibration, model, *tensors_));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckTokensDiffer(spec.calibration, rows.calibration.ids));
   ATTNPRUNE_ASSIGN_OR_RETURN(rows.held_out, ReadTokens(spec.held_out, model, *tensors_));
   rows = HoldOutRows(spec, std::move(rows));
   ATTNPRUNE_ASSIGN_OR_RETURN(

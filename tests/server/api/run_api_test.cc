@@ -453,7 +453,11 @@ TEST_F(Runs, ThatBreakARuleAreRefusedByField) {
        }},
       {"run.calibration.ids", "model's vocabulary",
        [](v1::Run& run, BlobStore* tensors) {
-         *run.mutable_calibration() = StoredTokens({8}, /*first=*/100'000, tensors);
+         *run.mutable_calibration() = StoredTokens({8}, /*first=*/100'000, /*step=*/1, tensors);
+       }},
+      {"run.calibration.ids", "must have tokens that differ, got 12 times 7",
+       [](v1::Run& run, BlobStore* tensors) {
+         *run.mutable_calibration() = StoredTokens({8, 4}, /*first=*/7, /*step=*/0, tensors);
        }},
       {"run.held_out_fraction", "must be 0 where run.held_out is given",
        [](v1::Run& run, BlobStore*) { run.set_held_out_fraction(0.5); }},

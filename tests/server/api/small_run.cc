@@ -72,10 +72,12 @@ v1::Run GoldenRun(const std::string& name, BlobStore* tensors) {
   return run;
 }
 
-v1::TokenIds StoredTokens(const std::vector<int64_t>& lengths, int32_t first, BlobStore* tensors) {
+v1::TokenIds StoredTokens(const std::vector<int64_t>& lengths, int32_t first, int32_t step,
+                          BlobStore* tensors) {
   std::vector<int32_t> ids;
   for (const int64_t length : lengths) {
-    for (int64_t i = 0; i < length; ++i) ids.push_back(first + static_cast<int32_t>(ids.size()));
+    for (int64_t i = 0; i < length; ++i)
+      ids.push_back(first + step * static_cast<int32_t>(ids.size()));
   }
   return StoreIds(ids, lengths, tensors);
 }

@@ -14,8 +14,9 @@ namespace attnprune::api {
 // its.
 v1::Run GoldenRun(const std::string& name, BlobStore* tensors);
 
-// The tokens first, first + 1 ... in rows of those lengths.
-v1::TokenIds StoredTokens(const std::vector<int64_t>& lengths, int32_t first, BlobStore* tensors);
+// The tokens first, first + step, first + 2 step ... in rows of those lengths.
+v1::TokenIds StoredTokens(const std::vector<int64_t>& lengths, int32_t first, int32_t step,
+                          BlobStore* tensors);
 
 }  // namespace attnprune::api
 
