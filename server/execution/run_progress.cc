@@ -55,8 +55,9 @@ void RunProgress::Write() {
   const double elapsed = SecondsBetween(start_, std::chrono::steady_clock::now());
   message_.set_share(std::min((before_ + here) / all, 1.0));
   message_.set_elapsed_seconds(elapsed);
-  if (here > 0)
+  if (here > 0) {
     message_.set_remaining_seconds(elapsed * std::max(all - before_ - here, 0.0) / here);
+  }
   v1::Progress stored;
   *stored.mutable_run() = message_;
   job_.writer().AddProgress(stored.SerializeAsString(), EventKind::kProgress);

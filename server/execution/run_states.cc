@@ -103,9 +103,9 @@ absl::Status RunStates::Load(ClaimedJob& job, const v1::RunResult& result) {
     const auto found = std::find_if(states.begin(), states.end(), [&](const auto& message) {
       return message.kind() == part.kind;
     });
-    const absl::Status status = found == states.end()
-                                    ? absl::NotFoundError("not in the result")
-                                    : LoadState(job, found->tensor().sha256(), part.state);
+    absl::Status status = found == states.end()
+                              ? absl::NotFoundError("not in the result")
+                              : LoadState(job, found->tensor().sha256(), part.state);
     if (absl::IsCancelled(status)) return status;
     if (status.ok()) continue;
     return absl::DataLossError(absl::StrCat("hidden states behind block ", result.block(), " (",
