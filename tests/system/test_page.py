@@ -392,6 +392,8 @@ def test_a_run_is_cancelled_and_resumed_from_its_page(browser, server, client):
     assert not browser.find("[data-part=resume]").is_displayed()
     browser.wait_for_js("attnprune.snapshot().curve?.losses.length > 2")
     assert browser.find("[data-part=lossChart] canvas").is_displayed()
+    assert contrast_failures(browser) == []
+    browser.shot("run-running")
     browser.wait_for_text("[data-part=work]", "(pruning|inputs of) ")
     browser.wait_for_text(".badge", "succeeded")
     browser.wait_for_js(WHOLE_RUN)
@@ -792,6 +794,9 @@ def test_360_pixels_are_wide_enough(browser, server, compared, pruned, running):
     browser.open(server.page)
     browser.wait_for_text(".queue tbody", "running")
     assert browser.overflow() == 0
+    cut_off = "return [...document.querySelectorAll('.card')].filter((card) => " \
+              "card.scrollWidth > card.clientWidth).length"
+    assert browser.js(cut_off) == 0
     browser.shot("queue-360")
     opened_run(browser, server, pruned.name)
     assert browser.overflow() == 0

@@ -10,7 +10,7 @@ export class RunRow {
     this.badge = stateBadge();
     this.bar = el("progress", { max: 1, value: 0, "aria-label": "share done" });
     this.share = el("span", { class: "steps" });
-    this.left = el("td", { class: "number" });
+    this.left = el("td", { class: "number hide-narrow" });
     this.created = el("td", { class: "number hide-narrow", title: clock(run.createTime) });
     this.node = el(
       "tr",
