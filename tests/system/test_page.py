@@ -1,5 +1,6 @@
 """The live page in headless Chromium, on a real server with real jobs."""
 import json
+import math
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from browser import Browser, contrast_failures, CuttingProxy, load_cost
-from harness import BIN, Client, layer_job, Server, submit, wait_for
+from harness import BIN, cli, Client, layer_job, MODEL, Server, submit, wait_for
 from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import prune_service_pb2 as prune_api
 
@@ -23,7 +24,9 @@ COMPARED = (("magnitude", {}), ("wanda", {}), ("sparsegpt", {}), ("gd", {"eta": 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 # The page has been sent the job's last event and shows all that it knows.
 WHOLE = "seen.at(-1)?.terminal !== undefined && attnprune.snapshot().drawn"
+WHOLE_RUN = "seen.at(-1)?.runTerminal !== undefined && attnprune.snapshot().drawn"
 HOSTILE = "<img src=x onerror=problems.push(1)>"
+ROLES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 class PageServer(Server):
@@ -95,8 +98,36 @@ def running_job(client):
     client.finish(name)
 
 
+def submit_run(server, *flags):
+    """A run of the whole of tiny-llama by the command line; its name."""
+    submitted = cli("submit", "--run", "--server", server.address, "--model", MODEL,
+                    "--text", MODEL / "calibration.txt", "--samples", "32",
+                    "--held-out-text", MODEL / "held_out.txt", "--sparsity", "0.7",
+                    "--method", "alps", *flags)
+    assert submitted.returncode == 0, submitted.stderr
+    return submitted.stdout.strip()
+
+
+def get_run(client, name):
+    return client.jobs.GetRun(prune_api.GetRunRequest(name=name))
+
+
+@pytest.fixture(scope="module", name="pruned")
+def finished_run(server, client):
+    """A run that has ended."""
+    *_, last = client.watch(submit_run(server, "--label", f"note={HOSTILE}"))
+    assert last.run_terminal.state == job_api.SUCCEEDED
+    return last.run_terminal
+
+
 def job_page(server, name):
     return f"{getattr(server, 'page', server)}#/{name}"
+
+
+def opened_run(browser, server, name):
+    """The page of a run that has ended, once it shows all of it."""
+    browser.open(job_page(server, name))
+    browser.wait_for_js(WHOLE_RUN)
 
 
 def opened(browser, server, name):
@@ -240,12 +271,209 @@ def test_a_failed_job_says_why(browser, server, client):
     assert browser.text(".failure") == job.failure.message
 
 
-def test_an_unknown_job_and_an_unknown_address_say_so(browser, server):
+def test_an_unknown_job_or_run_and_an_unknown_address_say_so(browser, server):
     browser.expected_codes = {404}
     browser.open(job_page(server, "jobs/nosuchjob"))
-    browser.wait_for_text("[data-part=trouble]", "no job nosuchjob")
+    browser.wait_for_text("[data-part=trouble]", "There is no job nosuchjob")
+    browser.open(job_page(server, "runs/r-nosuchrun"))
+    browser.wait_for_text("[data-part=trouble]", "There is no run r-nosuchrun")
     browser.open(server.page + "#/nonsense")
     browser.wait_for_text("h1", "Queue")
+
+
+# --- Runs ---
+
+CELLS = """return [...document.querySelectorAll('.blocks tbody tr')].map((row) =>
+  [...row.querySelectorAll('td')].map((cell) => ({text: cell.firstChild.textContent,
+    span: cell.colSpan, state: cell.dataset.state, told: cell.lastChild.textContent,
+    colour: getComputedStyle(cell).backgroundColor})))"""
+
+
+def errors_of(run):
+    """Of a run's results: {(block, role): tensor}, {block: output error}."""
+    tensors = {(result.block, role): tensor for result in run.results
+               for tensor in result.tensors for role in tensor.maps}
+    outputs = {result.block: result.block_score.output_error for result in run.results
+               if result.block_score.HasField("output_error")}
+    return tensors, outputs
+
+
+def check_block_map(browser, run):
+    """The heat map has a row for each block and the errors that the API has."""
+    tensors, outputs = errors_of(run)
+    assert browser.texts(".blocks thead th") == ["block", *ROLES, "output"]
+    assert browser.texts(".blocks tbody th") == ["0", "1", "2", "3"]
+    rows = browser.js(CELLS)
+    for block, row in enumerate(rows):
+        errors = [float(cell["text"]) for cell in row]
+        assert errors[-1] == pytest.approx(outputs[block], rel=0.06)
+        for role, cell, error in zip(ROLES, row, errors):
+            tensor = tensors[block, role]
+            assert error == pytest.approx(tensor.held_out_error, rel=0.06)
+            assert f"error {float(f'{tensor.held_out_error:.6g}')}" in re.sub(
+                r"e-0?", "e-0", cell["told"])
+            assert f"{100 * tensor.sparsity:.2f} % removed by alps" in cell["told"]
+    assert len({cell["colour"] for row in rows for cell in row}) > 10
+
+
+def test_a_run_stands_in_the_queue_in_a_section_of_its_own(browser, server, pruned):
+    browser.open(server.page)
+    browser.wait_for_text(".runs tbody", "succeeded")
+    cells = browser.texts(".runs tbody tr:first-child > *")
+    assert cells[0] == "succeeded" and cells[1].startswith(pruned.name.removeprefix("runs/"))
+    assert cells[2:7] == ["tiny-llama", "alps", "70 %", "100 % · 33 / 33", "–"]
+    assert f"note={HOSTILE}" in browser.texts(".runs .labels li")
+    browser.find(".runs tbody th a").click()
+    browser.wait_for_text("h1", pruned.name.removeprefix("runs/"))
+    browser.wait_for_js(WHOLE_RUN)
+    assert HOSTILE in browser.texts(".details dd")
+    assert browser.js("return document.querySelectorAll('main img').length") == 0
+    assert browser.text("[data-part=asked]") == "tiny-llama · alps · 70 % · sequential"
+
+
+def test_a_run_s_heat_map_and_losses_are_those_of_the_api(browser, server, pruned):
+    opened_run(browser, server, pruned.name)
+    check_block_map(browser, pruned)
+    score = pruned.results[-1].model_score
+    shown = {part: browser.text(f"[data-part={part}]") for part in (
+        "denseNats", "prunedNats", "densePerplexity", "prunedPerplexity", "natsDifference", "share")}
+    assert shown == {
+        "denseNats": f"{score.dense_nats_per_token:.4f}",
+        "prunedNats": f"{score.pruned_nats_per_token:.4f}",
+        "densePerplexity": f"{math.exp(score.dense_nats_per_token):.4f}",
+        "prunedPerplexity": f"{math.exp(score.pruned_nats_per_token):.4f}",
+        "natsDifference": f"+{score.difference:.4f} ± {score.difference_error_by_token:.4f} by token, "
+                          f"± {score.difference_error_by_row:.4f} by row",
+        "share": "100 %"}
+    browser.wait_for_text("#connection", "^connected$")  # and no longer live: the run has ended
+    assert not browser.find("[data-part=resume]").is_displayed()
+
+
+def test_arrow_keys_walk_through_the_heat_map(browser, server, pruned):
+    opened_run(browser, server, pruned.name)
+    tensors, outputs = errors_of(pruned)
+    readout = "[data-part=mapReadout]"
+    tab_to(browser, browser.text(".blocks td"))
+    for key, block, role in ((Keys.ARROW_RIGHT, 0, "k"), (Keys.ARROW_DOWN, 1, "k"),
+                             (Keys.HOME, 1, "q"), (Keys.ARROW_LEFT, 1, "q")):
+        browser.press(key)
+        told = browser.text(readout)
+        assert told.startswith(f"Block {block}, {role}: error ")
+        error = float(re.search(r"error ([\d.e-]+) on held-out rows", told)[1])
+        assert error == pytest.approx(tensors[block, role].held_out_error, rel=1e-5)
+    browser.press(Keys.END)
+    error = float(re.search(r"error ([\d.e-]+)\.", browser.text(readout))[1])
+    assert error == pytest.approx(outputs[1], rel=1e-5)
+    browser.js("document.activeElement.blur();"
+               "document.querySelector('.blocks tr:nth-child(4) td:nth-child(6)')"
+               ".dispatchEvent(new PointerEvent('pointerover', {bubbles: true}))")
+    assert browser.text(readout).startswith("Block 3, gate: ")
+
+
+def test_a_run_is_cancelled_and_resumed_from_its_page(browser, server, client):
+    name = submit_run(server)
+    browser.open(job_page(server, name))
+    browser.wait_for_text("[data-part=place]", r"block \d of 4")
+    browser.wait_for_js("document.querySelectorAll('.blocks td[data-state=done]').length > 0")
+    browser.find("[data-part=cancel]").click()
+    assert browser.text("#cancel-question") == f"Cancel run {name.removeprefix('runs/')}?"
+    browser.find("#cancel-dialog [data-part=yes]").click()
+    browser.wait_for_text(".badge", "cancelled")
+    browser.wait_for_text("#connection", "^connected$")
+    before = get_run(client, name)
+    assert before.state == job_api.CANCELLED and 0 < before.results_done < before.results_total
+    assert browser.js("return document.querySelector('progress.whole').value") == pytest.approx(
+        before.results_done / before.results_total)
+    assert not browser.find("[data-part=cancel]").is_displayed()
+
+    browser.find("[data-part=resume]").click()
+    browser.wait_for_text("#connection", "live")
+    browser.wait_for_text(".badge", "running")
+    assert not browser.find("[data-part=resume]").is_displayed()
+    browser.wait_for_js("attnprune.snapshot().curve?.method === 'alps'")
+    browser.wait_for_js("document.querySelector('[data-part=lossChart] canvas')?.checkVisibility()")
+    assert contrast_failures(browser) == []
+    browser.shot("run-running")
+    browser.wait_for_text("[data-part=work]", "(pruning|inputs of) ")
+    browser.wait_for_text(".badge", "succeeded")
+    browser.wait_for_js(WHOLE_RUN)
+    after = get_run(client, name)
+    assert after.state == job_api.SUCCEEDED
+    check_block_map(browser, after)
+    notices = " ".join(browser.texts(".notices li"))
+    assert "queued, attempt 1: resumed" in notices or "queued: resumed" in notices
+    # Who comes later is shown the same, though there is an end in the middle of the log.
+    events = browser.sequences()
+    opened_run(browser, server, name)
+    browser.wait_for_js("seen.some((event) => event.stateChange?.reason === 'resumed')")
+    browser.wait_for_js(f"seen.at(-1)?.sequence === '{events[-1]}'")
+    assert browser.text(".badge") == "succeeded"
+    results = browser.js("return seen.filter((event) => event.runResult).length")
+    assert results == after.results_total, "each result once"
+    check_block_map(browser, after)
+
+
+def test_fused_tensors_span_their_maps_and_skipped_ones_stay_dense(browser, server):
+    browser.open(server.page)
+    table = browser.driver.execute_async_script("""
+const done = arguments[0];
+const tensor = (name, maps, heldOutError) => ({ name, maps, heldOutError, calibrationError: 1 });
+const run = { name: "runs/r-x", state: "RUNNING", model: { config: '{"n_layer": 3}' },
+  heldOutFraction: 0.5, results: [
+    { block: 0, tensors: [tensor("a", ["q", "k", "v"], 0.01)] },
+    { block: 0, tensors: [tensor("b", ["up"], 1e-3)] },
+    { block: 0, tensors: [], blockScore: { outputError: 0.5 } },
+    { block: 1, tensors: [tensor("c", ["q", "k", "v"], "NaN")] }] };
+Promise.all([import("./js/run_model.js"), import("./js/block_table.js")]).then(
+  ([{ RunModel }, { blockTable }]) => {
+    const model = new RunModel(run);
+    model.apply({ sequence: "9", runProgress: { block: 1, blocks: 3, phase: "PRUNING", maps: ["up"] } });
+    const { columns, rows, low, high } = blockTable(model);
+    done({ columns, low, high, output: rows.map(({ output }) => output ?? null), cells: rows.map(
+      ({ cells }) => cells.map(({ roles, span, state }) => `${roles.join("")} ${span} ${state}`)) });
+  }).catch((error) => done(String(error)));""")
+    assert table == {
+        "columns": ["q", "k", "v", "up"], "low": 0.001, "high": 0.01, "output": [0.5, None, None],
+        "cells": [["qkv 3 done", "up 1 done"], ["qkv 3 done", "up 1 working"],
+                  ["q 1 waiting", "k 1 waiting", "v 1 waiting", "up 1 waiting"]]}
+
+
+def test_a_replayed_log_never_takes_a_run_back_to_its_past(browser, server):
+    browser.open(server.page)
+    states = browser.driver.execute_async_script("""
+const done = arguments[0];
+const change = (second, state, attempt) => ({ time: `2026-01-01T00:00:0${second}Z`,
+  stateChange: { state, attempt, reason: "" } });
+const past = [change(1, "QUEUED", 0), change(2, "RUNNING", 1)];
+import("./js/run_model.js").then(({ RunModel }) => {
+  const cancelled = { name: "runs/r-x", state: "CANCELLED", attempt: 1, cancelRequested: true,
+    startTime: "2026-01-01T00:00:02Z", endTime: "2026-01-01T00:00:03Z" };
+  const end = { time: "2026-01-01T00:00:03Z", runTerminal: { ...cancelled } };
+  const states = (run, events) => {
+    const model = new RunModel({ ...run });
+    return events.map((event) => (model.apply(event), model.run.state));
+  };
+  const again = [change(5, "QUEUED", 1), change(6, "RUNNING", 2)];
+  done([states(cancelled, [...past, end, ...again]),
+    states({ name: "runs/r-x", state: "RUNNING", attempt: 2 }, [...past, end, ...again])]);
+}).catch((error) => done(String(error)));""")
+    assert states == [["CANCELLED"] * 3 + ["QUEUED", "RUNNING"], ["RUNNING"] * 5]
+
+
+def test_the_time_that_a_run_has_left_counts_what_this_attempt_did(browser, server):
+    browser.open(server.page)
+    left = browser.driver.execute_async_script("""
+const done = arguments[0];
+import("./js/run_row.js").then(({ RunRow }) => {
+  const run = (attempt, resultsDone) => ({ name: "runs/r-x", state: "RUNNING", attempt, resultsDone,
+    resultsTotal: 10, startTime: new Date(Date.now() - 60_000).toISOString() });
+  const first = new RunRow(run(1, 0));
+  const again = new RunRow(run(2, 8));
+  done([first.secondsLeft(run(1, 0)), first.secondsLeft(run(1, 5)), again.secondsLeft(run(2, 8)),
+    again.secondsLeft(run(2, 9))].map((seconds) => seconds ?? null));
+}).catch((error) => done(String(error)));""")
+    assert left[:3] == [None, pytest.approx(60, rel=0.1), None]
+    assert left[3] < 30
 
 
 # --- The queue ---
@@ -412,8 +640,21 @@ def test_a_page_of_a_compacted_log_shows_what_is_left_of_it(browser, server, com
     proxy.stop()
 
 
-def test_a_job_that_is_deleted_meanwhile_is_said_to_be_gone(browser, server, client):
-    name = submit(client, methods=ENDLESS).name
+def delete(client, name):
+    """Of a job or a run that has not ended."""
+    if name.startswith("runs/"):
+        client.jobs.CancelRun(prune_api.CancelRunRequest(name=name))
+        client.finish(name)
+        client.jobs.DeleteRun(prune_api.DeleteRunRequest(name=name))
+    else:
+        client.cancel(name)
+        client.finish(name)
+        client.jobs.DeleteJob(prune_api.DeleteJobRequest(name=name))
+
+
+@pytest.mark.parametrize("word", ["job", "run"])
+def test_what_is_deleted_meanwhile_is_said_to_be_gone(browser, server, client, word):
+    name = submit_run(server) if word == "run" else submit(client, methods=ENDLESS).name
     browser.expected_codes = {404}
     proxy = CuttingProxy(server.http_port)
     browser.open(job_page(proxy.url, name))
@@ -421,11 +662,9 @@ def test_a_job_that_is_deleted_meanwhile_is_said_to_be_gone(browser, server, cli
     proxy.away = True
     proxy.cut()
     browser.wait_for_text("#connection", "reconnecting")
-    client.cancel(name)
-    client.finish(name)
-    client.jobs.DeleteJob(prune_api.DeleteJobRequest(name=name))
+    delete(client, name)
     proxy.away = False
-    browser.wait_for_text("[data-part=trouble]", "no job .* any more")
+    browser.wait_for_text("[data-part=trouble]", f"no {word} .* any more")
     browser.wait_for_text("#connection", "connected")
     wait_for(lambda: not browser.find("[data-part=cancel]").is_displayed(), "nothing to cancel")
     asked = len(proxy.requests)
@@ -517,11 +756,13 @@ NAMED_ROLES = {"button", "link", "combobox", "checkbox", "searchbox", "textbox",
                "progressbar", "region", "dialog", "ProgressIndicator"}
 
 
-@pytest.mark.parametrize("view", ["queue", "job"])
-def test_everything_has_a_name_and_a_place(browser, server, compared, view):
+@pytest.mark.parametrize("view", ["queue", "job", "run"])
+def test_everything_has_a_name_and_a_place(browser, server, compared, pruned, view):
     if view == "queue":
         browser.open(server.page)
         browser.wait_for_text(".queue tbody", "succeeded")
+    elif view == "run":
+        opened_run(browser, server, pruned.name)
     else:
         opened(browser, server, compared.name)
         browser.wait_for_js("document.querySelectorAll('.pictures canvas').length === 2")
@@ -543,12 +784,15 @@ def test_everything_has_a_name_and_a_place(browser, server, compared, view):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_both_colour_schemes_are_readable(browser, server, compared, scheme):
+def test_both_colour_schemes_are_readable(browser, server, compared, pruned, scheme):
     browser.emulate(scheme=scheme)
     browser.open(server.page)
     browser.wait_for_text(".queue tbody", "succeeded")
-    for view in ("queue", "job"):
-        if view == "job":
+    for view in ("queue", "run", "job"):
+        if view == "run":
+            opened_run(browser, server, pruned.name)
+            browser.shot(f"run-{scheme}")
+        elif view == "job":
             opened(browser, server, compared.name)
         background = browser.js("return getComputedStyle(document.body).backgroundColor")
         brightness = sum(int(part) for part in background[4:-1].split(",")) / 3
@@ -572,12 +816,18 @@ def test_the_scheme_can_be_chosen_and_is_remembered(browser, server, compared):
     assert browser.js(body) == dark
 
 
-def test_360_pixels_are_wide_enough(browser, server, compared, running):
+def test_360_pixels_are_wide_enough(browser, server, compared, pruned, running):
     browser.emulate(width=360, height=740)
     browser.open(server.page)
     browser.wait_for_text(".queue tbody", "running")
     assert browser.overflow() == 0
+    cut_off = "return [...document.querySelectorAll('.card')].filter((card) => " \
+              "card.scrollWidth > card.clientWidth).length"
+    assert browser.js(cut_off) == 0
     browser.shot("queue-360")
+    opened_run(browser, server, pruned.name)
+    assert browser.overflow() == 0
+    browser.shot("run-360")
     for name, job, text in (("job", compared.name, "succeeded"), ("running", running, "running")):
         opened(browser, server, job)
         assert browser.text(".badge") == text

@@ -27,6 +27,7 @@ export class ApiError extends Error {
 
 const BASE = "api/v1";
 const LIMIT_MS = 15000;
+const NO_CONTENT = 204;
 
 async function failure(response) {
   const body = await response.json().catch(() => ({}));
@@ -56,42 +57,50 @@ async function call(path, options = {}) {
 export const getServerInfo = () => call("server");
 
 // state: a JobState's name or ""; labels: [key, value] pairs that must all match.
-export function listJobs({ pageSize, pageToken = "", state = "", labels = [] }) {
+function list(collection, { pageSize, pageToken = "", state = "", labels = [] }) {
   const query = new URLSearchParams({ pageSize });
   if (pageToken) query.set("pageToken", pageToken);
   if (state) query.set("states", state);
   for (const [key, value] of labels) query.append(`labels.${key}`, value);
-  return call(`jobs?${query}`);
+  return call(`${collection}?${query}`);
 }
 
-const jobPath = (id) => `jobs/${encodeURIComponent(id)}`;
+export const listJobs = (filter) => list("jobs", filter);
+export const listRuns = (filter) => list("runs", filter);
 
-export const getJob = (id) => call(jobPath(id));
+// Jobs and runs by name: "jobs/x" or "runs/r-x".
+const pathOf = (name) => name.split("/").map(encodeURIComponent).join("/");
 
-export function cancelJob(id) {
+function post(name, verb) {
   const headers = { "Content-Type": "application/json" };
-  return call(`${jobPath(id)}:cancel`, { method: "POST", headers, body: "{}" });
+  return call(`${pathOf(name)}:${verb}`, { method: "POST", headers, body: "{}" });
 }
 
-export function getDensity(id, resultIndex, matrix, cells) {
+export const get = (name) => call(pathOf(name));
+export const cancel = (name) => post(name, "cancel");
+export const resume = (name) => post(name, "resume");
+
+export function getDensity(job, resultIndex, matrix, cells) {
   const query = new URLSearchParams({ matrix, cells });
-  return call(`${jobPath(id)}/results/${resultIndex}/density?${query}`);
+  return call(`${pathOf(job)}/results/${resultIndex}/density?${query}`);
 }
 
 // A text/event-stream of the JobEvents with a greater sequence.
-export const eventsUrl = (id, afterSequence) =>
-  `${BASE}/${jobPath(id)}/events${afterSequence > 0 ? `?afterSequence=${afterSequence}` : ""}`;
+export const eventsUrl = (name, afterSequence) =>
+  `${BASE}/${pathOf(name)}/events${afterSequence > 0 ? `?afterSequence=${afterSequence}` : ""}`;
 
-// Why there is no such stream, which an EventSource does not say: an ApiError; undefined if there is
-// one, or nobody answers.
-export async function eventsRefusal(id, afterSequence) {
+// What an EventSource does not say of such a stream: {refusal}, an ApiError, why there is none;
+// {over: true} where nothing follows, as it has ended there; neither if there is one, or nobody
+// answers.
+export async function probeEvents(name, afterSequence) {
   const hangUp = new AbortController();
   const timer = setTimeout(() => hangUp.abort(), LIMIT_MS);
   try {
-    const response = await fetch(eventsUrl(id, afterSequence), { signal: hangUp.signal });
-    return response.ok ? undefined : await failure(response);
+    const response = await fetch(eventsUrl(name, afterSequence), { signal: hangUp.signal });
+    if (!response.ok) return { refusal: await failure(response) };
+    return { over: response.status === NO_CONTENT };
   } catch {
-    return undefined;
+    return {};
   } finally {
     clearTimeout(timer);
     hangUp.abort();

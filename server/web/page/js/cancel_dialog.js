@@ -1,19 +1,30 @@
-// Asks before a job is cancelled. The dialog element keeps the focus inside and gives it back.
-import { cancelJob } from "./api.js";
+// Asks before a job or a run is cancelled. The dialog element keeps the focus inside and gives it back.
+import { cancel } from "./api.js";
 import { announce } from "./announcer.js";
+import { idOf } from "./format.js";
 
 const dialog = document.getElementById("cancel-dialog");
-const [question, trouble, yes, no] = ["question", "trouble", "yes", "no"].map((name) =>
-  dialog.querySelector(`[data-part=${name}]`),
+const [question, loss, trouble, yes, no] = ["question", "loss", "trouble", "yes", "no"].map(
+  (name) => dialog.querySelector(`[data-part=${name}]`),
 );
 
-let job;
+// What becomes of its work.
+const LOSSES = {
+  job: "Results of the methods that have ended are kept; the rest is lost.",
+  run: "What is pruned by then is kept, and Resume goes on behind it.",
+};
+
+let asked;
 let onDone;
 
-export function askToCancel(id, done) {
-  job = id;
+// name: "jobs/x" or "runs/r-x".
+export function askToCancel(name, done) {
+  asked = name;
   onDone = done;
-  question.textContent = `Cancel job ${id}?`;
+  const word = name.startsWith("runs/") ? "run" : "job";
+  question.textContent = `Cancel ${word} ${idOf(name)}?`;
+  loss.textContent = `It stops within one step. ${LOSSES[word]}`;
+  yes.textContent = `Cancel the ${word}`;
   trouble.textContent = "";
   yes.disabled = false;
   dialog.showModal();
@@ -26,7 +37,7 @@ yes.addEventListener("click", async () => {
   yes.disabled = true;
   announce("Cancel requested."); // first: the news of the job's end may overtake the answer
   try {
-    const answer = await cancelJob(job);
+    const answer = await cancel(asked);
     dialog.close();
     onDone(answer);
   } catch (error) {

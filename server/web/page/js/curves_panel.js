@@ -35,8 +35,8 @@ export class CurvesPanel {
     const figureName = parts.lossFigure.value;
     const losses = lossLines(model, figureName, x, shown);
     const errors = errorLines(model, x, shown, sets);
-    draw(this.lossChart, losses, options, parts.lossEmpty, LOSS_FIGURES[figureName].name);
-    draw(this.errorChart, errors, options, parts.errorEmpty, "relative error");
+    drawLines(this.lossChart, losses, options, parts.lossEmpty, LOSS_FIGURES[figureName].name);
+    drawLines(this.errorChart, errors, options, parts.errorEmpty, "relative error");
     if (parts.curveTable.open) this.updateTable(model);
     return losses.some(({ points }) => points.length > 1);
   }
@@ -100,7 +100,8 @@ export class CurvesPanel {
   }
 }
 
-function draw(chart, lines, options, empty, what) {
+// Lines on a chart, or what `empty` says in its place.
+export function drawLines(chart, lines, options, empty, what) {
   empty.hidden = lines.length > 0;
   chart.box.hidden = lines.length === 0;
   if (lines.length === 0) return;

@@ -7,9 +7,9 @@ import { count, percent } from "./format.js";
 const CELLS = 64; // rows and columns of a picture at most
 
 export class DensityPanel {
-  constructor(parts, jobId) {
+  constructor(parts, job) {
     this.parts = parts;
-    this.jobId = jobId;
+    this.job = job; // its name
     this.options = new Map();
     this.chosen = false; // by the reader; until then it is the best method
     parts.densityMethod.addEventListener("change", () => {
@@ -45,7 +45,7 @@ export class DensityPanel {
     let grids;
     try {
       grids = await Promise.all(
-        matrices.map(({ name }) => getDensity(this.jobId, index, name, CELLS)),
+        matrices.map(({ name }) => getDensity(this.job, index, name, CELLS)),
       );
     } catch (error) {
       this.shown = undefined; // asked again with the next result or choice

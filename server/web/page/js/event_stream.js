@@ -1,5 +1,5 @@
-// A job's events, each exactly once and in order, through any number of broken connections.
-import { eventsRefusal, eventsUrl } from "./api.js";
+// A job's or a run's events, each exactly once and in order, through any number of broken connections.
+import { eventsUrl, probeEvents } from "./api.js";
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8000;
@@ -11,9 +11,9 @@ const LAST_RETRY_MS = 8000;
 export class EventStream {
   // handlers: onEvent(JobEvent), onConnected(), onLost(), onEnd(); onRefused(ApiError): for good;
   // onSkipped(first, last): the server no longer has these events; events go on when the promise it
-  // returns is kept. None is called after close().
-  constructor(id, handlers) {
-    this.id = id;
+  // returns is kept. None is called after close(). name: "jobs/x" or "runs/r-x".
+  constructor(name, handlers) {
+    this.name = name;
     this.handlers = handlers;
     this.lastSequence = 0;
     this.retryMs = FIRST_RETRY_MS;
@@ -21,14 +21,14 @@ export class EventStream {
   }
 
   open() {
-    const source = new EventSource(eventsUrl(this.id, this.lastSequence));
+    const source = new EventSource(eventsUrl(this.name, this.lastSequence));
     this.source = source;
     source.onopen = () => {
       this.retryMs = FIRST_RETRY_MS;
       this.handlers.onConnected();
     };
     source.onmessage = (message) => this.receive(JSON.parse(message.data));
-    source.addEventListener("end", () => this.end());
+    source.addEventListener("end", () => this.checkEnd(source));
     source.onerror = () => this.lost(source);
   }
 
@@ -47,9 +47,20 @@ export class EventStream {
     this.comeBack(source);
   }
 
+  // A run's log goes on behind its end where it was resumed.
+  checkEnd(source) {
+    source.close();
+    this.retryMs = 0;
+    this.comeBack(source);
+  }
+
   async comeBack(source) {
-    const refusal = await eventsRefusal(this.id, this.lastSequence);
+    const { refusal, over } = await probeEvents(this.name, this.lastSequence);
     if (this.source !== source) return; // closed meanwhile
+    if (over) {
+      this.end();
+      return;
+    }
     if (refusal?.final) {
       this.stop();
       this.handlers.onRefused(refusal);
@@ -59,7 +70,7 @@ export class EventStream {
     if (skipped && (await this.skipTo(refusal.oldestSequence, source))) return;
     if (this.source !== source) return;
     this.timer = setTimeout(() => this.open(), this.retryMs);
-    this.retryMs = Math.min(2 * this.retryMs, LAST_RETRY_MS);
+    this.retryMs = Math.min(Math.max(2 * this.retryMs, FIRST_RETRY_MS), LAST_RETRY_MS);
   }
 
   // False: not now.
@@ -97,6 +108,13 @@ export class EventStream {
   resume() {
     if (!this.paused) return;
     this.paused = false;
+    this.open();
+  }
+
+  // Goes on after an end.
+  restart() {
+    if (!this.ended) return;
+    this.ended = false;
     this.open();
   }
 

@@ -25,7 +25,22 @@ export function figure(value) {
   return value.toFixed(Math.min(digits, 6));
 }
 
-// The same in as few characters as two significant digits take.
+// The same with six.
+export function exactFigure(value) {
+  if (value === undefined || !Number.isFinite(value)) return figure(value);
+  return String(Number(value.toPrecision(6)));
+}
+
+export function fixed(value, digits = 4) {
+  return Number.isFinite(value) ? value.toFixed(digits) : figure(value);
+}
+
+// With its sign, also where it is above 0.
+export function signed(value) {
+  return value < 0 ? `−${fixed(-value)}` : `+${fixed(value)}`;
+}
+
+// The same as figure() in as few characters as two significant digits take.
 export function shortFigure(value) {
   if (value === undefined || !Number.isFinite(value) || value === 0) return figure(value);
   const size = Math.abs(value);
@@ -99,8 +114,29 @@ export function sparsity(message) {
   return percent(number(message.fraction) ?? 0, 0);
 }
 
-export function jobId(name) {
-  return name.replace(/^jobs\//, "");
+// Half of the field reads N:M as what is kept.
+export function sparsityInWords(message) {
+  const pattern = message?.nOfM;
+  const removed = pattern ? ` (${pattern.n} of every ${pattern.m} weights removed)` : "";
+  return sparsity(message) + removed;
+}
+
+// "gd (eta = 0.25, steps = 2)"
+export function methodText({ name, label, parameters = {} }) {
+  const settings = Object.entries(parameters)
+    .sort()
+    .map(([key, value]) => `${key} = ${value}`);
+  return (label || name) + (settings.length > 0 ? ` (${settings.join(", ")})` : "");
+}
+
+// "jobs/x" -> "x"
+export function idOf(name) {
+  return name.split("/").at(-1);
+}
+
+// The command line's label: the folder that the weights came from, without its path.
+export function weightsFolder(labels = {}) {
+  return labels["attnprune/weights"]?.split("/").filter(Boolean).at(-1);
 }
 
 export const STATES = {

@@ -8,10 +8,13 @@ import {
   duration,
   ended,
   figure,
+  methodText,
   number,
   percent,
   seconds,
   sparsity,
+  sparsityInWords,
+  weightsFolder,
   NONE,
 } from "./format.js";
 import { ranking, runSeconds } from "./job_model.js";
@@ -23,8 +26,8 @@ export function describe(job) {
     ["model", modelText(job.labels)],
     ["problem", problemText(problem)],
     ["attention", attentionText(problem.attention)],
-    ["sparsity", sparsityText(job.sparsity)],
-    ["methods", methodsText(job.methods)],
+    ["sparsity", sparsityInWords(job.sparsity)],
+    ["methods", (job.methods ?? []).map(methodText).join("; ")],
     ["calibration", shapes(job.calibration)],
     ["held out", heldOutText(job)],
     ["priority", job.priority ? String(job.priority) : undefined],
@@ -38,30 +41,11 @@ export function describe(job) {
   ].filter(([, text]) => text !== undefined);
 }
 
-// The command line's labels: where the weights came from, and which layer they are.
+// Where the weights came from, and which layer they are, by the command line's labels.
 function modelText(labels = {}) {
-  const folder = labels["attnprune/weights"]?.split("/").filter(Boolean).at(-1);
   const layer = labels["attnprune/layer"];
-  const parts = [folder, layer === undefined ? undefined : `layer ${layer}`];
+  const parts = [weightsFolder(labels), layer === undefined ? undefined : `layer ${layer}`];
   return parts.filter(Boolean).join(", ") || undefined;
-}
-
-// Half of the field reads N:M as what is kept.
-function sparsityText(message) {
-  const pattern = message?.nOfM;
-  const removed = pattern ? ` (${pattern.n} of every ${pattern.m} weights removed)` : "";
-  return sparsity(message) + removed;
-}
-
-function methodsText(methods = []) {
-  return methods
-    .map(({ name, label, parameters = {} }) => {
-      const settings = Object.entries(parameters)
-        .sort()
-        .map(([key, value]) => `${key} = ${value}`);
-      return (label || name) + (settings.length > 0 ? ` (${settings.join(", ")})` : "");
-    })
-    .join("; ");
 }
 
 function problemText({ fused, projections }) {
@@ -95,10 +79,37 @@ function heldOutText(job) {
   return shapes(job.heldOut) ?? (fraction > 0 ? `${fraction} of the calibration batches` : "none");
 }
 
+// How long a job or a run has run or waited.
+export function ranText(job) {
+  const ran = runSeconds(job);
+  if (ran !== undefined) {
+    return ended(job.state) ? `ran ${duration(ran)}` : `running for ${duration(Math.floor(ran))}`;
+  }
+  if (ended(job.state)) return "not started";
+  return `waiting for ${duration(Math.floor(Date.now() / 1000 - seconds(job.createTime)))}`;
+}
+
+// Rows [name, text] of a description list; nothing is done where they are as before.
+export class DetailsList {
+  constructor(list) {
+    this.list = list;
+  }
+
+  update(rows) {
+    const key = JSON.stringify(rows);
+    if (key === this.key) return;
+    this.key = key;
+    this.list.replaceChildren(
+      ...rows.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text))),
+    );
+  }
+}
+
 export class JobHead {
   constructor(parts) {
     this.parts = parts;
     parts.badge.className = "badge";
+    this.details = new DetailsList(parts.details);
   }
 
   update(model) {
@@ -110,19 +121,9 @@ export class JobHead {
     parts.cancel.disabled = Boolean(job.cancelRequested);
     setText(parts.failure, job.state === "FAILED" ? (job.failure?.message ?? "failed") : "");
     parts.failure.hidden = job.state !== "FAILED";
-    this.updateDetails(job);
+    this.details.update(describe(job));
     this.updateTiles(model);
     this.tick(job);
-  }
-
-  updateDetails(job) {
-    const rows = describe(job);
-    const key = JSON.stringify(rows);
-    if (key === this.key) return;
-    this.key = key;
-    this.parts.details.replaceChildren(
-      ...rows.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text))),
-    );
   }
 
   updateTiles(model) {
@@ -146,18 +147,6 @@ export class JobHead {
 
   // What changes with the clock.
   tick(job) {
-    const ran = runSeconds(job);
-    const queued =
-      seconds(job.startTime) === undefined && !ended(job.state)
-        ? `waiting for ${duration(Math.floor(Date.now() / 1000 - seconds(job.createTime)))}`
-        : "not started";
-    setText(
-      this.parts.ran,
-      ran === undefined
-        ? queued
-        : `${ended(job.state) ? "ran" : "running for"} ${duration(
-            ended(job.state) ? ran : Math.floor(ran),
-          )}`,
-    );
+    setText(this.parts.ran, ranText(job));
   }
 }

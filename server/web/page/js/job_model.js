@@ -88,13 +88,17 @@ export class JobModel {
     this.notices = []; // {time, text, kind}: states and warnings, oldest first
     this.eventCount = 0;
     this.lastSequence = 0;
-    this.setJob(job);
+    this.set(job);
   }
 
-  setJob(job) {
+  set(job) {
     this.job = job;
     for (const method of job.methods ?? []) this.run(method.label || method.name);
     for (const result of job.results ?? []) this.run(result.method).result = result;
+  }
+
+  get thing() {
+    return this.job;
   }
 
   run(label) {
@@ -151,7 +155,7 @@ export class JobModel {
   }
 
   onTerminal({ time, terminal }) {
-    this.setJob(terminal);
+    this.set(terminal);
     const why = terminal.failure?.message;
     this.note(
       { time },

@@ -4,17 +4,20 @@ import { connectionState } from "./connection.js";
 import { setText } from "./dom.js";
 import { JobView } from "./job_view.js";
 import { QueueView } from "./queue_view.js";
+import { RunView } from "./run_view.js";
 import { bindThemeButton, onThemeChange } from "./theme.js";
 
 const SERVER_INTERVAL_MS = 5000;
 const main = document.getElementById("main");
 let view;
 
-// "#/" and "#/?state=RUNNING": the queue; "#/jobs/ID": a job.
+const VIEWS = { jobs: JobView, runs: RunView };
+
+// "#/" and "#/?state=RUNNING": the queue; "#/jobs/ID": a job; "#/runs/ID": a run.
 function makeView() {
   const [path, query] = location.hash.replace(/^#/, "").split("?");
-  const id = path.match(/^\/jobs\/([a-z0-9-]+)$/)?.[1];
-  return id ? new JobView(main, id) : new QueueView(main, new URLSearchParams(query));
+  const [, collection, id] = path.match(/^\/(jobs|runs)\/([a-z0-9-]+)$/) ?? [];
+  return id ? new VIEWS[collection](main, id) : new QueueView(main, new URLSearchParams(query));
 }
 
 function route({ first = false } = {}) {
@@ -42,24 +45,17 @@ function watchServer() {
   setTimeout(watchServer, SERVER_INTERVAL_MS);
 }
 
-// docs/page.md: what a script can read of the open job; undefined while there is none.
+// docs/page.md: what a script can read of the open job or run; undefined while there is none.
 globalThis.attnprune = {
   connection: connectionState,
   snapshot() {
     const model = view.model;
     return (
       model && {
-        job: model.job,
         eventCount: model.eventCount,
         lastSequence: model.lastSequence,
         drawn: view.drawn,
-        methods: [...model.methods.values()].map((run) => ({
-          label: run.label,
-          state: run.state(model.job.state),
-          progress: run.progress,
-          losses: run.losses.points,
-          errors: run.errors.points,
-        })),
+        ...view.snapshot(),
       }
     );
   },

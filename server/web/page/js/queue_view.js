@@ -1,12 +1,12 @@
-// The queue: jobs newest first, by state and label, page by page, looked at every few seconds.
-import { ApiError, listJobs } from "./api.js";
-import { setBadge, stateBadge } from "./badge.js";
+// The queue: runs and jobs newest first, by state and label, page by page, looked at every few
+// seconds.
+import { ApiError, listJobs, listRuns } from "./api.js";
 import { setConnection } from "./connection.js";
-import { el, fromTemplate, reconcile, setText } from "./dom.js";
-import { ago, clock, duration, ended, figure, jobId, number, sparsity, NONE } from "./format.js";
-import { ranking, runSeconds } from "./job_model.js";
+import { fromTemplate, setText } from "./dom.js";
+import { JobRow } from "./job_row.js";
+import { ListSection } from "./list_section.js";
+import { RunRow } from "./run_row.js";
 
-const PAGE_SIZE = 20;
 const INTERVAL_MS = 2500;
 
 export class QueueView {
@@ -15,14 +15,11 @@ export class QueueView {
     const { root, parts } = fromTemplate("queue-view");
     main.replaceChildren(root);
     this.parts = parts;
-    this.rows = new Map();
-    this.tokens = [""]; // of this page and those before it
+    this.makeSections(parts);
     parts.state.value = query.get("state") ?? "";
     parts.label.value = query.get("label") ?? "";
     parts.state.addEventListener("change", () => this.filter());
     parts.label.addEventListener("change", () => this.filter());
-    parts.newer.addEventListener("click", () => this.turn(-1));
-    parts.older.addEventListener("click", () => this.turn(1));
     this.onVisible = () => document.visibilityState === "visible" && this.refresh();
     document.addEventListener("visibilitychange", this.onVisible);
     this.title = "Queue";
@@ -30,34 +27,47 @@ export class QueueView {
     this.refresh();
   }
 
+  makeSections(parts) {
+    const onTurn = () => this.refresh();
+    this.jobs = new ListSection(parts, {
+      list: listJobs,
+      makeRow: (job) => new JobRow(job),
+      onTurn,
+    });
+    const runParts = {
+      table: parts.runTable,
+      rows: parts.runRows,
+      pages: parts.runPages,
+      newer: parts.runNewer,
+      older: parts.runOlder,
+      page: parts.runPage,
+    };
+    this.runs = new ListSection(runParts, {
+      list: listRuns,
+      makeRow: (run) => new RunRow(run),
+      onTurn,
+    });
+  }
+
   filter() {
     const query = new URLSearchParams();
     if (this.parts.state.value) query.set("state", this.parts.state.value);
     if (this.parts.label.value.trim()) query.set("label", this.parts.label.value.trim());
     history.replaceState(null, "", `#/${query.size > 0 ? `?${query}` : ""}`);
-    this.tokens = [""];
-    this.refresh();
-  }
-
-  turn(by) {
-    if (by < 0) this.tokens.pop();
-    else this.tokens.push(this.next);
+    this.jobs.reset();
+    this.runs.reset();
     this.refresh();
   }
 
   async refresh() {
     clearTimeout(this.timer);
     const turn = (this.turnNumber = (this.turnNumber ?? 0) + 1);
+    const filter = { state: this.parts.state.value, labels: labelsOf(this.parts.label.value) };
     try {
-      const answer = await listJobs({
-        pageSize: PAGE_SIZE,
-        pageToken: this.tokens.at(-1),
-        state: this.parts.state.value,
-        labels: labelsOf(this.parts.label.value),
-      });
+      const answers = await Promise.all([this.runs.ask(filter), this.jobs.ask(filter)]);
       if (turn !== this.turnNumber) return; // asked again meanwhile, or gone
       setConnection("on");
-      this.show(answer);
+      this.show(...answers);
     } catch (error) {
       if (turn !== this.turnNumber) return;
       this.fail(error);
@@ -73,29 +83,18 @@ export class QueueView {
     setText(this.parts.trouble, refused ? error.message : "");
   }
 
-  show({ jobs = [], nextPageToken = "" }) {
+  // Who has no runs sees jobs alone.
+  show(runs, jobs) {
     const { parts } = this;
-    this.next = nextPageToken;
     setText(parts.trouble, "");
-    const rows = jobs.map((job) => {
-      const row = this.rows.get(job.name) ?? new QueueRow(job);
-      row.update(job);
-      return [job.name, row];
-    });
-    this.rows = new Map(rows);
-    reconcile(
-      parts.rows,
-      rows.map(([, row]) => row.node),
-    );
-    parts.table.hidden = jobs.length === 0;
-    parts.empty.hidden = jobs.length > 0;
+    this.runs.show(runs.runs ?? [], runs.nextPageToken);
+    this.jobs.show(jobs.jobs ?? [], jobs.nextPageToken);
+    parts.runSection.hidden = this.runs.empty;
+    parts.jobHeading.hidden = this.runs.empty;
+    parts.empty.hidden = this.jobs.rows.size > 0;
     const filtered = parts.state.value || parts.label.value.trim();
     parts.hint.hidden = Boolean(filtered);
     setText(parts.emptyText, filtered ? "No job matches." : "No jobs yet.");
-    parts.newer.disabled = this.tokens.length === 1;
-    parts.older.disabled = !nextPageToken;
-    parts.pages.hidden = parts.newer.disabled && parts.older.disabled;
-    setText(parts.page, `page ${this.tokens.length}`);
   }
 
   themeChanged() {}
@@ -117,53 +116,4 @@ function labelsOf(text) {
       const [key, ...value] = part.split("=");
       return [key.trim(), value.join("=").trim()];
     });
-}
-
-class QueueRow {
-  constructor(job) {
-    this.badge = stateBadge();
-    const id = jobId(job.name);
-    const link = el("a", { href: `#/jobs/${encodeURIComponent(id)}` }, id);
-    const labels = Object.entries(job.labels ?? {})
-      .filter(([key]) => !key.startsWith("attnprune/"))
-      .sort()
-      .map(([key, value]) => el("li", {}, value === "" ? key : `${key}=${value}`));
-    this.done = el("td", { class: "number hide-medium" });
-    this.best = el("td", { class: "number" });
-    this.time = el("td", { class: "number hide-narrow" });
-    this.created = el("td", { class: "number hide-narrow", title: clock(job.createTime) });
-    const methods = (job.methods ?? []).map((method) => method.label || method.name);
-    this.node = el(
-      "tr",
-      {},
-      el("td", {}, this.badge),
-      el(
-        "th",
-        { scope: "row" },
-        link,
-        labels.length > 0 ? el("ul", { class: "labels" }, ...labels) : null,
-      ),
-      el("td", { class: "hide-medium" }, methods.join(", ")),
-      this.done,
-      el("td", { class: "number hide-narrow" }, sparsity(job.sparsity)),
-      this.best,
-      this.time,
-      this.created,
-    );
-  }
-
-  update(job) {
-    setBadge(this.badge, job.state, job.cancelRequested);
-    setText(this.done, `${(job.results ?? []).length} of ${(job.methods ?? []).length}`);
-    setText(this.best, bestOf(job));
-    setText(this.time, duration(runSeconds(job)));
-    setText(this.created, ago(job.createTime));
-  }
-}
-
-function bestOf(job) {
-  const done = (job.results ?? []).filter((result) => !result.failure);
-  if (done.length === 0) return NONE;
-  const best = done.reduce((a, b) => (ranking(b) < ranking(a) ? b : a));
-  return `${figure(number(ranking(best)))} ${best.method}`;
 }
