@@ -115,7 +115,7 @@ KfacOptions OptionsOf(const ParameterValues& values) {
 
 // Heads that have a metric of their own: kv heads too.
 double MetricHeads(const ProblemShape& shape) {
-  if (shape.fused()) return 2;
+  if (shape.fused()) return 2;  // its two factors, or inputs and outputs of W itself
   return static_cast<double>(shape.outputs()) / static_cast<double>(shape.head_dim());
 }
 
@@ -158,7 +158,7 @@ std::vector<Parameter> KfacParameters() {
        "were of use are then done on all batches. 0: the one-shot answer."},
       {"damping", Kind::kReal, 0.01, 0, 10,
        "Added to the diagonal of each factor of the curvature, as a fraction of its mean."},
-      {"mu", Kind::kReal, 1, 1e-9, 1e9,
+      {"mu", Kind::kReal, 3, 1e-9, 1e9,
        "Added to each factor, in the scale where its diagonal is 1, in the first round after the "
        "one-shot answer; times 0.4 after a round that helps, times 4 after one that does not."},
       ValidationParameter("validation"),

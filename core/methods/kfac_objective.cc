@@ -87,6 +87,7 @@ std::vector<std::vector<HeadCurvature>> KfacObjective::Curvature(
     From from, absl::Span<const MatrixView> weights) {
   const bool fused = prepared_.problem().fused();
   LayerCurvature sum(fused ? layer_ : prepared_.problem().projections());
+  if (maps_.size() == 1) sum.keys.clear();
   std::vector<Matrix> turned;
   for (size_t m = 0; m < weights.size(); ++m) {
     turned.push_back(OutIn({maps_[m].name, weights[m], maps_[m].inputs_are_rows}));

@@ -83,6 +83,7 @@ void AttentionCurvature::AddBatch(Index batch, LayerCurvature& sum) {
                  [&](Index first, Index count, Index) { moments_.FillRows(first, count); });
     AddMoments(Of::kQueries, batch, head, sum.queries[static_cast<size_t>(head)].outputs,
                q_traces_.row(head));
+    if (sum.keys.empty()) continue;
     AddMoments(Of::kKeys, batch, kv_head, sum.keys[static_cast<size_t>(kv_head)].outputs,
                k_traces_.row(kv_head));
   }

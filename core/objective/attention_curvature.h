@@ -30,7 +30,8 @@ struct LayerCurvature {
   // No batches: zeros.
   explicit LayerCurvature(const ProjectionWeights& layer);
 
-  std::vector<HeadCurvature> queries, keys;  // one a head; one a kv head
+  // One a head; one a kv head, or none where nobody asks.
+  std::vector<HeadCurvature> queries, keys;
 };
 
 // Not thread-safe, but it uses the pool's threads; the bits do not depend on their number.
