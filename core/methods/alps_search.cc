@@ -1,11 +1,9 @@
 #include "core/methods/alps_search.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <utility>
 
-#include "absl/functional/function_ref.h"
 #include "core/base/status_macros.h"
 #include "core/base/sum.h"
 #include "core/kernels/blas.h"
@@ -16,34 +14,6 @@
 
 namespace attnprune {
 namespace {
-
-constexpr double kFirstR = 0.1, kLeastR = 1e-6;
-constexpr int kStepsBetweenLooks = 3, kStepsBeforeQuiet = 30;
-constexpr double kMuch = 0.1, kSome = 0.005, kQuiet = 0.0003;  // changes over weights kept
-constexpr Index kRowsPerShard = 64;
-
-struct Rows {
-  Index first, count;
-};
-
-void ForRowShards(Index rows, ThreadPool& pool, absl::FunctionRef<void(Rows, size_t shard)> work) {
-  pool.ParallelFor((rows + kRowsPerShard - 1) / kRowsPerShard, [&](Index i) {
-    const Index first = i * kRowsPerShard;
-    work({first, std::min(kRowsPerShard, rows - first)}, static_cast<size_t>(i));
-  });
-}
-
-size_t ShardsOf(Index rows) {
-  return static_cast<size_t>((rows + kRowsPerShard - 1) / kRowsPerShard);
-}
-
-Index CountChanged(const BitMask& a, const BitMask& b) {
-  Index changed = 0;
-  for (size_t i = 0; i < a.bytes().size(); ++i) {
-    changed += std::popcount(static_cast<uint8_t>(a.bytes()[i] ^ b.bytes()[i]));
-  }
-  return changed;
-}
 
 // out = `matrix` with each column times `scale`, or over it, or 0 where that is 0.
 void ScaleColumns(MatrixView matrix, const std::vector<float>& scale, bool divide,
@@ -125,24 +95,13 @@ AlpsSearch::AlpsSearch(const std::vector<NamedWeight>& maps, const AlpsInputs& i
     const Index outputs = map.w.rows(), d = map.w.cols();
     ScaleColumns(map.w, inputs_.scale, /*divide=*/false, map.w);
     map.c = Matrix(outputs, d);
-    ForRowShards(outputs, pool_, [&](Rows rows, size_t) {
+    ForRowShards(outputs, pool_, [&](RowRun rows, size_t) {
       Gemm(Trans::kNo, Trans::kNo, 1.0f, MatrixView(map.w).Rows(rows.first, rows.count), inputs_.h,
            0.0f, MutableMatrixView(map.c).Rows(rows.first, rows.count));
     });
-    map.u = Matrix(outputs, d);
-    map.d = Matrix(outputs, d);
-    map.v = Matrix(outputs, d);
-    map.r = kFirstR;
-    map.settled = sparsity_.PrunedOf(map.w.size()) == 0;
-    Begin(map);
+    map.admm = AdmmState(outputs, d, sparsity_);
+    map.admm.Begin(map.w, sparsity_, pool_);
   }
-}
-
-void AlpsSearch::Begin(Map& map) {
-  map.u = map.w.Clone();
-  map.last_look = Largest(Magnitudes(map.u));
-  map.last_look.ApplyInto(map.u, map.d);
-  std::fill(map.v.flat().begin(), map.v.flat().end(), 0.0f);
 }
 
 BitMask AlpsSearch::Largest(const Matrix& magnitudes) const {
@@ -150,20 +109,18 @@ BitMask AlpsSearch::Largest(const Matrix& magnitudes) const {
 }
 
 bool AlpsSearch::settled() const {
-  return std::all_of(maps_.begin(), maps_.end(), [](const Map& map) { return map.settled; });
+  return std::all_of(maps_.begin(), maps_.end(), [](const Map& map) { return map.admm.settled; });
 }
 
 bool AlpsSearch::finite() const {
-  return std::all_of(maps_.begin(), maps_.end(), [](const Map& map) {
-    return AllFinite(map.u.flat()) && AllFinite(map.v.flat()) && AllFinite(map.d.flat());
-  });
+  return std::all_of(maps_.begin(), maps_.end(), [](const Map& map) { return map.admm.finite(); });
 }
 
 double AlpsSearch::Step() {
   ++steps_taken_;
   double loss = 0;
   for (Map& map : maps_) {
-    if (!map.settled) StepOf(map);
+    if (!map.admm.settled) StepOf(map);
     loss += map.loss;
   }
   return loss;
@@ -173,27 +130,27 @@ void AlpsSearch::StepOf(Map& map) {
   map.loss = Solve(map);
   // What is not finite has no order.
   if (!AllFinite(scores_.flat())) {
-    map.settled = true;
+    map.admm.settled = true;
     return;
   }
   const BitMask support = Largest(scores_);
-  Project(map, support);
-  if (steps_taken_ % kStepsBetweenLooks == 0) Look(map, support);
+  map.admm.Project(support, pool_);
+  if (map.admm.Look(support, steps_taken_)) map.admm.Begin(map.w, sparsity_, pool_);
 }
 
 // (H + r I) U' = (C - V + r D)', so that the gradient at U is C - V + r D - r U less C.
 double AlpsSearch::Solve(Map& map) {
   const Index d = map.w.cols();
-  const auto r = static_cast<float>(map.r);
+  const auto r = static_cast<float>(map.admm.r);
   if (!SameShape(scores_, map.w)) scores_ = Matrix(map.w.rows(), d);
-  std::vector<double> losses(ShardsOf(map.w.rows()));
-  ForRowShards(map.w.rows(), pool_, [&](Rows rows, size_t shard) {
+  std::vector<double> losses(RowShards(map.w.rows()));
+  ForRowShards(map.w.rows(), pool_, [&](RowRun rows, size_t shard) {
     const auto of = [&](const Matrix& m) {
       return ArrayOf(MatrixView(m).Rows(rows.first, rows.count));
     };
-    const MutableMatrixView u = MutableMatrixView(map.u).Rows(rows.first, rows.count);
+    const MutableMatrixView u = MutableMatrixView(map.admm.u).Rows(rows.first, rows.count);
     Matrix target(rows.count, d), turned(rows.count, d);
-    ArrayOf(target) = of(map.c) - of(map.v) + r * of(map.d);
+    ArrayOf(target) = of(map.c) - of(map.admm.v) + r * of(map.admm.d);
     Gemm(Trans::kNo, Trans::kYes, 1.0f, target, inputs_.vectors, 0.0f, turned);
     for (Index i = 0; i < rows.count; ++i) {
       for (Index j = 0; j < d; ++j) turned(i, j) /= inputs_.values[static_cast<size_t>(j)] + r;
@@ -203,51 +160,17 @@ double AlpsSearch::Solve(Map& map) {
                       (ArrayOf(target) - of(map.c) - r * ArrayOf(MatrixView(u)));
     for (const float value : target.flat()) losses[shard] += 0.5 * static_cast<double>(value);
     ArrayOf(MutableMatrixView(scores_).Rows(rows.first, rows.count)) =
-        (ArrayOf(MatrixView(u)) + of(map.v) / r).abs();
+        (ArrayOf(MatrixView(u)) + of(map.admm.v) / r).abs();
   });
   return Sum(losses);
 }
 
-void AlpsSearch::Project(Map& map, const BitMask& support) {
-  const auto r = static_cast<float>(map.r);
-  ForRowShards(map.w.rows(), pool_, [&](Rows rows, size_t) {
-    std::vector<uint8_t> kept(static_cast<size_t>(map.w.cols()));
-    for (Index i = rows.first; i < rows.first + rows.count; ++i) {
-      support.UnpackRow(i, absl::MakeSpan(kept));
-      const float* const u = map.u.row(i);
-      float *const v = map.v.row(i), *const d = map.d.row(i);
-      for (Index j = 0; j < map.w.cols(); ++j) {
-        d[j] = kept[static_cast<size_t>(j)] != 0 ? u[j] + v[j] / r : 0.0f;
-        v[j] += r * (u[j] - d[j]);
-      }
-    }
-  });
-}
-
-void AlpsSearch::Look(Map& map, const BitMask& support) {
-  const Index changed = CountChanged(support, map.last_look);
-  const Index kept = std::max<Index>(1, support.size() - support.CountPruned());
-  const double share = static_cast<double>(changed) / static_cast<double>(kept);
-  map.last_look = support;
-  if (share > kSome) {
-    map.moving = true;
-    map.r *= share > kMuch ? 1.3 : 1.2;
-  } else if (map.moving) {
-    map.settled = changed == 0 || (steps_taken_ >= kStepsBeforeQuiet && share < kQuiet);
-    map.r *= 1.1;
-  } else {
-    map.r /= 5;
-    map.settled = map.r < kLeastR;
-    if (changed > 0) Begin(map);
-  }
-}
-
 Matrix AlpsSearch::Refined(const Map& map, const BitMask& support, int steps) const {
   Matrix result(map.w.rows(), map.w.cols());
-  support.ApplyInto(map.u, result);
+  support.ApplyInto(map.admm.u, result);
   if (steps == 0) return result;
   const Matrix mask = support.ToMatrix();
-  ForRowShards(map.w.rows(), pool_, [&](Rows rows, size_t) {
+  ForRowShards(map.w.rows(), pool_, [&](RowRun rows, size_t) {
     const auto of = [&](const Matrix& m) { return MatrixView(m).Rows(rows.first, rows.count); };
     MaskedGradients gradients(inputs_.h, of(map.c), of(mask),
                               MutableMatrixView(result).Rows(rows.first, rows.count));
@@ -264,7 +187,7 @@ Matrix AlpsSearch::Unscaled(const Map& map, const Matrix& scaled) const {
 
 std::vector<Matrix> AlpsSearch::Weights() const {
   std::vector<Matrix> weights;
-  for (const Map& map : maps_) weights.push_back(Unscaled(map, map.d));
+  for (const Map& map : maps_) weights.push_back(Unscaled(map, map.admm.d));
   return weights;
 }
 
@@ -276,7 +199,7 @@ std::vector<PrunedMatrix> AlpsSearch::Result(int refine_steps) const {
       result.push_back(MaskedMatrix(map.stored, std::move(all)));
       continue;
     }
-    const BitMask support = Largest(Magnitudes(map.u));
+    const BitMask support = Largest(Magnitudes(map.admm.u));
     result.push_back({.name = map.stored.name,
                       .mask = AsStored(map.stored, support),
                       .weights = Unscaled(map, Refined(map, support, refine_steps)),
@@ -291,12 +214,12 @@ void AlpsSearch::AppendState(std::string* out) const {
   state.step = steps_taken_;
   for (const Map& map : maps_) {
     const char* const name = map.stored.name;
-    state.numbers.insert(state.numbers.end(),
-                         {map.r, map.moving ? 1.0 : 0.0, map.settled ? 1.0 : 0.0, map.loss});
-    state.matrices[StateKey(name, "u")] = &map.u;
-    state.matrices[StateKey(name, "v")] = &map.v;
-    state.matrices[StateKey(name, "d")] = &map.d;
-    state.masks[StateKey(name, "last_look")] = &map.last_look;
+    state.numbers.insert(state.numbers.end(), {map.admm.r, map.admm.moving ? 1.0 : 0.0,
+                                               map.admm.settled ? 1.0 : 0.0, map.loss});
+    state.matrices[StateKey(name, "u")] = &map.admm.u;
+    state.matrices[StateKey(name, "v")] = &map.admm.v;
+    state.matrices[StateKey(name, "d")] = &map.admm.d;
+    state.masks[StateKey(name, "last_look")] = &map.admm.last_look;
   }
   AppendSolverState(state, out);
 }
@@ -308,16 +231,17 @@ absl::Status AlpsSearch::Restore(const std::string& bytes, int max_steps) {
   for (size_t m = 0; complete && m < maps_.size(); ++m) {
     Map& map = maps_[m];
     const char* const name = map.stored.name;
-    complete = state.Take(StateKey(name, "u"), map.u) && state.Take(StateKey(name, "v"), map.v) &&
-               state.Take(StateKey(name, "d"), map.d);
+    complete = state.Take(StateKey(name, "u"), map.admm.u) &&
+               state.Take(StateKey(name, "v"), map.admm.v) &&
+               state.Take(StateKey(name, "d"), map.admm.d);
     const auto mask =
         BitMask::FromBytes(map.w.rows(), map.w.cols(), state.masks[StateKey(name, "last_look")]);
     if (!complete || !mask.ok()) return ResumeRefused("must hold every matrix of the run, finite");
-    map.last_look = *mask;
+    map.admm.last_look = *mask;
     const double* const numbers = &state.numbers[kNumbers * m];
-    map.r = numbers[0];
-    map.moving = numbers[1] != 0;
-    map.settled = numbers[2] != 0;
+    map.admm.r = numbers[0];
+    map.admm.moving = numbers[1] != 0;
+    map.admm.settled = numbers[2] != 0;
     map.loss = numbers[3];
   }
   if (!complete) return ResumeRefused("must hold every matrix of the run, finite");

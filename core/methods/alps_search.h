@@ -8,11 +8,7 @@
 //
 //   U <- (C - V + r D) Q diag(1 / (l + r)) Q';   D <- P(U + V / r);   V <- V + r (U - D)
 //
-// P keeps the largest of the matrix, of an N:M group the largest of each group. r begins at 0.1.
-// Every third step, with c the entries that entered or left the support since the last look over
-// those kept: c > 0.1: r *= 1.3; c > 0.005: r *= 1.2; any: r *= 1.1; none: settled. Until a look
-// has found c > 0.005, r /= 5 in place of the last two, and where something changed the map begins
-// anew. Settled too after 30 steps where c < 0.0003.
+// The last two, P, r and when a map is settled: admm.h.
 #ifndef ATTNPRUNE_CORE_METHODS_ALPS_SEARCH_H_
 #define ATTNPRUNE_CORE_METHODS_ALPS_SEARCH_H_
 
@@ -22,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "core/base/thread_pool.h"
+#include "core/methods/admm.h"
 #include "core/methods/alps_inputs.h"
 #include "core/methods/method.h"
 #include "core/problem/problem.h"
@@ -61,20 +58,14 @@ class AlpsSearch final : public Resumable {
   // outputs x inputs, in the inputs' own scale.
   struct Map {
     NamedWeight stored;
-    Matrix w, c, u, v, d;
-    BitMask last_look;  // the support then
-    double r = 0;
-    bool moving = false;  // a look has found c > 0.005
-    bool settled = false;
+    Matrix w, c;
+    AdmmState admm;
     double loss = 0;
   };
 
-  void Begin(Map& map);
   void StepOf(Map& map);
   // Solves for U; scores_ = |U + V / r|.
   double Solve(Map& map);
-  void Project(Map& map, const BitMask& support);
-  void Look(Map& map, const BitMask& support);
   BitMask Largest(const Matrix& magnitudes) const;
   Matrix Refined(const Map& map, const BitMask& support, int steps) const;
   Matrix Unscaled(const Map& map, const Matrix& scaled) const;

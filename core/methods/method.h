@@ -36,7 +36,7 @@ struct StepStats {
   int step = 0;
   int steps = 0;  // at most
   // sum 1/2 ||f~ - f||^2 of the mask that entered the step. Of alps AlpsSearch::Step's loss, and
-  // the next three are 0.
+  // the next three are 0. Of kfac these are of the weights that its round starts from.
   double attention_loss = 0;
   double regularization = 0;       // 1/2 lambda ||M||^2 of the same mask
   double soft_relative_error = 0;  // equation (1) of the same, still real-valued, mask

@@ -36,6 +36,11 @@ const MethodInfo& SteInfo();
 // weights settle. The result is the best of the settling weights, by the batches that decide.
 const MethodInfo& JointInfo();
 
+// "kfac" (kfac_search.h): mask and weights of w_q and w_k by ADMM in the attention loss's own
+// metric, a Kronecker product a head, then rounds that linearise again where the last one ended.
+// The result is the best round's, by the batches that decide.
+const MethodInfo& KfacInfo();
+
 // "magnitude": the smallest |W_ij| go, of the whole matrix or (N:M) N of every M consecutive inputs
 // of an output. Of equal magnitudes the lower flat index goes first.
 const MethodInfo& MagnitudeInfo();

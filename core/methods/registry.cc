@@ -52,9 +52,9 @@ absl::Status CheckValue(const MethodInfo& method, const Parameter& parameter, do
 absl::Span<const MethodInfo> Methods() {
   static const std::vector<MethodInfo>& methods = *new std::vector<MethodInfo>{
       AlpsInfo(),      WithRefit(AlpsInfo()),      GdInfo(),        WithRefit(GdInfo()),
-      JointInfo(),     WithRefit(JointInfo()),     MagnitudeInfo(), WithRefit(MagnitudeInfo()),
-      SparseGptInfo(), WithRefit(SparseGptInfo()), SteInfo(),       WithRefit(SteInfo()),
-      WandaInfo(),     WithRefit(WandaInfo())};
+      JointInfo(),     WithRefit(JointInfo()),     KfacInfo(),      WithRefit(KfacInfo()),
+      MagnitudeInfo(), WithRefit(MagnitudeInfo()), SparseGptInfo(), WithRefit(SparseGptInfo()),
+      SteInfo(),       WithRefit(SteInfo()),       WandaInfo(),     WithRefit(WandaInfo())};
   return methods;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "core/kernels/attention.h"
@@ -137,6 +138,45 @@ void QkProjection::Backward(const Chunk& chunk, Pair clipped, Pair gradient) {
   };
   back(q_norm_, clipped.q, gradient.q);
   back(k_norm_, clipped.k, gradient.k);
+}
+
+void QkProjection::HeadBack(const RowNorm* norm, Index head, MatrixView token,
+                            MutableMatrixView gradients) const {
+  const Index dim = layer_.head_dim(), rows = gradients.rows();
+  const bool alone = norm == nullptr || norm->group == dim;  // the head's own numbers suffice
+  const Index first = alone ? 0 : head * dim, width = alone ? dim : token.cols();
+  absl::optional<RowNorm> used;
+  if (norm != nullptr) used = *norm;
+  if (used.has_value() && alone && !used->weight.empty()) {
+    used->weight = used->weight.subspan(static_cast<size_t>(head * dim), static_cast<size_t>(dim));
+  }
+  Matrix at(rows, width), wide(rows, width);
+  for (Index i = 0; i < rows; ++i) {
+    std::copy_n(token.row(0) + (alone ? head * dim : 0), width, at.row(i));
+    std::copy_n(gradients.row(i), dim, wide.row(i) + first);
+  }
+  Back(used.has_value() ? &*used : nullptr, at, wide);
+  for (Index i = 0; i < rows; ++i) std::copy_n(wide.row(i) + first, dim, gradients.row(i));
+}
+
+void QkProjection::PullBack(Of of, Index token, Index head, const float* clipped,
+                            MutableMatrixView moment) const {
+  const absl::optional<RowNorm>& norm = of == Of::kQueries ? q_norm_ : k_norm_;
+  const Index outputs = of == Of::kQueries ? layer_.w_q.rows() : layer_.w_k.rows();
+  const std::vector<Index> positions(static_cast<size_t>(moment.rows()),
+                                     positions_[static_cast<size_t>(token)]);
+  for (int side = 0; side < 2; ++side) {
+    if (layer_.rope.has_value()) {
+      Rotate(rope_.of(batches_.length(batch_of_[static_cast<size_t>(token)])), layer_.head_dim(),
+             positions.data(), -1.0f, moment);
+    }
+    if (layer_.has_norm_or_clip()) {
+      HeadBack(norm.has_value() ? &*norm : nullptr, head, MatrixView(clipped, 1, outputs), moment);
+    }
+    for (Index i = 0; i < moment.rows(); ++i) {
+      for (Index j = 0; j < i; ++j) std::swap(moment(i, j), moment(j, i));
+    }
+  }
 }
 
 }  // namespace attnprune

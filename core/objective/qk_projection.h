@@ -41,6 +41,14 @@ class QkProjection {
   // clipped: as Forward left it for this chunk.
   void Backward(const Chunk& chunk, Pair clipped, Pair gradient);
 
+  enum class Of { kQueries, kKeys };
+  // L' M L, in place, of a symmetric M, head_dim x head_dim, of one token's query or key of a head;
+  // L is the Jacobian of the head in X W' + b of the same head. clipped: the token's row as Forward
+  // left it, null where the layer has neither a norm nor a clip. Of a norm over whole rows, what a
+  // head does to the others through it is left out. From any thread.
+  void PullBack(Of of, Index token, Index head, const float* clipped,
+                MutableMatrixView moment) const;
+
  private:
   void Turn(Index first_token, float sign, MutableMatrixView heads) const;
   void Project(const Chunk& chunk, MatrixView w, const std::vector<float>& bias, Matrix& out);
@@ -48,6 +56,9 @@ class QkProjection {
   void Finish(const RowNorm* norm, Index first_token, MutableMatrixView rows,
               MutableMatrixView clipped) const;
   void Back(const RowNorm* norm, MatrixView clipped, MutableMatrixView gradient) const;
+  // What is before the rotation, of gradients in one head of a token, one a row.
+  void HeadBack(const RowNorm* norm, Index head, MatrixView token,
+                MutableMatrixView gradients) const;
 
   const ProjectionWeights& layer_;
   const Batches& batches_;

@@ -1,6 +1,7 @@
 // Every method on every layer of a model, or on several draws of the paper's synthetic data, at
 // several sparsities: held-out error, its ratio to the best rival, and time, as Markdown. The
-// tables of docs/results.md.
+// tables of docs/results.md. With methods as arguments ("kfac:rounds=24"), those alone and without
+// ratios.
 #include <algorithm>
 #include <exception>
 #include <iostream>
@@ -134,6 +135,24 @@ std::string MeanRatio(const Row& row, const std::vector<double>& best, size_t fi
   return count == 0 ? "-" : absl::StrFormat("%.3f", sum / count);
 }
 
+void PrintChosen(const std::string& sparsity, const std::map<std::string, Row>& rows) {
+  absl::PrintF("\nSparsity %s\n\n| method |", sparsity);
+  for (const std::string& layer : absl::GetFlag(FLAGS_layers)) absl::PrintF(" layer %s |", layer);
+  absl::PrintF(" seconds |\n|---|---|");
+  for (size_t i = 0; i < absl::GetFlag(FLAGS_layers).size(); ++i) absl::PrintF("---|");
+  for (const auto& [name, row] : rows) {
+    double seconds = 0;
+    absl::PrintF("\n| %s |", name);
+    for (const Cell& cell : row) {
+      absl::PrintF(" %.5f |", cell.held_out);
+      seconds += cell.seconds / static_cast<double>(row.size());
+    }
+    absl::PrintF(" %.2f |", seconds);
+  }
+  absl::PrintF("\n");
+  std::cout.flush();
+}
+
 void PrintTable(const std::string& sparsity, const std::map<std::string, Row>& rows) {
   const std::vector<double> masks = Best(rows, {"magnitude", "wanda", "gd"});
   const std::vector<double> all = Best(rows, {"magnitude", "wanda", "gd", "sparsegpt"});
@@ -163,11 +182,14 @@ void PrintTable(const std::string& sparsity, const std::map<std::string, Row>& r
   std::cout.flush();
 }
 
-absl::Status Run() {
+absl::Status Run(const std::vector<std::string>& chosen) {
   ATTNPRUNE_RETURN_IF_ERROR(InitializeBlas());
   std::map<std::string, std::vector<std::string>> methods;
-  for (const MethodInfo& info : Methods()) methods[info.name] = {info.name};
-  if (!Synthetic()) methods["gd"] = GdSettings();
+  for (const std::string& text : chosen) methods[text] = {text};
+  if (chosen.empty()) {
+    for (const MethodInfo& info : Methods()) methods[info.name] = {info.name};
+  }
+  if (chosen.empty() && !Synthetic()) methods["gd"] = GdSettings();
   for (const std::string& sparsity : absl::GetFlag(FLAGS_sparsities)) {
     std::map<std::string, Row> rows;
     for (const std::string& layer : absl::GetFlag(FLAGS_layers)) {
@@ -177,7 +199,7 @@ absl::Status Run() {
         rows[name].push_back(cell);
       }
     }
-    PrintTable(sparsity, rows);
+    (chosen.empty() ? PrintTable : PrintChosen)(sparsity, rows);
   }
   return absl::OkStatus();
 }
@@ -186,8 +208,9 @@ absl::Status Run() {
 }  // namespace attnprune
 
 int main(int argc, char** argv) try {
-  absl::ParseCommandLine(argc, argv);
-  const absl::Status status = attnprune::Run();
+  const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
+  const absl::Status status =
+      attnprune::Run(std::vector<std::string>(arguments.begin() + 1, arguments.end()));
   if (status.ok()) return 0;
   std::cerr << "method_table: " << status.message() << "\n";
   return 1;

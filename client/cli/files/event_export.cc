@@ -1,7 +1,6 @@
 #include "client/cli/files/event_export.h"
 
 #include <filesystem>
-#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -79,16 +78,6 @@ absl::Status CheckExportOutputs(const ExportFlags& flags) {
     if (!path.empty() && path != kStandardOutput) outputs.push_back({flag, path, path});
   }
   return CheckOutputs(outputs, {});
-}
-
-std::vector<std::string> LabelsOf(const std::vector<std::string>& names) {
-  std::map<std::string, int> counts;
-  std::vector<std::string> labels;
-  for (const std::string& name : names) {
-    const int count = ++counts[name];
-    labels.push_back(count == 1 ? name : absl::StrCat(name, "#", count));
-  }
-  return labels;
 }
 
 absl::Status CheckTensorBoard(const std::string& folder, const v1::Job& job) {

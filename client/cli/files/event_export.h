@@ -24,9 +24,6 @@ bool UsesStandardOutput(const ExportFlags& flags);
 // be written, or both files are standard output.
 absl::Status CheckExportOutputs(const ExportFlags& flags);
 
-// The labels that a server gives methods of these names.
-std::vector<std::string> LabelsOf(const std::vector<std::string>& names);
-
 // An error that names --tensorboard: `folder`, unless it is empty, cannot be written, or has runs
 // of the job's methods that are not the job's. For a job that is yet to be created: any runs of
 // methods with these labels.

@@ -1,5 +1,7 @@
 #include "client/cli/flags/job_flags.h"
 
+#include <map>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -186,6 +188,16 @@ absl::Status ParseLabels(const std::vector<std::string>& texts, Labels* labels) 
     }
   }
   return absl::OkStatus();
+}
+
+std::vector<std::string> LabelsOf(const std::vector<std::string>& names) {
+  std::map<std::string, int> counts;
+  std::vector<std::string> labels;
+  for (const std::string& name : names) {
+    const int count = ++counts[name];
+    labels.push_back(count == 1 ? name : absl::StrCat(name, "#", count));
+  }
+  return labels;
 }
 
 }  // namespace attnprune::cli

@@ -83,6 +83,9 @@ inline constexpr char kWeightsLabel[] = "attnprune/weights";
 // The layer of --model.
 inline constexpr char kLayerLabel[] = "attnprune/layer";
 
+// The labels that a server gives methods of these names.
+std::vector<std::string> LabelsOf(const std::vector<std::string>& names);
+
 }  // namespace attnprune::cli
 
 #endif  // ATTNPRUNE_CLIENT_CLI_FLAGS_JOB_FLAGS_H_

@@ -5,7 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "client/cli/files/event_export.h"
 #include "client/cli/flags/connect.h"
 #include "core/base/status_macros.h"
 

@@ -38,6 +38,7 @@ std::unique_ptr<Method> ShortRun(const std::string& name) {
     if (parameter_name == "steps" || parameter_name == "refit_steps") {
       parameters[parameter_name] = 12;
     }
+    if (parameter_name == "rounds") parameters[parameter_name] = 2;
   }
   return CreateMethod(name, parameters).value();
 }
@@ -307,8 +308,8 @@ TEST_P(MethodContract, StopsAtAnyStepAndGoesOnFromThereToTheSameBits) {
   StopAt nobody(kNever);
   const auto whole = method->Prune(problem, {}, nobody);
   ASSERT_TRUE(whole.ok()) << whole.status();
-  EXPECT_EQ(nobody.last_step, nobody.steps);
-  for (int step = 1; step < nobody.steps; ++step) {
+  EXPECT_LE(nobody.last_step, nobody.steps);
+  for (int step = 1; step < nobody.last_step; ++step) {
     SCOPED_TRACE(step);
     StopAt observer(step);
     const auto stopped = method->Prune(problem, {}, observer);

@@ -23,8 +23,8 @@ TEST(Registry, ListsEveryMethodOnceInOrderOfName) {
   std::vector<std::string> names;
   for (const MethodInfo& info : Methods()) names.emplace_back(info.name);
   EXPECT_THAT(names, ElementsAre("alps", "alps+refit", "gd", "gd+refit", "joint", "joint+refit",
-                                 "magnitude", "magnitude+refit", "sparsegpt", "sparsegpt+refit",
-                                 "ste", "ste+refit", "wanda", "wanda+refit"));
+                                 "kfac", "kfac+refit", "magnitude", "magnitude+refit", "sparsegpt",
+                                 "sparsegpt+refit", "ste", "ste+refit", "wanda", "wanda+refit"));
 }
 
 TEST(Registry, DeclaresDefaultsWithinTheirRangesAndHelpForEach) {
@@ -64,8 +64,8 @@ struct BadText {
 TEST(Registry, RefusesWhatItCannotRead) {
   const BadText rows[] = {
       {"an unknown method", "adam",
-       "method must be one of alps, alps+refit, gd, gd+refit, joint, joint+refit, magnitude, "
-       "magnitude+refit, "
+       "method must be one of alps, alps+refit, gd, gd+refit, joint, joint+refit, kfac, "
+       "kfac+refit, magnitude, magnitude+refit, "
        "sparsegpt, sparsegpt+refit, ste, ste+refit, wanda, wanda+refit, got \"adam\""},
       {"nothing at all", "", "method must be NAME or NAME:PARAMETER=NUMBER,..., got \"\""},
       {"parameters of nothing", ":eta=1", "method must be NAME or NAME:PARAMETER=NUMBER"},

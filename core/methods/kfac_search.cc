@@ -1,0 +1,289 @@
+#include "core/methods/kfac_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "core/base/status_macros.h"
+#include "core/kernels/finite.h"
+#include "core/methods/linear_map.h"
+#include "core/methods/solver_state.h"
+
+namespace attnprune {
+namespace {
+
+constexpr double kOnward = 0.4, kBackward = 4;  // what mu is multiplied by
+constexpr int kRefusals = 3, kUnhelpful = 4;
+
+std::vector<Matrix> CopiesOf(const std::vector<Matrix>& matrices) {
+  std::vector<Matrix> copies;
+  for (const Matrix& matrix : matrices) copies.push_back(matrix.Clone());
+  return copies;
+}
+
+absl::Status Unfinished() {
+  return ResumeRefused("must hold every matrix of the run, finite and of its sparsity");
+}
+
+}  // namespace
+
+KfacSearch::KfacSearch(const KfacOptions& options, KfacObjective& objective,
+                       const Sparsity& sparsity, ThreadPool& pool, uint64_t fingerprint)
+    : options_(options),
+      objective_(objective),
+      sparsity_(sparsity),
+      pool_(pool),
+      fingerprint_(fingerprint),
+      mu_(options.mu),
+      last_round_(options.rounds) {
+  best_.error = std::numeric_limits<double>::max();
+  for (const NamedWeight& map : objective_.maps()) {
+    point_.push_back(OutIn(map));
+    gradients_.emplace_back(map.dense.rows(), map.dense.cols());
+    const Matrix& dense = point_.back();
+    admm_.emplace_back(dense.rows(), dense.cols(), sparsity_, pool_);
+    best_.masks.push_back(Binarize(Magnitudes(dense), /*inputs_are_rows=*/false, sparsity_, pool_));
+    best_.weights.push_back(best_.masks.back().Apply(dense));
+  }
+  ended_ = std::all_of(admm_.begin(), admm_.end(),
+                       [](const TwoSidedAdmm& admm) { return admm.settled(); });
+}
+
+KfacObjective::From KfacSearch::From() const {
+  return phase_ == Phase::kAll ? KfacObjective::From::kAll : KfacObjective::From::kFit;
+}
+
+std::vector<Matrix> KfacSearch::AsStoredEach(const std::vector<Matrix>& out_in) const {
+  std::vector<Matrix> stored;
+  for (size_t m = 0; m < out_in.size(); ++m) {
+    stored.push_back(AsStored(objective_.maps()[m], out_in[m]));
+  }
+  return stored;
+}
+
+double KfacSearch::gradient_norm() const {
+  double sum = 0;
+  for (const Matrix& gradient : gradients_) {
+    for (const float value : gradient.flat()) {
+      sum += static_cast<double>(value) * static_cast<double>(value);
+    }
+  }
+  return std::sqrt(sum);
+}
+
+// All that it makes is a function of the state that is saved. At the dense weights no batch's
+// gradient tells anything, so that their curvature is that of all.
+absl::Status KfacSearch::Prepare() {
+  if (metrics_.empty()) {
+    const std::vector<Matrix> stored = AsStoredEach(point_);
+    const auto from = round_ == 0 ? KfacObjective::From::kAll : From();
+    for (const auto& curvatures : objective_.Curvature(from, Views(stored))) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(metrics_.emplace_back(),
+                                 PrepareMetrics(curvatures, options_.damping, pool_));
+    }
+  }
+  for (size_t m = 0; m < admm_.size(); ++m) {
+    const NamedWeight& map = objective_.maps()[m];
+    const Matrix gradient = OutIn({map.name, gradients_[m], map.inputs_are_rows});
+    admm_[m].Aim(metrics_[m], point_[m], gradient, round_ == 0 ? 0 : mu_);
+    if (steps_in_round_ == 0) admm_[m].Begin();
+  }
+  prepared_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status KfacSearch::Step() {
+  if (!prepared_) ATTNPRUNE_RETURN_IF_ERROR(Prepare());
+  ++steps_in_round_;
+  ++steps_taken_;
+  bool settled = true;
+  for (TwoSidedAdmm& admm : admm_) {
+    if (!admm.settled()) admm.Step(steps_in_round_);
+    settled = settled && admm.settled();
+  }
+  if (settled || steps_in_round_ == options_.steps) FinishRound();
+  return absl::OkStatus();
+}
+
+void KfacSearch::FinishRound() {
+  Solution candidate;
+  bool finite = true;
+  for (const TwoSidedAdmm& admm : admm_) {
+    candidate.masks.push_back(admm.Support());
+    candidate.weights.push_back(admm.Refined(candidate.masks.back(), options_.refine_steps));
+    finite = finite && AllFinite(candidate.weights.back().flat());
+  }
+  if (finite) {
+    const std::vector<Matrix> stored = AsStoredEach(candidate.weights);
+    std::vector<Matrix> gradients(admm_.size());
+    const double loss =
+        objective_.LossAndGradient(From(), Views(stored), absl::MakeSpan(gradients));
+    finite = std::isfinite(loss) && (round_ == 0 || loss < loss_);
+    if (finite) Accept(std::move(candidate), loss, std::move(gradients));
+  }
+  if (!finite) {
+    mu_ *= kBackward;
+    ++refusals_;
+  }
+  EndRound();
+}
+
+void KfacSearch::Accept(Solution candidate, double loss, std::vector<Matrix> gradients) {
+  if (round_ > 0) mu_ *= kOnward;
+  refusals_ = 0;
+  point_ = CopiesOf(candidate.weights);
+  gradients_ = std::move(gradients);
+  metrics_.clear();
+  loss_ = loss;
+  candidate.mu = mu_;
+  candidate.round = round_;
+  if (Decides(candidate)) {
+    best_ = std::move(candidate);
+    unhelpful_ = 0;
+  } else {
+    ++unhelpful_;
+  }
+}
+
+// Where all are learned from, a loss that falls is enough.
+bool KfacSearch::Decides(Solution& candidate) {
+  if (phase_ == Phase::kAll) return true;
+  candidate.error = objective_.ValidationError(Views(AsStoredEach(candidate.weights)));
+  return candidate.error < best_.error;
+}
+
+void KfacSearch::EndRound() {
+  prepared_ = false;
+  steps_in_round_ = 0;
+  const bool over = round_ >= last_round_ || refusals_ == kRefusals || unhelpful_ == kUnhelpful;
+  ++round_;
+  if (!over) return;
+  const bool again = phase_ == Phase::kLearn && objective_.validates() && best_.round > 0;
+  if (again) {
+    BeginSecondPhase();
+  } else {
+    ended_ = true;
+  }
+}
+
+void KfacSearch::BeginSecondPhase() {
+  phase_ = Phase::kAll;
+  last_round_ = round_ + best_.round - 1;
+  mu_ = best_.mu;
+  refusals_ = unhelpful_ = 0;
+  point_ = CopiesOf(best_.weights);
+  metrics_.clear();
+  const std::vector<Matrix> stored = AsStoredEach(point_);
+  loss_ = objective_.LossAndGradient(From(), Views(stored), absl::MakeSpan(gradients_));
+}
+
+std::vector<Matrix> KfacSearch::Weights() const {
+  std::vector<Matrix> weights;
+  for (size_t m = 0; m < admm_.size(); ++m) {
+    weights.push_back(prepared_ ? admm_[m].Weights() : best_.weights[m].Clone());
+  }
+  return AsStoredEach(weights);
+}
+
+std::vector<PrunedMatrix> KfacSearch::Best() const {
+  const bool in_first_round = round_ == 0 && prepared_;
+  std::vector<PrunedMatrix> result;
+  for (size_t m = 0; m < admm_.size(); ++m) {
+    const NamedWeight& map = objective_.maps()[m];
+    const BitMask mask = in_first_round ? admm_[m].Support() : best_.masks[m];
+    result.push_back({.name = map.name,
+                      .mask = AsStored(map, mask),
+                      .weights = AsStored(map, in_first_round ? admm_[m].Refined(mask, 0)
+                                                              : best_.weights[m].Clone()),
+                      .soft_mask = Matrix()});
+  }
+  return result;
+}
+
+template <typename Self, typename Visit>
+void KfacSearch::ForEachStateMatrix(Self& self, Visit visit) {
+  for (size_t m = 0; m < self.admm_.size(); ++m) {
+    const char* const name = self.objective_.maps()[m].name;
+    visit(StateKey(name, "point"), self.point_[m]);
+    visit(StateKey(name, "gradient"), self.gradients_[m]);
+    visit(StateKey(name, "best_weight"), self.best_.weights[m]);
+    visit(StateKey(name, "u"), self.admm_[m].state.u);
+    visit(StateKey(name, "v"), self.admm_[m].state.v);
+    visit(StateKey(name, "d"), self.admm_[m].state.d);
+  }
+}
+
+template <typename Self, typename Visit>
+void KfacSearch::ForEachStateNumber(Self& self, Visit visit) {
+  visit(self.loss_);
+  visit(self.mu_);
+  visit(self.phase_);
+  visit(self.round_);
+  visit(self.last_round_);
+  visit(self.steps_in_round_);
+  visit(self.refusals_);
+  visit(self.unhelpful_);
+  visit(self.ended_);
+  visit(self.best_.error);
+  visit(self.best_.mu);
+  visit(self.best_.round);
+  for (auto& admm : self.admm_) {
+    visit(admm.state.r);
+    visit(admm.state.moving);
+    visit(admm.state.settled);
+  }
+}
+
+void KfacSearch::AppendState(std::string* out) const {
+  SolverStateView state;
+  state.fingerprint = fingerprint_;
+  state.step = steps_taken_;
+  ForEachStateNumber(
+      *this, [&](const auto& number) { state.numbers.push_back(static_cast<double>(number)); });
+  ForEachStateMatrix(
+      *this, [&](const std::string& key, const Matrix& matrix) { state.matrices[key] = &matrix; });
+  for (size_t m = 0; m < admm_.size(); ++m) {
+    const char* const name = objective_.maps()[m].name;
+    state.masks[StateKey(name, "best_mask")] = &best_.masks[m];
+    if (steps_in_round_ > 0) state.masks[StateKey(name, "last_look")] = &admm_[m].state.last_look;
+  }
+  AppendSolverState(state, out);
+}
+
+absl::Status KfacSearch::Restore(const std::string& bytes, int max_steps) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(SolverState state, ParseState(bytes, fingerprint_, max_steps));
+  size_t count = 0;
+  ForEachStateNumber(*this, [&count](const auto&) { ++count; });
+  bool complete = state.numbers.size() == count;
+  if (!complete) return Unfinished();
+  size_t next = 0;
+  ForEachStateNumber(*this, [&](auto& number) {
+    number = static_cast<std::remove_reference_t<decltype(number)>>(state.numbers[next++]);
+  });
+  ForEachStateMatrix(*this, [&](const std::string& key, Matrix& into) {
+    complete = complete && state.Take(key, into);
+  });
+  for (size_t m = 0; complete && m < admm_.size(); ++m) {
+    const char* const name = objective_.maps()[m].name;
+    const Index rows = point_[m].rows(), cols = point_[m].cols();
+    const auto mask = [&](const char* what) {
+      return BitMask::FromBytes(rows, cols, state.masks[StateKey(name, what)]);
+    };
+    const auto best = mask("best_mask");
+    complete = best.ok() && best->CountPruned() == best_.masks[m].CountPruned();
+    if (!complete) break;
+    best_.masks[m] = *best;
+    best_.weights[m] = best->Apply(best_.weights[m]);
+    if (steps_in_round_ == 0) continue;
+    const auto last_look = mask("last_look");
+    complete = last_look.ok();
+    if (complete) admm_[m].state.last_look = *last_look;
+  }
+  if (!complete) return Unfinished();
+  steps_taken_ = state.step;
+  return absl::OkStatus();
+}
+
+}  // namespace attnprune

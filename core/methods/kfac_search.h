@@ -1,0 +1,109 @@
+// The state of one `kfac` run, and its step.
+//
+// Round 0 prunes the dense weights by ADMM in the K-FAC metric of the attention loss
+// (two_sided_admm.h), whose Gauss-Newton matrix at the dense weights is all that there is of its
+// second order. Every later round linearises again at the weights W~ where it starts (Levenberg and
+// Marquardt): with gradient G and metric A, B there, damped by mu, ADMM from W~. Its answer is the
+// next W~ where the loss of what is learned from falls, and then mu *= 0.4; else mu *= 4.
+//
+// The first phase learns from the batches that do not decide. It ends after so many rounds, after 3
+// refusals in a row or 4 accepted rounds that do not help those that decide. Where there are such,
+// a second phase goes on from its best with all batches, for as many rounds as that best took.
+// Since the best is better than round 0 on both sides, no answer is worse than that on all batches.
+#ifndef ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
+#define ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "core/base/thread_pool.h"
+#include "core/methods/kfac_objective.h"
+#include "core/methods/kronecker_metric.h"
+#include "core/methods/method.h"
+#include "core/methods/two_sided_admm.h"
+#include "core/problem/sparsity.h"
+#include "core/tensor/bit_mask.h"
+#include "core/tensor/matrix.h"
+
+namespace attnprune {
+
+struct KfacOptions {
+  double damping = 0, validation = 0, mu = 0;
+  int rounds = 0, steps = 0, refine_steps = 0;  // steps of ADMM in a round, at most
+  bool by_factors = false;
+};
+
+// One caller at a time.
+class KfacSearch final : public Resumable {
+ public:
+  // Everything borrowed must outlive the run.
+  KfacSearch(const KfacOptions& options, KfacObjective& objective, const Sparsity& sparsity,
+             ThreadPool& pool, uint64_t fingerprint);
+
+  bool ended() const { return ended_; }
+  int steps_taken() const { return steps_taken_; }
+  double loss() const { return loss_; }  // of what the round starts from, 0 for the dense weights
+  double gradient_norm() const;
+  // That of the dense attention, over the batches that loss() is of.
+  double dense_norm_squared() const { return objective_.dense_norm_squared(From()); }
+
+  // A step of ADMM; the first of a round prepares it, the last decides about it.
+  absl::Status Step();
+
+  // D as it is, as stored.
+  std::vector<Matrix> Weights() const;
+  std::vector<PrunedMatrix> Best() const;
+
+  void AppendState(std::string* out) const override;
+  absl::Status Restore(const std::string& bytes, int max_steps);
+
+ private:
+  enum class Phase { kLearn, kAll };
+  // outputs x inputs, one a map.
+  struct Solution {
+    std::vector<BitMask> masks;
+    std::vector<Matrix> weights;
+    double error = 0;  // on the batches that decide
+    double mu = 0;     // of the round after it
+    int round = 0;
+  };
+
+  KfacObjective::From From() const;
+  absl::Status Prepare();
+  void FinishRound();
+  void Accept(Solution candidate, double loss, std::vector<Matrix> gradients);
+  // Whether it is the best so far; fills in its error.
+  bool Decides(Solution& candidate);
+  void EndRound();
+  void BeginSecondPhase();
+  std::vector<Matrix> AsStoredEach(const std::vector<Matrix>& out_in) const;
+  template <typename Self, typename Visit>
+  static void ForEachStateMatrix(Self& self, Visit visit);
+  template <typename Self, typename Visit>
+  static void ForEachStateNumber(Self& self, Visit visit);
+
+  const KfacOptions options_;
+  KfacObjective& objective_;
+  const Sparsity sparsity_;
+  ThreadPool& pool_;
+  const uint64_t fingerprint_;
+  std::vector<Matrix> point_;                          // W~, outputs x inputs
+  std::vector<Matrix> gradients_;                      // at W~, as stored
+  std::vector<std::vector<KroneckerMetric>> metrics_;  // at W~; empty: to be made
+  std::vector<TwoSidedAdmm> admm_;
+  bool prepared_ = false;  // whether the ADMM has its target
+  double loss_ = 0, mu_ = 0;
+  Phase phase_ = Phase::kLearn;
+  int round_ = 0;       // of both phases
+  int last_round_ = 0;  // of the phase
+  int steps_in_round_ = 0, steps_taken_ = 0;
+  int refusals_ = 0, unhelpful_ = 0;  // in a row
+  bool ended_ = false;
+  Solution best_;
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
