@@ -12,7 +12,8 @@ namespace attnprune {
 namespace {
 
 constexpr size_t kMaxPath = 256;  // of a line
-constexpr absl::string_view kChanging[] = {"CreateJob", "CancelJob", "DeleteJob", "UploadTensor"};
+constexpr absl::string_view kChanging[] = {"CreateJob", "CancelJob", "DeleteJob", "CreateRun",
+                                           "CancelRun", "ResumeRun", "DeleteRun", "UploadTensor"};
 
 LogLevel LevelOf(const FinishedRpc& call) {
   switch (call.code) {

@@ -58,7 +58,8 @@ void CallMetrics::AddInFlight(absl::string_view name_label, Exposition& out) con
 CallMetrics GrpcCalls() {
   std::vector<std::string> names = {"other"};
   for (const char* call :
-       {"CreateJob", "GetJob", "ListJobs", "CancelJob", "DeleteJob", "WatchJob", "GetServerInfo"}) {
+       {"CreateJob", "GetJob", "ListJobs", "CancelJob", "DeleteJob", "WatchJob", "GetServerInfo",
+        "CreateRun", "GetRun", "ListRuns", "CancelRun", "ResumeRun", "DeleteRun"}) {
     names.push_back(absl::StrCat("attnprune.v1.PruneService/", call));
   }
   for (const char* call : {"FindMissingTensors", "QueryUpload", "UploadTensor", "DownloadTensor"}) {
