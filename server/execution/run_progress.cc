@@ -12,7 +12,20 @@ double SecondsBetween(std::chrono::steady_clock::time_point from,
   return std::chrono::duration<double>(to - from).count();
 }
 
+void Tell(ClaimedJob& job, const v1::RunProgress& progress) {
+  v1::Progress stored;
+  *stored.mutable_run() = progress;
+  job.writer().AddProgress(stored.SerializeAsString(), EventKind::kProgress);
+}
+
 }  // namespace
+
+void TellReading(ClaimedJob& job, double share) {
+  v1::RunProgress progress;
+  progress.set_phase(v1::READING);
+  progress.set_share(share);
+  Tell(job, progress);
+}
 
 void RunProgress::Begin(v1::RunPhase phase, Index block, double operations,
                         absl::Span<const LinearMap> maps, absl::string_view method) {
@@ -58,9 +71,7 @@ void RunProgress::Write() {
   if (here > 0) {
     message_.set_remaining_seconds(elapsed * std::max(all - before_ - here, 0.0) / here);
   }
-  v1::Progress stored;
-  *stored.mutable_run() = message_;
-  job_.writer().AddProgress(stored.SerializeAsString(), EventKind::kProgress);
+  Tell(job_, message_);
 }
 
 }  // namespace attnprune

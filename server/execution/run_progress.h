@@ -14,6 +14,9 @@
 
 namespace attnprune {
 
+// That the run's tensors are being read. share: of its results that are there.
+void TellReading(ClaimedJob& job, double share);
+
 // One thread.
 class RunProgress {
  public:

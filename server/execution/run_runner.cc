@@ -1,7 +1,6 @@
 #include "server/execution/run_runner.h"
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <new>
 #include <string>
@@ -17,11 +16,12 @@
 #include "core/model/model_pass.h"
 #include "core/sequential/layer_pruner.h"
 #include "server/execution/claimed_job.h"
+#include "server/execution/open_run.h"
+#include "server/execution/run_messages.h"
 #include "server/execution/run_plan.h"
 #include "server/execution/run_progress.h"
 #include "server/execution/run_spec.h"
 #include "server/execution/run_states.h"
-#include "server/execution/tensor_files.h"
 
 namespace attnprune {
 namespace {
@@ -44,17 +44,6 @@ class StepObserver final : public ProgressObserver {
   RunProgress& progress_;
 };
 
-// What the work on a run's blocks needs, once it is read.
-struct OpenRun {
-  RunSpec spec;
-  ThreadPool pool;
-  std::unique_ptr<Forward> forward;
-  RunRows rows;
-  RunPlan plan;
-
-  OpenRun(RunSpec decoded, int threads) : spec(std::move(decoded)), pool(threads) {}
-};
-
 class ModelRun {
  public:
   ModelRun(const JobRecord& record, JobStore* jobs, BlobStore* tensors,
@@ -68,9 +57,6 @@ class ModelRun {
   const v1::RunResult* NextOld();
 
   absl::Status RunAll();
-  absl::StatusOr<std::unique_ptr<OpenRun>> Open();
-  absl::StatusOr<std::unique_ptr<Forward>> OpenModel(const RunSpec& spec, ThreadPool& pool);
-  absl::StatusOr<Tokens> ReadTokens(const RunTokens& tokens);
   absl::Status CheckDisk(const OpenRun& run);
   absl::StatusOr<RunStates> BeginStates(const OpenRun& run);
 
@@ -118,6 +104,10 @@ void ModelRun::Run() {
 }
 
 absl::Status ModelRun::RunAll() {
+  v1::Run message;
+  if (!message.ParseFromString(job_.record().spec)) {
+    return absl::DataLossError("the stored run is not a message of the API");
+  }
   for (const std::string& bytes : job_.record().results) {
     if (!old_.emplace_back().ParseFromString(bytes)) {
       return absl::DataLossError("a stored result is not a message of the API");
@@ -125,7 +115,8 @@ absl::Status ModelRun::RunAll() {
     if (old_.back().states_size() > 0) kept_states_ = StatesOf(old_.back());
   }
   stored_ = static_cast<int>(old_.size());
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<OpenRun> run, Open());
+  TellReading(job_, static_cast<double>(stored_) / std::max(message.results_total(), 1));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<OpenRun> run, OpenRun::Open(job_, message));
   progress_ = std::make_unique<RunProgress>(job_, run->plan);
   if (stored_ == run->plan.results) return absl::OkStatus();
   ATTNPRUNE_RETURN_IF_ERROR(CheckDisk(*run));
@@ -134,46 +125,7 @@ absl::Status ModelRun::RunAll() {
   return run->rows.held_out.lengths.empty() ? absl::OkStatus() : Score(*run, states);
 }
 
-// --- Reading ---
-
-absl::StatusOr<std::unique_ptr<OpenRun>> ModelRun::Open() {
-  v1::Run message;
-  if (!message.ParseFromString(job_.record().spec)) {
-    return absl::DataLossError("the stored run is not a message of the API");
-  }
-  ATTNPRUNE_ASSIGN_OR_RETURN(RunSpec spec, DecodeRun(message));
-  auto run = std::make_unique<OpenRun>(std::move(spec), job_.options().threads);
-  ATTNPRUNE_ASSIGN_OR_RETURN(run->forward, OpenModel(run->spec, run->pool));
-  ATTNPRUNE_ASSIGN_OR_RETURN(run->rows.calibration, ReadTokens(run->spec.calibration));
-  ATTNPRUNE_ASSIGN_OR_RETURN(run->rows.held_out, ReadTokens(run->spec.held_out));
-  run->rows = HoldOutRows(run->spec, std::move(run->rows));
-  ATTNPRUNE_RETURN_IF_ERROR(run->forward->Check(run->rows.calibration));
-  ATTNPRUNE_RETURN_IF_ERROR(run->forward->Check(run->rows.held_out));
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      run->plan, MakePlan(run->spec, run->forward->weights(), run->rows.calibration.lengths,
-                          run->rows.held_out.lengths));
-  return run;
-}
-
-absl::StatusOr<std::unique_ptr<Forward>> ModelRun::OpenModel(const RunSpec& spec,
-                                                             ThreadPool& pool) {
-  std::vector<MappedFile> files;
-  for (const JobTensor& tensor : spec.tensors) {
-    ATTNPRUNE_RETURN_IF_ERROR(job_.CheckStop());
-    ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(job_.tensors(), tensor));
-    ATTNPRUNE_ASSIGN_OR_RETURN(MappedFile file, MapTensor(*job_.tensors(), tensor));
-    files.push_back(std::move(file));
-  }
-  ATTNPRUNE_ASSIGN_OR_RETURN(ModelWeights model, ModelOf(spec, std::move(files)));
-  return Forward::Create(std::move(model), pool);
-}
-
-absl::StatusOr<Tokens> ModelRun::ReadTokens(const RunTokens& tokens) {
-  if (!tokens.given()) return Tokens();
-  ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(job_.tensors(), tokens.ids));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(*job_.tensors(), tokens.ids));
-  return TokensOf(tokens, file.bytes());
-}
+// --- Where it begins ---
 
 absl::Status ModelRun::CheckDisk(const OpenRun& run) {
   return CheckDiskRoom(job_.options().spill_folder, static_cast<int64_t>(run.plan.disk_bytes),
@@ -286,41 +238,6 @@ absl::Status ModelRun::PutOld(const v1::RunResult& old, const Stretch::Tensor& t
   return pruner.Put(tensor.what, file.bytes());
 }
 
-v1::Sparsity SparsityMessage(const Sparsity& sparsity) {
-  v1::Sparsity message;
-  if (sparsity.structured()) {
-    message.mutable_n_of_m()->set_n(sparsity.pruned);
-    message.mutable_n_of_m()->set_m(sparsity.group);
-  } else {
-    message.set_fraction(sparsity.fraction);
-  }
-  return message;
-}
-
-v1::PrunedTensor Describe(const Stretch::Tensor& tensor, const RunChoice& choice,
-                          const PrunedWeights& pruned, double seconds) {
-  const TensorInfo& stored = *tensor.what.stored;
-  v1::PrunedTensor message;
-  message.set_name(stored.name);
-  for (std::string& role : RolesOf(tensor.what.maps)) message.add_maps(std::move(role));
-  message.set_method(choice.method.info->name);
-  *message.mutable_asked() = SparsityMessage(choice.sparsity);
-  for (v1::TensorRef* const ref : {message.mutable_weights(), message.mutable_mask()}) {
-    ref->set_name(stored.name);
-    for (const Index extent : stored.shape) ref->add_shape(extent);
-  }
-  message.mutable_weights()->set_dtype(ToProto(stored.dtype));
-  message.mutable_mask()->set_dtype(v1::BITMASK);
-  message.set_size(pruned.mask.size());
-  message.set_pruned(pruned.mask.CountPruned());
-  message.set_sparsity(static_cast<double>(message.pruned()) / static_cast<double>(message.size()));
-  message.set_calibration_error(pruned.calibration_error);
-  if (pruned.held_out_error.has_value()) message.set_held_out_error(*pruned.held_out_error);
-  message.set_steps(pruned.steps);
-  message.set_seconds(seconds);
-  return message;
-}
-
 absl::Status ModelRun::RunTensor(OpenRun& run, Index block, const Stretch::Tensor& tensor,
                                  LayerPruner& pruner) {
   ATTNPRUNE_RETURN_IF_ERROR(job_.CheckStop());
@@ -347,7 +264,7 @@ absl::Status ModelRun::RunTensor(OpenRun& run, Index block, const Stretch::Tenso
   result.set_block(static_cast<int>(block));
   result.set_seconds(progress_->seconds());
   v1::PrunedTensor& message = *result.add_tensors();
-  message = Describe(tensor, choice, *pruned, progress_->seconds());
+  message = DescribeTensor(tensor, choice, *pruned, progress_->seconds());
   const absl::Span<const uint8_t> mask = pruned->mask.bytes();
   ATTNPRUNE_ASSIGN_OR_RETURN(*message.mutable_weights()->mutable_sha256(), job_.Put(pruned->bytes));
   ATTNPRUNE_ASSIGN_OR_RETURN(*message.mutable_mask()->mutable_sha256(),

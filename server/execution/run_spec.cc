@@ -7,6 +7,7 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/methods/calibration_split.h"
+#include "core/model/forward.h"
 #include "core/model/model_options.h"
 #include "core/problem/shape_check.h"
 #include "server/blobs/upload_spec.h"
