@@ -89,7 +89,7 @@ class Runs : public ::testing::Test {
   // Blobs of hidden states that are stored.
   int64_t Blobs() { return backend_.tensors().Usage().blobs; }
 
-  const RealClock real_;
+  const RealClock real_{};
   HookedClock clock_{&real_};
   TemporaryFolder folder_;
   Backend backend_;
