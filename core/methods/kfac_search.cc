@@ -19,6 +19,7 @@ constexpr int kRefusals = 3, kUnhelpful = 4;
 
 std::vector<Matrix> CopiesOf(const std::vector<Matrix>& matrices) {
   std::vector<Matrix> copies;
+  copies.reserve(matrices.size());
   for (const Matrix& matrix : matrices) copies.push_back(matrix.Clone());
   return copies;
 }
