@@ -1,6 +1,7 @@
 #include "server/execution/run_runner.h"
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <new>
 #include <string>
@@ -87,6 +88,7 @@ class ModelRun {
   int stored_ = 0;                        // results
   std::vector<std::string> kept_states_;  // digests that the newest result with states has
   std::unique_ptr<RunProgress> progress_;
+  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };
 
 const v1::RunResult* ModelRun::NextOld() {
@@ -262,7 +264,6 @@ absl::Status ModelRun::RunTensor(OpenRun& run, Index block, const Stretch::Tenso
   }
   v1::RunResult result;
   result.set_block(static_cast<int>(block));
-  result.set_seconds(progress_->seconds());
   v1::PrunedTensor& message = *result.add_tensors();
   message = DescribeTensor(tensor, choice, *pruned, progress_->seconds());
   const absl::Span<const uint8_t> mask = pruned->mask.bytes();
@@ -300,7 +301,6 @@ absl::Status ModelRun::EndBlock(OpenRun& run, Index block, LayerPruner& pruner, 
   ATTNPRUNE_RETURN_IF_ERROR(job_.CheckStop());
   if (!last || held_out) ATTNPRUNE_RETURN_IF_ERROR(states.Store(job_, result));
   progress_->End();
-  result.set_seconds(progress_->seconds());
   return Store(result, {}, StatesOf(result));
 }
 
@@ -320,7 +320,6 @@ absl::Status ModelRun::Score(OpenRun& run, RunStates& states) {
   const LossDifference off = Compare(losses[0], losses[1], run.rows.held_out.lengths);
   v1::RunResult result;
   result.set_block(static_cast<int>(blocks));
-  result.set_seconds(progress_->seconds());
   v1::ModelScore& score = *result.mutable_model_score();
   score.set_tokens(dense.tokens);
   score.set_dense_nats_per_token(dense.nats_per_token);
@@ -331,9 +330,13 @@ absl::Status ModelRun::Score(OpenRun& run, RunStates& states) {
   return Store(result, {}, std::vector<std::string>());
 }
 
+// Its seconds are those since the result before, or since the run began to work.
 // The states before go once the result is stored: nobody goes on from them any more.
 absl::Status ModelRun::Store(v1::RunResult& result, absl::Span<const std::string> digests,
                              const absl::optional<std::vector<std::string>>& state) {
+  const auto now = std::chrono::steady_clock::now();
+  result.set_seconds(std::chrono::duration<double>(now - since_).count());
+  since_ = now;
   ATTNPRUNE_RETURN_IF_ERROR(job_.StoreResult(stored_, result.SerializeAsString(), digests, state));
   ++stored_;
   if (!state.has_value()) return absl::OkStatus();

@@ -7,10 +7,11 @@ turn, on the same threads.
 
 Makes the model in bf16 where the folder lacks it. The script is the published SparseGPT (github.com/IST-DASLab/sparsegpt,
 sparsegpt.py and llama.py with --true-sequential) in its own words: float32, a pass over the rows for q, k, v; for o; for gate,
-up; for down; one more on the pruned block. Prints seconds of both without reading the model, and the ratio.
+up; for down; one more on the pruned block. Prints seconds of both, the run's from its start to its end, and the ratio.
 Debian packages: python3-numpy python3-torch libopenblas0-pthread.
 """
 import argparse
+import datetime
 import json
 import pathlib
 import shutil
@@ -125,7 +126,8 @@ def by_attnprune(args, tokens):
     whole = time.monotonic() - start
     shutil.rmtree(out)
     run = json.loads(told.stdout)
-    seconds = sum(float(result.get("seconds", 0)) for result in run["results"])
+    moment = lambda text: datetime.datetime.fromisoformat(text.rstrip("Z")[:26])
+    seconds = (moment(run["endTime"]) - moment(run["startTime"])).total_seconds()
     return seconds, whole
 
 
