@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -11,7 +10,7 @@
 #include "core/base/status_macros.h"
 #include "core/io/messages.h"
 #include "core/judge/linear_error.h"
-#include "core/kernels/finite.h"
+#include "core/kernels/stored_values.h"
 #include "core/methods/linear_problem.h"
 #include "core/sequential/target.h"
 
@@ -86,27 +85,6 @@ bool Tell(const PassListener& listener, Index first, absl::Span<const Index> len
   if (!listener) return true;
   const Index done = std::accumulate(lengths.begin(), lengths.end(), first);
   return listener(static_cast<double>(done) / static_cast<double>(total));
-}
-
-// Where float32 cannot tell a kept weight from the stored one, that one's bits stay.
-void KeepDoubles(absl::Span<const char> before, const BitMask& mask, MatrixView values,
-                 absl::Span<char> bytes) {
-  for (Index i = 0; i < values.size(); ++i) {
-    double stored;
-    const size_t offset = static_cast<size_t>(i) * sizeof stored;
-    std::memcpy(&stored, before.data() + offset, sizeof stored);
-    if (!mask.kept(i) || static_cast<float>(stored) != values.data()[i]) continue;
-    std::memcpy(bytes.data() + offset, &stored, sizeof stored);
-  }
-}
-
-absl::StatusOr<std::vector<char>> ToStored(const TensorInfo& tensor, const BitMask& mask,
-                                           MatrixView values) {
-  std::vector<char> bytes(static_cast<size_t>(values.size()) * SizeOf(tensor.dtype));
-  const absl::Span<const float> flat(values.data(), static_cast<size_t>(values.size()));
-  ATTNPRUNE_RETURN_IF_ERROR(FromFloat32(flat, tensor.dtype, absl::MakeSpan(bytes)));
-  if (tensor.dtype == DType::kF64) KeepDoubles(tensor.bytes, mask, values, absl::MakeSpan(bytes));
-  return bytes;
 }
 
 }  // namespace
@@ -275,15 +253,12 @@ absl::StatusOr<PrunedWeights> LayerPruner::Prune(const Stretch::Tensor& tensor,
     });
     row += map.out;
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(pruned.bytes, ToStored(stored, pruned.mask, values));
+  ATTNPRUNE_ASSIGN_OR_RETURN(pruned.bytes, RoundToStored(stored.name, stored.dtype, pruned.mask,
+                                                         stored.bytes, values.flat()));
 
   const Matrix before = Matrix::CopyFrom(dense.dense);
   ATTNPRUNE_RETURN_IF_ERROR(Put(tensor.what, pruned.bytes));
   const MatrixView after = dense.dense;  // the same place
-  if (!AllFinite({after.data(), static_cast<size_t>(after.size())})) {
-    return absl::OutOfRangeError(absl::StrCat("a pruned weight of ", stored.name,
-                                              " is too large for ", ToString(stored.dtype)));
-  }
   const auto error_by = [&](const GramMatrix& gram) {
     const NamedWeight whole{"weight", before, /*inputs_are_rows=*/false};
     return LinearError{.difference = SquaredNormByMoments(gram, whole, after, pool_),
