@@ -58,13 +58,10 @@ absl::Status CheckTokensDiffer(const RunTokens& tokens, const std::vector<int64_
 }
 
 v1::RunEstimate EstimateOf(const RunPlan& plan, const JobApiOptions& options) {
-  const auto limit = static_cast<double>(options.max_job_memory_bytes);
-  const bool spilled = limit > 0 && plan.memory_bytes > limit;
+  const RunNeeds needs = NeedsWithin(plan, options.max_job_memory_bytes);
   v1::RunEstimate estimate;
-  estimate.set_memory_bytes(
-      static_cast<int64_t>(plan.memory_bytes - (spilled ? plan.hidden_bytes : 0)));
-  estimate.set_disk_bytes(
-      static_cast<int64_t>(plan.disk_bytes + (spilled ? plan.hidden_bytes : 0)));
+  estimate.set_memory_bytes(needs.memory_bytes);
+  estimate.set_disk_bytes(needs.disk_bytes);
   estimate.set_seconds(plan.operations / (kRunRate * options.rate.flops_per_second));
   return estimate;
 }

@@ -230,4 +230,12 @@ absl::StatusOr<RunPlan> MakePlan(const RunSpec& run, const ModelWeights& model,
   return Planner(run, model, calibration, held_out).Make();
 }
 
+RunNeeds NeedsWithin(const RunPlan& plan, int64_t budget) {
+  const bool spilled = budget > 0 && plan.memory_bytes > static_cast<double>(budget);
+  const double moved = spilled ? plan.hidden_bytes : 0;
+  return {.spilled = spilled,
+          .memory_bytes = static_cast<int64_t>(plan.memory_bytes - moved),
+          .disk_bytes = static_cast<int64_t>(plan.disk_bytes + moved)};
+}
+
 }  // namespace attnprune

@@ -44,6 +44,14 @@ absl::StatusOr<RunPlan> MakePlan(const RunSpec& run, const ModelWeights& model,
                                  absl::Span<const Index> calibration,
                                  absl::Span<const Index> held_out);
 
+// What a run takes of a server that gives a job `budget` bytes of memory; 0: any.
+struct RunNeeds {
+  bool spilled =
+      false;  // hidden states are in temporary files: the rest alone fits, or nothing does
+  int64_t memory_bytes = 0, disk_bytes = 0;
+};
+RunNeeds NeedsWithin(const RunPlan& plan, int64_t budget);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_SERVER_EXECUTION_RUN_PLAN_H_

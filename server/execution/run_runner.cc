@@ -23,6 +23,7 @@
 #include "server/execution/run_progress.h"
 #include "server/execution/run_spec.h"
 #include "server/execution/run_states.h"
+#include "server/execution/tensor_files.h"
 
 namespace attnprune {
 namespace {
@@ -58,7 +59,6 @@ class ModelRun {
   const v1::RunResult* NextOld();
 
   absl::Status RunAll();
-  absl::Status CheckDisk(const OpenRun& run);
   absl::StatusOr<RunStates> BeginStates(const OpenRun& run);
 
   absl::Status RunBlocks(OpenRun& run, RunStates& states);
@@ -121,7 +121,6 @@ absl::Status ModelRun::RunAll() {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<OpenRun> run, OpenRun::Open(job_, message));
   progress_ = std::make_unique<RunProgress>(job_, run->plan);
   if (stored_ == run->plan.results) return absl::OkStatus();
-  ATTNPRUNE_RETURN_IF_ERROR(CheckDisk(*run));
   ATTNPRUNE_ASSIGN_OR_RETURN(RunStates states, BeginStates(*run));
   ATTNPRUNE_RETURN_IF_ERROR(RunBlocks(*run, states));
   return run->rows.held_out.lengths.empty() ? absl::OkStatus() : Score(*run, states);
@@ -129,16 +128,12 @@ absl::Status ModelRun::RunAll() {
 
 // --- Where it begins ---
 
-absl::Status ModelRun::CheckDisk(const OpenRun& run) {
-  return CheckDiskRoom(job_.options().spill_folder, static_cast<int64_t>(run.plan.disk_bytes),
-                       job_.options().min_free_disk_bytes, "the server's disk");
-}
-
 absl::StatusOr<RunStates> ModelRun::BeginStates(const OpenRun& run) {
-  const auto budget = static_cast<double>(job_.options().memory_budget_bytes);
-  const bool spill = budget > 0 && run.plan.memory_bytes > budget;
+  const RunNeeds needs = NeedsWithin(run.plan, job_.options().memory_budget_bytes);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDiskRoom(job_.options().spill_folder, needs.disk_bytes,
+                                          job_.options().min_free_disk_bytes, "the server's disk"));
   PassOptions options;
-  options.memory_budget = spill ? 1 : 0;
+  options.memory_budget = needs.spilled ? 1 : 0;
   options.spill_folder = job_.options().spill_folder;
   return RunStates::Begin(*run.forward, run.rows, run.spec.dense_target > 0, options);
 }
@@ -232,11 +227,16 @@ absl::Status ModelRun::PutOld(const v1::RunResult& old, const Stretch::Tensor& t
     return absl::DataLossError(
         absl::StrCat("the stored results do not fit: ", tensor.what.stored->name, " is next"));
   }
-  const std::string& digest = old.tensors(0).weights().sha256();
-  const auto bytes = static_cast<int64_t>(tensor.what.stored->bytes.size());
+  const JobTensor pruned{
+      .field = absl::StrCat("run.results[", next_old_ - 1, "].tensors[0].weights"),
+      .matrix = {},
+      .sha256 = old.tensors(0).weights().sha256(),
+      .name = old.tensors(0).name(),
+      .dtype = tensor.what.stored->dtype,
+      .extents = tensor.what.stored->shape};
   ATTNPRUNE_RETURN_IF_ERROR(job_.CheckStop());
-  ATTNPRUNE_RETURN_IF_ERROR(job_.tensors()->Verify(digest));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, job_.tensors()->Map(digest, bytes));
+  ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(job_.tensors(), pruned));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(*job_.tensors(), pruned));
   return pruner.Put(tensor.what, file.bytes());
 }
 

@@ -267,6 +267,33 @@ TEST_F(Runs, FailWhereATensorIsDamagedAndGoOnOnceItIsMended) {
   EXPECT_EQ(WorkOn(name).state(), v1::SUCCEEDED);
 }
 
+TEST_F(Runs, FailByNameWhereWhatTheyHavePrunedIsLost) {
+  clock_.SetHook(0, [] {});
+  WorkOn(Create(Golden()).name());
+  const int half = clock_.looks() / 2;
+  v1::Run other = Golden();
+  other.mutable_sparsity()->set_fraction(0.25);  // tensors that no other run has
+  const std::string name = Create(other).name();
+  StopSignal stop;
+  clock_.SetHook(half, [&] { stop.Request(StopReason::kDraining); });
+  Work(&stop);
+  clock_.SetHook(0, [] {});
+  // The newest tensor is of the block that is to go on.
+  int newest = 0;
+  const v1::Run drained = Get(name);
+  for (int i = 0; i < drained.results_size(); ++i) {
+    if (drained.results(i).tensors_size() > 0) newest = i;
+  }
+  ASSERT_EQ(newest, drained.results_size() - 1);
+  ASSERT_TRUE(
+      backend_.tensors().Remove(drained.results(newest).tensors(0).weights().sha256()).ok());
+  const v1::Run failed = WorkOn(name);
+  ASSERT_EQ(failed.state(), v1::FAILED);
+  EXPECT_EQ(failed.failure().code(), static_cast<int>(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(failed.failure().message(),
+              HasSubstr(absl::StrCat("run.results[", newest, "].tensors[0].weights: tensor")));
+}
+
 TEST_F(Runs, LeaveWhatRulesSkipAndPruneOthersAsTheyShould) {
   v1::Run run = Golden();
   v1::Rule& skip = *run.add_rules();
