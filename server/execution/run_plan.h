@@ -46,8 +46,7 @@ absl::StatusOr<RunPlan> MakePlan(const RunSpec& run, const ModelWeights& model,
 
 // What a run takes of a server that gives a job `budget` bytes of memory; 0: any.
 struct RunNeeds {
-  bool spilled =
-      false;  // hidden states are in temporary files: the rest alone fits, or nothing does
+  bool spilled = false;  // hidden states are in temporary files
   int64_t memory_bytes = 0, disk_bytes = 0;
 };
 RunNeeds NeedsWithin(const RunPlan& plan, int64_t budget);

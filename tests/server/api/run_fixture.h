@@ -1,0 +1,80 @@
+// Runs on real stores, with a worker that a test steps.
+#ifndef ATTNPRUNE_TESTS_SERVER_API_RUN_FIXTURE_H_
+#define ATTNPRUNE_TESTS_SERVER_API_RUN_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "server/api/event_log.h"
+#include "server/execution/job_runner.h"
+#include "tests/server/api/backend.h"
+#include "tests/server/api/small_run.h"
+#include "tests/server/api/temporary_folder.h"
+#include "tests/server/execution/hooked_clock.h"
+#include "tests/support/value_or_die.h"
+
+namespace attnprune::api {
+
+using testing::HookedClock;
+using testing::ValueOrDie;
+
+inline constexpr char kGolden[] = "llama-sparsegpt-groups";
+
+class Runs : public ::testing::Test {
+ protected:
+  v1::Run Create(const v1::Run& run) {
+    v1::CreateRunRequest request;
+    *request.mutable_run() = run;
+    return ValueOrDie(backend_.runs().CreateRun(request, {}));
+  }
+  absl::Status ErrorOf(const v1::Run& run) {
+    v1::CreateRunRequest request;
+    *request.mutable_run() = run;
+    return backend_.runs().CreateRun(request, {}).status();
+  }
+  v1::Run Get(const std::string& name) { return ValueOrDie(backend_.runs().GetRun(name)); }
+
+  // Claims the next job and runs it.
+  void Work(StopSignal* stop, int64_t memory_budget = 0) {
+    const absl::optional<JobRecord> job = ValueOrDie(backend_.jobs().Claim("test", absl::Hours(1)));
+    ASSERT_TRUE(job.has_value());
+    JobRunnerOptions options;
+    options.threads = 2;
+    options.clock = &clock_;
+    options.progress_interval = absl::ZeroDuration();
+    options.spill_folder = folder_.path();
+    options.min_free_disk_bytes = 0;
+    options.memory_budget_bytes = memory_budget;
+    RunJob(*job, &backend_.jobs(), &backend_.tensors(), options, stop);
+  }
+  v1::Run WorkOn(const std::string& name, int64_t memory_budget = 0) {
+    StopSignal stop;
+    Work(&stop, memory_budget);
+    return Get(name);
+  }
+  v1::Run Golden() { return GoldenRun(kGolden, &backend_.tensors()); }
+
+  std::vector<v1::JobEvent> Events(const std::string& name) {
+    std::vector<v1::JobEvent> events;
+    SharedBatch batch;
+    do {
+      const int64_t after = events.empty() ? 0 : events.back().sequence();
+      batch = ValueOrDie(ReadLog(&backend_.jobs(), name.substr(5), after));
+      for (const auto& event : batch->events) events.push_back(*event);
+    } while (batch->full);
+    return events;
+  }
+  // Blobs of hidden states that are stored.
+  int64_t Blobs() { return backend_.tensors().Usage().blobs; }
+
+  const RealClock real_{};
+  HookedClock clock_{&real_};
+  TemporaryFolder folder_;
+  Backend backend_;
+};
+
+}  // namespace attnprune::api
+
+#endif  // ATTNPRUNE_TESTS_SERVER_API_RUN_FIXTURE_H_
