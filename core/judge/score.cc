@@ -141,6 +141,12 @@ std::vector<Matrix> SoftAttentionWeights(const Problem& problem, const PruneResu
   return weights;
 }
 
+absl::StatusOr<double> FiniteError(const AttentionError& error) {
+  const double relative = error.relative();
+  if (std::isfinite(relative)) return relative;
+  return absl::InvalidArgumentError("result must give logits that are finite in float32");
+}
+
 }  // namespace
 
 // A result in the matrices that are scored.
@@ -223,10 +229,7 @@ absl::StatusOr<BatchScore> ResultJudge::ScoreSide(const Judged& judged,
   const AttentionError error =
       passes.Error(objective, judged.pruned, tokens, /*smallest=*/log_delta != nullptr);
   if (log_delta != nullptr) *log_delta = error.smallest_log_attention;
-  score.relative_error = error.relative();
-  if (!std::isfinite(score.relative_error)) {
-    return absl::InvalidArgumentError("result must give logits that are finite in float32");
-  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(score.relative_error, FiniteError(error));
   for (size_t h = 0; h < error.dense.size(); ++h) {
     score.per_head.push_back(error.relative(static_cast<Index>(h)));
   }
@@ -274,6 +277,17 @@ absl::StatusOr<Score> ResultJudge::Judge(const PruneResult& result, const ShareD
   if (!beta_.has_value()) beta_ = Beta(problem_);
   score.theory = Theory(problem, *beta_, log_delta, result.lambda);
   return score;
+}
+
+absl::StatusOr<RelativeErrors> ErrorsOf(PreparedProblem& problem,
+                                        absl::Span<const MatrixView> weights) {
+  RelativeErrors errors;
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const calibration, problem.Calibration());
+  ATTNPRUNE_ASSIGN_OR_RETURN(errors.calibration, FiniteError(calibration->Error(weights)));
+  if (problem.problem().held_out.count() == 0) return errors;
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionObjective* const held_out, problem.HeldOut());
+  ATTNPRUNE_ASSIGN_OR_RETURN(errors.held_out, FiniteError(held_out->Error(weights)));
+  return errors;
 }
 
 absl::StatusOr<Score> Judge(PreparedProblem& problem, const PruneResult& result) {

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "core/judge/linear_error.h"
 #include "core/judge/theory.h"
 #include "core/methods/method.h"
@@ -48,6 +49,16 @@ struct Score {
   std::vector<MatrixSparsity> sparsity;
   TheoryFigures theory;
 };
+
+// Equation (1) alone, over all heads.
+struct RelativeErrors {
+  double calibration = 0;
+  absl::optional<double> held_out;  // none without held-out batches
+};
+// Of weights in the order of AttentionWeights. INVALID_ARGUMENT where their logits overflow; else
+// PreparedProblem::Calibration's errors.
+absl::StatusOr<RelativeErrors> ErrorsOf(PreparedProblem& problem,
+                                        absl::Span<const MatrixView> weights);
 
 // Scores the results of methods on one problem. What depends on the problem alone is computed once,
 // at the first result. One user at a time.

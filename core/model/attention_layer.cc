@@ -131,9 +131,8 @@ absl::Status FillIn(const ModelWeights& model, Index layer, ProjectionWeights* o
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<AttentionLayer> StoredAttentionLayer(const ModelWeights& model, Index layer) {
+// Sizes, options and norms of the layer.
+absl::StatusOr<AttentionLayer> FormOf(const ModelWeights& model, Index layer) {
   ATTNPRUNE_RETURN_IF_ERROR(model.CheckAttention(layer));
   const ModelOptions& options = model.options();
   AttentionLayer out;
@@ -150,10 +149,23 @@ absl::StatusOr<AttentionLayer> StoredAttentionLayer(const ModelWeights& model, I
   ATTNPRUNE_ASSIGN_OR_RETURN(const OptionalNorm q_norm, model.QueryNorm(layer));
   ATTNPRUNE_ASSIGN_OR_RETURN(const OptionalNorm k_norm, model.KeyNorm(layer));
   if (q_norm.has_value() && k_norm.has_value()) out.weights.qk_norm = ToQkNorm(*q_norm, *k_norm);
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<AttentionLayer> StoredAttentionLayer(const ModelWeights& model, Index layer) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer out, FormOf(model, layer));
   ATTNPRUNE_RETURN_IF_ERROR(AddMap(model, layer, LinearMap::kQuery, &out));
   ATTNPRUNE_RETURN_IF_ERROR(AddMap(model, layer, LinearMap::kKey, &out));
   ATTNPRUNE_RETURN_IF_ERROR(AddNorm(model, layer, /*query=*/true, &out));
   ATTNPRUNE_RETURN_IF_ERROR(AddNorm(model, layer, /*query=*/false, &out));
+  return out;
+}
+
+absl::StatusOr<AttentionLayer> LoadAttentionLayer(const ModelWeights& model, Index layer) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer out, FormOf(model, layer));
+  ATTNPRUNE_RETURN_IF_ERROR(FillIn(model, layer, &out.weights));
   return out;
 }
 
@@ -169,6 +181,39 @@ absl::StatusOr<AttentionLayer> LoadAttentionLayer(const std::string& folder, Ind
         Own(tensor.role, tensor.tensor, {tensor.tensor.bytes.begin(), tensor.tensor.bytes.end()});
   }
   return out;
+}
+
+absl::StatusOr<ProblemShape> AttentionShapeOf(const ModelWeights& model, Index layer) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const AttentionLayer form, FormOf(model, layer));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> q, model.Map(layer, LinearMap::kQuery));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> k, model.Map(layer, LinearMap::kKey));
+  const auto size_of = [](const void* tensor, Index size) { return tensor == nullptr ? 0 : size; };
+  ProjectionShape weights{.w_q = {q->out, q->in},
+                          .w_k = {k->out, k->in},
+                          .b_q = size_of(q->bias, q->out),
+                          .b_k = size_of(k->bias, k->out),
+                          .heads = form.weights.heads,
+                          .kv_heads = form.weights.kv_heads,
+                          .rope = form.weights.rope,
+                          .softcap = form.weights.softcap,
+                          .clip_qkv = form.weights.clip_qkv,
+                          .alibi = form.weights.alibi};
+  if (const absl::optional<QkNorm>& norm = form.weights.qk_norm; norm.has_value()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* const q_bias, model.QkNormBiasOf(layer, true));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* const k_bias, model.QkNormBiasOf(layer, false));
+    weights.qk_norm = QkNormShape{.kind = norm->kind,
+                                  .group = norm->group,
+                                  .eps = norm->eps,
+                                  .q_weight = q->out,
+                                  .k_weight = k->out,
+                                  .q_bias = size_of(q_bias, q->out),
+                                  .k_bias = size_of(k_bias, k->out)};
+  }
+  ProblemShape shape;
+  shape.weights = weights;
+  shape.attention = form.attention;
+  shape.scale = form.scale;
+  return shape;
 }
 
 absl::optional<FusedPart> ParseFusedPart(const ModelWeights& model, const std::string& name) {

@@ -12,6 +12,7 @@
 #include "core/model/model_weights.h"
 #include "core/problem/attention_mask.h"
 #include "core/problem/problem.h"
+#include "core/problem/problem_shape.h"
 
 namespace attnprune {
 
@@ -24,7 +25,7 @@ struct AttentionTensor {
 };
 
 struct AttentionLayer {
-  // Its sizes and options; weights, biases and norms are filled in by LoadAttentionLayer only.
+  // Its sizes, options and norms; weights and biases are filled in by LoadAttentionLayer only.
   ProjectionWeights weights;
   AttentionMask attention;
   absl::optional<double> scale;  // of the logits, where it is not 1 / sqrt(head_dim)
@@ -37,7 +38,13 @@ struct AttentionLayer {
 // the rule and the value: ModelWeights::CheckAttention's errors.
 absl::StatusOr<AttentionLayer> StoredAttentionLayer(const ModelWeights& model, Index layer);
 
-// The same with everything as float32, of the model in `folder`. Errors of LoadModelOptions and
+// The same with everything as float32, without its tensors.
+absl::StatusOr<AttentionLayer> LoadAttentionLayer(const ModelWeights& model, Index layer);
+
+// As a problem without data and sparsity, of a model whose tensors need no bytes. The same errors.
+absl::StatusOr<ProblemShape> AttentionShapeOf(const ModelWeights& model, Index layer);
+
+// The layer with its tensors and with everything as float32, of the model in `folder`. Errors of LoadModelOptions and
 // ModelWeights::Open too.
 absl::StatusOr<AttentionLayer> LoadAttentionLayer(const std::string& folder, Index layer);
 

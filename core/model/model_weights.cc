@@ -253,6 +253,13 @@ absl::StatusOr<std::vector<float>> ModelWeights::Vector(const std::string& name,
   return ToVector(*tensor);
 }
 
+MatrixView LayerWeights::RowsOf(absl::Span<const LinearMap> together) const {
+  const MatrixView first = of(together[0]).weight;
+  Index rows = 0;
+  for (const LinearMap map : together) rows += of(map).weight.rows();
+  return {first.data(), rows, first.cols()};
+}
+
 absl::Status ModelWeights::LoadLayer(Index layer, ThreadPool& pool, LayerWeights& out) const {
   std::array<absl::optional<StoredMap>, kLinearMaps> stored;
   Index floats = 0;

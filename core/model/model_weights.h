@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "core/base/thread_pool.h"
 #include "core/io/checkpoint.h"
 #include "core/kernels/norm.h"
@@ -64,9 +65,11 @@ struct LayerWeights {
   };
   std::array<Map, kLinearMaps> maps;
   OptionalNorm attn_in, attn_out, attn_after, mlp_in, mlp_out, mlp_after, q_norm, k_norm;
-  Matrix storage;  // of all maps
+  Matrix storage;  // of all maps, one behind the other
 
   const Map& of(LinearMap map) const { return maps[static_cast<size_t>(map)]; }
+  // Maps that lie behind each other, as those of one tensor do, as one matrix.
+  MatrixView RowsOf(absl::Span<const LinearMap> together) const;
   // The same weights, to be changed.
   MutableMatrixView Mutable(LinearMap map) {
     const MatrixView weight = of(map).weight;

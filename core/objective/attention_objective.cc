@@ -1,5 +1,6 @@
 #include "core/objective/attention_objective.h"
 
+#include <algorithm>
 #include <cmath>
 #include <new>
 
@@ -21,6 +22,35 @@ double OperationsOfAnEntry(const ProblemShape& shape) {
 
 double HeadsOperations(const ProblemShape& shape, const DataSize& data, double per_entry) {
   return data.allowed * static_cast<double>(shape.heads()) * per_entry;
+}
+
+// Tokens, a chunk's projections and gradients, dense attention.
+double DataFloats(const ProblemShape& shape, const DataSize& data, DenseAttention dense) {
+  constexpr double kChunkFloats = 8 << 20, kPaddingOfARow = 32;
+  const double features = static_cast<double>(shape.features());
+  const double outputs = static_cast<double>(shape.outputs());
+  const double heads = static_cast<double>(shape.heads());
+  const double width = heads * static_cast<double>(shape.head_dim());
+  const double chunk = std::min(data.tokens, std::max(data.longest, kChunkFloats / width));
+  // Projections and gradients, and the projections before a norm or after a clip.
+  const double chunks_own = (shape.has_norm_or_clip() ? 3 : 2) * outputs * chunk;
+  const double row_sums = 2 * heads * data.tokens;
+  switch (dense) {
+    case DenseAttention::kKeep:
+      return data.tokens * features + chunks_own +
+             heads * (data.allowed + kPaddingOfARow * data.tokens);
+    case DenseAttention::kRebuild:
+      return data.tokens * (features + outputs) + chunks_own + row_sums;
+    case DenseAttention::kRecompute:
+      return chunks_own + outputs * chunk + row_sums;
+  }
+  return 0;
+}
+
+double ScratchFloats(const ProblemShape& shape, const DataSize& data, int threads) {
+  constexpr double kTwoBlocksOfRowsAndATile = 136;
+  return threads * data.longest *
+         (4 * static_cast<double>(shape.head_dim()) + kTwoBlocksOfRowsAndATile);
 }
 
 }  // namespace
@@ -78,6 +108,12 @@ AttentionError FactoredObjective::DoError(absl::Span<const MatrixView> factors,
 
 double Entries(const ProblemShape& shape) {
   return static_cast<double>(shape.features()) * static_cast<double>(shape.outputs());
+}
+
+double ObjectiveBytes(const ProblemShape& shape, const DataSize& data, DenseAttention dense,
+                      int threads) {
+  constexpr double kFloat = 4;
+  return kFloat * (DataFloats(shape, data, dense) + ScratchFloats(shape, data, threads));
 }
 
 double LossOperations(const ProblemShape& shape, const DataSize& data, DenseAttention dense) {

@@ -1,7 +1,7 @@
 #include "core/sequential/layer_pruner.h"
 
 #include <algorithm>
-#include <array>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -10,51 +10,20 @@
 #include "core/base/status_macros.h"
 #include "core/io/messages.h"
 #include "core/judge/linear_error.h"
+#include "core/judge/score.h"
 #include "core/kernels/stored_values.h"
 #include "core/methods/linear_problem.h"
+#include "core/model/attention_layer.h"
+#include "core/objective/prepared_problem.h"
 #include "core/sequential/target.h"
 
 namespace attnprune {
 namespace {
 
-// Maps that share their inputs.
-struct Group {
-  std::vector<LinearMap> maps;
-  LayerHooks::Input LayerHooks::*input;
-  LayerHooks::Until until;
-};
-
-const std::array<Group, 4>& Groups() {
-  using Until = LayerHooks::Until;
-  static const std::array<Group, 4>& groups = *new std::array<Group, 4>{
-      {{{LinearMap::kQuery, LinearMap::kKey, LinearMap::kValue},
-        &LayerHooks::attention_input,
-        Until::kAttentionInput},
-       {{LinearMap::kOutput}, &LayerHooks::output_input, Until::kOutputInput},
-       {{LinearMap::kGate, LinearMap::kUp}, &LayerHooks::mlp_input, Until::kMlpInput},
-       {{LinearMap::kDown}, &LayerHooks::down_input, Until::kDownInput}}};
-  return groups;
-}
-
 absl::Status Interrupted() { return absl::CancelledError("interrupted"); }
 
 void CopyRows(MatrixView from, MutableMatrixView to) {
   for (Index i = 0; i < from.rows(); ++i) std::copy_n(from.row(i), from.cols(), to.row(i));
-}
-
-// The group's tensors with the maps that lie in each.
-absl::StatusOr<std::vector<TensorMaps>> TensorsOf(const ModelWeights& model, Index layer,
-                                                  const Group& group) {
-  std::vector<TensorMaps> tensors;
-  for (const LinearMap map : group.maps) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> stored, model.Map(layer, map));
-    if (!stored.has_value()) continue;
-    if (tensors.empty() || tensors.back().stored != stored->weight) {
-      tensors.push_back({stored->weight, {}});
-    }
-    tensors.back().maps.push_back(map);
-  }
-  return tensors;
 }
 
 // Calls visit(flat entry of the tensor, flat entry of the matrix) for all entries of a map whose
@@ -72,7 +41,7 @@ void ForEntries(const StoredMap& map, Index first, const Visit& visit) {
   }
 }
 
-Index InputsOf(const LayerWeights& weights, const Group& group) {
+Index InputsOf(const LayerWeights& weights, const MapGroup& group) {
   Index inputs = 0;
   for (const LinearMap map : group.maps) {
     inputs = std::max(inputs, weights.of(map).weight.cols());
@@ -89,34 +58,51 @@ bool Tell(const PassListener& listener, Index first, absl::Span<const Index> len
 
 }  // namespace
 
-absl::StatusOr<std::vector<Stretch>> StretchesOf(const ModelWeights& model, Index layer,
-                                                 Passes passes, const Chosen& chosen) {
-  std::vector<Stretch> stretches;
-  for (size_t g = 0; g < Groups().size(); ++g) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<TensorMaps> tensors,
-                               TensorsOf(model, layer, Groups()[g]));
-    std::erase_if(tensors, [&](const TensorMaps& tensor) { return !chosen(layer, tensor); });
-    if (tensors.empty()) continue;
-    if (stretches.empty() || passes == Passes::kByGroup) stretches.emplace_back();
-    Stretch& stretch = stretches.back();
-    for (TensorMaps& tensor : tensors) {
-      stretch.tensors.push_back({std::move(tensor), stretch.groups.size()});
-    }
-    stretch.groups.push_back(g);
-  }
-  return stretches;
-}
-
 absl::Status LayerPruner::Load(Index layer, double dense_share) {
   loaded_ = layer;
   calibration_.clear();
   held_out_.clear();
   cross_.reset();
+  attention_calibration_ = attention_held_out_ = Batches();
   dense_share_ = dense_share;
   ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights_));
   if (dense_share_ == 0) return absl::OkStatus();
   return forward_.weights().LoadLayer(layer, pool_, dense_);
 }
+
+class LayerPruner::InputKeeper {
+ public:
+  // Of as many tokens as the states have. Null: nobody asks for them.
+  static absl::StatusOr<std::unique_ptr<InputKeeper>> Create(const Stretch& stretch,
+                                                             const TokenStates& states,
+                                                             Index features,
+                                                             const std::string& folder) {
+    if (stretch.attention_tensors == 0) return nullptr;
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        BatchesBuilder builder,
+        BatchesBuilder::Create(states.hidden.rows(), features, folder));
+    return std::unique_ptr<InputKeeper>(new InputKeeper(std::move(builder)));
+  }
+
+  void Append(MatrixView input) {
+    if (!status_.ok()) return;
+    status_ = builder_.Append(input.rows(), [input](Index first, MutableMatrixView out) {
+      CopyRows(input.Rows(first, out.rows()), out);
+      return absl::OkStatus();
+    });
+  }
+
+  absl::StatusOr<Batches> Finish(absl::Span<const Index> lengths) {
+    ATTNPRUNE_RETURN_IF_ERROR(status_);
+    return builder_.Finish({lengths.begin(), lengths.end()});
+  }
+
+ private:
+  explicit InputKeeper(BatchesBuilder builder) : builder_(std::move(builder)) {}
+
+  BatchesBuilder builder_;
+  absl::Status status_;  // the first error
+};
 
 absl::Status LayerPruner::Collect(const Stretch& stretch, const Tokens& tokens,
                                   const PassListener& listener) {
@@ -130,15 +116,18 @@ absl::Status LayerPruner::Collect(const Stretch& stretch, const Tokens& tokens,
   };
   calibration_.clear();
   held_out_.clear();
+  attention_calibration_ = attention_held_out_ = Batches();
   if (dense_share_ > 0) {
     ATTNPRUNE_RETURN_IF_ERROR(CollectBeside(stretch, tokens, part(0, first)));
   } else {
     ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<GramMatrix> moments,
-                               MomentsOf(stretch, tokens.calibration, part(0, first)));
+                               MomentsOf(stretch, tokens.calibration, part(0, first),
+                                         attention_calibration_));
     for (GramMatrix& gram : moments) calibration_.emplace_back(std::move(gram));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(held_out_,
-                             MomentsOf(stretch, tokens.held_out, part(first, all - first)));
+                             MomentsOf(stretch, tokens.held_out, part(first, all - first),
+                                       attention_held_out_));
   return absl::OkStatus();
 }
 
@@ -153,15 +142,24 @@ void LayerPruner::RunRows(const TokenStates& states, Index first, absl::Span<con
 
 absl::StatusOr<std::vector<GramMatrix>> LayerPruner::MomentsOf(const Stretch& stretch,
                                                                const TokenStates& states,
-                                                               const PassListener& listener) {
+                                                               const PassListener& listener,
+                                                               Batches& inputs) {
   std::vector<GramMatrix> moments;
   if (states.lengths.empty()) return moments;
   moments.reserve(stretch.groups.size());
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<InputKeeper> keeper,
+      InputKeeper::Create(stretch, states, InputsOf(weights_, GroupAt(stretch.groups[0])),
+                          place_.tokens_folder));
   LayerHooks hooks;
   for (const size_t g : stretch.groups) {
-    const Group& group = Groups()[g];
+    const MapGroup& group = GroupAt(g);
     GramMatrix& gram = moments.emplace_back(InputsOf(weights_, group));
-    hooks.*(group.input) = [this, &gram](Index, MatrixView input) { AddGram(input, pool_, gram); };
+    InputKeeper* const kept = g == stretch.groups[0] ? keeper.get() : nullptr;
+    hooks.*(group.input) = [this, &gram, kept](Index, MatrixView input) {
+      AddGram(input, pool_, gram);
+      if (kept != nullptr) kept->Append(input);
+    };
     hooks.until = group.until;  // of the last
   }
   const bool whole = ForChunks(states.lengths, [&](Index first, absl::Span<const Index> lengths) {
@@ -169,6 +167,7 @@ absl::StatusOr<std::vector<GramMatrix>> LayerPruner::MomentsOf(const Stretch& st
     return Tell(listener, first, lengths, states.hidden.rows());
   });
   if (!whole) return Interrupted();
+  if (keeper != nullptr) ATTNPRUNE_ASSIGN_OR_RETURN(inputs, keeper->Finish(states.lengths));
   return moments;
 }
 
@@ -179,10 +178,13 @@ absl::Status LayerPruner::CollectBeside(const Stretch& stretch, const Tokens& to
   if (stretch.groups.size() != 1) {
     return absl::InternalError("a dense share needs a pass for each group");
   }
-  const Group& group = Groups()[stretch.groups[0]];
+  const MapGroup& group = GroupAt(stretch.groups[0]);
   const Index inputs = InputsOf(weights_, group);
   GramMatrix moments(inputs);
   cross_.emplace(inputs);
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<InputKeeper> keeper,
+      InputKeeper::Create(stretch, tokens.calibration, inputs, place_.tokens_folder));
   Matrix beside;  // inputs of the chunk in the pruned layer
   LayerHooks pruned, dense;
   pruned.until = dense.until = group.until;
@@ -198,10 +200,12 @@ absl::Status LayerPruner::CollectBeside(const Stretch& stretch, const Tokens& to
     if (beside.rows() < rows) beside = Matrix(rows, inputs);
     RunRows(tokens.calibration, first, lengths, weights_, pruned);
     AddGram(MatrixView(beside).Rows(0, rows), pool_, moments);
+    if (keeper != nullptr) keeper->Append(MatrixView(beside).Rows(0, rows));
     RunRows(tokens.dense, first, lengths, dense_, dense);
     return Tell(listener, first, lengths, tokens.calibration.hidden.rows());
   });
   if (!whole) return Interrupted();
+  if (keeper != nullptr) ATTNPRUNE_ASSIGN_OR_RETURN(attention_calibration_, keeper->Finish(all));
   calibration_.emplace_back(std::move(moments));
   return absl::OkStatus();
 }
@@ -216,56 +220,147 @@ absl::StatusOr<std::vector<StoredMap>> LayerPruner::StoredMapsOf(const TensorMap
   return stored;
 }
 
+absl::StatusOr<Matrix> LayerPruner::TargetOf(MatrixView dense, size_t inputs) {
+  return TargetWeights(dense, calibration_[inputs], *cross_, dense_share_, pool_);
+}
+
+absl::StatusOr<PruneResult> LayerPruner::PruneRows(MatrixView dense, size_t inputs,
+                                                   const Method& method, const Sparsity& sparsity,
+                                                   const RunOptions& options,
+                                                   ProgressObserver& observer) {
+  Matrix target;
+  NamedWeight wanted{"weight", dense, /*inputs_are_rows=*/false};
+  if (dense_share_ > 0) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(target, TargetOf(dense, inputs));
+    wanted.dense = target;
+  }
+  const LinearProblem problem{
+      .maps = {wanted}, .inputs = calibration_[inputs], .sparsity = sparsity};
+  ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result,
+                             method.PruneLinear(problem, pool_, options, observer));
+  if (result.reason == TerminationReason::kStopped) return Interrupted();
+  return result;
+}
+
 // Maps of a layer lie behind each other in its storage: those of one tensor are one matrix.
 absl::StatusOr<PrunedWeights> LayerPruner::Prune(const Stretch::Tensor& tensor,
                                                  const Method& method, const Sparsity& sparsity,
                                                  const RunOptions& options,
                                                  ProgressObserver& observer) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const PruneResult result,
+      PruneRows(weights_.RowsOf(tensor.what.maps), tensor.inputs, method, sparsity, options,
+                observer));
+  std::vector<PrunedRows> rows;
+  Index first = 0;
+  for (const LinearMap map : tensor.what.maps) {
+    rows.push_back({.matrix = &result.matrices[0], .first = first});
+    first += weights_.of(map).weight.rows();
+  }
+  return Finish(tensor, rows, result.steps);
+}
+
+absl::StatusOr<Problem> LayerPruner::AttentionProblem(const Stretch::Piece& piece,
+                                                      const Sparsity& sparsity) {
+  if (attention_calibration_.count() == 0) {
+    return absl::InternalError("the inputs of the attention are not there");
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer layer,
+                             LoadAttentionLayer(forward_.weights(), loaded_));
+  if (dense_share_ > 0) {
+    const size_t inputs = piece.tensors[0].inputs;
+    ATTNPRUNE_ASSIGN_OR_RETURN(layer.weights.w_q, TargetOf(layer.weights.w_q, inputs));
+    ATTNPRUNE_ASSIGN_OR_RETURN(layer.weights.w_k, TargetOf(layer.weights.w_k, inputs));
+  }
+  return Problem{.weights = std::move(layer.weights),
+                 .attention = layer.attention,
+                 .scale = layer.scale,
+                 .calibration = std::exchange(attention_calibration_, Batches()),
+                 .held_out = std::exchange(attention_held_out_, Batches()),
+                 .sparsity = sparsity};
+}
+
+absl::StatusOr<PrunedAttention> LayerPruner::PruneAttention(const Stretch::Piece& piece,
+                                                            const AttentionMethods& methods,
+                                                            const Sparsity& sparsity,
+                                                            const RunOptions& options,
+                                                            ProgressObserver& observer) {
+  const PrepareOptions prepare{.threads = pool_.threads(), .attention = place_.dense};
+  ATTNPRUNE_ASSIGN_OR_RETURN(Problem problem, AttentionProblem(piece, sparsity));
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::unique_ptr<PreparedProblem> prepared,
+                             PreparedProblem::Create(problem, prepare));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult attention,
+                             methods.attention.Prune(*prepared, options, observer));
+  if (attention.reason == TerminationReason::kStopped) return Interrupted();
+  PrunedAttention pruned{.reason = attention.reason};
+  for (const Stretch::Tensor& tensor : piece.tensors) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        pruned.tensors.emplace_back(),
+        FinishAttention(tensor, attention, methods.others, sparsity, options, observer));
+  }
+  if (dense_share_ > 0) {  // the errors are those against the model's own weights
+    prepared.reset();
+    ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer layer,
+                               LoadAttentionLayer(forward_.weights(), loaded_));
+    problem.weights = std::move(layer.weights);
+    ATTNPRUNE_ASSIGN_OR_RETURN(prepared, PreparedProblem::Create(problem, prepare));
+  }
+  const MatrixView after[] = {weights_.of(LinearMap::kQuery).weight,
+                              weights_.of(LinearMap::kKey).weight};
+  ATTNPRUNE_ASSIGN_OR_RETURN(const RelativeErrors errors, ErrorsOf(*prepared, after));
+  pruned.calibration_error = errors.calibration;
+  pruned.held_out_error = errors.held_out;
+  return pruned;
+}
+
+absl::StatusOr<PrunedWeights> LayerPruner::FinishAttention(
+    const Stretch::Tensor& tensor, const PruneResult& attention, const Method& others,
+    const Sparsity& sparsity, const RunOptions& options, ProgressObserver& observer) {
+  std::vector<PruneResult> apart;  // of maps that are not q and k
+  apart.reserve(tensor.what.maps.size());
+  std::vector<PrunedRows> rows;
+  int steps = 0;
+  for (const LinearMap map : tensor.what.maps) {
+    if (map == LinearMap::kQuery || map == LinearMap::kKey) {
+      rows.push_back({.matrix = &attention.matrices[map == LinearMap::kQuery ? 0 : 1], .first = 0});
+      steps = attention.steps;
+      continue;
+    }
+    ATTNPRUNE_ASSIGN_OR_RETURN(apart.emplace_back(),
+                               PruneRows(weights_.of(map).weight, tensor.inputs, others, sparsity,
+                                         options, observer));
+    rows.push_back({.matrix = &apart.back().matrices[0], .first = 0});
+  }
+  return Finish(tensor, rows, steps);
+}
+
+absl::StatusOr<PrunedWeights> LayerPruner::Finish(const Stretch::Tensor& tensor,
+                                                  const std::vector<PrunedRows>& rows, int steps) {
   const TensorInfo& stored = *tensor.what.stored;
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<StoredMap> maps, StoredMapsOf(tensor.what));
-  const MatrixView first = weights_.of(tensor.what.maps[0]).weight;
-  Index rows = 0;
-  for (const StoredMap& map : maps) rows += map.out;
-  const NamedWeight dense{"weight", MatrixView(first.data(), rows, first.cols()),
-                          /*inputs_are_rows=*/false};
-  LinearInputs& inputs = calibration_[tensor.inputs];
-  Matrix target;
-  NamedWeight wanted = dense;
-  if (dense_share_ > 0) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(target,
-                               TargetWeights(dense.dense, inputs, *cross_, dense_share_, pool_));
-    wanted.dense = target;
-  }
-  const LinearProblem problem{.maps = {wanted}, .inputs = inputs, .sparsity = sparsity};
-  ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result,
-                             method.PruneLinear(problem, pool_, options, observer));
-  if (result.reason == TerminationReason::kStopped) return Interrupted();
-
-  const PrunedMatrix& matrix = result.matrices[0];
   Matrix values(stored.shape[0], stored.shape[1]);
   PrunedWeights pruned{.mask = BitMask(values.rows(), values.cols(), /*kept=*/true),
-                       .steps = result.steps};
-  Index row = 0;
-  for (const StoredMap& map : maps) {
-    ForEntries(map, row, [&](Index to, Index from) {
+                       .steps = steps};
+  for (size_t i = 0; i < maps.size(); ++i) {
+    const PrunedMatrix& matrix = *rows[i].matrix;
+    ForEntries(maps[i], rows[i].first, [&](Index to, Index from) {
       values.data()[to] = matrix.weights.data()[from];
       if (!matrix.mask.kept(from)) pruned.mask.Prune(to);
     });
-    row += map.out;
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(pruned.bytes, RoundToStored(stored.name, stored.dtype, pruned.mask,
                                                          stored.bytes, values.flat()));
 
-  const Matrix before = Matrix::CopyFrom(dense.dense);
+  const MatrixView after = weights_.RowsOf(tensor.what.maps);
+  const Matrix before = Matrix::CopyFrom(after);
   ATTNPRUNE_RETURN_IF_ERROR(Put(tensor.what, pruned.bytes));
-  const MatrixView after = dense.dense;  // the same place
   const auto error_by = [&](const GramMatrix& gram) {
     const NamedWeight whole{"weight", before, /*inputs_are_rows=*/false};
     return LinearError{.difference = SquaredNormByMoments(gram, whole, after, pool_),
                        .dense = SquaredNormByMoments(gram, whole, absl::nullopt, pool_)}
         .relative();
   };
-  pruned.calibration_error = error_by(inputs.moments());
+  pruned.calibration_error = error_by(calibration_[tensor.inputs].moments());
   if (!held_out_.empty()) pruned.held_out_error = error_by(held_out_[tensor.inputs]);
   return pruned;
 }

@@ -4,6 +4,8 @@
 #define ATTNPRUNE_CORE_SEQUENTIAL_LAYER_PRUNER_H_
 
 #include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -17,42 +19,14 @@
 #include "core/model/forward.h"
 #include "core/model/layer_forward.h"
 #include "core/model/model_weights.h"
+#include "core/objective/attention_objective.h"
+#include "core/problem/batches.h"
 #include "core/problem/sparsity.h"
+#include "core/sequential/stretch.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
 
 namespace attnprune {
-
-// Linear maps that lie in one tensor and are pruned as one matrix.
-struct TensorMaps {
-  const TensorInfo* stored;  // where they are
-  std::vector<LinearMap> maps;
-};
-
-// Maps that are pruned on one pass over the tokens, in their order.
-struct Stretch {
-  struct Tensor {
-    TensorMaps what;
-    size_t inputs;  // which of the groups' moments are its own
-  };
-  std::vector<size_t> groups;  // of maps that share their inputs: q, k, v; o; gate, up; down
-  std::vector<Tensor> tensors;
-};
-
-// Whether a tensor of a layer is pruned.
-using Chosen = std::function<bool(Index layer, const TensorMaps& tensor)>;
-
-// How often inputs are taken within a layer.
-enum class Passes {
-  // For q, k, v; for o; for gate, up; for down: each sees what the pruned ones before it give
-  // (SparseGPT's --true-sequential).
-  kByGroup,
-  kOnce,  // all of them in the dense layer
-};
-
-// The layer's stretches in order, those of chosen tensors only. Errors of ModelWeights::Map.
-absl::StatusOr<std::vector<Stretch>> StretchesOf(const ModelWeights& model, Index layer,
-                                                 Passes passes, const Chosen& chosen);
 
 // Hidden states of some sequences on their way through a model.
 struct TokenStates {
@@ -73,13 +47,32 @@ struct PrunedWeights {
   int steps = 0;  // the method took
 };
 
+// What the queries and keys of a layer came to that were pruned together.
+struct PrunedAttention {
+  std::vector<PrunedWeights> tensors;  // of the piece, in its order
+  // ||f~ - f||_F^2 / ||f||_F^2 of the attention matrices (equation 1) that the pruned and the dense
+  // weights give on the same inputs.
+  double calibration_error = 0;
+  absl::optional<double> held_out_error;
+  TerminationReason reason = TerminationReason::kCompleted;  // of the method
+};
+
+// How the attention of a layer is kept while queries and keys are pruned. No bit depends on it.
+struct AttentionPlace {
+  DenseAttention dense = DenseAttention::kKeep;
+  std::string tokens_folder;  // the layer's inputs are in a file there; empty: in memory
+};
+
 // Holds one layer's weights and one stretch's moments. One caller at a time. The bits depend on the
 // input and the CPU type only, not on the pool's threads.
 class LayerPruner {
  public:
   // Both must outlive it.
-  LayerPruner(const Forward& forward, ThreadPool& pool)
-      : forward_(forward), pool_(pool), layer_(forward.options(), pool, forward.compute()) {}
+  LayerPruner(const Forward& forward, ThreadPool& pool, AttentionPlace place = {})
+      : forward_(forward),
+        pool_(pool),
+        place_(std::move(place)),
+        layer_(forward.options(), pool, forward.compute()) {}
 
   // The dense layer takes the place of the one before. dense_share: of a map's target that is what
   // it gives in the dense model (target.h), in [0, 1]; above 0 with Passes::kByGroup only, and then
@@ -91,7 +84,8 @@ class LayerPruner {
   struct Tokens {
     TokenStates calibration, dense, held_out;
   };
-  // Takes the moments of the stretch's inputs in the layer as it is now.
+  // Takes the moments of the stretch's inputs in the layer as it is now; of a piece that is pruned
+  // as attention the inputs themselves, until it is pruned.
   absl::Status Collect(const Stretch& stretch, const Tokens& tokens,
                        const PassListener& listener = nullptr);
 
@@ -102,6 +96,21 @@ class LayerPruner {
                                       const Sparsity& sparsity, const RunOptions& options,
                                       ProgressObserver& observer);
 
+  // How a piece with the queries and keys is pruned.
+  struct AttentionMethods {
+    const Method& attention;
+    const Method& others;  // of maps that lie in the same tensors: a method for linear maps
+  };
+  // The same for the piece of the stretch with queries and keys, which are pruned together: to what
+  // the attention matrices were on these inputs, or with a dense_share above 0 to what the target's
+  // weights would make them. Once a Collect. INVALID_ARGUMENT: the problem is none (Validate), as
+  // where the tokens of a row are all alike; else Method::Prune's errors too.
+  absl::StatusOr<PrunedAttention> PruneAttention(const Stretch::Piece& piece,
+                                                 const AttentionMethods& methods,
+                                                 const Sparsity& sparsity,
+                                                 const RunOptions& options,
+                                                 ProgressObserver& observer);
+
   // Puts what Prune gave for this tensor into the layer.
   absl::Status Put(const TensorMaps& tensor, absl::Span<const char> bytes);
 
@@ -111,18 +120,42 @@ class LayerPruner {
   const LayerWeights& weights() const { return weights_; }
 
  private:
+  // The pruned rows of one map: those of `matrix` from `first` on.
+  struct PrunedRows {
+    const PrunedMatrix* matrix;
+    Index first;
+  };
+  // Inputs of a layer's attention as they come, chunk by chunk.
+  class InputKeeper;
+
   absl::StatusOr<std::vector<StoredMap>> StoredMapsOf(const TensorMaps& tensor) const;
   absl::StatusOr<std::vector<GramMatrix>> MomentsOf(const Stretch& stretch,
                                                     const TokenStates& states,
-                                                    const PassListener& listener);
+                                                    const PassListener& listener, Batches& inputs);
   absl::Status CollectBeside(const Stretch& stretch, const Tokens& tokens,
                              const PassListener& listener);
   // Copies rows of the states and runs them through a layer as far as the hooks say.
   void RunRows(const TokenStates& states, Index first, absl::Span<const Index> lengths,
                const LayerWeights& weights, const LayerHooks& hooks);
+  // Some rows of the layer's storage, dense, by a method for linear maps.
+  absl::StatusOr<PruneResult> PruneRows(MatrixView dense, size_t inputs, const Method& method,
+                                        const Sparsity& sparsity, const RunOptions& options,
+                                        ProgressObserver& observer);
+  // What `dense`, rows of the layer's storage, is pruned to instead, for a dense_share above 0.
+  absl::StatusOr<Matrix> TargetOf(MatrixView dense, size_t inputs);
+  absl::StatusOr<Problem> AttentionProblem(const Stretch::Piece& piece, const Sparsity& sparsity);
+  // A tensor of the piece: q and k as `attention` has them, the other maps by `others`.
+  absl::StatusOr<PrunedWeights> FinishAttention(const Stretch::Tensor& tensor,
+                                                const PruneResult& attention, const Method& others,
+                                                const Sparsity& sparsity, const RunOptions& options,
+                                                ProgressObserver& observer);
+  // Rounds what was pruned, puts it into the layer and takes its errors. rows: one a map.
+  absl::StatusOr<PrunedWeights> Finish(const Stretch::Tensor& tensor,
+                                       const std::vector<PrunedRows>& rows, int steps);
 
   const Forward& forward_;
   ThreadPool& pool_;
+  const AttentionPlace place_;
   LayerForward layer_;
   LayerWeights weights_, dense_;
   double dense_share_ = 0;
@@ -130,7 +163,9 @@ class LayerPruner {
   std::vector<LinearInputs> calibration_;  // by the stretch's groups
   std::vector<GramMatrix> held_out_;       // the same
   absl::optional<GramMatrix> cross_;       // of the one group, for a dense_share above 0
-  Matrix scratch_;                         // hidden states of some sequences
+  // Inputs of the attention, where the stretch has a piece that is pruned as attention.
+  Batches attention_calibration_, attention_held_out_;
+  Matrix scratch_;  // hidden states of some sequences
 };
 
 }  // namespace attnprune

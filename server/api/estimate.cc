@@ -21,35 +21,6 @@ constexpr double kAnyJob = 8 << 20;   // bytes of a small job: events, results, 
 // Tokens stay in their file, and the dense projections exist for a chunk at a time.
 bool Streams(DenseAttention dense) { return dense == DenseAttention::kRecompute; }
 
-// Floats of one set of batches: its tokens, a chunk's projections and gradients, dense attention.
-double DataFloats(const ProblemShape& shape, const DataSize& data, DenseAttention dense) {
-  constexpr double kChunkFloats = 8 << 20, kPaddingOfARow = 32;
-  const double features = static_cast<double>(shape.features());
-  const double outputs = static_cast<double>(shape.outputs());
-  const double heads = static_cast<double>(shape.heads());
-  const double width = heads * static_cast<double>(shape.head_dim());
-  const double chunk = std::min(data.tokens, std::max(data.longest, kChunkFloats / width));
-  // Projections and gradients, and the projections before a norm or after a clip.
-  const double chunks_own = (shape.has_norm_or_clip() ? 3 : 2) * outputs * chunk;
-  const double row_sums = 2 * heads * data.tokens;
-  switch (dense) {
-    case DenseAttention::kKeep:
-      return data.tokens * features + chunks_own +
-             heads * (data.allowed + kPaddingOfARow * data.tokens);
-    case DenseAttention::kRebuild:
-      return data.tokens * (features + outputs) + chunks_own + row_sums;
-    case DenseAttention::kRecompute:
-      return chunks_own + outputs * chunk + row_sums;
-  }
-  return 0;
-}
-
-double ScratchFloats(const ProblemShape& shape, const DataSize& data, int threads) {
-  constexpr double kTwoBlocksOfRowsAndATile = 136;
-  return threads * data.longest *
-         (4 * static_cast<double>(shape.head_dim()) + kTwoBlocksOfRowsAndATile);
-}
-
 double LargestInput(const ProblemShape& shape) {
   double largest = 0;
   for (const auto* groups : {&shape.calibration, &shape.held_out}) {
@@ -103,15 +74,13 @@ double JobEstimate::MethodsBytes(DenseAttention dense) const {
 }
 
 double JobEstimate::Bytes(DenseAttention dense) const {
-  double floats = 0;
-  for (const DataSize* data : {&calibration_, &held_out_}) {
-    floats += DataFloats(shape_, *data, dense) + ScratchFloats(shape_, *data, threads_);
-  }
+  const double data = ObjectiveBytes(shape_, calibration_, dense, threads_) +
+                      ObjectiveBytes(shape_, held_out_, dense, threads_);
   const double reading = Streams(dense) ? 0
                                         : kFloat * static_cast<double>(shape_.features()) *
                                                   (calibration_.tokens + held_out_.tokens) +
                                               LargestInput(shape_);
-  return std::max(kFloat * floats + MethodsBytes(dense), reading) + kAnyJob;
+  return std::max(data + MethodsBytes(dense), reading) + kAnyJob;
 }
 
 double JobEstimate::Operations(DenseAttention dense) const {

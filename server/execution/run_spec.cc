@@ -19,6 +19,7 @@ namespace {
 constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 constexpr int kMaxRules = 1000;
 constexpr size_t kMaxPattern = 256;
+constexpr double kMostOutlier = 1e6, kMostLimit = 0.5;
 constexpr Index kLeastTokens = 2;  // of a row: one that is predicted
 
 // 0 < tokens in all, in 63 bits.
@@ -76,9 +77,14 @@ absl::StatusOr<Sparsity> DecodeRunSparsity(const std::string& field, const v1::S
   return Sparsity::NOfM(n, m);
 }
 
+absl::StatusOr<ChosenMethod> DecodeAnyMethod(const std::string& field, const v1::Method& method) {
+  return DecodeMethod({method.name(), {method.parameters().begin(), method.parameters().end()}},
+                      field);
+}
+
+// One for linear maps.
 absl::StatusOr<ChosenMethod> DecodeRunMethod(const std::string& field, const v1::Method& method) {
-  const MethodSpec spec{method.name(), {method.parameters().begin(), method.parameters().end()}};
-  ATTNPRUNE_ASSIGN_OR_RETURN(ChosenMethod chosen, DecodeMethod(spec, field));
+  ATTNPRUNE_ASSIGN_OR_RETURN(ChosenMethod chosen, DecodeAnyMethod(field, method));
   if (chosen.info->linear) return chosen;
   std::string names;
   for (const MethodInfo& info : Methods()) {
@@ -104,10 +110,12 @@ absl::StatusOr<RunRule> DecodeRule(const std::string& field, const v1::Rule& rul
   if (rule.has_method()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(choice.method,
                                DecodeRunMethod(absl::StrCat(field, ".method"), rule.method()));
+    choice.own_method = true;
   }
   if (rule.has_sparsity()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(
         choice.sparsity, DecodeRunSparsity(absl::StrCat(field, ".sparsity"), rule.sparsity()));
+    choice.own_sparsity = true;
   }
   decoded.choice = std::move(choice);
   return decoded;
@@ -131,6 +139,41 @@ absl::StatusOr<std::vector<JobTensor>> DecodeModel(const v1::Model& model, int64
     tensors.push_back(std::move(tensor));
   }
   return tensors;
+}
+
+absl::StatusOr<AllocationChoice> DecodeAllocation(const v1::Allocation& allocation) {
+  if (allocation.has_owl()) {
+    OwlChoice owl;
+    if (allocation.owl().has_outlier()) owl.outlier = allocation.owl().outlier();
+    if (allocation.owl().has_limit()) owl.limit = allocation.owl().limit();
+    if (!(owl.outlier > 0 && owl.outlier <= kMostOutlier)) {  // written so that NaN fails too
+      return MustError("run.allocation.owl.outlier",
+                       absl::StrCat("be above 0 and at most ", kMostOutlier), owl.outlier);
+    }
+    if (owl.limit >= 0 && owl.limit <= kMostLimit) return owl;
+    return MustError("run.allocation.owl.limit", absl::StrCat("be in [0, ", kMostLimit, "]"),
+                     owl.limit);
+  }
+  if (!allocation.has_progression()) {
+    return FieldError("run.allocation.kind", "must be owl or progression, got neither");
+  }
+  ProgressionChoice progression;
+  if (!allocation.progression().has_step()) return progression;
+  progression.step = allocation.progression().step();
+  if (*progression.step >= -1 && *progression.step <= 1) return progression;
+  return MustError("run.allocation.progression.step", "be in [-1, 1]", *progression.step);
+}
+
+absl::Status DecodeHow(const v1::Run& run, RunSpec& spec) {
+  if (run.has_attention_method()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(spec.attention_method,
+                               DecodeAnyMethod("run.attention_method", run.attention_method()));
+  }
+  if (!run.has_allocation()) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(spec.allocation, DecodeAllocation(run.allocation()));
+  if (!spec.choice.sparsity.structured()) return absl::OkStatus();
+  return MustError("run.allocation", "be absent where run.sparsity is n_of_m",
+                   ToString(spec.choice.sparsity));
 }
 
 absl::Status CheckDenseTarget(const RunSpec& run) {
@@ -179,6 +222,7 @@ absl::StatusOr<RunSpec> DecodeRun(const v1::Run& run, int64_t max_tensor_bytes) 
     return MustError("run.order", "be SEQUENTIAL or INDEPENDENT", static_cast<int>(run.order()));
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckDenseTarget(spec));
+  ATTNPRUNE_RETURN_IF_ERROR(DecodeHow(run, spec));
   ATTNPRUNE_ASSIGN_OR_RETURN(spec.tensors, DecodeModel(run.model(), max_tensor_bytes));
   ATTNPRUNE_ASSIGN_OR_RETURN(spec.calibration,
                              DecodeTokens("run.calibration", run.calibration(), max_tensor_bytes));

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -30,6 +31,7 @@ struct RunTokens {
 struct RunChoice {
   ChosenMethod method;
   Sparsity sparsity;
+  bool own_method = false, own_sparsity = false;  // a rule names it
 };
 
 struct RunRule {
@@ -38,18 +40,30 @@ struct RunRule {
   absl::optional<RunChoice> choice;  // nullopt: the maps stay dense
 };
 
+// How the sparsity differs from block to block (Allocation).
+struct OwlChoice {
+  double outlier = 5, limit = 0.08;
+};
+struct ProgressionChoice {
+  absl::optional<double> step;  // nullopt: by the number of blocks
+};
+using AllocationChoice = std::variant<std::monostate, OwlChoice, ProgressionChoice>;
+
 struct RunSpec {
   std::string config;
   std::vector<JobTensor> tensors;  // of the model; name is theirs in the checkpoint
   RunTokens calibration, held_out;
   double held_out_fraction = 0;
   RunChoice choice;  // of maps that no rule matches
+  absl::optional<ChosenMethod> attention_method;  // of q and k, together
+  AllocationChoice allocation;
   std::vector<RunRule> rules;
   bool independent = false;
   double dense_target = 0;
   uint64_t seed = 0;
 
   std::vector<const JobTensor*> Tensors() const;  // all that it reads
+  const OwlChoice* owl() const { return std::get_if<OwlChoice>(&allocation); }
 };
 
 // INVALID_ARGUMENT with the path of the field at fault, "run.model.tensors[3].dtype", unless every
