@@ -115,12 +115,4 @@ absl::Status RunStates::Load(ClaimedJob& job, const v1::RunResult& result) {
   return absl::OkStatus();
 }
 
-std::vector<std::string> StatesOf(const v1::RunResult& result) {
-  std::vector<std::string> digests;
-  for (const v1::HiddenStates& states : result.states()) {
-    digests.push_back(states.tensor().sha256());
-  }
-  return digests;
-}
-
 }  // namespace attnprune

@@ -61,9 +61,6 @@ class RunStates {
   absl::optional<ScratchMatrix> beside_, dense_, pruned_;
 };
 
-// Digests of what a result carries.
-std::vector<std::string> StatesOf(const v1::RunResult& result);
-
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_SERVER_EXECUTION_RUN_STATES_H_
