@@ -20,6 +20,7 @@ struct Sparsity {
   static Sparsity Fraction(double rho) { return {.fraction = rho}; }
   static Sparsity NOfM(Index n, Index m) { return {.fraction = 0, .pruned = n, .group = m}; }
   bool structured() const { return group != 0; }
+  bool operator==(const Sparsity&) const = default;
 
   // floor(rho * size), or size * N / M when structured.
   Index PrunedOf(Index size) const;

@@ -63,7 +63,8 @@ absl::Status LayerPruner::Load(Index layer, double dense_share) {
   calibration_.clear();
   held_out_.clear();
   cross_.reset();
-  attention_calibration_ = attention_held_out_ = Batches();
+  attention_calibration_ = {};
+  attention_held_out_ = {};
   dense_share_ = dense_share;
   ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights_));
   if (dense_share_ == 0) return absl::OkStatus();
@@ -116,7 +117,8 @@ absl::Status LayerPruner::Collect(const Stretch& stretch, const Tokens& tokens,
   };
   calibration_.clear();
   held_out_.clear();
-  attention_calibration_ = attention_held_out_ = Batches();
+  attention_calibration_ = {};
+  attention_held_out_ = {};
   if (dense_share_ > 0) {
     ATTNPRUNE_RETURN_IF_ERROR(CollectBeside(stretch, tokens, part(0, first)));
   } else {
@@ -167,7 +169,9 @@ absl::StatusOr<std::vector<GramMatrix>> LayerPruner::MomentsOf(const Stretch& st
     return Tell(listener, first, lengths, states.hidden.rows());
   });
   if (!whole) return Interrupted();
-  if (keeper != nullptr) ATTNPRUNE_ASSIGN_OR_RETURN(inputs, keeper->Finish(states.lengths));
+  if (keeper != nullptr) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(inputs, keeper->Finish(states.lengths));
+  }
   return moments;
 }
 
@@ -205,7 +209,9 @@ absl::Status LayerPruner::CollectBeside(const Stretch& stretch, const Tokens& to
     return Tell(listener, first, lengths, tokens.calibration.hidden.rows());
   });
   if (!whole) return Interrupted();
-  if (keeper != nullptr) ATTNPRUNE_ASSIGN_OR_RETURN(attention_calibration_, keeper->Finish(all));
+  if (keeper != nullptr) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(attention_calibration_, keeper->Finish(all));
+  }
   calibration_.emplace_back(std::move(moments));
   return absl::OkStatus();
 }
@@ -321,7 +327,7 @@ absl::StatusOr<PrunedWeights> LayerPruner::FinishAttention(
   std::vector<PrunedRows> rows;
   int steps = 0;
   for (const LinearMap map : tensor.what.maps) {
-    if (map == LinearMap::kQuery || map == LinearMap::kKey) {
+    if (IsAttentionMap(map)) {
       rows.push_back({.matrix = &attention.matrices[map == LinearMap::kQuery ? 0 : 1], .first = 0});
       steps = attention.steps;
       continue;

@@ -10,9 +10,9 @@
 namespace attnprune {
 namespace {
 
-const std::array<MapGroup, 4>& Groups() {
+const std::array<MapGroup, kMapGroups>& Groups() {
   using Until = LayerHooks::Until;
-  static const std::array<MapGroup, 4>& groups = *new std::array<MapGroup, 4>{
+  static const std::array<MapGroup, kMapGroups>& groups = *new std::array<MapGroup, kMapGroups>{
       {{{LinearMap::kQuery, LinearMap::kKey, LinearMap::kValue},
         &LayerHooks::attention_input,
         Until::kAttentionInput},
@@ -42,9 +42,7 @@ absl::StatusOr<std::vector<TensorMaps>> TensorsOf(const ModelWeights& model, Ind
 const MapGroup& GroupAt(size_t group) { return Groups()[group]; }
 
 bool TensorMaps::has_attention_maps() const {
-  return std::any_of(maps.begin(), maps.end(), [](LinearMap map) {
-    return map == LinearMap::kQuery || map == LinearMap::kKey;
-  });
+  return std::any_of(maps.begin(), maps.end(), IsAttentionMap);
 }
 
 std::vector<LinearMap> Stretch::Piece::maps() const {

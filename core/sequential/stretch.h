@@ -19,14 +19,19 @@ struct MapGroup {
   LayerHooks::Input LayerHooks::*input;
   LayerHooks::Until until;
 };
-const MapGroup& GroupAt(size_t group);  // q, k, v; o; gate, up; down
+inline constexpr size_t kMapGroups = 4;  // q, k, v; o; gate, up; down
+const MapGroup& GroupAt(size_t group);
+
+inline bool IsAttentionMap(LinearMap map) {
+  return map == LinearMap::kQuery || map == LinearMap::kKey;
+}
 
 // Linear maps that lie in one tensor.
 struct TensorMaps {
   const TensorInfo* stored;  // where they are
   std::vector<LinearMap> maps;
 
-  bool has_attention_maps() const;  // q or k
+  bool has_attention_maps() const;
 };
 
 // Maps that are pruned on one pass over the tokens, in their order.

@@ -57,11 +57,25 @@ absl::Status CheckTokensDiffer(const RunTokens& tokens, const std::vector<int64_
                    absl::StrCat(ids.size(), " times ", ids[0]));
 }
 
+// A row of one token alike gives an attention that says nothing.
+absl::Status CheckRowsDiffer(const RunTokens& tokens, const std::vector<int64_t>& ids) {
+  auto row = ids.begin();
+  for (size_t i = 0; i < tokens.lengths.size(); ++i) {
+    const auto end = row + tokens.lengths[i];
+    if (std::all_of(row, end, [&](int64_t id) { return id == *row; })) {
+      return MustError(tokens.ids.field,
+                       "have tokens that differ in every row where run.attention_method is given",
+                       absl::StrCat("row ", i, " of ", tokens.lengths[i], " times ", *row));
+    }
+    row = end;
+  }
+  return absl::OkStatus();
+}
+
 v1::RunEstimate EstimateOf(const RunPlan& plan, const JobApiOptions& options) {
-  const RunNeeds needs = NeedsWithin(plan, options.max_job_memory_bytes);
   v1::RunEstimate estimate;
-  estimate.set_memory_bytes(needs.memory_bytes);
-  estimate.set_disk_bytes(needs.disk_bytes);
+  estimate.set_memory_bytes(static_cast<int64_t>(plan.memory_bytes));
+  estimate.set_disk_bytes(static_cast<int64_t>(plan.disk_bytes));
   estimate.set_seconds(plan.operations / (kRunRate * options.rate.flops_per_second));
   return estimate;
 }
@@ -83,9 +97,15 @@ absl::StatusOr<v1::Run> RunApi::CreateRun(const v1::CreateRunRequest& request,
   ATTNPRUNE_ASSIGN_OR_RETURN(rows.calibration, ReadTokens(spec.calibration, model, *tensors_));
   ATTNPRUNE_RETURN_IF_ERROR(CheckTokensDiffer(spec.calibration, rows.calibration.ids));
   ATTNPRUNE_ASSIGN_OR_RETURN(rows.held_out, ReadTokens(spec.held_out, model, *tensors_));
+  if (spec.attention_method.has_value()) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckRowsDiffer(spec.calibration, rows.calibration.ids));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckRowsDiffer(spec.held_out, rows.held_out.ids));
+  }
   rows = HoldOutRows(spec, std::move(rows));
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      const RunPlan plan, MakePlan(spec, model, rows.calibration.lengths, rows.held_out.lengths));
+      const RunPlan plan, MakePlan(spec, model, rows.calibration.lengths, rows.held_out.lengths,
+                                   {.memory_budget = options_.max_job_memory_bytes,
+                                    .threads = options_.rate.threads}));
   const v1::RunEstimate estimate = EstimateOf(plan, options_);
   ATTNPRUNE_RETURN_IF_ERROR(
       CheckMemory("run", estimate.memory_bytes(), options_.max_job_memory_bytes));

@@ -1,13 +1,16 @@
 #include "server/execution/block_run.h"
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "attnprune/v1/run.pb.h"
 #include "core/base/status_macros.h"
 #include "core/io/messages.h"
+#include "server/execution/run_choice.h"
 #include "server/execution/run_messages.h"
 #include "server/execution/run_plan.h"
 #include "server/execution/tensor_files.h"
@@ -33,11 +36,7 @@ class StepObserver final : public ProgressObserver {
 };
 
 std::vector<LinearMap> MapsOf(const Stretch& stretch) {
-  std::vector<LinearMap> maps;
-  for (const Stretch::Tensor& tensor : stretch.tensors) {
-    maps.insert(maps.end(), tensor.what.maps.begin(), tensor.what.maps.end());
-  }
-  return maps;
+  return Stretch::Piece{.tensors = stretch.tensors}.maps();
 }
 
 }  // namespace
@@ -51,7 +50,7 @@ PassListener ListenerOf(RunTools& tools) {
 
 absl::Status BlockRun::Prune(const LayerPruner::Tokens& tokens) {
   ATTNPRUNE_RETURN_IF_ERROR(pruner_.Load(block_, tools_.run.spec.dense_target));
-  tensors_done_ = 0;
+  pieces_done_ = 0;
   const std::vector<Stretch>& stretches = tools_.run.plan.blocks[static_cast<size_t>(block_)];
   for (size_t i = 0; i < stretches.size(); ++i) {
     ATTNPRUNE_RETURN_IF_ERROR(PruneStretch(stretches[i], cost().collect[i], tokens));
@@ -59,82 +58,141 @@ absl::Status BlockRun::Prune(const LayerPruner::Tokens& tokens) {
   return absl::OkStatus();
 }
 
-bool BlockRun::IsDone(const Stretch& stretch) const {
-  for (const Stretch::Tensor& tensor : stretch.tensors) {
-    if (tools_.results.FindTensor(tensor.what.stored->name).tensor == nullptr) return false;
-  }
-  return true;
+bool BlockRun::IsDone(const Stretch::Piece& piece) const {
+  return absl::c_all_of(piece.tensors, [this](const Stretch::Tensor& tensor) {
+    return tools_.results.FindTensor(tensor.what.stored->name).tensor != nullptr;
+  });
 }
 
 absl::Status BlockRun::PruneStretch(const Stretch& stretch, double collect_operations,
                                     const LayerPruner::Tokens& tokens) {
-  if (IsDone(stretch)) {
+  if (IsDone(Stretch::Piece{.tensors = stretch.tensors})) {
     tools_.progress.Skip(collect_operations);
   } else {
     tools_.progress.Begin(v1::COLLECTING, block_, collect_operations, MapsOf(stretch));
     ATTNPRUNE_RETURN_IF_ERROR(pruner_.Collect(stretch, tokens, ListenerOf(tools_)));
     tools_.progress.End();
   }
-  for (const Stretch::Tensor& tensor : stretch.tensors) {
-    const double operations = cost().prune[tensors_done_];
-    const RunResults::OldTensor old = tools_.results.FindTensor(tensor.what.stored->name);
-    if (old.tensor != nullptr) {
-      ATTNPRUNE_RETURN_IF_ERROR(PutOld(old, tensor));
+  for (const Stretch::Piece& piece : stretch.Pieces()) {
+    const double operations = cost().prune[pieces_done_++];
+    if (IsDone(piece)) {
+      ATTNPRUNE_RETURN_IF_ERROR(PutOld(piece));
       tools_.progress.Skip(operations);
     } else {
-      ATTNPRUNE_RETURN_IF_ERROR(PruneTensor(tensor, operations));
+      ATTNPRUNE_RETURN_IF_ERROR(PrunePiece(piece, operations));
     }
-    ++tensors_done_;
   }
   return absl::OkStatus();
 }
 
-absl::Status BlockRun::PutOld(const RunResults::OldTensor& old, const Stretch::Tensor& tensor) {
+absl::Status BlockRun::PutOld(const Stretch::Piece& piece) {
   ClaimedJob& job = tools_.job;
-  const JobTensor pruned{.field = absl::StrCat("run.results[", old.result, "].tensors[0].weights"),
-                         .matrix = {},
-                         .sha256 = old.tensor->weights().sha256(),
-                         .name = old.tensor->name(),
-                         .dtype = tensor.what.stored->dtype,
-                         .extents = tensor.what.stored->shape};
-  ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
-  ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(job.tensors(), pruned));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(*job.tensors(), pruned));
-  return pruner_.Put(tensor.what, file.bytes());
+  for (const Stretch::Tensor& tensor : piece.tensors) {
+    const RunResults::OldTensor old = tools_.results.FindTensor(tensor.what.stored->name);
+    const JobTensor pruned{.field = absl::StrCat("run.results[", old.result, "].tensors[",
+                                                 old.place, "].weights"),
+                           .matrix = {},
+                           .sha256 = old.tensor->weights().sha256(),
+                           .name = old.tensor->name(),
+                           .dtype = tensor.what.stored->dtype,
+                           .extents = tensor.what.stored->shape};
+    ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
+    ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(job.tensors(), pruned));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(*job.tensors(), pruned));
+    ATTNPRUNE_RETURN_IF_ERROR(pruner_.Put(tensor.what, file.bytes()));
+  }
+  return absl::OkStatus();
 }
 
-absl::Status BlockRun::PruneTensor(const Stretch::Tensor& tensor, double operations) {
+absl::Status BlockRun::PrunePiece(const Stretch::Piece& piece, double operations) {
   ClaimedJob& job = tools_.job;
   ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
-  const RunChoice* const chosen = ChoiceOf(tools_.run.spec, tensor.what);
-  if (chosen == nullptr) return absl::InternalError("a tensor of the plan is not chosen");
-  const RunChoice& choice = *chosen;
-  tools_.progress.Begin(v1::PRUNING, block_, operations, tensor.what.maps,
-                        choice.method.info->name);
-  StepObserver observer(tools_);
-  RunOptions options;
-  options.seed = tools_.run.spec.seed;
+  const Stretch::Tensor& first = piece.tensors[0];
+  const RunSpec& spec = tools_.run.spec;
+  const absl::optional<RunChoice> choice =
+      ChoiceOf(spec, tools_.run.plan.block_sparsities, block_, first.what);
+  if (!choice.has_value()) return absl::InternalError("a tensor of the plan is not chosen");
+  const char* const method =
+      (piece.attention ? *spec.attention_method : choice->method).info->name;
+  tools_.progress.Begin(v1::PRUNING, block_, operations, piece.maps(), method);
   SolveObserver* const solves = job.options().observer;
   const int worker = job.options().worker;
-  if (solves != nullptr) solves->OnMethodBegin(worker, choice.method.info->name);
-  const absl::StatusOr<PrunedWeights> pruned =
-      pruner_.Prune(tensor, *choice.method.Create(), choice.sparsity, options, observer);
+  if (solves != nullptr) solves->OnMethodBegin(worker, method);
+  const auto solved =
+      piece.attention ? SolveAttention(piece, *choice) : SolveTensor(first, *choice);
   if (solves != nullptr) solves->OnMethodEnd(worker);
-  if (!pruned.ok()) {
-    if (absl::IsCancelled(pruned.status())) return pruned.status();
-    return Annotate(pruned.status(), tensor.what.stored->name);
+  if (!solved.ok()) {
+    if (absl::IsCancelled(solved.status())) return solved.status();
+    return Annotate(solved.status(), first.what.stored->name);
   }
   v1::RunResult result;
   result.set_block(static_cast<int>(block_));
-  v1::PrunedTensor& message = *result.add_tensors();
-  message = DescribeTensor(tensor, choice, *pruned, tools_.progress.seconds());
-  const absl::Span<const uint8_t> mask = pruned->mask.bytes();
-  ATTNPRUNE_ASSIGN_OR_RETURN(*message.mutable_weights()->mutable_sha256(), job.Put(pruned->bytes));
-  ATTNPRUNE_ASSIGN_OR_RETURN(*message.mutable_mask()->mutable_sha256(),
-                             job.Put({reinterpret_cast<const char*>(mask.data()), mask.size()}));
+  std::vector<std::string> digests;
+  for (const v1::PrunedTensor& tensor : *solved) {
+    digests.push_back(tensor.weights().sha256());
+    digests.push_back(tensor.mask().sha256());
+    *result.add_tensors() = tensor;
+  }
   tools_.progress.End();
-  const std::vector<std::string> digests = {message.weights().sha256(), message.mask().sha256()};
   return tools_.results.Store(result, digests, absl::nullopt);
+}
+
+absl::StatusOr<std::vector<v1::PrunedTensor>> BlockRun::SolveTensor(const Stretch::Tensor& tensor,
+                                                                    const RunChoice& choice) {
+  StepObserver observer(tools_);
+  RunOptions options;
+  options.seed = tools_.run.spec.seed;
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const PrunedWeights pruned,
+      pruner_.Prune(tensor, *choice.method.Create(), choice.sparsity, options, observer));
+  const double seconds = tools_.progress.seconds();
+  ATTNPRUNE_ASSIGN_OR_RETURN(v1::PrunedTensor message, Stored(tensor, pruned));
+  DescribeChoice(choice.method, choice.sparsity, seconds, message);
+  return std::vector<v1::PrunedTensor>{message};
+}
+
+absl::StatusOr<std::vector<v1::PrunedTensor>> BlockRun::SolveAttention(
+    const Stretch::Piece& piece, const RunChoice& choice) {
+  const ChosenMethod& method = *tools_.run.spec.attention_method;
+  StepObserver observer(tools_);
+  RunOptions options;
+  options.seed = tools_.run.spec.seed;
+  const std::unique_ptr<Method> attention = method.Create(), others = choice.method.Create();
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const PrunedAttention pruned,
+      pruner_.PruneAttention(piece, {*attention, *others}, choice.sparsity, options, observer));
+  const double seconds = tools_.progress.seconds();
+  if (pruned.reason == TerminationReason::kNumericalError) {
+    tools_.job.writer().AddWarning(
+        absl::StrCat("block ", block_, ", ", method.info->name,
+                     ": the loss is no longer finite after ", pruned.tensors[0].steps,
+                     " steps; the result is the last finite mask"));
+  }
+  std::vector<v1::PrunedTensor> messages;
+  for (size_t i = 0; i < piece.tensors.size(); ++i) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(v1::PrunedTensor message,
+                               Stored(piece.tensors[i], pruned.tensors[i]));
+    const auto tensors = static_cast<double>(piece.tensors.size());
+    DescribeChoice(method, choice.sparsity, seconds / tensors, message);
+    message.set_attention_calibration_error(pruned.calibration_error);
+    if (pruned.held_out_error.has_value()) {
+      message.set_attention_held_out_error(*pruned.held_out_error);
+    }
+    messages.push_back(std::move(message));
+  }
+  return messages;
+}
+
+absl::StatusOr<v1::PrunedTensor> BlockRun::Stored(const Stretch::Tensor& tensor,
+                                                  const PrunedWeights& pruned) {
+  v1::PrunedTensor message = DescribeTensor(tensor, pruned);
+  const absl::Span<const uint8_t> mask = pruned.mask.bytes();
+  ATTNPRUNE_ASSIGN_OR_RETURN(*message.mutable_weights()->mutable_sha256(),
+                             tools_.job.Put(pruned.bytes));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      *message.mutable_mask()->mutable_sha256(),
+      tools_.job.Put({reinterpret_cast<const char*>(mask.data()), mask.size()}));
+  return message;
 }
 
 }  // namespace attnprune

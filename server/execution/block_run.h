@@ -3,14 +3,18 @@
 #define ATTNPRUNE_SERVER_EXECUTION_BLOCK_RUN_H_
 
 #include <cstddef>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "attnprune/v1/run.pb.h"
 #include "core/model/model_pass.h"
 #include "core/sequential/layer_pruner.h"
 #include "server/execution/claimed_job.h"
 #include "server/execution/open_run.h"
 #include "server/execution/run_progress.h"
 #include "server/execution/run_results.h"
+#include "server/execution/run_spec.h"
 
 namespace attnprune {
 
@@ -42,14 +46,22 @@ class BlockRun {
 
   absl::Status PruneStretch(const Stretch& stretch, double collect_operations,
                             const LayerPruner::Tokens& tokens);
-  bool IsDone(const Stretch& stretch) const;
-  absl::Status PruneTensor(const Stretch::Tensor& tensor, double operations);
-  absl::Status PutOld(const RunResults::OldTensor& old, const Stretch::Tensor& tensor);
+  bool IsDone(const Stretch::Piece& piece) const;
+  absl::Status PrunePiece(const Stretch::Piece& piece, double operations);
+  // Pruned and stored.
+  absl::StatusOr<std::vector<v1::PrunedTensor>> SolveTensor(const Stretch::Tensor& tensor,
+                                                            const RunChoice& choice);
+  absl::StatusOr<std::vector<v1::PrunedTensor>> SolveAttention(const Stretch::Piece& piece,
+                                                               const RunChoice& choice);
+  // Described, with its weights and its mask stored.
+  absl::StatusOr<v1::PrunedTensor> Stored(const Stretch::Tensor& tensor,
+                                          const PrunedWeights& pruned);
+  absl::Status PutOld(const Stretch::Piece& piece);
 
   RunTools& tools_;
   const Index block_;
   LayerPruner& pruner_;
-  size_t tensors_done_ = 0;
+  size_t pieces_done_ = 0;
 };
 
 }  // namespace attnprune

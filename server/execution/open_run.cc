@@ -39,9 +39,11 @@ absl::StatusOr<std::unique_ptr<OpenRun>> OpenRun::Open(ClaimedJob& job, const v1
   run->rows = HoldOutRows(run->spec, std::move(run->rows));
   ATTNPRUNE_RETURN_IF_ERROR(run->forward->Check(run->rows.calibration));
   ATTNPRUNE_RETURN_IF_ERROR(run->forward->Check(run->rows.held_out));
+  const RunMachine machine{.memory_budget = job.options().memory_budget_bytes,
+                           .threads = job.options().threads};
   ATTNPRUNE_ASSIGN_OR_RETURN(
       run->plan, MakePlan(run->spec, run->forward->weights(), run->rows.calibration.lengths,
-                          run->rows.held_out.lengths));
+                          run->rows.held_out.lengths, machine));
   return run;
 }
 

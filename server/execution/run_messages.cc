@@ -22,14 +22,11 @@ v1::Sparsity SparsityMessage(const Sparsity& sparsity) {
 
 }  // namespace
 
-v1::PrunedTensor DescribeTensor(const Stretch::Tensor& tensor, const RunChoice& choice,
-                                const PrunedWeights& pruned, double seconds) {
+v1::PrunedTensor DescribeTensor(const Stretch::Tensor& tensor, const PrunedWeights& pruned) {
   const TensorInfo& stored = *tensor.what.stored;
   v1::PrunedTensor message;
   message.set_name(stored.name);
   for (std::string& role : RolesOf(tensor.what.maps)) message.add_maps(std::move(role));
-  message.set_method(choice.method.info->name);
-  *message.mutable_asked() = SparsityMessage(choice.sparsity);
   for (v1::TensorRef* const ref : {message.mutable_weights(), message.mutable_mask()}) {
     ref->set_name(stored.name);
     for (const Index extent : stored.shape) ref->add_shape(extent);
@@ -42,8 +39,14 @@ v1::PrunedTensor DescribeTensor(const Stretch::Tensor& tensor, const RunChoice& 
   message.set_calibration_error(pruned.calibration_error);
   if (pruned.held_out_error.has_value()) message.set_held_out_error(*pruned.held_out_error);
   message.set_steps(pruned.steps);
-  message.set_seconds(seconds);
   return message;
+}
+
+void DescribeChoice(const ChosenMethod& method, const Sparsity& sparsity, double seconds,
+                    v1::PrunedTensor& message) {
+  message.set_method(method.info->name);
+  *message.mutable_asked() = SparsityMessage(sparsity);
+  message.set_seconds(seconds);
 }
 
 }  // namespace attnprune

@@ -1,8 +1,7 @@
 #include "server/execution/run_plan.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -10,26 +9,21 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
+#include "core/model/attention_layer.h"
 #include "core/model/pass_estimate.h"
+#include "core/problem/shape_check.h"
+#include "core/sequential/allocation.h"
+#include "server/execution/run_choice.h"
 
 namespace attnprune {
 namespace {
 
 constexpr double kFloat = 4, kDouble = 8, kMaskBits = 8;
+constexpr DenseAttention kWays[] = {DenseAttention::kKeep, DenseAttention::kRebuild,
+                                    DenseAttention::kRecompute};
 
 double TotalOf(absl::Span<const Index> lengths) {
   return static_cast<double>(std::accumulate(lengths.begin(), lengths.end(), Index{0}));
-}
-
-bool Matches(const RunRule& rule, const TensorMaps& tensor) {
-  return rule.pattern == ToString(tensor.maps[0]) ||
-         fnmatch(rule.pattern.c_str(), tensor.stored->name.c_str(), 0) == 0;
-}
-
-const RunRule* RuleOf(const RunSpec& run, const TensorMaps& tensor) {
-  const auto found = std::find_if(run.rules.begin(), run.rules.end(),
-                                  [&](const RunRule& rule) { return Matches(rule, tensor); });
-  return found == run.rules.end() ? nullptr : &*found;
 }
 
 // Of the matrix that all maps of a tensor make, (out, in).
@@ -70,28 +64,55 @@ ProblemShape LinearShape(const MatrixSize& size) {
   return shape;
 }
 
+std::vector<BatchGroup> GroupsOf(absl::Span<const Index> lengths, Index features) {
+  std::vector<BatchGroup> groups;
+  for (const Index length : lengths) {
+    if (groups.empty() || groups.back().length != length) groups.push_back({0, length, features});
+    ++groups.back().batches;
+  }
+  return groups;
+}
+
 // Adds up a plan, block by block.
 class Planner {
  public:
   Planner(const RunSpec& run, const ModelWeights& model, absl::Span<const Index> calibration,
-          absl::Span<const Index> held_out)
-      : run_(run), model_(model), calibration_(calibration), held_out_(held_out) {}
+          absl::Span<const Index> held_out, const RunMachine& machine)
+      : run_(run),
+        model_(model),
+        calibration_(calibration),
+        held_out_(held_out),
+        machine_(machine) {}
 
   absl::StatusOr<RunPlan> Make();
 
  private:
+  absl::Status AddAllocation();
   absl::Status AddBlock(Index layer);
-  absl::Status AddTensor(Index layer, const Stretch::Tensor& tensor, BlockCost& cost);
+  absl::Status AddStretch(Index layer, const Stretch& stretch, BlockCost& cost);
+  absl::Status AddTensor(Index layer, const Stretch::Tensor& tensor);
+  absl::StatusOr<double> LinearOperations(Index layer, const TensorMaps& tensor,
+                                          bool by_attention) const;
+  absl::Status AddAttention(Index layer, const Stretch::Piece& piece);
+  absl::Status CheckAttention(Index layer) const;
   absl::Status CheckRulesMatch() const;
   double PassOperations() const;  // of one block, all tokens once
+  double AttentionBytes(const ProblemShape& shape, DenseAttention dense) const;
+  double AttentionOperations(const ProblemShape& shape, DenseAttention dense) const;
   void AddMemory();
+  void AddAttentionCosts();
+  void AddUp();
 
   const RunSpec& run_;
   const ModelWeights& model_;
   const absl::Span<const Index> calibration_, held_out_;
+  const RunMachine machine_;
   RunPlan plan_;
   double block_pass_ = 0;
   double most_method_bytes_ = 0, most_moments_bytes_ = 0, pruned_bytes_ = 0;
+  std::array<double, std::size(kWays)> most_attention_bytes_ = {};
+  // By block, of its piece that is pruned as attention.
+  std::vector<absl::optional<ProblemShape>> attention_;
   std::vector<bool> matched_;
 };
 
@@ -105,21 +126,128 @@ double Planner::PassOperations() const {
   return operations;
 }
 
-absl::Status Planner::AddTensor(Index layer, const Stretch::Tensor& tensor, BlockCost& cost) {
-  const RunChoice& choice = *ChoiceOf(run_, tensor.what);
+absl::Status Planner::AddAllocation() {
+  const Index blocks = model_.options().layer_count();
+  if (const auto* progression = std::get_if<ProgressionChoice>(&run_.allocation)) {
+    plan_.block_sparsities = ProgressionSparsities(
+        run_.choice.sparsity.fraction,
+        progression->step.value_or(DefaultProgressionStep(blocks)), blocks);
+    return CheckBlockSparsities(plan_.block_sparsities);
+  }
+  if (run_.owl() == nullptr) return absl::OkStatus();
+  const PassEstimate pass =
+      EstimatePass(model_.options(), Compute::kFloat32, calibration_, blocks, 0);
+  plan_.allocate_operations = pass.map_operations + pass.attention_operations;
+  ++plan_.results;
+  return absl::OkStatus();
+}
+
+absl::Status Planner::AddTensor(Index layer, const Stretch::Tensor& tensor) {
+  const RunChoice& choice = *BaseChoiceOf(run_, tensor.what);
   ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size, SizeOfMaps(model_, layer, tensor.what.maps));
   ATTNPRUNE_RETURN_IF_ERROR(CheckFits(run_, tensor.what, choice.sparsity, size.in));
   const ProblemShape shape = LinearShape(size);
   const MethodInfo& info = *choice.method.info;
   const auto keep = DenseAttention::kKeep;
-  cost.prune.push_back(info.operations(shape, choice.method.values, keep));
   const double bytes_per_entry = static_cast<double>(SizeOf(tensor.what.stored->dtype));
   // The method's own, its result, the tensor as it was, as stored, and its mask.
   most_method_bytes_ = std::max(
       most_method_bytes_, info.bytes(shape, choice.method.values, keep) +
                               size.entries() * (3 * kFloat + bytes_per_entry + 1 / kMaskBits));
   pruned_bytes_ += size.entries() * (bytes_per_entry + 1 / kMaskBits);
-  ++plan_.results;
+  return absl::OkStatus();
+}
+
+// Of its maps by the method for linear maps, but q and k where they are pruned as attention.
+absl::StatusOr<double> Planner::LinearOperations(Index layer, const TensorMaps& tensor,
+                                                 bool by_attention) const {
+  std::vector<LinearMap> maps = tensor.maps;
+  if (by_attention) std::erase_if(maps, IsAttentionMap);
+  if (maps.empty()) return 0;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size, SizeOfMaps(model_, layer, maps));
+  const ChosenMethod& method = BaseChoiceOf(run_, tensor)->method;
+  return method.info->operations(LinearShape(size), method.values, DenseAttention::kKeep);
+}
+
+absl::Status Planner::CheckAttention(Index layer) const {
+  std::vector<TensorMaps> tensors;
+  const Chosen has_maps = [](Index, const TensorMaps& tensor) {
+    return tensor.has_attention_maps();
+  };
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<Stretch> stretches,
+                             StretchesOf(model_, layer, Passes::kOnce, has_maps));
+  for (const Stretch& stretch : stretches) {
+    for (const Stretch::Tensor& tensor : stretch.tensors) tensors.push_back(tensor.what);
+  }
+  return CheckAttentionTensors(run_, tensors);
+}
+
+absl::Status Planner::AddAttention(Index layer, const Stretch::Piece& piece) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(ProblemShape shape, AttentionShapeOf(model_, layer));
+  shape.sparsity = BaseChoiceOf(run_, piece.tensors[0].what)->sparsity;
+  shape.calibration = GroupsOf(calibration_, shape.features());
+  shape.held_out = GroupsOf(held_out_, shape.features());
+  if (const absl::Status status = Validate(shape); !status.ok()) {
+    return FieldError("run.attention_method",
+                      absl::StrCat("must suit the model's attention: block ", layer, ", ",
+                                   piece.tensors[0].what.stored->name, ": ", status.message()));
+  }
+  for (size_t way = 0; way < std::size(kWays); ++way) {
+    most_attention_bytes_[way] =
+        std::max(most_attention_bytes_[way], AttentionBytes(shape, kWays[way]));
+  }
+  attention_.back() = std::move(shape);
+  return absl::OkStatus();
+}
+
+double Planner::AttentionBytes(const ProblemShape& shape, DenseAttention dense) const {
+  constexpr double kCopies = 6;  // of q and k: the problem's, the result, its target, being stored
+  const auto d = static_cast<double>(shape.features());
+  const ChosenMethod& method = *run_.attention_method;
+  return ObjectiveBytes(shape, CalibrationSize(shape), dense, machine_.threads) +
+         ObjectiveBytes(shape, HeldOutSize(shape), dense, machine_.threads) +
+         method.info->bytes(shape, method.values, dense) +
+         (method.info->uses_moments ? kDouble * d * d : 0) + kCopies * kFloat * Entries(shape);
+}
+
+// With its errors on both sets of rows; those of a dense_target need the dense attention anew.
+double Planner::AttentionOperations(const ProblemShape& shape, DenseAttention dense) const {
+  const ChosenMethod& method = *run_.attention_method;
+  const double losses = LossOperations(shape, CalibrationSize(shape), dense) +
+                        LossOperations(shape, HeldOutSize(shape), dense);
+  return method.info->operations(shape, method.values, dense) +
+         (run_.dense_target > 0 ? 3 : 2) * losses;
+}
+
+absl::Status Planner::AddStretch(Index layer, const Stretch& stretch, BlockCost& cost) {
+  const double tokens = TotalOf(calibration_) + TotalOf(held_out_);
+  const double sides = (held_out_.empty() ? 1 : 2) + (run_.dense_target > 0 ? 2 : 0);
+  double moments = 0, entries = 0;
+  for (const Stretch::Piece& piece : stretch.Pieces()) {
+    double operations = 0;
+    for (const Stretch::Tensor& tensor : piece.tensors) {
+      ATTNPRUNE_RETURN_IF_ERROR(AddTensor(layer, tensor));
+      ATTNPRUNE_ASSIGN_OR_RETURN(const double linear,
+                                 LinearOperations(layer, tensor.what, piece.attention));
+      operations += linear;
+    }
+    if (piece.attention) {
+      ATTNPRUNE_RETURN_IF_ERROR(AddAttention(layer, piece));
+    }
+    cost.prune.push_back(operations);
+    ++plan_.results;
+  }
+  for (size_t g = 0; g < stretch.groups.size(); ++g) {
+    const auto of_group = [g](const Stretch::Tensor& tensor) { return tensor.inputs == g; };
+    const auto first = std::find_if(stretch.tensors.begin(), stretch.tensors.end(), of_group);
+    ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size, SizeOfMaps(model_, layer, first->what.maps));
+    const auto d = static_cast<double>(size.in);
+    moments += tokens * d * d;
+    entries += d * d;
+  }
+  // A pass as far as the stretch's inputs: a half of the block, on the mean.
+  cost.collect.push_back((moments + block_pass_ / 2) * (run_.dense_target > 0 ? 2 : 1));
+  most_moments_bytes_ = std::max(most_moments_bytes_, sides * kDouble * entries);
   return absl::OkStatus();
 }
 
@@ -127,36 +255,20 @@ absl::Status Planner::AddBlock(Index layer) {
   const Chosen chosen = [&](Index, const TensorMaps& tensor) {
     const RunRule* const rule = RuleOf(run_, tensor);
     if (rule != nullptr) matched_[static_cast<size_t>(rule - run_.rules.data())] = true;
-    return ChoiceOf(run_, tensor) != nullptr;
+    return BaseChoiceOf(run_, tensor) != nullptr;
+  };
+  const Chosen as_attention = [&](Index, const TensorMaps& tensor) {
+    return IsByAttention(run_, tensor);
   };
   const Passes passes = run_.independent ? Passes::kOnce : Passes::kByGroup;
   ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<Stretch> stretches,
-                             StretchesOf(model_, layer, passes, chosen));
-  const double tokens = TotalOf(calibration_) + TotalOf(held_out_);
-  const double sides = (held_out_.empty() ? 1 : 2) + (run_.dense_target > 0 ? 2 : 0);
+                             StretchesOf(model_, layer, passes, chosen, as_attention));
+  attention_.emplace_back();
   BlockCost cost;
   for (const Stretch& stretch : stretches) {
-    double moments = 0, entries = 0;
-    for (const Stretch::Tensor& tensor : stretch.tensors) {
-      ATTNPRUNE_RETURN_IF_ERROR(AddTensor(layer, tensor, cost));
-    }
-    for (size_t g = 0; g < stretch.groups.size(); ++g) {
-      const auto of_group = [g](const Stretch::Tensor& tensor) { return tensor.inputs == g; };
-      const auto first = std::find_if(stretch.tensors.begin(), stretch.tensors.end(), of_group);
-      ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size,
-                                 SizeOfMaps(model_, layer, first->what.maps));
-      const auto d = static_cast<double>(size.in);
-      moments += tokens * d * d;
-      entries += d * d;
-    }
-    // A pass as far as the stretch's inputs: a half of the block, on the mean.
-    cost.collect.push_back((moments + block_pass_ / 2) * (run_.dense_target > 0 ? 2 : 1));
-    most_moments_bytes_ = std::max(most_moments_bytes_, sides * kDouble * entries);
+    ATTNPRUNE_RETURN_IF_ERROR(AddStretch(layer, stretch, cost));
   }
   cost.advance = block_pass_ * ((held_out_.empty() ? 1 : 1.5) + (run_.dense_target > 0 ? 1 : 0));
-  plan_.operations += cost.advance +
-                      std::accumulate(cost.collect.begin(), cost.collect.end(), 0.0) +
-                      std::accumulate(cost.prune.begin(), cost.prune.end(), 0.0);
   ++plan_.results;
   plan_.blocks.push_back(std::move(stretches));
   plan_.costs.push_back(std::move(cost));
@@ -170,7 +282,11 @@ absl::Status Planner::CheckRulesMatch() const {
                      "match a map of the model that no rule before it matches",
                      run_.rules[i].pattern);
   }
-  return absl::OkStatus();
+  const bool attends = std::any_of(attention_.begin(), attention_.end(),
+                                   [](const auto& shape) { return shape.has_value(); });
+  if (attends || !run_.attention_method.has_value()) return absl::OkStatus();
+  return FieldError("run.attention_method",
+                    "must be left q and k of a block, got none: run.rules take them all");
 }
 
 void Planner::AddMemory() {
@@ -181,42 +297,68 @@ void Planner::AddMemory() {
   std::vector<Index> all(calibration_.begin(), calibration_.end());
   all.insert(all.end(), held_out_.begin(), held_out_.end());
   const PassEstimate pass = EstimatePass(model, Compute::kFloat32, all, 1, /*memory_budget=*/1);
-  plan_.hidden_bytes = kFloat * features * states;
+  const double hidden = kFloat * features * states;
   // The layer once more for the dense pass where the two differ.
   const bool twice = !held_out_.empty() || run_.independent || run_.dense_target > 0;
-  const double dense_layer = twice ? pass.bytes / 2 : 0;
-  plan_.memory_bytes =
-      plan_.hidden_bytes + pass.bytes + dense_layer + most_moments_bytes_ + most_method_bytes_;
-  plan_.disk_bytes = 2 * plan_.hidden_bytes + pruned_bytes_;
+  const double fixed = pass.bytes + (twice ? pass.bytes / 2 : 0) + most_moments_bytes_;
+  const double tokens = kFloat * features * (TotalOf(calibration_) + TotalOf(held_out_));
+  plan_.disk_bytes = 2 * hidden + pruned_bytes_;
+  const auto fits_by = [&](bool spilled, size_t way) {
+    plan_.places = {.spilled = spilled, .attention = kWays[way]};
+    plan_.memory_bytes = (spilled ? 0 : hidden) + fixed +
+                         std::max(most_method_bytes_, most_attention_bytes_[way]);
+    return machine_.memory_budget <= 0 ||
+           plan_.memory_bytes <= static_cast<double>(machine_.memory_budget);
+  };
+  const bool fits = fits_by(false, 0) || fits_by(true, 0) ||
+                    (run_.attention_method.has_value() && (fits_by(true, 1) || fits_by(true, 2)));
+  if (fits && !plan_.places.spilled) return;
+  plan_.disk_bytes += hidden;
+  if (plan_.places.attention == DenseAttention::kRecompute) plan_.disk_bytes += tokens;
+}
+
+void Planner::AddAttentionCosts() {
+  for (size_t block = 0; block < attention_.size(); ++block) {
+    if (!attention_[block].has_value()) continue;
+    plan_.costs[block].prune[0] += AttentionOperations(*attention_[block], plan_.places.attention);
+  }
+}
+
+void Planner::AddUp() {
+  plan_.operations = plan_.allocate_operations + plan_.score_operations;
+  for (const BlockCost& cost : plan_.costs) {
+    plan_.operations += cost.advance +
+                        std::accumulate(cost.collect.begin(), cost.collect.end(), 0.0) +
+                        std::accumulate(cost.prune.begin(), cost.prune.end(), 0.0);
+  }
 }
 
 absl::StatusOr<RunPlan> Planner::Make() {
   block_pass_ = PassOperations();
   matched_.assign(run_.rules.size(), false);
   const Index layers = model_.options().layer_count();
-  for (Index layer = 0; layer < layers; ++layer) ATTNPRUNE_RETURN_IF_ERROR(AddBlock(layer));
+  for (Index layer = 0; layer < layers; ++layer) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckAttention(layer));
+    ATTNPRUNE_RETURN_IF_ERROR(AddBlock(layer));
+  }
   ATTNPRUNE_RETURN_IF_ERROR(CheckRulesMatch());
   if (plan_.results == static_cast<int>(layers)) {
     return FieldError("run.rules", "must leave a map to be pruned, got none left");
   }
+  ATTNPRUNE_RETURN_IF_ERROR(AddAllocation());
   if (!held_out_.empty()) {
     const double head = static_cast<double>(model_.options().hidden_size) *
                         static_cast<double>(model_.options().vocab);
     plan_.score_operations = 2 * 2 * TotalOf(held_out_) * head;
-    plan_.operations += plan_.score_operations;
     ++plan_.results;
   }
   AddMemory();
+  AddAttentionCosts();
+  AddUp();
   return std::move(plan_);
 }
 
 }  // namespace
-
-const RunChoice* ChoiceOf(const RunSpec& run, const TensorMaps& tensor) {
-  const RunRule* const rule = RuleOf(run, tensor);
-  if (rule == nullptr) return &run.choice;
-  return rule->choice.has_value() ? &*rule->choice : nullptr;
-}
 
 std::vector<std::string> RolesOf(absl::Span<const LinearMap> maps) {
   std::vector<std::string> roles;
@@ -226,16 +368,17 @@ std::vector<std::string> RolesOf(absl::Span<const LinearMap> maps) {
 
 absl::StatusOr<RunPlan> MakePlan(const RunSpec& run, const ModelWeights& model,
                                  absl::Span<const Index> calibration,
-                                 absl::Span<const Index> held_out) {
-  return Planner(run, model, calibration, held_out).Make();
+                                 absl::Span<const Index> held_out, const RunMachine& machine) {
+  return Planner(run, model, calibration, held_out, machine).Make();
 }
 
-RunNeeds NeedsWithin(const RunPlan& plan, int64_t budget) {
-  const bool spilled = budget > 0 && plan.memory_bytes > static_cast<double>(budget);
-  const double moved = spilled ? plan.hidden_bytes : 0;
-  return {.spilled = spilled,
-          .memory_bytes = static_cast<int64_t>(plan.memory_bytes - moved),
-          .disk_bytes = static_cast<int64_t>(plan.disk_bytes + moved)};
+absl::Status CheckBlockSparsities(absl::Span<const double> block_sparsities) {
+  for (size_t i = 0; i < block_sparsities.size(); ++i) {
+    if (block_sparsities[i] >= 0 && block_sparsities[i] < 1) continue;
+    return MustError("run.allocation", "give every block a sparsity in [0, 1)",
+                     absl::StrCat(block_sparsities[i], " for block ", i));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace attnprune

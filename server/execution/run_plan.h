@@ -3,18 +3,17 @@
 #define ATTNPRUNE_SERVER_EXECUTION_RUN_PLAN_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/model/model_weights.h"
+#include "core/objective/attention_objective.h"
 #include "core/sequential/layer_pruner.h"
 #include "server/execution/run_spec.h"
 
 namespace attnprune {
-
-// Of the first rule that matches, or the run's; nullptr: it stays dense. `run` must outlive it.
-const RunChoice* ChoiceOf(const RunSpec& run, const TensorMaps& tensor);
 
 // "q", "k", "v" …
 std::vector<std::string> RolesOf(absl::Span<const LinearMap> maps);
@@ -22,34 +21,49 @@ std::vector<std::string> RolesOf(absl::Span<const LinearMap> maps);
 // Operations of the pieces of a block.
 struct BlockCost {
   std::vector<double> collect;  // by stretch
-  std::vector<double> prune;    // by tensor, over all stretches
+  std::vector<double> prune;    // by Stretch::Piece, over all stretches
   double advance = 0;           // of all hidden states
+};
+
+// How a run keeps to its memory budget. No bit of a result depends on it.
+struct RunPlaces {
+  bool spilled = false;                             // hidden states are in temporary files
+  DenseAttention attention = DenseAttention::kKeep;  // kRecompute: its tokens are in a file, too
+};
+
+// Of the server that a run is for.
+struct RunMachine {
+  int64_t memory_budget = 0;  // bytes that it gives a job; 0: any
+  int threads = 1;            // that work on it
 };
 
 struct RunPlan {
   std::vector<std::vector<Stretch>> blocks;
-  int results = 0;  // RunResults in all: one a tensor, one a block, one for the losses
+  // By block; empty: the run's, or, of an OWL allocation, not known yet.
+  std::vector<double> block_sparsities;
+  int results = 0;  // RunResults in all: one a piece, one a block, one for the losses, one for OWL
   std::vector<BlockCost> costs;
-  double score_operations = 0;  // of the losses
-  double operations = 0;        // of everything
-  double memory_bytes = 0;      // at the peak, hidden states in memory; mapped tensors not counted
-  double hidden_bytes = 0;      // of it, of the hidden states
-  double disk_bytes = 0;        // at the peak: hidden states twice, pruned tensors and masks
+  double allocate_operations = 0;  // of OWL's pass
+  double score_operations = 0;     // of the losses
+  double operations = 0;           // of everything
+  // The first of these that the budget has room for, or the last: everything in memory; hidden
+  // states in files; dense attention rebuilt too; the attention's tokens in a file too.
+  RunPlaces places;
+  double memory_bytes = 0;  // at the peak; mapped tensors and files not counted
+  double disk_bytes = 0;    // at the peak: hidden states twice, pruned tensors, masks, and files
 };
 
 // Of the rows as HoldOutRows leaves them. INVALID_ARGUMENT names the rule that matches no map, or
-// the sparsity that does not fit a tensor's inputs; and run.rules where nothing is left to prune.
-// The plan points into `model`.
+// the sparsity that does not fit a tensor's inputs; run.rules where nothing is left to prune;
+// run.attention_method where a block's q and k cannot be pruned together; run.allocation where a
+// block's sparsity would not be in [0, 1). The plan points into `model`.
 absl::StatusOr<RunPlan> MakePlan(const RunSpec& run, const ModelWeights& model,
                                  absl::Span<const Index> calibration,
-                                 absl::Span<const Index> held_out);
+                                 absl::Span<const Index> held_out, const RunMachine& machine);
 
-// What a run takes of a server that gives a job `budget` bytes of memory; 0: any.
-struct RunNeeds {
-  bool spilled = false;  // hidden states are in temporary files
-  int64_t memory_bytes = 0, disk_bytes = 0;
-};
-RunNeeds NeedsWithin(const RunPlan& plan, int64_t budget);
+// Sparsities that an allocation gives the blocks. INVALID_ARGUMENT naming run.allocation unless
+// every one is in [0, 1).
+absl::Status CheckBlockSparsities(absl::Span<const double> block_sparsities);
 
 }  // namespace attnprune
 

@@ -30,9 +30,16 @@ absl::Status RunResults::ReadOld() {
 
 void RunResults::Enter(int number) {
   const v1::RunResult& result = old_[static_cast<size_t>(number)];
-  for (const v1::PrunedTensor& tensor : result.tensors())
-    tensors_[tensor.name()] = {number, &tensor};
-  if (result.tensors_size() == 0 && !result.has_model_score()) blocks_[result.block()] = number;
+  for (int place = 0; place < result.tensors_size(); ++place) {
+    const v1::PrunedTensor& tensor = result.tensors(place);
+    tensors_[tensor.name()] = {number, place, &tensor};
+  }
+  const auto& sparsities = result.block_sparsities();
+  if (!sparsities.empty()) {
+    block_sparsities_.assign(sparsities.begin(), sparsities.end());
+  } else if (result.tensors_size() == 0 && !result.has_model_score()) {
+    blocks_[result.block()] = number;
+  }
   if (result.states_size() > 0) kept_states_ = StatesOf(result);
 }
 

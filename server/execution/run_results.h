@@ -31,11 +31,13 @@ class RunResults {
 
   // Of an earlier attempt; nullptr, or no tensor, where there is none.
   struct OldTensor {
-    int result = 0;
+    int result = 0, place = 0;  // its place in the result
     const v1::PrunedTensor* tensor = nullptr;
   };
   OldTensor FindTensor(const std::string& name) const;
   const v1::RunResult* FindBlock(Index block) const;  // that ended the block
+  // Every block's; empty: no result has them.
+  const std::vector<double>& block_sparsities() const { return block_sparsities_; }
 
   // Stores one more, with the digests of its tensors. Its seconds are those since the result
   // before, or since this was made. state: as JobStore::FinishMethod; the states before are removed
@@ -50,6 +52,7 @@ class RunResults {
   std::vector<v1::RunResult> old_;
   std::map<std::string, OldTensor> tensors_;
   std::map<int, int> blocks_;  // by block: the number of the result that ended it
+  std::vector<double> block_sparsities_;
   int next_ = 0;
   std::vector<std::string> kept_states_;  // of the newest result with states
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();

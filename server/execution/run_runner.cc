@@ -14,6 +14,7 @@
 #include "core/io/messages.h"
 #include "core/model/forward.h"
 #include "core/model/model_pass.h"
+#include "core/sequential/allocation.h"
 #include "core/sequential/layer_pruner.h"
 #include "server/execution/block_run.h"
 #include "server/execution/claimed_job.h"
@@ -37,8 +38,10 @@ class ModelRun {
 
  private:
   absl::Status RunAll();
+  PassOptions StatesOptions(const RunPlan& plan) const;
   absl::StatusOr<RunStates> BeginStates(const OpenRun& run);
 
+  absl::Status Allocate(RunTools& tools);
   absl::Status RunBlocks(RunTools& tools, RunStates& states);
   absl::StatusOr<bool> SkipBlock(RunTools& tools, Index block, RunStates& states);
   absl::Status RunBlock(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
@@ -71,6 +74,7 @@ absl::Status ModelRun::RunAll() {
   if (done == run->plan.results) return absl::OkStatus();
   RunProgress progress(job_, run->plan);
   RunTools tools{job_, *run, progress, results_};
+  ATTNPRUNE_RETURN_IF_ERROR(Allocate(tools));
   ATTNPRUNE_ASSIGN_OR_RETURN(RunStates states, BeginStates(*run));
   ATTNPRUNE_RETURN_IF_ERROR(RunBlocks(tools, states));
   return run->rows.held_out.lengths.empty() ? absl::OkStatus() : Score(tools, states);
@@ -78,20 +82,62 @@ absl::Status ModelRun::RunAll() {
 
 // --- Where it begins ---
 
-absl::StatusOr<RunStates> ModelRun::BeginStates(const OpenRun& run) {
-  const RunNeeds needs = NeedsWithin(run.plan, job_.options().memory_budget_bytes);
-  ATTNPRUNE_RETURN_IF_ERROR(CheckDiskRoom(job_.options().spill_folder, needs.disk_bytes,
-                                          job_.options().min_free_disk_bytes, "the server's disk"));
+// The sparsities of the blocks, where it takes a pass over the dense model to know them: those that
+// an earlier attempt has stored, or else the pass.
+absl::Status ModelRun::Allocate(RunTools& tools) {
+  OpenRun& run = tools.run;
+  const OwlChoice* const owl = run.spec.owl();
+  if (owl == nullptr) return absl::OkStatus();
+  if (!results_.block_sparsities().empty()) {
+    run.plan.block_sparsities = results_.block_sparsities();
+    tools.progress.Skip(run.plan.allocate_operations);
+    return absl::OkStatus();
+  }
+  tools.progress.Begin(v1::ALLOCATING, 0, run.plan.allocate_operations, {});
+  const RunRows rows{.calibration = run.rows.calibration, .held_out = {}};
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      RunStates states,
+      RunStates::Begin(*run.forward, rows, /*beside=*/false, StatesOptions(run.plan)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::vector<double> shares,
+      OutlierShares(*run.forward, run.pool, owl->outlier, states.calibration(),
+                    ListenerOf(tools)));
+  run.plan.block_sparsities =
+      OwlSparsities(run.spec.choice.sparsity.fraction, owl->limit, shares);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckBlockSparsities(run.plan.block_sparsities));
+  tools.progress.End();
+  v1::RunResult result;
+  result.set_block(static_cast<int>(run.plan.blocks.size()));
+  result.mutable_block_sparsities()->Assign(run.plan.block_sparsities.begin(),
+                                            run.plan.block_sparsities.end());
+  return results_.Store(result, {}, absl::nullopt);
+}
+
+PassOptions ModelRun::StatesOptions(const RunPlan& plan) const {
   PassOptions options;
-  options.memory_budget = needs.spilled ? 1 : 0;
+  options.memory_budget = plan.places.spilled ? 1 : 0;
   options.spill_folder = job_.options().spill_folder;
-  return RunStates::Begin(*run.forward, run.rows, run.spec.dense_target > 0, options);
+  return options;
+}
+
+absl::StatusOr<RunStates> ModelRun::BeginStates(const OpenRun& run) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDiskRoom(job_.options().spill_folder, static_cast<int64_t>(run.plan.disk_bytes),
+                                          job_.options().min_free_disk_bytes, "the server's disk"));
+  return RunStates::Begin(*run.forward, run.rows, run.spec.dense_target > 0,
+                          StatesOptions(run.plan));
 }
 
 // --- Blocks ---
 
+AttentionPlace AttentionPlaceOf(const RunPlan& plan, const std::string& folder) {
+  const DenseAttention dense = plan.places.attention;
+  return {.dense = dense,
+          .tokens_folder = dense == DenseAttention::kRecompute ? folder : std::string()};
+}
+
 absl::Status ModelRun::RunBlocks(RunTools& tools, RunStates& states) {
-  LayerPruner pruner(*tools.run.forward, tools.run.pool);
+  LayerPruner pruner(*tools.run.forward, tools.run.pool,
+                     AttentionPlaceOf(tools.run.plan, job_.options().spill_folder));
   const auto blocks = static_cast<Index>(tools.run.plan.blocks.size());
   for (Index block = 0; block < blocks; ++block) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const bool done, SkipBlock(tools, block, states));

@@ -1,0 +1,33 @@
+// How each tensor of a run is pruned: its rules read in order.
+#ifndef ATTNPRUNE_SERVER_EXECUTION_RUN_CHOICE_H_
+#define ATTNPRUNE_SERVER_EXECUTION_RUN_CHOICE_H_
+
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "core/sequential/stretch.h"
+#include "server/execution/run_spec.h"
+
+namespace attnprune {
+
+// The first that matches; nullptr: none. Into `run`, as below.
+const RunRule* RuleOf(const RunSpec& run, const TensorMaps& tensor);
+
+// Of that rule, or the run's; nullptr: the tensor stays dense.
+const RunChoice* BaseChoiceOf(const RunSpec& run, const TensorMaps& tensor);
+// The same with the block's sparsity. block_sparsities: one a block; empty where they are not known
+// or do not differ.
+absl::optional<RunChoice> ChoiceOf(const RunSpec& run, absl::Span<const double> block_sparsities,
+                                   Index block, const TensorMaps& tensor);
+
+// Whether Run.attention_method prunes the q and k that lie in it.
+bool IsByAttention(const RunSpec& run, const TensorMaps& tensor);
+// Whether it prunes both q and k of a block, at one sparsity, or neither: INVALID_ARGUMENT names
+// run.attention_method, the tensor and what decides on it. tensors: of the block, those with q or k.
+absl::Status CheckAttentionTensors(const RunSpec& run, const std::vector<TensorMaps>& tensors);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_EXECUTION_RUN_CHOICE_H_
