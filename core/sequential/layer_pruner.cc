@@ -49,11 +49,30 @@ Index InputsOf(const LayerWeights& weights, const MapGroup& group) {
   return inputs;
 }
 
-// Told the share of `total` rows that is done behind rows [first, first + of lengths).
-bool Tell(const PassListener& listener, Index first, absl::Span<const Index> lengths, Index total) {
-  if (!listener) return true;
-  const Index done = std::accumulate(lengths.begin(), lengths.end(), first);
-  return listener(static_cast<double>(done) / static_cast<double>(total));
+// Told the share of `total` rows that is done.
+bool Tell(const PassListener& listener, Index done, Index total) {
+  return !listener || listener(static_cast<double>(done) / static_cast<double>(total));
+}
+
+// How many sequences have `rows` rows; -1: none ends there.
+Index SequencesBefore(absl::Span<const Index> lengths, Index rows) {
+  Index count = 0;
+  for (Index before = 0; before < rows; ++count) {
+    if (count == std::ssize(lengths)) return -1;
+    before += lengths[static_cast<size_t>(count)];
+    if (before > rows) return -1;
+  }
+  return count;
+}
+
+// ForChunks from a row on at which a chunk began.
+bool ForChunksFrom(
+    absl::Span<const Index> lengths, Index start,
+    absl::FunctionRef<bool(Index first_row, absl::Span<const Index> lengths)> visit) {
+  const auto sequences = static_cast<size_t>(SequencesBefore(lengths, start));
+  return ForChunks(lengths.subspan(sequences), [&](Index first, absl::Span<const Index> some) {
+    return visit(start + first, some);
+  });
 }
 
 }  // namespace
@@ -61,8 +80,7 @@ bool Tell(const PassListener& listener, Index first, absl::Span<const Index> len
 absl::Status LayerPruner::Load(Index layer, double dense_share) {
   loaded_ = layer;
   calibration_.clear();
-  held_out_.clear();
-  cross_.reset();
+  moments_ = {};
   attention_calibration_ = {};
   attention_held_out_ = {};
   dense_share_ = dense_share;
@@ -79,9 +97,8 @@ class LayerPruner::InputKeeper {
                                                              Index features,
                                                              const std::string& folder) {
     if (stretch.attention_tensors == 0) return nullptr;
-    ATTNPRUNE_ASSIGN_OR_RETURN(
-        BatchesBuilder builder,
-        BatchesBuilder::Create(states.hidden.rows(), features, folder));
+    ATTNPRUNE_ASSIGN_OR_RETURN(BatchesBuilder builder,
+                               BatchesBuilder::Create(states.hidden.rows(), features, folder));
     return std::unique_ptr<InputKeeper>(new InputKeeper(std::move(builder)));
   }
 
@@ -105,8 +122,28 @@ class LayerPruner::InputKeeper {
   absl::Status status_;  // the first error
 };
 
+absl::Status LayerPruner::CheckBegun(const Stretch& stretch, const Tokens& tokens) const {
+  const auto fits = [&](const std::vector<GramMatrix>& moments, Index rows,
+                        const TokenStates& states) {
+    if (moments.empty()) return rows == 0;
+    bool fit =
+        moments.size() == stretch.groups.size() && SequencesBefore(states.lengths, rows) >= 0;
+    for (size_t i = 0; fit && i < moments.size(); ++i) {
+      fit = moments[i].size() == InputsOf(weights_, GroupAt(stretch.groups[i]));
+    }
+    return fit;
+  };
+  const bool none = moments_.calibration.empty() && moments_.held_out.empty();
+  const bool whole = fits(moments_.calibration, moments_.calibration_rows, tokens.calibration) &&
+                     fits(moments_.held_out, moments_.held_out_rows, tokens.held_out) &&
+                     moments_.cross.has_value() == (!none && dense_share_ > 0) &&
+                     (none || stretch.attention_tensors == 0);
+  return whole ? absl::OkStatus()
+               : absl::DataLossError("the moments that were saved are not of this stretch");
+}
+
 absl::Status LayerPruner::Collect(const Stretch& stretch, const Tokens& tokens,
-                                  const PassListener& listener) {
+                                  const PassListener& listener, StretchMoments begun) {
   const auto first = static_cast<double>(tokens.calibration.hidden.rows());
   const double all = first + static_cast<double>(tokens.held_out.hidden.rows());
   const auto part = [&](double before, double rows) -> PassListener {
@@ -116,21 +153,32 @@ absl::Status LayerPruner::Collect(const Stretch& stretch, const Tokens& tokens,
     };
   };
   calibration_.clear();
-  held_out_.clear();
   attention_calibration_ = {};
   attention_held_out_ = {};
+  moments_ = std::move(begun);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckBegun(stretch, tokens));
   if (dense_share_ > 0) {
     ATTNPRUNE_RETURN_IF_ERROR(CollectBeside(stretch, tokens, part(0, first)));
   } else {
-    ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<GramMatrix> moments,
-                               MomentsOf(stretch, tokens.calibration, part(0, first),
+    ATTNPRUNE_RETURN_IF_ERROR(AddMoments(stretch, tokens.calibration, part(0, first),
+                                         moments_.calibration, moments_.calibration_rows,
                                          attention_calibration_));
-    for (GramMatrix& gram : moments) calibration_.emplace_back(std::move(gram));
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(held_out_,
-                             MomentsOf(stretch, tokens.held_out, part(first, all - first),
+  ATTNPRUNE_RETURN_IF_ERROR(AddMoments(stretch, tokens.held_out, part(first, all - first),
+                                       moments_.held_out, moments_.held_out_rows,
                                        attention_held_out_));
+  for (GramMatrix& gram : moments_.calibration) calibration_.emplace_back(std::move(gram));
+  moments_.calibration.clear();
   return absl::OkStatus();
+}
+
+std::vector<const GramMatrix*> LayerPruner::Moments() const {
+  std::vector<const GramMatrix*> all;
+  for (const LinearInputs& inputs : calibration_) all.push_back(&inputs.moments());
+  for (const GramMatrix& moments : moments_.calibration) all.push_back(&moments);
+  if (moments_.cross.has_value()) all.push_back(&*moments_.cross);
+  for (const GramMatrix& moments : moments_.held_out) all.push_back(&moments);
+  return all;
 }
 
 void LayerPruner::RunRows(const TokenStates& states, Index first, absl::Span<const Index> lengths,
@@ -142,37 +190,38 @@ void LayerPruner::RunRows(const TokenStates& states, Index first, absl::Span<con
   layer_.Run(loaded_, weights, lengths, x, hooks);
 }
 
-absl::StatusOr<std::vector<GramMatrix>> LayerPruner::MomentsOf(const Stretch& stretch,
-                                                               const TokenStates& states,
-                                                               const PassListener& listener,
-                                                               Batches& inputs) {
-  std::vector<GramMatrix> moments;
-  if (states.lengths.empty()) return moments;
-  moments.reserve(stretch.groups.size());
+absl::Status LayerPruner::AddMoments(const Stretch& stretch, const TokenStates& states,
+                                     const PassListener& listener, std::vector<GramMatrix>& moments,
+                                     Index& done, Batches& inputs) {
+  if (states.lengths.empty()) return absl::OkStatus();
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<InputKeeper> keeper,
       InputKeeper::Create(stretch, states, InputsOf(weights_, GroupAt(stretch.groups[0])),
                           place_.tokens_folder));
+  if (moments.empty()) {
+    for (const size_t g : stretch.groups) moments.emplace_back(InputsOf(weights_, GroupAt(g)));
+  }
   LayerHooks hooks;
-  for (const size_t g : stretch.groups) {
-    const MapGroup& group = GroupAt(g);
-    GramMatrix& gram = moments.emplace_back(InputsOf(weights_, group));
-    InputKeeper* const kept = g == stretch.groups[0] ? keeper.get() : nullptr;
-    hooks.*(group.input) = [this, &gram, kept](Index, MatrixView input) {
+  for (size_t i = 0; i < stretch.groups.size(); ++i) {
+    const MapGroup& group = GroupAt(stretch.groups[i]);
+    InputKeeper* const kept = i == 0 ? keeper.get() : nullptr;
+    hooks.*(group.input) = [this, &gram = moments[i], kept](Index, MatrixView input) {
       AddGram(input, pool_, gram);
       if (kept != nullptr) kept->Append(input);
     };
     hooks.until = group.until;  // of the last
   }
-  const bool whole = ForChunks(states.lengths, [&](Index first, absl::Span<const Index> lengths) {
-    RunRows(states, first, lengths, weights_, hooks);
-    return Tell(listener, first, lengths, states.hidden.rows());
-  });
+  const bool whole =
+      ForChunksFrom(states.lengths, done, [&](Index first, absl::Span<const Index> lengths) {
+        RunRows(states, first, lengths, weights_, hooks);
+        done = std::accumulate(lengths.begin(), lengths.end(), first);
+        return Tell(listener, done, states.hidden.rows());
+      });
   if (!whole) return Interrupted();
   if (keeper != nullptr) {
     ATTNPRUNE_ASSIGN_OR_RETURN(inputs, keeper->Finish(states.lengths));
   }
-  return moments;
+  return absl::OkStatus();
 }
 
 // The same tokens through the pruned and the dense layer, chunk by chunk: the moments of the one's
@@ -184,8 +233,10 @@ absl::Status LayerPruner::CollectBeside(const Stretch& stretch, const Tokens& to
   }
   const MapGroup& group = GroupAt(stretch.groups[0]);
   const Index inputs = InputsOf(weights_, group);
-  GramMatrix moments(inputs);
-  cross_.emplace(inputs);
+  if (moments_.calibration.empty()) {
+    moments_.calibration.emplace_back(inputs);
+    moments_.cross.emplace(inputs);
+  }
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<InputKeeper> keeper,
       InputKeeper::Create(stretch, tokens.calibration, inputs, place_.tokens_folder));
@@ -196,23 +247,24 @@ absl::Status LayerPruner::CollectBeside(const Stretch& stretch, const Tokens& to
     CopyRows(input, MutableMatrixView(beside).Rows(row, input.rows()));
   };
   dense.*(group.input) = [&](Index row, MatrixView input) {
-    AddCross(MatrixView(beside).Rows(row, input.rows()), input, pool_, *cross_);
+    AddCross(MatrixView(beside).Rows(row, input.rows()), input, pool_, *moments_.cross);
   };
   const absl::Span<const Index> all = tokens.calibration.lengths;
-  const bool whole = ForChunks(all, [&](Index first, absl::Span<const Index> lengths) {
+  Index& done = moments_.calibration_rows;
+  const bool whole = ForChunksFrom(all, done, [&](Index first, absl::Span<const Index> lengths) {
     const Index rows = std::accumulate(lengths.begin(), lengths.end(), Index{0});
     if (beside.rows() < rows) beside = Matrix(rows, inputs);
     RunRows(tokens.calibration, first, lengths, weights_, pruned);
-    AddGram(MatrixView(beside).Rows(0, rows), pool_, moments);
+    AddGram(MatrixView(beside).Rows(0, rows), pool_, moments_.calibration[0]);
     if (keeper != nullptr) keeper->Append(MatrixView(beside).Rows(0, rows));
     RunRows(tokens.dense, first, lengths, dense_, dense);
-    return Tell(listener, first, lengths, tokens.calibration.hidden.rows());
+    done = first + rows;
+    return Tell(listener, done, tokens.calibration.hidden.rows());
   });
   if (!whole) return Interrupted();
   if (keeper != nullptr) {
     ATTNPRUNE_ASSIGN_OR_RETURN(attention_calibration_, keeper->Finish(all));
   }
-  calibration_.emplace_back(std::move(moments));
   return absl::OkStatus();
 }
 
@@ -227,7 +279,7 @@ absl::StatusOr<std::vector<StoredMap>> LayerPruner::StoredMapsOf(const TensorMap
 }
 
 absl::StatusOr<Matrix> LayerPruner::TargetOf(MatrixView dense, size_t inputs) {
-  return TargetWeights(dense, calibration_[inputs], *cross_, dense_share_, pool_);
+  return TargetWeights(dense, calibration_[inputs], *moments_.cross, dense_share_, pool_);
 }
 
 absl::StatusOr<PruneResult> LayerPruner::PruneRows(MatrixView dense, size_t inputs,
@@ -253,10 +305,9 @@ absl::StatusOr<PrunedWeights> LayerPruner::Prune(const Stretch::Tensor& tensor,
                                                  const Method& method, const Sparsity& sparsity,
                                                  const RunOptions& options,
                                                  ProgressObserver& observer) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const PruneResult result,
-      PruneRows(weights_.RowsOf(tensor.what.maps), tensor.inputs, method, sparsity, options,
-                observer));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result,
+                             PruneRows(weights_.RowsOf(tensor.what.maps), tensor.inputs, method,
+                                       sparsity, options, observer));
   std::vector<PrunedRows> rows;
   Index first = 0;
   for (const LinearMap map : tensor.what.maps) {
@@ -271,8 +322,7 @@ absl::StatusOr<Problem> LayerPruner::AttentionProblem(const Stretch::Piece& piec
   if (attention_calibration_.count() == 0) {
     return absl::InternalError("the inputs of the attention are not there");
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer layer,
-                             LoadAttentionLayer(forward_.weights(), loaded_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer layer, LoadAttentionLayer(forward_.weights(), loaded_));
   if (dense_share_ > 0) {
     const size_t inputs = piece.tensors[0].inputs;
     ATTNPRUNE_ASSIGN_OR_RETURN(layer.weights.w_q, TargetOf(layer.weights.w_q, inputs));
@@ -332,9 +382,9 @@ absl::StatusOr<PrunedWeights> LayerPruner::FinishAttention(
       steps = attention.steps;
       continue;
     }
-    ATTNPRUNE_ASSIGN_OR_RETURN(apart.emplace_back(),
-                               PruneRows(weights_.of(map).weight, tensor.inputs, others, sparsity,
-                                         options, observer));
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        apart.emplace_back(),
+        PruneRows(weights_.of(map).weight, tensor.inputs, others, sparsity, options, observer));
     rows.push_back({.matrix = &apart.back().matrices[0], .first = 0});
   }
   return Finish(tensor, rows, steps);
@@ -367,7 +417,8 @@ absl::StatusOr<PrunedWeights> LayerPruner::Finish(const Stretch::Tensor& tensor,
         .relative();
   };
   pruned.calibration_error = error_by(calibration_[tensor.inputs].moments());
-  if (!held_out_.empty()) pruned.held_out_error = error_by(held_out_[tensor.inputs]);
+  if (!moments_.held_out.empty())
+    pruned.held_out_error = error_by(moments_.held_out[tensor.inputs]);
   return pruned;
 }
 
@@ -387,14 +438,16 @@ absl::Status LayerPruner::Put(const TensorMaps& tensor, absl::Span<const char> b
   return absl::OkStatus();
 }
 
-absl::Status LayerPruner::Advance(const TokenStates& states, const PassListener& listener) {
+absl::Status LayerPruner::Advance(const TokenStates& states, const PassListener& listener,
+                                  Index first) {
+  const Index all = states.hidden.rows(), sequences = SequencesBefore(states.lengths, first);
+  if (sequences < 0)
+    return absl::DataLossError("the rows that were saved do not end with a sequence");
   LayerHooks hooks;
-  if (listener) {
-    hooks.goes_on = [&](Index rows) {
-      return listener(static_cast<double>(rows) / static_cast<double>(states.hidden.rows()));
-    };
-  }
-  const bool whole = layer_.Run(loaded_, weights_, states.lengths, states.hidden, hooks);
+  hooks.goes_on = [&](Index rows) { return Tell(listener, first + rows, all); };
+  const bool whole =
+      layer_.Run(loaded_, weights_, states.lengths.subspan(static_cast<size_t>(sequences)),
+                 states.hidden.Rows(first, all - first), hooks);
   return whole ? absl::OkStatus() : Interrupted();
 }
 

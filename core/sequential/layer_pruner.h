@@ -38,6 +38,14 @@ struct TokenStates {
 // looks.
 using PassListener = std::function<bool(double share)>;
 
+// Second moments of a stretch's inputs, and of how many rows they are: where a pass goes on.
+struct StretchMoments {
+  // From the first on, up to the end of sequences that a layer works on together (ForChunks).
+  Index calibration_rows = 0, held_out_rows = 0;
+  std::vector<GramMatrix> calibration, held_out;  // by the stretch's groups; empty: no rows yet
+  absl::optional<GramMatrix> cross;               // of the one group, for a dense_share above 0
+};
+
 struct PrunedWeights {
   std::vector<char> bytes;  // of the whole tensor, in its dtype and shape, zeros where pruned
   BitMask mask;             // of its shape, as rows x columns; 1: kept
@@ -85,9 +93,17 @@ class LayerPruner {
     TokenStates calibration, dense, held_out;
   };
   // Takes the moments of the stretch's inputs in the layer as it is now; of a piece that is pruned
-  // as attention the inputs themselves, until it is pruned.
+  // as attention the inputs themselves, until it is pruned. begun: what moments() was of the same
+  // stretch, layer and tokens, none of it pruned as attention; the bits are those of a whole pass.
+  // DATA_LOSS: it does not fit.
   absl::Status Collect(const Stretch& stretch, const Tokens& tokens,
-                       const PassListener& listener = nullptr);
+                       const PassListener& listener = nullptr, StretchMoments begun = {});
+  // What is collected by now, also while a listener of Collect is told: by groups of the
+  // calibration tokens; with the dense model's inputs, for a dense_share above 0; by groups of
+  // held-out tokens.
+  std::vector<const GramMatrix*> Moments() const;
+  Index calibration_rows() const { return moments_.calibration_rows; }
+  Index held_out_rows() const { return moments_.held_out_rows; }
 
   // Prunes a tensor of the stretch that was collected last, rounds it to what can be stored, and
   // puts it into the layer. CANCELLED where `observer` stopped it; OUT_OF_RANGE: a weight is too
@@ -114,8 +130,10 @@ class LayerPruner {
   // Puts what Prune gave for this tensor into the layer.
   absl::Status Put(const TensorMaps& tensor, absl::Span<const char> bytes);
 
-  // The states through the layer as it is now.
-  absl::Status Advance(const TokenStates& states, const PassListener& listener = nullptr);
+  // The states through the layer as it is now, from row `first` on: one at which a listener was
+  // told, whose rows before it are through.
+  absl::Status Advance(const TokenStates& states, const PassListener& listener = nullptr,
+                       Index first = 0);
 
   const LayerWeights& weights() const { return weights_; }
 
@@ -129,9 +147,11 @@ class LayerPruner {
   class InputKeeper;
 
   absl::StatusOr<std::vector<StoredMap>> StoredMapsOf(const TensorMaps& tensor) const;
-  absl::StatusOr<std::vector<GramMatrix>> MomentsOf(const Stretch& stretch,
-                                                    const TokenStates& states,
-                                                    const PassListener& listener, Batches& inputs);
+  absl::Status CheckBegun(const Stretch& stretch, const Tokens& tokens) const;
+  // Adds the rows from `done` on.
+  absl::Status AddMoments(const Stretch& stretch, const TokenStates& states,
+                          const PassListener& listener, std::vector<GramMatrix>& moments,
+                          Index& done, Batches& inputs);
   absl::Status CollectBeside(const Stretch& stretch, const Tokens& tokens,
                              const PassListener& listener);
   // Copies rows of the states and runs them through a layer as far as the hooks say.
@@ -160,9 +180,9 @@ class LayerPruner {
   LayerWeights weights_, dense_;
   double dense_share_ = 0;
   Index loaded_ = 0;
+  // Of the stretch; those of the calibration tokens are in calibration_ once they are whole.
+  StretchMoments moments_;
   std::vector<LinearInputs> calibration_;  // by the stretch's groups
-  std::vector<GramMatrix> held_out_;       // the same
-  absl::optional<GramMatrix> cross_;       // of the one group, for a dense_share above 0
   // Inputs of the attention, where the stretch has a piece that is pruned as attention.
   Batches attention_calibration_, attention_held_out_;
   Matrix scratch_;  // hidden states of some sequences

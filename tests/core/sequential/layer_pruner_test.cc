@@ -5,10 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/io/safetensors.h"
@@ -221,6 +223,106 @@ TEST(LayerPruner, RefusesBytesThatDoNotFitAndStopsWhenToldTo) {
   const auto no = [](double) { return false; };
   EXPECT_TRUE(absl::IsCancelled(pruner.Collect(stretches[0], {states, {}, {}}, no)));
   EXPECT_TRUE(absl::IsCancelled(pruner.Advance(states, no)));
+}
+
+// Sequences of which a layer works on one or two at a time.
+class LongRows : public ::testing::Test {
+ protected:
+  LongRows() {
+    for (Index i = 0; i < 3 * 1100; ++i) tokens_.ids.push_back((i * i + 3 * i) % 50);
+    tokens_.lengths = {1100, 1100, 600, 500};
+  }
+
+  Matrix States() {
+    Matrix x(tokens_.total(), forward_->options().hidden_size);
+    EXPECT_TRUE(forward_->Embed(tokens_, x).ok());
+    return x;
+  }
+  TokenStates Of(Matrix& x) const { return {tokens_.lengths, x}; }
+
+  ThreadPool pool_{2};
+  std::unique_ptr<Forward> forward_ = ValueOrDie(Forward::Open(GoldenModel("llama"), pool_));
+  Tokens tokens_;
+};
+
+std::vector<GramMatrix> Copies(const LayerPruner& pruner) {
+  std::vector<GramMatrix> copies;
+  for (const GramMatrix* moments : pruner.Moments()) copies.push_back(*moments);
+  return copies;
+}
+
+void ExpectSame(const std::vector<GramMatrix>& a, const std::vector<GramMatrix>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_EQ(a[i].flat(), b[i].flat()) << i;
+}
+
+TEST_F(LongRows, GiveTheSameMomentsWhereverTheirPassWasInterrupted) {
+  for (const double share : {0.0, 0.5}) {
+    Matrix x = States(), dense = States(), held_out = States();
+    const LayerPruner::Tokens tokens{Of(x), share > 0 ? Of(dense) : TokenStates{}, Of(held_out)};
+    const auto stretches = ValueOrDie(StretchesOf(forward_->weights(), 0, Passes::kByGroup, All));
+    LayerPruner whole(*forward_, pool_);
+    ASSERT_TRUE(whole.Load(0, share).ok());
+    int passes = 0;
+    ASSERT_TRUE(whole.Collect(stretches[1], tokens, [&](double) { return ++passes > 0; }).ok());
+    ASSERT_EQ(passes, 6);
+    for (int stop = 1; stop <= passes; ++stop) {
+      SCOPED_TRACE(stop);
+      LayerPruner pruner(*forward_, pool_);
+      ASSERT_TRUE(pruner.Load(0, share).ok());
+      int seen = 0;
+      EXPECT_TRUE(absl::IsCancelled(
+          pruner.Collect(stretches[1], tokens, [&](double) { return ++seen < stop; })));
+      StretchMoments begun{.calibration_rows = pruner.calibration_rows(),
+                           .held_out_rows = pruner.held_out_rows()};
+      std::vector<GramMatrix> moments = Copies(pruner);
+      begun.calibration.push_back(moments[0]);
+      if (share > 0) begun.cross = moments[1];
+      if (moments.size() > (share > 0 ? 2u : 1u)) begun.held_out.push_back(moments.back());
+      LayerPruner again(*forward_, pool_);
+      ASSERT_TRUE(again.Load(0, share).ok());
+      int left = 0;
+      ASSERT_TRUE(
+          again
+              .Collect(
+                  stretches[1], tokens, [&](double) { return ++left > 0; }, std::move(begun))
+              .ok());
+      EXPECT_EQ(left, passes - stop);
+      ExpectSame(Copies(again), Copies(whole));
+    }
+  }
+}
+
+TEST_F(LongRows, RefuseMomentsOfAnotherStretchOrThatEndWithinASequence) {
+  Matrix x = States();
+  const auto stretches = ValueOrDie(StretchesOf(forward_->weights(), 0, Passes::kByGroup, All));
+  LayerPruner pruner(*forward_, pool_);
+  ASSERT_TRUE(pruner.Load(0).ok());
+  ASSERT_TRUE(pruner.Collect(stretches[1], {Of(x), {}, {}}).ok());
+  const StretchMoments good{.calibration_rows = 1100, .calibration = Copies(pruner)};
+  EXPECT_TRUE(pruner.Collect(stretches[1], {Of(x), {}, {}}, nullptr, good).ok());
+  StretchMoments within = good;
+  within.calibration_rows = 1000;
+  EXPECT_TRUE(absl::IsDataLoss(pruner.Collect(stretches[1], {Of(x), {}, {}}, nullptr, within)));
+  EXPECT_TRUE(absl::IsDataLoss(pruner.Collect(stretches[3], {Of(x), {}, {}}, nullptr, good)))
+      << "down has other inputs";
+}
+
+TEST_F(LongRows, AdvanceWithTheSameBitsFromWhereTheyWereStopped) {
+  Matrix whole = States();
+  LayerPruner pruner(*forward_, pool_);
+  ASSERT_TRUE(pruner.Load(0).ok());
+  ASSERT_TRUE(pruner.Advance(Of(whole)).ok());
+  const Index ends[] = {1100, 2800, 3300};  // of what a layer works on together
+  for (int stop = 1; stop <= 3; ++stop) {
+    Matrix x = States();
+    int seen = 0;
+    EXPECT_TRUE(absl::IsCancelled(pruner.Advance(Of(x), [&](double) { return ++seen < stop; })));
+    ASSERT_TRUE(pruner.Advance(Of(x), nullptr, ends[stop - 1]).ok());
+    EXPECT_TRUE(std::equal(x.flat().begin(), x.flat().end(), whole.flat().begin()));
+  }
+  Matrix x = States();
+  EXPECT_TRUE(absl::IsDataLoss(pruner.Advance(Of(x), nullptr, 5)));
 }
 
 }  // namespace
