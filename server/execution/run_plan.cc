@@ -96,7 +96,8 @@ class Planner {
   absl::Status AddAttention(Index layer, const Stretch::Piece& piece);
   absl::Status CheckAttention(Index layer) const;
   absl::Status CheckRulesMatch() const;
-  double PassOperations() const;  // of one block, all tokens once
+  double PassOperations(absl::Span<const Index> lengths) const;  // of one block
+  double Advance() const;
   double AttentionBytes(const ProblemShape& shape, DenseAttention dense) const;
   double AttentionOperations(const ProblemShape& shape, DenseAttention dense) const;
   void AddMemory();
@@ -108,7 +109,7 @@ class Planner {
   const absl::Span<const Index> calibration_, held_out_;
   const RunMachine machine_;
   RunPlan plan_;
-  double block_pass_ = 0;
+  double calibration_pass_ = 0, held_out_pass_ = 0;  // of one block
   double most_method_bytes_ = 0, most_moments_bytes_ = 0, pruned_bytes_ = 0;
   std::array<double, std::size(kWays)> most_attention_bytes_ = {};
   // By block, of its piece that is pruned as attention.
@@ -117,13 +118,14 @@ class Planner {
 };
 
 // In units of which a pass's rate is the reference.
-double Planner::PassOperations() const {
-  double operations = 0;
-  for (const absl::Span<const Index> lengths : {calibration_, held_out_}) {
-    const PassEstimate pass = EstimatePass(model_.options(), Compute::kFloat32, lengths, 1, 0);
-    operations += pass.map_operations + pass.attention_operations;
-  }
-  return operations;
+double Planner::PassOperations(absl::Span<const Index> lengths) const {
+  const PassEstimate pass = EstimatePass(model_.options(), Compute::kFloat32, lengths, 1, 0);
+  return pass.map_operations + pass.attention_operations;
+}
+
+double Planner::Advance() const {
+  if (run_.independent) return calibration_pass_ + held_out_pass_;
+  return calibration_pass_ * (run_.dense_target > 0 ? 2 : 1) + 2 * held_out_pass_;
 }
 
 absl::Status Planner::AddAllocation() {
@@ -184,7 +186,9 @@ absl::Status Planner::CheckAttention(Index layer) const {
 
 absl::Status Planner::AddAttention(Index layer, const Stretch::Piece& piece) {
   ATTNPRUNE_ASSIGN_OR_RETURN(ProblemShape shape, AttentionShapeOf(model_, layer));
-  shape.sparsity = BaseChoiceOf(run_, piece.tensors[0].what)->sparsity;
+  const RunChoice* const choice = BaseChoiceOf(run_, piece.tensors[0].what);
+  if (choice == nullptr) return absl::InternalError("a tensor of the plan is not chosen");
+  shape.sparsity = choice->sparsity;
   shape.calibration = GroupsOf(calibration_, shape.features());
   shape.held_out = GroupsOf(held_out_, shape.features());
   if (const absl::Status status = Validate(shape); !status.ok()) {
@@ -246,7 +250,8 @@ absl::Status Planner::AddStretch(Index layer, const Stretch& stretch, BlockCost&
     entries += d * d;
   }
   // A pass as far as the stretch's inputs: a half of the block, on the mean.
-  cost.collect.push_back((moments + block_pass_ / 2) * (run_.dense_target > 0 ? 2 : 1));
+  cost.collect.push_back((moments + (calibration_pass_ + held_out_pass_) / 2) *
+                         (run_.dense_target > 0 ? 2 : 1));
   most_moments_bytes_ = std::max(most_moments_bytes_, sides * kDouble * entries);
   return absl::OkStatus();
 }
@@ -268,7 +273,8 @@ absl::Status Planner::AddBlock(Index layer) {
   for (const Stretch& stretch : stretches) {
     ATTNPRUNE_RETURN_IF_ERROR(AddStretch(layer, stretch, cost));
   }
-  cost.advance = block_pass_ * ((held_out_.empty() ? 1 : 1.5) + (run_.dense_target > 0 ? 1 : 0));
+  cost.advance = Advance();
+  if (run_.independent) cost.score = 2 * held_out_pass_;
   ++plan_.results;
   plan_.blocks.push_back(std::move(stretches));
   plan_.costs.push_back(std::move(cost));
@@ -292,15 +298,16 @@ absl::Status Planner::CheckRulesMatch() const {
 void Planner::AddMemory() {
   const ModelOptions& model = model_.options();
   const double features = static_cast<double>(model.hidden_size);
-  const double states =
-      TotalOf(calibration_) * (run_.dense_target > 0 ? 2 : 1) + 2 * TotalOf(held_out_);
+  // In independent order those before and behind a block, in the dense model.
+  const bool twice = run_.independent || run_.dense_target > 0;
+  const double states = TotalOf(calibration_) * (twice ? 2 : 1) + 2 * TotalOf(held_out_);
   std::vector<Index> all(calibration_.begin(), calibration_.end());
   all.insert(all.end(), held_out_.begin(), held_out_.end());
   const PassEstimate pass = EstimatePass(model, Compute::kFloat32, all, 1, /*memory_budget=*/1);
   const double hidden = kFloat * features * states;
   // The layer once more for the dense pass where the two differ.
-  const bool twice = !held_out_.empty() || run_.independent || run_.dense_target > 0;
-  const double fixed = pass.bytes + (twice ? pass.bytes / 2 : 0) + most_moments_bytes_;
+  const bool layer_twice = !held_out_.empty() || twice;
+  const double fixed = pass.bytes + (layer_twice ? pass.bytes / 2 : 0) + most_moments_bytes_;
   const double tokens = kFloat * features * (TotalOf(calibration_) + TotalOf(held_out_));
   plan_.disk_bytes = 2 * hidden + pruned_bytes_;
   const auto fits_by = [&](bool spilled, size_t way) {
@@ -326,15 +333,12 @@ void Planner::AddAttentionCosts() {
 
 void Planner::AddUp() {
   plan_.operations = plan_.allocate_operations + plan_.score_operations;
-  for (const BlockCost& cost : plan_.costs) {
-    plan_.operations += cost.advance +
-                        std::accumulate(cost.collect.begin(), cost.collect.end(), 0.0) +
-                        std::accumulate(cost.prune.begin(), cost.prune.end(), 0.0);
-  }
+  for (const BlockCost& cost : plan_.costs) plan_.operations += cost.All();
 }
 
 absl::StatusOr<RunPlan> Planner::Make() {
-  block_pass_ = PassOperations();
+  calibration_pass_ = PassOperations(calibration_);
+  held_out_pass_ = held_out_.empty() ? 0 : PassOperations(held_out_);
   matched_.assign(run_.rules.size(), false);
   const Index layers = model_.options().layer_count();
   for (Index layer = 0; layer < layers; ++layer) {
@@ -379,6 +383,27 @@ absl::Status CheckBlockSparsities(absl::Span<const double> block_sparsities) {
                      absl::StrCat(block_sparsities[i], " for block ", i));
   }
   return absl::OkStatus();
+}
+
+double BlockCost::OfPieces(int count) const {
+  const auto end = prune.begin() + std::min<std::ptrdiff_t>(count, std::ssize(prune));
+  const double collected = count > 0 ? std::accumulate(collect.begin(), collect.end(), 0.0) : 0;
+  return collected + std::accumulate(prune.begin(), end, 0.0);
+}
+
+double BlockCost::OfPart() const { return advance + OfPieces(static_cast<int>(prune.size())); }
+
+PassOptions PassOptionsOf(const RunPlan& plan, const JobRunnerOptions& options) {
+  PassOptions pass;
+  pass.memory_budget = plan.places.spilled ? 1 : 0;
+  pass.spill_folder = options.spill_folder;
+  return pass;
+}
+
+AttentionPlace AttentionPlaceOf(const RunPlan& plan, const JobRunnerOptions& options) {
+  const bool in_file = plan.places.attention == DenseAttention::kRecompute;
+  return {.dense = plan.places.attention,
+          .tokens_folder = in_file ? options.spill_folder : std::string()};
 }
 
 }  // namespace attnprune

@@ -8,9 +8,11 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/model/model_pass.h"
 #include "core/model/model_weights.h"
 #include "core/objective/attention_objective.h"
 #include "core/sequential/layer_pruner.h"
+#include "server/execution/job_runner.h"
 #include "server/execution/run_spec.h"
 
 namespace attnprune {
@@ -20,9 +22,16 @@ std::vector<std::string> RolesOf(absl::Span<const LinearMap> maps);
 
 // Operations of the pieces of a block.
 struct BlockCost {
-  std::vector<double> collect;  // by stretch
+  std::vector<double> collect;  // by stretch; the only one in INDEPENDENT order
   std::vector<double> prune;    // by Stretch::Piece, over all stretches
-  double advance = 0;           // of all hidden states
+  // Of hidden states: through the block once it is pruned; in INDEPENDENT order through the dense
+  // one, before.
+  double advance = 0;
+  double score = 0;  // INDEPENDENT: of the held-out rows through both, at the end
+
+  double OfPieces(int count) const;  // to prune the first `count` of the block
+  double OfPart() const;             // all but `score`
+  double All() const { return OfPart() + score; }
 };
 
 // How a run keeps to its memory budget. No bit of a result depends on it.
@@ -64,6 +73,11 @@ absl::StatusOr<RunPlan> MakePlan(const RunSpec& run, const ModelWeights& model,
 // Sparsities that an allocation gives the blocks. INVALID_ARGUMENT naming run.allocation unless
 // every one is in [0, 1).
 absl::Status CheckBlockSparsities(absl::Span<const double> block_sparsities);
+
+// How hidden states are held by a server of these options.
+PassOptions PassOptionsOf(const RunPlan& plan, const JobRunnerOptions& options);
+// How the attention of a block is kept while its q and k are pruned.
+AttentionPlace AttentionPlaceOf(const RunPlan& plan, const JobRunnerOptions& options);
 
 }  // namespace attnprune
 

@@ -16,15 +16,18 @@ std::vector<std::string> StatesOf(const v1::RunResult& result) {
   return digests;
 }
 
-absl::Status RunResults::ReadOld() {
-  old_.reserve(job_.record().results.size());
-  for (const std::string& bytes : job_.record().results) {
+absl::Status RunResults::Read(absl::Span<const std::string> results) {
+  old_.clear();
+  tensors_.clear();
+  blocks_.clear();
+  block_sparsities_.clear();
+  old_.reserve(results.size());
+  for (const std::string& bytes : results) {
     if (!old_.emplace_back().ParseFromString(bytes)) {
       return absl::DataLossError("a stored result is not a message of the API");
     }
     Enter(old_count() - 1);
   }
-  next_ = old_count();
   return absl::OkStatus();
 }
 

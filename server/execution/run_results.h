@@ -22,11 +22,12 @@ std::vector<std::string> StatesOf(const v1::RunResult& result);
 // One thread.
 class RunResults {
  public:
-  // job must outlive it.
-  explicit RunResults(ClaimedJob& job) : job_(job) {}
+  // job must outlive it. stored: how many there are under the job's claim, on a job or a part.
+  RunResults(ClaimedJob& job, int stored) : job_(job), next_(stored) {}
 
-  // Takes up those of the job's record, once. DATA_LOSS: one is damaged.
-  absl::Status ReadOld();
+  // Takes up those of a job's record in place of what was taken up before. DATA_LOSS: one is
+  // damaged.
+  absl::Status Read(absl::Span<const std::string> results);
   int old_count() const { return static_cast<int>(old_.size()); }
 
   // Of an earlier attempt; nullptr, or no tensor, where there is none.
@@ -53,7 +54,7 @@ class RunResults {
   std::map<std::string, OldTensor> tensors_;
   std::map<int, int> blocks_;  // by block: the number of the result that ended it
   std::vector<double> block_sparsities_;
-  int next_ = 0;
+  int next_;
   std::vector<std::string> kept_states_;  // of the newest result with states
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };

@@ -8,17 +8,19 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "attnprune/v1/run.pb.h"
 #include "core/base/status_macros.h"
 #include "core/io/file.h"
 #include "core/io/messages.h"
 #include "core/model/forward.h"
 #include "core/model/model_pass.h"
-#include "core/sequential/allocation.h"
 #include "core/sequential/layer_pruner.h"
 #include "server/execution/block_run.h"
 #include "server/execution/claimed_job.h"
 #include "server/execution/open_run.h"
+#include "server/execution/run_allocation.h"
+#include "server/execution/run_parts.h"
 #include "server/execution/run_plan.h"
 #include "server/execution/run_progress.h"
 #include "server/execution/run_results.h"
@@ -32,16 +34,17 @@ class ModelRun {
  public:
   ModelRun(const JobRecord& record, JobStore* jobs, BlobStore* tensors,
            const JobRunnerOptions& options, StopSignal* stop)
-      : job_(record, jobs, tensors, options, stop), results_(job_) {}
+      : job_(record, jobs, tensors, options, stop),
+        results_(absl::in_place, job_, static_cast<int>(record.results.size())) {}
 
   void Run();
 
  private:
   absl::Status RunAll();
-  PassOptions StatesOptions(const RunPlan& plan) const;
+  absl::Status CheckDisk(const OpenRun& run);
+  absl::Status PruneInParts(OpenRun& run);
   absl::StatusOr<RunStates> BeginStates(const OpenRun& run);
 
-  absl::Status Allocate(RunTools& tools);
   absl::Status RunBlocks(RunTools& tools, RunStates& states);
   absl::StatusOr<bool> SkipBlock(RunTools& tools, Index block, RunStates& states);
   absl::Status RunBlock(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
@@ -49,7 +52,7 @@ class ModelRun {
   absl::Status Score(RunTools& tools, RunStates& states);
 
   ClaimedJob job_;
-  RunResults results_;
+  absl::optional<RunResults> results_;  // never empty
 };
 
 void ModelRun::Run() {
@@ -67,14 +70,19 @@ absl::Status ModelRun::RunAll() {
   if (!message.ParseFromString(job_.record().spec)) {
     return absl::DataLossError("the stored run is not a message of the API");
   }
-  ATTNPRUNE_RETURN_IF_ERROR(results_.ReadOld());
-  const int done = results_.old_count();
+  ATTNPRUNE_RETURN_IF_ERROR(results_->Read(job_.record().results));
+  const int done = results_->old_count();
   TellReading(job_, static_cast<double>(done) / std::max(message.results_total(), 1));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<OpenRun> run, OpenRun::Open(job_, message));
   if (done == run->plan.results) return absl::OkStatus();
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDisk(*run));
+  if (run->spec.owl() != nullptr) {
+    ATTNPRUNE_RETURN_IF_ERROR(AllocateSparsities(job_, *run, *results_));
+  }
+  if (run->spec.independent) ATTNPRUNE_RETURN_IF_ERROR(PruneInParts(*run));
   RunProgress progress(job_, run->plan);
-  RunTools tools{job_, *run, progress, results_};
-  ATTNPRUNE_RETURN_IF_ERROR(Allocate(tools));
+  RunTools tools{job_, *run, progress, *results_};
+  TakeUpAllocation(tools);
   ATTNPRUNE_ASSIGN_OR_RETURN(RunStates states, BeginStates(*run));
   ATTNPRUNE_RETURN_IF_ERROR(RunBlocks(tools, states));
   return run->rows.held_out.lengths.empty() ? absl::OkStatus() : Score(tools, states);
@@ -82,62 +90,31 @@ absl::Status ModelRun::RunAll() {
 
 // --- Where it begins ---
 
-// The sparsities of the blocks, where it takes a pass over the dense model to know them: those that
-// an earlier attempt has stored, or else the pass.
-absl::Status ModelRun::Allocate(RunTools& tools) {
-  OpenRun& run = tools.run;
-  const OwlChoice* const owl = run.spec.owl();
-  if (owl == nullptr) return absl::OkStatus();
-  if (!results_.block_sparsities().empty()) {
-    run.plan.block_sparsities = results_.block_sparsities();
-    tools.progress.Skip(run.plan.allocate_operations);
-    return absl::OkStatus();
-  }
-  tools.progress.Begin(v1::ALLOCATING, 0, run.plan.allocate_operations, {});
-  const RunRows rows{.calibration = run.rows.calibration, .held_out = {}};
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      RunStates states,
-      RunStates::Begin(*run.forward, rows, /*beside=*/false, StatesOptions(run.plan)));
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const std::vector<double> shares,
-      OutlierShares(*run.forward, run.pool, owl->outlier, states.calibration(),
-                    ListenerOf(tools)));
-  run.plan.block_sparsities =
-      OwlSparsities(run.spec.choice.sparsity.fraction, owl->limit, shares);
-  ATTNPRUNE_RETURN_IF_ERROR(CheckBlockSparsities(run.plan.block_sparsities));
-  tools.progress.End();
-  v1::RunResult result;
-  result.set_block(static_cast<int>(run.plan.blocks.size()));
-  result.mutable_block_sparsities()->Assign(run.plan.block_sparsities.begin(),
-                                            run.plan.block_sparsities.end());
-  return results_.Store(result, {}, absl::nullopt);
+absl::Status ModelRun::CheckDisk(const OpenRun& run) {
+  return CheckDiskRoom(job_.options().spill_folder, static_cast<int64_t>(run.plan.disk_bytes),
+                       job_.options().min_free_disk_bytes, "the server's disk");
 }
 
-PassOptions ModelRun::StatesOptions(const RunPlan& plan) const {
-  PassOptions options;
-  options.memory_budget = plan.places.spilled ? 1 : 0;
-  options.spill_folder = job_.options().spill_folder;
-  return options;
+// What other workers have stored is taken up too.
+absl::Status ModelRun::PruneInParts(OpenRun& run) {
+  ATTNPRUNE_RETURN_IF_ERROR(RunAllParts(job_, run));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord now, job_.jobs()->Get(job_.claim().id));
+  results_.emplace(job_, static_cast<int>(now.results.size()));
+  return results_->Read(now.results);
 }
 
+// In independent order every block is pruned by now, and only the held-out rows are left.
 absl::StatusOr<RunStates> ModelRun::BeginStates(const OpenRun& run) {
-  ATTNPRUNE_RETURN_IF_ERROR(CheckDiskRoom(job_.options().spill_folder, static_cast<int64_t>(run.plan.disk_bytes),
-                                          job_.options().min_free_disk_bytes, "the server's disk"));
-  return RunStates::Begin(*run.forward, run.rows, run.spec.dense_target > 0,
-                          StatesOptions(run.plan));
+  const RunStates::Kinds kinds = {.calibration = !run.spec.independent,
+                                  .beside = run.spec.dense_target > 0};
+  return RunStates::Begin(*run.forward, run.rows, kinds, PassOptionsOf(run.plan, job_.options()));
 }
 
 // --- Blocks ---
 
-AttentionPlace AttentionPlaceOf(const RunPlan& plan, const std::string& folder) {
-  const DenseAttention dense = plan.places.attention;
-  return {.dense = dense,
-          .tokens_folder = dense == DenseAttention::kRecompute ? folder : std::string()};
-}
-
 absl::Status ModelRun::RunBlocks(RunTools& tools, RunStates& states) {
   LayerPruner pruner(*tools.run.forward, tools.run.pool,
-                     AttentionPlaceOf(tools.run.plan, job_.options().spill_folder));
+                     AttentionPlaceOf(tools.run.plan, job_.options()));
   const auto blocks = static_cast<Index>(tools.run.plan.blocks.size());
   for (Index block = 0; block < blocks; ++block) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const bool done, SkipBlock(tools, block, states));
@@ -150,19 +127,12 @@ absl::Status ModelRun::RunBlocks(RunTools& tools, RunStates& states) {
   return absl::OkStatus();
 }
 
-double CostOf(const BlockCost& cost) {
-  double operations = cost.advance;
-  for (const double collect : cost.collect) operations += collect;
-  for (const double prune : cost.prune) operations += prune;
-  return operations;
-}
-
 // Whether an earlier attempt has done the block: then the states are those behind it.
 absl::StatusOr<bool> ModelRun::SkipBlock(RunTools& tools, Index block, RunStates& states) {
-  const v1::RunResult* const done = results_.FindBlock(block);
+  const v1::RunResult* const done = results_->FindBlock(block);
   if (done == nullptr) return false;
-  tools.progress.Skip(CostOf(tools.run.plan.costs[static_cast<size_t>(block)]));
-  if (results_.FindBlock(block + 1) == nullptr && done->states_size() > 0) {
+  tools.progress.Skip(tools.run.plan.costs[static_cast<size_t>(block)].All());
+  if (results_->FindBlock(block + 1) == nullptr && done->states_size() > 0) {
     ATTNPRUNE_RETURN_IF_ERROR(states.Load(job_, *done));
   }
   return true;
@@ -170,8 +140,12 @@ absl::StatusOr<bool> ModelRun::SkipBlock(RunTools& tools, Index block, RunStates
 
 absl::Status ModelRun::RunBlock(RunTools& tools, Index block, LayerPruner& pruner,
                                 RunStates& states) {
-  ATTNPRUNE_RETURN_IF_ERROR(BlockRun(tools, block, pruner)
-                                .Prune({states.calibration(), states.beside(), states.pruned()}));
+  // Nothing is to be run through a block that parts have pruned.
+  const bool unused = tools.run.spec.independent && tools.run.rows.held_out.lengths.empty();
+  if (!unused) {
+    ATTNPRUNE_RETURN_IF_ERROR(BlockRun(tools, block, pruner)
+                                  .Prune({states.calibration(), states.beside(), states.pruned()}));
+  }
   return EndBlock(tools, block, pruner, states);
 }
 
@@ -183,16 +157,16 @@ absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& prune
   v1::RunResult result;
   result.set_block(static_cast<int>(block));
   const BlockCost& cost = run.plan.costs[static_cast<size_t>(block)];
-  tools.progress.Begin(v1::ADVANCING, block, cost.advance, {});
+  const bool independent = run.spec.independent;
+  if (independent) tools.progress.Skip(cost.advance);
+  tools.progress.Begin(v1::ADVANCING, block, independent ? cost.score : cost.advance, {});
   const auto dense_pass = [&](const TokenStates& tokens) {
     LayerHooks hooks;
     hooks.goes_on = [&](Index) { return !job_.StopRequested(); };
     return run.forward->RunLayer(block, tokens.lengths, tokens.hidden, hooks);
   };
-  if (!last) {
-    ATTNPRUNE_RETURN_IF_ERROR(run.spec.independent
-                                  ? dense_pass(states.calibration())
-                                  : pruner.Advance(states.calibration(), ListenerOf(tools)));
+  if (!last && !independent) {
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(states.calibration(), ListenerOf(tools)));
     if (run.spec.dense_target > 0) ATTNPRUNE_RETURN_IF_ERROR(dense_pass(states.beside()));
   }
   if (held_out) {
@@ -201,9 +175,9 @@ absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& prune
     result.mutable_block_score()->set_output_error(*states.OutputError());
   }
   ATTNPRUNE_RETURN_IF_ERROR(job_.CheckStop());
-  if (!last || held_out) ATTNPRUNE_RETURN_IF_ERROR(states.Store(job_, result));
+  if ((!last && !independent) || held_out) ATTNPRUNE_RETURN_IF_ERROR(states.Store(job_, result));
   tools.progress.End();
-  return results_.Store(result, {}, StatesOf(result));
+  return results_->Store(result, {}, StatesOf(result));
 }
 
 absl::Status ModelRun::Score(RunTools& tools, RunStates& states) {
@@ -230,7 +204,7 @@ absl::Status ModelRun::Score(RunTools& tools, RunStates& states) {
   score.set_difference(off.mean);
   score.set_difference_error_by_token(off.standard_error_by_token);
   score.set_difference_error_by_row(off.standard_error_by_row);
-  return results_.Store(result, {}, std::vector<std::string>());
+  return results_->Store(result, {}, std::vector<std::string>());
 }
 
 }  // namespace
