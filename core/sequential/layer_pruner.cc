@@ -349,10 +349,12 @@ absl::StatusOr<PrunedAttention> LayerPruner::PruneAttention(const Stretch::Piece
                              methods.attention.Prune(*prepared, options, observer));
   if (attention.reason == TerminationReason::kStopped) return Interrupted();
   PrunedAttention pruned{.reason = attention.reason};
+  RunOptions apart = options;  // a state is the attention method's
+  apart.resume_from.clear();
   for (const Stretch::Tensor& tensor : piece.tensors) {
     ATTNPRUNE_ASSIGN_OR_RETURN(
         pruned.tensors.emplace_back(),
-        FinishAttention(tensor, attention, methods.others, sparsity, options, observer));
+        FinishAttention(tensor, attention, methods.others, sparsity, apart, observer));
   }
   if (dense_share_ > 0) {  // the errors are those against the model's own weights
     prepared.reset();

@@ -102,6 +102,7 @@ class LayerPruner {
   // calibration tokens; with the dense model's inputs, for a dense_share above 0; by groups of
   // held-out tokens.
   std::vector<const GramMatrix*> Moments() const;
+  bool has_cross() const { return moments_.cross.has_value(); }
   Index calibration_rows() const { return moments_.calibration_rows; }
   Index held_out_rows() const { return moments_.held_out_rows; }
 

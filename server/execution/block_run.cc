@@ -10,6 +10,7 @@
 #include "attnprune/v1/run.pb.h"
 #include "core/base/status_macros.h"
 #include "core/io/messages.h"
+#include "core/methods/solver_state.h"
 #include "server/execution/run_choice.h"
 #include "server/execution/run_messages.h"
 #include "server/execution/run_plan.h"
@@ -18,42 +19,50 @@
 namespace attnprune {
 namespace {
 
-// A method's steps on their way to the watchers; says stop when the run is to stop.
-class StepObserver final : public ProgressObserver {
- public:
-  explicit StepObserver(RunTools& tools) : tools_(tools) {}
-
-  Verdict OnStep(const StepStats& stats, const Resumable&) override {
-    if (SolveObserver* const solves = tools_.job.options().observer; solves != nullptr) {
-      solves->OnStep(tools_.job.options().worker, stats);
-    }
-    tools_.progress.Step(stats);
-    return tools_.job.StopRequested() ? Verdict::kStop : Verdict::kContinue;
-  }
-
- private:
-  RunTools& tools_;
-};
-
 std::vector<LinearMap> MapsOf(const Stretch& stretch) {
   return Stretch::Piece{.tensors = stretch.tensors}.maps();
 }
 
 }  // namespace
 
-PassListener ListenerOf(RunTools& tools) {
-  return [&tools](double share) {
-    tools.progress.Advance(share);
-    return !tools.job.StopRequested();
+// Says stop when the run is to stop.
+class BlockRun::StepObserver final : public ProgressObserver {
+ public:
+  StepObserver(BlockRun& block, size_t stretch, std::string tensor)
+      : block_(block), stretch_(stretch), tensor_(std::move(tensor)) {}
+
+  Verdict OnStep(const StepStats& stats, const Resumable& run) override {
+    RunTools& tools = block_.tools_;
+    if (SolveObserver* const solves = tools.job.options().observer; solves != nullptr) {
+      solves->OnStep(tools.job.options().worker, stats);
+    }
+    tools.progress.Step(stats);
+    const bool stopped = tools.job.StopRequested();
+    if (tools.checkpoint.Due()) {
+      const bool whole = block_.stretches()[stretch_].attention_tensors == 0;
+      tools.checkpoint.SaveMethod(block_.block_, stretch_, block_.pruner_, whole, tensor_, run);
+    }
+    return stopped ? Verdict::kStop : Verdict::kContinue;
+  }
+
+ private:
+  BlockRun& block_;
+  const size_t stretch_;
+  const std::string tensor_;
+};
+
+PassListener ListenerOf(ClaimedJob& job, RunProgress& progress) {
+  return [&](double share) {
+    progress.Advance(share);
+    return !job.StopRequested();
   };
 }
 
 absl::Status BlockRun::Prune(const LayerPruner::Tokens& tokens) {
   ATTNPRUNE_RETURN_IF_ERROR(pruner_.Load(block_, tools_.run.spec.dense_target));
   pieces_done_ = 0;
-  const std::vector<Stretch>& stretches = tools_.run.plan.blocks[static_cast<size_t>(block_)];
-  for (size_t i = 0; i < stretches.size(); ++i) {
-    ATTNPRUNE_RETURN_IF_ERROR(PruneStretch(stretches[i], cost().collect[i], tokens));
+  for (size_t i = 0; i < stretches().size(); ++i) {
+    ATTNPRUNE_RETURN_IF_ERROR(PruneStretch(i, tokens));
   }
   return absl::OkStatus();
 }
@@ -64,38 +73,71 @@ bool BlockRun::IsDone(const Stretch::Piece& piece) const {
   });
 }
 
-absl::Status BlockRun::PruneStretch(const Stretch& stretch, double collect_operations,
-                                    const LayerPruner::Tokens& tokens) {
+absl::Status BlockRun::Collect(size_t number, const LayerPruner::Tokens& tokens) {
+  const Stretch& stretch = stretches()[number];
+  tools_.progress.Begin(v1::COLLECTING, block_, cost().collect[number], MapsOf(stretch));
+  // The inputs of attention are not saved: their pass is done as a whole.
+  const bool saved = stretch.attention_tensors == 0;
+  StretchMoments begun;
+  if (saved) begun = tools_.checkpoint.TakeMoments(block_, number, stretch.groups.size());
+  const PassListener tell = ListenerOf(tools_.job, tools_.progress);
+  const auto listener = [&](double share) {
+    const bool goes_on = tell(share);
+    if (saved && tools_.checkpoint.Due()) {
+      tools_.checkpoint.SaveMoments(block_, number, pruner_);
+    }
+    return goes_on;
+  };
+  ATTNPRUNE_RETURN_IF_ERROR(pruner_.Collect(stretch, tokens, listener, std::move(begun)));
+  tools_.progress.End();
+  return absl::OkStatus();
+}
+
+absl::Status BlockRun::PruneStretch(size_t number, const LayerPruner::Tokens& tokens) {
+  const Stretch& stretch = stretches()[number];
   if (IsDone(Stretch::Piece{.tensors = stretch.tensors})) {
-    tools_.progress.Skip(collect_operations);
+    tools_.progress.Skip(cost().collect[number]);
   } else {
-    tools_.progress.Begin(v1::COLLECTING, block_, collect_operations, MapsOf(stretch));
-    ATTNPRUNE_RETURN_IF_ERROR(pruner_.Collect(stretch, tokens, ListenerOf(tools_)));
-    tools_.progress.End();
+    ATTNPRUNE_RETURN_IF_ERROR(Collect(number, tokens));
   }
   for (const Stretch::Piece& piece : stretch.Pieces()) {
     const double operations = cost().prune[pieces_done_++];
     if (IsDone(piece)) {
       ATTNPRUNE_RETURN_IF_ERROR(PutOld(piece));
       tools_.progress.Skip(operations);
-    } else {
-      ATTNPRUNE_RETURN_IF_ERROR(PrunePiece(piece, operations));
+      continue;
     }
+    absl::Status status = PrunePiece(number, piece, operations);
+    if (IsResumeRefused(status)) {  // without the state that was saved
+      tools_.job.writer().AddWarning(
+          absl::StrCat(piece.tensors[0].what.stored->name, ": ", status.message()));
+      ATTNPRUNE_RETURN_IF_ERROR(Collect(number, tokens));
+      status = PrunePiece(number, piece, operations);
+    }
+    ATTNPRUNE_RETURN_IF_ERROR(status);
   }
+  tools_.checkpoint.ForgetStretch(block_, number);
   return absl::OkStatus();
+}
+
+RunOptions BlockRun::Options(const Stretch::Tensor& first) {
+  RunOptions options;
+  options.seed = tools_.run.spec.seed;
+  options.resume_from = tools_.checkpoint.TakeMethodState(block_, first.what.stored->name);
+  return options;
 }
 
 absl::Status BlockRun::PutOld(const Stretch::Piece& piece) {
   ClaimedJob& job = tools_.job;
   for (const Stretch::Tensor& tensor : piece.tensors) {
     const RunResults::OldTensor old = tools_.results.FindTensor(tensor.what.stored->name);
-    const JobTensor pruned{.field = absl::StrCat("run.results[", old.result, "].tensors[",
-                                                 old.place, "].weights"),
-                           .matrix = {},
-                           .sha256 = old.tensor->weights().sha256(),
-                           .name = old.tensor->name(),
-                           .dtype = tensor.what.stored->dtype,
-                           .extents = tensor.what.stored->shape};
+    const JobTensor pruned{
+        .field = absl::StrCat("run.results[", old.result, "].tensors[", old.place, "].weights"),
+        .matrix = {},
+        .sha256 = old.tensor->weights().sha256(),
+        .name = old.tensor->name(),
+        .dtype = tensor.what.stored->dtype,
+        .extents = tensor.what.stored->shape};
     ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
     ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(job.tensors(), pruned));
     ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(*job.tensors(), pruned));
@@ -104,7 +146,7 @@ absl::Status BlockRun::PutOld(const Stretch::Piece& piece) {
   return absl::OkStatus();
 }
 
-absl::Status BlockRun::PrunePiece(const Stretch::Piece& piece, double operations) {
+absl::Status BlockRun::PrunePiece(size_t stretch, const Stretch::Piece& piece, double operations) {
   ClaimedJob& job = tools_.job;
   ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
   const Stretch::Tensor& first = piece.tensors[0];
@@ -112,17 +154,19 @@ absl::Status BlockRun::PrunePiece(const Stretch::Piece& piece, double operations
   const absl::optional<RunChoice> choice =
       ChoiceOf(spec, tools_.run.plan.block_sparsities, block_, first.what);
   if (!choice.has_value()) return absl::InternalError("a tensor of the plan is not chosen");
-  const char* const method =
-      (piece.attention ? *spec.attention_method : choice->method).info->name;
+  const char* const method = (piece.attention ? *spec.attention_method : choice->method).info->name;
   tools_.progress.Begin(v1::PRUNING, block_, operations, piece.maps(), method);
   SolveObserver* const solves = job.options().observer;
   const int worker = job.options().worker;
   if (solves != nullptr) solves->OnMethodBegin(worker, method);
-  const auto solved =
-      piece.attention ? SolveAttention(piece, *choice) : SolveTensor(first, *choice);
+  StepObserver observer(*this, stretch, first.what.stored->name);
+  const auto solved = piece.attention ? SolveAttention(piece, *choice, observer)
+                                      : SolveTensor(first, *choice, observer);
   if (solves != nullptr) solves->OnMethodEnd(worker);
   if (!solved.ok()) {
-    if (absl::IsCancelled(solved.status())) return solved.status();
+    if (absl::IsCancelled(solved.status()) || IsResumeRefused(solved.status())) {
+      return solved.status();
+    }
     return Annotate(solved.status(), first.what.stored->name);
   }
   v1::RunResult result;
@@ -134,39 +178,36 @@ absl::Status BlockRun::PrunePiece(const Stretch::Piece& piece, double operations
     *result.add_tensors() = tensor;
   }
   tools_.progress.End();
-  return tools_.results.Store(result, digests, absl::nullopt);
+  ATTNPRUNE_RETURN_IF_ERROR(tools_.results.Store(result, digests, absl::nullopt));
+  tools_.checkpoint.AfterResult();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<v1::PrunedTensor>> BlockRun::SolveTensor(const Stretch::Tensor& tensor,
-                                                                    const RunChoice& choice) {
-  StepObserver observer(tools_);
-  RunOptions options;
-  options.seed = tools_.run.spec.seed;
+                                                                    const RunChoice& choice,
+                                                                    StepObserver& observer) {
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const PrunedWeights pruned,
-      pruner_.Prune(tensor, *choice.method.Create(), choice.sparsity, options, observer));
+      pruner_.Prune(tensor, *choice.method.Create(), choice.sparsity, Options(tensor), observer));
   const double seconds = tools_.progress.seconds();
   ATTNPRUNE_ASSIGN_OR_RETURN(v1::PrunedTensor message, Stored(tensor, pruned));
   DescribeChoice(choice.method, choice.sparsity, seconds, message);
   return std::vector<v1::PrunedTensor>{message};
 }
 
-absl::StatusOr<std::vector<v1::PrunedTensor>> BlockRun::SolveAttention(
-    const Stretch::Piece& piece, const RunChoice& choice) {
+absl::StatusOr<std::vector<v1::PrunedTensor>> BlockRun::SolveAttention(const Stretch::Piece& piece,
+                                                                       const RunChoice& choice,
+                                                                       StepObserver& observer) {
   const ChosenMethod& method = *tools_.run.spec.attention_method;
-  StepObserver observer(tools_);
-  RunOptions options;
-  options.seed = tools_.run.spec.seed;
   const std::unique_ptr<Method> attention = method.Create(), others = choice.method.Create();
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const PrunedAttention pruned,
-      pruner_.PruneAttention(piece, {*attention, *others}, choice.sparsity, options, observer));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const PrunedAttention pruned,
+                             pruner_.PruneAttention(piece, {*attention, *others}, choice.sparsity,
+                                                    Options(piece.tensors[0]), observer));
   const double seconds = tools_.progress.seconds();
   if (pruned.reason == TerminationReason::kNumericalError) {
-    tools_.job.writer().AddWarning(
-        absl::StrCat("block ", block_, ", ", method.info->name,
-                     ": the loss is no longer finite after ", pruned.tensors[0].steps,
-                     " steps; the result is the last finite mask"));
+    tools_.job.writer().AddWarning(absl::StrCat(
+        "block ", block_, ", ", method.info->name, ": the loss is no longer finite after ",
+        pruned.tensors[0].steps, " steps; the result is the last finite mask"));
   }
   std::vector<v1::PrunedTensor> messages;
   for (size_t i = 0; i < piece.tensors.size(); ++i) {

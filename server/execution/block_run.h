@@ -12,6 +12,7 @@
 #include "core/sequential/layer_pruner.h"
 #include "server/execution/claimed_job.h"
 #include "server/execution/open_run.h"
+#include "server/execution/run_checkpoint.h"
 #include "server/execution/run_progress.h"
 #include "server/execution/run_results.h"
 #include "server/execution/run_spec.h"
@@ -24,10 +25,11 @@ struct RunTools {
   OpenRun& run;
   RunProgress& progress;
   RunResults& results;
+  RunCheckpoint& checkpoint;
 };
 
 // Tells of a pass over tokens, and ends it when the run is to stop.
-PassListener ListenerOf(RunTools& tools);
+PassListener ListenerOf(ClaimedJob& job, RunProgress& progress);
 
 // One thread.
 class BlockRun {
@@ -42,20 +44,29 @@ class BlockRun {
   absl::Status Prune(const LayerPruner::Tokens& tokens);
 
  private:
+  // A method's steps on their way to the watchers and into checkpoints.
+  class StepObserver;
+
+  const std::vector<Stretch>& stretches() const {
+    return tools_.run.plan.blocks[static_cast<size_t>(block_)];
+  }
   const BlockCost& cost() const { return tools_.run.plan.costs[static_cast<size_t>(block_)]; }
 
-  absl::Status PruneStretch(const Stretch& stretch, double collect_operations,
-                            const LayerPruner::Tokens& tokens);
+  absl::Status PruneStretch(size_t number, const LayerPruner::Tokens& tokens);
+  absl::Status Collect(size_t number, const LayerPruner::Tokens& tokens);
   bool IsDone(const Stretch::Piece& piece) const;
-  absl::Status PrunePiece(const Stretch::Piece& piece, double operations);
+  absl::Status PrunePiece(size_t stretch, const Stretch::Piece& piece, double operations);
   // Pruned and stored.
   absl::StatusOr<std::vector<v1::PrunedTensor>> SolveTensor(const Stretch::Tensor& tensor,
-                                                            const RunChoice& choice);
+                                                            const RunChoice& choice,
+                                                            StepObserver& observer);
   absl::StatusOr<std::vector<v1::PrunedTensor>> SolveAttention(const Stretch::Piece& piece,
-                                                               const RunChoice& choice);
+                                                               const RunChoice& choice,
+                                                               StepObserver& observer);
   // Described, with its weights and its mask stored.
   absl::StatusOr<v1::PrunedTensor> Stored(const Stretch::Tensor& tensor,
                                           const PrunedWeights& pruned);
+  RunOptions Options(const Stretch::Tensor& first);
   absl::Status PutOld(const Stretch::Piece& piece);
 
   RunTools& tools_;

@@ -43,7 +43,8 @@ struct JobRunnerOptions {
   // For temporary files that take no part in a result; and what they leave of its disk.
   std::string spill_folder;
   int64_t min_free_disk_bytes = int64_t{64} << 20;
-  // Between two checkpoints of a method, by the clock. A crash costs so much of the solving.
+  // Between two checkpoints, by the clock; zero: at every chance. A crash costs so much of the
+  // solving. A run whose checkpoints are large makes fewer (run_checkpoint.h).
   absl::Duration checkpoint_interval = absl::Seconds(5);
   // Between two writes of progress, in real time.
   absl::Duration progress_interval = absl::Milliseconds(100);

@@ -15,7 +15,6 @@ namespace attnprune {
 absl::Status AllocateSparsities(ClaimedJob& job, OpenRun& run, RunResults& results) {
   if (!results.block_sparsities().empty()) return absl::OkStatus();
   RunProgress progress(job, run.plan);
-  RunTools tools{job, run, progress, results};
   progress.Begin(v1::ALLOCATING, 0, run.plan.allocate_operations, {});
   const RunStates::Kinds kinds = {
       .calibration = true, .beside = false, .dense = false, .pruned = false};
@@ -25,7 +24,7 @@ absl::Status AllocateSparsities(ClaimedJob& job, OpenRun& run, RunResults& resul
   const OwlChoice& owl = *run.spec.owl();
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<double> shares,
                              OutlierShares(*run.forward, run.pool, owl.outlier,
-                                           states.calibration(), ListenerOf(tools)));
+                                           states.calibration(), ListenerOf(job, progress)));
   const std::vector<double> sparsities =
       OwlSparsities(run.spec.choice.sparsity.fraction, owl.limit, shares);
   ATTNPRUNE_RETURN_IF_ERROR(CheckBlockSparsities(sparsities));

@@ -14,6 +14,7 @@
 #include "core/model/layer_forward.h"
 #include "server/execution/block_run.h"
 #include "server/execution/run_allocation.h"
+#include "server/execution/run_checkpoint.h"
 #include "server/execution/run_plan.h"
 #include "server/execution/run_progress.h"
 #include "server/execution/run_results.h"
@@ -48,7 +49,8 @@ class PartRun {
         block_(part.claim.part),
         progress_(job, run.plan, [&] { return DoneByOthers(*job.jobs(), part.claim, run.plan); }),
         results_(job, part.results),
-        tools_{job, run, progress_, results_} {}
+        checkpoint_(job),
+        tools_{job, run, progress_, results_, checkpoint_} {}
 
   absl::Status Run();
 
@@ -61,6 +63,7 @@ class PartRun {
   const Index block_;
   RunProgress progress_;
   RunResults results_;
+  RunCheckpoint checkpoint_;
   RunTools tools_;
 };
 

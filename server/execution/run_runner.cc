@@ -1,6 +1,7 @@
 #include "server/execution/run_runner.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <new>
 #include <string>
@@ -20,6 +21,7 @@
 #include "server/execution/claimed_job.h"
 #include "server/execution/open_run.h"
 #include "server/execution/run_allocation.h"
+#include "server/execution/run_checkpoint.h"
 #include "server/execution/run_parts.h"
 #include "server/execution/run_plan.h"
 #include "server/execution/run_progress.h"
@@ -48,6 +50,8 @@ class ModelRun {
   absl::Status RunBlocks(RunTools& tools, RunStates& states);
   absl::StatusOr<bool> SkipBlock(RunTools& tools, Index block, RunStates& states);
   absl::Status RunBlock(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
+  absl::Status AdvanceCalibration(RunTools& tools, Index block, LayerPruner& pruner,
+                                  const TokenStates& states);
   absl::Status EndBlock(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
   absl::Status Score(RunTools& tools, RunStates& states);
 
@@ -81,7 +85,9 @@ absl::Status ModelRun::RunAll() {
   }
   if (run->spec.independent) ATTNPRUNE_RETURN_IF_ERROR(PruneInParts(*run));
   RunProgress progress(job_, run->plan);
-  RunTools tools{job_, *run, progress, *results_};
+  RunCheckpoint checkpoint(job_);
+  checkpoint.Read();
+  RunTools tools{job_, *run, progress, *results_, checkpoint};
   TakeUpAllocation(tools);
   ATTNPRUNE_ASSIGN_OR_RETURN(RunStates states, BeginStates(*run));
   ATTNPRUNE_RETURN_IF_ERROR(RunBlocks(tools, states));
@@ -149,6 +155,22 @@ absl::Status ModelRun::RunBlock(RunTools& tools, Index block, LayerPruner& prune
   return EndBlock(tools, block, pruner, states);
 }
 
+absl::Status ModelRun::AdvanceCalibration(RunTools& tools, Index block, LayerPruner& pruner,
+                                          const TokenStates& states) {
+  constexpr auto kKind = v1::HiddenStates::CALIBRATION;
+  const Index first = tools.checkpoint.TakeAdvanced(block, kKind, states.hidden);
+  const PassListener tell = ListenerOf(tools.job, tools.progress);
+  const auto listener = [&](double share) {
+    const bool goes_on = tell(share);
+    if (tools.checkpoint.Due()) {
+      const auto rows = std::llround(share * static_cast<double>(states.hidden.rows()));
+      tools.checkpoint.SaveAdvanced(block, kKind, states.hidden, rows);
+    }
+    return goes_on;
+  };
+  return pruner.Advance(states, listener, first);
+}
+
 absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& pruner,
                                 RunStates& states) {
   OpenRun& run = tools.run;
@@ -166,7 +188,7 @@ absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& prune
     return run.forward->RunLayer(block, tokens.lengths, tokens.hidden, hooks);
   };
   if (!last && !independent) {
-    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(states.calibration(), ListenerOf(tools)));
+    ATTNPRUNE_RETURN_IF_ERROR(AdvanceCalibration(tools, block, pruner, states.calibration()));
     if (run.spec.dense_target > 0) ATTNPRUNE_RETURN_IF_ERROR(dense_pass(states.beside()));
   }
   if (held_out) {
@@ -177,7 +199,9 @@ absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& prune
   ATTNPRUNE_RETURN_IF_ERROR(job_.CheckStop());
   if ((!last && !independent) || held_out) ATTNPRUNE_RETURN_IF_ERROR(states.Store(job_, result));
   tools.progress.End();
-  return results_->Store(result, {}, StatesOf(result));
+  ATTNPRUNE_RETURN_IF_ERROR(results_->Store(result, {}, StatesOf(result)));
+  tools.checkpoint.Forget();
+  return absl::OkStatus();
 }
 
 absl::Status ModelRun::Score(RunTools& tools, RunStates& states) {
@@ -187,7 +211,9 @@ absl::Status ModelRun::Score(RunTools& tools, RunStates& states) {
   std::vector<std::vector<double>> losses;
   for (const TokenStates& side : {states.dense(), states.pruned()}) {
     const double before = losses.empty() ? 0 : 0.5;
-    const auto goes_on = [&](double share) { return ListenerOf(tools)(before + share / 2); };
+    const auto goes_on = [&](double share) {
+      return ListenerOf(tools.job, tools.progress)(before + share / 2);
+    };
     ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<double> one,
                                run.forward->TokenLosses(run.rows.held_out, side.hidden, goes_on));
     losses.push_back(std::move(one));

@@ -52,6 +52,7 @@ class Runs : public ::testing::Test {
     options.threads = 2;
     options.clock = &clock_;
     options.progress_interval = absl::ZeroDuration();
+    options.checkpoint_interval = checkpoint_interval_;
     options.spill_folder = folder_.path();
     options.min_free_disk_bytes = 0;
     options.memory_budget_bytes = memory_budget;
@@ -83,6 +84,7 @@ class Runs : public ::testing::Test {
   // Blobs of hidden states that are stored.
   int64_t Blobs() { return backend_.tensors().Usage().blobs; }
 
+  absl::Duration checkpoint_interval_ = absl::Seconds(5);
   const RealClock real_{};
   HookedClock clock_{&real_};
   TemporaryFolder folder_;

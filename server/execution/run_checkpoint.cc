@@ -1,0 +1,256 @@
+#include "server/execution/run_checkpoint.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+
+namespace attnprune {
+namespace {
+
+// Saving takes at most this part of the time.
+constexpr int kShareOfTime = 20;
+
+template <typename T>
+absl::Span<const char> BytesOf(absl::Span<const T> values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+// Bytes of a blob without its tail, verified.
+absl::StatusOr<std::unique_ptr<BlobReader>> OpenBlob(ClaimedJob& job, const std::string& digest) {
+  ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
+  ATTNPRUNE_RETURN_IF_ERROR(job.tensors()->Verify(digest));
+  return job.tensors()->OpenForReading(digest);
+}
+
+absl::StatusOr<GramMatrix> ReadGram(ClaimedJob& job, const std::string& digest, size_t tail) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<BlobReader> reader, OpenBlob(job, digest));
+  const int64_t entries = (reader->size() - static_cast<int64_t>(tail)) / 8;
+  const auto size = static_cast<Index>(std::llround(std::sqrt(static_cast<double>(entries))));
+  if (size < 1 || size * size != entries) return absl::DataLossError("not a square matrix");
+  GramMatrix gram(size);
+  const auto bytes = static_cast<size_t>(entries) * sizeof(double);
+  ATTNPRUNE_RETURN_IF_ERROR(
+      reader->ReadAt(0, absl::Span<char>(reinterpret_cast<char*>(&gram(0, 0)), bytes)));
+  return gram;
+}
+
+}  // namespace
+
+RunCheckpoint::RunCheckpoint(ClaimedJob& job)
+    : job_(job),
+      tail_(absl::StrCat(job.record().id, ".saved")),
+      last_(job.options().clock->Now()) {}
+
+void RunCheckpoint::Warn(absl::string_view what, const absl::Status& status) {
+  job_.writer().AddWarning(absl::StrCat(what, ": ", status.message(), "; that work starts over"));
+}
+
+void RunCheckpoint::Read() {
+  if (!job_.claim().whole()) return;
+  const absl::StatusOr<absl::optional<std::string>> bytes =
+      job_.jobs()->ReadCheckpoint(job_.claim());
+  if (!bytes.ok()) return Warn("checkpoint", bytes.status());
+  if (!bytes->has_value()) return;
+  if (!message_.ParseFromString(**bytes)) {
+    message_.Clear();
+    Warn("checkpoint", absl::DataLossError("it is damaged"));
+  }
+}
+
+// --- Going on ---
+
+absl::Status RunCheckpoint::ReadMoments(StretchMoments& moments, size_t groups) {
+  std::vector<GramMatrix> all;
+  all.reserve(static_cast<size_t>(message_.moments_size()));
+  for (const std::string& digest : message_.moments()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(GramMatrix gram, ReadGram(job_, digest, tail_.size()));
+    all.push_back(std::move(gram));
+  }
+  size_t next = 0;
+  while (next < groups && next < all.size()) moments.calibration.push_back(std::move(all[next++]));
+  if (message_.cross() && next < all.size()) moments.cross = std::move(all[next++]);
+  while (next < all.size()) moments.held_out.push_back(std::move(all[next++]));
+  moments.calibration_rows = message_.calibration_rows();
+  moments.held_out_rows = message_.held_out_rows();
+  return absl::OkStatus();
+}
+
+StretchMoments RunCheckpoint::TakeMoments(Index block, size_t stretch, size_t groups) {
+  StretchMoments moments;
+  const bool of_it =
+      message_.block() == block && static_cast<size_t>(message_.stretch()) == stretch;
+  if (!of_it) return moments;
+  const absl::Status status = ReadMoments(moments, groups);
+  if (status.ok()) return moments;
+  if (!absl::IsCancelled(status)) Warn("moments that were saved", status);
+  message_.clear_moments();
+  return {};
+}
+
+std::string RunCheckpoint::TakeMethodState(Index block, const std::string& tensor) {
+  if (message_.block() != block || message_.tensor() != tensor) return "";
+  message_.clear_tensor();
+  return std::move(*message_.mutable_method_state());
+}
+
+Index RunCheckpoint::TakeAdvanced(Index block, v1::HiddenStates::Kind kind,
+                                  MutableMatrixView states) {
+  if (message_.block() != block) return 0;
+  Index done = 0;
+  for (const v1::RunCheckpoint::Rows& rows : message_.advanced()) {
+    if (rows.kind() != kind) continue;
+    const auto read = [&]() -> absl::Status {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const auto reader, OpenBlob(job_, rows.digest()));
+      if (rows.end() <= done || rows.end() > states.rows()) {
+        return absl::DataLossError("not rows of these states");
+      }
+      const MutableMatrixView place = states.Rows(done, rows.end() - done);
+      const auto bytes = static_cast<size_t>(place.size()) * sizeof(float);
+      if (reader->size() != static_cast<int64_t>(bytes + tail_.size())) {
+        return absl::DataLossError(
+            absl::StrCat("must have ", bytes + tail_.size(), " bytes, got ", reader->size()));
+      }
+      return reader->ReadAt(0, {reinterpret_cast<char*>(place.data()), bytes});
+    };
+    const absl::Status status = read();
+    if (!status.ok()) {
+      if (!absl::IsCancelled(status)) Warn("hidden states that were saved", status);
+      return done;
+    }
+    done = rows.end();
+  }
+  return done;
+}
+
+// --- Saving ---
+
+bool RunCheckpoint::Due() {
+  if (!job_.claim().whole()) return false;
+  if (job_.stop()->requested()) return job_.stop()->reason() == StopReason::kDraining;
+  const absl::Duration interval = job_.options().checkpoint_interval;
+  if (interval <= absl::ZeroDuration()) return true;
+  return job_.options().clock->Now() - last_ >= std::max(interval, kShareOfTime * cost_);
+}
+
+void RunCheckpoint::Begin(Index block, size_t stretch) {
+  if (message_.block() == block && static_cast<size_t>(message_.stretch()) == stretch) return;
+  Forget();
+  message_.set_block(static_cast<int>(block));
+  message_.set_stretch(static_cast<int>(stretch));
+}
+
+void RunCheckpoint::Write(absl::Span<const std::string> unused) {
+  const auto start = std::chrono::steady_clock::now();
+  const absl::Status status =
+      job_.jobs()->SaveCheckpoint(job_.claim(), message_.SerializeAsString());
+  cost_ += absl::FromChrono(std::chrono::steady_clock::now() - start);
+  last_ = job_.options().clock->Now();
+  if (absl::IsAborted(status)) return job_.stop()->Request(StopReason::kLapsed);
+  if (!status.ok()) return job_.Report(status);
+  for (const std::string& digest : unused) job_.tensors()->Remove(digest).IgnoreError();
+}
+
+bool RunCheckpoint::HasMomentsOf(const LayerPruner& pruner) const {
+  return message_.moments_size() > 0 && message_.calibration_rows() == pruner.calibration_rows() &&
+         message_.held_out_rows() == pruner.held_out_rows();
+}
+
+// Returns what is of no use any more once the checkpoint is written.
+std::vector<std::string> RunCheckpoint::PutMoments(const LayerPruner& pruner) {
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<std::string> before(message_.moments().begin(), message_.moments().end());
+  message_.clear_moments();
+  for (const GramMatrix* moments : pruner.Moments()) {
+    const absl::StatusOr<std::string> digest = job_.tensors()->Put(BytesOf(moments->flat()), tail_);
+    if (!digest.ok()) {
+      job_.Report(digest.status());
+      message_.clear_moments();
+      break;
+    }
+    message_.add_moments(*digest);
+  }
+  const bool kept = message_.moments_size() > 0;
+  message_.set_calibration_rows(kept ? pruner.calibration_rows() : 0);
+  message_.set_held_out_rows(kept ? pruner.held_out_rows() : 0);
+  message_.set_cross(kept && pruner.has_cross());
+  cost_ = absl::FromChrono(std::chrono::steady_clock::now() - start);
+  std::erase_if(before, [this](const std::string& digest) {
+    return std::find(message_.moments().begin(), message_.moments().end(), digest) !=
+           message_.moments().end();
+  });
+  return before;
+}
+
+void RunCheckpoint::SaveMoments(Index block, size_t stretch, const LayerPruner& pruner) {
+  Begin(block, stretch);
+  message_.clear_tensor();
+  message_.clear_method_state();
+  Write(PutMoments(pruner));
+}
+
+void RunCheckpoint::SaveMethod(Index block, size_t stretch, const LayerPruner& pruner, bool whole,
+                               const std::string& tensor, const Resumable& run) {
+  Begin(block, stretch);
+  cost_ = absl::ZeroDuration();
+  std::vector<std::string> unused;
+  if (whole && !HasMomentsOf(pruner)) unused = PutMoments(pruner);
+  message_.set_tensor(tensor);
+  message_.mutable_method_state()->clear();
+  run.AppendState(message_.mutable_method_state());
+  Write(unused);
+}
+
+void RunCheckpoint::SaveAdvanced(Index block, v1::HiddenStates::Kind kind, MatrixView states,
+                                 Index rows) {
+  if (message_.block() != block || message_.moments_size() > 0 || !message_.tensor().empty()) {
+    Forget();
+    message_.set_block(static_cast<int>(block));
+  }
+  Index begin = 0;
+  for (const v1::RunCheckpoint::Rows& saved : message_.advanced()) {
+    if (saved.kind() == kind) begin = saved.end();
+  }
+  if (rows <= begin) return;
+  const auto start = std::chrono::steady_clock::now();
+  const MatrixView some = states.Rows(begin, rows - begin);
+  const absl::StatusOr<std::string> digest = job_.tensors()->Put(
+      BytesOf(absl::Span<const float>(some.data(), static_cast<size_t>(some.size()))), tail_);
+  cost_ = absl::FromChrono(std::chrono::steady_clock::now() - start);
+  if (!digest.ok()) return job_.Report(digest.status());
+  v1::RunCheckpoint::Rows& saved = *message_.add_advanced();
+  saved.set_kind(kind);
+  saved.set_end(rows);
+  saved.set_digest(*digest);
+  Write({});
+}
+
+void RunCheckpoint::AfterResult() {
+  message_.clear_tensor();
+  message_.clear_method_state();
+  if (message_.moments_size() > 0) Write({});
+}
+
+void RunCheckpoint::ForgetStretch(Index block, size_t stretch) {
+  const bool of_it = message_.block() == block &&
+                     static_cast<size_t>(message_.stretch()) == stretch &&
+                     message_.advanced().empty();
+  if (of_it) Forget();
+}
+
+void RunCheckpoint::Forget() {
+  for (const std::string& digest : message_.moments()) {
+    job_.tensors()->Remove(digest).IgnoreError();
+  }
+  for (const v1::RunCheckpoint::Rows& rows : message_.advanced()) {
+    job_.tensors()->Remove(rows.digest()).IgnoreError();
+  }
+  message_.Clear();
+}
+
+}  // namespace attnprune

@@ -1,0 +1,72 @@
+// What a run writes down in the middle of a block, so that a crash costs seconds of it: the moments
+// of a stretch, the state of the method at work, the hidden states that are through the block.
+//
+// The bulk is in blobs that only the checkpoint names. One that is lost costs the work that it
+// holds, and nothing else.
+#ifndef ATTNPRUNE_SERVER_EXECUTION_RUN_CHECKPOINT_H_
+#define ATTNPRUNE_SERVER_EXECUTION_RUN_CHECKPOINT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "attnprune/v1/run.pb.h"
+#include "core/methods/method.h"
+#include "core/sequential/layer_pruner.h"
+#include "core/sequential/stretch.h"
+#include "server/execution/claimed_job.h"
+
+namespace attnprune {
+
+// One thread. Writes are best effort: what fails is reported, and the run goes on. With a claim on
+// a part it keeps nothing.
+class RunCheckpoint {
+ public:
+  // job must outlive it.
+  explicit RunCheckpoint(ClaimedJob& job);
+
+  // Takes up what an earlier attempt wrote; a damaged one is a warning.
+  void Read();
+
+  // Where a stretch without a piece of attention goes on; empty: at its beginning.
+  StretchMoments TakeMoments(Index block, size_t stretch, size_t groups);
+  // Of the method on the piece that begins with this tensor; empty: at its beginning.
+  std::string TakeMethodState(Index block, const std::string& tensor);
+  // Reads what is through the block into `states`, and returns how many rows that is.
+  Index TakeAdvanced(Index block, v1::HiddenStates::Kind kind, MutableMatrixView states);
+
+  // Whether a save is worth its time, or the last chance: the run drains.
+  bool Due();
+  void SaveMoments(Index block, size_t stretch, const LayerPruner& pruner);
+  // whole: the stretch has moments to go on from; else its pass is done anew.
+  void SaveMethod(Index block, size_t stretch, const LayerPruner& pruner, bool whole,
+                  const std::string& tensor, const Resumable& run);
+  void SaveAdvanced(Index block, v1::HiddenStates::Kind kind, MatrixView states, Index rows);
+
+  // A result was stored, which drops the checkpoint: what is left of it is written anew.
+  void AfterResult();
+  // A stretch or a block is over: what was saved of it is removed.
+  void ForgetStretch(Index block, size_t stretch);
+  void Forget();
+
+ private:
+  void Begin(Index block, size_t stretch);
+  bool HasMomentsOf(const LayerPruner& pruner) const;
+  std::vector<std::string> PutMoments(const LayerPruner& pruner);
+  absl::Status ReadMoments(StretchMoments& moments, size_t groups);
+  void Write(absl::Span<const std::string> unused);
+  void Warn(absl::string_view what, const absl::Status& status);
+
+  ClaimedJob& job_;
+  const std::string tail_;  // behind each blob's bytes, so that nothing else has its digest
+  v1::RunCheckpoint message_;
+  absl::Time last_;
+  absl::Duration cost_ = absl::ZeroDuration();  // of the last save
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_EXECUTION_RUN_CHECKPOINT_H_
