@@ -67,6 +67,14 @@ absl::Status BlockRun::Prune(const LayerPruner::Tokens& tokens) {
   return absl::OkStatus();
 }
 
+absl::Status BlockRun::PutAllOld() {
+  ATTNPRUNE_RETURN_IF_ERROR(pruner_.Load(block_));
+  for (const Stretch& stretch : stretches()) {
+    ATTNPRUNE_RETURN_IF_ERROR(PutOld({.tensors = stretch.tensors}));
+  }
+  return absl::OkStatus();
+}
+
 bool BlockRun::IsDone(const Stretch::Piece& piece) const {
   return absl::c_all_of(piece.tensors, [this](const Stretch::Tensor& tensor) {
     return tools_.results.FindTensor(tensor.what.stored->name).tensor != nullptr;
@@ -131,6 +139,9 @@ absl::Status BlockRun::PutOld(const Stretch::Piece& piece) {
   ClaimedJob& job = tools_.job;
   for (const Stretch::Tensor& tensor : piece.tensors) {
     const RunResults::OldTensor old = tools_.results.FindTensor(tensor.what.stored->name);
+    if (old.tensor == nullptr) {
+      return absl::DataLossError(absl::StrCat(tensor.what.stored->name, ": has no result"));
+    }
     const JobTensor pruned{
         .field = absl::StrCat("run.results[", old.result, "].tensors[", old.place, "].weights"),
         .matrix = {},

@@ -42,6 +42,8 @@ class BlockRun {
   // back, a stretch of such without a look at its inputs. Each other one is stored as a result.
   // DATA_LOSS names a pruned tensor that is lost.
   absl::Status Prune(const LayerPruner::Tokens& tokens);
+  // Loads the layer as it was pruned. DATA_LOSS as above.
+  absl::Status PutAllOld();
 
  private:
   // A method's steps on their way to the watchers and into checkpoints.

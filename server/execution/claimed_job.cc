@@ -71,40 +71,47 @@ absl::StatusOr<std::string> ClaimedJob::Put(absl::Span<const char> bytes, absl::
   return digest;
 }
 
-absl::Status ClaimedJob::StoreResult(int index, const std::string& bytes,
-                                     absl::Span<const std::string> digests,
-                                     const absl::optional<std::vector<std::string>>& state) {
-  writer_.Flush();  // the result comes after its progress
-  absl::Status status =
-      Retry([&] { return jobs_->FinishMethod(claim_, index, bytes, digests, state).status(); });
+absl::Status ClaimedJob::Write(absl::FunctionRef<absl::Status()> write) {
+  absl::Status status = Retry(write);
   if (absl::IsAborted(status)) stop_->Request(StopReason::kLapsed);
   store_failed_ = !status.ok();
   return status;
 }
 
-void ClaimedJob::WriteLast(absl::FunctionRef<absl::Status()> write) {
+absl::Status ClaimedJob::StoreResult(int index, const std::string& bytes,
+                                     absl::Span<const std::string> digests,
+                                     const absl::optional<std::vector<std::string>>& state) {
+  writer_.Flush();  // the result comes after its progress
+  return Write([&] { return jobs_->FinishMethod(claim_, index, bytes, digests, state).status(); });
+}
+
+// CANCELLED: nothing is to be written any more.
+absl::Status ClaimedJob::WriteLast(absl::FunctionRef<absl::Status()> write) {
   writer_.Flush();
   const StopReason reason = stop_->reason();
-  if (reason == StopReason::kLapsed) return;
-  if (store_failed_ && reason == StopReason::kNone) return;
-  const absl::Status written = RetryTransient(
+  if (reason == StopReason::kLapsed || (store_failed_ && reason == StopReason::kNone)) {
+    return absl::CancelledError("left to another attempt");
+  }
+  absl::Status written = RetryTransient(
       write, [this] { return stop_->WaitUnlessLeaving(options_.retry_interval); },
-      [this](const absl::Status& failure) { Report(failure); });
+      [this](const absl::Status& failure) {
+        // A part may lapse at any time: its job was stopped.
+        if (claim_.whole() || !absl::IsAborted(failure)) Report(failure);
+      });
   if (absl::IsAborted(written)) stop_->Request(StopReason::kLapsed);
+  return written;
 }
 
 void ClaimedJob::End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome) {
-  WriteLast([&] { return WriteEnd(status, outcome); });
+  WriteLast([&] { return WriteEnd(status, outcome); }).IgnoreError();
 }
 
-void ClaimedJob::EndPart(const absl::Status& status) {
-  WriteLast([&] { return WritePartEnd(status); });
-}
-
-absl::Status ClaimedJob::WritePartEnd(const absl::Status& status) {
-  if (status.ok()) return jobs_->FinishPart(claim_);
-  if (stop_->requested()) return jobs_->Requeue(claim_, RequeueCause::kDraining, "");
-  return Fail(status);
+bool ClaimedJob::EndPart(const absl::Status& status) {
+  const bool written = WriteLast([&] {
+                         return status.ok() ? jobs_->FinishPart(claim_)
+                                            : jobs_->Requeue(claim_, RequeueCause::kDraining, "");
+                       }).ok();
+  return status.ok() && written;
 }
 
 absl::Status ClaimedJob::WriteEnd(const absl::Status& status,

@@ -40,8 +40,9 @@ class ClaimedJob {
   bool StopRequested();
   absl::Status CheckStop();  // CANCELLED if it is
 
-  // `write` again and again while the disk is full or the database busy, until the job is to stop.
-  absl::Status Retry(absl::FunctionRef<absl::Status()> write);
+  // A call of the job store, again and again while the disk is full or the database busy, until the
+  // job is to stop. If it fails for another reason the job is left to another attempt.
+  absl::Status Write(absl::FunctionRef<absl::Status()> write);
   // BlobStore::Put, again and again while the disk is full.
   absl::StatusOr<std::string> Put(absl::Span<const char> bytes, absl::string_view tail = "");
   // JobStore::FinishMethod after all progress, again and again likewise.
@@ -52,18 +53,21 @@ class ClaimedJob {
   // Writes how the job ended. `status` OK: everything was done, and `outcome` says what came of it.
   // What has happened first counts: a job that has all its results is done, whatever came too late.
   void End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
-  // The same of a part: it is done, or given back, or its job fails. To stop a job is its own
-  // worker's.
-  void EndPart(const absl::Status& status);
+  // The same of a part, which is done or given back: what becomes of the job is for its own worker
+  // to find. Whether it is done, and that is written.
+  bool EndPart(const absl::Status& status);
+
+  // As if what the job store has refused to `part`, of the same job, had been this one's.
+  void CarryOver(const ClaimedJob& part) { store_failed_ = store_failed_ || part.store_failed_; }
 
   void Report(const absl::Status& status);
 
  private:
   JobWriterOptions WriterOptions();
-  void WriteLast(absl::FunctionRef<absl::Status()> write);
+  absl::Status Retry(absl::FunctionRef<absl::Status()> write);
+  absl::Status WriteLast(absl::FunctionRef<absl::Status()> write);
   absl::Status WriteEnd(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
   absl::Status WriteStopped(StopReason reason);
-  absl::Status WritePartEnd(const absl::Status& status);
   absl::Status Fail(const absl::Status& status);
 
   const JobRecord& record_;

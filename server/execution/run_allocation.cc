@@ -14,7 +14,8 @@ namespace attnprune {
 
 absl::Status AllocateSparsities(ClaimedJob& job, OpenRun& run, RunResults& results) {
   if (!results.block_sparsities().empty()) return absl::OkStatus();
-  RunProgress progress(job, run.plan);
+  RunPace pace;
+  RunProgress progress(job, run.plan, pace);
   progress.Begin(v1::ALLOCATING, 0, run.plan.allocate_operations, {});
   const RunStates::Kinds kinds = {
       .calibration = true, .beside = false, .dense = false, .pruned = false};

@@ -28,20 +28,20 @@ void TellReading(ClaimedJob& job, double share) {
   Tell(job, progress);
 }
 
-RunProgress::RunProgress(ClaimedJob& job, const RunPlan& plan, std::function<double()> others)
-    : job_(job), plan_(plan), others_(std::move(others)) {
-  LookAtOthers();
-  others_before_ = others_now_;
-}
+RunProgress::RunProgress(ClaimedJob& job, const RunPlan& plan, RunPace& pace,
+                         std::function<double()> others)
+    : job_(job), plan_(plan), pace_(pace), others_(std::move(others)) {}
 
-void RunProgress::LookAtOthers() {
-  if (others_) others_now_ = others_();
+// Nothing of it is this worker's: the pace is as if it had been there from the start.
+void RunProgress::Skip(double operations) {
+  done_ += operations;
+  if (pace_.done_at_start.has_value()) *pace_.done_at_start += operations;
 }
 
 void RunProgress::Begin(v1::RunPhase phase, Index block, double operations,
                         absl::Span<const LinearMap> maps, absl::string_view method) {
   begun_ = std::chrono::steady_clock::now();
-  LookAtOthers();
+  if (others_) by_others_ = others_();
   working_ = operations;
   share_ = 0;
   message_.Clear();
@@ -76,14 +76,15 @@ double RunProgress::seconds() const {
 }
 
 void RunProgress::Write() {
-  const double before = before_ + others_before_, all = plan_.operations;
-  const double here = done_ + share_ * working_ + (others_now_ - others_before_);
-  const double elapsed = SecondsBetween(start_, std::chrono::steady_clock::now());
-  message_.set_share(std::min((before + here) / all, 1.0));
+  const double all = plan_.operations, done = done_ + by_others_ + share_ * working_;
+  if (!pace_.done_at_start.has_value()) pace_.done_at_start = done;
+  const double since = done - *pace_.done_at_start;
+  const double elapsed = SecondsBetween(pace_.start, std::chrono::steady_clock::now());
+  // Of what others are at work on only what they have stored is known.
+  pace_.share = std::clamp(done / all, pace_.share, 1.0);
+  message_.set_share(pace_.share);
   message_.set_elapsed_seconds(elapsed);
-  if (here > 0) {
-    message_.set_remaining_seconds(elapsed * std::max(all - before - here, 0.0) / here);
-  }
+  if (since > 0) message_.set_remaining_seconds(elapsed * std::max(all - done, 0.0) / since);
   Tell(job_, message_);
 }
 

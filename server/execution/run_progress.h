@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "attnprune/v1/run.pb.h"
 #include "core/methods/method.h"
@@ -18,15 +19,23 @@ namespace attnprune {
 // That the run's tensors are being read. share: of its results that are there.
 void TellReading(ClaimedJob& job, double share);
 
+// How fast a run goes, as one worker sees it over all the parts that it does.
+struct RunPace {
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+  absl::optional<double> done_at_start;  // operations; nullopt: not looked at yet
+  double share = 0;                      // the last that was told
+};
+
 // One thread.
 class RunProgress {
  public:
-  // job and plan must outlive it. others: operations that other workers have done of the run by
-  // now; may be empty.
-  RunProgress(ClaimedJob& job, const RunPlan& plan, std::function<double()> others = nullptr);
+  // All must outlive it. others: operations that other workers have done of the run by now; may be
+  // empty.
+  RunProgress(ClaimedJob& job, const RunPlan& plan, RunPace& pace,
+              std::function<double()> others = nullptr);
 
   // Work of an earlier attempt.
-  void Skip(double operations) { before_ += operations; }
+  void Skip(double operations);
 
   // From here on `operations` are at work; maps and method may be empty.
   void Begin(v1::RunPhase phase, Index block, double operations, absl::Span<const LinearMap> maps,
@@ -37,17 +46,16 @@ class RunProgress {
   double seconds() const;             // since Begin
 
  private:
-  void LookAtOthers();
   void Write();
 
   ClaimedJob& job_;
   const RunPlan& plan_;
-  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  std::chrono::steady_clock::time_point begun_ = start_;
+  RunPace& pace_;
+  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
   v1::RunProgress message_;
-  double before_ = 0, done_ = 0, working_ = 0, share_ = 0;  // operations; share_ of working_
+  double done_ = 0, working_ = 0, share_ = 0;  // operations; share_ of working_
   const std::function<double()> others_;
-  double others_before_ = 0, others_now_ = 0;
+  double by_others_ = 0;
 };
 
 }  // namespace attnprune

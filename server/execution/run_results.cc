@@ -26,8 +26,11 @@ absl::Status RunResults::Read(absl::Span<const std::string> results) {
     if (!old_.emplace_back().ParseFromString(bytes)) {
       return absl::DataLossError("a stored result is not a message of the API");
     }
-    Enter(old_count() - 1);
   }
+  // As GetRun shows them: those of parts come as workers get done.
+  std::stable_sort(old_.begin(), old_.end(),
+                   [](const auto& a, const auto& b) { return a.block() < b.block(); });
+  for (int i = 0; i < old_count(); ++i) Enter(i);
   return absl::OkStatus();
 }
 

@@ -25,8 +25,8 @@ class RunResults {
   // job must outlive it. stored: how many there are under the job's claim, on a job or a part.
   RunResults(ClaimedJob& job, int stored) : job_(job), next_(stored) {}
 
-  // Takes up those of a job's record in place of what was taken up before. DATA_LOSS: one is
-  // damaged.
+  // Takes up those of a job's record, by block, in place of what was taken up before. DATA_LOSS:
+  // one is damaged.
   absl::Status Read(absl::Span<const std::string> results);
   int old_count() const { return static_cast<int>(old_.size()); }
 

@@ -44,7 +44,7 @@ class ModelRun {
  private:
   absl::Status RunAll();
   absl::Status CheckDisk(const OpenRun& run);
-  absl::Status PruneInParts(OpenRun& run);
+  absl::Status PruneInParts(OpenRun& run, RunPace& pace);
   absl::StatusOr<RunStates> BeginStates(const OpenRun& run);
 
   absl::Status RunBlocks(RunTools& tools, RunStates& states);
@@ -83,8 +83,9 @@ absl::Status ModelRun::RunAll() {
   if (run->spec.owl() != nullptr) {
     ATTNPRUNE_RETURN_IF_ERROR(AllocateSparsities(job_, *run, *results_));
   }
-  if (run->spec.independent) ATTNPRUNE_RETURN_IF_ERROR(PruneInParts(*run));
-  RunProgress progress(job_, run->plan);
+  RunPace pace;
+  if (run->spec.independent) ATTNPRUNE_RETURN_IF_ERROR(PruneInParts(*run, pace));
+  RunProgress progress(job_, run->plan, pace);
   RunCheckpoint checkpoint(job_);
   checkpoint.Read();
   RunTools tools{job_, *run, progress, *results_, checkpoint};
@@ -102,9 +103,13 @@ absl::Status ModelRun::CheckDisk(const OpenRun& run) {
 }
 
 // What other workers have stored is taken up too.
-absl::Status ModelRun::PruneInParts(OpenRun& run) {
-  ATTNPRUNE_RETURN_IF_ERROR(RunAllParts(job_, run));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord now, job_.jobs()->Get(job_.claim().id));
+absl::Status ModelRun::PruneInParts(OpenRun& run, RunPace& pace) {
+  ATTNPRUNE_RETURN_IF_ERROR(RunAllParts(job_, run, pace));
+  JobRecord now;
+  ATTNPRUNE_RETURN_IF_ERROR(job_.Write([&]() -> absl::Status {
+    ATTNPRUNE_ASSIGN_OR_RETURN(now, job_.jobs()->Get(job_.claim().id));
+    return absl::OkStatus();
+  }));
   results_.emplace(job_, static_cast<int>(now.results.size()));
   return results_->Read(now.results);
 }
@@ -119,6 +124,9 @@ absl::StatusOr<RunStates> ModelRun::BeginStates(const OpenRun& run) {
 // --- Blocks ---
 
 absl::Status ModelRun::RunBlocks(RunTools& tools, RunStates& states) {
+  if (tools.run.spec.independent) {
+    for (const BlockCost& cost : tools.run.plan.costs) tools.progress.Skip(cost.OfPart());
+  }
   LayerPruner pruner(*tools.run.forward, tools.run.pool,
                      AttentionPlaceOf(tools.run.plan, job_.options()));
   const auto blocks = static_cast<Index>(tools.run.plan.blocks.size());
@@ -137,7 +145,8 @@ absl::Status ModelRun::RunBlocks(RunTools& tools, RunStates& states) {
 absl::StatusOr<bool> ModelRun::SkipBlock(RunTools& tools, Index block, RunStates& states) {
   const v1::RunResult* const done = results_->FindBlock(block);
   if (done == nullptr) return false;
-  tools.progress.Skip(tools.run.plan.costs[static_cast<size_t>(block)].All());
+  const BlockCost& cost = tools.run.plan.costs[static_cast<size_t>(block)];
+  tools.progress.Skip(tools.run.spec.independent ? cost.score : cost.All());
   if (results_->FindBlock(block + 1) == nullptr && done->states_size() > 0) {
     ATTNPRUNE_RETURN_IF_ERROR(states.Load(job_, *done));
   }
@@ -146,11 +155,11 @@ absl::StatusOr<bool> ModelRun::SkipBlock(RunTools& tools, Index block, RunStates
 
 absl::Status ModelRun::RunBlock(RunTools& tools, Index block, LayerPruner& pruner,
                                 RunStates& states) {
-  // Nothing is to be run through a block that parts have pruned.
-  const bool unused = tools.run.spec.independent && tools.run.rows.held_out.lengths.empty();
-  if (!unused) {
+  if (!tools.run.spec.independent) {
     ATTNPRUNE_RETURN_IF_ERROR(BlockRun(tools, block, pruner)
                                   .Prune({states.calibration(), states.beside(), states.pruned()}));
+  } else if (!tools.run.rows.held_out.lengths.empty()) {  // else nothing is run through it
+    ATTNPRUNE_RETURN_IF_ERROR(BlockRun(tools, block, pruner).PutAllOld());
   }
   return EndBlock(tools, block, pruner, states);
 }
@@ -180,7 +189,6 @@ absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& prune
   result.set_block(static_cast<int>(block));
   const BlockCost& cost = run.plan.costs[static_cast<size_t>(block)];
   const bool independent = run.spec.independent;
-  if (independent) tools.progress.Skip(cost.advance);
   tools.progress.Begin(v1::ADVANCING, block, independent ? cost.score : cost.advance, {});
   const auto dense_pass = [&](const TokenStates& tokens) {
     LayerHooks hooks;

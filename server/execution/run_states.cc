@@ -66,7 +66,7 @@ absl::StatusOr<RunStates> RunStates::Begin(const Forward& forward, const RunRows
     if (!wanted) return absl::OkStatus();
     ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden,
                                MakeHiddenStates(forward.options(), tokens, options));
-    ATTNPRUNE_RETURN_IF_ERROR(forward.Embed(tokens, hidden.view()));
+    if (kinds.filled) ATTNPRUNE_RETURN_IF_ERROR(forward.Embed(tokens, hidden.view()));
     to.emplace(std::move(hidden));
     return absl::OkStatus();
   };

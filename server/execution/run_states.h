@@ -30,6 +30,7 @@ class RunStates {
     bool beside = false;      // the calibration rows in the dense model
     bool dense = true;        // the held-out rows in the dense model
     bool pruned = true;       // and in the pruned one
+    bool filled = true;       // false: with anything, which something else takes the place of
   };
 
   // The input of the first block. rows must outlive it. Errors: of MakeHiddenStates,

@@ -45,10 +45,11 @@ void WorkerPool::WorkerLoop(int worker) {
     }
     if (!job.ok()) Report("", job.status());
     if (RunNextPart(worker, helper)) continue;
-    helper.Forget();
     MutexLock lock(&mutex_);
+    ++idle_;
     changed_.Wait(&mutex_,
                   [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return draining_ || wakes_ != seen; });
+    --idle_;
   }
   MutexLock lock(&mutex_);
   --live_threads_;
@@ -62,22 +63,24 @@ void WorkerPool::RunClaimed(int worker, const JobRecord& job) {
 }
 
 bool WorkerPool::RunNextPart(int worker, RunHelper& helper) {
-  const absl::StatusOr<absl::optional<ClaimedPart>> part =
-      jobs_->ClaimPart("", options_.owner, options_.lease);
+  const absl::StatusOr<absl::optional<ClaimedPart>> part = jobs_->ClaimPart(options_.lease);
   if (!part.ok()) Report("", part.status());
   if (!part.ok() || !part->has_value()) return false;
+  bool good = false;
   RunWith((*part)->claim, worker, [&](const JobRunnerOptions& options, StopSignal* stop) {
-    helper.Help(**part, options, stop);
+    good = helper.Help(**part, options, stop);
   });
-  return true;
+  return good;
 }
 
 void WorkerPool::RunWith(const JobClaim& claim, int worker,
                          absl::FunctionRef<void(const JobRunnerOptions&, StopSignal*)> run) {
   const std::shared_ptr<StopSignal> stop = Enter(claim);
-  // A cancel between claim and Enter found no running job to tell.
+  // What happened between claim and Enter found no running job to tell.
   const absl::StatusOr<JobRecord> now = jobs_->Get(claim.id);
-  if (now.ok() && now->fence == claim.fence && now->cancel_requested) {
+  if (now.ok() && (now->fence != claim.fence || now->state != JobState::kRunning)) {
+    stop->Request(StopReason::kLapsed);
+  } else if (now.ok() && now->cancel_requested) {
     stop->Request(StopReason::kCancelled);
   }
   JobRunnerOptions runner = options_.runner;
@@ -108,20 +111,35 @@ std::vector<WorkerPool::Running> WorkerPool::RunningJobs() {
 
 // --- News ---
 
-// A job that has ended or is queued again is no business of the workers that helped with it.
+// A job that has ended or is queued again is no business of the workers that have had it.
 void WorkerPool::OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) {
   for (const StoredEvent& event : events) {
     const bool queued = event.kind == EventKind::kStateChange && event.state == JobState::kQueued;
-    if (queued || event.kind == EventKind::kTerminal) StopParts(job_id);
-    if (queued) WakeWorkers();
+    if (queued || event.kind == EventKind::kTerminal) StopRunning(job_id);
+    if (!queued) continue;
+    FreeAHelper();
+    WakeWorkers();
   }
 }
 
-void WorkerPool::StopParts(const std::string& job_id) {
+void WorkerPool::StopRunning(const std::string& job_id) {
   for (const Running& running : RunningJobs()) {
-    if (running.claim.id != job_id || running.claim.whole()) continue;
-    running.stop->Request(StopReason::kLapsed);
+    if (running.claim.id == job_id) running.stop->Request(StopReason::kLapsed);
   }
+}
+
+// Jobs come before parts: where no worker waits for one, a part is given back.
+void WorkerPool::FreeAHelper() {
+  std::shared_ptr<StopSignal> helper;
+  {
+    MutexLock lock(&mutex_);
+    if (idle_ > 0) return;
+    for (const Running& running : running_) {
+      const bool helps = !running.claim.whole() && !running.stop->requested();
+      if (helps) helper = running.stop;
+    }
+  }
+  if (helper != nullptr) helper->Request(StopReason::kDraining);
 }
 
 void WorkerPool::OnPartOpened(const std::string&) { WakeWorkers(); }

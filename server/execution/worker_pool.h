@@ -31,7 +31,7 @@ struct WorkerPoolOptions {
 };
 
 // Claims jobs in the store's order and runs them, one a worker; a worker without a job helps with
-// parts of running ones. Renews their leases, and acts on
+// parts of running ones until there is a job. Renews their leases, and acts on
 // what the scheduler finds overdue. Idle workers wait for news of the store: it must tell this
 // listener (SetListener) from before Start until the pool is destroyed. Thread-safe. Lock order:
 // the store's writer lock, then mutex_; the store is never called with mutex_ held.
@@ -71,7 +71,7 @@ class WorkerPool final : public JobStoreListener {
   void WorkerLoop(int worker);
   void UpkeepLoop();
   void RunClaimed(int worker, const JobRecord& job);
-  // Whether there was a part to claim.
+  // Whether there may be another part to claim.
   bool RunNextPart(int worker, RunHelper& helper);
   // Calls `run` with the options of a worker's slot, while the claim's lease is renewed.
   void RunWith(const JobClaim& claim, int worker,
@@ -79,7 +79,8 @@ class WorkerPool final : public JobStoreListener {
   std::shared_ptr<StopSignal> Enter(const JobClaim& claim);
   void Leave(const JobClaim& claim);
   std::vector<Running> RunningJobs();
-  void StopParts(const std::string& job_id);
+  void StopRunning(const std::string& job_id);
+  void FreeAHelper();
   void WakeWorkers();
 
   void RenewLease(const Running& running);
@@ -97,6 +98,7 @@ class WorkerPool final : public JobStoreListener {
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t wakes_ ABSL_GUARDED_BY(mutex_) = 0;  // grows when there may be a job to claim
   int live_threads_ ABSL_GUARDED_BY(mutex_) = 0;
+  int idle_ ABSL_GUARDED_BY(mutex_) = 0;  // workers that wait
   std::vector<Running> running_ ABSL_GUARDED_BY(mutex_);
 
   std::vector<std::jthread> threads_;  // by Start and the destructor only

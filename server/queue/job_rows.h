@@ -41,7 +41,7 @@ struct PartRow {
   bool done = false;
   int64_t fence = 0;      // grows at every claim
   int64_t job_fence = 0;  // the job's at the last claim; another one: that claim has lapsed
-  std::string owner;
+  bool own = false;       // the claim is that of the job's own worker, which needs no lease
   absl::Time lease_until = absl::UnixEpoch();
   std::vector<std::string> states;
 };
@@ -77,8 +77,9 @@ class JobRows : public JobReader {
   // The queued job to run next, in the order of NextJob (scheduler.h), of those that no other
   // transaction is claiming.
   virtual absl::StatusOr<absl::optional<JobRow>> FindNextToClaim() = 0;
-  // The open part (JobStore::ClaimPart) to claim next, of jobs that are not to be cancelled.
-  virtual absl::StatusOr<absl::optional<PartRow>> FindNextPart(absl::string_view id) = 0;
+  // What JobStore::ClaimPart and ClaimOwnPart claim next.
+  virtual absl::StatusOr<absl::optional<PartRow>> FindNextPart() = 0;
+  virtual absl::StatusOr<absl::optional<PartRow>> FindNextOwnPart(const JobRow& job) = 0;
   virtual absl::StatusOr<int64_t> CountQueued() = 0;
 
   // Gives *row its number; its record must be whole.

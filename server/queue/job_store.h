@@ -190,9 +190,9 @@ class JobStore {
                                        absl::Span<const std::string> tensor_digests) {
     return FinishMethod(claim, method_index, result, tensor_digests, absl::nullopt);
   }
-  // Ends the job; `state` is terminal, `failure` is for kFailed only. With a part's claim kFailed
-  // alone. Also for queued jobs, for the
-  // scheduler (`claim.fence` from its snapshot); QUEUED to SUCCEEDED is FAILED_PRECONDITION.
+  // Ends the job; `state` is terminal, `failure` is for kFailed only. Not with a part's claim. Also
+  // for queued jobs, for the scheduler (`claim.fence` from its snapshot); QUEUED to SUCCEEDED is
+  // FAILED_PRECONDITION.
   virtual absl::Status Finish(const JobClaim& claim, JobState state, const Failure& failure,
                               absl::string_view reason) = 0;
   // Back into the queue, checkpoint and results kept; a job to be cancelled ends as CANCELLED
@@ -203,20 +203,22 @@ class JobStore {
   // --- Parts of a running job ---
   //
   // A running job can be cut into parts, which other workers than its own may claim: one job done
-  // by several. What is written with a part's claim is the job's: events, results, failure. A part
-  // keeps no checkpoint. When the job is requeued, claims on its parts lapse, and what is open or
-  // done stays so; parts go when the job succeeds or is deleted.
+  // by several. What is written with a part's claim is the job's: events and results. A part keeps
+  // no checkpoint and cannot end its job. When the job is requeued, claims on its parts lapse, and
+  // what is open or done stays so; parts go when the job succeeds or is deleted.
 
   // Opens part number `part`, at least 0, unless it is there. states: tensors that it begins with,
   // kept until it is done.
   virtual absl::Status OpenPart(const JobClaim& claim, int part,
                                 absl::Span<const std::string> states) = 0;
-  // The first open part of job `id`; of any running job, in the order of NextJob, if `id` is empty;
+  // The first open part of a running job, in the order of NextJob, that is not to be cancelled;
   // nothing if none is open. A part is open that is not done and whose claim has lapsed or whose
   // lease is over.
-  virtual absl::StatusOr<absl::optional<ClaimedPart>> ClaimPart(absl::string_view id,
-                                                                absl::string_view owner,
-                                                                absl::Duration lease) = 0;
+  virtual absl::StatusOr<absl::optional<ClaimedPart>> ClaimPart(absl::Duration lease) = 0;
+  // For the worker that has claimed the job itself and does one part at a time: the first open part
+  // of this job, one that this worker has already among them. It lapses with the job's claim.
+  virtual absl::StatusOr<absl::optional<ClaimedPart>> ClaimOwnPart(const JobClaim& job) = 0;
+  // Once more is OK.
   virtual absl::Status FinishPart(const JobClaim& claim) = 0;
   virtual absl::StatusOr<std::vector<PartStatus>> ReadParts(absl::string_view id) = 0;  // in order
 

@@ -75,9 +75,8 @@ class TransactionalJobStore final : public JobStore {
 
   absl::Status OpenPart(const JobClaim& claim, int part,
                         absl::Span<const std::string> states) override;
-  absl::StatusOr<absl::optional<ClaimedPart>> ClaimPart(absl::string_view id,
-                                                        absl::string_view owner,
-                                                        absl::Duration lease) override;
+  absl::StatusOr<absl::optional<ClaimedPart>> ClaimPart(absl::Duration lease) override;
+  absl::StatusOr<absl::optional<ClaimedPart>> ClaimOwnPart(const JobClaim& job) override;
   absl::Status FinishPart(const JobClaim& claim) override;
   absl::StatusOr<std::vector<PartStatus>> ReadParts(absl::string_view id) override;
 

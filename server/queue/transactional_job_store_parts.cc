@@ -7,6 +7,22 @@
 #include "server/queue/transactional_job_store.h"
 
 namespace attnprune {
+namespace {
+
+// The part, claimed: `own` and `lease_until` are set.
+absl::StatusOr<absl::optional<ClaimedPart>> Take(JobRows& rows, const JobRow& row, PartRow part) {
+  ++part.fence;
+  part.job_fence = row.record.fence;
+  ATTNPRUNE_RETURN_IF_ERROR(rows.SavePart(part));
+  ClaimedPart claimed;
+  ATTNPRUNE_ASSIGN_OR_RETURN(claimed.job, rows.Complete(row));
+  claimed.claim = {row.record.id, row.record.fence, part.part, part.fence};
+  claimed.results = part.results;
+  claimed.states = std::move(part.states);
+  return absl::optional<ClaimedPart>(std::move(claimed));
+}
+
+}  // namespace
 
 absl::Status TransactionalJobStore::OpenPart(const JobClaim& claim, int part,
                                              absl::Span<const std::string> states) {
@@ -26,34 +42,44 @@ absl::Status TransactionalJobStore::OpenPart(const JobClaim& claim, int part,
   });
 }
 
-absl::StatusOr<absl::optional<ClaimedPart>> TransactionalJobStore::ClaimPart(
-    absl::string_view id, absl::string_view owner, absl::Duration lease) {
+absl::StatusOr<absl::optional<ClaimedPart>> TransactionalJobStore::ClaimPart(absl::Duration lease) {
   using Claimed = absl::optional<ClaimedPart>;
   return Write([&](JobRows& rows, PostCommit&) -> absl::StatusOr<Claimed> {
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<PartRow> part, rows.FindNextPart(id));
+    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<PartRow> part, rows.FindNextPart());
     if (!part.has_value()) return Claimed();
     ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, rows.ReadRow(part->job));
-    ++part->fence;
-    part->job_fence = row.record.fence;
-    part->owner = std::string(owner);
+    part->own = false;
     part->lease_until = rows.Now() + lease;
-    ATTNPRUNE_RETURN_IF_ERROR(rows.SavePart(*part));
-    ClaimedPart claimed;
-    ATTNPRUNE_ASSIGN_OR_RETURN(claimed.job, rows.Complete(row));
-    claimed.claim = {row.record.id, row.record.fence, part->part, part->fence};
-    claimed.results = part->results;
-    claimed.states = std::move(part->states);
-    return Claimed(std::move(claimed));
+    return Take(rows, row, *std::move(part));
+  });
+}
+
+absl::StatusOr<absl::optional<ClaimedPart>> TransactionalJobStore::ClaimOwnPart(
+    const JobClaim& job) {
+  using Claimed = absl::optional<ClaimedPart>;
+  return Write([&](JobRows& rows, PostCommit&) -> absl::StatusOr<Claimed> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, FindRunning(rows, job));
+    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<PartRow> part, rows.FindNextOwnPart(row));
+    if (!part.has_value()) return Claimed();
+    part->own = true;
+    part->lease_until = absl::UnixEpoch();
+    return Take(rows, row, *std::move(part));
   });
 }
 
 absl::Status TransactionalJobStore::FinishPart(const JobClaim& claim) {
   if (claim.whole()) return MustError("claim.part", "be at least 0", claim.part);
   return Write([&](JobRows& rows, PostCommit&) -> absl::Status {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<JobRow> job, rows.FindById(claim.id));
+    if (job.has_value() && job->record.fence == claim.fence) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<PartRow> there,
+                                 rows.FindPart(job->number, claim.part));
+      const bool done_before = there.has_value() && there->done && there->fence == claim.part_fence;
+      if (done_before) return absl::OkStatus();
+    }
     ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, FindRunning(rows, claim));
     ATTNPRUNE_ASSIGN_OR_RETURN(PartRow part, FindClaimedPart(rows, row, claim));
     part.done = true;
-    part.owner.clear();
     part.states.clear();
     return rows.SavePart(part);
   });

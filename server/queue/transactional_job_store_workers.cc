@@ -10,7 +10,7 @@ namespace {
 constexpr char kServerLost[] = "worker lost: the server was killed";
 
 // The results that are there, of the job or of the part; the part's count grows by one.
-absl::StatusOr<int64_t> CountResult(JobRows& rows, const JobRow& row, const JobClaim& claim) {
+absl::StatusOr<int64_t> TakeResultPlace(JobRows& rows, const JobRow& row, const JobClaim& claim) {
   if (claim.whole()) return row.results;
   ATTNPRUNE_ASSIGN_OR_RETURN(PartRow part, FindClaimedPart(rows, row, claim));
   const int64_t there = part.results++;
@@ -18,14 +18,13 @@ absl::StatusOr<int64_t> CountResult(JobRows& rows, const JobRow& row, const JobC
   return there;
 }
 
-absl::Status ReopenPart(JobRows& rows, const JobRow& row, const JobClaim& claim,
-                        PostCommit& post_commit) {
+// Nobody is told: the job's own worker looks for open parts by itself, and the worker that gave it
+// back had its reason.
+absl::Status ReopenPart(JobRows& rows, const JobRow& row, const JobClaim& claim) {
   ATTNPRUNE_ASSIGN_OR_RETURN(PartRow part, FindClaimedPart(rows, row, claim));
   ++part.fence;
-  part.owner.clear();
+  part.own = false;
   part.lease_until = absl::UnixEpoch();
-  post_commit.job_id = claim.id;
-  post_commit.part_opened = true;
   return rows.SavePart(part);
 }
 
@@ -125,7 +124,7 @@ absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
     const absl::optional<std::vector<std::string>>& state) {
   return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<int64_t> {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
-    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t there, CountResult(rows, row, claim));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t there, TakeResultPlace(rows, row, claim));
     if (there != method_index) {
       return absl::FailedPreconditionError(absl::StrCat("job ", claim.id, ": result ", method_index,
                                                         " is not next, ", there, " are there"));
@@ -134,7 +133,7 @@ absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
     JobEdit edit(&rows, &post_commit, std::move(row));
     ++edit.row().results;
     edit.record().losses = 0;
-    edit.ReplaceCheckpoint({});
+    if (claim.whole()) edit.ReplaceCheckpoint({});
     const int64_t sequence = edit.AddEvent(
         {.kind = EventKind::kMethodResult, .method_index = index, .payload = std::string(result)});
     ATTNPRUNE_RETURN_IF_ERROR(rows.AddResult(edit.row(), index, result));
@@ -151,9 +150,7 @@ absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
 absl::Status TransactionalJobStore::Finish(const JobClaim& claim, JobState state,
                                            const Failure& failure, absl::string_view reason) {
   return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
-    if (!claim.whole() && state != JobState::kFailed) {
-      return absl::FailedPreconditionError("a part's worker can end its job as FAILED only");
-    }
+    if (!claim.whole()) return absl::FailedPreconditionError("a part cannot end its job");
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindClaimed(rows, claim));
     JobEdit edit(&rows, &post_commit, std::move(row));
     ATTNPRUNE_RETURN_IF_ERROR(edit.End(state, failure, reason));
@@ -169,7 +166,7 @@ absl::Status TransactionalJobStore::Requeue(const JobClaim& claim, RequeueCause 
                                             absl::string_view reason) {
   return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
-    if (!claim.whole()) return ReopenPart(rows, row, claim, post_commit);
+    if (!claim.whole()) return ReopenPart(rows, row, claim);
     JobEdit edit(&rows, &post_commit, std::move(row));
     edit.Requeue(cause, reason);
     return edit.Save();

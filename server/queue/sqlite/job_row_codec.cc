@@ -144,7 +144,7 @@ Row EncodePart(const PartRow& part) {
           int64_t{part.done},
           part.fence,
           part.job_fence,
-          part.owner,
+          int64_t{part.own},
           Encode(part.lease_until),
           absl::StrJoin(part.states, "\n")};
 }
@@ -158,7 +158,7 @@ PartRow DecodePart(Row values) {
   part.done = reader.Integer() != 0;
   part.fence = reader.Integer();
   part.job_fence = reader.Integer();
-  part.owner = reader.Text();
+  part.own = reader.Integer() != 0;
   part.lease_until = reader.Time();
   part.states = absl::StrSplit(reader.Text(), '\n', absl::SkipEmpty());
   return part;

@@ -124,7 +124,7 @@ CREATE TABLE job_parts (
   done INTEGER NOT NULL,
   fence INTEGER NOT NULL,
   job_fence INTEGER NOT NULL,
-  owner TEXT NOT NULL,
+  own INTEGER NOT NULL,
   lease_until INTEGER NOT NULL,
   states TEXT NOT NULL,
   seal INTEGER NOT NULL,

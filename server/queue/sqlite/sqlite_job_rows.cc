@@ -41,6 +41,11 @@ absl::Status Missing(absl::string_view what, int64_t number) {
       absl::StrCat("database: ", what, " of job number ", number, " is missing"));
 }
 
+absl::optional<PartRow> First(std::vector<PartRow> parts) {
+  if (parts.empty()) return absl::nullopt;
+  return std::move(parts[0]);
+}
+
 std::string Places(size_t count) {
   return absl::StrJoin(std::vector<std::string>(count, "?"), ", ");
 }
@@ -257,24 +262,31 @@ absl::StatusOr<absl::optional<PartRow>> SqliteJobRows::FindPart(int64_t number, 
   ATTNPRUNE_ASSIGN_OR_RETURN(
       std::vector<PartRow> parts,
       FindParts("job_parts WHERE job = ? AND part = ?", {number, int64_t{part}}));
-  if (parts.empty()) return absl::optional<PartRow>();
-  return absl::optional<PartRow>(std::move(parts[0]));
+  return First(std::move(parts));
 }
 
 absl::StatusOr<std::vector<PartRow>> SqliteJobRows::ReadParts(int64_t number) {
   return FindParts("job_parts WHERE job = ? ORDER BY part", {number});
 }
 
-absl::StatusOr<absl::optional<PartRow>> SqliteJobRows::FindNextPart(absl::string_view id) {
+absl::StatusOr<absl::optional<PartRow>> SqliteJobRows::FindNextPart() {
   ATTNPRUNE_ASSIGN_OR_RETURN(
       std::vector<PartRow> parts,
       FindParts("jobs JOIN job_parts ON job = number"
-                " WHERE state = 2 AND NOT cancel_requested AND NOT done AND ?1 IN ('', id)"
-                " AND (job_fence != jobs.fence OR job_parts.lease_until <= ?2)"
+                " WHERE state = 2 AND NOT cancel_requested AND NOT done"
+                " AND (job_fence != jobs.fence OR (NOT own AND job_parts.lease_until <= ?))"
                 " ORDER BY priority DESC, number, part LIMIT 1",
-                {std::string(id), absl::ToUnixNanos(Now())}));
-  if (parts.empty()) return absl::optional<PartRow>();
-  return absl::optional<PartRow>(std::move(parts[0]));
+                {absl::ToUnixNanos(Now())}));
+  return First(std::move(parts));
+}
+
+absl::StatusOr<absl::optional<PartRow>> SqliteJobRows::FindNextOwnPart(const JobRow& job) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      std::vector<PartRow> parts,
+      FindParts("job_parts WHERE job = ? AND NOT done"
+                " AND (job_fence != ? OR own OR lease_until <= ?) ORDER BY part LIMIT 1",
+                {job.number, job.record.fence, absl::ToUnixNanos(Now())}));
+  return First(std::move(parts));
 }
 
 absl::Status SqliteJobRows::SavePart(const PartRow& part) {

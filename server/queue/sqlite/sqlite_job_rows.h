@@ -42,7 +42,8 @@ class SqliteJobRows final : public JobRows {
 
   absl::StatusOr<absl::optional<JobRow>> FindByRequestId(absl::string_view request_id) override;
   absl::StatusOr<absl::optional<JobRow>> FindNextToClaim() override;
-  absl::StatusOr<absl::optional<PartRow>> FindNextPart(absl::string_view id) override;
+  absl::StatusOr<absl::optional<PartRow>> FindNextPart() override;
+  absl::StatusOr<absl::optional<PartRow>> FindNextOwnPart(const JobRow& job) override;
   absl::StatusOr<int64_t> CountQueued() override;
   absl::Status Insert(JobRow* row) override;
   absl::Status Save(const JobRow& row) override;

@@ -5,12 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "core/base/mutex.h"
 #include "server/execution/worker_pool.h"
 #include "tests/server/api/run_fixture.h"
+#include "tests/server/execution/failing_store.h"
 
 namespace attnprune::api {
 namespace {
@@ -34,9 +36,9 @@ class RunParts : public Runs {
     Work(&stop);
   }
 
-  void Help(const ClaimedPart& part, StopSignal* stop) {
+  bool Help(const ClaimedPart& part, StopSignal* stop) {
     RunHelper helper(&backend_.jobs(), &backend_.tensors());
-    helper.Help(part, Options(), stop);
+    return helper.Help(part, Options(), stop);
   }
 
   std::vector<PartStatus> Parts(const std::string& name) {
@@ -47,7 +49,7 @@ class RunParts : public Runs {
   void LookForPart(const std::string& name, std::function<void(const ClaimedPart&)> meanwhile) {
     clock_.SetHook(1, [this, name, meanwhile = std::move(meanwhile)] {
       if (Parts(name).size() < 2) return LookForPart(name, meanwhile);
-      meanwhile(*ValueOrDie(backend_.jobs().ClaimPart("", "helper", absl::Hours(1))));
+      meanwhile(*ValueOrDie(backend_.jobs().ClaimPart(absl::Hours(1))));
     });
   }
 };
@@ -59,7 +61,7 @@ TEST_F(RunParts, DoneByAHelperGiveTheSameBits) {
   int part_done = -1;
   WorkAndMeanwhile(name, [&](const ClaimedPart& part) {
     StopSignal stop;
-    Help(part, &stop);
+    EXPECT_TRUE(Help(part, &stop));
     for (const PartStatus& status : Parts(name)) {
       if (status.done && status.part == part.claim.part) part_done = status.part;
     }
@@ -84,19 +86,65 @@ TEST_F(RunParts, GivenBackByAHelperAreDoneByTheRunsOwnWorker) {
   EXPECT_EQ(Verdict(Get(name)), expected);
 }
 
-TEST_F(RunParts, ThatFailEndTheRunWhichGoesOnWhenTheCauseIsMended) {
+TEST_F(RunParts, ThatAHelperCannotDoAreLeftToTheRunsOwnWorker) {
   const std::string expected = Verdict(WorkOn(Create(Independent()).name()));
   const std::string name = Create(Independent()).name();
-  WorkAndMeanwhile(name, [&](ClaimedPart part) {
-    part.states = {std::string(64, '0')};
+  bool given_back = false;
+  WorkAndMeanwhile(name, [&](const ClaimedPart& part) {
+    ClaimedPart damaged = part;
+    damaged.job.spec = "not a run";
+    RunHelper helper(&backend_.jobs(), &backend_.tensors());
     StopSignal stop;
-    Help(part, &stop);
+    EXPECT_FALSE(helper.Help(damaged, Options(), &stop));
+    const auto again = ValueOrDie(backend_.jobs().ClaimPart(absl::Hours(1)));
+    ASSERT_TRUE(again.has_value());
+    EXPECT_EQ(again->claim.part, part.claim.part);
+    EXPECT_FALSE(helper.Help(*again, Options(), &stop)) << "it leaves the run alone";
+    given_back = true;
   });
-  const v1::Run failed = Get(name);
-  EXPECT_EQ(failed.state(), v1::FAILED);
-  EXPECT_THAT(failed.failure().message(), HasSubstr("hidden states before block 1"));
-  ASSERT_TRUE(backend_.runs().ResumeRun(name).ok());
-  EXPECT_EQ(Verdict(WorkOn(name)), expected);
+  EXPECT_TRUE(given_back);
+  EXPECT_EQ(Verdict(Get(name)), expected);
+}
+
+TEST_F(RunParts, WhoseHiddenStatesAreLostComputeThemAnew) {
+  const std::string expected = Verdict(WorkOn(Create(Independent()).name()));
+  const std::string name = Create(Independent()).name();
+  WorkAndMeanwhile(name, [&](const ClaimedPart& part) {
+    ASSERT_FALSE(part.states.empty());
+    ASSERT_TRUE(backend_.tensors().Remove(part.states[0]).ok());
+    StopSignal stop;
+    EXPECT_TRUE(Help(part, &stop));
+  });
+  EXPECT_EQ(Verdict(Get(name)), expected);
+  std::vector<std::string> warnings;
+  for (const v1::JobEvent& event : Events(name)) {
+    if (!event.warning().empty()) warnings.push_back(event.warning());
+  }
+  EXPECT_THAT(warnings, ::testing::ElementsAre(HasSubstr("hidden states before block 1")));
+}
+
+// A write that the store refuses leaves the run to another attempt, as it leaves a job.
+TEST_F(RunParts, WhoseStoreFailsLeaveTheRunToAnotherAttempt) {
+  clock_.SetHook(0, [] {});
+  const std::string expected = Verdict(WorkOn(Create(Independent()).name()));
+  const std::string name = Create(Independent()).name();
+  for (int write = 1; write < 12; write += 3) {
+    SCOPED_TRACE(write);
+    testing::FailingStore failing(&backend_.jobs(), [write](int count) {
+      return count == write ? absl::InternalError("disk I/O error") : absl::OkStatus();
+    });
+    const absl::optional<JobRecord> job = ValueOrDie(backend_.jobs().Claim("test", absl::Hours(1)));
+    ASSERT_TRUE(job.has_value());
+    StopSignal stop;
+    RunJob(*job, &failing, &backend_.tensors(), Options(), &stop);
+    if (Get(name).state() == v1::SUCCEEDED) break;
+    ASSERT_EQ(Get(name).state(), v1::RUNNING);
+    ASSERT_TRUE(backend_.jobs()
+                    .Requeue({job->id, job->fence}, RequeueCause::kWorkerLost, "the lease is over")
+                    .ok());
+  }
+  if (Get(name).state() != v1::SUCCEEDED) WorkOn(name);
+  EXPECT_EQ(Verdict(Get(name)), expected);
 }
 
 TEST_F(RunParts, LeaveTheSameBitsHoweverOftenTheRunIsStoppedInBetween) {

@@ -86,10 +86,11 @@ class FailingStore final : public JobStore {
     if (absl::Status status = NextFate(); !status.ok()) return status;
     return base_->OpenPart(claim, part, states);
   }
-  absl::StatusOr<absl::optional<ClaimedPart>> ClaimPart(absl::string_view id,
-                                                        absl::string_view owner,
-                                                        absl::Duration lease) override {
-    return base_->ClaimPart(id, owner, lease);
+  absl::StatusOr<absl::optional<ClaimedPart>> ClaimPart(absl::Duration lease) override {
+    return base_->ClaimPart(lease);
+  }
+  absl::StatusOr<absl::optional<ClaimedPart>> ClaimOwnPart(const JobClaim& job) override {
+    return base_->ClaimOwnPart(job);
   }
   absl::Status FinishPart(const JobClaim& claim) override {
     if (absl::Status status = NextFate(); !status.ok()) return status;

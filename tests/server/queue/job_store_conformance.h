@@ -68,12 +68,12 @@ class JobStoreConformance : public ::testing::TestWithParam<StoreFactory> {
     return claim;
   }
   // The next open part; fails the test if there is none.
-  ClaimedPart ClaimPart(const std::string& id = "") {
-    auto part = store().ClaimPart(id, "helper", kPartLease);
+  ClaimedPart ClaimPart() {
+    auto part = store().ClaimPart(kPartLease);
     EXPECT_TRUE(part.ok() && part->has_value()) << part.status();
     return part.ok() && part->has_value() ? **std::move(part) : ClaimedPart();
   }
-  bool NoPartIsOpen() { return !store().ClaimPart("", "helper", kPartLease)->has_value(); }
+  bool NoPartIsOpen() { return !store().ClaimPart(kPartLease)->has_value(); }
   std::vector<StoredEvent> Events(const std::string& id, int64_t after = 0) {
     const auto events = store().ReadEvents(id, after, 1'000'000);
     EXPECT_TRUE(events.ok()) << events.status();
