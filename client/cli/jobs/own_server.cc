@@ -31,7 +31,7 @@ int OnServerOfItsOwn(const Shell& shell, const OwnServerFlags& flags,
   Note(shell,
        absl::StrCat("note: the results are kept; start\n  attnprune-server --data-dir ",
                     ShellWord(server->KeepFolder()),
-                    "\nand write them elsewhere with attnprune fetch or attnprune merge; a run "
+                    "\nand write them elsewhere with attnprune fetch; a run "
                     "that failed goes on with attnprune resume"));
   return worked.exit_code;
 }
