@@ -46,8 +46,7 @@ double SumOverShards(MatrixView w, ThreadPool& pool, const Work& work) {
   std::vector<double> sums(static_cast<size_t>((w.rows() + kScoreRows - 1) / kScoreRows));
   pool.ParallelFor(static_cast<Index>(sums.size()), [&](Index shard) {
     const Index first = shard * kScoreRows;
-    sums[static_cast<size_t>(shard)] =
-        work(w.Rows(first, std::min(kScoreRows, w.rows() - first)));
+    sums[static_cast<size_t>(shard)] = work(w.Rows(first, std::min(kScoreRows, w.rows() - first)));
   });
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
@@ -67,9 +66,8 @@ double CountOutliers(MatrixView w, absl::Span<const double> norms, double outlie
   });
 }
 
-double ShareOfOutliers(const LayerWeights& weights,
-                       const std::vector<std::vector<double>>& squares, double outlier,
-                       ThreadPool& pool) {
+double ShareOfOutliers(const LayerWeights& weights, const std::vector<std::vector<double>>& squares,
+                       double outlier, ThreadPool& pool) {
   double count = 0, size = 0;
   for (size_t g = 0; g < squares.size(); ++g) {
     std::vector<double> norms(squares[g].size());

@@ -79,9 +79,8 @@ class LayerPruner::InputKeeper {
                                                              Index features,
                                                              const std::string& folder) {
     if (stretch.attention_tensors == 0) return nullptr;
-    ATTNPRUNE_ASSIGN_OR_RETURN(
-        BatchesBuilder builder,
-        BatchesBuilder::Create(states.hidden.rows(), features, folder));
+    ATTNPRUNE_ASSIGN_OR_RETURN(BatchesBuilder builder,
+                               BatchesBuilder::Create(states.hidden.rows(), features, folder));
     return std::unique_ptr<InputKeeper>(new InputKeeper(std::move(builder)));
   }
 
@@ -122,14 +121,13 @@ absl::Status LayerPruner::Collect(const Stretch& stretch, const Tokens& tokens,
   if (dense_share_ > 0) {
     ATTNPRUNE_RETURN_IF_ERROR(CollectBeside(stretch, tokens, part(0, first)));
   } else {
-    ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<GramMatrix> moments,
-                               MomentsOf(stretch, tokens.calibration, part(0, first),
-                                         attention_calibration_));
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        std::vector<GramMatrix> moments,
+        MomentsOf(stretch, tokens.calibration, part(0, first), attention_calibration_));
     for (GramMatrix& gram : moments) calibration_.emplace_back(std::move(gram));
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(held_out_,
-                             MomentsOf(stretch, tokens.held_out, part(first, all - first),
-                                       attention_held_out_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(held_out_, MomentsOf(stretch, tokens.held_out,
+                                                  part(first, all - first), attention_held_out_));
   return absl::OkStatus();
 }
 
@@ -253,10 +251,9 @@ absl::StatusOr<PrunedWeights> LayerPruner::Prune(const Stretch::Tensor& tensor,
                                                  const Method& method, const Sparsity& sparsity,
                                                  const RunOptions& options,
                                                  ProgressObserver& observer) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const PruneResult result,
-      PruneRows(weights_.RowsOf(tensor.what.maps), tensor.inputs, method, sparsity, options,
-                observer));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result,
+                             PruneRows(weights_.RowsOf(tensor.what.maps), tensor.inputs, method,
+                                       sparsity, options, observer));
   std::vector<PrunedRows> rows;
   Index first = 0;
   for (const LinearMap map : tensor.what.maps) {
@@ -271,8 +268,7 @@ absl::StatusOr<Problem> LayerPruner::AttentionProblem(const Stretch::Piece& piec
   if (attention_calibration_.count() == 0) {
     return absl::InternalError("the inputs of the attention are not there");
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer layer,
-                             LoadAttentionLayer(forward_.weights(), loaded_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer layer, LoadAttentionLayer(forward_.weights(), loaded_));
   if (dense_share_ > 0) {
     const size_t inputs = piece.tensors[0].inputs;
     ATTNPRUNE_ASSIGN_OR_RETURN(layer.weights.w_q, TargetOf(layer.weights.w_q, inputs));
@@ -332,9 +328,9 @@ absl::StatusOr<PrunedWeights> LayerPruner::FinishAttention(
       steps = attention.steps;
       continue;
     }
-    ATTNPRUNE_ASSIGN_OR_RETURN(apart.emplace_back(),
-                               PruneRows(weights_.of(map).weight, tensor.inputs, others, sparsity,
-                                         options, observer));
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        apart.emplace_back(),
+        PruneRows(weights_.of(map).weight, tensor.inputs, others, sparsity, options, observer));
     rows.push_back({.matrix = &apart.back().matrices[0], .first = 0});
   }
   return Finish(tensor, rows, steps);

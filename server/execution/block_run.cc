@@ -89,13 +89,13 @@ absl::Status BlockRun::PutOld(const Stretch::Piece& piece) {
   ClaimedJob& job = tools_.job;
   for (const Stretch::Tensor& tensor : piece.tensors) {
     const RunResults::OldTensor old = tools_.results.FindTensor(tensor.what.stored->name);
-    const JobTensor pruned{.field = absl::StrCat("run.results[", old.result, "].tensors[",
-                                                 old.place, "].weights"),
-                           .matrix = {},
-                           .sha256 = old.tensor->weights().sha256(),
-                           .name = old.tensor->name(),
-                           .dtype = tensor.what.stored->dtype,
-                           .extents = tensor.what.stored->shape};
+    const JobTensor pruned{
+        .field = absl::StrCat("run.results[", old.result, "].tensors[", old.place, "].weights"),
+        .matrix = {},
+        .sha256 = old.tensor->weights().sha256(),
+        .name = old.tensor->name(),
+        .dtype = tensor.what.stored->dtype,
+        .extents = tensor.what.stored->shape};
     ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
     ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(job.tensors(), pruned));
     ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(*job.tensors(), pruned));
@@ -112,8 +112,7 @@ absl::Status BlockRun::PrunePiece(const Stretch::Piece& piece, double operations
   const absl::optional<RunChoice> choice =
       ChoiceOf(spec, tools_.run.plan.block_sparsities, block_, first.what);
   if (!choice.has_value()) return absl::InternalError("a tensor of the plan is not chosen");
-  const char* const method =
-      (piece.attention ? *spec.attention_method : choice->method).info->name;
+  const char* const method = (piece.attention ? *spec.attention_method : choice->method).info->name;
   tools_.progress.Begin(v1::PRUNING, block_, operations, piece.maps(), method);
   SolveObserver* const solves = job.options().observer;
   const int worker = job.options().worker;
@@ -151,8 +150,8 @@ absl::StatusOr<std::vector<v1::PrunedTensor>> BlockRun::SolveTensor(const Stretc
   return std::vector<v1::PrunedTensor>{message};
 }
 
-absl::StatusOr<std::vector<v1::PrunedTensor>> BlockRun::SolveAttention(
-    const Stretch::Piece& piece, const RunChoice& choice) {
+absl::StatusOr<std::vector<v1::PrunedTensor>> BlockRun::SolveAttention(const Stretch::Piece& piece,
+                                                                       const RunChoice& choice) {
   const ChosenMethod& method = *tools_.run.spec.attention_method;
   StepObserver observer(tools_);
   RunOptions options;
@@ -163,10 +162,9 @@ absl::StatusOr<std::vector<v1::PrunedTensor>> BlockRun::SolveAttention(
       pruner_.PruneAttention(piece, {*attention, *others}, choice.sparsity, options, observer));
   const double seconds = tools_.progress.seconds();
   if (pruned.reason == TerminationReason::kNumericalError) {
-    tools_.job.writer().AddWarning(
-        absl::StrCat("block ", block_, ", ", method.info->name,
-                     ": the loss is no longer finite after ", pruned.tensors[0].steps,
-                     " steps; the result is the last finite mask"));
+    tools_.job.writer().AddWarning(absl::StrCat(
+        "block ", block_, ", ", method.info->name, ": the loss is no longer finite after ",
+        pruned.tensors[0].steps, " steps; the result is the last finite mask"));
   }
   std::vector<v1::PrunedTensor> messages;
   for (size_t i = 0; i < piece.tensors.size(); ++i) {

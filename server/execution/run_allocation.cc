@@ -23,9 +23,9 @@ absl::Status AllocateSparsities(ClaimedJob& job, OpenRun& run, RunResults& resul
       RunStates states,
       RunStates::Begin(*run.forward, run.rows, kinds, PassOptionsOf(run.plan, job.options())));
   const OwlChoice& owl = *run.spec.owl();
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<double> shares,
-                             OutlierShares(*run.forward, run.pool, owl.outlier,
-                                           states.calibration(), ListenerOf(tools)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const std::vector<double> shares,
+      OutlierShares(*run.forward, run.pool, owl.outlier, states.calibration(), ListenerOf(tools)));
   const std::vector<double> sparsities =
       OwlSparsities(run.spec.choice.sparsity.fraction, owl.limit, shares);
   ATTNPRUNE_RETURN_IF_ERROR(CheckBlockSparsities(sparsities));

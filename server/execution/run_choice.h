@@ -25,7 +25,8 @@ absl::optional<RunChoice> ChoiceOf(const RunSpec& run, absl::Span<const double> 
 // Whether Run.attention_method prunes the q and k that lie in it.
 bool IsByAttention(const RunSpec& run, const TensorMaps& tensor);
 // Whether it prunes both q and k of a block, at one sparsity, or neither: INVALID_ARGUMENT names
-// run.attention_method, the tensor and what decides on it. tensors: of the block, those with q or k.
+// run.attention_method, the tensor and what decides on it. tensors: of the block, those with q or
+// k.
 absl::Status CheckAttentionTensors(const RunSpec& run, const std::vector<TensorMaps>& tensors);
 
 }  // namespace attnprune

@@ -131,9 +131,9 @@ double Planner::Advance() const {
 absl::Status Planner::AddAllocation() {
   const Index blocks = model_.options().layer_count();
   if (const auto* progression = std::get_if<ProgressionChoice>(&run_.allocation)) {
-    plan_.block_sparsities = ProgressionSparsities(
-        run_.choice.sparsity.fraction,
-        progression->step.value_or(DefaultProgressionStep(blocks)), blocks);
+    plan_.block_sparsities =
+        ProgressionSparsities(run_.choice.sparsity.fraction,
+                              progression->step.value_or(DefaultProgressionStep(blocks)), blocks);
     return CheckBlockSparsities(plan_.block_sparsities);
   }
   if (run_.owl() == nullptr) return absl::OkStatus();
@@ -312,8 +312,8 @@ void Planner::AddMemory() {
   plan_.disk_bytes = 2 * hidden + pruned_bytes_;
   const auto fits_by = [&](bool spilled, size_t way) {
     plan_.places = {.spilled = spilled, .attention = kWays[way]};
-    plan_.memory_bytes = (spilled ? 0 : hidden) + fixed +
-                         std::max(most_method_bytes_, most_attention_bytes_[way]);
+    plan_.memory_bytes =
+        (spilled ? 0 : hidden) + fixed + std::max(most_method_bytes_, most_attention_bytes_[way]);
     return machine_.memory_budget <= 0 ||
            plan_.memory_bytes <= static_cast<double>(machine_.memory_budget);
   };

@@ -36,7 +36,7 @@ struct BlockCost {
 
 // How a run keeps to its memory budget. No bit of a result depends on it.
 struct RunPlaces {
-  bool spilled = false;                             // hidden states are in temporary files
+  bool spilled = false;                              // hidden states are in temporary files
   DenseAttention attention = DenseAttention::kKeep;  // kRecompute: its tokens are in a file, too
 };
 

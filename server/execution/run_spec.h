@@ -54,7 +54,7 @@ struct RunSpec {
   std::vector<JobTensor> tensors;  // of the model; name is theirs in the checkpoint
   RunTokens calibration, held_out;
   double held_out_fraction = 0;
-  RunChoice choice;  // of maps that no rule matches
+  RunChoice choice;                               // of maps that no rule matches
   absl::optional<ChosenMethod> attention_method;  // of q and k, together
   AllocationChoice allocation;
   std::vector<RunRule> rules;

@@ -1,4 +1,5 @@
-// attnprune submit: upload what the server lacks, create the job, or a run, and watch it if asked to.
+// attnprune submit: upload what the server lacks, create the job, or a run, and watch it if asked
+// to.
 #include <string>
 #include <vector>
 
@@ -142,8 +143,8 @@ int Run(const Shell& shell, const SubmitFlags& given) {
 }  // namespace
 
 void AddSubmitCommand(Command& program) {
-  Command command = program.AddCommand(
-      "submit", "Give a job to a server, or a run; prints its name");
+  Command command =
+      program.AddCommand("submit", "Give a job to a server, or a run; prints its name");
   SubmitFlags& flags = command.Runs<SubmitFlags>(Run);
   AddConnectFlags(command, flags.connect);
   AddJobFlags(command, flags.job);

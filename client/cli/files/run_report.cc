@@ -177,8 +177,10 @@ std::string TensorsSection(const v1::Run& run) {
   for (const v1::RunResult& result : run.results()) {
     for (const v1::PrunedTensor& tensor : result.tensors()) {
       std::vector<std::string>& row = rows.emplace_back();
-      row = {absl::StrCat("`", tensor.name(), "`"), absl::StrJoin(tensor.maps(), ", "),
-             tensor.method(), absl::StrFormat("%.2f %%", 100 * tensor.sparsity()),
+      row = {absl::StrCat("`", tensor.name(), "`"),
+             absl::StrJoin(tensor.maps(), ", "),
+             tensor.method(),
+             absl::StrFormat("%.2f %%", 100 * tensor.sparsity()),
              absl::StrFormat("%.5f", tensor.calibration_error()),
              tensor.has_held_out_error() ? absl::StrFormat("%.5f", tensor.held_out_error()) : "-",
              SecondsText(tensor.seconds())};
@@ -250,8 +252,8 @@ std::string RunReportJson(const v1::Run& run, const std::string& version) {
   if (const v1::ModelScore* const score = ScoreOf(run)) json["model"]["loss"] = ScoreJson(*score);
   for (const v1::RunResult& result : run.results()) {
     if (result.block_sparsities_size() == 0) continue;
-    json["model"]["blockSparsities"] = std::vector<double>(result.block_sparsities().begin(),
-                                                           result.block_sparsities().end());
+    json["model"]["blockSparsities"] =
+        std::vector<double>(result.block_sparsities().begin(), result.block_sparsities().end());
   }
   json["blocks"] = Object::array();
   json["tensors"] = Object::array();
@@ -273,8 +275,7 @@ std::string RunReportMarkdown(const v1::Run& run, const std::string& version) {
       absl::StrFormat("%.2f %% of the %d weights of its pruned tensors are zero: %s by %s, in "
                       "%s order.\n\n",
                       100 * ShareOf(entries.pruned, entries.size), entries.size,
-                      SparsityText(run.sparsity()), MethodsText(run),
-                      OrderText(run.order())),
+                      SparsityText(run.sparsity()), MethodsText(run), OrderText(run.order())),
       LossSection(run), SizesSection(run), BlocksSection(run), TensorsSection(run),
       ProvenanceSection(run, version));
 }

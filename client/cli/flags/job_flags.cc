@@ -42,8 +42,7 @@ void AddWeightFlags(Command& command, JobFlags& f) {
   command.Add("--model", f.model, "Hugging Face folder: names, heads and rope from config.json",
               {.type = "DIR"});
   const auto parse_layer = [&f](const std::string& text) { return ParseLayer(text, f.layer); };
-  command.AddParsed("--layer", parse_layer,
-                    "Layer of the model, from 0", {.type = "N"});
+  command.AddParsed("--layer", parse_layer, "Layer of the model, from 0", {.type = "N"});
   command.Add("--weights", f.weights, "File of the weights", {.type = "FILE.safetensors"});
   command.Add("--fused", f.fused, "Tensor W of the fused problem, (d, d)", {.type = "NAME"});
   command.Add("--fused-product", f.fused_product, "Tensors whose product W = Q K' is pruned",

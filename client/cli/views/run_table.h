@@ -19,7 +19,7 @@ double ShareOf(int64_t done, int64_t total);
 std::string SparsityText(const v1::Sparsity& sparsity);
 // "sparsegpt:blocksize=64", parameters by name.
 std::string MethodText(const v1::Method& method);
-std::string MethodsText(const v1::Run& run);  // "alps, q and k by kfac"
+std::string MethodsText(const v1::Run& run);                   // "alps, q and k by kfac"
 std::string AllocationText(const v1::Allocation& allocation);  // "owl:limit=0.1"
 // "down=alps@0.3", "gate skipped": as --rule and --skip have them.
 std::string RuleText(const v1::Rule& rule);

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -15,7 +16,6 @@
 #include "core/io/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include <nlohmann/json.hpp>
 #include "server/server.h"
 #include "tests/server/api/temporary_folder.h"
 #include "tests/support/paths.h"
@@ -223,10 +223,9 @@ TEST_F(CommandLine, HelpsOnStandardOutput) {
 
 TEST_F(CommandLine, ExitsWithThreeWhenNoServerIsThere) {
   // Port 1 of this machine: nobody listens there, and nobody but root could.
-  for (const char* line :
-       {"health", "info", "get x", "list", "watch x", "cancel x", "delete x", "get r-x",
-        "watch r-x", "cancel runs/r-x", "delete r-x", "resume r-x", "list --runs",
-        "fetch r-x --output DIR/out"}) {
+  for (const char* line : {"health", "info", "get x", "list", "watch x", "cancel x", "delete x",
+                           "get r-x", "watch r-x", "cancel runs/r-x", "delete r-x", "resume r-x",
+                           "list --runs", "fetch r-x --output DIR/out"}) {
     const Outcome outcome =
         Attnprune(absl::StrCat(line, " --server 127.0.0.1:1 --patience 0s"), dir());
     EXPECT_EQ(outcome.code, 3) << line;

@@ -64,7 +64,7 @@ double PlainShare(Forward& forward, Index layer, double outlier,
         for (const std::vector<double>& x : inputs[static_cast<size_t>(PlaceOf(which))]) {
           square += x[static_cast<size_t>(b)] * x[static_cast<size_t>(b)];
         }
-        scores.push_back(std::fabs(w(a, b)) * std::sqrt(square));
+        scores.push_back(std::fabs(static_cast<double>(w(a, b))) * std::sqrt(square));
       }
     }
     const double mean =
@@ -86,7 +86,7 @@ TEST_P(OutlierSharesOf, AreThoseThatAPlainComputationCounts) {
       ValueOrDie(Forward::Open(GoldenModel(name == "falcon_rw" ? "falcon-rw-like" : name), pool));
   Tokens tokens;
   tokens.lengths = {9, 12, 5};
-  for (Index i = 0; i < tokens.total(); ++i) tokens.ids.push_back((5 * i + 1) % 31);
+  for (Index i = 0; i < 9 + 12 + 5; ++i) tokens.ids.push_back((5 * i + 1) % 31);
   for (const double outlier : {1.5, 3.0}) {
     Matrix states(tokens.total(), forward->options().hidden_size);
     ASSERT_TRUE(forward->Embed(tokens, states).ok());
@@ -120,8 +120,8 @@ TEST(OutlierShares, EndWhenTheyAreTold) {
     told = share;
     return false;
   };
-  EXPECT_TRUE(absl::IsCancelled(
-      OutlierShares(*forward, pool, 5, {tokens.lengths, x}, stop).status()));
+  EXPECT_TRUE(
+      absl::IsCancelled(OutlierShares(*forward, pool, 5, {tokens.lengths, x}, stop).status()));
   EXPECT_DOUBLE_EQ(told, 1.0 / static_cast<double>(forward->options().layer_count()));
 }
 
@@ -140,8 +140,8 @@ TEST(OwlSparsities, AreUniformWhereNoBlockHasMoreOutliers) {
 
 TEST(ProgressionSparsities, GoUpByOneStepABlockAround) {
   EXPECT_THAT(ProgressionSparsities(0.7, 0.02, 4),
-              ElementsAre(DoubleNear(0.67, 1e-12), DoubleNear(0.69, 1e-12),
-                          DoubleNear(0.71, 1e-12), DoubleNear(0.73, 1e-12)));
+              ElementsAre(DoubleNear(0.67, 1e-12), DoubleNear(0.69, 1e-12), DoubleNear(0.71, 1e-12),
+                          DoubleNear(0.73, 1e-12)));
   EXPECT_THAT(ProgressionSparsities(0.5, DefaultProgressionStep(1), 1), Each(0.5));
   EXPECT_DOUBLE_EQ(DefaultProgressionStep(4), 0.02);
 }

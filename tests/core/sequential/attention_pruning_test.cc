@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,7 +45,8 @@ class CountingObserver final : public ProgressObserver {
 Tokens TokensFor(const ModelOptions& options, std::vector<Index> lengths, Index first) {
   Tokens tokens;
   tokens.lengths = std::move(lengths);
-  for (Index i = 0; i < tokens.total(); ++i) {
+  const Index total = std::accumulate(tokens.lengths.begin(), tokens.lengths.end(), Index{0});
+  for (Index i = 0; i < total; ++i) {
     tokens.ids.push_back((first + 7 * i + i * i) % options.vocab);
   }
   return tokens;
@@ -68,9 +70,7 @@ struct Bench {
     }
     return states;
   }
-  LayerPruner::Tokens states() {
-    return {{calibration.lengths, x}, {}, {held_out.lengths, y}};
-  }
+  LayerPruner::Tokens states() { return {{calibration.lengths, x}, {}, {held_out.lengths, y}}; }
   // The layer's inputs of q and k.
   Batches InputsOf(const Tokens& tokens, const Matrix& states, Index layer = kLayer) {
     Matrix copy = Matrix::CopyFrom(states);
@@ -132,8 +132,8 @@ INSTANTIATE_TEST_SUITE_P(Families, PrunedTogether,
 
 TEST_P(PrunedTogether, AreWhatTheSameMethodMakesOfTheLayersOwnProblem) {
   Bench bench(GetParam());
-  const auto method = ValueOrDie(ParseMethod("joint:steps=12")), others =
-                 ValueOrDie(ParseMethod("magnitude"));
+  const auto method = ValueOrDie(ParseMethod("joint:steps=12")),
+             others = ValueOrDie(ParseMethod("magnitude"));
   const Sparsity half = Sparsity::Fraction(0.5);
 
   AttentionLayer layer = ValueOrDie(LoadAttentionLayer(bench.folder, kLayer));
@@ -225,8 +225,8 @@ TEST(PrunedTogetherTest, AreNoOthersByAShareOfTheDenseTargetThatIsTheSame) {
 
 TEST(PrunedTogetherTest, StopAtTheStepThatIsTold) {
   Bench bench("llama");
-  const auto method = ValueOrDie(ParseMethod("joint:steps=50")), others =
-                 ValueOrDie(ParseMethod("wanda"));
+  const auto method = ValueOrDie(ParseMethod("joint:steps=50")),
+             others = ValueOrDie(ParseMethod("wanda"));
   LayerPruner pruner(*bench.forward, bench.pool);
   ASSERT_TRUE(pruner.Load(kLayer).ok());
   const std::vector<Stretch> stretches = Stretches(*bench.forward, kLayer, Passes::kByGroup);
