@@ -180,8 +180,8 @@ TEST_F(AttentionRuns, ThatCannotBeAreRefusedWithWhatDecides) {
          const char* const bytes = reinterpret_cast<const char*>(ids.data());
          v1::TokenIds& rows = *run.mutable_calibration();
          rows = StoredTokens({4, 4}, 3, 1, &backend_.tensors());
-         rows.mutable_ids()->set_sha256(ValueOrDie(backend_.tensors().Put(
-             absl::Span<const char>(bytes, ids.size() * sizeof(int32_t)))));
+         rows.mutable_ids()->set_sha256(ValueOrDie(
+             backend_.tensors().Put(absl::Span<const char>(bytes, ids.size() * sizeof(int32_t)))));
        }},
       {"run.allocation.kind", "owl or progression", [](v1::Run& run) { run.mutable_allocation(); }},
       {"run.allocation", "be absent where run.sparsity is n_of_m, got 2:4",
