@@ -3,6 +3,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands/commands.h"
+#include "client/cli/flags/job_flags.h"
 #include "core/io/strict_json.h"
 
 namespace attnprune::cli {
@@ -26,7 +27,6 @@ void AddCommands(Command program) {
   AddResumeCommand(program);
   AddFetchCommand(program);
   AddExportCommand(program);
-  AddMergeCommand(program);
   AddUnpackCommand(program);
   AddInfoCommand(program);
   AddCaptureCommand(program);
@@ -44,6 +44,10 @@ int RunCommandLine(const std::vector<std::string>& arguments, const Shell& shell
     return UsageError(shell,
                       absl::InvalidArgumentError(absl::StrCat("arguments must be UTF-8, got \"",
                                                               absl::CHexEscape(argument), "\"")));
+  }
+  if (!arguments.empty() && arguments.front() == "merge") {
+    return UsageError(
+        shell, absl::InvalidArgumentError(absl::StrCat("there is no merge: ", kWholeModelWay)));
   }
   return RunProgram(
       {.name = "attnprune",

@@ -185,7 +185,8 @@ absl::StatusOr<AttentionLayer> LoadAttentionLayer(const std::string& folder, Ind
 
 absl::StatusOr<ProblemShape> AttentionShapeOf(const ModelWeights& model, Index layer) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const AttentionLayer form, FormOf(model, layer));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> q, model.Map(layer, LinearMap::kQuery));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> q,
+                             model.Map(layer, LinearMap::kQuery));
   ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> k, model.Map(layer, LinearMap::kKey));
   const auto size_of = [](const void* tensor, Index size) { return tensor == nullptr ? 0 : size; };
   ProjectionShape weights{.w_q = {q->out, q->in},

@@ -44,8 +44,8 @@ absl::StatusOr<AttentionLayer> LoadAttentionLayer(const ModelWeights& model, Ind
 // As a problem without data and sparsity, of a model whose tensors need no bytes. The same errors.
 absl::StatusOr<ProblemShape> AttentionShapeOf(const ModelWeights& model, Index layer);
 
-// The layer with its tensors and with everything as float32, of the model in `folder`. Errors of LoadModelOptions and
-// ModelWeights::Open too.
+// The layer with its tensors and with everything as float32, of the model in `folder`. Errors of
+// LoadModelOptions and ModelWeights::Open too.
 absl::StatusOr<AttentionLayer> LoadAttentionLayer(const std::string& folder, Index layer);
 
 // "NAME[q]" or "NAME[k]": what a part of a fused tensor is.

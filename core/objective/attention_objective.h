@@ -141,15 +141,15 @@ class FactoredObjective final : public LossFunction {
 // Weights of the matrices that the attention uses. Real numbers throughout: they do not overflow.
 double Entries(const ProblemShape& shape);
 
-// Bytes of an objective on `data` at its peak, tokens included unless they are in a file. With d the
-// input features, N the tokens, n the longest batch, R the outputs (rows of all weights; d when
+// Bytes of an objective on `data` at its peak, tokens included unless they are in a file. With d
+// the input features, N the tokens, n the longest batch, R the outputs (rows of all weights; d when
 // fused), H heads of width h (1 of d when fused) and A the entries that the attention mask allows,
 // 4 bytes times
 //   N d tokens
-//   2 R min(N, 8 Mi / H h): projections and gradients of a chunk (chunks.h); 3 R with a norm or clip
-//   H (A + 32 N): dense attention kept; or N (R + 2 H) to rebuild it; or, with the tokens in a file,
-//   2 H N, R min(N, 8 Mi / H h) and no tokens
-//   on each thread 4 n h of keys in panels and 136 n of a block's rows
+//   2 R min(N, 8 Mi / H h): projections and gradients of a chunk (chunks.h); 3 R with a norm or
+//   clip H (A + 32 N): dense attention kept; or N (R + 2 H) to rebuild it; or, with the tokens in a
+//   file, 2 H N, R min(N, 8 Mi / H h) and no tokens on each thread 4 n h of keys in panels and 136
+//   n of a block's rows
 double ObjectiveBytes(const ProblemShape& shape, const DataSize& data, DenseAttention dense,
                       int threads);
 

@@ -103,9 +103,9 @@ absl::StatusOr<v1::Run> RunApi::CreateRun(const v1::CreateRunRequest& request,
   }
   rows = HoldOutRows(spec, std::move(rows));
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      const RunPlan plan, MakePlan(spec, model, rows.calibration.lengths, rows.held_out.lengths,
-                                   {.memory_budget = options_.max_job_memory_bytes,
-                                    .threads = options_.rate.threads}));
+      const RunPlan plan,
+      MakePlan(spec, model, rows.calibration.lengths, rows.held_out.lengths,
+               {.memory_budget = options_.max_job_memory_bytes, .threads = options_.rate.threads}));
   const v1::RunEstimate estimate = EstimateOf(plan, options_);
   ATTNPRUNE_RETURN_IF_ERROR(
       CheckMemory("run", estimate.memory_bytes(), options_.max_job_memory_bytes));

@@ -70,9 +70,11 @@ absl::Status CheckAttentionTensors(const RunSpec& run, const std::vector<TensorM
                      absl::StrCat(by_attention->stored->name, " alone: ",
                                   DeciderOf(run, *otherwise), " takes ", otherwise->stored->name));
   }
-  const RunChoice &q = *BaseChoiceOf(run, tensors.front()), &k = *BaseChoiceOf(run, tensors.back());
+  const RunChoice *const q = BaseChoiceOf(run, tensors.front()), *const k = BaseChoiceOf(
+                                                                     run, tensors.back());
+  if (q == nullptr || k == nullptr) return absl::OkStatus();  // neither is by attention
   const bool uniform = std::holds_alternative<std::monostate>(run.allocation);
-  if (q.sparsity == k.sparsity && (uniform || q.own_sparsity == k.own_sparsity)) {
+  if (q->sparsity == k->sparsity && (uniform || q->own_sparsity == k->own_sparsity)) {
     return absl::OkStatus();
   }
   const auto text = [&](const RunChoice& choice, const TensorMaps& tensor) {
@@ -80,7 +82,7 @@ absl::Status CheckAttentionTensors(const RunSpec& run, const std::vector<TensorM
                         tensor.stored->name, " by ", DeciderOf(run, tensor));
   };
   return MustError("run.attention_method", "have one sparsity for q and k of a block",
-                   absl::StrCat(text(q, tensors.front()), " and ", text(k, tensors.back())));
+                   absl::StrCat(text(*q, tensors.front()), " and ", text(*k, tensors.back())));
 }
 
 }  // namespace attnprune

@@ -1,10 +1,13 @@
 #include "server/observe/job_log.h"
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "attnprune/v1/job.pb.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "trace/trace_context.h"
@@ -55,10 +58,11 @@ LogFields RunResultFields(const StoredEvent& event) {
   v1::RunResult result;
   if (!result.ParseFromString(event.payload)) return fields;
   fields.emplace_back("block", absl::StrCat(result.block()));
-  for (const v1::PrunedTensor& tensor : result.tensors()) {
-    fields.emplace_back("tensor", tensor.name());
-    fields.emplace_back("method", tensor.method());
-  }
+  if (result.tensors().empty()) return fields;
+  std::vector<std::string> names;  // more than one where q and k were pruned together
+  for (const v1::PrunedTensor& tensor : result.tensors()) names.push_back(tensor.name());
+  fields.emplace_back("tensor", absl::StrJoin(names, ","));
+  fields.emplace_back("method", result.tensors(0).method());
   return fields;
 }
 

@@ -5,95 +5,64 @@ brackets, their distance from the dense model, paired by token, with its standar
 
     prune_and_measure.py --method magnitude --method joint --sparsity 0.5 --sparsity 2:4
 
-Starts a server of its own; for each sparsity `attnprune submit --layer all` with all methods, then
-`attnprune merge`, then model_loss.py on each merged model.
+For each sparsity and method `attnprune prune --attention-method METHOD`, every layer on its inputs in
+the dense model and all other maps left dense, then model_loss.py on the pruned model.
 """
 import argparse
-import contextlib
-import json
 import os
 import pathlib
 import subprocess
 import tempfile
-import time
 
 from model_loss import Distance, Model, read_tokens
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("ATTNPRUNE_BIN", ROOT / "build/release/bin"))
-START_LIMIT = 60  # seconds
+OTHER_MAPS = ("v", "o", "gate", "up", "down")
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--model", type=pathlib.Path, default=ROOT / "data/tiny-llama")
-    parser.add_argument("--calibration", help="default: MODEL/calibration.safetensors")
-    parser.add_argument("--held-out", help="default: MODEL/held_out.safetensors")
-    parser.add_argument("--tokens", help="of the loss; default: those of --held-out")
+    parser.add_argument("--calibration", help="tokens; default: MODEL/calibration.safetensors:tokens")
+    parser.add_argument("--held-out", help="tokens of the loss; default: MODEL/held_out.safetensors")
     parser.add_argument("--method", action="append", required=True, dest="methods",
                         metavar="NAME[:PARAMETER=NUMBER,...]")
     parser.add_argument("--sparsity", action="append", dest="sparsities",
                         help="default: 0.5, 0.7 and 0.9")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="keep the models here")
     arguments = parser.parse_args()
-    arguments.calibration = arguments.calibration or arguments.model / "calibration.safetensors"
+    arguments.calibration = arguments.calibration or \
+        f"{arguments.model}/calibration.safetensors:tokens"
     arguments.held_out = arguments.held_out or arguments.model / "held_out.safetensors"
     arguments.sparsities = arguments.sparsities or ["0.5", "0.7", "0.9"]
     return arguments
 
 
-@contextlib.contextmanager
-def server(folder):
-    """Its address, HOST:PORT, until the block ends."""
-    port = folder / "port"
-    command = [BIN / "attnprune-server", "--listen", "127.0.0.1:0", "--data-dir", folder / "data",
-               "--port-file", port]
-    with open(folder / "server.log", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + START_LIMIT
-        while not port.exists():
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"no server: {(folder / 'server.log').read_text()}")
-            time.sleep(0.02)
-        yield f"127.0.0.1:{port.read_text().strip()}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def attnprune(address, *arguments):
-    """Its standard output; an error ends the program with what it said."""
-    command = [BIN / "attnprune", *map(str, arguments), "--server", address]
+def attnprune(*arguments):
+    """An error ends the program with what it said."""
+    command = [BIN / "attnprune", *map(str, arguments)]
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}:\n{done.stderr}")
-    return done.stdout
 
 
-def prune(address, arguments, sparsity, folder):
-    """One model for each method: {method as given: its folder}."""
-    methods = [part for method in arguments.methods for part in ("--method", method)]
-    jobs = json.loads(attnprune(
-        address, "submit", "--json", "--model", arguments.model, "--layer", "all", "--calibration",
-        arguments.calibration, "--held-out", arguments.held_out, "--sparsity", sparsity,
-        "--evaluate-every", -1, *methods))["jobs"]
-    for job in jobs:
-        attnprune(address, "watch", job["name"])
-    attnprune(address, "merge", "--model", arguments.model, "--output", folder / "{method}",
-              *[job["name"] for job in jobs])
-    labels = [method["label"] for method in jobs[0]["methods"]]
-    return {method: folder / label for method, label in zip(arguments.methods, labels)}
+def prune(arguments, method, sparsity, folder):
+    rest = [part for role in OTHER_MAPS for part in ("--skip", role)]
+    attnprune("prune", "--model", arguments.model, "--tokens", arguments.calibration,
+              "--attention-method", method, *rest, "--order", "independent", "--sparsity", sparsity,
+              "--output", folder, "--quiet")
+    return folder
 
 
-def measure(address, arguments, folder):
+def measure(arguments, folder):
     """Losses of each token: the dense ones, and {method: those at each sparsity}."""
-    tokens = read_tokens(str(arguments.tokens or arguments.held_out))
-    losses = {}
-    for sparsity in arguments.sparsities:
-        models = prune(address, arguments, sparsity, folder / sparsity.replace(":", "of"))
-        for method, model in models.items():
-            losses.setdefault(method, []).append(Model(model).losses(tokens))
+    tokens = read_tokens(str(arguments.held_out))
+    losses = {method: [] for method in arguments.methods}
+    for place, sparsity in enumerate(arguments.sparsities):
+        for number, method in enumerate(arguments.methods):
+            model = prune(arguments, method, sparsity, folder / f"{place}-{number}")
+            losses[method].append(Model(model).losses(tokens))
     return Model(arguments.model).losses(tokens), losses
 
 
@@ -110,8 +79,7 @@ def main():
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as temporary:
         temporary = pathlib.Path(temporary)
-        with server(temporary) as address:
-            dense, losses = measure(address, arguments, arguments.keep or temporary)
+        dense, losses = measure(arguments, arguments.keep or temporary)
     print(table(arguments.sparsities, dense, losses))
 
 

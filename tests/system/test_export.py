@@ -187,9 +187,6 @@ def test_run_writes_its_curves_too(tmp_path):
     assert "--tensorboard" in again.stderr and "tfevents" in again.stderr
     unwatched = cli("submit", *JOB, "--method", "gd", "--tensorboard", tmp_path / "x")
     assert unwatched.returncode == 2 and "--watch" in unwatched.stderr
-    with_layers = cli("run", "--model", MODEL, "--layer", "all", *JOB[4:], "--method", "wanda",
-                      "--tensorboard", tmp_path / "x")
-    assert with_layers.returncode == 2 and "{layer}" in with_layers.stderr
 
 
 def test_places_that_would_cost_something_are_refused_before_anything_is_written(server, client,

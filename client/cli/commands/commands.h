@@ -16,7 +16,6 @@ void AddCancelCommand(Command& program);
 void AddDeleteCommand(Command& program);
 void AddFetchCommand(Command& program);
 void AddExportCommand(Command& program);
-void AddMergeCommand(Command& program);
 void AddPruneCommand(Command& program);
 void AddResumeCommand(Command& program);
 void AddUnpackCommand(Command& program);

@@ -1,5 +1,4 @@
-// attnprune run: a server of its own for one job, or one for each layer of a model. No set-up,
-// nothing left but the files asked for.
+// attnprune run: a server of its own for one job. No set-up, nothing left but the files asked for.
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -8,7 +7,6 @@
 #include "client/cli/flags/job_flags.h"
 #include "client/cli/jobs/captured_input.h"
 #include "client/cli/jobs/make_job.h"
-#include "client/cli/jobs/model_run.h"
 #include "client/cli/jobs/own_server.h"
 #include "client/cli/jobs/same_command.h"
 #include "client/cli/jobs/server_jobs.h"
@@ -52,27 +50,6 @@ Worked RunOneJob(const Shell& shell, client::Client& client, const RunFlags& fla
   return {.exit_code = result.exit_code, .unsaved = result.unsaved};
 }
 
-absl::Status TakeUpIfLeft(const Shell& shell, client::Client& client, ModelRun& run) {
-  if (!run.jobs.front().labels().contains(kCommandLabel)) return absl::OkStatus();
-  ATTNPRUNE_ASSIGN_OR_RETURN(const auto left, UnfinishedOf(client, run.jobs.front()));
-  if (!left.has_value()) return absl::OkStatus();
-  TakeUp(*left, run);
-  NoteGoesOn(shell, LabelOf(run));
-  return absl::OkStatus();
-}
-
-Worked RunAllLayers(const Shell& shell, client::Client& client, const RunFlags& flags,
-                    ModelRun& run, const JobTensors& tensors) {
-  if (const absl::Status taken_up = TakeUpIfLeft(shell, client, run); !taken_up.ok()) {
-    return {.exit_code = ServerError(shell, taken_up)};
-  }
-  const SubmittedRun submitted = SubmitModelRun(shell, client, run, tensors, SubmitMode::kCreate);
-  if (!submitted.status.ok()) return {.exit_code = ServerError(shell, submitted.status)};
-  const FollowedRun followed = FollowModelRun(shell, client, submitted.jobs, flags.job, flags.json);
-  if (followed.interrupted) return {.exit_code = SayInterrupted(shell, flags.own, LabelOf(run))};
-  return {.exit_code = followed.exit_code, .unsaved = followed.unsaved};
-}
-
 int Run(const Shell& shell, const RunFlags& given) {
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckMethods(given.job));
   ATTNPRUNE_ASSIGN_OR_EXIT(
@@ -81,14 +58,6 @@ int Run(const Shell& shell, const RunFlags& given) {
   RunFlags flags = given;
   flags.job = captured.flags;
   JobTensors tensors;
-  if (flags.job.layer == kAllLayers) {
-    ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, ModelRun run, MakeModelRun(flags.job, tensors));
-    if (!flags.own.data_dir.empty()) LabelCommand(run);
-    TellNotes(shell, tensors);
-    return OnServerOfItsOwn(shell, flags.own, [&](client::Client& client) {
-      return RunAllLayers(shell, client, flags, run, tensors);
-    });
-  }
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, v1::Job job, MakeJob(flags.job, tensors));
   if (!flags.own.data_dir.empty()) LabelCommand(job);
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckJobOutputs(flags.job));

@@ -1,5 +1,5 @@
-// attnprune submit: upload what the server lacks, create the job, one for each layer of a model, or
-// a run, and watch it if asked to.
+// attnprune submit: upload what the server lacks, create the job, or a run, and watch it if asked
+// to.
 #include <string>
 #include <vector>
 
@@ -11,7 +11,6 @@
 #include "client/cli/jobs/captured_input.h"
 #include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/make_run.h"
-#include "client/cli/jobs/model_run.h"
 #include "client/cli/jobs/prune_runs.h"
 #include "client/cli/jobs/server_jobs.h"
 #include "client/cli/views/format.h"
@@ -112,75 +111,6 @@ int SubmitWholeModel(const Shell& shell, const SubmitFlags& given) {
   return SayRunGoesOn(shell, models, flags.connect.server);
 }
 
-// --- every layer of a model ---
-
-// Shell arguments that find the run's jobs on this server.
-std::string Finding(const SubmitFlags& flags, const ModelRun& run) {
-  return absl::StrCat("--label ", ShellWord(LabelOf(run)), " --server ",
-                      ShellWord(flags.connect.server));
-}
-
-void TellJobs(const Shell& shell, const SubmitFlags& flags, const std::vector<v1::Job>& jobs) {
-  if (flags.connect.json) {
-    *shell.out << Json(ListOf(jobs), JsonStyle::kIndented);
-    return;
-  }
-  for (const v1::Job& job : jobs) *shell.out << job.name() << "\n";
-}
-
-int TellEstimates(const Shell& shell, const SubmitFlags& flags, const std::vector<v1::Job>& jobs) {
-  if (flags.connect.json) {
-    TellJobs(shell, flags, jobs);
-    return kDone;
-  }
-  for (size_t layer = 0; layer < jobs.size(); ++layer) {
-    *shell.out << "layer " << layer << ": " << EstimateText(jobs[layer]);
-  }
-  return kDone;
-}
-
-int TellHowFar(const Shell& shell, const SubmitFlags& flags, const ModelRun& run,
-               const SubmittedRun& submitted) {
-  const int code = ServerError(shell, submitted.status);
-  if (flags.validate_only || submitted.jobs.empty()) return code;
-  TellJobs(shell, flags, submitted.jobs);
-  Note(shell, absl::StrCat("layers 0 to ", submitted.jobs.size() - 1, " of ", run.jobs.size(),
-                           " have their jobs. The same command with\n  --label ",
-                           ShellWord(LabelOf(run)), "\ncreates those that are missing"));
-  return code;
-}
-
-int SayHowToMerge(const Shell& shell, const SubmitFlags& flags, const ModelRun& run,
-                  ExitCode code) {
-  Note(shell, absl::StrCat("see them with\n  attnprune list ", Finding(flags, run),
-                           "\nand when all have succeeded, write the model with\n  attnprune merge "
-                           "--model ",
-                           ShellWord(flags.job.model), " --output DIR ", Finding(flags, run)));
-  return code;
-}
-
-int RunAllLayers(const Shell& shell, const SubmitFlags& flags) {
-  JobTensors tensors;
-  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const ModelRun run, MakeModelRun(flags.job, tensors));
-  TellNotes(shell, tensors);
-  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
-  if (!flags.validate_only) {
-    Note(shell, absl::StrCat(run.jobs.size(), " layers, labelled ", LabelOf(run)));
-  }
-  const SubmittedRun submitted = SubmitModelRun(shell, *client, run, tensors, ModeOf(flags));
-  if (!submitted.status.ok()) return TellHowFar(shell, flags, run, submitted);
-  if (flags.validate_only) return TellEstimates(shell, flags, submitted.jobs);
-  if (!flags.watch) {
-    TellJobs(shell, flags, submitted.jobs);
-    return SayHowToMerge(shell, flags, run, kDone);
-  }
-  const FollowedRun followed =
-      FollowModelRun(shell, *client, submitted.jobs, flags.job, flags.connect.json);
-  if (!followed.interrupted) return followed.exit_code;
-  Note(shell, "\nthe jobs go on without you");
-  return SayHowToMerge(shell, flags, run, kInterrupted);
-}
-
 // --- one job ---
 
 int RunOneJob(const Shell& shell, const SubmitFlags& flags) {
@@ -207,14 +137,14 @@ int Run(const Shell& shell, const SubmitFlags& given) {
                            CaptureInput(shell, given.job, /*threads=*/0, /*memory_budget=*/0));
   SubmitFlags flags = given;
   flags.job = captured.flags;
-  return flags.job.layer == kAllLayers ? RunAllLayers(shell, flags) : RunOneJob(shell, flags);
+  return RunOneJob(shell, flags);
 }
 
 }  // namespace
 
 void AddSubmitCommand(Command& program) {
-  Command command = program.AddCommand(
-      "submit", "Give a job to a server, or one for each layer, or a run; prints its name");
+  Command command =
+      program.AddCommand("submit", "Give a job to a server, or a run; prints its name");
   SubmitFlags& flags = command.Runs<SubmitFlags>(Run);
   AddConnectFlags(command, flags.connect);
   AddJobFlags(command, flags.job);

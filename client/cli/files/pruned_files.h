@@ -26,8 +26,6 @@ struct PrunedTensor {
 
 // Metadata of every file written here that has pruned tensors or masks: the method's label.
 inline constexpr char kMethodKey[] = "attnprune.method";
-// In place of a label where layers' results are of several methods.
-inline constexpr char kEachLayersBest[] = "each layer's best";
 
 struct WrittenFiles {
   std::vector<std::string> files;

@@ -57,6 +57,12 @@ Object TensorJson(int block, const v1::PrunedTensor& tensor) {
                  {"entries", tensor.size()},
                  {"calibrationError", tensor.calibration_error()}};
   if (tensor.has_held_out_error()) json["heldOutError"] = tensor.held_out_error();
+  if (tensor.has_attention_calibration_error()) {
+    json["attentionCalibrationError"] = tensor.attention_calibration_error();
+  }
+  if (tensor.has_attention_held_out_error()) {
+    json["attentionHeldOutError"] = tensor.attention_held_out_error();
+  }
   if (tensor.steps() > 0) json["steps"] = tensor.steps();
   json["seconds"] = tensor.seconds();
   json["bytes"] = SizesJson(SizesOf(tensor));
@@ -98,6 +104,8 @@ Object ProvenanceJson(const v1::Run& run, const std::string& version) {
                  {"seed", run.seed()},
                  {"configSha256", Sha256Of(run.model().config())},
                  {"calibration", TokensJson(run.calibration())}};
+  if (run.has_attention_method()) json["attentionMethod"] = MethodText(run.attention_method());
+  if (run.has_allocation()) json["allocation"] = AllocationText(run.allocation());
   if (run.has_held_out()) json["heldOut"] = TokensJson(run.held_out());
   if (run.held_out_fraction() > 0) json["heldOutFraction"] = run.held_out_fraction();
   return json;
@@ -162,21 +170,30 @@ std::string BlocksSection(const v1::Run& run) {
   return absl::StrCat("## Blocks\n\n", MarkdownTable({"block", "output error"}, rows));
 }
 
+// The attention's error stands in the rows of q and k that were pruned together.
 std::string TensorsSection(const v1::Run& run) {
+  const bool attends = run.has_attention_method();
   std::vector<std::vector<std::string>> rows;
   for (const v1::RunResult& result : run.results()) {
     for (const v1::PrunedTensor& tensor : result.tensors()) {
-      rows.push_back(
-          {absl::StrCat("`", tensor.name(), "`"), absl::StrJoin(tensor.maps(), ", "),
-           tensor.method(), absl::StrFormat("%.2f %%", 100 * tensor.sparsity()),
-           absl::StrFormat("%.5f", tensor.calibration_error()),
-           tensor.has_held_out_error() ? absl::StrFormat("%.5f", tensor.held_out_error()) : "-",
-           SecondsText(tensor.seconds())});
+      std::vector<std::string>& row = rows.emplace_back();
+      row = {absl::StrCat("`", tensor.name(), "`"),
+             absl::StrJoin(tensor.maps(), ", "),
+             tensor.method(),
+             absl::StrFormat("%.2f %%", 100 * tensor.sparsity()),
+             absl::StrFormat("%.5f", tensor.calibration_error()),
+             tensor.has_held_out_error() ? absl::StrFormat("%.5f", tensor.held_out_error()) : "-",
+             SecondsText(tensor.seconds())};
+      if (!attends) continue;
+      row.push_back(tensor.has_attention_calibration_error()
+                        ? absl::StrFormat("%.5f", AttentionErrorOf(tensor))
+                        : "-");
     }
   }
-  return absl::StrCat(
-      "## Tensors\n\n",
-      MarkdownTable({"tensor", "maps", "method", "pruned", "error", "held out", "time"}, rows));
+  std::vector<std::string> heading = {"tensor", "maps",     "method", "pruned",
+                                      "error",  "held out", "time"};
+  if (attends) heading.emplace_back("attention");
+  return absl::StrCat("## Tensors\n\n", MarkdownTable(heading, rows));
 }
 
 std::string ProvenanceSection(const v1::Run& run, const std::string& version) {
@@ -233,6 +250,11 @@ std::string RunReportJson(const v1::Run& run, const std::string& version) {
                    {"entriesOfPrunedTensors", entries.size},
                    {"bytes", SizesJson(SizesOf(run))}};
   if (const v1::ModelScore* const score = ScoreOf(run)) json["model"]["loss"] = ScoreJson(*score);
+  for (const v1::RunResult& result : run.results()) {
+    if (result.block_sparsities_size() == 0) continue;
+    json["model"]["blockSparsities"] =
+        std::vector<double>(result.block_sparsities().begin(), result.block_sparsities().end());
+  }
   json["blocks"] = Object::array();
   json["tensors"] = Object::array();
   for (const v1::RunResult& result : run.results()) {
@@ -253,8 +275,7 @@ std::string RunReportMarkdown(const v1::Run& run, const std::string& version) {
       absl::StrFormat("%.2f %% of the %d weights of its pruned tensors are zero: %s by %s, in "
                       "%s order.\n\n",
                       100 * ShareOf(entries.pruned, entries.size), entries.size,
-                      SparsityText(run.sparsity()), MethodText(run.method()),
-                      OrderText(run.order())),
+                      SparsityText(run.sparsity()), MethodsText(run), OrderText(run.order())),
       LossSection(run), SizesSection(run), BlocksSection(run), TensorsSection(run),
       ProvenanceSection(run, version));
 }

@@ -1,5 +1,6 @@
 #include "client/cli/files/save_results.h"
 
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -25,6 +26,18 @@ std::vector<v1::TensorRef> WeightsOf(const v1::Problem& problem) {
   const v1::FusedProblem& fused = problem.fused();
   if (fused.has_weight()) return {fused.weight()};
   return {fused.q_factor(), fused.k_factor()};
+}
+
+// FAILED_PRECONDITION or NOT_FOUND if the source, opened from `path`, is not where the job's
+// weights came from.
+absl::Status CheckSource(const v1::Job& job, const Checkpoint& source, const std::string& path) {
+  for (const v1::TensorRef& weight : WeightsOf(job.problem())) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::string digest, DigestOf(source, path, weight.name()));
+    if (digest == weight.sha256()) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        path, ": tensor ", weight.name(), " is not the one that ", job.name(), " pruned"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckSourceFile(const v1::Job& job, const std::string& source) {
@@ -79,52 +92,12 @@ absl::Status CheckAllOutputs(const std::vector<SaveFlags>& calls,
   return overwrite ? absl::OkStatus() : CheckKeepsOtherMethods(all, ours);
 }
 
-int SaveOne(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
-            const SaveFlags& flags) {
-  ATTNPRUNE_ASSIGN_OR_EXIT(LocalError, const v1::MethodResult* const result,
-                           ResultOf(job, flags.method));
-  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const std::vector<PrunedTensor> tensors,
-                           DownloadPruned(client, *result));
-  return WriteFiles(shell, told, tensors, result->method(), flags);
-}
-
 // A file could not be written, or was not because of an interrupt.
 int WriteError(const Shell& shell, const absl::Status& status) {
   return absl::IsCancelled(status) ? Interrupted(shell) : LocalError(shell, status);
 }
 
-}  // namespace
-
-absl::Status CheckSource(const v1::Job& job, const Checkpoint& source, const std::string& path) {
-  for (const v1::TensorRef& weight : WeightsOf(job.problem())) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const std::string digest, DigestOf(source, path, weight.name()));
-    if (digest == weight.sha256()) continue;
-    return absl::FailedPreconditionError(absl::StrCat(
-        path, ": tensor ", weight.name(), " is not the one that ", job.name(), " pruned"));
-  }
-  return absl::OkStatus();
-}
-
-std::string WithMethod(const std::string& text, const std::string& method) {
-  return absl::StrReplaceAll(text, {{kMethod, exporting::PathPart(method)}});
-}
-
-bool NamesEachMethod(const SaveFlags& flags) {
-  return absl::StrContains(flags.output, kMethod) || absl::StrContains(flags.masks, kMethod);
-}
-
-int SaveByMethod(const Shell& shell, const SaveFlags& flags,
-                 const std::vector<std::string>& methods, const std::vector<std::string>& ours,
-                 const std::function<int(const SaveFlags&)>& save) {
-  const std::vector<SaveFlags> calls = CallsOf(flags, methods);
-  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckAllOutputs(calls, FilesOf(flags.source), ours));
-  int code = kDone;
-  for (const SaveFlags& call : calls) {
-    if (code == kDone) code = save(call);
-  }
-  return code;
-}
-
+// The files that the flags name, of one method; tells each on `told`. Returns an exit code.
 int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedTensor>& pruned,
                const std::string& method, const SaveFlags& flags) {
   std::vector<PrunedTensor> tensors = pruned;
@@ -146,6 +119,38 @@ int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedT
     told << "masks of " << method << ": " << flags.masks << "\n";
   }
   return kDone;
+}
+
+int SaveOne(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,
+            const SaveFlags& flags) {
+  ATTNPRUNE_ASSIGN_OR_EXIT(LocalError, const v1::MethodResult* const result,
+                           ResultOf(job, flags.method));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const std::vector<PrunedTensor> tensors,
+                           DownloadPruned(client, *result));
+  return WriteFiles(shell, told, tensors, result->method(), flags);
+}
+
+// One call of `save` for the files whose names have no {method}, then one with flags.method set for
+// each of `methods`, for those whose names have it, filled in. With flags.method given: one call
+// for that. None, and kUsage told, if CheckOutputs refuses a file of any of them, or
+// CheckKeepsOtherMethods, with `ours`, those whose results may be replaced. Stops at the first exit
+// code that is not kDone and returns it.
+int SaveByMethod(const Shell& shell, const SaveFlags& flags,
+                 const std::vector<std::string>& methods, const std::vector<std::string>& ours,
+                 const std::function<int(const SaveFlags&)>& save) {
+  const std::vector<SaveFlags> calls = CallsOf(flags, methods);
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckAllOutputs(calls, FilesOf(flags.source), ours));
+  int code = kDone;
+  for (const SaveFlags& call : calls) {
+    if (code == kDone) code = save(call);
+  }
+  return code;
+}
+
+}  // namespace
+
+std::string WithMethod(const std::string& text, const std::string& method) {
+  return absl::StrReplaceAll(text, {{kMethod, exporting::PathPart(method)}});
 }
 
 int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,

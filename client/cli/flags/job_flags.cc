@@ -14,13 +14,10 @@ namespace attnprune::cli {
 namespace {
 
 absl::Status ParseLayer(const std::string& text, int64_t& layer) {
-  if (text == "all") {
-    layer = kAllLayers;
-    return absl::OkStatus();
-  }
   if (absl::SimpleAtoi(text, &layer) && layer >= 0) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("must be a layer's number, from 0, or all, got ", text));
+      absl::StrCat("must be a layer's number, from 0, got ", text,
+                   text == "all" ? absl::StrCat("; ", kWholeModelWay) : ""));
 }
 
 void AddNormFlags(Command& command, JobFlags& f) {
@@ -45,9 +42,7 @@ void AddWeightFlags(Command& command, JobFlags& f) {
   command.Add("--model", f.model, "Hugging Face folder: names, heads and rope from config.json",
               {.type = "DIR"});
   const auto parse_layer = [&f](const std::string& text) { return ParseLayer(text, f.layer); };
-  command.AddParsed("--layer", parse_layer,
-                    "Layer of the model, from 0, or all of them: a job each, under one label",
-                    {.type = "N|all"});
+  command.AddParsed("--layer", parse_layer, "Layer of the model, from 0", {.type = "N"});
   command.Add("--weights", f.weights, "File of the weights", {.type = "FILE.safetensors"});
   command.Add("--fused", f.fused, "Tensor W of the fused problem, (d, d)", {.type = "NAME"});
   command.Add("--fused-product", f.fused_product, "Tensors whose product W = Q K' is pruned",
@@ -135,7 +130,7 @@ void AddJobFlags(Command& command, JobFlags& f) {
   command.Add("--output", f.output,
               "File (.safetensors), or with --model also a folder for the whole model, for the "
               "pruned weights of the best method, or of each one if the name has {method} in "
-              "it; everything that was not pruned is copied. With --layer all: a folder",
+              "it; everything that was not pruned is copied",
               {.type = "FILE"});
   command.Add("--save-mask", f.save_mask, "File for the masks, in the same way", {.type = "FILE"});
   AddOverwriteFlag(command, f.overwrite);

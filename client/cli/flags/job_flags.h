@@ -19,8 +19,13 @@
 
 namespace attnprune::cli {
 
-// What --layer can be beside a number.
-inline constexpr int64_t kNoLayer = -1, kAllLayers = -2;
+// --layer is not given.
+inline constexpr int64_t kNoLayer = -1;
+
+// How every layer's queries and keys are pruned.
+inline constexpr char kWholeModelWay[] =
+    "attnprune prune --attention-method METHOD --skip v --skip o --skip gate --skip up --skip down "
+    "--order independent prunes the queries and keys of all layers of a model";
 
 struct JobFlags {
   // The weights: a model's layer, or a file's tensors by name.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_split.h"
 #include "client/cli/flags/connect.h"
 #include "core/base/status_macros.h"
+#include "core/methods/registry.h"
 
 namespace attnprune::cli {
 namespace {
@@ -180,6 +181,17 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
       "In sequential order, how much of what a map is to give is what it gives in the dense "
       "model, 0 to 1; the rest is what it would give dense on its inputs in the pruned one. "
       "0.5 loses less, for twice the passes; default: 0, or the recipe's");
+  command.Add("--attention-method", flags.attention_method,
+              "Prunes the queries and keys of a block together, so that its attention matrix "
+              "changes least: any method of run (kfac, joint, ...). Rules that name a method or "
+              "skip go before it. Default: q and k by --method, each by itself",
+              {.type = "NAME[:PARAMETER=NUMBER,...]"});
+  command.Add("--allocation", flags.allocation,
+              "Which blocks lose more, of a sparsity that is a fraction: uniform, none; "
+              "owl[:outlier=5,limit=0.08], those whose scores have fewer outliers; "
+              "progression[:step=NUMBER], each step more than the one before it (default: 0.06 "
+              "from the first to the last)",
+              {.type = "NAME[:PARAMETER=NUMBER,...]", .show_default = true});
   command.Add("--recipe", flags.recipes,
               absl::StrCat("What other flags leave open, by name. Repeatable with --compare. ",
                            RecipesText()),
@@ -237,6 +249,38 @@ absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text) {
   return rule;
 }
 
+absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::string& text) {
+  const auto refused = [&text](const std::string& why) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--allocation must be uniform, owl[:outlier=NUMBER,limit=NUMBER] or "
+                     "progression[:step=NUMBER], got ",
+                     text, why));
+  };
+  const absl::StatusOr<MethodSpec> spec = ParseMethodSpec(text);
+  if (!spec.ok()) return refused(absl::StrCat(": ", spec.status().message()));
+  v1::Allocation allocation;
+  if (spec->name == "owl") {
+    allocation.mutable_owl();
+  } else if (spec->name == "progression") {
+    allocation.mutable_progression();
+  } else if (spec->name != "uniform") {
+    return refused("");
+  }
+  for (const auto& [name, value] : spec->parameters) {
+    if (allocation.has_owl() && name == "outlier") {
+      allocation.mutable_owl()->set_outlier(value);
+    } else if (allocation.has_owl() && name == "limit") {
+      allocation.mutable_owl()->set_limit(value);
+    } else if (allocation.has_progression() && name == "step") {
+      allocation.mutable_progression()->set_step(value);
+    } else {
+      return refused(absl::StrCat(": ", spec->name, " has no parameter ", name));
+    }
+  }
+  if (spec->name == "uniform") return std::nullopt;
+  return allocation;
+}
+
 absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
   PruneFlags flags = given;
   if (flags.job.model.empty()) return absl::InvalidArgumentError("--model DIR is required");
@@ -245,6 +289,7 @@ absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckHeldOutFlags(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckDenseTarget(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckVariantCount(flags));
+  ATTNPRUNE_RETURN_IF_ERROR(ParseAllocationFlag(flags.allocation).status());
   ATTNPRUNE_ASSIGN_OR_RETURN(flags.variants, VariantsOf(flags));
   return flags;
 }
@@ -257,6 +302,8 @@ absl::Status CheckNoRunFlags(const PruneFlags& flags) {
       {"--skip", !flags.skips.empty()},
       {"--order", flags.order != PruneFlags().order},
       {"--dense-target", flags.dense_target.has_value()},
+      {"--attention-method", !flags.attention_method.empty()},
+      {"--allocation", flags.allocation != PruneFlags().allocation},
       {"--recipe", !flags.recipes.empty()},
       {"--format", flags.format.bitmask()},
       {"--compare", flags.compare},

@@ -35,6 +35,8 @@ struct PruneFlags {
   std::vector<std::string> rules, skips;  // PATTERN=METHOD@SPARSITY; PATTERN
   std::string order = "sequential";
   std::optional<double> dense_target;
+  std::string attention_method;  // as --method has one; empty: none
+  std::string allocation = "uniform";
   std::vector<std::string> recipes;
   FormatFlag format;
   bool compare = false;
@@ -57,6 +59,10 @@ absl::Status CheckNoRunFlags(const PruneFlags& flags);
 
 // "q=alps:steps=100@0.3", "down=@2:4" or "gate=magnitude". INVALID_ARGUMENT names --rule.
 absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text);
+
+// "owl:outlier=5,limit=0.08" or "progression:step=0.02"; nullopt: "uniform". INVALID_ARGUMENT names
+// --allocation.
+absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::string& text);
 
 }  // namespace attnprune::cli
 

@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -20,7 +19,7 @@ namespace {
 
 absl::Status CheckCaptureFlags(const JobFlags& flags) {
   if (flags.model.empty() || flags.layer == kNoLayer) {
-    return absl::InvalidArgumentError("--text and --tokens need --model DIR and --layer N or all");
+    return absl::InvalidArgumentError("--text and --tokens need --model DIR and --layer N");
   }
   if (!flags.calibration.empty()) {
     return absl::InvalidArgumentError("--calibration goes without --text and --tokens");
@@ -31,13 +30,6 @@ absl::Status CheckCaptureFlags(const JobFlags& flags) {
 std::string TemporaryParent() {
   const char* const given = std::getenv("TMPDIR");
   return given != nullptr && *given != '\0' ? given : "/var/tmp";
-}
-
-std::vector<Index> LayersOf(const JobFlags& flags, const ModelOptions& model) {
-  if (flags.layer != kAllLayers) return {flags.layer};
-  std::vector<Index> layers(static_cast<size_t>(model.layer_count()));
-  std::iota(layers.begin(), layers.end(), Index{0});
-  return layers;
 }
 
 }  // namespace
@@ -63,7 +55,7 @@ absl::StatusOr<CapturedInput> CaptureInput(const Shell& shell, const JobFlags& f
         absl::StrCat(parent, ": cannot make a folder in it: ", std::strerror(errno)));
   }
   PassView view(shell, "capture");
-  CaptureOptions options{.layers = LayersOf(flags, forward->options()),
+  CaptureOptions options{.layers = {flags.layer},
                          .output = out.folder->path(),
                          .shard_bytes = std::numeric_limits<int64_t>::max(),
                          .save_every = absl::InfiniteDuration(),

@@ -26,8 +26,7 @@ absl::Status CheckWeightFlags(const JobFlags& f) {
   const bool parts = !f.q.empty() || !f.k.empty();
   const bool layout = HasLayerFlags(f);
   if (!f.model.empty()) {
-    if (f.layer == kNoLayer)
-      return absl::InvalidArgumentError("--model needs --layer N or --layer all");
+    if (f.layer == kNoLayer) return absl::InvalidArgumentError("--model needs --layer N");
     if (!f.weights.empty() || !f.fused.empty() || !f.fused_product.empty() || parts || layout) {
       return absl::InvalidArgumentError(
           "--model says by itself what the weights are: leave out --weights, --fused, "
@@ -198,9 +197,7 @@ absl::Status CheckJobOutputs(const JobFlags& flags) {
   const std::vector<std::string> methods = LabelsOfFlags(flags.methods);
   Outputs outputs = OutputsOf(flags.output, flags.save_mask, source);
   if (!flags.overwrite) {
-    std::vector<std::string> ours = methods;
-    ours.emplace_back(kEachLayersBest);
-    ATTNPRUNE_RETURN_IF_ERROR(CheckKeepsOtherMethods(outputs, ours));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckKeepsOtherMethods(outputs, methods));
   }
   if (!flags.plot.empty()) outputs.push_back({"--plot", flags.plot, flags.plot});
   ATTNPRUNE_RETURN_IF_ERROR(CheckOutputs(outputs, inputs));

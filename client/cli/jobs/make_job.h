@@ -10,7 +10,7 @@
 
 namespace attnprune::cli {
 
-// Reads the files, for one layer at most (model_run.h: all of them). An error is the user's: it
+// Reads the files, for one layer at most. An error is the user's: it
 // names the flag or the file, the rule and the value. What only the server can know (methods,
 // limits) is left to it.
 absl::StatusOr<v1::Job> MakeJob(const JobFlags& flags, JobTensors& tensors);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -99,6 +100,17 @@ absl::Status AddRules(const PruneFlags& flags, v1::Run& run) {
   return absl::OkStatus();
 }
 
+absl::Status AddHow(const PruneFlags& flags, v1::Run& run) {
+  if (!flags.attention_method.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*run.mutable_attention_method(),
+                               ParseMethodFlag(flags.attention_method, "--attention-method"));
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Allocation> allocation,
+                             ParseAllocationFlag(flags.allocation));
+  if (allocation.has_value()) *run.mutable_allocation() = *allocation;
+  return absl::OkStatus();
+}
+
 // What prunes any linear map, as a text.
 std::string LinearMethods() {
   std::vector<std::string> names;
@@ -108,13 +120,16 @@ std::string LinearMethods() {
   return absl::StrJoin(names, ", ");
 }
 
-absl::Status CheckLinearMethod(const std::string& flag, const v1::Method& method) {
-  const auto chosen =
+absl::StatusOr<ChosenMethod> Choose(const std::string& flag, const v1::Method& method) {
+  auto chosen =
       ChooseMethod({method.name(), {method.parameters().begin(), method.parameters().end()}});
-  if (!chosen.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(flag, ": ", chosen.status().message()));
-  }
-  if (chosen->info->linear) return absl::OkStatus();
+  if (chosen.ok()) return chosen;
+  return absl::InvalidArgumentError(absl::StrCat(flag, ": ", chosen.status().message()));
+}
+
+absl::Status CheckLinearMethod(const std::string& flag, const v1::Method& method) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const ChosenMethod chosen, Choose(flag, method));
+  if (chosen.info->linear) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(flag, ": method must prune any linear map (",
                                                  LinearMethods(), "), got ", method.name()));
 }
@@ -133,6 +148,7 @@ absl::StatusOr<std::vector<v1::Run>> MakeRuns(const PruneFlags& flags, JobTensor
   run.set_order(flags.order == "independent" ? v1::INDEPENDENT : v1::SEQUENTIAL);
   run.set_held_out_fraction(job.held_out_fraction);
   if (job.timeout > absl::ZeroDuration()) *run.mutable_timeout() = TimeoutOf(job);
+  ATTNPRUNE_RETURN_IF_ERROR(AddHow(flags, run));
   std::vector<v1::Method> methods;
   for (const RunVariant& variant : flags.variants) {
     ATTNPRUNE_ASSIGN_OR_RETURN(methods.emplace_back(), ParseMethodFlag(variant.method));
@@ -151,6 +167,12 @@ absl::Status CheckRunMethods(const PruneFlags& flags) {
   for (const RunVariant& variant : flags.variants) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Method method, ParseMethodFlag(variant.method));
     ATTNPRUNE_RETURN_IF_ERROR(CheckLinearMethod(absl::StrCat("--method ", variant.method), method));
+  }
+  if (!flags.attention_method.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Method method,
+                               ParseMethodFlag(flags.attention_method, "--attention-method"));
+    ATTNPRUNE_RETURN_IF_ERROR(
+        Choose(absl::StrCat("--attention-method ", flags.attention_method), method).status());
   }
   for (const std::string& text : flags.rules) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Rule rule, ParseRuleFlag(text));

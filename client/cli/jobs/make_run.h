@@ -19,7 +19,8 @@ namespace attnprune::cli {
 absl::StatusOr<std::vector<v1::Run>> MakeRuns(const PruneFlags& flags, JobTensors& tensors);
 
 // For a server of this very build: INVALID_ARGUMENT names a --method or --rule whose method it does
-// not have, prunes no linear maps, or has parameters that it would refuse.
+// not have, prunes no linear maps, or has parameters that it would refuse; and an
+// --attention-method that it does not have or would refuse.
 absl::Status CheckRunMethods(const PruneFlags& flags);
 
 }  // namespace attnprune::cli

@@ -28,11 +28,10 @@ int OnServerOfItsOwn(const Shell& shell, const OwnServerFlags& flags,
                            Connect(shell, {.server = server->address()}));
   const Worked worked = work(*client);
   if (!worked.unsaved) return worked.exit_code;
-  Note(shell,
-       absl::StrCat("note: the results are kept; start\n  attnprune-server --data-dir ",
-                    ShellWord(server->KeepFolder()),
-                    "\nand write them elsewhere with attnprune fetch or attnprune merge; a run "
-                    "that failed goes on with attnprune resume"));
+  Note(shell, absl::StrCat("note: the results are kept; start\n  attnprune-server --data-dir ",
+                           ShellWord(server->KeepFolder()),
+                           "\nand write them elsewhere with attnprune fetch; a run "
+                           "that failed goes on with attnprune resume"));
   return worked.exit_code;
 }
 

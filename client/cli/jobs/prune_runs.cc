@@ -105,8 +105,7 @@ PrunedModels FollowRuns(const Shell& shell, client::Client& client,
   PrunedModels models;
   std::vector<v1::Run> ended;
   for (const v1::Run& run : runs) {
-    people << (ended.empty() ? "" : "\n") << run.name() << "  " << MethodText(run.method())
-           << std::endl;
+    people << (ended.empty() ? "" : "\n") << run.name() << "  " << MethodsText(run) << std::endl;
     const FollowedRunResult followed =
         FollowRunToEnd(shell, client, run, quiet ? Progress::kQuiet : Progress::kShown, output);
     if (models.exit_code == kDone) models.exit_code = followed.exit_code;

@@ -25,25 +25,12 @@ std::string DigestOfCommand(const std::string& asked_for) {
   return Sha256Of(asked_for).substr(0, kDigestLength);
 }
 
-void LabelAll(absl::Span<v1::Job* const> jobs) {
-  std::string asked_for;
-  for (const v1::Job* const job : jobs) {
-    v1::Job without_id = *job;
-    without_id.mutable_labels()->erase(kModelRunLabel);
-    AppendDeterministic(without_id, asked_for);
-  }
-  const std::string digest = DigestOfCommand(asked_for);
-  for (v1::Job* const job : jobs) (*job->mutable_labels())[kCommandLabel] = digest;
-}
-
 }  // namespace
 
-void LabelCommand(v1::Job& job) { LabelAll({&job}); }
-
-void LabelCommand(ModelRun& run) {
-  std::vector<v1::Job*> jobs;
-  for (v1::Job& job : run.jobs) jobs.push_back(&job);
-  LabelAll(jobs);
+void LabelCommand(v1::Job& job) {
+  std::string asked_for;
+  AppendDeterministic(job, asked_for);
+  (*job.mutable_labels())[kCommandLabel] = DigestOfCommand(asked_for);
 }
 
 void LabelCommand(v1::Run& run) {
@@ -69,11 +56,6 @@ absl::StatusOr<absl::optional<v1::Run>> RunOfSameCommand(client::Client& client,
   ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListRunsResponse left, ListRuns(client, request, 1));
   if (left.runs().empty()) return absl::nullopt;
   return left.runs(0);
-}
-
-void TakeUp(const v1::Job& left, ModelRun& run) {
-  run.id = left.labels().at(kModelRunLabel);
-  for (v1::Job& job : run.jobs) (*job.mutable_labels())[kModelRunLabel] = run.id;
 }
 
 }  // namespace attnprune::cli

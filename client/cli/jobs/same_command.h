@@ -10,7 +10,6 @@
 #include "absl/types/optional.h"
 #include "attnprune/v1/job.pb.h"
 #include "attnprune/v1/run.pb.h"
-#include "client/cli/jobs/model_run.h"
 #include "client/library/client.h"
 
 namespace attnprune::cli {
@@ -18,10 +17,9 @@ namespace attnprune::cli {
 // The label of a job by which UnfinishedOf finds it: a digest of all that the command asks for.
 inline constexpr char kCommandLabel[] = "attnprune/command";
 
-// Gives a job, or all of a run, kCommandLabel. A run's own id has no part in it.
+// Gives it kCommandLabel.
 void LabelCommand(v1::Job& job);
 void LabelCommand(v1::Run& run);
-void LabelCommand(ModelRun& run);
 
 // The newest job with the kCommandLabel of `job` that has not ended. Errors are the server's.
 absl::StatusOr<absl::optional<v1::Job>> UnfinishedOf(client::Client& client, const v1::Job& job);
@@ -29,9 +27,6 @@ absl::StatusOr<absl::optional<v1::Job>> UnfinishedOf(client::Client& client, con
 // The newest run with the kCommandLabel of `run`, in any state: what it has is never done again.
 absl::StatusOr<absl::optional<v1::Run>> RunOfSameCommand(client::Client& client,
                                                          const v1::Run& run);
-
-// Makes `run` the one that `left`, of UnfinishedOf, is of: submitted, it creates what that lacks.
-void TakeUp(const v1::Job& left, ModelRun& run);
 
 }  // namespace attnprune::cli
 

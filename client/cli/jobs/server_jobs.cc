@@ -146,19 +146,13 @@ absl::Status UploadAll(const Shell& shell, client::Client& client, const JobTens
   return client.Upload(tensors.all(), UploadLine(shell)).status();
 }
 
-absl::StatusOr<v1::Job> Create(client::Client& client, const v1::Job& job,
-                               const std::string& request_id, SubmitMode mode) {
-  v1::CreateJobRequest request;
-  *request.mutable_job() = job;
-  request.set_request_id(request_id);
-  request.set_validate_only(mode == SubmitMode::kValidateOnly);
-  return client.CreateJob(request);
-}
-
 absl::StatusOr<v1::Job> Submit(const Shell& shell, client::Client& client, const v1::Job& job,
                                const JobTensors& tensors, SubmitMode mode) {
   ATTNPRUNE_RETURN_IF_ERROR(UploadAll(shell, client, tensors));
-  return Create(client, job, "", mode);
+  v1::CreateJobRequest request;
+  *request.mutable_job() = job;
+  request.set_validate_only(mode == SubmitMode::kValidateOnly);
+  return client.CreateJob(request);
 }
 
 absl::StatusOr<v1::ListJobsResponse> ListJobs(client::Client& client, v1::ListJobsRequest request,
@@ -172,12 +166,6 @@ absl::StatusOr<v1::ListJobsResponse> ListJobs(client::Client& client, v1::ListJo
     all.MergeFrom(page);
   } while (!all.next_page_token().empty() && all.jobs_size() < limit);
   return all;
-}
-
-v1::ListJobsResponse ListOf(const std::vector<v1::Job>& jobs) {
-  v1::ListJobsResponse list;
-  list.mutable_jobs()->Assign(jobs.begin(), jobs.end());
-  return list;
 }
 
 FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::Job& job,

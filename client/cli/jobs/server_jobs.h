@@ -22,20 +22,13 @@ enum class SubmitMode { kCreate, kValidateOnly };
 // Uploads what the server lacks. Errors are the server's, here and below.
 absl::Status UploadAll(const Shell& shell, client::Client& client, const JobTensors& tensors);
 
-// request_id: empty for a new one.
-absl::StatusOr<v1::Job> Create(client::Client& client, const v1::Job& job,
-                               const std::string& request_id, SubmitMode mode);
-
-// Both, for one job.
+// Uploads, then creates the job.
 absl::StatusOr<v1::Job> Submit(const Shell& shell, client::Client& client, const v1::Job& job,
                                const JobTensors& tensors, SubmitMode mode);
 
 // Pages until there are `limit` jobs, newest first; next_page_token says whether there are more.
 absl::StatusOr<v1::ListJobsResponse> ListJobs(client::Client& client, v1::ListJobsRequest request,
                                               int limit);
-
-// The same message of jobs at hand, for --json.
-v1::ListJobsResponse ListOf(const std::vector<v1::Job>& jobs);
 
 enum class WatchOutput {
   kPeople,       // bars or lines on out

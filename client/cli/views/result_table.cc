@@ -141,25 +141,6 @@ std::string ResultTable(const v1::Job& job) {
                       SourceLine(job));
 }
 
-std::string LayerTable(const std::vector<v1::Job>& jobs) {
-  std::vector<std::string> heading = {"layer"};
-  for (const v1::Method& method : jobs.front().methods()) {
-    heading.push_back(LabelOfMethod(method));
-  }
-  std::vector<std::vector<std::string>> rows = {heading};
-  for (size_t layer = 0; layer < jobs.size(); ++layer) {
-    std::vector<std::string>& row = rows.emplace_back(heading.size(), "failed");
-    row.front() = absl::StrCat(layer);
-    for (const v1::MethodResult& result : jobs[layer].results()) {
-      const auto column = std::find(heading.begin() + 1, heading.end(), result.method());
-      if (result.has_failure() || column == heading.end()) continue;
-      row[static_cast<size_t>(column - heading.begin())] =
-          absl::StrFormat("%.5f", JudgedError(result));
-    }
-  }
-  return TableText(rows);
-}
-
 std::string JobText(const v1::Job& job) {
   std::vector<std::string> methods;
   for (const v1::Method& method : job.methods()) {

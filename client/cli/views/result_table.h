@@ -26,9 +26,6 @@ absl::StatusOr<const v1::MethodResult*> ResultOf(const v1::Job& job, const std::
 // held-out batches came from.
 std::string ResultTable(const v1::Job& job);
 
-// JudgedError of each method by layer: jobs of the same methods, at least one, by layer from 0.
-std::string LayerTable(const std::vector<v1::Job>& jobs);
-
 // A job at length: state, problem, estimate, failure, results.
 std::string JobText(const v1::Job& job);
 

@@ -65,10 +65,11 @@ std::string EntriesLine(const v1::Run& run) {
 
 std::string AskedText(const v1::Run& run) {
   std::string text = absl::StrCat(
-      "asked     ", SparsityText(run.sparsity()), " by ", MethodText(run.method()), ", ",
+      "asked     ", SparsityText(run.sparsity()), " by ", MethodsText(run), ", ",
       OrderText(run.order()),
       run.dense_target() > 0 ? absl::StrCat(", dense target ", FormatNumber(run.dense_target()))
                              : "",
+      run.has_allocation() ? absl::StrCat(", allocation ", AllocationText(run.allocation())) : "",
       "\n");
   for (const v1::Rule& rule : run.rules()) {
     absl::StrAppend(&text, "rule      ", RuleText(rule), "\n");
@@ -112,6 +113,27 @@ std::string MethodText(const v1::Method& method) {
   return absl::StrCat(method.name(), parameters.empty() ? "" : ":", absl::StrJoin(parameters, ","));
 }
 
+std::string MethodsText(const v1::Run& run) {
+  if (!run.has_attention_method()) return MethodText(run.method());
+  return absl::StrCat(MethodText(run.method()), ", q and k by ",
+                      MethodText(run.attention_method()));
+}
+
+std::string AllocationText(const v1::Allocation& allocation) {
+  v1::Method shown;  // written as a method is
+  auto& parameters = *shown.mutable_parameters();
+  if (allocation.has_owl()) {
+    shown.set_name("owl");
+    if (allocation.owl().has_outlier()) parameters["outlier"] = allocation.owl().outlier();
+    if (allocation.owl().has_limit()) parameters["limit"] = allocation.owl().limit();
+  } else {
+    shown.set_name("progression");
+    const v1::Progression& progression = allocation.progression();
+    if (progression.has_step()) parameters["step"] = progression.step();
+  }
+  return MethodText(shown);
+}
+
 std::string RuleText(const v1::Rule& rule) {
   if (rule.skip()) return absl::StrCat(rule.pattern(), " skipped");
   return absl::StrCat(rule.pattern(), "=", rule.has_method() ? MethodText(rule.method()) : "",
@@ -152,6 +174,17 @@ PrunedEntries EntriesOf(const v1::Run& run) {
 
 double JudgedError(const v1::PrunedTensor& tensor) {
   return tensor.has_held_out_error() ? tensor.held_out_error() : tensor.calibration_error();
+}
+
+double AttentionErrorOf(const v1::PrunedTensor& tensor) {
+  return tensor.has_attention_held_out_error() ? tensor.attention_held_out_error()
+                                               : tensor.attention_calibration_error();
+}
+
+std::string BlockSparsitiesText(const v1::RunResult& result) {
+  return absl::StrJoin(result.block_sparsities(), " ", [](std::string* text, double sparsity) {
+    absl::StrAppendFormat(text, "%.4f", sparsity);
+  });
 }
 
 std::string RunTable(const v1::Run& run) {

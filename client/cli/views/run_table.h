@@ -19,6 +19,8 @@ double ShareOf(int64_t done, int64_t total);
 std::string SparsityText(const v1::Sparsity& sparsity);
 // "sparsegpt:blocksize=64", parameters by name.
 std::string MethodText(const v1::Method& method);
+std::string MethodsText(const v1::Run& run);                   // "alps, q and k by kfac"
+std::string AllocationText(const v1::Allocation& allocation);  // "owl:limit=0.1"
 // "down=alps@0.3", "gate skipped": as --rule and --skip have them.
 std::string RuleText(const v1::Rule& rule);
 std::string OrderText(v1::Order order);  // "sequential"
@@ -36,6 +38,9 @@ PrunedEntries EntriesOf(const v1::Run& run);
 
 // The error on held-out rows or, where there are none, on calibration rows.
 double JudgedError(const v1::PrunedTensor& tensor);
+// The same of the attention of the block of a tensor that has it.
+double AttentionErrorOf(const v1::PrunedTensor& tensor);
+std::string BlockSparsitiesText(const v1::RunResult& result);  // "0.6812 0.7188"
 
 // Errors by block and map, with that of the block's output, and below it the model's score. Empty
 // before the first result.

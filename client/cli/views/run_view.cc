@@ -21,6 +21,8 @@ std::string PlaceText(const v1::RunProgress& progress) {
   switch (progress.phase()) {
     case v1::READING:
       return "reading the model";
+    case v1::ALLOCATING:
+      return "sharing the sparsity out";
     case v1::SCORING:
       return progress.block() < progress.blocks() ? "scoring" : "taking the losses";
     default:
@@ -93,6 +95,9 @@ std::string TensorLine(int block, const v1::PrunedTensor& tensor) {
   if (tensor.has_held_out_error()) {
     absl::StrAppendFormat(&line, "  held out %.5f", tensor.held_out_error());
   }
+  if (tensor.has_attention_calibration_error()) {
+    absl::StrAppendFormat(&line, "  attention %.5f", AttentionErrorOf(tensor));
+  }
   return absl::StrCat(line, "  ", SecondsText(tensor.seconds()));
 }
 
@@ -138,6 +143,9 @@ std::string RunBarLine(const RunProgressModel& model, int columns) {
 
 std::vector<std::string> RunResultLines(const v1::RunResult& result) {
   std::vector<std::string> lines;
+  if (result.block_sparsities_size() > 0) {
+    lines.push_back(absl::StrCat("sparsities by block  ", BlockSparsitiesText(result)));
+  }
   for (const v1::PrunedTensor& tensor : result.tensors()) {
     lines.push_back(TensorLine(result.block(), tensor));
   }

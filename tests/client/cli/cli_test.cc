@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -136,20 +137,11 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"submit --method gd --output x.safetensors", "--watch"},
       {"run --method gd --model DIR --layer some", "--layer"},
       {"run --method gd --model DIR --layer -1", "--layer"},
-      {"run --method gd --layer all", "--model"},
-      {"run --method gd --model DIR --layer all", "config.json"},
-      {"run --method gd --model DIR --layer all --plot x.svg", "{layer}"},
-      {"submit --method gd --model DIR --layer all --watch --output x.safetensors", "a folder"},
-      {"submit --method gd --model DIR --layer all --output out", "--watch"},
-      {"run --method gd --model LLAMA --layer all", "--calibration"},
-      {"run --method gd --model LLAMA --layer all --fused w", "leave out"},
-      {"run --method gd --model LLAMA --layer all --calibration "
-       "LLAMA/calibration.safetensors:model.layers.0.self_attn.input",
-       "layers 0 and 1 both get"},
-      {"run --method gd --model LLAMA --layer all --calibration x{layer}.npy", "x0.npy"},
-      {"run --method gd --model LLAMA --layer all --calibration LLAMA/calibration.safetensors "
-       "--label attnprune/model-run=",
-       "model-run"},
+      {"run --method gd --model LLAMA --layer all", "attnprune prune --attention-method METHOD"},
+      {"submit --method gd --model LLAMA --layer all", "--order independent"},
+      {"merge x --model LLAMA --output DIR/out", "attnprune prune --attention-method METHOD"},
+      {"submit --method gd --attention-method kfac", "--attention-method needs --run"},
+      {"submit --method gd --allocation owl", "--allocation needs --run"},
       {"prune", "--model"},
       {"prune --model LLAMA --text x.txt", "--output"},
       {"prune --model LLAMA --output DIR/out", "--text"},
@@ -161,6 +153,13 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"prune --model LLAMA --text x.txt --output DIR/out --rule q", "--rule must be"},
       {"prune --model LLAMA --text x.txt --output DIR/out --rule q=nothing", "nothing"},
       {"prune --model LLAMA --text x.txt --output DIR/out --recipe none", "--recipe"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --attention-method nothing",
+       "--attention-method nothing"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --attention-method gd:etas=1", "etas"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --allocation more",
+       "--allocation must be uniform"},
+      {"prune --model LLAMA --text x.txt --output DIR/out --allocation owl:step=1",
+       "owl has no parameter step"},
       {"prune --model LLAMA --text x.txt --output DIR/out --sparsity 2", "--sparsity"},
       {"prune --model LLAMA --text DIR/none.txt --output DIR/out", "none.txt"},
       {"prune --model DIR/none --text x.txt --output DIR/out", "none"},
@@ -178,25 +177,9 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"unpack LLAMA --output DIR/out", "bitmask"},
       {"unpack DIR/none --output DIR/out", "none"},
       {"export r-x --csv -", "NAME must be a job's"},
-      {"merge r-x --model LLAMA --output DIR/out", "NAME must be a job's"},
-      {"merge x", "--model"},
-      {"merge x --model LLAMA", "--output"},
-      {"merge --model LLAMA --output DIR/out", "--label"},
-      {"merge x --label a=b --model LLAMA --output DIR/out", "--label"},
-      {"merge --label a --model LLAMA --output DIR/out", "KEY=VALUE"},
-      {"merge x --model LLAMA --output DIR/out.safetensors", "a folder"},
-      {"merge x --model LLAMA --output LLAMA", "a file that is read"},
-      {"run --method gd --model LLAMA --layer all --calibration LLAMA/calibration.safetensors "
-       "--output LLAMA",
-       "a file that is read"},
-      {"merge x --model LLAMA --output DIR/out --save-mask LLAMA/config.json",
-       "--save-mask must not be a file that is read or one of the model's folder"},
-      {"merge x --model LLAMA --output DIR/out --save-mask DIR/out/config.json",
-       "--save-mask must not be the file of --output"},
       {"submit --method gd --model LLAMA --layer 0 --calibration LLAMA/calibration.safetensors "
        "--watch --plot LLAMA/held_out.safetensors",
        "--plot must not be a file that is read or one of the model's folder"},
-      {"merge x --model DIR/none --output DIR/out", "none"},
       {"watch", "NAME"},
       {"fetch jobs/x", "--output"},
       {"fetch jobs/x --output a --weights b --model c", "--model"},
@@ -232,7 +215,7 @@ TEST_F(CommandLine, HelpsOnStandardOutput) {
   EXPECT_EQ(help.code, 0);
   for (const char* name :
        {"prune", "run", "submit", "watch", "get", "list", "cancel", "delete", "resume", "fetch",
-        "merge", "unpack", "info", "synth", "reproduce", "health", "Exit codes"}) {
+        "unpack", "info", "synth", "reproduce", "health", "Exit codes"}) {
     EXPECT_THAT(help.out, HasSubstr(name));
   }
   EXPECT_THAT(Attnprune({"run", "--help"}).out, HasSubstr("--calibration"));
@@ -240,10 +223,9 @@ TEST_F(CommandLine, HelpsOnStandardOutput) {
 
 TEST_F(CommandLine, ExitsWithThreeWhenNoServerIsThere) {
   // Port 1 of this machine: nobody listens there, and nobody but root could.
-  for (const char* line :
-       {"health", "info", "get x", "list", "watch x", "cancel x", "delete x", "get r-x",
-        "watch r-x", "cancel runs/r-x", "delete r-x", "resume r-x", "list --runs",
-        "fetch r-x --output DIR/out", "merge x --model LLAMA --output DIR/out"}) {
+  for (const char* line : {"health", "info", "get x", "list", "watch x", "cancel x", "delete x",
+                           "get r-x", "watch r-x", "cancel runs/r-x", "delete r-x", "resume r-x",
+                           "list --runs", "fetch r-x --output DIR/out"}) {
     const Outcome outcome =
         Attnprune(absl::StrCat(line, " --server 127.0.0.1:1 --patience 0s"), dir());
     EXPECT_EQ(outcome.code, 3) << line;
@@ -264,6 +246,31 @@ TEST_F(CommandLine, PrunesAWholeModelWithNoSetUp) {
   for (const char* file : {"model.safetensors", "config.json", "report.json", "report.md"}) {
     EXPECT_TRUE(std::filesystem::exists(folder.path() + "/out/" + file)) << file;
   }
+}
+
+TEST_F(CommandLine, PrunesQueriesAndKeysTogetherAndSharesTheSparsityOut) {
+  const TemporaryFolder folder;
+  const Outcome outcome = Attnprune(
+      "prune --model LLAMA --text LLAMA/calibration.txt --samples 2 --sequence-length 32 "
+      "--held-out-fraction 0.5 --method magnitude --attention-method wanda --skip down "
+      "--allocation owl:outlier=3 --output DIR/out --quiet",
+      folder.path());
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("sparsities by block  0."), HasSubstr("attention 0."),
+                                 HasSubstr("magnitude, q and k by wanda")));
+  std::ifstream report(folder.path() + "/out/report.json");
+  const auto json = nlohmann::json::parse(report);
+  EXPECT_EQ(json["provenance"]["attentionMethod"], "wanda");
+  EXPECT_EQ(json["provenance"]["allocation"], "owl:outlier=3");
+  EXPECT_EQ(json["model"]["blockSparsities"].size(), 4);
+  int attends = 0;
+  for (const auto& tensor : json["tensors"]) {
+    const bool qk = tensor["maps"][0] == "q" || tensor["maps"][0] == "k";
+    EXPECT_EQ(tensor["method"], qk ? "wanda" : "magnitude");
+    EXPECT_EQ(tensor.contains("attentionHeldOutError"), qk);
+    attends += qk ? 1 : 0;
+  }
+  EXPECT_EQ(attends, 8);
 }
 
 TEST_F(CommandLine, RunsAJobWithNoSetUp) {
@@ -427,38 +434,6 @@ TEST_F(CommandLine, ManagesJobsOnAServer) {
   EXPECT_EQ(run("watch " + slow_name).code, 1);
   EXPECT_EQ(run("delete " + slow_name).code, 0);
   EXPECT_EQ(run("get " + slow_name).code, 4);
-}
-
-TEST_F(CommandLine, PrunesEveryLayerOfAModelOnAServer) {
-  const TemporaryFolder data;
-  const auto server = StartServer(data);
-  ASSERT_TRUE(server.ok()) << server.status();
-  const std::string at = absl::StrCat(" --server ", (*server)->address(), " ");
-  const auto run = [&](const std::string& line) {
-    return Attnprune(absl::StrCat(line, at), dir());
-  };
-  const std::string submit =
-      "submit --model LLAMA --layer all --calibration LLAMA/calibration.safetensors ";
-
-  const Outcome valid = run(submit + "--validate-only --method magnitude");
-  EXPECT_EQ(valid.code, 0) << valid.err;
-  EXPECT_THAT(valid.out, HasSubstr("layer 3: valid; memory"));
-  EXPECT_EQ(run(submit + "--method nosuch").code, 4);
-  EXPECT_EQ(run("list").out, "job  state  priority  created  methods  best\n");
-
-  const Outcome watched = run(submit + "--watch --method magnitude --label run=a --output DIR/all");
-  EXPECT_EQ(watched.code, 0) << watched.err;
-  EXPECT_THAT(watched.out, HasSubstr("layer 0 of 4: jobs/"));
-  EXPECT_THAT(watched.out, HasSubstr("weights of magnitude: "));
-  EXPECT_TRUE(SafetensorsFile::Open(dir() + "/all/model.safetensors").ok());
-
-  const Outcome merged = run("merge --label run=a --model LLAMA --output DIR/merged --json");
-  EXPECT_EQ(merged.code, 0) << merged.err;
-  EXPECT_THAT(merged.out, StartsWith("{"));
-  EXPECT_EQ(run("merge --label run=b --model LLAMA --output DIR/no").code, 2) << "no such jobs";
-  EXPECT_EQ(run("merge nosuch --model LLAMA --output DIR/no").code, 4);
-  EXPECT_EQ(run("merge --label run=a --method gd --model LLAMA --output DIR/no").code, 1);
-  EXPECT_FALSE(std::filesystem::exists(dir() + "/no"));
 }
 
 }  // namespace

@@ -73,14 +73,6 @@ TEST(ResultTable, SaysTheSettingsOfAMethodThatIsThereTwice) {
   EXPECT_THAT(table, Not(HasSubstr("wanda:")));
 }
 
-TEST(LayerTable, HasARowForEachLayerAndSaysWhichFailed) {
-  v1::Job good, bad;
-  good.add_methods()->set_name("gd");
-  bad.add_methods()->set_name("gd");
-  AddResult(good, "gd", 0.1, 0.25);
-  EXPECT_EQ(LayerTable({good, bad}), "layer       gd\n0      0.25000\n1       failed\n");
-}
-
 TEST(ResultTable, ShowsEachMethodInItsPlace) {
   const std::string table = ResultTable(ThreeMethods());
   EXPECT_THAT(table, StartsWith("method     held out  mask only  calibration"));

@@ -9,7 +9,8 @@ import { judgedError, ROLES } from "./run_model.js";
 export function blockTable(model) {
   const byBlock = new Map();
   const ends = new Map(); // of blocks that are done: their scores
-  for (const { block, tensors = [], blockScore, modelScore } of model.results.values()) {
+  for (const { block, tensors = [], blockScore, modelScore, ...other } of model.results.values()) {
+    if (other.blockSparsities) continue;
     if (!byBlock.has(block)) byBlock.set(block, []);
     byBlock.get(block).push(...tensors);
     if (tensors.length === 0 && !modelScore) ends.set(block, blockScore ?? {});

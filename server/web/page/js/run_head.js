@@ -95,6 +95,7 @@ const orderText = (order) => (order === "INDEPENDENT" ? "independent" : "sequent
 
 function placeText({ phase, block, blocks }) {
   if (phase === "READING") return "reading";
+  if (phase === "ALLOCATING") return "before the blocks";
   if (phase === "SCORING" && block >= blocks) return "losses";
   return `block ${block} of ${blocks}`;
 }
@@ -108,6 +109,7 @@ function workText({ phase, maps = [], method, step, steps, block, blocks }) {
       COLLECTING: `inputs of ${maps.join(", ")}`,
       PRUNING: `pruning ${maps.join(", ")} by ${method}${taken}`,
       ADVANCING: "on to the next block",
+      ALLOCATING: "outliers by block, in the dense model",
       SCORING: block < blocks ? "scoring" : "of the dense and the pruned model",
     }[phase] ?? ""
   );
