@@ -13,6 +13,7 @@
 #include "core/kernels/stored_values.h"
 #include "core/methods/linear_problem.h"
 #include "core/sequential/target.h"
+#include "core/tensor/copy_rows.h"
 
 namespace attnprune {
 namespace {
@@ -37,10 +38,6 @@ const std::array<Group, 4>& Groups() {
 }
 
 absl::Status Interrupted() { return absl::CancelledError("interrupted"); }
-
-void CopyRows(MatrixView from, MutableMatrixView to) {
-  for (Index i = 0; i < from.rows(); ++i) std::copy_n(from.row(i), from.cols(), to.row(i));
-}
 
 // The group's tensors with the maps that lie in each.
 absl::StatusOr<std::vector<TensorMaps>> TensorsOf(const ModelWeights& model, Index layer,
