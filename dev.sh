@@ -150,8 +150,10 @@ build() { # build PRESET TARGET [CMAKE_OPTION...]
   configure "$1" "${@:3}" && cmake --build --preset "$1" --parallel "$JOBS" --target "$2"
 }
 
+# Half as many more than there are cores: many wait for servers, browsers and disks.
 run_tests() { # run_tests PRESET
-  ctest --test-dir "build/$1" --parallel "$JOBS" --output-on-failure --no-tests=error --timeout 300
+  ctest --test-dir "build/$1" --parallel $((JOBS + (JOBS + 1) / 2)) --output-on-failure \
+    --no-tests=error --timeout 300
 }
 
 check_format() { sources '*.h' '*.cc' | xargs clang-format --dry-run -Werror; }

@@ -1,7 +1,5 @@
 #include "client/library/client.h"
 
-#include <grpcpp/generic/generic_stub.h>
-
 #include <utility>
 
 #include "client/library/connection.h"
@@ -12,32 +10,8 @@ namespace {
 
 using Jobs = v1::PruneService::Stub;
 
-// grpc.health.v1: an empty HealthCheckRequest asks for the server as a whole; the answer is
 // HealthCheckResponse{status: SERVING}.
-constexpr char kHealthMethod[] = "/grpc.health.v1.Health/Check";
 constexpr char kServing[] = {8, 1};
-
-// A unary call of a service whose messages are not compiled in.
-grpc::Status RawCall(const std::shared_ptr<grpc::Channel>& channel, const char* method,
-                     grpc::ClientContext& context, std::string* response) {
-  grpc::GenericStub stub(channel);
-  grpc::CompletionQueue queue;
-  const grpc::Slice empty;
-  const grpc::ByteBuffer request(&empty, 1);
-  const auto call = stub.PrepareUnaryCall(&context, method, request, &queue);
-  call->StartCall();
-  grpc::ByteBuffer bytes;
-  grpc::Status status;
-  call->Finish(&bytes, &status, nullptr);
-  void* tag = nullptr;
-  bool ok = false;
-  queue.Next(&tag, &ok);
-  grpc::Slice slice;
-  if (status.ok() && bytes.DumpToSingleSlice(&slice).ok()) {
-    response->assign(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  }
-  return status;
-}
 
 // What a lost first try has deleted counts as deleted.
 template <typename Request>
@@ -73,7 +47,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& opti
 absl::Status Client::CheckHealth() {
   return connection_->Retry([this](grpc::ClientContext& context, int) {
     std::string response;
-    const grpc::Status status = RawCall(connection_->channel(), kHealthMethod, context, &response);
+    const grpc::Status status = connection_->AskHealth(context, &response);
     if (!status.ok()) return FromGrpc(status);
     if (response == std::string(kServing, sizeof(kServing))) return absl::OkStatus();
     return absl::UnavailableError("the server is not serving");

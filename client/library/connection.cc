@@ -1,5 +1,7 @@
 #include "client/library/connection.h"
 
+#include <grpcpp/generic/generic_stub.h>
+
 #include <algorithm>
 #include <chrono>
 #include <random>
@@ -12,6 +14,30 @@ constexpr int kFirstReconnectMs = 100, kLongestReconnectMs = 2000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr absl::Duration kPollInterval = absl::Milliseconds(50);
 constexpr std::chrono::milliseconds kPollTime(5);
+
+constexpr char kHealthMethod[] = "/grpc.health.v1.Health/Check";
+
+// A unary call of a service whose messages are not compiled in.
+grpc::Status RawCall(const std::shared_ptr<grpc::Channel>& channel, const char* method,
+                     grpc::ClientContext& context, std::string* response) {
+  grpc::GenericStub stub(channel);
+  grpc::CompletionQueue queue;
+  const grpc::Slice empty;
+  const grpc::ByteBuffer request(&empty, 1);
+  const auto call = stub.PrepareUnaryCall(&context, method, request, &queue);
+  call->StartCall();
+  grpc::ByteBuffer bytes;
+  grpc::Status status;
+  call->Finish(&bytes, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  queue.Next(&tag, &ok);
+  grpc::Slice slice;
+  if (status.ok() && bytes.DumpToSingleSlice(&slice).ok()) {
+    response->assign(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  }
+  return status;
+}
 
 // gRPC waits up to two minutes between two attempts to connect by itself; our backoff decides.
 std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
@@ -65,6 +91,10 @@ bool Connection::Sleep(absl::Duration wait) {
     channel_->WaitForConnected(std::chrono::system_clock::now() + kPollTime);
   }
   return true;
+}
+
+grpc::Status Connection::AskHealth(grpc::ClientContext& context, std::string* response) const {
+  return RawCall(channel_, kHealthMethod, context, response);
 }
 
 absl::Status Connection::WaitToRetry(const absl::Status& error, Backoff& backoff) {

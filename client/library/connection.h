@@ -55,6 +55,10 @@ class Connection {
     return response;
   }
 
+  // grpc.health.v1 with an empty HealthCheckRequest, which asks for the server as a whole: one try
+  // and the bytes of the answer.
+  grpc::Status AskHealth(grpc::ClientContext& context, std::string* response) const;
+
   // One try under the interrupt. timeout InfiniteDuration: no deadline.
   absl::Status Try(absl::Duration timeout,
                    const std::function<absl::Status(grpc::ClientContext&)>& call);

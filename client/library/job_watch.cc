@@ -1,9 +1,11 @@
 // A watch that outlives its connections.
+#include <mutex>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/library/connection.h"
+#include "client/library/server_probe.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::client {
@@ -68,6 +70,8 @@ class Watcher {
     v1::JobEvent event;
     while (stream->Read(&event)) {
       backoff_.Succeeded();
+      probe_.Heard();
+      const std::lock_guard<std::mutex> lock(handling_);
       if (!stopped_ && !Take(event)) {
         stopped_ = true;
         context.TryCancel();
@@ -101,6 +105,7 @@ class Watcher {
     event.set_warning(absl::StrCat("events ", last_ + 1, " to ", *oldest - 1,
                                    " are no longer kept by the server"));
     last_ = *oldest - 1;
+    const std::lock_guard<std::mutex> lock(handling_);
     stopped_ = !handler_(event);
     return true;
   }
@@ -122,6 +127,8 @@ class Watcher {
   absl::optional<Resource> terminal_;
   bool resumed_ = false;  // the last event was the end of an earlier attempt
   bool stopped_ = false;
+  std::mutex handling_;  // by the handler, or by who is told whether the server is reachable
+  ServerProbe probe_{connection_, handling_};
 };
 
 }  // namespace

@@ -26,7 +26,7 @@ Index CountChanged(const BitMask& a, const BitMask& b) {
 
 }  // namespace
 
-void ForRowShards(Index rows, ThreadPool& pool, absl::FunctionRef<void(RowRun, size_t)> work) {
+void ForRowShards(Index rows, ThreadPool& pool, absl::FunctionRef<void(ShardRows, size_t)> work) {
   pool.ParallelFor(static_cast<Index>(RowShards(rows)), [&](Index i) {
     const Index first = i * kRowsPerShard;
     work({first, std::min(kRowsPerShard, rows - first)}, static_cast<size_t>(i));
@@ -53,7 +53,7 @@ void AdmmState::Begin(const Matrix& from, const Sparsity& sparsity, ThreadPool& 
 
 void AdmmState::Project(const BitMask& support, ThreadPool& pool) {
   const auto rate = static_cast<float>(r);
-  ForRowShards(u.rows(), pool, [&](RowRun rows, size_t) {
+  ForRowShards(u.rows(), pool, [&](ShardRows rows, size_t) {
     std::vector<uint8_t> kept(static_cast<size_t>(u.cols()));
     for (Index i = rows.first; i < rows.first + rows.count; ++i) {
       support.UnpackRow(i, absl::MakeSpan(kept));

@@ -20,12 +20,12 @@
 
 namespace attnprune {
 
-struct RowRun {
+struct ShardRows {
   Index first, count;
 };
 
 // Calls work(rows, shard) for fixed runs of the rows of a matrix, on the pool's threads.
-void ForRowShards(Index rows, ThreadPool& pool, absl::FunctionRef<void(RowRun, size_t)> work);
+void ForRowShards(Index rows, ThreadPool& pool, absl::FunctionRef<void(ShardRows, size_t)> work);
 size_t RowShards(Index rows);
 
 // outputs x inputs, in the scale that makes the metric's diagonal 1. One caller at a time.

@@ -95,7 +95,7 @@ AlpsSearch::AlpsSearch(const std::vector<NamedWeight>& maps, const AlpsInputs& i
     const Index outputs = map.w.rows(), d = map.w.cols();
     ScaleColumns(map.w, inputs_.scale, /*divide=*/false, map.w);
     map.c = Matrix(outputs, d);
-    ForRowShards(outputs, pool_, [&](RowRun rows, size_t) {
+    ForRowShards(outputs, pool_, [&](ShardRows rows, size_t) {
       Gemm(Trans::kNo, Trans::kNo, 1.0f, MatrixView(map.w).Rows(rows.first, rows.count), inputs_.h,
            0.0f, MutableMatrixView(map.c).Rows(rows.first, rows.count));
     });
@@ -144,7 +144,7 @@ double AlpsSearch::Solve(Map& map) {
   const auto r = static_cast<float>(map.admm.r);
   if (!SameShape(scores_, map.w)) scores_ = Matrix(map.w.rows(), d);
   std::vector<double> losses(RowShards(map.w.rows()));
-  ForRowShards(map.w.rows(), pool_, [&](RowRun rows, size_t shard) {
+  ForRowShards(map.w.rows(), pool_, [&](ShardRows rows, size_t shard) {
     const auto of = [&](const Matrix& m) {
       return ArrayOf(MatrixView(m).Rows(rows.first, rows.count));
     };
@@ -170,7 +170,7 @@ Matrix AlpsSearch::Refined(const Map& map, const BitMask& support, int steps) co
   support.ApplyInto(map.admm.u, result);
   if (steps == 0) return result;
   const Matrix mask = support.ToMatrix();
-  ForRowShards(map.w.rows(), pool_, [&](RowRun rows, size_t) {
+  ForRowShards(map.w.rows(), pool_, [&](ShardRows rows, size_t) {
     const auto of = [&](const Matrix& m) { return MatrixView(m).Rows(rows.first, rows.count); };
     MaskedGradients gradients(inputs_.h, of(map.c), of(mask),
                               MutableMatrixView(result).Rows(rows.first, rows.count));

@@ -18,7 +18,7 @@
 namespace attnprune {
 namespace {
 
-constexpr Index kRowsPerShard = 64;
+constexpr Index kRowsPerSweep = 64;
 
 // Of a block of `size` entries, unstructured. See the header for the + 1.
 Index PrunedOfBlock(Index size, double fraction) {
@@ -79,9 +79,9 @@ class BlockPruner {
 
 void BlockPruner::ForRowShards(absl::FunctionRef<void(Index begin, Index rows)> shard) {
   const Index rows = weights_.rows();
-  pool_.ParallelFor((rows + kRowsPerShard - 1) / kRowsPerShard, [&](Index i) {
-    const Index begin = i * kRowsPerShard;
-    shard(begin, std::min(kRowsPerShard, rows - begin));
+  pool_.ParallelFor((rows + kRowsPerSweep - 1) / kRowsPerSweep, [&](Index i) {
+    const Index begin = i * kRowsPerSweep;
+    shard(begin, std::min(kRowsPerSweep, rows - begin));
   });
 }
 
@@ -148,7 +148,7 @@ void BlockPruner::CompensateAfter(Block block, Index begin, Index rows) {
 
 // Shards of a multiple of 8 rows share no byte of the mask.
 void BlockPruner::RecordMask(Block block, Index begin, Index rows) {
-  static_assert(kRowsPerShard % 8 == 0);
+  static_assert(kRowsPerSweep % 8 == 0);
   for (Index row = begin; row < begin + rows; ++row) {
     const absl::Span<const float> kept(kept_.row(row), static_cast<size_t>(block.width));
     mask_.PruneUpTo(kept, 0.0f, row * weights_.cols() + block.begin);

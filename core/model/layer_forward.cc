@@ -8,6 +8,7 @@
 #include "core/kernels/alibi.h"
 #include "core/model/bf16_products.h"
 #include "core/objective/sharded_gemm.h"
+#include "core/tensor/copy_rows.h"
 
 namespace attnprune {
 namespace {
@@ -42,10 +43,6 @@ void AddScaled(MatrixView from, float factor, MutableMatrixView to) {
   for (Index i = 0; i < to.rows(); ++i) {
     for (Index j = 0; j < to.cols(); ++j) to(i, j) += factor * from(i, j);
   }
-}
-
-void CopyRows(MatrixView from, MutableMatrixView to) {
-  for (Index i = 0; i < from.rows(); ++i) std::copy_n(from.row(i), from.cols(), to.row(i));
 }
 
 void Clip(float bound, MutableMatrixView x) {

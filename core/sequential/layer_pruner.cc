@@ -16,15 +16,12 @@
 #include "core/model/attention_layer.h"
 #include "core/objective/prepared_problem.h"
 #include "core/sequential/target.h"
+#include "core/tensor/copy_rows.h"
 
 namespace attnprune {
 namespace {
 
 absl::Status Interrupted() { return absl::CancelledError("interrupted"); }
-
-void CopyRows(MatrixView from, MutableMatrixView to) {
-  for (Index i = 0; i < from.rows(); ++i) std::copy_n(from.row(i), from.cols(), to.row(i));
-}
 
 // Calls visit(flat entry of the tensor, flat entry of the matrix) for all entries of a map whose
 // first row is row `first` of a matrix of all maps of the tensor.

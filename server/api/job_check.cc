@@ -34,20 +34,6 @@ absl::StatusOr<std::vector<ChosenMethod>> CheckMethods(const std::vector<JobMeth
   return chosen;
 }
 
-void ClearOutput(v1::Job& job) {
-  job.clear_name();
-  job.clear_state();
-  job.clear_failure();
-  job.clear_results();
-  job.clear_create_time();
-  job.clear_start_time();
-  job.clear_end_time();
-  job.clear_attempt();
-  job.clear_cancel_requested();
-  job.clear_request_id();
-  job.clear_estimate();
-}
-
 // "gd", "gd#2", "gd#3": from the second method of a name on.
 void LabelMethods(v1::Job& job) {
   std::map<std::string, int> seen;

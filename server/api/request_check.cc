@@ -60,6 +60,21 @@ absl::Status CheckTimeout(const std::string& field, const google::protobuf::Dura
 }
 
 template <typename Message>
+void ClearCommonOutput(Message& message) {
+  message.clear_name();
+  message.clear_state();
+  message.clear_failure();
+  message.clear_results();
+  message.clear_create_time();
+  message.clear_start_time();
+  message.clear_end_time();
+  message.clear_attempt();
+  message.clear_cancel_requested();
+  message.clear_request_id();
+  message.clear_estimate();
+}
+
+template <typename Message>
 absl::Status CheckCommonOf(const std::string& name, const Message& message) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckLabels(name + ".labels", message.labels()));
   if (message.priority() < -kMaxPriority || message.priority() > kMaxPriority) {
@@ -118,5 +133,12 @@ absl::Status CheckRequestId(absl::string_view request_id) {
 
 absl::Status CheckCommon(const v1::Job& job) { return CheckCommonOf("job", job); }
 absl::Status CheckCommon(const v1::Run& run) { return CheckCommonOf("run", run); }
+
+void ClearOutput(v1::Job& job) { ClearCommonOutput(job); }
+void ClearOutput(v1::Run& run) {
+  ClearCommonOutput(run);
+  run.clear_results_done();
+  run.clear_results_total();
+}
 
 }  // namespace attnprune::api

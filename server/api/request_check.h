@@ -28,6 +28,10 @@ absl::Status CheckRequestId(absl::string_view request_id);
 absl::Status CheckCommon(const v1::Job& job);
 absl::Status CheckCommon(const v1::Run& run);
 
+// Clears the output-only fields that a client may have sent.
+void ClearOutput(v1::Job& job);
+void ClearOutput(v1::Run& run);
+
 }  // namespace attnprune::api
 
 #endif  // ATTNPRUNE_SERVER_API_REQUEST_CHECK_H_

@@ -22,22 +22,6 @@ namespace {
 // Of a machine's best rate of products: what a run's passes and methods reach together.
 constexpr double kRunRate = 0.6;
 
-void ClearOutput(v1::Run& run) {
-  run.clear_name();
-  run.clear_state();
-  run.clear_failure();
-  run.clear_results();
-  run.clear_create_time();
-  run.clear_start_time();
-  run.clear_end_time();
-  run.clear_attempt();
-  run.clear_cancel_requested();
-  run.clear_request_id();
-  run.clear_estimate();
-  run.clear_results_done();
-  run.clear_results_total();
-}
-
 absl::StatusOr<Tokens> ReadTokens(const RunTokens& tokens, const ModelWeights& model,
                                   const BlobStore& blobs) {
   if (!tokens.given()) return Tokens();

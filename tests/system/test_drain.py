@@ -1,4 +1,5 @@
 """SIGTERM: running jobs checkpoint and resume, streams end with UNAVAILABLE, exit code 0."""
+import signal
 import subprocess
 
 import grpc
@@ -69,3 +70,34 @@ def test_the_command_line_follows_a_job_through_orderly_restarts(tmp_path):
         *_, row, prepared, source = out.splitlines()
         assert row.startswith("gd"), "the table comes last"
         assert source == "held out: the batches given for it"
+
+
+def line_with(stream, text):
+    """Reads on until a line has it: what is told before it is there would keep the test waiting."""
+    line = stream.readline()
+    while text not in line:
+        assert line, f"ended without saying {text!r}"
+        line = stream.readline()
+    return line
+
+
+def test_a_watch_names_a_server_that_hangs_or_dies_and_its_return(tmp_path):
+    with Server(tmp_path / "data") as server, Client(server.address) as client:
+        name = submit(client, methods=(("gd", {"steps": 1_000_000}),)).name
+        shown = tmp_path / "shown"
+        with open(shown, "wb") as out, subprocess.Popen(
+                [BIN / "attnprune", "watch", name, "--server", server.address],
+                stdout=out, stderr=subprocess.PIPE, text=True) as watch:
+            away = f"server {server.address} does not answer; trying again ..."
+            back = f"again connected to server {server.address}"
+            wait_for(lambda: shown.stat().st_size > 0, "the watch shows the job")
+            server.process.send_signal(signal.SIGSTOP)
+            line_with(watch.stderr, away)
+            server.process.send_signal(signal.SIGCONT)
+            line_with(watch.stderr, back)
+            server.kill()
+            line_with(watch.stderr, away)
+            server.start()
+            line_with(watch.stderr, back)
+            client.cancel(name)
+            assert watch.wait(LIMIT) == 1

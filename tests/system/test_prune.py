@@ -170,3 +170,12 @@ def test_a_cancelled_run_is_resumed_behind_its_last_result(server, tmp_path):
     done("fetch", name, "--output", tmp_path / "out", *at)
     done("delete", name, *at)
     assert cli("get", name, *at).returncode == 4
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_run_starts(tmp_path):
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file/x", "/proc/x/y"):  # root too, who may write anywhere
+        refused = cli("prune", *RUN, "--sparsity", "0.5", "--method", "magnitude", "--output", output)
+        assert refused.returncode == 2, refused.stderr
+        assert "--output must lie in a folder that can be written" in refused.stderr
+        assert "pruning" not in refused.stderr and "runs/" not in refused.stderr

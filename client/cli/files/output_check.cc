@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -38,14 +39,18 @@ absl::Status Refuse(const Output& output, const std::string& rule) {
       output.path == output.given ? "" : absl::StrCat(", which will hold ", output.path)));
 }
 
+// By making a folder in it, which goes again: root may write in /proc and can make nothing there.
+bool CanMakeIn(const fs::path& folder) {
+  std::string name = (folder / ".attnprune-XXXXXX").string();
+  return mkdtemp(name.data()) != nullptr && rmdir(name.c_str()) == 0;
+}
+
 // The folder itself or, if it has to be made, the nearest one above that is there.
 absl::Status CheckFolder(const Output& output) {
   fs::path folder = fs::absolute(output.path).parent_path();
   std::error_code error;
   while (!fs::exists(folder, error) && folder.has_relative_path()) folder = folder.parent_path();
-  if (fs::is_directory(folder, error) && access(folder.c_str(), W_OK | X_OK) == 0) {
-    return absl::OkStatus();
-  }
+  if (fs::is_directory(folder, error) && CanMakeIn(folder)) return absl::OkStatus();
   return Refuse(output, "lie in a folder that can be written");
 }
 

@@ -17,6 +17,13 @@ absl::Status ParseDuration(const std::string& text, absl::Duration& duration) {
       absl::StrCat("must be a duration such as 90s or 30m, got ", text));
 }
 
+// Over a bar that is being drawn, which goes on below.
+void TellReachable(const Shell& shell, const std::string& server, bool reachable) {
+  if (shell.err_columns.has_value()) *shell.err << "\r\x1b[K";
+  Note(shell, reachable ? absl::StrCat("again connected to server ", server)
+                        : absl::StrCat("server ", server, " does not answer; trying again ..."));
+}
+
 }  // namespace
 
 void AddDuration(Command& command, const std::string& name, absl::Duration& duration,
@@ -61,6 +68,9 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
   }
   if (flags.timeout.has_value()) options.call_timeout = *flags.timeout;
   options.interrupt = shell.interrupt;
+  options.reachable = [shell, server = flags.server](bool reachable) {
+    TellReachable(shell, server, reachable);
+  };
   if (const char* const trace = getenv("TRACEPARENT")) options.traceparent = trace;
   return client::Client::Create(options);
 }

@@ -134,8 +134,9 @@ TEST(SerializeSafetensors, RefusesShapesThatDoNotFitTheBytes) {
 }
 
 TEST(SerializeSafetensors, RefusesAHeaderLongerThanTheReaderTakes) {
-  const std::string text(kMaxSafetensorsHeader, 'x');
-  EXPECT_THAT(SerializeSafetensors({}, {{"k", text}}),
+  SafetensorsMetadata metadata;
+  metadata["k"].assign(kMaxSafetensorsHeader, 'x');
+  EXPECT_THAT(SerializeSafetensors({}, metadata),
               Fails(kInvalid, "header length must be at most 100000000, got 1000000"));
 }
 

@@ -200,10 +200,12 @@ double At(const Rows& rows, Index i, Index j) {
 Rows Logits(const Matrix& a, const Matrix& b, float scale, const LogitOptions& options) {
   Rows s = Zeros(a.rows(), b.rows());
   for (Index i = 0; i < a.rows(); ++i) {
+    const float* const query = a.row(i);
     for (Index j = 0; j < b.rows(); ++j) {
+      const float* const key = b.row(j);
       double dot = 0;
       for (Index k = 0; k < a.cols(); ++k) {
-        dot += static_cast<double>(a(i, k)) * static_cast<double>(b(j, k));
+        dot += static_cast<double>(query[k]) * static_cast<double>(key[k]);
       }
       At(s, i, j) = static_cast<double>(scale) * dot;
       if (!options.key_bias.empty()) {
@@ -476,12 +478,19 @@ void AddGradients(const Case& c, Index i, const std::vector<double>& p,
   for (Index j = 0; j < c.b.rows(); ++j) {
     const double p_j = p[static_cast<size_t>(j)];
     const double bound = 1.1 * p_bound[static_cast<size_t>(j)] + (n + 2) * kUnit * std::abs(p_j);
+    const double slope = scale * p_j, spread = scale * bound;
+    if (slope == 0 && spread == 0) continue;  // a key that is not allowed
+    const float* const a = c.a.row(i);
+    const float* const b = c.b.row(j);
+    double* const d_a = &At(out.d_a, i, 0);
+    double* const d_b = &At(out.d_b, j, 0);
+    double* const d_a_bound = &At(out.d_a_bound, i, 0);
+    double* const d_b_bound = &At(out.d_b_bound, j, 0);
     for (Index k = 0; k < c.a.cols(); ++k) {
-      const double a = static_cast<double>(c.a(i, k)), b = static_cast<double>(c.b(j, k));
-      At(out.d_a, i, k) += scale * p_j * b;
-      At(out.d_b, j, k) += scale * p_j * a;
-      At(out.d_a_bound, i, k) += scale * bound * std::abs(b);
-      At(out.d_b_bound, j, k) += scale * bound * std::abs(a);
+      d_a[k] += slope * static_cast<double>(b[k]);
+      d_b[k] += slope * static_cast<double>(a[k]);
+      d_a_bound[k] += spread * std::abs(static_cast<double>(b[k]));
+      d_b_bound[k] += spread * std::abs(static_cast<double>(a[k]));
     }
   }
 }

@@ -1,0 +1,39 @@
+#include "client/library/server_probe.h"
+
+#include <string>
+
+namespace attnprune::client {
+namespace {
+
+constexpr absl::Duration kSilence = absl::Milliseconds(500), kAnswerTime = absl::Seconds(1);
+
+}  // namespace
+
+ServerProbe::ServerProbe(Connection& connection, std::mutex& telling)
+    : connection_(connection), telling_(telling) {
+  if (!connection.options().reachable) return;
+  thread_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
+}
+
+void ServerProbe::Run(const std::stop_token& stop) {
+  while (Pause(stop, kSilence)) {
+    const bool reachable = heard_.exchange(false) || Answers(stop);
+    if (stop.stop_requested()) return;
+    if (reachable == reachable_) continue;
+    reachable_ = reachable;
+    const std::lock_guard<std::mutex> lock(telling_);
+    connection_.options().reachable(reachable);
+  }
+}
+
+// A server that drains or refuses answers too.
+bool ServerProbe::Answers(const std::stop_token& stop) const {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kAnswerTime));
+  const std::stop_callback cancel(stop, [&context] { context.TryCancel(); });
+  std::string health;
+  const grpc::StatusCode code = connection_.AskHealth(context, &health).error_code();
+  return code != grpc::StatusCode::UNAVAILABLE && code != grpc::StatusCode::DEADLINE_EXCEEDED;
+}
+
+}  // namespace attnprune::client
