@@ -85,9 +85,11 @@ absl::Status ModelRun::RunAll() {
 
 // --- Where it begins ---
 
+// For what an earlier attempt has not stored yet.
 absl::Status ModelRun::CheckDisk(const OpenRun& run) {
   const RunNeeds needs = NeedsWithin(run.plan, job_.options().memory_budget_bytes);
-  return CheckDiskRoom(job_.options().spill_folder, needs.disk_bytes,
+  const int64_t left = needs.disk_bytes - StoredBytes(results_->old(), *job_.tensors());
+  return CheckDiskRoom(job_.options().spill_folder, std::max<int64_t>(left, 0),
                        job_.options().min_free_disk_bytes, "the server's disk");
 }
 
