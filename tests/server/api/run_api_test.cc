@@ -236,9 +236,11 @@ int64_t BytesOf(const v1::TensorRef& tensor) {
 
 TEST_F(Runs, CountWhatTheDiskHoldsOfThemAlready) {
   clock_.SetHook(0, [] {});
+  WorkOn(Create(Golden()).name());
+  const int half = clock_.looks() / 2;
   const std::string name = Create(Golden()).name();
   StopSignal stop;
-  clock_.SetHook(200, [&] { stop.Request(StopReason::kDraining); });
+  clock_.SetHook(half, [&] { stop.Request(StopReason::kDraining); });
   Work(&stop);
   std::vector<v1::RunResult> results;
   std::map<std::string, int64_t> held;
