@@ -1,6 +1,7 @@
 #include "server/execution/run_results.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -14,6 +15,21 @@ std::vector<std::string> StatesOf(const v1::RunResult& result) {
     digests.push_back(states.tensor().sha256());
   }
   return digests;
+}
+
+int64_t StoredBytes(absl::Span<const v1::RunResult> results, const BlobStore& tensors) {
+  std::set<std::string> digests;
+  std::vector<std::string> states;
+  for (const v1::RunResult& result : results) {
+    for (const v1::PrunedTensor& tensor : result.tensors()) {
+      digests.insert({tensor.weights().sha256(), tensor.mask().sha256()});
+    }
+    if (result.states_size() > 0) states = StatesOf(result);
+  }
+  digests.insert(states.begin(), states.end());
+  int64_t bytes = 0;
+  for (const std::string& digest : digests) bytes += tensors.SizeOf(digest).value_or(0);
+  return bytes;
 }
 
 absl::Status RunResults::Read(absl::Span<const std::string> results) {

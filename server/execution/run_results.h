@@ -3,6 +3,7 @@
 #define ATTNPRUNE_SERVER_EXECUTION_RUN_RESULTS_H_
 
 #include <chrono>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -12,12 +13,17 @@
 #include "absl/types/span.h"
 #include "attnprune/v1/run.pb.h"
 #include "core/tensor/matrix.h"
+#include "server/blobs/blob_store.h"
 #include "server/execution/claimed_job.h"
 
 namespace attnprune {
 
 // Digests of the hidden states that a result carries.
 std::vector<std::string> StatesOf(const v1::RunResult& result);
+
+// What the disk holds already of a run with these results: pruned tensors, masks and the hidden
+// states to go on from, each content once. What is lost counts as 0: it is found missing later.
+int64_t StoredBytes(absl::Span<const v1::RunResult> results, const BlobStore& tensors);
 
 // One thread.
 class RunResults {
@@ -28,6 +34,7 @@ class RunResults {
   // Takes up those of a job's record, by block, in place of what was taken up before. DATA_LOSS:
   // one is damaged.
   absl::Status Read(absl::Span<const std::string> results);
+  absl::Span<const v1::RunResult> old() const { return old_; }
   int old_count() const { return static_cast<int>(old_.size()); }
 
   // Of an earlier attempt; nullptr, or no tensor, where there is none.

@@ -97,8 +97,11 @@ absl::Status ModelRun::RunAll() {
 
 // --- Where it begins ---
 
+// For what an earlier attempt has not stored yet.
 absl::Status ModelRun::CheckDisk(const OpenRun& run) {
-  return CheckDiskRoom(job_.options().spill_folder, static_cast<int64_t>(run.plan.disk_bytes),
+  const int64_t left =
+      static_cast<int64_t>(run.plan.disk_bytes) - StoredBytes(results_->old(), *job_.tensors());
+  return CheckDiskRoom(job_.options().spill_folder, std::max<int64_t>(left, 0),
                        job_.options().min_free_disk_bytes, "the server's disk");
 }
 

@@ -4,12 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "core/base/field_error.h"
 #include "core/io/safetensors.h"
+#include "server/execution/run_results.h"
 #include "tests/server/api/run_fixture.h"
 #include "tests/support/paths.h"
 
@@ -216,6 +218,54 @@ TEST_F(Runs, FailByNameWhereWhatTheyHavePrunedIsLost) {
   EXPECT_EQ(failed.failure().code(), static_cast<int>(absl::StatusCode::kDataLoss));
   EXPECT_THAT(failed.failure().message(),
               HasSubstr(absl::StrCat("run.results[", newest, "].tensors[0].weights: tensor")));
+}
+
+int64_t BytesOf(const v1::TensorRef& tensor) {
+  int64_t entries = 1;
+  for (const int64_t size : tensor.shape()) entries *= size;
+  switch (tensor.dtype()) {
+    case v1::BITMASK:
+      return (entries + 7) / 8;
+    case v1::F32:
+      return 4 * entries;
+    default:
+      ADD_FAILURE() << v1::DType_Name(tensor.dtype());
+      return 0;
+  }
+}
+
+TEST_F(Runs, CountWhatTheDiskHoldsOfThemAlready) {
+  clock_.SetHook(0, [] {});
+  WorkOn(Create(Golden()).name());
+  const int half = clock_.looks() / 2;
+  const std::string name = Create(Golden()).name();
+  StopSignal stop;
+  clock_.SetHook(half, [&] { stop.Request(StopReason::kDraining); });
+  Work(&stop);
+  std::vector<v1::RunResult> results;
+  std::map<std::string, int64_t> held;
+  for (const std::string& bytes : ValueOrDie(backend_.jobs().Get(name.substr(5))).results) {
+    v1::RunResult& result = results.emplace_back();
+    ASSERT_TRUE(result.ParseFromString(bytes));
+    for (const v1::PrunedTensor& tensor : result.tensors()) {
+      held[tensor.weights().sha256()] = BytesOf(tensor.weights());
+      held[tensor.mask().sha256()] = BytesOf(tensor.mask());
+    }
+  }
+  ASSERT_FALSE(held.empty());
+  const std::string lost = held.begin()->first;
+  for (auto result = results.rbegin(); result != results.rend(); ++result) {
+    for (const v1::HiddenStates& states : result->states()) {
+      held[states.tensor().sha256()] = BytesOf(states.tensor());
+    }
+    if (result->states_size() > 0) break;
+  }
+  int64_t expected = 0;
+  for (const auto& [digest, bytes] : held) expected += bytes;
+  EXPECT_EQ(StoredBytes(results, backend_.tensors()), expected);
+  ASSERT_TRUE(backend_.tensors().Remove(lost).ok());
+  EXPECT_EQ(StoredBytes(results, backend_.tensors()), expected - held[lost]);
+  EXPECT_EQ(StoredBytes({}, backend_.tensors()), 0);
 }
 
 TEST_F(Runs, LeaveWhatRulesSkipAndPruneOthersAsTheyShould) {
