@@ -56,7 +56,7 @@ SearchSettings SettingsOf(const ParameterValues& values) {
 KfacOptions RoundsOf(const ParameterValues& values) {
   return {.damping = 0.01,
           .validation = values.Get("validation"),
-          .mu = 1,
+          .mu = 3,
           .rounds = values.GetInt("rounds"),
           .steps = 100,
           .refine_steps = 20,
