@@ -1,71 +1,17 @@
-#include <algorithm>
-#include <chrono>
-#include <cstdint>
-#include <limits>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "core/base/status_macros.h"
 #include "core/methods/kfac_objective.h"
+#include "core/methods/kfac_run.h"
 #include "core/methods/kfac_search.h"
 #include "core/methods/methods.h"
 #include "core/methods/search_method.h"
-#include "core/objective/attention_objective.h"
+#include "core/problem/problem_shape.h"
 
 namespace attnprune {
 namespace {
-
-// Rounds of both phases.
-int RoundsAtMost(const KfacOptions& options) {
-  return 1 + options.rounds * (options.validation > 0 ? 2 : 1);
-}
-
-int StepsAtMost(const KfacOptions& options) {
-  return static_cast<int>(std::min<int64_t>(int64_t{RoundsAtMost(options)} * options.steps,
-                                            std::numeric_limits<int>::max()));
-}
-
-// What a step reports and when the run ends.
-class KfacLoop {
- public:
-  KfacLoop(const KfacOptions& options, int evaluate_every, KfacObjective& objective,
-           KfacSearch& search, ProgressObserver& observer)
-      : steps_(StepsAtMost(options)),
-        evaluate_every_(evaluate_every),
-        objective_(objective),
-        search_(search),
-        observer_(observer) {}
-
-  absl::StatusOr<TerminationReason> Run() {
-    while (!search_.ended()) {
-      StepStats stats;
-      stats.attention_loss = search_.loss();
-      stats.soft_relative_error = 2 * search_.loss() / search_.dense_norm_squared();
-      stats.gradient_norm = search_.gradient_norm();
-      ATTNPRUNE_RETURN_IF_ERROR(search_.Step());
-      stats.step = search_.steps_taken();
-      stats.steps = steps_;
-      if (evaluate_every_ > 0 && (search_.ended() || stats.step % evaluate_every_ == 0)) {
-        const std::vector<Matrix> weights = search_.Weights();
-        ATTNPRUNE_RETURN_IF_ERROR(objective_.Report(Views(weights), stats));
-      }
-      stats.seconds =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-      if (observer_.OnStep(stats, search_) == Verdict::kStop && !search_.ended()) {
-        return TerminationReason::kStopped;
-      }
-    }
-    return TerminationReason::kCompleted;
-  }
-
- private:
-  const int steps_, evaluate_every_;
-  KfacObjective& objective_;
-  KfacSearch& search_;
-  ProgressObserver& observer_;
-  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 class KfacMethod final : public Method {
  public:
@@ -90,11 +36,11 @@ class KfacMethod final : public Method {
                       prepared.Fingerprint(name(), parameters));
     if (!run.resume_from.empty()) {
       const std::string state = std::exchange(run.resume_from, {});
-      ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, StepsAtMost(options_)));
+      ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, KfacStepsAtMost(options_)));
     }
-    KfacLoop loop(options_, run.evaluate_every, *objective, search, observer);
     PruneResult result;
-    ATTNPRUNE_ASSIGN_OR_RETURN(result.reason, loop.Run());
+    ATTNPRUNE_ASSIGN_OR_RETURN(result.reason,
+                               RunKfac(options_, run.evaluate_every, *objective, search, observer));
     result.steps = search.steps_taken();
     result.matrices = search.Best();
     return result;
@@ -111,42 +57,6 @@ KfacOptions OptionsOf(const ParameterValues& values) {
           .steps = values.GetInt("steps"),
           .refine_steps = values.GetInt("refine_steps"),
           .by_factors = values.GetSwitch("factors")};
-}
-
-// Heads that have a metric of their own: kv heads too.
-double MetricHeads(const ProblemShape& shape) {
-  if (shape.fused()) return 2;  // its two factors, or inputs and outputs of W itself
-  return static_cast<double>(shape.outputs()) / static_cast<double>(shape.head_dim());
-}
-
-// Floats of the weights' size at the peak, which is a checkpoint. For each head the curvature in
-// doubles and a metric of two d x d floats; LAPACK's room of d x d doubles for threads that find
-// eigenvectors at once. Of both phases' batches: copies, queries and keys, an attention matrix.
-constexpr double kStateFloats = 18, kMetricFloats = 2, kEigenDoubles = 4, kEigenThreads = 4;
-
-double KfacBytes(const ProblemShape& shape, const ParameterValues&, DenseAttention dense) {
-  const DataSize data = CalibrationSize(shape);
-  const auto d = static_cast<double>(shape.features());
-  const double heads = MetricHeads(shape);
-  const double attention = data.longest * data.longest * (shape.has_softcap() ? 2 : 1);
-  const double rows = data.longest * (2 * static_cast<double>(shape.outputs()) + d);
-  const double copies = dense == DenseAttention::kRecompute ? 0 : data.tokens * d;
-  return sizeof(float) * (kStateFloats * Entries(shape) + kMetricFloats * heads * d * d +
-                          2 * (attention + rows) + copies) +
-         sizeof(double) * (heads + kEigenDoubles * std::min(heads, kEigenThreads)) * d * d;
-}
-
-double KfacOperations(const ProblemShape& shape, const ParameterValues& values,
-                      DenseAttention dense) {
-  const DataSize data = CalibrationSize(shape);
-  const auto d = static_cast<double>(shape.features());
-  const auto width = static_cast<double>(shape.head_dim());
-  const double heads = MetricHeads(shape);
-  const double moments = 4 * data.allowed * static_cast<double>(shape.heads()) * width * width;
-  const double metrics = heads * (2 * data.tokens * d * d + 9 * d * d * d);
-  const double products = 2.0 * values.GetInt("steps") + values.GetInt("refine_steps") + 1;
-  return RoundsAtMost(OptionsOf(values)) * (GradientOperations(shape, data, dense) + moments +
-                                            metrics + 2 * products * Entries(shape) * (d + width));
 }
 
 std::vector<Parameter> KfacParameters() {
@@ -181,9 +91,13 @@ const MethodInfo& KfacInfo() {
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<KfacMethod>(OptionsOf(values));
       },
-      .steps = [](const ParameterValues& values) { return StepsAtMost(OptionsOf(values)); },
-      .bytes = KfacBytes,
-      .operations = KfacOperations};
+      .steps = [](const ParameterValues& values) { return KfacStepsAtMost(OptionsOf(values)); },
+      .bytes = [](const ProblemShape& shape, const ParameterValues&,
+                  DenseAttention dense) { return KfacBytes(shape, dense); },
+      .operations =
+          [](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
+            return KfacOperations(shape, OptionsOf(values), dense);
+          }};
   return info;
 }
 

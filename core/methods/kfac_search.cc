@@ -52,6 +52,23 @@ KfacSearch::KfacSearch(const KfacOptions& options, KfacObjective& objective,
                        [](const TwoSidedAdmm& admm) { return admm.settled(); });
 }
 
+void KfacSearch::StartFrom(const std::vector<PrunedMatrix>& start) {
+  for (size_t m = 0; m < start.size(); ++m) {
+    const NamedWeight& map = objective_.maps()[m];
+    point_[m] = OutIn({map.name, start[m].weights, map.inputs_are_rows});
+    best_.masks[m] = AsStored(map, start[m].mask);  // a transposition is its own inverse
+    best_.weights[m] = point_[m].Clone();
+  }
+  best_.mu = mu_;
+  round_ = 1;
+  ended_ = ended_ || last_round_ < 1;
+  if (ended_) return;
+  const std::vector<Matrix> stored = AsStoredEach(point_);
+  loss_ = objective_.LossAndGradient(From(), Views(stored), absl::MakeSpan(gradients_));
+  best_.error = objective_.ValidationError(Views(stored));
+  ended_ = !std::isfinite(loss_) || !std::isfinite(best_.error);
+}
+
 KfacObjective::From KfacSearch::From() const {
   return phase_ == Phase::kAll ? KfacObjective::From::kAll : KfacObjective::From::kFit;
 }
@@ -201,6 +218,15 @@ std::vector<PrunedMatrix> KfacSearch::Best() const {
                       .soft_mask = Matrix()});
   }
   return result;
+}
+
+std::vector<Matrix> KfacSearch::LogScores() const {
+  std::vector<Matrix> scores;
+  scores.reserve(admm_.size());
+  for (size_t m = 0; m < admm_.size(); ++m) {
+    scores.push_back(AsStored(objective_.maps()[m], admm_[m].LogScores()));
+  }
+  return scores;
 }
 
 template <typename Self, typename Visit>

@@ -9,7 +9,8 @@
 // The first phase learns from the batches that do not decide. It ends after so many rounds, after 3
 // refusals in a row or 4 accepted rounds that do not help those that decide. Where there are such,
 // a second phase goes on from its best with all batches, for as many rounds as that best took.
-// Since the best is better than round 0 on both sides, no answer is worse than that on all batches.
+// In a run that starts from pruned weights, these stand for round 0. Since the best is better than
+// round 0 on both sides, no answer is worse than that on all batches.
 #ifndef ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
 #define ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
 
@@ -42,6 +43,10 @@ class KfacSearch final : public Resumable {
   KfacSearch(const KfacOptions& options, KfacObjective& objective, const Sparsity& sparsity,
              ThreadPool& pool, uint64_t fingerprint);
 
+  // In place of the dense weights: goes on from `start`, of masks and weights as stored, by rounds
+  // alone. No answer is worse than it on the batches that decide.
+  void StartFrom(const std::vector<PrunedMatrix>& start);
+
   bool ended() const { return ended_; }
   int steps_taken() const { return steps_taken_; }
   double loss() const { return loss_; }  // of what the round starts from, 0 for the dense weights
@@ -55,6 +60,8 @@ class KfacSearch final : public Resumable {
   // D as it is, as stored.
   std::vector<Matrix> Weights() const;
   std::vector<PrunedMatrix> Best() const;
+  // TwoSidedAdmm::LogScores of the last step, as stored.
+  std::vector<Matrix> LogScores() const;
 
   void AppendState(std::string* out) const override;
   absl::Status Restore(const std::string& bytes, int max_steps);

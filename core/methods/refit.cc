@@ -10,6 +10,7 @@
 #include "core/base/status_macros.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/methods.h"
+#include "core/methods/phase_observer.h"
 #include "core/methods/refit_state.h"
 #include "core/methods/search_method.h"
 
@@ -40,53 +41,6 @@ std::vector<Parameter> RefitParameters() {
       ValidationParameter("refit_validation"),
   };
 }
-
-// Passes the steps of one phase of a run, BASE's or the refit's, on as steps of the whole, with a
-// state of the whole.
-class PhaseObserver final : public ProgressObserver {
- public:
-  // steps_before: already taken; steps_after: still to come at most. base_result: empty while BASE
-  // runs.
-  PhaseObserver(int steps_before, int steps_after, std::string base_result, uint64_t fingerprint,
-                ProgressObserver& observer)
-      : steps_before_(steps_before),
-        steps_after_(steps_after),
-        base_result_(std::move(base_result)),
-        fingerprint_(fingerprint),
-        observer_(observer) {}
-
-  Verdict OnStep(const StepStats& stats, const Resumable& phase) override {
-    StepStats whole = stats;
-    whole.step += steps_before_;
-    whole.steps += steps_before_ + steps_after_;
-    const Verdict verdict = observer_.OnStep(whole, State(*this, phase));
-    stopped_ = verdict == Verdict::kStop;
-    return verdict;
-  }
-
-  bool stopped() const { return stopped_; }
-
- private:
-  class State final : public Resumable {
-   public:
-    State(const PhaseObserver& run, const Resumable& phase) : run_(run), phase_(phase) {}
-    void AppendState(std::string* out) const override {
-      out->append(RefitStateLine(run_.base_result_.size(), run_.fingerprint_));
-      out->append(run_.base_result_);
-      phase_.AppendState(out);
-    }
-
-   private:
-    const PhaseObserver& run_;
-    const Resumable& phase_;
-  };
-
-  const int steps_before_, steps_after_;
-  const std::string base_result_;  // empty while BASE runs
-  const uint64_t fingerprint_;
-  ProgressObserver& observer_;
-  bool stopped_ = false;
-};
 
 class RefitMethod final : public Method {
  public:
@@ -122,7 +76,7 @@ class RefitMethod final : public Method {
 absl::StatusOr<PruneResult> RefitMethod::RunBase(PreparedProblem& prepared, RunOptions options,
                                                  uint64_t fingerprint,
                                                  ProgressObserver& observer) const {
-  PhaseObserver phase(0, settings_.plan.steps, "", fingerprint, observer);
+  PhaseObserver phase(0, settings_.plan.steps, RefitStateLine(0, fingerprint), observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, base_->Prune(prepared, std::move(options), phase));
   if (phase.stopped()) result.reason = TerminationReason::kStopped;
   return result;
@@ -153,7 +107,9 @@ absl::StatusOr<PruneResult> RefitMethod::Refit(PreparedProblem& prepared, PruneR
     const std::string state = std::exchange(options.resume_from, {});
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state));
   }
-  PhaseObserver phase(base.steps, 0, SerializeResult(base, fingerprint), fingerprint, observer);
+  const std::string of_base = SerializeResult(base, fingerprint);
+  PhaseObserver phase(base.steps, 0,
+                      absl::StrCat(RefitStateLine(of_base.size(), fingerprint), of_base), observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(base.reason, RunSparseSearch(search, *objectives, options, phase));
   base.steps += search.steps_taken();
   std::vector<PrunedMatrix> best = search.Best();

@@ -1,5 +1,6 @@
 // What "BASE+refit" writes down to be resumed: BASE's own state while that runs, then BASE's result
-// and the state of the refit.
+// and the state of the refit. `joint` does likewise: its one-shot answer is the base, its later
+// phases have a result before them, and its rounds another fingerprint than its search.
 //
 // The bytes are one line and one or two solver states (solver_state.h):
 //   "attnprune-refit-state-2 base FINGERPRINT\n" BASE's state

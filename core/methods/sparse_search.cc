@@ -67,7 +67,7 @@ absl::Status Incomplete() {
 }  // namespace
 
 double RisingFraction(const SearchPlan& plan, int t) {
-  if (t >= plan.rise) return 1;
+  if (t >= plan.rise || plan.full_from_start) return 1;
   const double left = 1 - static_cast<double>(t) / plan.rise;
   return 1 - left * left * left;
 }

@@ -26,13 +26,14 @@ namespace attnprune {
 struct SearchPlan {
   int steps = 0;
   int rise = 0;  // the sparsity rises to its target before this step, along a cubic; at most steps
+  bool full_from_start = false;  // it has its target before that step too
   int freeze = 0;          // scores and masks stand still from this step on; 0: they never move
   double score_rate = 0;   // how far a step moves a score of root-mean-square gradient
   double weight_rate = 0;  // how far a step moves a value, in units of 2 mean |W|; 0: not at all
 };
 
 // Of a run, step t counted from 0: the fraction 1 - (1 - t / rise)^3 of the weights to be pruned
-// that are pruned in it, 1 from `rise` on.
+// that are pruned in it, 1 from `rise` on, or throughout.
 double RisingFraction(const SearchPlan& plan, int t);
 // What both rates are multiplied by: 1 before `rise`, then half a cosine down to 0 at `steps`.
 double RateFactor(const SearchPlan& plan, int t);

@@ -1,5 +1,7 @@
 #include "core/methods/two_sided_admm.h"
 
+#include <algorithm>
+#include <cmath>
 #include <type_traits>
 
 #include "core/kernels/finite.h"
@@ -79,6 +81,21 @@ Matrix TwoSidedAdmm::Weights() const {
 
 BitMask TwoSidedAdmm::Support() const {
   return Binarize(Magnitudes(state.u), /*inputs_are_rows=*/false, sparsity_, pool_);
+}
+
+Matrix TwoSidedAdmm::LogScores() const {
+  constexpr float kLeast = 1e-6f;
+  Matrix scores(c_.rows(), c_.cols());
+  ArrayOf(scores) = (ArrayOf(state.u) + ArrayOf(state.v) / static_cast<float>(state.r)).abs();
+  float largest = 0;
+  for (const float score : scores.flat()) {
+    if (std::isfinite(score)) largest = std::max(largest, score);
+  }
+  const float least = largest > 0 ? kLeast * largest : 1;
+  for (float& score : scores.flat()) {
+    score = std::log(std::isfinite(score) ? std::max(score, least) : least);
+  }
+  return scores;
 }
 
 Matrix TwoSidedAdmm::Refined(const BitMask& support, int refine_steps) const {

@@ -36,6 +36,9 @@ class TwoSidedAdmm {
   Matrix Weights() const;
   // That of P(U); and P(U), unscaled, with `refine_steps` of conjugate gradients.
   BitMask Support() const;
+  // ln |U + V / r|, by which the next D would be chosen, in the metrics' scale. What is not finite,
+  // and what is below 1e-6 of the largest, counts as that.
+  Matrix LogScores() const;
   Matrix Refined(const BitMask& support, int refine_steps) const;
 
   AdmmState state;  // for saving

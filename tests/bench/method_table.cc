@@ -34,6 +34,8 @@ ABSL_FLAG(
     int, synthetic, 0,
     "calibration batches of the paper's synthetic data, in place of a model; --layers are the "
     "seeds. 0: a model");
+ABSL_FLAG(int, sequences, 0,
+          "calibrates on so many of a model's sequences, evenly spaced; 0: on all");
 ABSL_FLAG(int, threads, 1, "of every run");
 
 namespace attnprune {
@@ -67,6 +69,17 @@ absl::StatusOr<Problem> DrawProblem(int seed) {
   return SyntheticProblem(options);
 }
 
+// The middles of as many equal stretches.
+absl::StatusOr<Batches> SomeOf(Batches batches, Index wanted) {
+  if (wanted == 0) return batches;
+  std::vector<Index> picked;
+  picked.reserve(static_cast<size_t>(wanted));
+  for (Index i = 0; i < wanted; ++i) {
+    picked.push_back((2 * i + 1) * batches.count() / (2 * wanted));
+  }
+  return batches.Pick(picked);
+}
+
 absl::StatusOr<Problem> LoadLayer(int index) {
   ATTNPRUNE_ASSIGN_OR_RETURN(AttentionLayer loaded,
                              LoadAttentionLayer(absl::GetFlag(FLAGS_model), index));
@@ -75,8 +88,10 @@ absl::StatusOr<Problem> LoadLayer(int index) {
   Problem problem;
   problem.weights = std::move(loaded.weights);
   problem.attention = loaded.attention;
-  ATTNPRUNE_ASSIGN_OR_RETURN(problem.calibration,
+  ATTNPRUNE_ASSIGN_OR_RETURN(Batches calibration,
                              LoadBatches(folder + "/calibration.safetensors", tensor));
+  ATTNPRUNE_ASSIGN_OR_RETURN(problem.calibration,
+                             SomeOf(std::move(calibration), absl::GetFlag(FLAGS_sequences)));
   ATTNPRUNE_ASSIGN_OR_RETURN(problem.held_out,
                              LoadBatches(folder + "/held_out.safetensors", tensor));
   return problem;

@@ -182,7 +182,7 @@ def test_health_tells_a_container_whether_the_server_serves(server):
     server.start()
 
 
-@pytest.mark.parametrize("method", ["gd:steps=20", "joint:steps=20", "wanda+refit:refit_steps=20"])
+@pytest.mark.parametrize("method", ["gd:steps=20", "joint:long=1,steps=20", "wanda+refit:refit_steps=20"])
 def test_the_estimated_memory_is_what_a_job_with_checkpoints_takes(tmp_path, method):
     assert cli("synth", "--d", "1024", "--n", "16", "--k", "2", "--output", tmp_path).returncode == 0
     job = ["--weights", tmp_path / "weights.safetensors", "--fused", "w", "--calibration",

@@ -148,7 +148,7 @@ def measured(folder, job, *flags):
         return server.memory_bytes("VmHWM") - before, estimate
 
 
-@pytest.mark.parametrize("method", ["alps:steps=20", "gd:steps=20", "ste:steps=20", "joint:steps=20",
+@pytest.mark.parametrize("method", ["alps:steps=20", "gd:steps=20", "ste:steps=20", "joint:long=1,steps=20",
                                     "wanda+refit:refit_steps=20"])
 def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
     """Where W is large and the data small, with a checkpoint every 200 ms."""
@@ -167,7 +167,7 @@ def large_w(folder):
 
 def test_second_moments_of_earlier_judgements_are_predicted(tmp_path):
     held_out = ["--held-out", tmp_path / "x.safetensors:x"]
-    job = [*large_w(tmp_path), *held_out, "--method", "wanda", "--method", "joint:steps=20"]
+    job = [*large_w(tmp_path), *held_out, "--method", "wanda", "--method", "joint:long=1,steps=20"]
     taken, estimate = measured(tmp_path / "data", job, "--checkpoint-interval", "200ms")
     assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
 
@@ -181,7 +181,7 @@ def test_second_moments_of_narrow_projections_are_predicted(tmp_path, budget):
     assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
 
 
-@pytest.mark.parametrize("method", ["joint:steps=60", "gd+refit:steps=30,refit_steps=60"])
+@pytest.mark.parametrize("method", ["joint:long=1,steps=60", "gd+refit:steps=30,refit_steps=60"])
 def test_a_job_that_goes_on_from_a_checkpoint_takes_no_more(tmp_path, method):
     with Server(tmp_path / "data", "--checkpoint-interval", "100ms") as server:
         idle = server.memory_bytes()

@@ -20,7 +20,7 @@ FIRST_LOAD_CPU_MS = 600  # of the page's thread; 300 were measured
 FIRST_CURVE_LOADS = 3  # times what the page's own files took to load; 1.2 to 1.4 were measured
 ENDLESS = (("gd", {"steps": 1_000_000}),)
 COMPARED = (("magnitude", {}), ("wanda", {}), ("sparsegpt", {}), ("gd", {"eta": 0.2}),
-            ("joint", {"steps": 300}))
+            ("joint", {"long": 1, "steps": 300}))
 ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 # The page has been sent the job's last event and shows all that it knows.
 WHOLE = "seen.at(-1)?.terminal !== undefined && attnprune.snapshot().drawn"

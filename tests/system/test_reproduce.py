@@ -9,8 +9,8 @@ from harness import BIN, LIMIT, MODEL, cli, wait_for
 
 SMALL = ["figure2", "--d", "16", "--n", "16", "--rank", "2", "--k", "2", "--k", "4", "--held-out", "2",
          "--axis", "n=8,16", "--axis", "rho=0.5,0.7", "--method", "gd:steps=10", "--method", "wanda",
-         "--method", "magnitude", "--method", "joint:steps=20"]
-METHODS = ["gd:steps=10", "wanda", "magnitude", "joint:steps=20"]
+         "--method", "magnitude", "--method", "joint:long=1,steps=20"]
+METHODS = ["gd:steps=10", "wanda", "magnitude", "joint:long=1,steps=20"]
 
 
 def rows_of(folder, name):
@@ -75,7 +75,7 @@ def test_ctrl_c_leaves_the_figure_that_was_there_and_the_rows_that_were_finished
 
     partial = tmp_path / "figure2-n.partial.csv"
     again = subprocess.Popen([BIN / "attnprune", "reproduce", *SMALL, "--add-method",
-                              "joint:steps=3000", "--output", tmp_path], stderr=subprocess.PIPE,
+                              "joint:long=1,steps=3000", "--output", tmp_path], stderr=subprocess.PIPE,
                              stdout=subprocess.DEVNULL, text=True)
     wait_for(partial.exists, "the first job has ended")
     again.send_signal(signal.SIGINT)

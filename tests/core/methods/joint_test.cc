@@ -4,8 +4,15 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/judge/score.h"
+#include "core/methods/calibration_split.h"
+#include "core/methods/linear_map.h"
+#include "core/methods/saliency.h"
+#include "core/methods/search_objectives.h"
+#include "core/methods/sparse_search.h"
 #include "tests/core/methods/search_runs.h"
 
 namespace attnprune::testing {
@@ -54,12 +61,77 @@ TEST(Joint, MovesKeptWeightsAndHasTheErrorOfItsMaskAloneBesideItsOwn) {
 // A rate that throws the weights far away, on which nothing good can settle.
 TEST(Joint, ReturnsItsStartWhereNothingBetterIsFound) {
   const Problem problem = LayerToSearch();
-  const PruneResult start = RunMethod("joint:steps=1,rise=0,weight_rate=1e-9", problem);
-  const PruneResult wild = RunMethod("joint:steps=30,weight_rate=10", problem);
+  const PruneResult start = RunMethod("joint:long=1,steps=1,rise=0,weight_rate=1e-9", problem);
+  const PruneResult wild = RunMethod("joint:long=1,steps=30,weight_rate=10", problem);
   const DecidingErrors before = ErrorsOf(start, problem, kValidation);
   const DecidingErrors after = ErrorsOf(wild, problem, kValidation);
   EXPECT_LE(after.validation, before.validation * (1 + 1e-5));
   EXPECT_LE(after.calibration, before.calibration * (1 + 1e-5));
+}
+
+TEST(Joint, IsNeverWorseThanTheOneShotAnswerOnTheBatchesThatDecide) {
+  const Problem problem = LayerToSearch();
+  const PruneResult one_shot = RunMethod("kfac:rounds=0", problem);
+  for (const char* wild : {"joint:steps=30,weight_rate=10,rounds=0", "joint:steps=30,rounds=0"}) {
+    EXPECT_LE(ErrorsOf(RunMethod(wild, problem), problem, kValidation).validation,
+              ErrorsOf(one_shot, problem, kValidation).validation * (1 + 1e-5))
+        << wild;
+  }
+}
+
+TEST(Joint, OfOneBatchIsTheOneShotAnswer) {
+  Problem problem = LayerToSearch();
+  problem.calibration = problem.calibration.Pick({3}).value();
+  const PruneResult joint = RunMethod("joint", problem);
+  const PruneResult one_shot = RunMethod("kfac:rounds=0", problem);
+  for (size_t m = 0; m < 2; ++m) {
+    EXPECT_EQ(joint.matrices[m].mask, one_shot.matrices[m].mask);
+    EXPECT_EQ(Values(joint.matrices[m].weights), Values(one_shot.matrices[m].weights));
+  }
+}
+
+TEST(Joint, HasExactlyTheSparsityOfAnNOfM) {
+  const Problem problem = LayerToSearch(Sparsity::NOfM(2, 4));
+  const PruneResult result = RunMethod("joint:steps=40,rounds=2", problem);
+  for (const PrunedMatrix& matrix : result.matrices) {
+    for (Index i = 0; i < matrix.mask.size(); i += 4) {
+      int kept = 0;
+      for (Index j = i; j < i + 4; ++j) kept += matrix.mask.kept(j) ? 1 : 0;
+      EXPECT_EQ(kept, 2);
+    }
+  }
+}
+
+TEST(Joint, TakesTheSameStepsAsASparseSearchFromTheDenseWeightsWhereItIsLong) {
+  const Problem problem = LayerToSearch();
+  const auto prepared = PreparedProblem::Create(problem).value();
+  const auto objectives =
+      SearchObjectives::Create(*prepared, SearchedWeights::kAttention, kValidation,
+                               DefaultBatchesPerStep(problem.calibration.count()))
+          .value();
+  const std::vector<NamedWeight> weights = LinearMaps(problem, /*by_factors=*/true);
+  SearchStart start;
+  start.scores = LogSaliency(*prepared, SearchedWeights::kAttention);
+  for (size_t m = 0; m < weights.size(); ++m) {
+    start.masks.push_back(
+        Binarize(start.scores[m], weights[m].inputs_are_rows, problem.sparsity, prepared->pool()));
+    start.values.push_back(Matrix::CopyFrom(weights[m].dense));
+  }
+  const SearchPlan plan = {
+      .steps = 200, .rise = 120, .freeze = 120, .score_rate = 0.05, .weight_rate = 0.03};
+  SparseSearch search(weights, problem.sparsity, std::move(start), *objectives, prepared->pool(),
+                      plan, /*fingerprint=*/0);
+  while (search.steps_taken() < plan.steps) {
+    ASSERT_TRUE(search.Evaluate().finite);
+    search.Step();
+  }
+  const std::vector<PrunedMatrix> expected = search.Best();
+  const PruneResult result = RunMethod("joint:long=1,steps=200", problem);
+  EXPECT_EQ(result.steps, plan.steps);
+  for (size_t m = 0; m < expected.size(); ++m) {
+    EXPECT_EQ(result.matrices[m].mask, expected[m].mask);
+    EXPECT_EQ(Values(result.matrices[m].weights), Values(expected[m].weights));
+  }
 }
 
 TEST(Joint, DoesNotDependOnTheScaleOfItsWeights) {

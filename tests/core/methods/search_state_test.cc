@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "core/io/safetensors.h"
 #include "core/methods/solver_state.h"
@@ -43,13 +44,13 @@ class SearchState : public ::testing::TestWithParam<std::string> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Methods, SearchState,
-                         ::testing::Values("ste:steps=9,rise=0.5", "joint:steps=10",
-                                           "wanda+refit:refit_steps=6",
+                         ::testing::Values("ste:steps=9,rise=0.5", "joint:long=1,steps=10",
+                                           "joint:steps=5,rounds=2", "wanda+refit:refit_steps=6",
                                            "gd+refit:steps=4,refit_steps=5",
                                            "ste+refit:steps=4,refit_steps=5"),
                          [](const auto& test) {
-                           std::string name = test.param.substr(0, test.param.find(':'));
-                           for (char& c : name) c = c == '+' ? '_' : c;
+                           std::string name = test.param.substr(0, test.param.find(','));
+                           for (char& c : name) c = absl::ascii_isalnum(c) ? c : '_';
                            return name;
                          });
 
@@ -130,7 +131,7 @@ TEST_P(SearchState, IsTheSameBitsWithOtherHeldOutData) {
 // sets of held-out data would make it differently.
 TEST(SearchChoice, IsTheSameBitsWhereHeldOutDataWouldChooseAnotherStep) {
   for (const char* text :
-       {"ste:steps=40,rise=0.2,score_rate=1", "joint:steps=40,rise=0.9,score_rate=1",
+       {"ste:steps=40,rise=0.2,score_rate=1", "joint:long=1,steps=40,rise=0.9,score_rate=1",
         "wanda+refit:refit_steps=40,refit_rate=0.5",
         "gd+refit:steps=3,refit_steps=40,refit_rate=0.5",
         "magnitude+refit:refit_steps=40,refit_rate=0.5",
@@ -212,7 +213,7 @@ class Forgery {
 
 TEST(ForgedSearchState, IsAcceptedWhereNothingIsChanged) {
   Recorder recorder(Recorder::States::kSaved);
-  const auto method = ParseMethod("joint:steps=4").value();
+  const auto method = ParseMethod("joint:long=1,steps=4").value();
   Succeed(method->Prune(LayerToSearch(), {}, recorder));
   const Forgery forgery(recorder.states()[1]);
   Succeed(method->Prune(LayerToSearch(), {.resume_from = forgery.Seal()}));
@@ -232,7 +233,7 @@ TEST(ForgedRefitState, IsRefusedWithoutAResultOfTheFirstMethod) {
 
 TEST(ForgedSearchState, IsRefusedWithTooManySteps) {
   Recorder recorder(Recorder::States::kSaved);
-  const auto method = ParseMethod("joint:steps=4").value();
+  const auto method = ParseMethod("joint:long=1,steps=4").value();
   Succeed(method->Prune(LayerToSearch(), {}, recorder));
   Forgery forgery(recorder.states().back());
   forgery.state().step = 2147483647;
@@ -244,7 +245,7 @@ TEST(ForgedSearchState, IsRefusedWithTooManySteps) {
 
 TEST(ForgedSearchState, IsRefusedWithANumberThatIsNoneOrAMaskOfAnotherSparsity) {
   Recorder recorder(Recorder::States::kSaved);
-  const auto method = ParseMethod("joint:steps=4").value();
+  const auto method = ParseMethod("joint:long=1,steps=4").value();
   Succeed(method->Prune(LayerToSearch(), {}, recorder));
   for (const auto& [name, value] : {std::pair<const char*, float>{"w_q.score", NAN},
                                     {"w_k.value", INFINITY},

@@ -210,7 +210,7 @@ TEST(EstimateJob, CountsTheStepsOfARefitToo) {
 
 TEST(EstimateJob, CountsOnlyTheBatchesThatAStepLearnsFrom) {
   const auto seconds = [](double steps, double batch) {
-    v1::Job job = JobOf("joint", {{"steps", steps}, {"batch", batch}});
+    v1::Job job = JobOf("joint", {{"long", 1}, {"steps", steps}, {"batch", batch}});
     job.clear_calibration();
     *job.add_calibration() = Tensor('5', {8, 12, 8});
     return EstimateOf(job, kRate).seconds();
@@ -221,7 +221,7 @@ TEST(EstimateJob, CountsOnlyTheBatchesThatAStepLearnsFrom) {
 
 // Of 4 given batches or of 8 of which half is split off: the same steps.
 TEST(EstimateJob, CountsTheBatchesOfAStepAmongThoseThatTheSplitLeaves) {
-  v1::Job given = JobOf("joint", {{"batch", 2}});
+  v1::Job given = JobOf("joint", {{"long", 1}, {"batch", 2}});
   given.clear_calibration();
   given.clear_held_out();
   v1::Job split = given;
