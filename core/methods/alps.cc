@@ -108,30 +108,33 @@ class AlpsMethod final : public Method {
     const Problem& problem = prepared.problem();
     ATTNPRUNE_ASSIGN_OR_RETURN(const AlpsInputs inputs,
                                PrepareAlps(*prepared.CalibrationGram(), options_.damping));
-    const double parameters[] = {options_.damping, static_cast<double>(options_.steps),
-                                 static_cast<double>(options_.refine_steps),
-                                 options_.by_factors ? 1.0 : 0.0};
     AlpsSearch search(LinearMaps(problem, options_.by_factors), inputs, problem.sparsity,
-                      prepared.pool(), prepared.Fingerprint(name(), parameters));
+                      prepared.pool(), prepared.Fingerprint(name(), Parameters()));
+    AlpsLoop loop(&prepared, options_, run.evaluate_every, search, observer);
+    return Finish(search, loop, run);
+  }
+
+  absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
+                                            RunOptions& run,
+                                            ProgressObserver& observer) const override {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const AlpsInputs* const inputs,
+                               problem.inputs.Alps(options_.damping));
+    AlpsSearch search(problem.maps, *inputs, problem.sparsity, pool,
+                      Fingerprint(problem, name(), Parameters()));
+    AlpsLoop loop(nullptr, options_, 0, search, observer);
+    return Finish(search, loop, run);
+  }
+
+  std::vector<double> Parameters() const {
+    return {options_.damping, static_cast<double>(options_.steps),
+            static_cast<double>(options_.refine_steps), options_.by_factors ? 1.0 : 0.0};
+  }
+
+  absl::StatusOr<PruneResult> Finish(AlpsSearch& search, AlpsLoop& loop, RunOptions& run) const {
     if (!run.resume_from.empty()) {
       const std::string state = std::exchange(run.resume_from, {});
       ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, options_.steps));
     }
-    AlpsLoop loop(&prepared, options_, run.evaluate_every, search, observer);
-    return Finish(search, loop);
-  }
-
-  absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
-                                            const RunOptions&,
-                                            ProgressObserver& observer) const override {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const AlpsInputs* const inputs,
-                               problem.inputs.Alps(options_.damping));
-    AlpsSearch search(problem.maps, *inputs, problem.sparsity, pool, /*fingerprint=*/0);
-    AlpsLoop loop(nullptr, options_, 0, search, observer);
-    return Finish(search, loop);
-  }
-
-  absl::StatusOr<PruneResult> Finish(AlpsSearch& search, AlpsLoop& loop) const {
     PruneResult result;
     ATTNPRUNE_ASSIGN_OR_RETURN(result.reason, loop.Run());
     result.steps = search.steps_taken();

@@ -7,6 +7,7 @@
 #include "core/base/field_error.h"
 #include "core/kernels/finite.h"
 #include "core/methods/linear_map.h"
+#include "core/objective/hasher.h"
 
 namespace attnprune {
 namespace {
@@ -45,6 +46,25 @@ absl::Status Validate(const LinearProblem& problem) {
   }
   return FieldError("sparsity", absl::StrCat("must divide the ", inputs, " inputs, got ",
                                              ToString(problem.sparsity)));
+}
+
+uint64_t Fingerprint(const LinearProblem& problem, absl::string_view method,
+                     absl::Span<const double> parameters) {
+  Hasher hasher;
+  hasher.Integer(kNumericsVersion);
+  hasher.Text("linear");
+  for (const NamedWeight& map : problem.maps) {
+    hasher.Text(map.name);
+    hasher.Rows(map.dense);
+  }
+  const absl::Span<const double> moments = problem.inputs.moments().flat();
+  hasher.Bytes(moments.data(), moments.size() * sizeof(double));
+  hasher.Real(problem.sparsity.fraction);
+  hasher.Integer(problem.sparsity.pruned);
+  hasher.Integer(problem.sparsity.group);
+  hasher.Text(method);
+  for (const double value : parameters) hasher.Real(value);
+  return hasher.Digest();
 }
 
 }  // namespace attnprune

@@ -2,9 +2,12 @@
 #ifndef ATTNPRUNE_CORE_METHODS_LINEAR_PROBLEM_H_
 #define ATTNPRUNE_CORE_METHODS_LINEAR_PROBLEM_H_
 
+#include <cstdint>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "core/methods/linear_inputs.h"
 #include "core/problem/problem.h"
 #include "core/problem/sparsity.h"
@@ -21,6 +24,10 @@ struct LinearProblem {
 // INVALID_ARGUMENT naming `moments`, the map or `sparsity` unless all shapes agree, N:M divides d
 // and every number is finite.
 absl::Status Validate(const LinearProblem& problem);
+
+// Of everything that a method's result on it depends on. O(d^2).
+uint64_t Fingerprint(const LinearProblem& problem, absl::string_view method,
+                     absl::Span<const double> parameters);
 
 }  // namespace attnprune
 

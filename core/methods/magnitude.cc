@@ -23,7 +23,8 @@ class MagnitudeMethod : public Method {
   }
 
   absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
-                                            const RunOptions&, ProgressObserver&) const override {
+                                            RunOptions& options, ProgressObserver&) const override {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     return PruneMaps(problem.maps, problem.sparsity, pool);
   }
 

@@ -112,10 +112,9 @@ absl::StatusOr<PruneResult> Method::Prune(PreparedProblem& problem, RunOptions o
 }
 
 absl::StatusOr<PruneResult> Method::PruneLinear(const LinearProblem& problem, ThreadPool& pool,
-                                                const RunOptions& options,
+                                                RunOptions options,
                                                 ProgressObserver& observer) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckOptions(options));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
   ATTNPRUNE_RETURN_IF_ERROR(Validate(problem));
   const auto start = std::chrono::steady_clock::now();
   absl::StatusOr<PruneResult> pruned;
@@ -137,8 +136,8 @@ absl::StatusOr<PruneResult> Method::PruneLinear(const LinearProblem& problem,
   return PruneLinear(problem, pool, {}, unobserved);
 }
 
-absl::StatusOr<PruneResult> Method::DoPruneLinear(const LinearProblem&, ThreadPool&,
-                                                  const RunOptions&, ProgressObserver&) const {
+absl::StatusOr<PruneResult> Method::DoPruneLinear(const LinearProblem&, ThreadPool&, RunOptions&,
+                                                  ProgressObserver&) const {
   return FieldError("method", absl::StrCat("must be one for linear maps, which ", name(),
                                            " is not: it needs an attention"));
 }

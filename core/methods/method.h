@@ -116,11 +116,10 @@ class Method {
                                     const PrepareOptions& prepare = {}) const;
 
   // Prunes linear maps by their inputs' moments, then checks the result likewise. INVALID_ARGUMENT
-  // naming `method` if it is none for linear maps (MethodInfo::linear), or what Validate names. It
-  // cannot be resumed: options.resume_from is empty.
+  // naming `method` if it is none for linear maps (MethodInfo::linear), or what Validate names; of
+  // a state what Prune says.
   absl::StatusOr<PruneResult> PruneLinear(const LinearProblem& problem, ThreadPool& pool,
-                                          const RunOptions& options,
-                                          ProgressObserver& observer) const;
+                                          RunOptions options, ProgressObserver& observer) const;
   absl::StatusOr<PruneResult> PruneLinear(const LinearProblem& problem, ThreadPool& pool) const;
 
   // Entries of one matrix (rows x cols as stored) that this method prunes at `sparsity`.
@@ -134,7 +133,7 @@ class Method {
   virtual absl::StatusOr<PruneResult> DoPrune(PreparedProblem& problem, RunOptions& options,
                                               ProgressObserver& observer) const = 0;
   virtual absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
-                                                    const RunOptions& options,
+                                                    RunOptions& options,
                                                     ProgressObserver& observer) const;
 };
 

@@ -236,7 +236,8 @@ class SparseGptMethod : public Method {
   }
 
   absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
-                                            const RunOptions&, ProgressObserver&) const override {
+                                            RunOptions& options, ProgressObserver&) const override {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     ATTNPRUNE_RETURN_IF_ERROR(
         CheckBlocksize(problem.inputs.moments().size(), problem.sparsity, blocksize_));
     ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptInputs* const inputs,

@@ -71,7 +71,8 @@ class WandaMethod : public Method {
   }
 
   absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
-                                            const RunOptions&, ProgressObserver&) const override {
+                                            RunOptions& options, ProgressObserver&) const override {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckNothingToResume(name(), options));
     std::vector<double> norms;
     const GramMatrix& moments = problem.inputs.moments();
     for (Index j = 0; j < moments.size(); ++j) {

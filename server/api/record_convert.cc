@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/time_util.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -68,7 +69,11 @@ absl::StatusOr<v1::Run> RunToProto(const JobRecord& record) {
   ATTNPRUNE_RETURN_IF_ERROR(Fill(record, run));
   run.set_name(RunName(record.id));
   run.set_results_done(run.results_size());
-  for (v1::RunResult& result : *run.mutable_results()) result.clear_states();
+  auto& results = *run.mutable_results();
+  for (v1::RunResult& result : results) result.clear_states();
+  // In INDEPENDENT order they come as workers get done.
+  std::stable_sort(results.begin(), results.end(),
+                   [](const auto& a, const auto& b) { return a.block() < b.block(); });
   return run;
 }
 

@@ -19,10 +19,10 @@ absl::Time DeadlineOf(const JobRecord& job) {
 
 }  // namespace
 
-ClaimedJob::ClaimedJob(const JobRecord& record, JobStore* jobs, BlobStore* tensors,
+ClaimedJob::ClaimedJob(const JobRecord& record, JobClaim claim, JobStore* jobs, BlobStore* tensors,
                        const JobRunnerOptions& options, StopSignal* stop)
     : record_(record),
-      claim_{record.id, record.fence},
+      claim_(std::move(claim)),
       deadline_(DeadlineOf(record)),
       jobs_(jobs),
       tensors_(tensors),
@@ -82,16 +82,29 @@ absl::Status ClaimedJob::StoreResult(int index, const std::string& bytes,
   return status;
 }
 
-void ClaimedJob::End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome) {
+void ClaimedJob::WriteLast(absl::FunctionRef<absl::Status()> write) {
   writer_.Flush();
   const StopReason reason = stop_->reason();
   if (reason == StopReason::kLapsed) return;
   if (store_failed_ && reason == StopReason::kNone) return;
-  const absl::Status written =
-      RetryTransient([&] { return WriteEnd(status, outcome); },
-                     [this] { return stop_->WaitUnlessLeaving(options_.retry_interval); },
-                     [this](const absl::Status& failure) { Report(failure); });
+  const absl::Status written = RetryTransient(
+      write, [this] { return stop_->WaitUnlessLeaving(options_.retry_interval); },
+      [this](const absl::Status& failure) { Report(failure); });
   if (absl::IsAborted(written)) stop_->Request(StopReason::kLapsed);
+}
+
+void ClaimedJob::End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome) {
+  WriteLast([&] { return WriteEnd(status, outcome); });
+}
+
+void ClaimedJob::EndPart(const absl::Status& status) {
+  WriteLast([&] { return WritePartEnd(status); });
+}
+
+absl::Status ClaimedJob::WritePartEnd(const absl::Status& status) {
+  if (status.ok()) return jobs_->FinishPart(claim_);
+  if (stop_->requested()) return jobs_->Requeue(claim_, RequeueCause::kDraining, "");
+  return Fail(status);
 }
 
 absl::Status ClaimedJob::WriteEnd(const absl::Status& status,

@@ -22,6 +22,10 @@ class ClaimedJob {
  public:
   // All must outlive it.
   ClaimedJob(const JobRecord& record, JobStore* jobs, BlobStore* tensors,
+             const JobRunnerOptions& options, StopSignal* stop)
+      : ClaimedJob(record, {record.id, record.fence}, jobs, tensors, options, stop) {}
+  // claim: on the record's job or on a part of it.
+  ClaimedJob(const JobRecord& record, JobClaim claim, JobStore* jobs, BlobStore* tensors,
              const JobRunnerOptions& options, StopSignal* stop);
 
   const JobRecord& record() const { return record_; }
@@ -36,6 +40,8 @@ class ClaimedJob {
   bool StopRequested();
   absl::Status CheckStop();  // CANCELLED if it is
 
+  // `write` again and again while the disk is full or the database busy, until the job is to stop.
+  absl::Status Retry(absl::FunctionRef<absl::Status()> write);
   // BlobStore::Put, again and again while the disk is full.
   absl::StatusOr<std::string> Put(absl::Span<const char> bytes, absl::string_view tail = "");
   // JobStore::FinishMethod after all progress, again and again likewise.
@@ -46,14 +52,18 @@ class ClaimedJob {
   // Writes how the job ended. `status` OK: everything was done, and `outcome` says what came of it.
   // What has happened first counts: a job that has all its results is done, whatever came too late.
   void End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
+  // The same of a part: it is done, or given back, or its job fails. To stop a job is its own
+  // worker's.
+  void EndPart(const absl::Status& status);
 
   void Report(const absl::Status& status);
 
  private:
   JobWriterOptions WriterOptions();
-  absl::Status Retry(absl::FunctionRef<absl::Status()> write);
+  void WriteLast(absl::FunctionRef<absl::Status()> write);
   absl::Status WriteEnd(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
   absl::Status WriteStopped(StopReason reason);
+  absl::Status WritePartEnd(const absl::Status& status);
   absl::Status Fail(const absl::Status& status);
 
   const JobRecord& record_;

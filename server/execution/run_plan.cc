@@ -83,26 +83,28 @@ class Planner {
   absl::Status AddBlock(Index layer);
   absl::Status AddTensor(Index layer, const Stretch::Tensor& tensor, BlockCost& cost);
   absl::Status CheckRulesMatch() const;
-  double PassOperations() const;  // of one block, all tokens once
+  double PassOperations(absl::Span<const Index> lengths) const;  // of one block
+  double Advance() const;
   void AddMemory();
 
   const RunSpec& run_;
   const ModelWeights& model_;
   const absl::Span<const Index> calibration_, held_out_;
   RunPlan plan_;
-  double block_pass_ = 0;
+  double calibration_pass_ = 0, held_out_pass_ = 0;  // of one block
   double most_method_bytes_ = 0, most_moments_bytes_ = 0, pruned_bytes_ = 0;
   std::vector<bool> matched_;
 };
 
 // In units of which a pass's rate is the reference.
-double Planner::PassOperations() const {
-  double operations = 0;
-  for (const absl::Span<const Index> lengths : {calibration_, held_out_}) {
-    const PassEstimate pass = EstimatePass(model_.options(), Compute::kFloat32, lengths, 1, 0);
-    operations += pass.map_operations + pass.attention_operations;
-  }
-  return operations;
+double Planner::PassOperations(absl::Span<const Index> lengths) const {
+  const PassEstimate pass = EstimatePass(model_.options(), Compute::kFloat32, lengths, 1, 0);
+  return pass.map_operations + pass.attention_operations;
+}
+
+double Planner::Advance() const {
+  if (run_.independent) return calibration_pass_ + held_out_pass_;
+  return calibration_pass_ * (run_.dense_target > 0 ? 2 : 1) + 2 * held_out_pass_;
 }
 
 absl::Status Planner::AddTensor(Index layer, const Stretch::Tensor& tensor, BlockCost& cost) {
@@ -150,13 +152,13 @@ absl::Status Planner::AddBlock(Index layer) {
       entries += d * d;
     }
     // A pass as far as the stretch's inputs: a half of the block, on the mean.
-    cost.collect.push_back((moments + block_pass_ / 2) * (run_.dense_target > 0 ? 2 : 1));
+    cost.collect.push_back((moments + (calibration_pass_ + held_out_pass_) / 2) *
+                           (run_.dense_target > 0 ? 2 : 1));
     most_moments_bytes_ = std::max(most_moments_bytes_, sides * kDouble * entries);
   }
-  cost.advance = block_pass_ * ((held_out_.empty() ? 1 : 1.5) + (run_.dense_target > 0 ? 1 : 0));
-  plan_.operations += cost.advance +
-                      std::accumulate(cost.collect.begin(), cost.collect.end(), 0.0) +
-                      std::accumulate(cost.prune.begin(), cost.prune.end(), 0.0);
+  cost.advance = Advance();
+  if (run_.independent) cost.score = 2 * held_out_pass_;
+  plan_.operations += cost.All();
   ++plan_.results;
   plan_.blocks.push_back(std::move(stretches));
   plan_.costs.push_back(std::move(cost));
@@ -176,22 +178,24 @@ absl::Status Planner::CheckRulesMatch() const {
 void Planner::AddMemory() {
   const ModelOptions& model = model_.options();
   const double features = static_cast<double>(model.hidden_size);
-  const double states =
-      TotalOf(calibration_) * (run_.dense_target > 0 ? 2 : 1) + 2 * TotalOf(held_out_);
+  // In independent order those before and behind a block, in the dense model.
+  const bool twice = run_.independent || run_.dense_target > 0;
+  const double states = TotalOf(calibration_) * (twice ? 2 : 1) + 2 * TotalOf(held_out_);
   std::vector<Index> all(calibration_.begin(), calibration_.end());
   all.insert(all.end(), held_out_.begin(), held_out_.end());
   const PassEstimate pass = EstimatePass(model, Compute::kFloat32, all, 1, /*memory_budget=*/1);
   plan_.hidden_bytes = kFloat * features * states;
   // The layer once more for the dense pass where the two differ.
-  const bool twice = !held_out_.empty() || run_.independent || run_.dense_target > 0;
-  const double dense_layer = twice ? pass.bytes / 2 : 0;
+  const bool layer_twice = !held_out_.empty() || twice;
+  const double dense_layer = layer_twice ? pass.bytes / 2 : 0;
   plan_.memory_bytes =
       plan_.hidden_bytes + pass.bytes + dense_layer + most_moments_bytes_ + most_method_bytes_;
   plan_.disk_bytes = 2 * plan_.hidden_bytes + pruned_bytes_;
 }
 
 absl::StatusOr<RunPlan> Planner::Make() {
-  block_pass_ = PassOperations();
+  calibration_pass_ = PassOperations(calibration_);
+  held_out_pass_ = held_out_.empty() ? 0 : PassOperations(held_out_);
   matched_.assign(run_.rules.size(), false);
   const Index layers = model_.options().layer_count();
   for (Index layer = 0; layer < layers; ++layer) ATTNPRUNE_RETURN_IF_ERROR(AddBlock(layer));
@@ -228,6 +232,21 @@ absl::StatusOr<RunPlan> MakePlan(const RunSpec& run, const ModelWeights& model,
                                  absl::Span<const Index> calibration,
                                  absl::Span<const Index> held_out) {
   return Planner(run, model, calibration, held_out).Make();
+}
+
+double BlockCost::OfTensors(int count) const {
+  const auto end = prune.begin() + std::min<std::ptrdiff_t>(count, std::ssize(prune));
+  const double collected = count > 0 ? std::accumulate(collect.begin(), collect.end(), 0.0) : 0;
+  return collected + std::accumulate(prune.begin(), end, 0.0);
+}
+
+double BlockCost::OfPart() const { return advance + OfTensors(static_cast<int>(prune.size())); }
+
+PassOptions PassOptionsOf(const RunPlan& plan, const JobRunnerOptions& options) {
+  PassOptions pass;
+  pass.memory_budget = NeedsWithin(plan, options.memory_budget_bytes).spilled ? 1 : 0;
+  pass.spill_folder = options.spill_folder;
+  return pass;
 }
 
 RunNeeds NeedsWithin(const RunPlan& plan, int64_t budget) {

@@ -7,8 +7,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/model/model_pass.h"
 #include "core/model/model_weights.h"
 #include "core/sequential/layer_pruner.h"
+#include "server/execution/job_runner.h"
 #include "server/execution/run_spec.h"
 
 namespace attnprune {
@@ -21,9 +23,16 @@ std::vector<std::string> RolesOf(absl::Span<const LinearMap> maps);
 
 // Operations of the pieces of a block.
 struct BlockCost {
-  std::vector<double> collect;  // by stretch
+  std::vector<double> collect;  // by stretch; the only one in INDEPENDENT order
   std::vector<double> prune;    // by tensor, over all stretches
-  double advance = 0;           // of all hidden states
+  // Of hidden states: through the block once it is pruned; in INDEPENDENT order through the dense
+  // one, before.
+  double advance = 0;
+  double score = 0;  // INDEPENDENT: of the held-out rows through both, at the end
+
+  double OfTensors(int count) const;  // to prune the first `count` of the block
+  double OfPart() const;              // all but `score`
+  double All() const { return OfPart() + score; }
 };
 
 struct RunPlan {
@@ -50,6 +59,9 @@ struct RunNeeds {
   int64_t memory_bytes = 0, disk_bytes = 0;
 };
 RunNeeds NeedsWithin(const RunPlan& plan, int64_t budget);
+
+// How hidden states are held by a server of these options.
+PassOptions PassOptionsOf(const RunPlan& plan, const JobRunnerOptions& options);
 
 }  // namespace attnprune
 

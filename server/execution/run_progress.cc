@@ -1,6 +1,7 @@
 #include "server/execution/run_progress.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "attnprune/v1/prune_service.pb.h"
 
@@ -27,9 +28,20 @@ void TellReading(ClaimedJob& job, double share) {
   Tell(job, progress);
 }
 
+RunProgress::RunProgress(ClaimedJob& job, const RunPlan& plan, std::function<double()> others)
+    : job_(job), plan_(plan), others_(std::move(others)) {
+  LookAtOthers();
+  others_before_ = others_now_;
+}
+
+void RunProgress::LookAtOthers() {
+  if (others_) others_now_ = others_();
+}
+
 void RunProgress::Begin(v1::RunPhase phase, Index block, double operations,
                         absl::Span<const LinearMap> maps, absl::string_view method) {
   begun_ = std::chrono::steady_clock::now();
+  LookAtOthers();
   working_ = operations;
   share_ = 0;
   message_.Clear();
@@ -64,12 +76,13 @@ double RunProgress::seconds() const {
 }
 
 void RunProgress::Write() {
-  const double here = done_ + share_ * working_, all = plan_.operations;
+  const double before = before_ + others_before_, all = plan_.operations;
+  const double here = done_ + share_ * working_ + (others_now_ - others_before_);
   const double elapsed = SecondsBetween(start_, std::chrono::steady_clock::now());
-  message_.set_share(std::min((before_ + here) / all, 1.0));
+  message_.set_share(std::min((before + here) / all, 1.0));
   message_.set_elapsed_seconds(elapsed);
   if (here > 0) {
-    message_.set_remaining_seconds(elapsed * std::max(all - before_ - here, 0.0) / here);
+    message_.set_remaining_seconds(elapsed * std::max(all - before - here, 0.0) / here);
   }
   Tell(job_, message_);
 }

@@ -3,6 +3,7 @@
 #define ATTNPRUNE_SERVER_EXECUTION_RUN_PROGRESS_H_
 
 #include <chrono>
+#include <functional>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -20,8 +21,9 @@ void TellReading(ClaimedJob& job, double share);
 // One thread.
 class RunProgress {
  public:
-  // Both must outlive it.
-  RunProgress(ClaimedJob& job, const RunPlan& plan) : job_(job), plan_(plan) {}
+  // job and plan must outlive it. others: operations that other workers have done of the run by
+  // now; may be empty.
+  RunProgress(ClaimedJob& job, const RunPlan& plan, std::function<double()> others = nullptr);
 
   // Work of an earlier attempt.
   void Skip(double operations) { before_ += operations; }
@@ -35,6 +37,7 @@ class RunProgress {
   double seconds() const;             // since Begin
 
  private:
+  void LookAtOthers();
   void Write();
 
   ClaimedJob& job_;
@@ -43,6 +46,8 @@ class RunProgress {
   std::chrono::steady_clock::time_point begun_ = start_;
   v1::RunProgress message_;
   double before_ = 0, done_ = 0, working_ = 0, share_ = 0;  // operations; share_ of working_
+  const std::function<double()> others_;
+  double others_before_ = 0, others_now_ = 0;
 };
 
 }  // namespace attnprune

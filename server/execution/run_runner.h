@@ -16,6 +16,8 @@ namespace attnprune {
 // FAILED     a tensor is gone or damaged (DATA_LOSS), the model, a token or a method does not fit
 //            (INVALID_ARGUMENT), memory or disk ran out (RESOURCE_EXHAUSTED), or the timeout passed
 //
+// In INDEPENDENT order other workers may help (run_parts.h); the bits are the same.
+//
 // A result is stored once a tensor is pruned, and once a block is done, with the hidden states that
 // leave it; an earlier attempt's are taken up, and the rest comes out with the same bits. A stop
 // takes effect at the next step of a method that has steps, otherwise between two of: some 2,048

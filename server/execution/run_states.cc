@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -11,26 +10,39 @@
 namespace attnprune {
 namespace {
 
-// A state is stored with its run's id behind it: equal states of two runs are two blobs, so that
-// each run can remove its own.
-absl::StatusOr<std::string> PutState(ClaimedJob& job, MatrixView state) {
-  const auto bytes = static_cast<size_t>(state.size()) * sizeof(float);
-  return job.Put({reinterpret_cast<const char*>(state.data()), bytes}, job.record().id);
+// A state is stored with its run's id behind it, and the part's number: equal states of two runs or
+// parts are two blobs, so that each can remove its own.
+std::string TailOf(const ClaimedJob& job) { return job.record().id; }
+std::string TailOf(const ClaimedJob& job, int part) {
+  return absl::StrCat(job.record().id, ".", part);
 }
 
-absl::Status LoadState(ClaimedJob& job, const std::string& digest, MutableMatrixView state) {
+absl::StatusOr<std::string> PutState(ClaimedJob& job, MatrixView state, const std::string& tail) {
+  const auto bytes = static_cast<size_t>(state.size()) * sizeof(float);
+  return job.Put({reinterpret_cast<const char*>(state.data()), bytes}, tail);
+}
+
+absl::Status LoadState(ClaimedJob& job, const std::string& digest, const std::string& tail,
+                       MutableMatrixView state) {
   ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
   ATTNPRUNE_RETURN_IF_ERROR(job.tensors()->Verify(digest));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<BlobReader> reader,
                              job.tensors()->OpenForReading(digest));
   const auto floats = static_cast<size_t>(state.size());
-  const auto expected = static_cast<int64_t>(floats * sizeof(float) + job.record().id.size());
+  const auto expected = static_cast<int64_t>(floats * sizeof(float) + tail.size());
   if (reader->size() != expected) {
     return absl::DataLossError(
         absl::StrCat("must have ", expected, " bytes, got ", reader->size()));
   }
   return reader->ReadAt(
       0, absl::Span<char>(reinterpret_cast<char*>(state.data()), floats * sizeof(float)));
+}
+
+absl::Status LossOf(const absl::Status& status, absl::string_view where,
+                    v1::HiddenStates::Kind kind) {
+  if (status.ok() || absl::IsCancelled(status)) return status;
+  return absl::DataLossError(absl::StrCat(
+      "hidden states ", where, " (", v1::HiddenStates::Kind_Name(kind), "): ", status.message()));
 }
 
 void AddState(v1::HiddenStates::Kind kind, std::string digest, MatrixView state,
@@ -45,40 +57,40 @@ void AddState(v1::HiddenStates::Kind kind, std::string digest, MatrixView state,
 
 }  // namespace
 
-absl::StatusOr<RunStates> RunStates::Begin(const Forward& forward, const RunRows& rows, bool beside,
-                                           const PassOptions& options) {
-  const auto embed = [&](const Tokens& tokens) -> absl::StatusOr<ScratchMatrix> {
+absl::StatusOr<RunStates> RunStates::Begin(const Forward& forward, const RunRows& rows,
+                                           const Kinds& kinds, const PassOptions& options) {
+  RunStates states(rows);
+  const bool held_out = !rows.held_out.lengths.empty();
+  const auto embed = [&](bool wanted, const Tokens& tokens,
+                         absl::optional<ScratchMatrix>& to) -> absl::Status {
+    if (!wanted) return absl::OkStatus();
     ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden,
                                MakeHiddenStates(forward.options(), tokens, options));
     ATTNPRUNE_RETURN_IF_ERROR(forward.Embed(tokens, hidden.view()));
-    return hidden;
+    to.emplace(std::move(hidden));
+    return absl::OkStatus();
   };
-  ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix calibration, embed(rows.calibration));
-  RunStates states(rows, std::move(calibration));
-  if (beside) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix dense, embed(rows.calibration));
-    states.beside_.emplace(std::move(dense));
-  }
-  if (rows.held_out.lengths.empty()) return states;
-  for (absl::optional<ScratchMatrix>* const side : {&states.dense_, &states.pruned_}) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden, embed(rows.held_out));
-    side->emplace(std::move(hidden));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(embed(kinds.calibration, rows.calibration, states.calibration_));
+  ATTNPRUNE_RETURN_IF_ERROR(embed(kinds.beside, rows.calibration, states.beside_));
+  ATTNPRUNE_RETURN_IF_ERROR(embed(held_out && kinds.dense, rows.held_out, states.dense_));
+  ATTNPRUNE_RETURN_IF_ERROR(embed(held_out && kinds.pruned, rows.held_out, states.pruned_));
   return states;
 }
 
-std::vector<RunStates::Part> RunStates::Parts() {
-  std::vector<Part> parts = {{v1::HiddenStates::CALIBRATION, calibration_.view()}};
-  if (beside_.has_value()) parts.push_back({v1::HiddenStates::CALIBRATION_DENSE, beside_->view()});
-  if (dense_.has_value()) {
-    parts.push_back({v1::HiddenStates::HELD_OUT_DENSE, dense_->view()});
-    parts.push_back({v1::HiddenStates::HELD_OUT_PRUNED, pruned_->view()});
-  }
-  return parts;
+std::vector<RunStates::State> RunStates::All() {
+  std::vector<State> all;
+  const auto add = [&all](v1::HiddenStates::Kind kind, absl::optional<ScratchMatrix>& states) {
+    if (states.has_value()) all.push_back({kind, states->view()});
+  };
+  add(v1::HiddenStates::CALIBRATION, calibration_);
+  add(v1::HiddenStates::CALIBRATION_DENSE, beside_);
+  add(v1::HiddenStates::HELD_OUT_DENSE, dense_);
+  add(v1::HiddenStates::HELD_OUT_PRUNED, pruned_);
+  return all;
 }
 
 absl::optional<double> RunStates::OutputError() {
-  if (!dense_.has_value()) return absl::nullopt;
+  if (!dense_.has_value() || !pruned_.has_value()) return absl::nullopt;
   const MatrixView dense = dense_->view(), pruned = pruned_->view();
   double difference = 0, norm = 0;
   for (Index i = 0; i < dense.size(); ++i) {
@@ -89,38 +101,57 @@ absl::optional<double> RunStates::OutputError() {
   return LinearError{.difference = difference, .dense = norm}.relative();
 }
 
+void RunStates::CopyFrom(RunStates& from) {
+  const std::vector<State> source = from.All(), target = All();
+  for (size_t i = 0; i < source.size(); ++i) {
+    const MutableMatrixView values = source[i].values;
+    std::copy(values.data(), values.data() + values.size(), target[i].values.data());
+  }
+}
+
 absl::Status RunStates::Store(ClaimedJob& job, v1::RunResult& result) {
-  for (const Part& part : Parts()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(std::string digest, PutState(job, part.state));
-    AddState(part.kind, std::move(digest), part.state, result);
+  for (const State& state : All()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(std::string digest, PutState(job, state.values, TailOf(job)));
+    AddState(state.kind, std::move(digest), state.values, result);
   }
   return absl::OkStatus();
 }
 
 absl::Status RunStates::Load(ClaimedJob& job, const v1::RunResult& result) {
-  for (const Part& part : Parts()) {
-    const auto& states = result.states();
-    const auto found = std::find_if(states.begin(), states.end(), [&](const auto& message) {
-      return message.kind() == part.kind;
+  const std::string where = absl::StrCat("behind block ", result.block());
+  for (const State& state : All()) {
+    const auto& stored = result.states();
+    const auto found = std::find_if(stored.begin(), stored.end(), [&](const auto& message) {
+      return message.kind() == state.kind;
     });
-    absl::Status status = found == states.end()
-                              ? absl::NotFoundError("not in the result")
-                              : LoadState(job, found->tensor().sha256(), part.state);
-    if (absl::IsCancelled(status)) return status;
-    if (status.ok()) continue;
-    return absl::DataLossError(absl::StrCat("hidden states behind block ", result.block(), " (",
-                                            v1::HiddenStates::Kind_Name(part.kind),
-                                            "): ", status.message()));
+    const absl::Status status =
+        found == stored.end() ? absl::NotFoundError("not in the result")
+                              : LoadState(job, found->tensor().sha256(), TailOf(job), state.values);
+    ATTNPRUNE_RETURN_IF_ERROR(LossOf(status, where, state.kind));
   }
   return absl::OkStatus();
 }
 
-std::vector<std::string> StatesOf(const v1::RunResult& result) {
+absl::StatusOr<std::vector<std::string>> RunStates::StoreForPart(ClaimedJob& job, int part) {
   std::vector<std::string> digests;
-  for (const v1::HiddenStates& states : result.states()) {
-    digests.push_back(states.tensor().sha256());
+  for (const State& state : All()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(std::string digest, PutState(job, state.values, TailOf(job, part)));
+    digests.push_back(std::move(digest));
   }
   return digests;
+}
+
+absl::Status RunStates::LoadForPart(ClaimedJob& job, int part,
+                                    absl::Span<const std::string> digests) {
+  const std::string where = absl::StrCat("before block ", part);
+  const std::vector<State> all = All();
+  for (size_t i = 0; i < all.size(); ++i) {
+    const absl::Status status = i < digests.size()
+                                    ? LoadState(job, digests[i], TailOf(job, part), all[i].values)
+                                    : absl::NotFoundError("not stored");
+    ATTNPRUNE_RETURN_IF_ERROR(LossOf(status, where, all[i].kind));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace attnprune

@@ -4,12 +4,6 @@
 #include <utility>
 
 namespace attnprune {
-namespace {
-
-bool SameClaim(const JobClaim& a, const JobClaim& b) { return a.id == b.id && a.fence == b.fence; }
-
-}  // namespace
-
 WorkerPool::WorkerPool(const WorkerPoolOptions& options, JobStore* jobs, BlobStore* tensors)
     : options_(options), jobs_(jobs), tensors_(tensors) {}
 
@@ -34,6 +28,7 @@ void WorkerPool::Report(const std::string& job_id, const absl::Status& status) {
 // --- Workers ---
 
 void WorkerPool::WorkerLoop(int worker) {
+  RunHelper helper(jobs_, tensors_);
   while (true) {
     int64_t seen;
     {
@@ -44,10 +39,13 @@ void WorkerPool::WorkerLoop(int worker) {
     const absl::StatusOr<absl::optional<JobRecord>> job =
         jobs_->Claim(options_.owner, options_.lease);
     if (job.ok() && job->has_value()) {
+      helper.Forget();
       RunClaimed(worker, **job);
       continue;
     }
     if (!job.ok()) Report("", job.status());
+    if (RunNextPart(worker, helper)) continue;
+    helper.Forget();
     MutexLock lock(&mutex_);
     changed_.Wait(&mutex_,
                   [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return draining_ || wakes_ != seen; });
@@ -58,17 +56,34 @@ void WorkerPool::WorkerLoop(int worker) {
 }
 
 void WorkerPool::RunClaimed(int worker, const JobRecord& job) {
-  const JobClaim claim{job.id, job.fence};
+  RunWith({job.id, job.fence}, worker, [&](const JobRunnerOptions& options, StopSignal* stop) {
+    RunJob(job, jobs_, tensors_, options, stop);
+  });
+}
+
+bool WorkerPool::RunNextPart(int worker, RunHelper& helper) {
+  const absl::StatusOr<absl::optional<ClaimedPart>> part =
+      jobs_->ClaimPart("", options_.owner, options_.lease);
+  if (!part.ok()) Report("", part.status());
+  if (!part.ok() || !part->has_value()) return false;
+  RunWith((*part)->claim, worker, [&](const JobRunnerOptions& options, StopSignal* stop) {
+    helper.Help(**part, options, stop);
+  });
+  return true;
+}
+
+void WorkerPool::RunWith(const JobClaim& claim, int worker,
+                         absl::FunctionRef<void(const JobRunnerOptions&, StopSignal*)> run) {
   const std::shared_ptr<StopSignal> stop = Enter(claim);
   // A cancel between claim and Enter found no running job to tell.
-  const absl::StatusOr<JobRecord> now = jobs_->Get(job.id);
-  if (now.ok() && now->fence == job.fence && now->cancel_requested) {
+  const absl::StatusOr<JobRecord> now = jobs_->Get(claim.id);
+  if (now.ok() && now->fence == claim.fence && now->cancel_requested) {
     stop->Request(StopReason::kCancelled);
   }
   JobRunnerOptions runner = options_.runner;
   runner.worker = worker;
   if (runner.observer != nullptr) runner.observer->OnJobBegin(worker);
-  RunJob(job, jobs_, tensors_, runner, stop.get());
+  run(runner, stop.get());
   if (runner.observer != nullptr) runner.observer->OnJobEnd(worker);
   Leave(claim);
 }
@@ -83,7 +98,7 @@ std::shared_ptr<StopSignal> WorkerPool::Enter(const JobClaim& claim) {
 
 void WorkerPool::Leave(const JobClaim& claim) {
   MutexLock lock(&mutex_);
-  std::erase_if(running_, [&](const Running& running) { return SameClaim(running.claim, claim); });
+  std::erase_if(running_, [&](const Running& running) { return running.claim == claim; });
 }
 
 std::vector<WorkerPool::Running> WorkerPool::RunningJobs() {
@@ -93,11 +108,23 @@ std::vector<WorkerPool::Running> WorkerPool::RunningJobs() {
 
 // --- News ---
 
-void WorkerPool::OnEvents(const std::string&, absl::Span<const StoredEvent> events) {
+// A job that has ended or is queued again is no business of the workers that helped with it.
+void WorkerPool::OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) {
   for (const StoredEvent& event : events) {
-    if (event.kind == EventKind::kStateChange && event.state == JobState::kQueued) WakeWorkers();
+    const bool queued = event.kind == EventKind::kStateChange && event.state == JobState::kQueued;
+    if (queued || event.kind == EventKind::kTerminal) StopParts(job_id);
+    if (queued) WakeWorkers();
   }
 }
+
+void WorkerPool::StopParts(const std::string& job_id) {
+  for (const Running& running : RunningJobs()) {
+    if (running.claim.id != job_id || running.claim.whole()) continue;
+    running.stop->Request(StopReason::kLapsed);
+  }
+}
+
+void WorkerPool::OnPartOpened(const std::string&) { WakeWorkers(); }
 
 void WorkerPool::OnCancelRequested(const std::string& job_id) {
   for (const Running& running : RunningJobs()) {
@@ -140,7 +167,8 @@ void WorkerPool::RunUpkeep() {
   const absl::StatusOr<Snapshot> snapshot = jobs_->ReadOutstanding();
   if (!snapshot.ok()) return Report("", snapshot.status());
   for (const Action& action : Overdue(*snapshot, options_.policy)) Act(action, running);
-  if (NextJob(*snapshot) != nullptr) WakeWorkers();
+  // A running job of another server may have parts to claim.
+  if (!snapshot->jobs.empty()) WakeWorkers();
 }
 
 void WorkerPool::RenewLease(const Running& running) {
@@ -152,9 +180,8 @@ void WorkerPool::RenewLease(const Running& running) {
 
 // A job that runs in this pool is not lost, even if its lease could not be renewed.
 void WorkerPool::Act(const Action& action, const std::vector<Running>& running) {
-  const auto ours = std::find_if(running.begin(), running.end(), [&](const Running& job) {
-    return SameClaim(job.claim, action.claim);
-  });
+  const auto ours = std::find_if(running.begin(), running.end(),
+                                 [&](const Running& job) { return job.claim == action.claim; });
   switch (action.kind) {
     case Action::Kind::kStopTimedOut:
       if (ours != running.end()) ours->stop->Request(StopReason::kTimedOut);

@@ -8,10 +8,12 @@
 #include <thread>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "server/blobs/blob_store.h"
 #include "server/execution/job_runner.h"
+#include "server/execution/run_parts.h"
 #include "server/execution/stop_signal.h"
 #include "server/queue/job_store.h"
 #include "server/queue/scheduler.h"
@@ -28,7 +30,8 @@ struct WorkerPoolOptions {
   SchedulerPolicy policy;  // of jobs whose worker was lost
 };
 
-// Claims jobs in the store's order and runs them, one a worker; renews their leases, and acts on
+// Claims jobs in the store's order and runs them, one a worker; a worker without a job helps with
+// parts of running ones. Renews their leases, and acts on
 // what the scheduler finds overdue. Idle workers wait for news of the store: it must tell this
 // listener (SetListener) from before Start until the pool is destroyed. Thread-safe. Lock order:
 // the store's writer lock, then mutex_; the store is never called with mutex_ held.
@@ -57,6 +60,7 @@ class WorkerPool final : public JobStoreListener {
 
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
   void OnCancelRequested(const std::string& job_id) override;
+  void OnPartOpened(const std::string& job_id) override;
 
  private:
   struct Running {
@@ -67,9 +71,15 @@ class WorkerPool final : public JobStoreListener {
   void WorkerLoop(int worker);
   void UpkeepLoop();
   void RunClaimed(int worker, const JobRecord& job);
+  // Whether there was a part to claim.
+  bool RunNextPart(int worker, RunHelper& helper);
+  // Calls `run` with the options of a worker's slot, while the claim's lease is renewed.
+  void RunWith(const JobClaim& claim, int worker,
+               absl::FunctionRef<void(const JobRunnerOptions&, StopSignal*)> run);
   std::shared_ptr<StopSignal> Enter(const JobClaim& claim);
   void Leave(const JobClaim& claim);
   std::vector<Running> RunningJobs();
+  void StopParts(const std::string& job_id);
   void WakeWorkers();
 
   void RenewLease(const Running& running);

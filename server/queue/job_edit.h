@@ -18,6 +18,7 @@ struct PostCommit {
   std::string job_id;
   std::vector<StoredEvent> events;  // for the listener
   bool cancel_requested = false;    // for the listener
+  bool part_opened = false;         // for the listener
   std::string unused_checkpoint;    // to be removed; empty: none
 };
 

@@ -101,11 +101,16 @@ struct JobRecord {
   JobOrigin origin;
 };
 
-// The right to write to a running job. Of use until the job is requeued, claimed anew or ended.
+// The right to write to a running job, or to a part of one. Of use until the job is requeued,
+// claimed anew or ended; that on a part, besides, until the part is claimed anew or done.
 struct JobClaim {
   std::string id;
   int64_t fence = 0;
+  int part = -1;  // JobStore::OpenPart; -1: the whole job
+  int64_t part_fence = 0;
+  bool whole() const { return part < 0; }
 };
+bool operator==(const JobClaim& a, const JobClaim& b);
 
 enum class EventKind {
   kStateChange = 1,   // to QUEUED or RUNNING; written by the store

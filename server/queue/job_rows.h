@@ -33,6 +33,19 @@ struct JobRow {
   CheckpointRef checkpoint;
 };
 
+// A part of a job.
+struct PartRow {
+  int64_t job = 0;  // its number
+  int part = 0;
+  int results = 0;
+  bool done = false;
+  int64_t fence = 0;      // grows at every claim
+  int64_t job_fence = 0;  // the job's at the last claim; another one: that claim has lapsed
+  std::string owner;
+  absl::Time lease_until = absl::UnixEpoch();
+  std::vector<std::string> states;
+};
+
 // What one transaction sees. Not thread-safe.
 class JobReader {
  public:
@@ -48,6 +61,8 @@ class JobReader {
                                                            int limit) = 0;
   virtual absl::StatusOr<JobRow> ReadRow(int64_t number) = 0;
   virtual absl::StatusOr<JobRecord> Complete(const JobRow& row) = 0;  // with spec, labels, results
+  virtual absl::StatusOr<absl::optional<PartRow>> FindPart(int64_t number, int part) = 0;
+  virtual absl::StatusOr<std::vector<PartRow>> ReadParts(int64_t number) = 0;  // in order
   virtual absl::StatusOr<std::map<JobState, int64_t>> CountByState() = 0;
   virtual absl::StatusOr<std::set<std::string>> ReadTensors() = 0;  // of all jobs, states too
   // With a sequence above `after`, oldest first, at most `limit`.
@@ -62,6 +77,8 @@ class JobRows : public JobReader {
   // The queued job to run next, in the order of NextJob (scheduler.h), of those that no other
   // transaction is claiming.
   virtual absl::StatusOr<absl::optional<JobRow>> FindNextToClaim() = 0;
+  // The open part (JobStore::ClaimPart) to claim next, of jobs that are not to be cancelled.
+  virtual absl::StatusOr<absl::optional<PartRow>> FindNextPart(absl::string_view id) = 0;
   virtual absl::StatusOr<int64_t> CountQueued() = 0;
 
   // Gives *row its number; its record must be whole.
@@ -74,6 +91,8 @@ class JobRows : public JobReader {
   // In place of those that the job had.
   virtual absl::Status ReplaceState(const JobRow& row, const std::set<std::string>& digests) = 0;
   virtual absl::Status AddEvent(const JobRow& row, const StoredEvent& event) = 0;
+  virtual absl::Status SavePart(const PartRow& part) = 0;  // new or not
+  virtual absl::Status RemoveParts(int64_t number) = 0;
 
   virtual absl::StatusOr<int64_t> CountProgress(int64_t number) = 0;
   // One round of CompactionLimits::progress. Drops at least one if there are two.

@@ -44,6 +44,8 @@ class JobStoreListener {
   virtual void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) = 0;
   // A running job is to stop. Not told of jobs that ended at once.
   virtual void OnCancelRequested(const std::string& job_id) = 0;
+  // A part of a running job can be claimed.
+  virtual void OnPartOpened(const std::string& /*job_id*/) {}
 };
 
 // Tells each in turn: JobListeners both({&hub, &workers}); store->SetListener(&both). Thread-safe
@@ -58,6 +60,9 @@ class JobListeners final : public JobStoreListener {
   }
   void OnCancelRequested(const std::string& job_id) override {
     for (JobStoreListener* listener : listeners_) listener->OnCancelRequested(job_id);
+  }
+  void OnPartOpened(const std::string& job_id) override {
+    for (JobStoreListener* listener : listeners_) listener->OnPartOpened(job_id);
   }
 
  private:
@@ -90,6 +95,20 @@ struct LogExtent {
 struct LeaseStatus {
   absl::Time until;
   bool cancel_requested = false;
+};
+
+// A part of a running job, claimed.
+struct ClaimedPart {
+  JobRecord job;
+  JobClaim claim;
+  int results = 0;                  // that the part has stored
+  std::vector<std::string> states;  // as OpenPart got them
+};
+
+struct PartStatus {
+  int part = 0;
+  int results = 0;  // that it has stored
+  bool done = false;
 };
 
 enum class RequeueCause {
@@ -147,7 +166,7 @@ class JobStore {
   // queued. Two callers never get the same job. The claim is {job.id, job.fence}.
   virtual absl::StatusOr<absl::optional<JobRecord>> Claim(absl::string_view owner,
                                                           absl::Duration lease) = 0;
-  // The lease now ends `lease` from now.
+  // The lease, of the job or of the part, now ends `lease` from now.
   virtual absl::StatusOr<LeaseStatus> RenewLease(const JobClaim& claim, absl::Duration lease) = 0;
   // Replaces the job's checkpoint; any size. At every moment, a crash included, the job has the old
   // one or the new one whole. One call at a time for a claim.
@@ -157,11 +176,11 @@ class JobStore {
   // Returns the sequence of the first one; the others follow without a gap.
   virtual absl::StatusOr<int64_t> AppendEvents(const JobClaim& claim,
                                                absl::Span<const NewEvent> events) = 0;
-  // Adds result number `method_index` with its event and the tensors it refers to, and drops the
-  // checkpoint, which was that method's. FAILED_PRECONDITION unless exactly the results before it
-  // are there. Returns the event's sequence. state: tensors from which the job goes on, in place of
-  // those of an earlier result; nullopt: these stay. They are kept until the job succeeds or is
-  // deleted.
+  // Adds result number `method_index`, of the job or of the part, with its event and the tensors it
+  // refers to, and drops the checkpoint, which was that method's. FAILED_PRECONDITION unless
+  // exactly the results before it are there. Returns the event's sequence. state: tensors from
+  // which the job goes on, in place of those of an earlier result; nullopt: these stay. They are
+  // kept until the job succeeds or is deleted.
   virtual absl::StatusOr<int64_t> FinishMethod(
       const JobClaim& claim, int method_index, absl::string_view result,
       absl::Span<const std::string> tensor_digests,
@@ -171,14 +190,35 @@ class JobStore {
                                        absl::Span<const std::string> tensor_digests) {
     return FinishMethod(claim, method_index, result, tensor_digests, absl::nullopt);
   }
-  // Ends the job; `state` is terminal, `failure` is for kFailed only. Also for queued jobs, for the
+  // Ends the job; `state` is terminal, `failure` is for kFailed only. With a part's claim kFailed
+  // alone. Also for queued jobs, for the
   // scheduler (`claim.fence` from its snapshot); QUEUED to SUCCEEDED is FAILED_PRECONDITION.
   virtual absl::Status Finish(const JobClaim& claim, JobState state, const Failure& failure,
                               absl::string_view reason) = 0;
   // Back into the queue, checkpoint and results kept; a job to be cancelled ends as CANCELLED
-  // instead. The queue's limit does not apply.
+  // instead. The queue's limit does not apply. A part is open again.
   virtual absl::Status Requeue(const JobClaim& claim, RequeueCause cause,
                                absl::string_view reason) = 0;
+
+  // --- Parts of a running job ---
+  //
+  // A running job can be cut into parts, which other workers than its own may claim: one job done
+  // by several. What is written with a part's claim is the job's: events, results, failure. A part
+  // keeps no checkpoint. When the job is requeued, claims on its parts lapse, and what is open or
+  // done stays so; parts go when the job succeeds or is deleted.
+
+  // Opens part number `part`, at least 0, unless it is there. states: tensors that it begins with,
+  // kept until it is done.
+  virtual absl::Status OpenPart(const JobClaim& claim, int part,
+                                absl::Span<const std::string> states) = 0;
+  // The first open part of job `id`; of any running job, in the order of NextJob, if `id` is empty;
+  // nothing if none is open. A part is open that is not done and whose claim has lapsed or whose
+  // lease is over.
+  virtual absl::StatusOr<absl::optional<ClaimedPart>> ClaimPart(absl::string_view id,
+                                                                absl::string_view owner,
+                                                                absl::Duration lease) = 0;
+  virtual absl::Status FinishPart(const JobClaim& claim) = 0;
+  virtual absl::StatusOr<std::vector<PartStatus>> ReadParts(absl::string_view id) = 0;  // in order
 
   // --- Upkeep ---
 

@@ -83,6 +83,7 @@ void TransactionalJobStore::Conclude(const PostCommit& post_commit) {
   if (listener_ == nullptr) return;
   if (!post_commit.events.empty()) listener_->OnEvents(post_commit.job_id, post_commit.events);
   if (post_commit.cancel_requested) listener_->OnCancelRequested(post_commit.job_id);
+  if (post_commit.part_opened) listener_->OnPartOpened(post_commit.job_id);
 }
 
 // --- Clients ---

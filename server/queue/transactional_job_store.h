@@ -73,6 +73,14 @@ class TransactionalJobStore final : public JobStore {
   absl::Status Requeue(const JobClaim& claim, RequeueCause cause,
                        absl::string_view reason) override;
 
+  absl::Status OpenPart(const JobClaim& claim, int part,
+                        absl::Span<const std::string> states) override;
+  absl::StatusOr<absl::optional<ClaimedPart>> ClaimPart(absl::string_view id,
+                                                        absl::string_view owner,
+                                                        absl::Duration lease) override;
+  absl::Status FinishPart(const JobClaim& claim) override;
+  absl::StatusOr<std::vector<PartStatus>> ReadParts(absl::string_view id) override;
+
   absl::StatusOr<Snapshot> ReadOutstanding() override;
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override;
   absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) override;

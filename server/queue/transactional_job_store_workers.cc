@@ -1,6 +1,7 @@
 // The rules of what workers ask for: each write holds only if its claim is the job's latest.
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "server/queue/claimed_rows.h"
 #include "server/queue/transactional_job_store.h"
 
 namespace attnprune {
@@ -8,25 +9,24 @@ namespace {
 
 constexpr char kServerLost[] = "worker lost: the server was killed";
 
-absl::Status Lapsed(const JobClaim& claim, absl::string_view why) {
-  return absl::AbortedError(
-      absl::StrCat("job ", claim.id, ": claim ", claim.fence, " has lapsed: ", why));
+// The results that are there, of the job or of the part; the part's count grows by one.
+absl::StatusOr<int64_t> CountResult(JobRows& rows, const JobRow& row, const JobClaim& claim) {
+  if (claim.whole()) return row.results;
+  ATTNPRUNE_ASSIGN_OR_RETURN(PartRow part, FindClaimedPart(rows, row, claim));
+  const int64_t there = part.results++;
+  ATTNPRUNE_RETURN_IF_ERROR(rows.SavePart(part));
+  return there;
 }
 
-// ABORTED unless the claim is the job's latest and the job has not ended.
-absl::StatusOr<JobRow> FindClaimed(JobReader& rows, const JobClaim& claim) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> row, rows.FindById(claim.id));
-  if (!row.has_value()) return Lapsed(claim, "the job is gone");
-  const JobRecord& job = row->record;
-  if (job.fence != claim.fence) return Lapsed(claim, absl::StrCat("the fence is at ", job.fence));
-  if (IsTerminal(job.state)) return Lapsed(claim, absl::StrCat("the job is ", ToString(job.state)));
-  return *std::move(row);
-}
-
-absl::StatusOr<JobRow> FindRunning(JobReader& rows, const JobClaim& claim) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindClaimed(rows, claim));
-  if (row.record.state != JobState::kRunning) return Lapsed(claim, "the job is not running");
-  return row;
+absl::Status ReopenPart(JobRows& rows, const JobRow& row, const JobClaim& claim,
+                        PostCommit& post_commit) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(PartRow part, FindClaimedPart(rows, row, claim));
+  ++part.fence;
+  part.owner.clear();
+  part.lease_until = absl::UnixEpoch();
+  post_commit.job_id = claim.id;
+  post_commit.part_opened = true;
+  return rows.SavePart(part);
 }
 
 std::string WhyRequeued(const JobRow& row) {
@@ -58,13 +58,21 @@ absl::StatusOr<LeaseStatus> TransactionalJobStore::RenewLease(const JobClaim& cl
                                                               absl::Duration lease) {
   return Write([&](JobRows& rows, PostCommit&) -> absl::StatusOr<LeaseStatus> {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
-    row.record.lease_until = rows.Now() + lease;
-    ATTNPRUNE_RETURN_IF_ERROR(rows.Save(row));
-    return LeaseStatus{row.record.lease_until, row.record.cancel_requested};
+    const absl::Time until = rows.Now() + lease;
+    if (claim.whole()) {
+      row.record.lease_until = until;
+      ATTNPRUNE_RETURN_IF_ERROR(rows.Save(row));
+    } else {
+      ATTNPRUNE_ASSIGN_OR_RETURN(PartRow part, FindClaimedPart(rows, row, claim));
+      part.lease_until = until;
+      ATTNPRUNE_RETURN_IF_ERROR(rows.SavePart(part));
+    }
+    return LeaseStatus{until, row.record.cancel_requested};
   });
 }
 
 absl::Status TransactionalJobStore::SaveCheckpoint(const JobClaim& claim, absl::string_view bytes) {
+  if (!claim.whole()) return absl::FailedPreconditionError("a part keeps no checkpoint");
   // Written outside the transaction: it can be large, and others must not wait for it.
   // Its name is new (fence and count), so the checkpoint that is there stays whole.
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, ReadRunning(claim));
@@ -117,19 +125,19 @@ absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
     const absl::optional<std::vector<std::string>>& state) {
   return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<int64_t> {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
-    if (row.results != method_index) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t there, CountResult(rows, row, claim));
+    if (there != method_index) {
       return absl::FailedPreconditionError(absl::StrCat("job ", claim.id, ": result ", method_index,
-                                                        " is not next, ", row.results,
-                                                        " are there"));
+                                                        " is not next, ", there, " are there"));
     }
+    const int index = static_cast<int>(row.results);
     JobEdit edit(&rows, &post_commit, std::move(row));
     ++edit.row().results;
     edit.record().losses = 0;
     edit.ReplaceCheckpoint({});
-    const int64_t sequence = edit.AddEvent({.kind = EventKind::kMethodResult,
-                                            .method_index = method_index,
-                                            .payload = std::string(result)});
-    ATTNPRUNE_RETURN_IF_ERROR(rows.AddResult(edit.row(), method_index, result));
+    const int64_t sequence = edit.AddEvent(
+        {.kind = EventKind::kMethodResult, .method_index = index, .payload = std::string(result)});
+    ATTNPRUNE_RETURN_IF_ERROR(rows.AddResult(edit.row(), index, result));
     ATTNPRUNE_RETURN_IF_ERROR(
         rows.AddTensors(edit.row(), {tensor_digests.begin(), tensor_digests.end()}));
     if (state.has_value()) {
@@ -143,11 +151,15 @@ absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
 absl::Status TransactionalJobStore::Finish(const JobClaim& claim, JobState state,
                                            const Failure& failure, absl::string_view reason) {
   return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
+    if (!claim.whole() && state != JobState::kFailed) {
+      return absl::FailedPreconditionError("a part's worker can end its job as FAILED only");
+    }
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindClaimed(rows, claim));
     JobEdit edit(&rows, &post_commit, std::move(row));
     ATTNPRUNE_RETURN_IF_ERROR(edit.End(state, failure, reason));
     if (state == JobState::kSucceeded && KindOf(claim.id) == JobKind::kRun) {
       ATTNPRUNE_RETURN_IF_ERROR(rows.ReplaceState(edit.row(), {}));
+      ATTNPRUNE_RETURN_IF_ERROR(rows.RemoveParts(edit.row().number));
     }
     return edit.Save();
   });
@@ -157,6 +169,7 @@ absl::Status TransactionalJobStore::Requeue(const JobClaim& claim, RequeueCause 
                                             absl::string_view reason) {
   return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
+    if (!claim.whole()) return ReopenPart(rows, row, claim, post_commit);
     JobEdit edit(&rows, &post_commit, std::move(row));
     edit.Requeue(cause, reason);
     return edit.Save();

@@ -4,6 +4,9 @@
 #include <utility>
 #include <variant>
 
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+
 namespace attnprune {
 namespace {
 
@@ -132,6 +135,33 @@ StoredEvent DecodeEvent(Row values) {
   event.method_index = reader.Int();
   event.payload = reader.Blob();
   return event;
+}
+
+Row EncodePart(const PartRow& part) {
+  return {part.job,
+          int64_t{part.part},
+          int64_t{part.results},
+          int64_t{part.done},
+          part.fence,
+          part.job_fence,
+          part.owner,
+          Encode(part.lease_until),
+          absl::StrJoin(part.states, "\n")};
+}
+
+PartRow DecodePart(Row values) {
+  RowReader reader(std::move(values));
+  PartRow part;
+  part.job = reader.Integer();
+  part.part = reader.Int();
+  part.results = reader.Int();
+  part.done = reader.Integer() != 0;
+  part.fence = reader.Integer();
+  part.job_fence = reader.Integer();
+  part.owner = reader.Text();
+  part.lease_until = reader.Time();
+  part.states = absl::StrSplit(reader.Text(), '\n', absl::SkipEmpty());
+  return part;
 }
 
 }  // namespace attnprune

@@ -13,6 +13,8 @@ sqlite::Row EncodeJob(const JobRow& row);
 JobRow DecodeJob(sqlite::Row row);
 
 sqlite::Row EncodeEvent(int64_t job_number, const StoredEvent& event);
+sqlite::Row EncodePart(const PartRow& part);
+PartRow DecodePart(sqlite::Row values);
 StoredEvent DecodeEvent(sqlite::Row row);
 
 }  // namespace attnprune

@@ -17,7 +17,7 @@ namespace attnprune {
 namespace {
 
 constexpr int64_t kApplicationId = 0x61706a31;  // "apj1"
-constexpr int64_t kSchemaVersion = 4;
+constexpr int64_t kSchemaVersion = 5;
 
 // Version 1. Times and durations are nanoseconds, times since 1970; states and kinds as in
 // job_record.h. Each table's last column seals the row (sqlite.h). A number is never used for
@@ -115,12 +115,30 @@ CREATE TABLE job_states (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
+// Version 5 has, behind those, the parts of running jobs. states: digests, one a line.
+constexpr char kParts[] = R"sql(
+CREATE TABLE job_parts (
+  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+  part INTEGER NOT NULL,
+  results INTEGER NOT NULL,
+  done INTEGER NOT NULL,
+  fence INTEGER NOT NULL,
+  job_fence INTEGER NOT NULL,
+  owner TEXT NOT NULL,
+  lease_until INTEGER NOT NULL,
+  states TEXT NOT NULL,
+  seal INTEGER NOT NULL,
+  PRIMARY KEY (job, part)
+) STRICT, WITHOUT ROWID;
+)sql";
+
 // What version `to` has that version `from` has not; 0: no tables at all.
 std::string TablesBetween(int64_t from, int64_t to) {
   std::string tables;
   if (from < 1) tables += kSchema;
   if (from < 2 && to >= 2) tables += kOrigins;
   if (from < 4 && to >= 4) tables += kStates;
+  if (from < 5 && to >= 5) tables += kParts;
   return tables;
 }
 
@@ -129,6 +147,7 @@ std::vector<std::string> SealedTables(int64_t version) {
                                      "job_tensors", "job_results", "job_events"};
   if (version >= 2) tables.emplace_back("job_origins");
   if (version >= 4) tables.emplace_back("job_states");
+  if (version >= 5) tables.emplace_back("job_parts");
   return tables;
 }
 

@@ -237,7 +237,53 @@ absl::StatusOr<std::set<std::string>> SqliteJobRows::ReadTensors() {
         database_, table, absl::StrCat("SELECT * FROM ", table), {},
         [&digests](Row row) { digests.insert(std::get<std::string>(std::move(row[1]))); }));
   }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<PartRow> parts, FindParts("job_parts", {}));
+  for (const PartRow& part : parts) digests.insert(part.states.begin(), part.states.end());
   return digests;
+}
+
+// --- Parts ---
+
+absl::StatusOr<std::vector<PartRow>> SqliteJobRows::FindParts(const std::string& from,
+                                                              absl::Span<const Value> values) {
+  std::vector<PartRow> parts;
+  ATTNPRUNE_RETURN_IF_ERROR(
+      ForEachSealed(database_, "job_parts", absl::StrCat("SELECT job_parts.* FROM ", from), values,
+                    [&parts](Row row) { parts.push_back(DecodePart(std::move(row))); }));
+  return parts;
+}
+
+absl::StatusOr<absl::optional<PartRow>> SqliteJobRows::FindPart(int64_t number, int part) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      std::vector<PartRow> parts,
+      FindParts("job_parts WHERE job = ? AND part = ?", {number, int64_t{part}}));
+  if (parts.empty()) return absl::optional<PartRow>();
+  return absl::optional<PartRow>(std::move(parts[0]));
+}
+
+absl::StatusOr<std::vector<PartRow>> SqliteJobRows::ReadParts(int64_t number) {
+  return FindParts("job_parts WHERE job = ? ORDER BY part", {number});
+}
+
+absl::StatusOr<absl::optional<PartRow>> SqliteJobRows::FindNextPart(absl::string_view id) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      std::vector<PartRow> parts,
+      FindParts("jobs JOIN job_parts ON job = number"
+                " WHERE state = 2 AND NOT cancel_requested AND NOT done AND ?1 IN ('', id)"
+                " AND (job_fence != jobs.fence OR job_parts.lease_until <= ?2)"
+                " ORDER BY priority DESC, number, part LIMIT 1",
+                {std::string(id), absl::ToUnixNanos(Now())}));
+  if (parts.empty()) return absl::optional<PartRow>();
+  return absl::optional<PartRow>(std::move(parts[0]));
+}
+
+absl::Status SqliteJobRows::SavePart(const PartRow& part) {
+  return database_.Execute("INSERT OR REPLACE INTO job_parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                           sqlite::Seal("job_parts", EncodePart(part)));
+}
+
+absl::Status SqliteJobRows::RemoveParts(int64_t number) {
+  return database_.Execute("DELETE FROM job_parts WHERE job = ?", {number});
 }
 
 absl::Status SqliteJobRows::AddEvent(const JobRow& row, const StoredEvent& event) {

@@ -33,6 +33,8 @@ class SqliteJobRows final : public JobRows {
                                                    int limit) override;
   absl::StatusOr<JobRow> ReadRow(int64_t number) override;
   absl::StatusOr<JobRecord> Complete(const JobRow& row) override;
+  absl::StatusOr<absl::optional<PartRow>> FindPart(int64_t number, int part) override;
+  absl::StatusOr<std::vector<PartRow>> ReadParts(int64_t number) override;
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override;
   absl::StatusOr<std::set<std::string>> ReadTensors() override;
   absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
@@ -40,6 +42,7 @@ class SqliteJobRows final : public JobRows {
 
   absl::StatusOr<absl::optional<JobRow>> FindByRequestId(absl::string_view request_id) override;
   absl::StatusOr<absl::optional<JobRow>> FindNextToClaim() override;
+  absl::StatusOr<absl::optional<PartRow>> FindNextPart(absl::string_view id) override;
   absl::StatusOr<int64_t> CountQueued() override;
   absl::Status Insert(JobRow* row) override;
   absl::Status Save(const JobRow& row) override;
@@ -48,6 +51,8 @@ class SqliteJobRows final : public JobRows {
   absl::Status AddTensors(const JobRow& row, const std::set<std::string>& digests) override;
   absl::Status ReplaceState(const JobRow& row, const std::set<std::string>& digests) override;
   absl::Status AddEvent(const JobRow& row, const StoredEvent& event) override;
+  absl::Status SavePart(const PartRow& part) override;
+  absl::Status RemoveParts(int64_t number) override;
   absl::StatusOr<int64_t> CountProgress(int64_t number) override;
   absl::Status DropEverySecondProgress(int64_t number) override;
   absl::StatusOr<absl::optional<int64_t>> FindCut(int64_t number, int64_t keep) override;
@@ -57,6 +62,8 @@ class SqliteJobRows final : public JobRows {
   absl::StatusOr<absl::optional<JobRow>> FindRow(const std::string& from,
                                                  absl::Span<const sqlite::Value> values);
   absl::StatusOr<JobOrigin> ReadOrigin(int64_t number);
+  absl::StatusOr<std::vector<PartRow>> FindParts(const std::string& from,
+                                                 absl::Span<const sqlite::Value> values);
   absl::Status ReadSpecAndLabels(int64_t number, JobRecord* record);
   absl::Status ReadResults(int64_t number, std::vector<std::string>* results);
 

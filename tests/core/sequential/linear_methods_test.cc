@@ -6,10 +6,12 @@
 #include <limits>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/base/field_error.h"
 #include "core/kernels/gram.h"
 #include "core/methods/registry.h"
+#include "core/methods/solver_state.h"
 #include "tests/core/methods/small_problems.h"
 #include "tests/support/matrices.h"
 
@@ -58,6 +60,57 @@ TEST_F(LinearMethods, GiveTheSameBitsAsOnQueriesAndKeys) {
             << info.name;
       }
     }
+  }
+}
+
+// Saves the state of every step.
+class Saving final : public ProgressObserver {
+ public:
+  Verdict OnStep(const StepStats&, const Resumable& run) override {
+    states.push_back(run.SaveState());
+    return Verdict::kContinue;
+  }
+  std::vector<std::string> states;
+};
+
+TEST_F(LinearMethods, GoOnFromAnyStepWithTheSameBits) {
+  const LinearProblem problem = Problem(Sparsity::Fraction(0.5));
+  for (const MethodInfo& info : Methods()) {
+    if (!info.linear) continue;
+    const auto method = MakeMethod(info.name);
+    Saving saving;
+    const PruneResult whole = method->PruneLinear(problem, pool_, {}, saving).value();
+    EXPECT_EQ(saving.states.empty(), std::string(info.name) != "alps");
+    for (const std::string& state : saving.states) {
+      Saving again;
+      const PruneResult resumed =
+          method->PruneLinear(problem, pool_, {.resume_from = state}, again).value();
+      EXPECT_EQ(resumed.steps, whole.steps);
+      for (size_t m = 0; m < 2; ++m) {
+        EXPECT_TRUE(std::equal(resumed.matrices[m].weights.flat().begin(),
+                               resumed.matrices[m].weights.flat().end(),
+                               whole.matrices[m].weights.flat().begin()));
+      }
+    }
+  }
+}
+
+TEST_F(LinearMethods, RefuseAStateOfAnotherRunOrOfNone) {
+  Saving saving, unused;
+  const auto alps = MakeMethod("alps");
+  ASSERT_TRUE(alps->PruneLinear(Problem(Sparsity::Fraction(0.5)), pool_, {}, saving).ok());
+  const RunOptions resume = {.resume_from = saving.states[0]};
+  EXPECT_TRUE(IsResumeRefused(
+      alps->PruneLinear(Problem(Sparsity::Fraction(0.25)), pool_, resume, unused).status()));
+  w_q_(0, 0) += 1;
+  EXPECT_TRUE(IsResumeRefused(
+      alps->PruneLinear(Problem(Sparsity::Fraction(0.5)), pool_, resume, unused).status()));
+  for (const char* const method : {"magnitude", "wanda", "sparsegpt"}) {
+    EXPECT_TRUE(
+        IsResumeRefused(MakeMethod(method)
+                            ->PruneLinear(Problem(Sparsity::Fraction(0.5)), pool_, resume, unused)
+                            .status()))
+        << method;
   }
 }
 

@@ -19,17 +19,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// What a run came to, but for times.
-std::string Verdict(v1::Run run) {
-  std::string text;
-  for (v1::RunResult& result : *run.mutable_results()) {
-    result.clear_seconds();
-    for (v1::PrunedTensor& tensor : *result.mutable_tensors()) tensor.clear_seconds();
-    text += result.ShortDebugString() + "\n";
-  }
-  return text;
-}
-
 TEST_F(Runs, PruneAModelAsThePublishedScriptDoes) {
   const v1::Run run = WorkOn(Create(Golden()).name());
   ASSERT_EQ(run.state(), v1::SUCCEEDED) << run.failure().message();

@@ -22,6 +22,17 @@ using testing::ValueOrDie;
 
 inline constexpr char kGolden[] = "llama-sparsegpt-groups";
 
+// What a run came to, but for times.
+inline std::string Verdict(v1::Run run) {
+  std::string text;
+  for (v1::RunResult& result : *run.mutable_results()) {
+    result.clear_seconds();
+    for (v1::PrunedTensor& tensor : *result.mutable_tensors()) tensor.clear_seconds();
+    text += result.ShortDebugString() + "\n";
+  }
+  return text;
+}
+
 class Runs : public ::testing::Test {
  protected:
   v1::Run Create(const v1::Run& run) {
@@ -36,10 +47,7 @@ class Runs : public ::testing::Test {
   }
   v1::Run Get(const std::string& name) { return ValueOrDie(backend_.runs().GetRun(name)); }
 
-  // Claims the next job and runs it.
-  void Work(StopSignal* stop, int64_t memory_budget = 0) {
-    const absl::optional<JobRecord> job = ValueOrDie(backend_.jobs().Claim("test", absl::Hours(1)));
-    ASSERT_TRUE(job.has_value());
+  JobRunnerOptions Options(int64_t memory_budget = 0) {
     JobRunnerOptions options;
     options.threads = 2;
     options.clock = &clock_;
@@ -47,7 +55,13 @@ class Runs : public ::testing::Test {
     options.spill_folder = folder_.path();
     options.min_free_disk_bytes = 0;
     options.memory_budget_bytes = memory_budget;
-    RunJob(*job, &backend_.jobs(), &backend_.tensors(), options, stop);
+    return options;
+  }
+  // Claims the next job and runs it.
+  void Work(StopSignal* stop, int64_t memory_budget = 0) {
+    const absl::optional<JobRecord> job = ValueOrDie(backend_.jobs().Claim("test", absl::Hours(1)));
+    ASSERT_TRUE(job.has_value());
+    RunJob(*job, &backend_.jobs(), &backend_.tensors(), Options(memory_budget), stop);
   }
   v1::Run WorkOn(const std::string& name, int64_t memory_budget = 0) {
     StopSignal stop;

@@ -81,6 +81,23 @@ class FailingStore final : public JobStore {
   absl::StatusOr<absl::optional<std::string>> ReadCheckpoint(const JobClaim& claim) override {
     return base_->ReadCheckpoint(claim);
   }
+  absl::Status OpenPart(const JobClaim& claim, int part,
+                        absl::Span<const std::string> states) override {
+    if (absl::Status status = NextFate(); !status.ok()) return status;
+    return base_->OpenPart(claim, part, states);
+  }
+  absl::StatusOr<absl::optional<ClaimedPart>> ClaimPart(absl::string_view id,
+                                                        absl::string_view owner,
+                                                        absl::Duration lease) override {
+    return base_->ClaimPart(id, owner, lease);
+  }
+  absl::Status FinishPart(const JobClaim& claim) override {
+    if (absl::Status status = NextFate(); !status.ok()) return status;
+    return base_->FinishPart(claim);
+  }
+  absl::StatusOr<std::vector<PartStatus>> ReadParts(absl::string_view id) override {
+    return base_->ReadParts(id);
+  }
   absl::StatusOr<Snapshot> ReadOutstanding() override { return base_->ReadOutstanding(); }
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override {
     return base_->CountByState();

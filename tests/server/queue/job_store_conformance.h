@@ -9,12 +9,14 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "server/queue/job_store.h"
 #include "tests/server/queue/test_places.h"
 
 namespace attnprune::testing {
 
 inline constexpr int kMaxQueued = 300;
+inline constexpr absl::Duration kPartLease = absl::Seconds(30);
 
 // An empty store with a queue limit of kMaxQueued and the default policy, on a clock that the test
 // moves.
@@ -53,6 +55,25 @@ class JobStoreConformance : public ::testing::TestWithParam<StoreFactory> {
     if (!job.ok() || !job->has_value()) return {};
     return {(*job)->id, (*job)->fence};
   }
+  // A running run with parts 0 to count - 1, each with one state, none of them claimed.
+  JobClaim RunWithParts(int count, int priority = 0) {
+    NewJob job;
+    job.priority = priority;
+    job.kind = JobKind::kRun;
+    CreateJob(job);
+    const JobClaim claim = Claim();
+    for (int part = 0; part < count; ++part) {
+      EXPECT_TRUE(store().OpenPart(claim, part, {absl::StrCat("state ", part)}).ok());
+    }
+    return claim;
+  }
+  // The next open part; fails the test if there is none.
+  ClaimedPart ClaimPart(const std::string& id = "") {
+    auto part = store().ClaimPart(id, "helper", kPartLease);
+    EXPECT_TRUE(part.ok() && part->has_value()) << part.status();
+    return part.ok() && part->has_value() ? **std::move(part) : ClaimedPart();
+  }
+  bool NoPartIsOpen() { return !store().ClaimPart("", "helper", kPartLease)->has_value(); }
   std::vector<StoredEvent> Events(const std::string& id, int64_t after = 0) {
     const auto events = store().ReadEvents(id, after, 1'000'000);
     EXPECT_TRUE(events.ok()) << events.status();

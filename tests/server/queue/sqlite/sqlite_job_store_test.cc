@@ -128,7 +128,10 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
   }
   {
     auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
-    ASSERT_TRUE(database->ExecuteScript("DROP TABLE job_states; PRAGMA user_version = 2").ok());
+    ASSERT_TRUE(
+        database
+            ->ExecuteScript("DROP TABLE job_states; DROP TABLE job_parts; PRAGMA user_version = 2")
+            .ok());
   }
   {
     const auto opened = OpenStore(folder.path(), {});  // 7: queued again
@@ -145,7 +148,7 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
     }
     EXPECT_THAT(kept, ::testing::ElementsAre(3, 9, 10, 11));
   }
-  EXPECT_EQ(SchemaVersion(folder.path()), 4);
+  EXPECT_EQ(SchemaVersion(folder.path()), 5);
 }
 
 TEST(SqliteJobStore, LeavesADamagedDatabaseOfSchema1AsItWas) {

@@ -1,0 +1,61 @@
+// The results of a run: what earlier attempts left, and what this one adds.
+#ifndef ATTNPRUNE_SERVER_EXECUTION_RUN_RESULTS_H_
+#define ATTNPRUNE_SERVER_EXECUTION_RUN_RESULTS_H_
+
+#include <chrono>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "attnprune/v1/run.pb.h"
+#include "core/tensor/matrix.h"
+#include "server/execution/claimed_job.h"
+
+namespace attnprune {
+
+// Digests of the hidden states that a result carries.
+std::vector<std::string> StatesOf(const v1::RunResult& result);
+
+// One thread.
+class RunResults {
+ public:
+  // job must outlive it. stored: how many there are under the job's claim, on a job or a part.
+  RunResults(ClaimedJob& job, int stored) : job_(job), next_(stored) {}
+
+  // Takes up those of a job's record in place of what was taken up before. DATA_LOSS: one is
+  // damaged.
+  absl::Status Read(absl::Span<const std::string> results);
+  int old_count() const { return static_cast<int>(old_.size()); }
+
+  // Of an earlier attempt; nullptr, or no tensor, where there is none.
+  struct OldTensor {
+    int result = 0;
+    const v1::PrunedTensor* tensor = nullptr;
+  };
+  OldTensor FindTensor(const std::string& name) const;
+  const v1::RunResult* FindBlock(Index block) const;  // that ended the block
+
+  // Stores one more, with the digests of its tensors. Its seconds are those since the result
+  // before, or since this was made. state: as JobStore::FinishMethod; the states before are removed
+  // once the result is stored, since nothing goes on from them any more.
+  absl::Status Store(v1::RunResult& result, absl::Span<const std::string> digests,
+                     const absl::optional<std::vector<std::string>>& state);
+
+ private:
+  void Enter(int number);
+
+  ClaimedJob& job_;
+  std::vector<v1::RunResult> old_;
+  std::map<std::string, OldTensor> tensors_;
+  std::map<int, int> blocks_;  // by block: the number of the result that ended it
+  int next_;
+  std::vector<std::string> kept_states_;  // of the newest result with states
+  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_EXECUTION_RUN_RESULTS_H_
