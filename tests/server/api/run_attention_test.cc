@@ -178,9 +178,9 @@ TEST_F(AttentionRuns, ThatCannotBeAreRefusedWithWhatDecides) {
        [&](v1::Run& run) {
          const std::vector<int32_t> ids = {1, 2, 3, 4, 5, 5, 5, 5};
          const char* const bytes = reinterpret_cast<const char*>(ids.data());
-         v1::TokenIds& rows = *run.mutable_calibration();
-         rows = StoredTokens({4, 4}, 3, 1, &backend_.tensors());
-         rows.mutable_ids()->set_sha256(ValueOrDie(
+         v1::TokenIds& tokens = *run.mutable_calibration();
+         tokens = StoredTokens({4, 4}, 3, 1, &backend_.tensors());
+         tokens.mutable_ids()->set_sha256(ValueOrDie(
              backend_.tensors().Put(absl::Span<const char>(bytes, ids.size() * sizeof(int32_t)))));
        }},
       {"run.allocation.kind", "owl or progression", [](v1::Run& run) { run.mutable_allocation(); }},

@@ -106,7 +106,9 @@ TEST_F(RunCheckpoints, ThatAreLostCostTheirWorkAndNothingElse) {
   v1::RunCheckpoint checkpoint;
   for (int look = looks / 2; checkpoint.tensor().empty(); ++look) {  // until a method is at work
     ASSERT_LT(look, looks);
-    if (!name.empty()) ASSERT_TRUE(backend_.runs().CancelRun(name).ok());
+    if (!name.empty()) {
+      ASSERT_TRUE(backend_.runs().CancelRun(name).ok());
+    }
     name = LostAt(look);
     ASSERT_TRUE(checkpoint.ParseFromString(CheckpointOf(name)));
   }
