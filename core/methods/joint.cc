@@ -132,7 +132,7 @@ absl::Status JointMethod::OneShot(Run& run, std::vector<Matrix>& scores) const {
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, KfacStepsAtMost(options)));
   }
   const int after = search_.plan.steps + KfacStepsAtMost(rounds_);
-  PhaseObserver phase(0, run.decided ? after : 0, RefitStateLine(0, run.search_fingerprint),
+  PhaseObserver phase(0, run.decided ? after : 0, RefitStateLine(0, run.search_fingerprint), "",
                       run.observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(run.result.reason,
                              RunKfac(options, run.evaluate_every, *objective, search, phase));
@@ -179,7 +179,7 @@ absl::Status JointMethod::Search(Run& run, std::vector<Matrix> scores) const {
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state));
   }
   PhaseObserver phase(run.result.steps, KfacStepsAtMost(rounds_),
-                      StateBegin(run, run.search_fingerprint), run.observer);
+                      StateBegin(run, run.search_fingerprint), "", run.observer);
   const RunOptions options = {.evaluate_every = run.evaluate_every, .resume_from = {}};
   ATTNPRUNE_ASSIGN_OR_RETURN(run.result.reason,
                              RunSparseSearch(search, *objectives, options, phase));
@@ -200,7 +200,8 @@ absl::Status JointMethod::Rounds(Run& run) const {
     const std::string state = std::exchange(run.resume_from, {});
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, KfacStepsAtMost(rounds_)));
   }
-  PhaseObserver phase(run.result.steps, 0, StateBegin(run, run.rounds_fingerprint), run.observer);
+  PhaseObserver phase(run.result.steps, 0, StateBegin(run, run.rounds_fingerprint), "",
+                      run.observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(run.result.reason,
                              RunKfac(rounds_, run.evaluate_every, *objective, search, phase));
   run.result.steps += search.steps_taken();

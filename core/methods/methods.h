@@ -35,8 +35,8 @@ const MethodInfo& SteInfo();
 //   the one-shot answer of kfac;
 //   a search from it (sparse_search.h) at full sparsity, one batch a step: scores, which start as
 //     ln |U + V / r| of the one-shot's ADMM, and weights, what is pruned from its dense value, move
-//     in the same step; then the mask stands still and the weights settle. Its best is kept where it
-//     is better than the one-shot answer on the batches that decide;
+//     in the same step; then the mask stands still and the weights settle. Its best is kept where
+//     it is better than the one-shot answer on the batches that decide;
 //   rounds of kfac from there, on the batches that do not decide, then on all, as many as helped.
 // Of a single batch, where none is left to decide, the one-shot answer alone. With long=1 a search
 // from the dense weights alone, in which the sparsity rises to its target.

@@ -12,20 +12,21 @@ namespace attnprune {
 // Passes the steps of one phase on as steps of the whole, with a state of the whole.
 class PhaseObserver final : public ProgressObserver {
  public:
-  // steps_before: already taken; steps_after: of later phases, at most. state_begin: what the
-  // whole's state has before the phase's. `observer` must outlive this.
-  PhaseObserver(int steps_before, int steps_after, std::string state_begin,
+  // steps_before: already taken; steps_after: of later phases, at most. state_begin, then
+  // `earlier`: what the whole's state has before the phase's. `observer` must outlive this.
+  PhaseObserver(int steps_before, int steps_after, std::string state_begin, std::string earlier,
                 ProgressObserver& observer)
       : steps_before_(steps_before),
         steps_after_(steps_after),
         state_begin_(std::move(state_begin)),
+        earlier_(std::move(earlier)),
         observer_(observer) {}
 
   Verdict OnStep(const StepStats& stats, const Resumable& phase) override {
     StepStats whole = stats;
     whole.step += steps_before_;
     whole.steps += steps_before_ + steps_after_;
-    const Verdict verdict = observer_.OnStep(whole, State(state_begin_, phase));
+    const Verdict verdict = observer_.OnStep(whole, State(*this, phase));
     stopped_ = verdict == Verdict::kStop;
     return verdict;
   }
@@ -36,19 +37,20 @@ class PhaseObserver final : public ProgressObserver {
  private:
   class State final : public Resumable {
    public:
-    State(const std::string& begin, const Resumable& phase) : begin_(begin), phase_(phase) {}
+    State(const PhaseObserver& whole, const Resumable& phase) : whole_(whole), phase_(phase) {}
     void AppendState(std::string* out) const override {
-      out->append(begin_);
+      out->append(whole_.state_begin_);
+      out->append(whole_.earlier_);
       phase_.AppendState(out);
     }
 
    private:
-    const std::string& begin_;
+    const PhaseObserver& whole_;
     const Resumable& phase_;
   };
 
   const int steps_before_, steps_after_;
-  const std::string state_begin_;
+  const std::string state_begin_, earlier_;
   ProgressObserver& observer_;
   bool stopped_ = false;
 };

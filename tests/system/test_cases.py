@@ -108,12 +108,6 @@ def test_04_a_file_of_another_layer_is_refused(tmp_path):
     refused(run(data=tmp_path / "x.safetensors"), 2, "must be of layer 1", name)
 
 
-def test_04_held_out_data_of_one_layer_is_not_scored_on_all():
-    name = "model.layers.0.self_attn.input"
-    ended = run("--held-out", f"{MODEL}/held_out.safetensors:{name}", layer="all")
-    refused(ended, 2, "--held-out must give each layer its own input", name)
-
-
 def test_05_and_06_tensors_named_by_hand_are_checked(model):
     prefix = "model.layers.1.self_attn."
 
@@ -177,24 +171,40 @@ def test_09_a_dtype_that_is_only_copied(model, tmp_path):
 
 
 def test_10_good_layers_are_kept_where_one_fails(model, tmp_path):
-    key = "model.layers.1.self_attn.q_proj.weight"
+    key = "model.layers.3.self_attn.q_proj.weight"
 
     def spoil(tensors):
         values = floats(tensors[key]).copy()
         values[0, 0] = numpy.nan
         tensors[key] = f32(values)
     folder = model(edit=spoil)
-    ended = run("--output", tmp_path / "out", model=folder, layer="all")
-    refused(ended, 1, "w_q must be finite", f"note: layer 1 of {folder} has no result",
-            f"go on with --layer 1 --model {tmp_path}/out", "written as in the model")
-    table = ended.stdout[ended.stdout.index("\nlayer    wanda\n"):].splitlines()[2:6]
-    assert [row.split()[0] for row in table] == ["0", "1", "2", "3"]
-    assert [row for row in table if "0." not in row] == ["1       failed"]
+    rest = [part for role in ("v", "o", "gate", "up", "down") for part in ("--skip", role)]
+    prune = ("prune", "--model", folder, "--tokens", f"{DATA}:tokens", "--attention-method",
+             "wanda", "--order", "independent", "--output", tmp_path / "out", *rest)
+    ended = cli(*prune, "--data-dir", tmp_path / "data")
+    refused(ended, 1, f"failed: block 3: {key}: weights.w_q must be finite", "attnprune resume",
+            f"note: the results are kept; start\n  attnprune-server --data-dir {tmp_path}/data")
+    assert not (tmp_path / "out").exists()
+    name = re.search(r"(runs/\S+) failed", ended.stderr).group(1)
+    with Server(tmp_path / "data") as server:
+        at = ("--server", server.address)
+        shown = done(cli("get", name, *at)).stdout
+        table = shown[shown.index("\nblock "):].splitlines()[2:5]
+        assert [row.split()[0] for row in table] == ["0", "1", "2"]
+        resumed = cli("resume", name, *at)
+        refused(resumed, 1, "block 3: ")
+        assert "running, attempt 2\n" in resumed.stdout
+        for block in range(3):
+            told = [line for line in resumed.stdout.splitlines()
+                    if line.startswith(f"block {block}  q ")]
+            assert len(told) == 1, "what is done is never done again"
+
+    done(cli(*prune, "--skip", "*.layers.3.*"))
     before, after = (safetensors.read(path / "model.safetensors") for path in
                      (folder, tmp_path / "out"))
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {f"model.layers.{layer}.self_attn.{part}_proj.weight"
-                       for layer in (0, 2, 3) for part in "qk"}
+                       for layer in (0, 1, 2) for part in "qk"}
 
 
 def test_10_results_outlive_an_output_that_cannot_be_written(tmp_path):

@@ -151,7 +151,9 @@ def test_steps_taken_again_after_a_kill_take_the_place_of_the_old_ones(tmp_path)
         with Client(server.address) as client:
             name = submit(client, methods=FOREVER).name
         watch = watching(server, name, "--tensorboard", tmp_path / "runs")
-        wait_for(lambda: run.exists() and len(steps_of(run)) >= 5, "points before the kill")
+        # Far beyond the first points that come after it, of which a busy server drops some.
+        wait_for(lambda: run.exists() and any(step > 300 for step in steps_of(run)),
+                 "points before the kill")
         server.kill()
         server.start()  # without a checkpoint it starts over
         (file,) = tfevents.event_files(run)

@@ -1,4 +1,5 @@
-"""Models by the real programs: every family captured, pruned by four methods and evaluated; texts and tokens."""
+"""Models by the real programs: every family captured, a layer pruned by four methods,
+the whole by two, and evaluated; texts and tokens."""
 import json
 import math
 
@@ -42,28 +43,48 @@ def weights_of(folder):
     return {name: safetensors.array(tensor) for name, tensor in safetensors.read(folder / "model.safetensors").items()}
 
 
+def changed_names(before, after):
+    before, after = weights_of(before), weights_of(after)
+    assert set(before) == set(after)
+    return [key for key, value in before.items() if not numpy.array_equal(value, after[key])]
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_is_captured_pruned_and_evaluated(name, tokens, tmp_path):
-    model, pruned = GOLDEN / name, tmp_path / "pruned"
+    model, layer, whole = GOLDEN / name, tmp_path / "layer", tmp_path / "whole"
     done("capture", "--model", model, "--tokens", tokens, "--output", tmp_path / "captured")
     captured = safetensors.read(tmp_path / "captured/calibration.safetensors")
     assert sorted(captured) == [f"model.layers.{i}.self_attn.input" for i in range(2)]
     methods = ["magnitude", "wanda", "sparsegpt", "gd:steps=5"]
-    table = done("run", "--model", model, "--layer", "all", "--calibration", tmp_path / "captured",
-                 "--held-out-fraction", "0.25", "--output", pruned, *sum((["--method", m] for m in methods), [])).stdout
+    table = done("run", "--model", model, "--layer", "0", "--calibration", tmp_path / "captured",
+                 "--held-out-fraction", "0.25", "--output", layer, *sum((["--method", m] for m in methods), [])).stdout
     assert "sparsegpt" in table and "magnitude" in table
-    changed = [key for key, value in weights_of(model).items() if not numpy.array_equal(value, weights_of(pruned)[key])]
-    assert changed, "something was pruned"
-    result = cli("eval", "--model", model, "--model", pruned, "--tokens", tokens, "--json")
+    changed = changed_names(model, layer)
+    assert changed and all(".0." in key for key in changed), "queries and keys of layer 0 were pruned"
+
+    pruned_whole = cli("prune", "--model", model, "--tokens", tokens, "--attention-method", "sparsegpt", "--method", "wanda",
+                       "--order", "independent", "--quiet", "--output", whole)
+    evaluated = cli("eval", "--model", model, "--model", layer, *([] if name in MASKED else ["--model", whole]),
+                    "--tokens", tokens, "--json")
     if name in MASKED:
-        assert result.returncode == 2 and "masked model" in result.stderr
+        for result in (pruned_whole, evaluated):
+            assert result.returncode == 2 and "masked model" in result.stderr
         return
-    assert result.returncode == 0, result.stderr
-    first, second = json.loads(result.stdout)["models"]
-    assert first["tokens"] == second["tokens"] == 8 * 23
+    assert pruned_whole.returncode == 0, pruned_whole.stderr
+    tensors = json.loads((whole / "report.json").read_text())["tensors"]
+    assert {tensor["name"] for tensor in tensors} == set(changed_names(model, whole))
+    by_attention = {tensor["name"] for tensor in tensors if tensor.get("attentionCalibrationError", 0) > 0}
+    assert {key for key in by_attention if ".0." in key} == set(changed)
+    assert len(by_attention) == 2 * len(changed), "those of layer 1 too"
+
+    assert evaluated.returncode == 0, evaluated.stderr
+    first, *others = json.loads(evaluated.stdout)["models"]
     assert first["differenceFromFirst"]["mean"] == 0
-    assert math.isclose(second["natsPerToken"] - first["natsPerToken"], second["differenceFromFirst"]["mean"], abs_tol=1e-9)
-    assert second["differenceFromFirst"]["standardErrorByRow"] > 0
+    assert len(others) == 2
+    for other in others:
+        assert first["tokens"] == other["tokens"] == 8 * 23
+        assert math.isclose(other["natsPerToken"] - first["natsPerToken"], other["differenceFromFirst"]["mean"], abs_tol=1e-9)
+        assert other["differenceFromFirst"]["standardErrorByRow"] > 0
 
 
 @pytest.mark.parametrize("name", FUSED)

@@ -92,7 +92,10 @@ def scalars(folder):
     from its step on."""
     curves = {}
     for path in event_files(folder):
-        first, *rest = events(path)
+        whole = events(path)
+        if not whole:
+            continue  # being made
+        first, *rest = whole
         assert first.file_version == "brain.Event:2", path
         for event in rest:
             if event.session_log.status == START:

@@ -156,7 +156,7 @@ TEST_P(PrunedTogether, AreWhatTheSameMethodMakesOfTheLayersOwnProblem) {
   const PrunedAttention pruned =
       ValueOrDie(pruner.PruneAttention(piece, {*method, *others}, half, {}, observer));
 
-  EXPECT_EQ(observer.steps(), 12);
+  EXPECT_EQ(observer.steps(), expected.steps);
   EXPECT_EQ(Values(RowsOf(*bench.forward, piece, pruned.tensors, LinearMap::kQuery)),
             Values(expected.matrices[0].weights));
   EXPECT_EQ(Values(RowsOf(*bench.forward, piece, pruned.tensors, LinearMap::kKey)),
@@ -166,7 +166,7 @@ TEST_P(PrunedTogether, AreWhatTheSameMethodMakesOfTheLayersOwnProblem) {
   for (const PrunedWeights& tensor : pruned.tensors) {
     EXPECT_GT(tensor.calibration_error, 0);
     EXPECT_LT(tensor.calibration_error, 1.5);
-    EXPECT_EQ(tensor.steps, 12);
+    EXPECT_EQ(tensor.steps, expected.steps);
   }
   const std::vector<LinearMap> maps = piece.maps();
   if (std::find(maps.begin(), maps.end(), LinearMap::kValue) == maps.end()) return;

@@ -97,7 +97,7 @@ export class RunView extends LiveView {
 
 // The ends of blocks, and the losses; each tensor would be too much.
 function announceResult({ block, tensors = [], blockScore, modelScore, blockSparsities }) {
-  if (blockSparsities) return;
+  if (blockSparsities?.length > 0) return;
   if (modelScore) {
     const [before, after] = [modelScore.denseNatsPerToken, modelScore.prunedNatsPerToken];
     announce(
