@@ -1,4 +1,6 @@
-"""Inputs after public bug reports, each made from data/tiny-llama: what the programs say of them."""
+"""Inputs after public bug reports, each made from data/tiny-llama: what the programs say of them.
+
+A whole model is pruned on its own hidden states, so no data of one layer can be given to all (04)."""
 import json
 import os
 import re
