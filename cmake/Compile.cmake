@@ -22,7 +22,7 @@ else()
 endif()
 add_compile_options(-march=${ATTNPRUNE_ARCH})
 find_program(GOLD ld.gold)
-if(GOLD)  # takes a third of the time of binutils' other linker
+if(GOLD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # takes a third of the time of ld
   add_link_options(-fuse-ld=gold)
 endif()
 

@@ -416,8 +416,9 @@ absl::StatusOr<PrunedWeights> LayerPruner::Finish(const Stretch::Tensor& tensor,
         .relative();
   };
   pruned.calibration_error = error_by(calibration_[tensor.inputs].moments());
-  if (!moments_.held_out.empty())
+  if (!moments_.held_out.empty()) {
     pruned.held_out_error = error_by(moments_.held_out[tensor.inputs]);
+  }
   return pruned;
 }
 
@@ -440,8 +441,9 @@ absl::Status LayerPruner::Put(const TensorMaps& tensor, absl::Span<const char> b
 absl::Status LayerPruner::Advance(const TokenStates& states, const PassListener& listener,
                                   Index first) {
   const Index all = states.hidden.rows(), sequences = SequencesBefore(states.lengths, first);
-  if (sequences < 0)
+  if (sequences < 0) {
     return absl::DataLossError("the rows that were saved do not end with a sequence");
+  }
   LayerHooks hooks;
   hooks.goes_on = [&](Index rows) { return Tell(listener, first + rows, all); };
   const bool whole =

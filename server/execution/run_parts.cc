@@ -59,7 +59,7 @@ class PartRun {
   absl::Status Run();
 
  private:
-  absl::StatusOr<RunStates> MakeStates(bool filled);
+  absl::StatusOr<RunStates> MakeStates(bool filled) const;
   absl::StatusOr<RunStates> StatesBefore();
   absl::Status PassDense(Index block, RunStates& states);
   absl::Status OpenNext(RunStates& states);
@@ -73,7 +73,7 @@ class PartRun {
   RunTools tools_;
 };
 
-absl::StatusOr<RunStates> PartRun::MakeStates(bool filled) {
+absl::StatusOr<RunStates> PartRun::MakeStates(bool filled) const {
   RunStates::Kinds kinds = kDenseStates;
   kinds.filled = filled;
   return RunStates::Begin(*tools_.run.forward, tools_.run.rows, kinds,
@@ -153,7 +153,7 @@ absl::Status PartRun::Run() {
 }
 
 absl::Status RunOnePart(ClaimedJob& job, OpenRun& run, RunPace& pace, const ClaimedPart& part) {
-  const absl::Status status = PartRun(job, run, pace, part).Run();
+  absl::Status status = PartRun(job, run, pace, part).Run();
   job.writer().Flush();
   if (status.ok() || absl::IsCancelled(status)) return status;
   return Annotate(status, absl::StrCat("block ", part.claim.part));
