@@ -152,7 +152,7 @@ TEST_F(RunParts, LeaveTheSameBitsHoweverOftenTheRunIsStoppedInBetween) {
   const std::string expected = Verdict(WorkOn(Create(Independent()).name()));
   const int looks = clock_.looks();
   ASSERT_GT(looks, 50);
-  for (int look = 1; look <= looks; look += looks / 8) {
+  for (int look = 1; look <= looks; look += looks / 5) {
     SCOPED_TRACE(look);
     const std::string name = Create(Independent()).name();
     StopSignal stop;
