@@ -96,7 +96,7 @@ absl::Status ModelWeights::CheckOutside() const {
   ATTNPRUNE_RETURN_IF_ERROR(Norm(names.embedding_norm).status());
   ATTNPRUNE_RETURN_IF_ERROR(Plain(names.project_in, d, width).status());
   ATTNPRUNE_RETURN_IF_ERROR(Plain(names.project_out, width, d).status());
-  ATTNPRUNE_RETURN_IF_ERROR(TokenType().status());
+  ATTNPRUNE_RETURN_IF_ERROR(Table(options_.names.token_type).status());
   return Positions().status();
 }
 
