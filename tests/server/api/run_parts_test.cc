@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "attnprune/v1/prune_service.pb.h"
 #include "core/base/mutex.h"
 #include "server/execution/worker_pool.h"
 #include "tests/server/api/run_fixture.h"
@@ -171,6 +172,10 @@ class EndListener final : public JobStoreListener {
     for (const StoredEvent& event : events) {
       if (event.kind == EventKind::kTerminal) ended_.insert(job_id);
       progress_ += IsProgress(event.kind) ? 1 : 0;
+      v1::Progress progress;
+      const bool step = IsProgress(event.kind) && progress.ParseFromString(event.payload) &&
+                        progress.run().step() > 0;
+      if (step) steps_in_.insert(progress.run().block());
     }
     changed_.NotifyAll();
   }
@@ -181,6 +186,11 @@ class EndListener final : public JobStoreListener {
     changed_.Wait(
         &mutex_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return ended_.count(name.substr(5)) > 0; });
   }
+  void AwaitSteps(int block) {
+    MutexLock lock(&mutex_);
+    changed_.Wait(&mutex_,
+                  [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return steps_in_.count(block) > 0; });
+  }
   void AwaitProgress(int events) {
     MutexLock lock(&mutex_);
     changed_.Wait(&mutex_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return progress_ >= events; });
@@ -190,6 +200,7 @@ class EndListener final : public JobStoreListener {
   Mutex mutex_;
   CondVar changed_;
   std::set<std::string> ended_ ABSL_GUARDED_BY(mutex_);
+  std::set<int> steps_in_ ABSL_GUARDED_BY(mutex_);  // blocks in which a method has stepped
   int progress_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
@@ -216,6 +227,32 @@ TEST_F(RunParts, OfAPoolsRunAreDoneByAllItsWorkers) {
   ends.AwaitProgress(1);
   ASSERT_TRUE(backend_.runs().CancelRun(other).ok());
   ends.AwaitEnd(other);
+  pool.Drain(absl::InfiniteDuration());
+  backend_.jobs().SetListener(nullptr);
+}
+
+TEST_F(RunParts, AreGivenBackWhereAJobWaits) {
+  WorkerPoolOptions options;
+  options.workers = 2;
+  options.runner = Options();
+  options.runner.clock = &real_;
+  options.upkeep_interval = absl::Hours(1);
+  EndListener ends;
+  WorkerPool pool(options, &backend_.jobs(), &backend_.tensors());
+  JobListeners listeners({&ends, &pool});
+  backend_.jobs().SetListener(&listeners);
+  pool.Start();
+  v1::Run endless = Independent();
+  endless.mutable_attention_method()->set_name("gd");
+  (*endless.mutable_attention_method()->mutable_parameters())["steps"] = 1'000'000;
+  const std::string run = Create(endless).name();
+  ends.AwaitSteps(0);
+  ends.AwaitSteps(1);  // both workers are at it
+  ends.AwaitEnd(backend_.Create(backend_.GoodJob()).name());
+  EXPECT_EQ(Get(run).state(), v1::RUNNING);
+  ASSERT_TRUE(backend_.runs().CancelRun(run).ok());
+  ends.AwaitEnd(run);
+  EXPECT_EQ(Get(run).state(), v1::CANCELLED);
   pool.Drain(absl::InfiniteDuration());
   backend_.jobs().SetListener(nullptr);
 }
