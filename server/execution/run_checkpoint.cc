@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <memory>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "server/execution/own_blobs.h"
 
 namespace attnprune {
 namespace {
@@ -16,27 +16,15 @@ namespace {
 // Saving takes at most this part of the time.
 constexpr int kShareOfTime = 20;
 
-template <typename T>
-absl::Span<const char> BytesOf(absl::Span<const T> values) {
-  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
-}
-
-// Bytes of a blob without its tail, verified.
-absl::StatusOr<std::unique_ptr<BlobReader>> OpenBlob(ClaimedJob& job, const std::string& digest) {
-  ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
-  ATTNPRUNE_RETURN_IF_ERROR(job.tensors()->Verify(digest));
-  return job.tensors()->OpenForReading(digest);
-}
-
-absl::StatusOr<GramMatrix> ReadGram(ClaimedJob& job, const std::string& digest, size_t tail) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<BlobReader> reader, OpenBlob(job, digest));
-  const int64_t entries = (reader->size() - static_cast<int64_t>(tail)) / 8;
+absl::StatusOr<GramMatrix> ReadGram(ClaimedJob& job, const std::string& digest,
+                                    const std::string& tail) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t bytes, job.tensors()->SizeOf(digest));
+  const int64_t entries = (bytes - static_cast<int64_t>(tail.size())) / 8;
   const auto size = static_cast<Index>(std::llround(std::sqrt(static_cast<double>(entries))));
   if (size < 1 || size * size != entries) return absl::DataLossError("not a square matrix");
   GramMatrix gram(size);
-  const auto bytes = static_cast<size_t>(entries) * sizeof(double);
-  ATTNPRUNE_RETURN_IF_ERROR(
-      reader->ReadAt(0, absl::Span<char>(reinterpret_cast<char*>(&gram(0, 0)), bytes)));
+  const absl::Span<double> values(&gram(0, 0), static_cast<size_t>(entries));
+  ATTNPRUNE_RETURN_IF_ERROR(ReadOwnBlob(job, digest, tail, MutableBytesOf(values)));
   return gram;
 }
 
@@ -69,7 +57,7 @@ absl::Status RunCheckpoint::ReadMoments(StretchMoments& moments, size_t groups) 
   std::vector<GramMatrix> all;
   all.reserve(static_cast<size_t>(message_.moments_size()));
   for (const std::string& digest : message_.moments()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(GramMatrix gram, ReadGram(job_, digest, tail_.size()));
+    ATTNPRUNE_ASSIGN_OR_RETURN(GramMatrix gram, ReadGram(job_, digest, tail_));
     all.push_back(std::move(gram));
   }
   size_t next = 0;
@@ -106,17 +94,12 @@ Index RunCheckpoint::TakeAdvanced(Index block, v1::HiddenStates::Kind kind,
   for (const v1::RunCheckpoint::Rows& rows : message_.advanced()) {
     if (rows.kind() != kind) continue;
     const auto read = [&]() -> absl::Status {
-      ATTNPRUNE_ASSIGN_OR_RETURN(const auto reader, OpenBlob(job_, rows.digest()));
       if (rows.end() <= done || rows.end() > states.rows()) {
         return absl::DataLossError("not rows of these states");
       }
       const MutableMatrixView place = states.Rows(done, rows.end() - done);
-      const auto bytes = static_cast<size_t>(place.size()) * sizeof(float);
-      if (reader->size() != static_cast<int64_t>(bytes + tail_.size())) {
-        return absl::DataLossError(
-            absl::StrCat("must have ", bytes + tail_.size(), " bytes, got ", reader->size()));
-      }
-      return reader->ReadAt(0, {reinterpret_cast<char*>(place.data()), bytes});
+      const absl::Span<float> values(place.data(), static_cast<size_t>(place.size()));
+      return ReadOwnBlob(job_, rows.digest(), tail_, MutableBytesOf(values));
     };
     const absl::Status status = read();
     if (!status.ok()) {
@@ -219,8 +202,8 @@ void RunCheckpoint::SaveAdvanced(Index block, v1::HiddenStates::Kind kind, Matri
   if (rows <= begin) return;
   const auto start = std::chrono::steady_clock::now();
   const MatrixView some = states.Rows(begin, rows - begin);
-  const absl::StatusOr<std::string> digest = job_.tensors()->Put(
-      BytesOf(absl::Span<const float>(some.data(), static_cast<size_t>(some.size()))), tail_);
+  const absl::StatusOr<std::string> digest =
+      job_.tensors()->Put(BytesOf<float>({some.data(), static_cast<size_t>(some.size())}), tail_);
   cost_ = absl::FromChrono(std::chrono::steady_clock::now() - start);
   if (!digest.ok()) return job_.Report(digest.status());
   v1::RunCheckpoint::Rows& saved = *message_.add_advanced();

@@ -61,7 +61,7 @@ class RunCheckpoint {
   void Warn(absl::string_view what, const absl::Status& status);
 
   ClaimedJob& job_;
-  const std::string tail_;  // behind each blob's bytes, so that nothing else has its digest
+  const std::string tail_;  // of its blobs (own_blobs.h)
   v1::RunCheckpoint message_;
   absl::Time last_;
   absl::Duration cost_ = absl::ZeroDuration();  // of the last save

@@ -1,41 +1,33 @@
 #include "server/execution/run_states.h"
 
 #include <algorithm>
-#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/judge/linear_error.h"
+#include "server/execution/own_blobs.h"
 
 namespace attnprune {
 namespace {
 
-// A state is stored with its run's id behind it, and the part's number: equal states of two runs or
-// parts are two blobs, so that each can remove its own.
+// The run's id, and the part's number: equal states of two runs or parts are two blobs.
 std::string TailOf(const ClaimedJob& job) { return job.record().id; }
 std::string TailOf(const ClaimedJob& job, int part) {
   return absl::StrCat(job.record().id, ".", part);
 }
 
-absl::StatusOr<std::string> PutState(ClaimedJob& job, MatrixView state, const std::string& tail) {
-  const auto bytes = static_cast<size_t>(state.size()) * sizeof(float);
-  return job.Put({reinterpret_cast<const char*>(state.data()), bytes}, tail);
+absl::Span<float> FloatsOf(MutableMatrixView state) {
+  return {state.data(), static_cast<size_t>(state.size())};
+}
+
+absl::StatusOr<std::string> PutState(ClaimedJob& job, MutableMatrixView state,
+                                     const std::string& tail) {
+  return job.Put(BytesOf<float>(FloatsOf(state)), tail);
 }
 
 absl::Status LoadState(ClaimedJob& job, const std::string& digest, const std::string& tail,
                        MutableMatrixView state) {
-  ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
-  ATTNPRUNE_RETURN_IF_ERROR(job.tensors()->Verify(digest));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<BlobReader> reader,
-                             job.tensors()->OpenForReading(digest));
-  const auto floats = static_cast<size_t>(state.size());
-  const auto expected = static_cast<int64_t>(floats * sizeof(float) + tail.size());
-  if (reader->size() != expected) {
-    return absl::DataLossError(
-        absl::StrCat("must have ", expected, " bytes, got ", reader->size()));
-  }
-  return reader->ReadAt(
-      0, absl::Span<char>(reinterpret_cast<char*>(state.data()), floats * sizeof(float)));
+  return ReadOwnBlob(job, digest, tail, MutableBytesOf(FloatsOf(state)));
 }
 
 absl::Status LossOf(const absl::Status& status, absl::string_view where,

@@ -1,0 +1,24 @@
+#include "server/execution/own_blobs.h"
+
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+
+namespace attnprune {
+
+absl::Status ReadOwnBlob(ClaimedJob& job, const std::string& digest, const std::string& tail,
+                         absl::Span<char> out) {
+  ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
+  ATTNPRUNE_RETURN_IF_ERROR(job.tensors()->Verify(digest));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<BlobReader> reader,
+                             job.tensors()->OpenForReading(digest));
+  const auto expected = static_cast<int64_t>(out.size() + tail.size());
+  if (reader->size() != expected) {
+    return absl::DataLossError(
+        absl::StrCat("must have ", expected, " bytes, got ", reader->size()));
+  }
+  return reader->ReadAt(0, out);
+}
+
+}  // namespace attnprune
