@@ -222,13 +222,13 @@ bool RunHelper::Help(const ClaimedPart& part, const JobRunnerOptions& options, S
   } catch (const std::bad_alloc&) {
     status = absl::ResourceExhaustedError("the part needs more memory than the server has");
   }
-  const bool trouble = !status.ok() && !stop->requested();
-  if (trouble && !refused) {
+  if (!status.ok() && !stop->requested() && !refused) {
     job.Report(status);
     refused_ = part.claim;
   }
-  if (job.EndPart(status)) CleanUp(job, part);
-  return !trouble;
+  const bool done = job.EndPart(status);
+  if (done) CleanUp(job, part);
+  return done;
 }
 
 absl::Status RunHelper::Open(ClaimedJob& job, const ClaimedPart& part) {

@@ -31,8 +31,8 @@ class RunHelper {
  public:
   RunHelper(JobStore* jobs, BlobStore* tensors) : jobs_(jobs), tensors_(tensors) {}
 
-  // Does the part, and writes how it ended: done, or given back. False: it was given back for what
-  // is wrong here, and so will every part of this attempt at the run be.
+  // Does the part, and writes how it ended. False: it was given back; where that is for what is
+  // wrong here, so will every part of this attempt at the run be.
   bool Help(const ClaimedPart& part, const JobRunnerOptions& options, StopSignal* stop);
   void Forget() { run_.reset(); }
 

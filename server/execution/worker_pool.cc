@@ -66,11 +66,11 @@ bool WorkerPool::RunNextPart(int worker, RunHelper& helper) {
   const absl::StatusOr<absl::optional<ClaimedPart>> part = jobs_->ClaimPart(options_.lease);
   if (!part.ok()) Report("", part.status());
   if (!part.ok() || !part->has_value()) return false;
-  bool good = false;
+  bool done = false;
   RunWith((*part)->claim, worker, [&](const JobRunnerOptions& options, StopSignal* stop) {
-    good = helper.Help(**part, options, stop);
+    done = helper.Help(**part, options, stop);
   });
-  return good;
+  return done;
 }
 
 void WorkerPool::RunWith(const JobClaim& claim, int worker,

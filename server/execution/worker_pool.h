@@ -71,7 +71,8 @@ class WorkerPool final : public JobStoreListener {
   void WorkerLoop(int worker);
   void UpkeepLoop();
   void RunClaimed(int worker, const JobRecord& job);
-  // Whether there may be another part to claim.
+  // Whether a part was done. Where one was given back the worker waits for news: else it would take
+  // the same one again.
   bool RunNextPart(int worker, RunHelper& helper);
   // Calls `run` with the options of a worker's slot, while the claim's lease is renewed.
   void RunWith(const JobClaim& claim, int worker,

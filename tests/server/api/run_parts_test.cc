@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -80,7 +81,7 @@ TEST_F(RunParts, GivenBackByAHelperAreDoneByTheRunsOwnWorker) {
   WorkAndMeanwhile(name, [&](const ClaimedPart& part) {
     StopSignal draining;
     draining.Request(StopReason::kDraining);
-    Help(part, &draining);
+    EXPECT_FALSE(Help(part, &draining));
     helped = true;
   });
   EXPECT_TRUE(helped);
@@ -204,57 +205,63 @@ class EndListener final : public JobStoreListener {
   int progress_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-TEST_F(RunParts, OfAPoolsRunAreDoneByAllItsWorkers) {
+// A pool on the test's stores, and what it tells.
+class RunPartsInAPool : public RunParts {
+ protected:
+  ~RunPartsInAPool() override {
+    pool_->Drain(absl::InfiniteDuration());
+    backend_.jobs().SetListener(nullptr);
+  }
+
+  void Start(int workers) {
+    WorkerPoolOptions options;
+    options.workers = workers;
+    options.runner = Options();
+    options.runner.clock = &real_;
+    options.upkeep_interval = absl::Hours(1);
+    pool_ = std::make_unique<WorkerPool>(options, &backend_.jobs(), &backend_.tensors());
+    listeners_ =
+        std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&ends_, pool_.get()});
+    backend_.jobs().SetListener(listeners_.get());
+    pool_->Start();
+  }
+  void Cancel(const std::string& run) {
+    ASSERT_TRUE(backend_.runs().CancelRun(run).ok());
+    ends_.AwaitEnd(run);
+  }
+
+  EndListener ends_;
+  std::unique_ptr<WorkerPool> pool_;
+  std::unique_ptr<JobListeners> listeners_;
+};
+
+TEST_F(RunPartsInAPool, AreDoneByAllItsWorkers) {
   const std::string expected = Verdict(WorkOn(Create(Independent()).name()));
-  WorkerPoolOptions options;
-  options.workers = 3;
-  options.runner = Options();
-  options.runner.clock = &real_;
-  options.upkeep_interval = absl::Hours(1);
-  EndListener ends;
-  WorkerPool pool(options, &backend_.jobs(), &backend_.tensors());
-  JobListeners listeners({&ends, &pool});
-  backend_.jobs().SetListener(&listeners);
-  pool.Start();
+  Start(3);
   const std::string name = Create(Independent()).name();
-  ends.AwaitEnd(name);
+  ends_.AwaitEnd(name);
   EXPECT_EQ(Verdict(Get(name)), expected);
 
-  v1::Run endless = Independent();
-  endless.mutable_method()->set_name("alps");
-  endless.mutable_method()->clear_parameters();
-  const std::string other = Create(endless).name();
-  ends.AwaitProgress(1);
-  ASSERT_TRUE(backend_.runs().CancelRun(other).ok());
-  ends.AwaitEnd(other);
-  pool.Drain(absl::InfiniteDuration());
-  backend_.jobs().SetListener(nullptr);
+  v1::Run other = Independent();
+  other.mutable_method()->set_name("alps");
+  other.mutable_method()->clear_parameters();
+  const std::string cancelled = Create(other).name();
+  ends_.AwaitProgress(1);
+  Cancel(cancelled);
 }
 
-TEST_F(RunParts, AreGivenBackWhereAJobWaits) {
-  WorkerPoolOptions options;
-  options.workers = 2;
-  options.runner = Options();
-  options.runner.clock = &real_;
-  options.upkeep_interval = absl::Hours(1);
-  EndListener ends;
-  WorkerPool pool(options, &backend_.jobs(), &backend_.tensors());
-  JobListeners listeners({&ends, &pool});
-  backend_.jobs().SetListener(&listeners);
-  pool.Start();
+TEST_F(RunPartsInAPool, AreGivenBackWhereAJobWaits) {
+  Start(2);
   v1::Run endless = Independent();
   endless.mutable_attention_method()->set_name("gd");
   (*endless.mutable_attention_method()->mutable_parameters())["steps"] = 1'000'000;
   const std::string run = Create(endless).name();
-  ends.AwaitSteps(0);
-  ends.AwaitSteps(1);  // both workers are at it
-  ends.AwaitEnd(backend_.Create(backend_.GoodJob()).name());
+  ends_.AwaitSteps(0);
+  ends_.AwaitSteps(1);  // both workers are at it
+  ends_.AwaitEnd(backend_.Create(backend_.GoodJob()).name());
   EXPECT_EQ(Get(run).state(), v1::RUNNING);
-  ASSERT_TRUE(backend_.runs().CancelRun(run).ok());
-  ends.AwaitEnd(run);
+  Cancel(run);
   EXPECT_EQ(Get(run).state(), v1::CANCELLED);
-  pool.Drain(absl::InfiniteDuration());
-  backend_.jobs().SetListener(nullptr);
 }
 
 }  // namespace
