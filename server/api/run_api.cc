@@ -41,7 +41,7 @@ absl::Status CheckTokensDiffer(const RunTokens& tokens, const std::vector<int64_
                    absl::StrCat(ids.size(), " times ", ids[0]));
 }
 
-// A row of one token alike gives an attention that says nothing.
+// Every mask leaves the attention of tokens that are all alike as it is.
 absl::Status CheckRowsDiffer(const RunTokens& tokens, const std::vector<int64_t>& ids) {
   auto row = ids.begin();
   for (size_t i = 0; i < tokens.lengths.size(); ++i) {

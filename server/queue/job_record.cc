@@ -67,8 +67,4 @@ absl::optional<JobState> JobStateFromNumber(int64_t number) {
   return absl::nullopt;
 }
 
-bool operator==(const JobClaim& a, const JobClaim& b) {
-  return a.id == b.id && a.fence == b.fence && a.part == b.part && a.part_fence == b.part_fence;
-}
-
 }  // namespace attnprune

@@ -109,8 +109,8 @@ struct JobClaim {
   int part = -1;  // JobStore::OpenPart; -1: the whole job
   int64_t part_fence = 0;
   bool whole() const { return part < 0; }
+  bool operator==(const JobClaim&) const = default;
 };
-bool operator==(const JobClaim& a, const JobClaim& b);
 
 enum class EventKind {
   kStateChange = 1,   // to QUEUED or RUNNING; written by the store
