@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/methods/kfac_objective.h"
 #include "core/methods/kfac_run.h"
@@ -109,12 +108,6 @@ class JointMethod final : public Method {
   absl::Status OneShot(Run& run, std::vector<Matrix>& scores) const;
   absl::Status Search(Run& run, std::vector<Matrix> scores) const;
   absl::Status Rounds(Run& run) const;
-  // What a state of a phase after the first begins with.
-  static std::string StateBegin(const Run& run, uint64_t fingerprint) {
-    const std::string result = SerializeResult(run.result, fingerprint);
-    return absl::StrCat(RefitStateLine(result.size(), fingerprint), result);
-  }
-
   const SearchSettings search_;
   const KfacOptions rounds_;
 };
@@ -132,8 +125,7 @@ absl::Status JointMethod::OneShot(Run& run, std::vector<Matrix>& scores) const {
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, KfacStepsAtMost(options)));
   }
   const int after = search_.plan.steps + KfacStepsAtMost(rounds_);
-  PhaseObserver phase(0, run.decided ? after : 0, RefitStateLine(0, run.search_fingerprint), "",
-                      run.observer);
+  PhaseObserver phase(0, run.decided ? after : 0, "", run.search_fingerprint, run.observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(run.result.reason,
                              RunKfac(options, run.evaluate_every, *objective, search, phase));
   if (phase.stopped() && run.decided) run.result.reason = TerminationReason::kStopped;
@@ -165,9 +157,7 @@ SearchStart StartFrom(const std::vector<NamedWeight>& weights, const PruneResult
 absl::Status JointMethod::Search(Run& run, std::vector<Matrix> scores) const {
   const Problem& problem = run.prepared.problem();
   const std::vector<NamedWeight> weights = LinearMaps(problem, search_.by_factors);
-  const SearchedWeights searched = problem.fused() && weights.size() == 2
-                                       ? SearchedWeights::kFactors
-                                       : SearchedWeights::kAttention;
+  const SearchedWeights searched = SearchedOf(problem, weights);
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<SearchObjectives> objectives,
       SearchObjectives::Create(run.prepared, searched, search_.validation,
@@ -179,7 +169,8 @@ absl::Status JointMethod::Search(Run& run, std::vector<Matrix> scores) const {
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state));
   }
   PhaseObserver phase(run.result.steps, KfacStepsAtMost(rounds_),
-                      StateBegin(run, run.search_fingerprint), "", run.observer);
+                      SerializeResult(run.result, run.search_fingerprint), run.search_fingerprint,
+                      run.observer);
   const RunOptions options = {.evaluate_every = run.evaluate_every, .resume_from = {}};
   ATTNPRUNE_ASSIGN_OR_RETURN(run.result.reason,
                              RunSparseSearch(search, *objectives, options, phase));
@@ -200,8 +191,8 @@ absl::Status JointMethod::Rounds(Run& run) const {
     const std::string state = std::exchange(run.resume_from, {});
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, KfacStepsAtMost(rounds_)));
   }
-  PhaseObserver phase(run.result.steps, 0, StateBegin(run, run.rounds_fingerprint), "",
-                      run.observer);
+  PhaseObserver phase(run.result.steps, 0, SerializeResult(run.result, run.rounds_fingerprint),
+                      run.rounds_fingerprint, run.observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(run.result.reason,
                              RunKfac(rounds_, run.evaluate_every, *objective, search, phase));
   run.result.steps += search.steps_taken();

@@ -2,24 +2,26 @@
 #ifndef ATTNPRUNE_CORE_METHODS_PHASE_OBSERVER_H_
 #define ATTNPRUNE_CORE_METHODS_PHASE_OBSERVER_H_
 
+#include <cstdint>
 #include <string>
 #include <utility>
 
 #include "core/methods/method.h"
+#include "core/methods/refit_state.h"
 
 namespace attnprune {
 
 // Passes the steps of one phase on as steps of the whole, with a state of the whole.
 class PhaseObserver final : public ProgressObserver {
  public:
-  // steps_before: already taken; steps_after: of later phases, at most. state_begin, then
-  // `earlier`: what the whole's state has before the phase's. `observer` must outlive this.
-  PhaseObserver(int steps_before, int steps_after, std::string state_begin, std::string earlier,
+  // steps_before: already taken; steps_after: of later phases, at most. base_result: of the phases
+  // before (SerializeResult), empty in the first. `observer` must outlive this.
+  PhaseObserver(int steps_before, int steps_after, std::string base_result, uint64_t fingerprint,
                 ProgressObserver& observer)
       : steps_before_(steps_before),
         steps_after_(steps_after),
-        state_begin_(std::move(state_begin)),
-        earlier_(std::move(earlier)),
+        base_result_(std::move(base_result)),
+        fingerprint_(fingerprint),
         observer_(observer) {}
 
   Verdict OnStep(const StepStats& stats, const Resumable& phase) override {
@@ -39,8 +41,8 @@ class PhaseObserver final : public ProgressObserver {
    public:
     State(const PhaseObserver& whole, const Resumable& phase) : whole_(whole), phase_(phase) {}
     void AppendState(std::string* out) const override {
-      out->append(whole_.state_begin_);
-      out->append(whole_.earlier_);
+      out->append(RefitStateLine(whole_.base_result_.size(), whole_.fingerprint_));
+      out->append(whole_.base_result_);
       phase_.AppendState(out);
     }
 
@@ -50,7 +52,8 @@ class PhaseObserver final : public ProgressObserver {
   };
 
   const int steps_before_, steps_after_;
-  const std::string state_begin_, earlier_;
+  const std::string base_result_;
+  const uint64_t fingerprint_;
   ProgressObserver& observer_;
   bool stopped_ = false;
 };

@@ -76,7 +76,7 @@ class RefitMethod final : public Method {
 absl::StatusOr<PruneResult> RefitMethod::RunBase(PreparedProblem& prepared, RunOptions options,
                                                  uint64_t fingerprint,
                                                  ProgressObserver& observer) const {
-  PhaseObserver phase(0, settings_.plan.steps, RefitStateLine(0, fingerprint), "", observer);
+  PhaseObserver phase(0, settings_.plan.steps, "", fingerprint, observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result, base_->Prune(prepared, std::move(options), phase));
   if (phase.stopped()) result.reason = TerminationReason::kStopped;
   return result;
@@ -107,9 +107,7 @@ absl::StatusOr<PruneResult> RefitMethod::Refit(PreparedProblem& prepared, PruneR
     const std::string state = std::exchange(options.resume_from, {});
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state));
   }
-  std::string of_base = SerializeResult(base, fingerprint);
-  std::string line = RefitStateLine(of_base.size(), fingerprint);
-  PhaseObserver phase(base.steps, 0, std::move(line), std::move(of_base), observer);
+  PhaseObserver phase(base.steps, 0, SerializeResult(base, fingerprint), fingerprint, observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(base.reason, RunSparseSearch(search, *objectives, options, phase));
   base.steps += search.steps_taken();
   std::vector<PrunedMatrix> best = search.Best();

@@ -157,9 +157,7 @@ absl::StatusOr<PruneResult> SearchMethod::DoPrune(PreparedProblem& prepared, Run
   const Problem& problem = prepared.problem();
   ThreadPool& pool = prepared.pool();
   const std::vector<NamedWeight> weights = LinearMaps(problem, settings_.by_factors);
-  const SearchedWeights searched = problem.fused() && weights.size() == 2
-                                       ? SearchedWeights::kFactors
-                                       : SearchedWeights::kAttention;
+  const SearchedWeights searched = SearchedOf(problem, weights);
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<SearchObjectives> objectives,
       SearchObjectives::Create(prepared, searched, settings_.validation,

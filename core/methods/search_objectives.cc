@@ -8,6 +8,11 @@
 
 namespace attnprune {
 
+SearchedWeights SearchedOf(const Problem& problem, const std::vector<NamedWeight>& weights) {
+  return problem.fused() && weights.size() == 2 ? SearchedWeights::kFactors
+                                                : SearchedWeights::kAttention;
+}
+
 absl::StatusOr<std::unique_ptr<SearchObjectives>> SearchObjectives::Create(
     PreparedProblem& prepared, SearchedWeights searched, double validation_fraction,
     Index batches_per_step) {

@@ -13,6 +13,7 @@
 #include "core/methods/method.h"
 #include "core/objective/attention_objective.h"
 #include "core/objective/prepared_problem.h"
+#include "core/problem/problem.h"
 
 namespace attnprune {
 
@@ -20,6 +21,8 @@ enum class SearchedWeights {
   kAttention,  // those of AttentionWeights()
   kFactors,    // "w_q" and "w_k" of a fused problem
 };
+// What LinearMaps gave as `weights`.
+SearchedWeights SearchedOf(const Problem& problem, const std::vector<NamedWeight>& weights);
 
 // The prepared problem must outlive it. Parts have a dense attention of their own; the problem's is
 // released for it, and used where one part is all of the batches. One caller at a time.
