@@ -67,7 +67,8 @@ double JobEstimate::MethodsBytes(DenseAttention dense) const {
   double most = judging, kept = 0;
   for (const ChosenMethod& method : job_.methods) {
     const double used = method.info->uses_moments ? moments : 0;
-    most = std::max(most, method.info->bytes(shape_, method.values, dense) + std::max(kept, used));
+    most = std::max(
+        most, method.info->bytes(shape_, method.values, dense, threads_) + std::max(kept, used));
     if (dense == DenseAttention::kKeep) kept = sides * moments;
   }
   return most;

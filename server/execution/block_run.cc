@@ -38,10 +38,8 @@ class BlockRun::StepObserver final : public ProgressObserver {
     }
     tools.progress.Step(stats);
     const bool stopped = tools.job.StopRequested();
-    if (tools.checkpoint.Due()) {
-      const bool whole = block_.stretches()[stretch_].attention_tensors == 0;
-      tools.checkpoint.SaveMethod(block_.block_, stretch_, block_.pruner_, whole, tensor_, run);
-    }
+    const bool whole = block_.stretches()[stretch_].attention_tensors == 0;
+    tools.checkpoint.SaveMethod(block_.block_, stretch_, block_.pruner_, whole, tensor_, run);
     return stopped ? Verdict::kStop : Verdict::kContinue;
   }
 
@@ -91,9 +89,7 @@ absl::Status BlockRun::Collect(size_t number, const LayerPruner::Tokens& tokens)
   const PassListener tell = ListenerOf(tools_.job, tools_.progress);
   const auto listener = [&](double share) {
     const bool goes_on = tell(share);
-    if (saved && tools_.checkpoint.Due()) {
-      tools_.checkpoint.SaveMoments(block_, number, pruner_);
-    }
+    if (saved) tools_.checkpoint.SaveMoments(block_, number, pruner_);
     return goes_on;
   };
   ATTNPRUNE_RETURN_IF_ERROR(pruner_.Collect(stretch, tokens, listener, std::move(begun)));

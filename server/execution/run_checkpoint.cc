@@ -14,7 +14,21 @@ namespace attnprune {
 namespace {
 
 // Saving takes at most this part of the time.
-constexpr int kShareOfTime = 20;
+constexpr int kShareOfTime = 33;
+// Of a disk that has not been measured yet.
+constexpr absl::Duration kCostOfAByte = absl::Nanoseconds(5);
+// What is smaller says nothing about the cost of a byte.
+constexpr int64_t kBulk = int64_t{1} << 20;
+
+using SteadyClock = std::chrono::steady_clock;
+
+int64_t BytesOfAll(absl::Span<const GramMatrix* const> moments) {
+  int64_t bytes = 0;
+  for (const GramMatrix* of_group : moments) {
+    bytes += static_cast<int64_t>(of_group->flat().size() * sizeof(double));
+  }
+  return bytes;
+}
 
 absl::StatusOr<GramMatrix> ReadGram(ClaimedJob& job, const std::string& digest,
                                     const std::string& tail) {
@@ -33,7 +47,8 @@ absl::StatusOr<GramMatrix> ReadGram(ClaimedJob& job, const std::string& digest,
 RunCheckpoint::RunCheckpoint(ClaimedJob& job)
     : job_(job),
       tail_(absl::StrCat(job.record().id, ".saved")),
-      last_(job.options().clock->Now()) {}
+      last_(job.options().clock->Now()),
+      cost_of_a_byte_(kCostOfAByte) {}
 
 void RunCheckpoint::Warn(absl::string_view what, const absl::Status& status) {
   job_.writer().AddWarning(absl::StrCat(what, ": ", status.message(), "; that work starts over"));
@@ -113,12 +128,13 @@ Index RunCheckpoint::TakeAdvanced(Index block, v1::HiddenStates::Kind kind,
 
 // --- Saving ---
 
-bool RunCheckpoint::Due() {
+bool RunCheckpoint::Due(int64_t bytes) const {
   if (!job_.claim().whole()) return false;
   if (job_.stop()->requested()) return job_.stop()->reason() == StopReason::kDraining;
   const absl::Duration interval = job_.options().checkpoint_interval;
   if (interval <= absl::ZeroDuration()) return true;
-  return job_.options().clock->Now() - last_ >= std::max(interval, kShareOfTime * cost_);
+  const absl::Duration cost = std::max(cost_of_a_byte_ * bytes, cost_of_little_);
+  return job_.options().clock->Now() - last_ >= std::max(interval, kShareOfTime * cost);
 }
 
 void RunCheckpoint::Begin(Index block, size_t stretch) {
@@ -128,11 +144,17 @@ void RunCheckpoint::Begin(Index block, size_t stretch) {
   message_.set_stretch(static_cast<int>(stretch));
 }
 
-void RunCheckpoint::Write(absl::Span<const std::string> unused) {
-  const auto start = std::chrono::steady_clock::now();
-  const absl::Status status =
-      job_.jobs()->SaveCheckpoint(job_.claim(), message_.SerializeAsString());
-  cost_ += absl::FromChrono(std::chrono::steady_clock::now() - start);
+void RunCheckpoint::Write(SteadyClock::time_point start, int64_t bytes,
+                          absl::Span<const std::string> unused) {
+  const std::string message = message_.SerializeAsString();
+  const absl::Status status = job_.jobs()->SaveCheckpoint(job_.claim(), message);
+  const absl::Duration cost = absl::FromChrono(SteadyClock::now() - start);
+  bytes += static_cast<int64_t>(message.size());
+  if (bytes >= kBulk) {
+    cost_of_a_byte_ = cost / bytes;
+  } else {
+    cost_of_little_ = cost;
+  }
   last_ = job_.options().clock->Now();
   if (absl::IsAborted(status)) return job_.stop()->Request(StopReason::kLapsed);
   if (!status.ok()) return job_.Report(status);
@@ -146,7 +168,6 @@ bool RunCheckpoint::HasMomentsOf(const LayerPruner& pruner) const {
 
 // Returns what is of no use any more once the checkpoint is written.
 std::vector<std::string> RunCheckpoint::PutMoments(const LayerPruner& pruner) {
-  const auto start = std::chrono::steady_clock::now();
   std::vector<std::string> before(message_.moments().begin(), message_.moments().end());
   message_.clear_moments();
   for (const GramMatrix* moments : pruner.Moments()) {
@@ -162,7 +183,6 @@ std::vector<std::string> RunCheckpoint::PutMoments(const LayerPruner& pruner) {
   message_.set_calibration_rows(kept ? pruner.calibration_rows() : 0);
   message_.set_held_out_rows(kept ? pruner.held_out_rows() : 0);
   message_.set_cross(kept && pruner.has_cross());
-  cost_ = absl::FromChrono(std::chrono::steady_clock::now() - start);
   std::erase_if(before, [this](const std::string& digest) {
     return std::find(message_.moments().begin(), message_.moments().end(), digest) !=
            message_.moments().end();
@@ -171,52 +191,60 @@ std::vector<std::string> RunCheckpoint::PutMoments(const LayerPruner& pruner) {
 }
 
 void RunCheckpoint::SaveMoments(Index block, size_t stretch, const LayerPruner& pruner) {
+  const int64_t bytes = BytesOfAll(pruner.Moments());
+  if (!Due(bytes)) return;
+  const auto start = SteadyClock::now();
   Begin(block, stretch);
   message_.clear_tensor();
   message_.clear_method_state();
-  Write(PutMoments(pruner));
+  Write(start, bytes, PutMoments(pruner));
 }
 
 void RunCheckpoint::SaveMethod(Index block, size_t stretch, const LayerPruner& pruner, bool whole,
                                const std::string& tensor, const Resumable& run) {
+  const bool put = whole && !HasMomentsOf(pruner);
+  const int64_t bytes = put ? BytesOfAll(pruner.Moments()) : 0;
+  if (!Due(bytes + static_cast<int64_t>(message_.method_state().size()))) return;
+  const auto start = SteadyClock::now();
   Begin(block, stretch);
-  cost_ = absl::ZeroDuration();
   std::vector<std::string> unused;
-  if (whole && !HasMomentsOf(pruner)) unused = PutMoments(pruner);
+  if (put) unused = PutMoments(pruner);
   message_.set_tensor(tensor);
   message_.mutable_method_state()->clear();
   run.AppendState(message_.mutable_method_state());
-  Write(unused);
+  Write(start, bytes, unused);
 }
 
 void RunCheckpoint::SaveAdvanced(Index block, v1::HiddenStates::Kind kind, MatrixView states,
                                  Index rows) {
-  if (message_.block() != block || message_.moments_size() > 0 || !message_.tensor().empty()) {
+  const bool anew =
+      message_.block() != block || message_.moments_size() > 0 || !message_.tensor().empty();
+  Index begin = 0;
+  for (const v1::RunCheckpoint::Rows& saved : message_.advanced()) {
+    if (!anew && saved.kind() == kind) begin = saved.end();
+  }
+  if (rows <= begin) return;
+  const MatrixView some = states.Rows(begin, rows - begin);
+  const auto bytes = BytesOf<float>({some.data(), static_cast<size_t>(some.size())});
+  if (!Due(static_cast<int64_t>(bytes.size()))) return;
+  const auto start = SteadyClock::now();
+  if (anew) {
     Forget();
     message_.set_block(static_cast<int>(block));
   }
-  Index begin = 0;
-  for (const v1::RunCheckpoint::Rows& saved : message_.advanced()) {
-    if (saved.kind() == kind) begin = saved.end();
-  }
-  if (rows <= begin) return;
-  const auto start = std::chrono::steady_clock::now();
-  const MatrixView some = states.Rows(begin, rows - begin);
-  const absl::StatusOr<std::string> digest =
-      job_.tensors()->Put(BytesOf<float>({some.data(), static_cast<size_t>(some.size())}), tail_);
-  cost_ = absl::FromChrono(std::chrono::steady_clock::now() - start);
+  const absl::StatusOr<std::string> digest = job_.tensors()->Put(bytes, tail_);
   if (!digest.ok()) return job_.Report(digest.status());
   v1::RunCheckpoint::Rows& saved = *message_.add_advanced();
   saved.set_kind(kind);
   saved.set_end(rows);
   saved.set_digest(*digest);
-  Write({});
+  Write(start, static_cast<int64_t>(bytes.size()), {});
 }
 
 void RunCheckpoint::AfterResult() {
   message_.clear_tensor();
   message_.clear_method_state();
-  if (message_.moments_size() > 0) Write({});
+  if (message_.moments_size() > 0) Write(SteadyClock::now(), 0, {});
 }
 
 void RunCheckpoint::ForgetStretch(Index block, size_t stretch) {

@@ -6,6 +6,8 @@
 #ifndef ATTNPRUNE_SERVER_EXECUTION_RUN_CHECKPOINT_H_
 #define ATTNPRUNE_SERVER_EXECUTION_RUN_CHECKPOINT_H_
 
+#include <chrono>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -38,8 +40,7 @@ class RunCheckpoint {
   // Reads what is through the block into `states`, and returns how many rows that is.
   Index TakeAdvanced(Index block, v1::HiddenStates::Kind kind, MutableMatrixView states);
 
-  // Whether a save is worth its time, or the last chance: the run drains.
-  bool Due();
+  // Each saves only where that is worth its time, or the last chance: the run drains.
   void SaveMoments(Index block, size_t stretch, const LayerPruner& pruner);
   // whole: the stretch has moments to go on from; else its pass is done anew.
   void SaveMethod(Index block, size_t stretch, const LayerPruner& pruner, bool whole,
@@ -53,18 +54,23 @@ class RunCheckpoint {
   void Forget();
 
  private:
+  // bytes: that the save would write.
+  bool Due(int64_t bytes) const;
   void Begin(Index block, size_t stretch);
   bool HasMomentsOf(const LayerPruner& pruner) const;
   std::vector<std::string> PutMoments(const LayerPruner& pruner);
   absl::Status ReadMoments(StretchMoments& moments, size_t groups);
-  void Write(absl::Span<const std::string> unused);
+  // start, bytes: of the whole save, for the cost of the next.
+  void Write(std::chrono::steady_clock::time_point start, int64_t bytes,
+             absl::Span<const std::string> unused);
   void Warn(absl::string_view what, const absl::Status& status);
 
   ClaimedJob& job_;
   const std::string tail_;  // of its blobs (own_blobs.h)
   v1::RunCheckpoint message_;
   absl::Time last_;
-  absl::Duration cost_ = absl::ZeroDuration();  // of the last save
+  absl::Duration cost_of_a_byte_;                         // by the last save of bulk
+  absl::Duration cost_of_little_ = absl::ZeroDuration();  // the last save without
 };
 
 }  // namespace attnprune

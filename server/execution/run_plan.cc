@@ -154,7 +154,7 @@ absl::Status Planner::AddTensor(Index layer, const Stretch::Tensor& tensor) {
   const double bytes_per_entry = static_cast<double>(SizeOf(tensor.what.stored->dtype));
   // The method's own, its result, the tensor as it was, as stored, and its mask.
   most_method_bytes_ = std::max(
-      most_method_bytes_, info.bytes(shape, choice.method.values, keep) +
+      most_method_bytes_, info.bytes(shape, choice.method.values, keep, machine_.threads) +
                               size.entries() * (3 * kFloat + bytes_per_entry + 1 / kMaskBits));
   pruned_bytes_ += size.entries() * (bytes_per_entry + 1 / kMaskBits);
   return absl::OkStatus();
@@ -210,7 +210,7 @@ double Planner::AttentionBytes(const ProblemShape& shape, DenseAttention dense) 
   const ChosenMethod& method = *run_.attention_method;
   return ObjectiveBytes(shape, CalibrationSize(shape), dense, machine_.threads) +
          ObjectiveBytes(shape, HeldOutSize(shape), dense, machine_.threads) +
-         method.info->bytes(shape, method.values, dense) +
+         method.info->bytes(shape, method.values, dense, machine_.threads) +
          (method.info->uses_moments ? kDouble * d * d : 0) + kCopies * kFloat * Entries(shape);
 }
 

@@ -174,10 +174,8 @@ absl::Status ModelRun::AdvanceCalibration(RunTools& tools, Index block, LayerPru
   const PassListener tell = ListenerOf(tools.job, tools.progress);
   const auto listener = [&](double share) {
     const bool goes_on = tell(share);
-    if (tools.checkpoint.Due()) {
-      const auto rows = std::llround(share * static_cast<double>(states.hidden.rows()));
-      tools.checkpoint.SaveAdvanced(block, kKind, states.hidden, rows);
-    }
+    const auto rows = std::llround(share * static_cast<double>(states.hidden.rows()));
+    tools.checkpoint.SaveAdvanced(block, kKind, states.hidden, rows);
     return goes_on;
   };
   return pruner.Advance(states, listener, first);
