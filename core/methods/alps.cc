@@ -150,7 +150,7 @@ class AlpsMethod final : public Method {
 // while the eigenvectors are found: the copy of X'X and LAPACK's room for two.
 constexpr double kWeightFloats = 11, kSquareFloats = 2, kSquareDoubles = 3;
 
-double AlpsBytes(const ProblemShape& shape, const ParameterValues&, DenseAttention) {
+double AlpsBytes(const ProblemShape& shape, const ParameterValues&, DenseAttention, int) {
   const double d = static_cast<double>(shape.features());
   const double search = sizeof(float) * (kWeightFloats * Entries(shape) + kSquareFloats * d * d);
   return std::max(search,

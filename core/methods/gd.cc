@@ -246,8 +246,8 @@ const MethodInfo& GdInfo() {
         return std::make_unique<GdMethod>(values);
       },
       .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
-      .bytes = [](const ProblemShape& shape, const ParameterValues&,
-                  DenseAttention) { return kGdMatrices * sizeof(float) * Entries(shape); },
+      .bytes = [](const ProblemShape& shape, const ParameterValues&, DenseAttention,
+                  int) { return kGdMatrices * sizeof(float) * Entries(shape); },
       .operations =
           [](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
             return values.GetInt("steps") *

@@ -280,10 +280,12 @@ const MethodInfo& LongSearch() {
   return info;
 }
 
-double JointBytes(const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
-  if (IsLong(values)) return LongSearch().bytes(shape, values, dense);
+double JointBytes(const ProblemShape& shape, const ParameterValues& values, DenseAttention dense,
+                  int threads) {
+  if (IsLong(values)) return LongSearch().bytes(shape, values, dense, threads);
   return std::max(SearchBytes(shape, kSearchMatrices + kEarlierResult, dense),
-                  KfacBytes(shape, dense) + sizeof(float) * kEarlierResult * Entries(shape));
+                  KfacBytes(shape, RoundsOf(values), dense, threads) +
+                      sizeof(float) * kEarlierResult * Entries(shape));
 }
 
 double JointOperations(const ProblemShape& shape, const ParameterValues& values,

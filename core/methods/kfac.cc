@@ -92,8 +92,8 @@ const MethodInfo& KfacInfo() {
         return std::make_unique<KfacMethod>(OptionsOf(values));
       },
       .steps = [](const ParameterValues& values) { return KfacStepsAtMost(OptionsOf(values)); },
-      .bytes = [](const ProblemShape& shape, const ParameterValues&,
-                  DenseAttention dense) { return KfacBytes(shape, dense); },
+      .bytes = [](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense,
+                  int threads) { return KfacBytes(shape, OptionsOf(values), dense, threads); },
       .operations =
           [](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
             return KfacOperations(shape, OptionsOf(values), dense);

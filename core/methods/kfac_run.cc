@@ -63,10 +63,11 @@ double MetricHeads(const ProblemShape& shape) {
   return static_cast<double>(shape.outputs()) / static_cast<double>(shape.head_dim());
 }
 
-// Floats of the weights' size at the peak, which is a checkpoint. For each head the curvature in
-// doubles and a metric of two d x d floats; LAPACK's room of d x d doubles for threads that find
-// eigenvectors at once. Of both phases' batches: copies, queries and keys, an attention matrix.
-constexpr double kStateFloats = 18, kMetricFloats = 2, kEigenDoubles = 4, kEigenThreads = 4;
+// Floats of the weights' size at the peak, which is a checkpoint; with rounds, in which results are
+// compared. For each head the curvature in doubles and a metric of two d x d floats; LAPACK's room
+// of d x d doubles for threads that find eigenvectors at once. Of both phases' batches: copies,
+// queries and keys, an attention matrix.
+constexpr double kOneShotFloats = 6, kStateFloats = 12, kMetricFloats = 2, kEigenDoubles = 4;
 
 }  // namespace
 
@@ -81,16 +82,18 @@ absl::StatusOr<TerminationReason> RunKfac(const KfacOptions& options, int evalua
   return KfacLoop(options, evaluate_every, objective, search, observer).Run();
 }
 
-double KfacBytes(const ProblemShape& shape, DenseAttention dense) {
+double KfacBytes(const ProblemShape& shape, const KfacOptions& options, DenseAttention dense,
+                 int threads) {
   const DataSize data = CalibrationSize(shape);
   const auto d = static_cast<double>(shape.features());
   const double heads = MetricHeads(shape);
   const double attention = data.longest * data.longest * (shape.has_softcap() ? 2 : 1);
   const double rows = data.longest * (2 * static_cast<double>(shape.outputs()) + d);
   const double copies = dense == DenseAttention::kRecompute ? 0 : data.tokens * d;
-  return sizeof(float) * (kStateFloats * Entries(shape) + kMetricFloats * heads * d * d +
+  const double state = options.rounds > 0 ? kStateFloats : kOneShotFloats;
+  return sizeof(float) * (state * Entries(shape) + kMetricFloats * heads * d * d +
                           2 * (attention + rows) + copies) +
-         sizeof(double) * (heads + kEigenDoubles * std::min(heads, kEigenThreads)) * d * d;
+         sizeof(double) * (heads + kEigenDoubles * std::min<double>(heads, threads)) * d * d;
 }
 
 double KfacOperations(const ProblemShape& shape, const KfacOptions& options, DenseAttention dense) {

@@ -21,7 +21,8 @@ absl::StatusOr<TerminationReason> RunKfac(const KfacOptions& options, int evalua
                                           ProgressObserver& observer);
 
 // See MethodInfo.
-double KfacBytes(const ProblemShape& shape, DenseAttention dense);
+double KfacBytes(const ProblemShape& shape, const KfacOptions& options, DenseAttention dense,
+                 int threads);
 double KfacOperations(const ProblemShape& shape, const KfacOptions& options, DenseAttention dense);
 
 }  // namespace attnprune

@@ -85,7 +85,7 @@ absl::Status CheckNothingToResume(absl::string_view method, const RunOptions& op
                                     " bytes"));
 }
 
-double LinearBytes(const ProblemShape& shape, const ParameterValues&, DenseAttention) {
+double LinearBytes(const ProblemShape& shape, const ParameterValues&, DenseAttention, int) {
   const double d = static_cast<double>(shape.features());
   return 10 * sizeof(float) * Entries(shape) + sizeof(double) * d * d;
 }

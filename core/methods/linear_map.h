@@ -52,7 +52,8 @@ absl::Status CheckNothingToResume(absl::string_view method, const RunOptions& op
 // What these methods need at most, SparseGPT's; nothing of it is a parameter's. With P the weights'
 // entries, d the input features and N the calibration tokens: 10 P floats and d^2 doubles (a copy
 // of X'X); 2 N d^2 + 2 d^3 + 2 P d operations.
-double LinearBytes(const ProblemShape& shape, const ParameterValues& values, DenseAttention dense);
+double LinearBytes(const ProblemShape& shape, const ParameterValues& values, DenseAttention dense,
+                   int threads);
 double LinearOperations(const ProblemShape& shape, const ParameterValues& values,
                         DenseAttention dense);
 

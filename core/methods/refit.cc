@@ -179,8 +179,9 @@ MethodInfo WithRefit(const MethodInfo& base) {
                    RefitSettings(values).plan.steps;
           },
       .bytes =
-          [&base](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
-            return std::max(base.bytes(shape, values, dense),
+          [&base](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense,
+                  int threads) {
+            return std::max(base.bytes(shape, values, dense, threads),
                             SearchBytes(shape, kRefitMatrices, dense));
           },
       .operations =

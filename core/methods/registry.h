@@ -60,13 +60,13 @@ struct MethodInfo {
   bool linear = false;
   std::function<std::unique_ptr<Method>(const ParameterValues& values)> create;
 
-  // What a run needs, for estimates. `dense` is how it keeps the dense attention.
-  // Steps at most; empty: it takes none.
+  // What a run needs, for estimates. `dense` is how it keeps the dense attention; threads: at
+  // least 1. Steps at most; empty: it takes none.
   std::function<int(const ParameterValues& values)> steps = {};
   // Peak of its own memory in bytes, a checkpoint included: without the tokens, their second
   // moments and what the attention loss is evaluated in, which every method of a job shares.
   std::function<double(const ProblemShape& shape, const ParameterValues& values,
-                       DenseAttention dense)>
+                       DenseAttention dense, int threads)>
       bytes;
   // Without reports on the way and without scoring.
   std::function<double(const ProblemShape& shape, const ParameterValues& values,

@@ -189,8 +189,8 @@ MethodInfo SearchMethodInfo(const char* name, const char* summary,
             return std::make_unique<SearchMethod>(name, settings(values));
           },
           .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
-          .bytes = [=](const ProblemShape& shape, const ParameterValues&,
-                       DenseAttention dense) { return SearchBytes(shape, matrices, dense); },
+          .bytes = [=](const ProblemShape& shape, const ParameterValues&, DenseAttention dense,
+                       int) { return SearchBytes(shape, matrices, dense); },
           .operations =
               [=](const ProblemShape& shape, const ParameterValues& values, DenseAttention dense) {
                 return SearchOperations(shape, settings(values), dense);

@@ -157,6 +157,13 @@ def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
     assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
 
 
+@pytest.mark.parametrize("method", ["kfac:rounds=1,steps=20", "kfac:rounds=0,steps=20", "joint:steps=20,rounds=1"])
+def test_the_memory_of_a_method_with_curvature_is_predicted(tmp_path, method):
+    job = [*layer(tmp_path, 768, 2, 1, 256, 4, dim=256), "--method", method]
+    taken, estimate = measured(tmp_path / "data", job, "--checkpoint-interval", "200ms")
+    assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
+
+
 def large_w(folder):
     d, rng = 1536, numpy.random.default_rng(1)
     safetensors.write(folder / "w.safetensors", {"w": gaussian(rng, (d, d), 1 / d)})

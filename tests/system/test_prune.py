@@ -128,9 +128,12 @@ def test_interrupted_the_same_command_goes_on_and_gives_the_same_model(tmp_path)
     assert report(tmp_path / "again")["provenance"]["attempts"] >= 2
 
 
-def test_a_server_that_is_killed_ends_no_run_and_a_watch_goes_on(server, tmp_path):
+@pytest.mark.parametrize("how", [["--method", "alps"],
+                                 ["--method", "alps:steps=10", "--attention-method", "kfac:rounds=1,steps=10",
+                                  "--sparsity", "0.5", "--allocation", "owl"]], ids=["alps", "kfac and owl"])
+def test_a_server_that_is_killed_ends_no_run_and_a_watch_goes_on(server, tmp_path, how):
     at = ["--server", server.address]
-    flags = [*RUN, "--method", "alps"]
+    flags = [*RUN, *how]
     done("prune", *flags, "--output", tmp_path / "whole")
     name = done("submit", "--run", *flags, *at).stdout.strip()
     with subprocess.Popen([BIN / "attnprune", "watch", name, *at], text=True,
@@ -142,7 +145,7 @@ def test_a_server_that_is_killed_ends_no_run_and_a_watch_goes_on(server, tmp_pat
                 server.kill()
                 server.start()
     assert watch.returncode == 0
-    tensors = [line.split()[1:3] for line in lines if " error " in line and "held out" in line]
+    tensors = [line.split()[1] for line in lines if " error " in line and "held out" in line]
     assert len(tensors) == 4 * 7, "each tensor's result once"
     done("fetch", name, "--output", tmp_path / "fetched", *at)
     check_same_files(tmp_path / "whole", tmp_path / "fetched", but=REPORTS)

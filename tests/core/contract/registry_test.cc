@@ -151,14 +151,15 @@ TEST(Registry, KnowsWhatEveryMethodNeedsAndThatItsRefitNeedsNoLess) {
   for (const MethodInfo& info : Methods()) {
     SCOPED_TRACE(info.name);
     const ParameterValues values = Chosen(info.name).values;
-    EXPECT_GT(info.bytes(shape, values, DenseAttention::kKeep), 10 * 4 * 96 * 64);
+    EXPECT_GT(info.bytes(shape, values, DenseAttention::kKeep, 1), 10 * 4 * 96 * 64);
     EXPECT_GT(info.operations(shape, values, DenseAttention::kKeep), 0);
     EXPECT_EQ(info.steps == nullptr, Chosen(info.name).StepsAtMost() == 0);
     if (absl::EndsWith(info.name, "+refit")) continue;
     const ChosenMethod refit = Chosen(absl::StrCat(info.name, "+refit"));
     for (const DenseAttention dense :
          {DenseAttention::kKeep, DenseAttention::kRebuild, DenseAttention::kRecompute}) {
-      EXPECT_GE(refit.info->bytes(shape, refit.values, dense), info.bytes(shape, values, dense));
+      EXPECT_GE(refit.info->bytes(shape, refit.values, dense, 2),
+                info.bytes(shape, values, dense, 2));
       EXPECT_GT(refit.info->operations(shape, refit.values, dense),
                 info.operations(shape, values, dense));
     }
