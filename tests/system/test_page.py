@@ -503,6 +503,24 @@ def test_the_queue_filters_and_turns_pages_newest_first(browser, server, client,
         client.cancel(name)
 
 
+def test_what_waits_says_for_what_and_when_it_may_start(browser, server, client, running):
+    waits = submit(client, methods=ENDLESS).name
+    browser.open(job_page(server, waits))
+    at_work = f"{running} at work; may start in "
+    browser.wait_for_text("[data-part=ran]", f"^waiting for .* s: next, {at_work}")
+    urgent = submit(client, methods=ENDLESS, priority=1).name
+    browser.wait_for_text("[data-part=ran]", f": 1 ahead, {at_work}")
+    assert contrast_failures(browser) == []
+    browser.open(server.page)
+    places = ".queue tbody .place"
+    wait_for(lambda: [text.split(",")[0] for text in browser.texts(places)[:3]]
+             == ["1st", "2nd", ""], "their places, and none of the one that runs")
+    assert contrast_failures(browser) == []
+    client.cancel(urgent)
+    wait_for(lambda: browser.texts(places)[:2][1].startswith("1st, in "), "it is the next one")
+    client.cancel(waits)
+
+
 # --- Broken connections ---
 
 
