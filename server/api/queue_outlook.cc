@@ -38,33 +38,50 @@ std::vector<std::shared_ptr<const v1::JobEvent>> NewestEvents(JobStore* jobs,
   return events;
 }
 
-// What the newest progress says is left: of a run the whole, of a job the method that is at work.
-absl::optional<absl::Duration> ToldLeft(JobStore* jobs, absl::string_view id, absl::Time now) {
+// What the newest progress says is left: of a run, or of a job's method.
+struct ToldLeft {
+  absl::Duration left;
+  std::string method;
+};
+
+absl::optional<ToldLeft> ReadToldLeft(JobStore* jobs, absl::string_view id, absl::Time now) {
   const auto events = NewestEvents(jobs, id);
   for (auto event = events.rbegin(); event != events.rend(); ++event) {
+    const v1::Progress& progress = (*event)->progress();
     const double left = (*event)->has_run_progress() ? (*event)->run_progress().remaining_seconds()
-                                                     : (*event)->progress().remaining_seconds();
-    if (left > 0) return absl::Seconds(left) - (now - TimeOf(**event));
+                                                     : progress.remaining_seconds();
+    if (left <= 0) continue;
+    const absl::Duration since = now - TimeOf(**event);
+    return ToldLeft{std::max(absl::Seconds(left) - since, absl::ZeroDuration()), progress.method()};
   }
   return absl::nullopt;
+}
+
+// The share of the methods that come after that one; 0 where it is not among them.
+double ShareBehind(const std::vector<std::string>& methods, const std::string& method) {
+  const auto behind = methods.end() - std::find(methods.begin(), methods.end(), method) - 1;
+  return behind < 1 ? 0 : static_cast<double>(behind) / static_cast<double>(methods.size());
 }
 
 // What a stored specification says of the whole job; nothing where it is damaged.
 struct Expected {
   double seconds = 0;  // on one thread
   int results = 0;
+  std::vector<std::string> methods;
 };
 
 Expected ExpectedOfJob(const std::string& spec) {
   v1::Job job;
   if (!job.ParseFromString(spec)) return {};
-  return {.seconds = job.estimate().seconds(), .results = job.methods_size()};
+  Expected expected{job.estimate().seconds(), job.methods_size(), {}};
+  for (const v1::Method& method : job.methods()) expected.methods.push_back(method.label());
+  return expected;
 }
 
 Expected ExpectedOfRun(const std::string& spec) {
   v1::Run run;
   if (!run.ParseFromString(spec)) return {};
-  return {.seconds = run.estimate().seconds(), .results = run.results_total()};
+  return {run.estimate().seconds(), run.results_total(), {}};
 }
 
 double ShareLeft(size_t done, int total) {
@@ -185,22 +202,23 @@ void QueueOutlook::LearnNeeds(const Snapshot& snapshot) {
 
 // Nothing of a job that cannot be read: others' forecasts do not depend on it.
 QueueOutlook::Needs QueueOutlook::ReadNeeds(const OutstandingJob& job) const {
-  Needs needs{.fence = job.fence, .whole = {}, .rest = {}};
+  Needs needs{.fence = job.fence, .whole = {}, .rest = {}, .methods = {}};
   const absl::StatusOr<JobRecord> record = jobs_->Get(job.id);
   if (!record.ok()) return needs;
-  const Expected expected =
+  Expected expected =
       KindOf(job.id) == JobKind::kRun ? ExpectedOfRun(record->spec) : ExpectedOfJob(record->spec);
   needs.whole = absl::Seconds(expected.seconds / options_.threads_per_job);
   needs.rest = needs.whole * ShareLeft(record->results.size(), expected.results);
+  needs.methods = std::move(expected.methods);
   return needs;
 }
 
 absl::Duration QueueOutlook::LeftOf(const OutstandingJob& job, absl::Time now) const {
   if (job.cancel_requested) return absl::ZeroDuration();  // it ends within a step
-  const absl::optional<absl::Duration> told = ToldLeft(jobs_, job.id, now);
-  absl::Duration left = told.value_or(absl::ZeroDuration());
-  if (!told.has_value() || KindOf(job.id) != JobKind::kRun) {
-    left = std::max(left, needs_.at(job.id).whole - (now - job.start_time.value_or(now)));
+  const Needs& needs = needs_.at(job.id);
+  absl::Duration left = needs.whole - (now - job.start_time.value_or(now));
+  if (const absl::optional<ToldLeft> told = ReadToldLeft(jobs_, job.id, now)) {
+    left = told->left + needs.whole * ShareBehind(needs.methods, told->method);
   }
   return std::min(left, Deadline(job) - now);
 }

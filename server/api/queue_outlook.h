@@ -57,8 +57,9 @@ struct QueueOutlookOptions {
 };
 
 // Reads the store's queue. A job's estimate is read once, what those at work have left every time:
-// a run's from its newest progress; else by the estimate, and no less than the method at work says.
-// A forecast of a long queue serves for a second. Thread-safe. Calls wait for the disk.
+// as a run's newest progress says, or a job's of its method, the methods behind it taking even
+// shares of the estimate; without progress by the estimate and the time passed. A forecast of a
+// long queue serves for a second. Thread-safe. Calls wait for the disk.
 class QueueOutlook {
  public:
   // Both must outlive this.
@@ -78,7 +79,8 @@ class QueueOutlook {
   struct Needs {
     int64_t fence = 0;  // of the job when they were read
     absl::Duration whole;
-    absl::Duration rest;  // without the share of results that it has
+    absl::Duration rest;               // without the share of results that it has
+    std::vector<std::string> methods;  // labels, of a job
   };
 
   absl::StatusOr<std::shared_ptr<const QueueForecast>> Look(size_t fresh_up_to);

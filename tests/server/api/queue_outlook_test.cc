@@ -71,7 +71,7 @@ class QueueOutlookTest : public ::testing::Test {
   std::string AddJob(double seconds, int priority = 0, int methods = 1) {
     v1::Job job;
     job.mutable_estimate()->set_seconds(seconds);
-    for (int i = 0; i < methods; ++i) job.add_methods();
+    for (int i = 0; i < methods; ++i) job.add_methods()->set_label(absl::StrCat("m", i));
     return Add({.priority = priority, .spec = job.SerializeAsString()});
   }
   std::string AddRun(double seconds) {
@@ -184,15 +184,21 @@ TEST_F(QueueOutlookTest, ForgetsWhatAnEarlierAttemptSaidWasLeft) {
   EXPECT_EQ(WaitOf(AddJob(10)), "0 ahead, 2 at work, in 200 s");
 }
 
-TEST_F(QueueOutlookTest, ExpectsAJobToTakeWhatItsMethodSaysAtLeast) {
-  AddJob(40);
+TEST_F(QueueOutlookTest, GoesByWhatAMethodSaysIsLeftAndSharesTheEstimateAmongTheOthers) {
+  AddJob(80, 0, /*methods=*/4);
   AddJob(1000);
   const JobClaim job = Claim();
   Claim();
+  const std::string id = AddJob(10);
   v1::Progress progress;
+  progress.set_method("m2");
   progress.set_remaining_seconds(50);
   Tell(job, progress);
-  EXPECT_EQ(WaitOf(AddJob(10)), "0 ahead, 2 at work, in 50 s");
+  clock_.Pass(3);
+  EXPECT_EQ(WaitOf(id), "0 ahead, 2 at work, in 57 s") << "47 s, and a quarter of 40 s";
+  progress.set_method("m3");
+  Tell(job, progress);
+  EXPECT_EQ(WaitOf(id), "0 ahead, 2 at work, in 50 s");
 }
 
 TEST_F(QueueOutlookTest, ExpectsACancelledJobToEndNow) {
