@@ -22,8 +22,8 @@ absl::Time TimeOf(const v1::JobEvent& event) {
       google::protobuf::util::TimeUtil::TimestampToNanoseconds(event.time()));
 }
 
-// The job's newest events, at most kReadLimit, of its present attempt; empty where they cannot be
-// read.
+// The job's newest events, at most kReadLimit, of its present attempt, newest first; none where
+// they cannot be read.
 std::vector<std::shared_ptr<const v1::JobEvent>> NewestEvents(JobStore* jobs,
                                                               absl::string_view id) {
   const absl::StatusOr<LogExtent> log = jobs->ReadLogExtent(id);
@@ -32,9 +32,10 @@ std::vector<std::shared_ptr<const v1::JobEvent>> NewestEvents(JobStore* jobs,
   const absl::StatusOr<SharedBatch> batch = ReadLog(jobs, id, after);
   if (!batch.ok()) return {};
   auto events = (*batch)->events;
-  const auto begun = std::find_if(events.rbegin(), events.rend(),
+  std::reverse(events.begin(), events.end());
+  const auto begun = std::find_if(events.begin(), events.end(),
                                   [](const auto& event) { return event->has_state_change(); });
-  events.erase(events.begin(), begun.base());
+  events.erase(begun, events.end());
   return events;
 }
 
@@ -45,13 +46,12 @@ struct ToldLeft {
 };
 
 absl::optional<ToldLeft> ReadToldLeft(JobStore* jobs, absl::string_view id, absl::Time now) {
-  const auto events = NewestEvents(jobs, id);
-  for (auto event = events.rbegin(); event != events.rend(); ++event) {
-    const v1::Progress& progress = (*event)->progress();
-    const double left = (*event)->has_run_progress() ? (*event)->run_progress().remaining_seconds()
-                                                     : progress.remaining_seconds();
+  for (const auto& event : NewestEvents(jobs, id)) {
+    const v1::Progress& progress = event->progress();
+    const double left = event->has_run_progress() ? event->run_progress().remaining_seconds()
+                                                  : progress.remaining_seconds();
     if (left <= 0) continue;
-    const absl::Duration since = now - TimeOf(**event);
+    const absl::Duration since = now - TimeOf(*event);
     return ToldLeft{std::max(absl::Seconds(left) - since, absl::ZeroDuration()), progress.method()};
   }
   return absl::nullopt;
