@@ -516,6 +516,14 @@ def test_what_waits_says_for_what_and_when_it_may_start(browser, server, client,
     wait_for(lambda: [text.split(",")[0] for text in browser.texts(places)[:3]]
              == ["1st", "2nd", ""], "their places, and none of the one that runs")
     assert contrast_failures(browser) == []
+    for address, shot in ((server.page, "queue-waits"), (job_page(server, waits), "waits")):
+        browser.emulate(width=360, height=740)
+        browser.open(address)
+        browser.wait_for_text("main", "2nd, in |1 ahead, ")
+        assert browser.overflow() == 0
+        browser.shot(f"{shot}-360")
+    browser.emulate()
+    browser.open(server.page)
     client.cancel(urgent)
     wait_for(lambda: browser.texts(places)[:2][1].startswith("1st, in "), "it is the next one")
     client.cancel(waits)
