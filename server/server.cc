@@ -13,6 +13,7 @@
 #include "server/api/estimate.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
+#include "server/api/queue_outlook.h"
 #include "server/api/run_api.h"
 #include "server/blobs/posix_blob_store.h"
 #include "server/execution/worker_pool.h"
@@ -114,6 +115,7 @@ class ComposedServer final : public Server {
   std::unique_ptr<BlobStore> tensors_;
   std::unique_ptr<JobStore> jobs_;
   JobLog log_;
+  std::unique_ptr<api::QueueOutlook> outlook_;
   std::unique_ptr<api::JobApi> api_;
   std::unique_ptr<api::RunApi> runs_;
   std::unique_ptr<api::JobHub> hub_;
@@ -146,13 +148,20 @@ absl::Status ComposedServer::Open() {
 
 // Jobs begin to run only when the address is ours: a server that cannot serve runs nothing.
 absl::Status ComposedServer::Serve() {
-  api_ = std::make_unique<api::JobApi>(ApiOptions(options_), jobs_.get(), tensors_.get());
-  runs_ = std::make_unique<api::RunApi>(ApiOptions(options_), jobs_.get(), tensors_.get());
+  outlook_ = std::make_unique<api::QueueOutlook>(
+      api::QueueOutlookOptions{.workers = options_.workers,
+                               .threads_per_job = options_.threads_per_job},
+      jobs_.get(), &clock_);
+  api_ = std::make_unique<api::JobApi>(ApiOptions(options_), jobs_.get(), tensors_.get(),
+                                       outlook_.get());
+  runs_ = std::make_unique<api::RunApi>(ApiOptions(options_), jobs_.get(), tensors_.get(),
+                                        outlook_.get());
   hub_ = std::make_unique<api::JobHub>(jobs_.get(), &clock_);
   rpc::PruneServiceOptions prune_options;
   prune_options.heartbeat = options_.heartbeat;
   prune_options.on_call = LogRpc;
-  prune_service_ = rpc::NewPruneService(prune_options, api_.get(), runs_.get(), hub_.get());
+  prune_service_ =
+      rpc::NewPruneService(prune_options, api_.get(), runs_.get(), hub_.get(), outlook_.get());
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
   tensor_options.metrics = &metrics_.transfers;

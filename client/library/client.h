@@ -106,8 +106,9 @@ class Client {
 
   // Hands every event after `after_sequence` to `handler`, in order and once each, across broken
   // connections and restarts of the server, and returns the job as the terminal event has it.
-  // Heartbeats are kept back. History that was compacted away: a warning with sequence 0 takes its
-  // place. CANCELLED: the handler or the interrupt has stopped it; the job goes on.
+  // Of heartbeats it gets those that say what the job waits for; their sequence is 0. History that
+  // was compacted away: a warning with sequence 0 takes its place. CANCELLED: the handler or the
+  // interrupt has stopped it; the job goes on.
   absl::StatusOr<v1::Job> Watch(const std::string& name, int64_t after_sequence,
                                 const EventHandler& handler);
   // The same for those events that the job has by now; returns the job as it then is, which may go

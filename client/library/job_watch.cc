@@ -82,7 +82,8 @@ class Watcher {
 
   // False: the handler wants no more.
   bool Take(const v1::JobEvent& event) {
-    if (event.sequence() <= last_) return true;  // a heartbeat, or seen before
+    if (event.heartbeat().has_waiting()) return handler_(event);
+    if (event.sequence() <= last_) return true;  // another heartbeat, or seen before
     last_ = event.sequence();
     NoteEnd(event);
     return handler_(event);

@@ -88,8 +88,9 @@ v1::ServerInfo DescribeBuild() {
 
 }  // namespace
 
-JobApi::JobApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors)
-    : options_(options), jobs_(jobs), tensors_(tensors) {}
+JobApi::JobApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors,
+               QueueOutlook* outlook)
+    : options_(options), jobs_(jobs), tensors_(tensors), outlook_(outlook) {}
 
 absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
                                           const JobOrigin& origin) const {
@@ -108,13 +109,13 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
   NewJob job = MakeNewJob(checked, request.request_id(), estimate);
   job.origin = origin;
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, Store(job, jobs_, options_.retry_after));
-  return ToProto(record);
+  return QueueGlance(outlook_).JobOf(record);
 }
 
 absl::StatusOr<v1::Job> JobApi::GetJob(absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->Get(id));
-  return ToProto(record);
+  return QueueGlance(outlook_).JobOf(record);
 }
 
 absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest& request) const {
@@ -123,8 +124,9 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
     ATTNPRUNE_ASSIGN_OR_RETURN(const JobPage page,
                                jobs_->List(query.filter, page_size, query.page_token));
     v1::ListJobsResponse response;
+    QueueGlance queue(outlook_);
     for (const JobRecord& record : page.jobs) {
-      ATTNPRUNE_ASSIGN_OR_RETURN(*response.add_jobs(), ToProto(record));
+      ATTNPRUNE_ASSIGN_OR_RETURN(*response.add_jobs(), queue.JobOf(record));
     }
     response.set_next_page_token(page.next_page_token);
     return response;

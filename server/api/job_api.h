@@ -11,6 +11,7 @@
 #include "attnprune/v1/prune_service.pb.h"
 #include "server/api/estimate.h"
 #include "server/api/job_check.h"
+#include "server/api/queue_outlook.h"
 #include "server/blobs/blob_store.h"
 #include "server/queue/job_store.h"
 
@@ -28,10 +29,10 @@ struct JobApiOptions {
 };
 
 // Thread-safe. Calls may wait for the disk. Errors carry their details (status_details.h). The
-// stores must outlive it.
+// stores and the outlook must outlive it.
 class JobApi {
  public:
-  JobApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors);
+  JobApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors, QueueOutlook* outlook);
 
   // OK means that the job is on disk (fsync); with validate_only nothing is stored. origin: kept
   // with the job, unless the request is repeated.
@@ -48,6 +49,7 @@ class JobApi {
   const JobApiOptions options_;
   JobStore* const jobs_;
   BlobStore* const tensors_;
+  QueueOutlook* const outlook_;
 };
 
 }  // namespace attnprune::api

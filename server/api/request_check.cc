@@ -72,6 +72,7 @@ void ClearCommonOutput(Message& message) {
   message.clear_cancel_requested();
   message.clear_request_id();
   message.clear_estimate();
+  message.clear_waiting();
 }
 
 template <typename Message>

@@ -103,13 +103,13 @@ absl::StatusOr<v1::Run> RunApi::CreateRun(const v1::CreateRunRequest& request,
   job.tensor_digests = UniqueDigests(spec.Tensors());
   job.origin = origin;
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, Store(job, jobs_, options_.retry_after));
-  return RunToProto(record);
+  return QueueGlance(outlook_).RunOf(record);
 }
 
 absl::StatusOr<v1::Run> RunApi::GetRun(absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->Get(id));
-  return RunToProto(record);
+  return QueueGlance(outlook_).RunOf(record);
 }
 
 absl::StatusOr<v1::ListRunsResponse> RunApi::ListRuns(const v1::ListRunsRequest& request) const {
@@ -118,9 +118,10 @@ absl::StatusOr<v1::ListRunsResponse> RunApi::ListRuns(const v1::ListRunsRequest&
     ATTNPRUNE_ASSIGN_OR_RETURN(const JobPage page,
                                jobs_->List(query.filter, page_size, query.page_token));
     v1::ListRunsResponse response;
+    QueueGlance queue(outlook_);
     for (const JobRecord& record : page.jobs) {
       v1::Run& run = *response.add_runs();
-      ATTNPRUNE_ASSIGN_OR_RETURN(run, RunToProto(record));
+      ATTNPRUNE_ASSIGN_OR_RETURN(run, queue.RunOf(record));
       run.clear_results();
       run.mutable_model()->clear_tensors();
     }
@@ -138,7 +139,7 @@ absl::StatusOr<v1::Run> RunApi::CancelRun(absl::string_view name) const {
 absl::StatusOr<v1::Run> RunApi::ResumeRun(absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->Resume(id));
-  return RunToProto(record);
+  return QueueGlance(outlook_).RunOf(record);
 }
 
 absl::Status RunApi::DeleteRun(absl::string_view name) const {

@@ -8,17 +8,18 @@
 #include "attnprune/v1/prune_service.pb.h"
 #include "attnprune/v1/run.pb.h"
 #include "server/api/job_api.h"
+#include "server/api/queue_outlook.h"
 #include "server/blobs/blob_store.h"
 #include "server/queue/job_store.h"
 
 namespace attnprune::api {
 
 // Thread-safe. Calls may wait for the disk. Errors carry their details (status_details.h). The
-// stores must outlive it.
+// stores and the outlook must outlive it.
 class RunApi {
  public:
-  RunApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors)
-      : options_(options), jobs_(jobs), tensors_(tensors) {}
+  RunApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors, QueueOutlook* outlook)
+      : options_(options), jobs_(jobs), tensors_(tensors), outlook_(outlook) {}
 
   // OK means that the run is on disk (fsync); with validate_only nothing is stored.
   absl::StatusOr<v1::Run> CreateRun(const v1::CreateRunRequest& request,
@@ -34,6 +35,7 @@ class RunApi {
   const JobApiOptions options_;
   JobStore* const jobs_;
   BlobStore* const tensors_;
+  QueueOutlook* const outlook_;
 };
 
 }  // namespace attnprune::api

@@ -27,12 +27,16 @@ absl::Status Assign(absl::StatusOr<Message> result, Message* response) {
 class PruneService final : public v1::PruneService::CallbackService, public PruneServiceHandle {
  public:
   PruneService(const PruneServiceOptions& options, const api::JobApi* api, const api::RunApi* runs,
-               api::JobHub* hub)
+               api::JobHub* hub, api::QueueOutlook* outlook)
       : api_(*api),
         runs_(*runs),
         on_call_(options.on_call),
         io_(static_cast<size_t>(options.io_threads)),
-        watch_{.hub = hub, .io = &io_, .registry = &registry_, .heartbeat = options.heartbeat} {}
+        watch_{.hub = hub,
+               .outlook = outlook,
+               .io = &io_,
+               .registry = &registry_,
+               .heartbeat = options.heartbeat} {}
   ~PruneService() override { io_.join(); }
 
   grpc::Service* service() override { return this; }
@@ -157,8 +161,8 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
 
 std::unique_ptr<PruneServiceHandle> NewPruneService(const PruneServiceOptions& options,
                                                     const api::JobApi* api, const api::RunApi* runs,
-                                                    api::JobHub* hub) {
-  return std::make_unique<PruneService>(options, api, runs, hub);
+                                                    api::JobHub* hub, api::QueueOutlook* outlook) {
+  return std::make_unique<PruneService>(options, api, runs, hub, outlook);
 }
 
 }  // namespace attnprune::rpc

@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
+#include "server/api/queue_outlook.h"
 #include "server/api/run_api.h"
 #include "server/grpc/call_record.h"
 
@@ -35,7 +36,8 @@ class PruneServiceHandle {
 // calls it has begun.
 std::unique_ptr<PruneServiceHandle> NewPruneService(const PruneServiceOptions& options,
                                                     const api::JobApi* jobs,
-                                                    const api::RunApi* runs, api::JobHub* hub);
+                                                    const api::RunApi* runs, api::JobHub* hub,
+                                                    api::QueueOutlook* outlook);
 
 }  // namespace attnprune::rpc
 

@@ -141,14 +141,19 @@ void WatchReactor::OnTick() {
   if (ended_) return;
   Pump();  // news that did not have to be read at once
   if (ended_) return;
-  if (idle_ && !writing_) {
-    v1::JobEvent event;
-    *event.mutable_time() = api::ToProto(absl::Now());
-    event.mutable_heartbeat();
-    Write(std::make_shared<const v1::JobEvent>(std::move(event)));
-  }
+  if (idle_ && !writing_) WriteHeartbeat();
   idle_ = true;
   SetTimer();
+}
+
+void WatchReactor::WriteHeartbeat() {
+  v1::JobEvent event;
+  *event.mutable_time() = api::ToProto(absl::Now());
+  v1::Heartbeat& heartbeat = *event.mutable_heartbeat();
+  if (auto waiting = context_.outlook->RecentWaitingOf(place_->job_id())) {
+    *heartbeat.mutable_waiting() = *std::move(waiting);
+  }
+  Write(std::make_shared<const v1::JobEvent>(std::move(event)));
 }
 
 void WatchReactor::SetTimer() {

@@ -17,6 +17,7 @@
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/base/mutex.h"
 #include "server/api/job_hub.h"
+#include "server/api/queue_outlook.h"
 #include "server/grpc/call_record.h"
 
 namespace attnprune::rpc {
@@ -42,6 +43,7 @@ class WatchRegistry {
 // What streams use; everything must outlive them.
 struct WatchContext {
   api::JobHub* hub;
+  api::QueueOutlook* outlook;  // of the heartbeats
   boost::asio::thread_pool* io;
   WatchRegistry* registry;
   absl::Duration heartbeat;  // an idle stream gets one this often
@@ -72,6 +74,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
   void Pump();
   bool ReadMore();
   void Write(std::shared_ptr<const v1::JobEvent> event);
+  void WriteHeartbeat();
   void End(const grpc::Status& status);
   void SetTimer();
 

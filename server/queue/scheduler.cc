@@ -7,11 +7,6 @@
 namespace attnprune {
 namespace {
 
-bool RunsBefore(const OutstandingJob& a, const OutstandingJob& b) {
-  if (a.priority != b.priority) return a.priority > b.priority;
-  return a.number < b.number;
-}
-
 Action Make(Action::Kind kind, const OutstandingJob& job, absl::StatusCode code,
             std::string message) {
   return {kind, {job.id, job.fence}, code, std::move(message)};
@@ -37,6 +32,11 @@ absl::optional<Action> OfLiveWorker(const OutstandingJob& job, absl::Time now) {
 }
 
 }  // namespace
+
+bool RunsBefore(const OutstandingJob& a, const OutstandingJob& b) {
+  if (a.priority != b.priority) return a.priority > b.priority;
+  return a.number < b.number;
+}
 
 absl::Time Deadline(const OutstandingJob& job) {
   if (!job.start_time.has_value() || job.timeout <= absl::ZeroDuration()) {

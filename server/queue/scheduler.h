@@ -53,8 +53,11 @@ struct Action {
   std::string message;
 };
 
-// The queued job to run next: the highest priority, among these the oldest. nullptr if none is
-// queued. Points into the snapshot.
+// The order of the queue: by priority, the highest first, then by age.
+bool RunsBefore(const OutstandingJob& a, const OutstandingJob& b);
+
+// The queued job to run next: no other runs before it. nullptr if none is queued. Points into the
+// snapshot.
 const OutstandingJob* NextJob(const Snapshot& snapshot);
 
 // What the passing of time and lost workers ask for; at most one action a job, in the snapshot's

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "attnprune/v1/prune_service.grpc.pb.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "client/library/client.h"
@@ -304,6 +305,19 @@ v1::JobEvent Terminal(int64_t sequence) {
   event.set_sequence(sequence);
   event.mutable_terminal()->set_state(v1::SUCCEEDED);
   return event;
+}
+
+TEST_F(ClientFaults, HandsOnHeartbeatsThatSayWhatTheJobWaitsFor) {
+  v1::JobEvent waiting = Heartbeat();
+  waiting.mutable_heartbeat()->mutable_waiting()->set_ahead(2);
+  jobs_.streams = {{{Event(1), Heartbeat(), waiting, waiting, Terminal(2)}, grpc::StatusCode::OK}};
+  std::vector<std::string> seen;
+  const auto job = client_->Watch("jobs/x", 0, [&](const v1::JobEvent& event) {
+    seen.push_back(absl::StrCat(event.sequence(), " ", event.heartbeat().waiting().ahead()));
+    return true;
+  });
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_THAT(seen, ElementsAre("1 0", "0 2", "0 2", "2 0"));
 }
 
 TEST_F(ClientFaults, ShowsEveryEventOnceThroughBrokenWatches) {

@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 import safetensors
-from harness import BIN, LIMIT, MODEL, Server, cli, submit, wait_for
+from harness import BIN, Client, LIMIT, MODEL, Server, cli, submit, wait_for
 from attnprune.v1 import job_pb2 as job_api
 
 JOB = ["--model", MODEL, "--layer", "1", "--calibration", MODEL / "calibration.safetensors",
@@ -126,6 +126,31 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server, client)
     back = cli(*come_back)
     assert back.returncode == 1, "cancelled counts as not done"
     assert "cancelled" in back.stderr
+
+
+def test_a_job_that_waits_says_for_what_and_when_it_may_start(tmp_path):
+    with Server(tmp_path / "data", "--heartbeat=50ms") as server, Client(server.address) as client:
+        at = ["--server", server.address]
+        endless, second = [submit(client, methods=(("gd", {"steps": 1000000}),)).name
+                           for _ in range(2)]
+        client.wait_for_step(endless)
+        last = submit(client, methods=(("magnitude", {}),)).name
+        at_work = f"{endless} at work; may start in "
+        assert re.search(rf"^waits +1 ahead, {at_work}", cli("get", last, *at).stdout, re.M)
+        assert re.search(rf"^{last} +queued, 2nd, in ", cli("list", *at).stdout, re.M)
+        watches = [subprocess.Popen([BIN / "attnprune", "watch", last, *flags, *at], text=True,
+                                    stdout=subprocess.PIPE) for flags in ((), ("--json",))]
+        people, program = watches
+        assert people.stdout.readline() == "queued\n"
+        assert people.stdout.readline().startswith(f"waits for a worker: 1 ahead, {at_work}")
+        client.cancel(second)
+        assert people.stdout.readline().startswith(f"waits for a worker: next, {at_work}")
+        client.cancel(endless)
+        assert people.stdout.readline() == "running\n"
+        events = [json.loads(line) for line in program.communicate(timeout=LIMIT)[0].splitlines()]
+        assert all(event["sequence"] != "0" for event in events)
+        people.communicate(timeout=LIMIT)
+        assert [watch.returncode for watch in watches] == [0, 0]
 
 
 def test_a_second_ctrl_c_ends_a_run_at_once_and_leaves_nothing_in_tmp(tmp_path):

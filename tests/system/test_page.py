@@ -503,6 +503,32 @@ def test_the_queue_filters_and_turns_pages_newest_first(browser, server, client,
         client.cancel(name)
 
 
+def test_what_waits_says_for_what_and_when_it_may_start(browser, server, client, running):
+    waits = submit(client, methods=ENDLESS).name
+    browser.open(job_page(server, waits))
+    at_work = f"{running} at work; may start in "
+    browser.wait_for_text("[data-part=ran]", f"^waiting for .* s: next, {at_work}")
+    urgent = submit(client, methods=ENDLESS, priority=1).name
+    browser.wait_for_text("[data-part=ran]", f": 1 ahead, {at_work}")
+    assert contrast_failures(browser) == []
+    browser.open(server.page)
+    places = ".queue tbody .place"
+    wait_for(lambda: [text.split(",")[0] for text in browser.texts(places)[:3]]
+             == ["1st", "2nd", ""], "their places, and none of the one that runs")
+    assert contrast_failures(browser) == []
+    for address, shot in ((server.page, "queue-waits"), (job_page(server, waits), "waits")):
+        browser.emulate(width=360, height=740)
+        browser.open(address)
+        browser.wait_for_text("main", "2nd, in |1 ahead, ")
+        assert browser.overflow() == 0
+        browser.shot(f"{shot}-360")
+    browser.emulate()
+    browser.open(server.page)
+    client.cancel(urgent)
+    wait_for(lambda: browser.texts(places)[:2][1].startswith("1st, in "), "it is the next one")
+    client.cancel(waits)
+
+
 # --- Broken connections ---
 
 

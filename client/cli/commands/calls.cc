@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/jobs/embedded_server.h"
@@ -36,7 +37,8 @@ std::string CancelText(const std::string& name, v1::JobState state, bool cancel_
 
 int GetRun(const Shell& shell, const JobCallFlags& flags) {
   const auto call = [&](client::Client& client) { return client.GetRun(RunName(flags.name)); };
-  return ShowAnswer(shell, flags.connect, call, RunText);
+  return ShowAnswer(shell, flags.connect, call,
+                    [](const v1::Run& run) { return RunText(run, absl::Now()); });
 }
 
 int CancelRun(const Shell& shell, const JobCallFlags& flags) {
@@ -49,7 +51,8 @@ int CancelRun(const Shell& shell, const JobCallFlags& flags) {
 int Get(const Shell& shell, const JobCallFlags& flags) {
   if (NamesRun(flags.name)) return GetRun(shell, flags);
   const auto call = [&](client::Client& client) { return client.GetJob(JobName(flags.name)); };
-  return ShowAnswer(shell, flags.connect, call, JobText);
+  return ShowAnswer(shell, flags.connect, call,
+                    [](const v1::Job& job) { return JobText(job, absl::Now()); });
 }
 
 int Cancel(const Shell& shell, const JobCallFlags& flags) {

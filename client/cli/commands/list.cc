@@ -14,6 +14,7 @@
 #include "client/cli/views/format.h"
 #include "client/cli/views/result_table.h"
 #include "client/cli/views/run_table.h"
+#include "client/cli/views/waiting_view.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
@@ -48,13 +49,20 @@ std::string BestText(const v1::Job& job) {
   return absl::StrFormat("%s %.5f", (*best)->method(), JudgedError(**best));
 }
 
+// "queued, 3rd, in 4 min"
+std::string StateCell(const v1::Job& job, absl::Time now) {
+  if (!job.has_waiting()) return StateText(job.state());
+  return absl::StrCat(StateText(job.state()), ", ", QueuePlaceText(job.waiting()), ", ",
+                      StartText(job.waiting(), now));
+}
+
 std::string ListText(const v1::ListJobsResponse& list) {
   std::vector<std::vector<std::string>> rows = {
       {"job", "state", "priority", "created", "methods", "best"}};
   for (const v1::Job& job : list.jobs()) {
     std::vector<std::string> methods;
     for (const v1::Method& method : job.methods()) methods.push_back(method.name());
-    rows.push_back({job.name(), StateText(job.state()), absl::StrCat(job.priority()),
+    rows.push_back({job.name(), StateCell(job, absl::Now()), absl::StrCat(job.priority()),
                     TimeText(job.create_time()), absl::StrJoin(methods, ","), BestText(job)});
   }
   return TableText(rows);

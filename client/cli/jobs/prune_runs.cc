@@ -104,7 +104,8 @@ PrunedModels FollowRuns(const Shell& shell, client::Client& client,
   const WatchOutput output = json ? WatchOutput::kPeopleOnErr : WatchOutput::kPeople;
   PrunedModels models;
   std::vector<v1::Run> ended;
-  for (const v1::Run& run : runs) {
+  for (v1::Run run : runs) {
+    if (!ended.empty()) run.clear_waiting();  // as it was before the others ended
     people << (ended.empty() ? "" : "\n") << run.name() << "  " << MethodsText(run) << std::endl;
     const FollowedRunResult followed =
         FollowRunToEnd(shell, client, run, quiet ? Progress::kQuiet : Progress::kShown, output);

@@ -12,6 +12,7 @@
 #include "client/cli/views/loss_plot.h"
 #include "client/cli/views/progress_view.h"
 #include "client/cli/views/result_table.h"
+#include "client/cli/views/waiting_view.h"
 #include "client/export/tensorboard_folder.h"
 #include "core/base/status_macros.h"
 
@@ -44,7 +45,8 @@ class WatchSession {
         people_(output == WatchOutput::kPeople ? shell.out : shell.err),
         quiet_(wishes.quiet),
         columns_(output == WatchOutput::kPeople ? shell.out_columns : shell.err_columns),
-        model_(job) {}
+        model_(job),
+        waiting_(job) {}
 
   // Before Run. Errors: of CheckTensorBoard.
   absl::Status WriteTensorBoard(const std::string& folder) {
@@ -81,6 +83,7 @@ class WatchSession {
   void Show(const v1::JobEvent& event);
   void Record(const v1::JobEvent& event);
   void Redraw(const v1::JobEvent& event);
+  void Draw(const std::string& line);
 
   const Shell& shell_;
   const v1::Job job_;
@@ -89,6 +92,7 @@ class WatchSession {
   const bool quiet_;
   const absl::optional<int> columns_;  // of people_, where it is a terminal
   ProgressModel model_;
+  WaitingView waiting_;
   PlainView plain_;
   CurveRecorder recorder_;
   std::unique_ptr<exporting::LiveTensorBoard> tensorboard_;  // nullptr: not wanted, or given up
@@ -101,9 +105,12 @@ class WatchSession {
 void WatchSession::Show(const v1::JobEvent& event) {
   last_sequence_ = std::max(last_sequence_, event.sequence());
   model_.Apply(event);
+  waiting_.Apply(event);
   recorder_.Apply(event);
   Record(event);
-  if (output_ == WatchOutput::kEvents) *shell_.out << Json(event, JsonStyle::kLine) << std::flush;
+  if (output_ == WatchOutput::kEvents && !event.has_heartbeat()) {
+    *shell_.out << Json(event, JsonStyle::kLine) << std::flush;
+  }
   if (quiet_ && (event.has_progress() || event.has_phase())) return;
   if (columns_.has_value() && !quiet_) {
     Redraw(event);
@@ -111,6 +118,8 @@ void WatchSession::Show(const v1::JobEvent& event) {
   }
   const std::string line = plain_.LineOf(event, model_);
   if (!line.empty()) *people_ << line << std::endl;
+  const std::string news = quiet_ ? "" : waiting_.News(absl::Now());
+  if (!news.empty()) *people_ << news << std::endl;
 }
 
 // The job's watch is worth more than its files.
@@ -133,11 +142,15 @@ void WatchSession::Redraw(const v1::JobEvent& event) {
   if (event.has_state_change() || !event.warning().empty()) {
     *people_ << plain_.LineOf(event, model_) << "\n";
   }
-  for (const std::string& line : BarLines(model_, *columns_ - 1)) {
-    *people_ << line << "\n";
-    ++drawn_;
-  }
+  const std::string waits = waiting_.Line(now);
+  if (!waits.empty()) Draw(waits.substr(0, static_cast<size_t>(*columns_ - 1)));
+  for (const std::string& line : BarLines(model_, *columns_ - 1)) Draw(line);
   *people_ << std::flush;
+}
+
+void WatchSession::Draw(const std::string& line) {
+  *people_ << line << "\n";
+  ++drawn_;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "client/cli/views/format.h"
 #include "client/cli/views/run_table.h"
 #include "client/cli/views/run_view.h"
+#include "client/cli/views/waiting_view.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
@@ -25,7 +26,8 @@ class RunWatchSession {
         people_(output == WatchOutput::kPeople ? shell.out : shell.err),
         quiet_(progress == Progress::kQuiet),
         columns_(output == WatchOutput::kPeople ? shell.out_columns : shell.err_columns),
-        model_(run) {}
+        model_(run),
+        waiting_(run) {}
 
   // Client::WatchRun, with its events shown.
   absl::StatusOr<v1::Run> Watch(client::Client& client, int64_t after) {
@@ -43,12 +45,17 @@ class RunWatchSession {
   void Show(const v1::JobEvent& event) {
     last_sequence_ = std::max(last_sequence_, event.sequence());
     model_.Apply(event);
-    if (output_ == WatchOutput::kEvents) *shell_.out << Json(event, JsonStyle::kLine) << std::flush;
+    waiting_.Apply(event);
+    if (output_ == WatchOutput::kEvents && !event.has_heartbeat()) {
+      *shell_.out << Json(event, JsonStyle::kLine) << std::flush;
+    }
     if (quiet_ && event.has_run_progress()) return;
     if (columns_.has_value() && !quiet_) {
       Redraw(event);
     } else {
       TellLines(event);
+      const std::string news = quiet_ ? "" : waiting_.News(absl::Now());
+      if (!news.empty()) *people_ << news << std::endl;
     }
   }
 
@@ -62,10 +69,17 @@ class RunWatchSession {
     const absl::Time now = absl::Now();
     if (event.has_run_progress() && now - last_drawn_ < kRunDrawInterval) return;
     last_drawn_ = now;
-    if (drawn_) *people_ << "\x1b[1A\x1b[2K";
+    for (; drawn_ > 0; --drawn_) *people_ << "\x1b[1A\x1b[2K";
     if (!event.has_run_progress()) TellLines(event);
-    *people_ << RunBarLine(model_, *columns_ - 1) << "\n" << std::flush;
-    drawn_ = true;
+    const std::string waits = waiting_.Line(now);
+    if (!waits.empty()) Draw(waits.substr(0, static_cast<size_t>(*columns_ - 1)));
+    Draw(RunBarLine(model_, *columns_ - 1));
+    *people_ << std::flush;
+  }
+
+  void Draw(const std::string& line) {
+    *people_ << line << "\n";
+    ++drawn_;
   }
 
   const Shell& shell_;
@@ -75,8 +89,9 @@ class RunWatchSession {
   const bool quiet_;
   const absl::optional<int> columns_;  // of people_, where it is a terminal
   RunProgressModel model_;
+  WaitingView waiting_;
   PlainRunView plain_;
-  bool drawn_ = false;  // a bar is now on the terminal
+  int drawn_ = 0;  // lines now on the terminal
   absl::Time last_drawn_ = absl::InfinitePast();
   int64_t last_sequence_ = 0;
 };

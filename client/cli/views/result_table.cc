@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/waiting_view.h"
 
 namespace attnprune::cli {
 namespace {
@@ -141,13 +142,14 @@ std::string ResultTable(const v1::Job& job) {
                       SourceLine(job));
 }
 
-std::string JobText(const v1::Job& job) {
+std::string JobText(const v1::Job& job, absl::Time now) {
   std::vector<std::string> methods;
   for (const v1::Method& method : job.methods()) {
     methods.push_back(LabelOfMethod(method));
   }
   std::string text = absl::StrCat(job.name(), "  ", StateText(job.state()),
-                                  job.cancel_requested() ? " (cancel requested)" : "", "\n");
+                                  job.cancel_requested() ? " (cancel requested)" : "", "\n",
+                                  WaitsRow(job.waiting(), now));
   absl::StrAppend(&text, "methods   ", absl::StrJoin(methods, ", "), "\n");
   absl::StrAppend(&text, "created   ", TimeText(job.create_time()), "\n");
   if (job.has_start_time()) {

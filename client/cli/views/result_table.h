@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "attnprune/v1/job.pb.h"
 
 namespace attnprune::cli {
@@ -26,8 +27,8 @@ absl::StatusOr<const v1::MethodResult*> ResultOf(const v1::Job& job, const std::
 // held-out batches came from.
 std::string ResultTable(const v1::Job& job);
 
-// A job at length: state, problem, estimate, failure, results.
-std::string JobText(const v1::Job& job);
+// A job at length: state, what it waits for, estimate, failure, results.
+std::string JobText(const v1::Job& job, absl::Time now);
 
 }  // namespace attnprune::cli
 

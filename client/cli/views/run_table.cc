@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/waiting_view.h"
 #include "core/base/format.h"
 
 namespace attnprune::cli {
@@ -87,7 +88,14 @@ std::string TimesText(const v1::Run& run) {
   return text;
 }
 
+// "queued, 3rd"
+std::string PlaceCell(const v1::Run& run) {
+  if (!run.has_waiting()) return StateText(run.state());
+  return absl::StrCat(StateText(run.state()), ", ", QueuePlaceText(run.waiting()));
+}
+
 std::string LeftText(const v1::Run& run, absl::Time now) {
+  if (run.has_waiting()) return StartText(run.waiting(), now);
   const absl::optional<double> left = SecondsLeft(run, now);
   return left.has_value() ? SecondsText(*left) : "";
 }
@@ -212,9 +220,10 @@ std::string RunTable(const v1::Run& run) {
   return text;
 }
 
-std::string RunText(const v1::Run& run) {
+std::string RunText(const v1::Run& run, absl::Time now) {
   std::string text = absl::StrCat(run.name(), "  ", StateText(run.state()),
-                                  run.cancel_requested() ? " (cancel requested)" : "", "\n");
+                                  run.cancel_requested() ? " (cancel requested)" : "", "\n",
+                                  WaitsRow(run.waiting(), now));
   absl::StrAppend(&text, AskedText(run), TimesText(run));
   absl::StrAppend(&text, "done      ", run.results_done(), " of ", run.results_total(),
                   " results\n");
@@ -244,7 +253,7 @@ std::string RunListText(const std::vector<v1::Run>& runs, absl::Time now) {
       {"run", "state", "done", "left", "priority", "created", "sparsity", "method"}};
   for (const v1::Run& run : runs) {
     const double share = ShareOf(run.results_done(), run.results_total());
-    rows.push_back({run.name(), StateText(run.state()), absl::StrFormat("%.0f %%", 100 * share),
+    rows.push_back({run.name(), PlaceCell(run), absl::StrFormat("%.0f %%", 100 * share),
                     LeftText(run, now), absl::StrCat(run.priority()), TimeText(run.create_time()),
                     SparsityText(run.sparsity()), run.method().name()});
   }

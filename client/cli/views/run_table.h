@@ -46,13 +46,14 @@ std::string BlockSparsitiesText(const v1::RunResult& result);  // "0.6812 0.7188
 // before the first result.
 std::string RunTable(const v1::Run& run);
 
-// A run at length: state, what is asked for, estimate, failure, results.
-std::string RunText(const v1::Run& run);
+// A run at length: state, what it waits for, what is asked for, estimate, failure, results.
+std::string RunText(const v1::Run& run, absl::Time now);
 
 // Of a run that runs, by the time it has taken for what is done. nullopt: not known.
 absl::optional<double> SecondsLeft(const v1::Run& run, absl::Time now);
 
-// Runs, one a row with a heading.
+// Runs, one a row with a heading. "left" is the time left or, of one that is queued, until it may
+// start.
 std::string RunListText(const std::vector<v1::Run>& runs, absl::Time now);
 
 // The losses of runs that differ by their methods: one a row, under these names.

@@ -99,6 +99,18 @@ TEST(SecondsLeft, GoesByTheTimeThatTheDoneShareTook) {
   EXPECT_EQ(SecondsLeft(run, absl::FromUnixSeconds(1010)), absl::nullopt);
 }
 
+TEST(RunListText, SaysOfAQueuedRunItsPlaceAndWhenItMayStart) {
+  v1::Run run = Queued();
+  run.set_name("runs/r-2");
+  run.mutable_waiting()->set_ahead(2);
+  run.mutable_waiting()->add_running("runs/r-1");
+  run.mutable_waiting()->mutable_may_start_time()->set_seconds(1240);
+  const absl::Time now = absl::FromUnixSeconds(1000);
+  EXPECT_THAT(RunListText({run}, now), HasSubstr("runs/r-2  queued, 3rd   0 %  in 4 min"));
+  EXPECT_THAT(RunText(run, now),
+              HasSubstr("queued\nwaits     2 ahead, runs/r-1 at work; may start in 4 min\n"));
+}
+
 TEST(RuleText, IsWhatTheFlagSays) {
   v1::Rule rule;
   rule.set_pattern("down");

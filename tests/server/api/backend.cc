@@ -22,8 +22,9 @@ Backend::Backend(const BackendOptions& options)
   JobApiOptions api;
   api.max_job_memory_bytes = options.max_job_memory_bytes;
   api.limits.set_max_tensor_bytes(blobs.limits.max_tensor_bytes);
-  api_ = std::make_unique<JobApi>(api, jobs_.get(), tensors_.get());
-  runs_ = std::make_unique<RunApi>(api, jobs_.get(), tensors_.get());
+  outlook_ = std::make_unique<QueueOutlook>(QueueOutlookOptions(), jobs_.get(), &clock_);
+  api_ = std::make_unique<JobApi>(api, jobs_.get(), tensors_.get(), outlook_.get());
+  runs_ = std::make_unique<RunApi>(api, jobs_.get(), tensors_.get(), outlook_.get());
   hub_ = std::make_unique<JobHub>(jobs_.get(), &clock_);
   jobs_->SetListener(hub_.get());
 }

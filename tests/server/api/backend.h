@@ -11,6 +11,7 @@
 #include "core/base/clock.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
+#include "server/api/queue_outlook.h"
 #include "server/api/run_api.h"
 #include "server/blobs/blob_store.h"
 #include "server/queue/folder_lock.h"
@@ -34,6 +35,7 @@ class Backend {
   const JobApi& api() const { return *api_; }
   const RunApi& runs() const { return *runs_; }
   JobHub& hub() { return *hub_; }
+  QueueOutlook& outlook() { return *outlook_; }
 
   // A job that the API takes; its tensors are there.
   v1::Job GoodJob();
@@ -49,6 +51,7 @@ class Backend {
   const FolderLock lock_;
   std::unique_ptr<BlobStore> tensors_;
   std::unique_ptr<JobStore> jobs_;
+  std::unique_ptr<QueueOutlook> outlook_;
   std::unique_ptr<JobApi> api_;
   std::unique_ptr<RunApi> runs_;
   std::unique_ptr<JobHub> hub_;

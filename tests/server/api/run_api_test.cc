@@ -374,6 +374,20 @@ TEST_F(Runs, AreListedApartFromJobs) {
   EXPECT_EQ(FieldAtFault(backend_.runs().GetRun("runs/" + job.substr(5)).status()), "name");
 }
 
+TEST_F(Runs, SayWhatTheyWaitForWhileTheyAreQueued) {
+  const std::string first = Create(Golden()).name();
+  const v1::Run second = Create(Golden());
+  EXPECT_EQ(second.waiting().ahead(), 1);
+  backend_.Claim();
+  const v1::ListRunsResponse list = ValueOrDie(backend_.runs().ListRuns({}));
+  EXPECT_THAT(list.runs(0).waiting().running(), ElementsAre(first));
+  EXPECT_FALSE(list.runs(1).has_waiting());
+  EXPECT_FALSE(ValueOrDie(backend_.runs().CancelRun(second.name())).has_waiting());
+  const v1::Run resumed = ValueOrDie(backend_.runs().ResumeRun(second.name()));
+  EXPECT_THAT(resumed.waiting().running(), ElementsAre(first));
+  EXPECT_FALSE(Get(first).has_waiting());
+}
+
 TEST_F(Runs, OfARequestThatWasSeenAreTheSameRun) {
   v1::CreateRunRequest request;
   *request.mutable_run() = Golden();

@@ -258,6 +258,26 @@ TEST(WatchJob, SendsHeartbeatsOnAnIdleStream) {
   watcher.Leave();
 }
 
+TEST(WatchJob, SaysInHeartbeatsWhatAQueuedJobWaitsFor) {
+  Service service({.heartbeat = absl::Milliseconds(20)});
+  const std::string first = service.Create(service.GoodJob()).name();
+  service.Claim();
+  const std::string second = service.Create(service.GoodJob()).name();
+  Watcher watcher(service, second), of_running(service, first);
+  EXPECT_EQ(Describe(watcher.Next()), "QUEUED");
+  const v1::JobEvent event = watcher.Next();
+  ASSERT_TRUE(event.heartbeat().has_waiting());
+  EXPECT_THAT(event.heartbeat().waiting().running(), ElementsAre(first));
+  EXPECT_EQ(event.heartbeat().waiting().ahead(), 0);
+  EXPECT_EQ(Describe(of_running.Next()), "QUEUED");
+  EXPECT_EQ(Describe(of_running.Next()), "RUNNING");
+  const v1::JobEvent running = of_running.Next();
+  EXPECT_EQ(Describe(running), "heartbeat");
+  EXPECT_FALSE(running.heartbeat().has_waiting());
+  watcher.Leave();
+  of_running.Leave();
+}
+
 TEST(WatchJob, LeavesTheJobAloneWhenAWatcherGoes) {
   Service service;
   const std::string name = service.Create(service.GoodJob()).name();

@@ -39,6 +39,18 @@ std::string Text(const Message& message) {
   return message.DebugString();
 }
 
+// But for the time that it may start, which goes on.
+std::string Text(v1::Job job) {
+  if (job.has_waiting()) job.mutable_waiting()->clear_may_start_time();
+  return job.DebugString();
+}
+
+std::string Text(const v1::ListJobsResponse& list) {
+  std::string text = list.next_page_token();
+  for (const v1::Job& job : list.jobs()) text += "\n" + Text(job);
+  return text;
+}
+
 TEST(WebRoutes, SayOfAJobWhatGetJobSays) {
   Web web;
   const v1::Job job = web.Create("a");

@@ -18,6 +18,7 @@ import {
   NONE,
 } from "./format.js";
 import { ranking, runSeconds } from "./job_model.js";
+import { waitingText } from "./waiting.js";
 
 // Rows [name, text] of a job's description; of what does not apply there is none.
 export function describe(job) {
@@ -79,14 +80,21 @@ function heldOutText(job) {
   return shapes(job.heldOut) ?? (fraction > 0 ? `${fraction} of the calibration batches` : "none");
 }
 
-// How long a job or a run has run or waited.
+// How long a job or a run has run or waited, and what it waits for.
 export function ranText(job) {
+  if (job.state === "QUEUED") return waitsText(job);
   const ran = runSeconds(job);
   if (ran !== undefined) {
     return ended(job.state) ? `ran ${duration(ran)}` : `running for ${duration(Math.floor(ran))}`;
   }
-  if (ended(job.state)) return "not started";
-  return `waiting for ${duration(Math.floor(Date.now() / 1000 - seconds(job.createTime)))}`;
+  return ended(job.state) ? "not started" : "";
+}
+
+// A job that has run before has waited since a time that is not known.
+function waitsText({ startTime, createTime, waiting }) {
+  const waited = Math.floor(Date.now() / 1000 - seconds(createTime));
+  const since = startTime ? "waiting again" : `waiting for ${duration(Math.max(0, waited))}`;
+  return [since, waitingText(waiting)].filter(Boolean).join(": ");
 }
 
 // Rows [name, text] of a description list; nothing is done where they are as before.

@@ -148,6 +148,7 @@ export class JobModel {
       this.job.state = change.state;
       if (change.attempt) this.job.attempt = change.attempt;
       if (change.state === "RUNNING") this.job.startTime ??= time;
+      if (change.state !== "QUEUED") this.job.waiting = undefined;
     }
     const attempt = change.attempt > 1 ? `, attempt ${change.attempt}` : "";
     const reason = change.reason ? `: ${change.reason}` : "";

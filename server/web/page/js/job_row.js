@@ -3,6 +3,7 @@ import { setBadge, stateBadge } from "./badge.js";
 import { el, setText } from "./dom.js";
 import { ago, clock, duration, figure, number, sparsity, NONE } from "./format.js";
 import { ranking, runSeconds } from "./job_model.js";
+import { placeText } from "./waiting.js";
 
 // The cell that names a job or a run: a link, and labels but for the command line's own.
 export function nameCell(name, labels) {
@@ -19,6 +20,7 @@ export function nameCell(name, labels) {
 export class JobRow {
   constructor(job) {
     this.badge = stateBadge();
+    this.place = el("span", { class: "place" });
     this.done = el("td", { class: "number hide-medium" });
     this.best = el("td", { class: "number" });
     this.time = el("td", { class: "number hide-narrow" });
@@ -27,7 +29,7 @@ export class JobRow {
     this.node = el(
       "tr",
       {},
-      el("td", {}, this.badge),
+      el("td", {}, this.badge, this.place),
       nameCell(job.name, job.labels),
       el("td", { class: "hide-medium" }, methods.join(", ")),
       this.done,
@@ -40,6 +42,7 @@ export class JobRow {
 
   update(job) {
     setBadge(this.badge, job.state, job.cancelRequested);
+    setText(this.place, placeText(job.waiting));
     setText(this.done, `${(job.results ?? []).length} of ${(job.methods ?? []).length}`);
     setText(this.best, bestOf(job));
     setText(this.time, duration(runSeconds(job)));

@@ -9,6 +9,7 @@ import { ended, idOf } from "./format.js";
 const FRAME_MS = 100; // between two drawings at least,
 const REST = 4; // and so many times what the last one took
 const RETRY_MS = 2000;
+const QUEUE_MS = 2500; // between two looks at the queue of what waits in it
 const HIDDEN_MS = 30000; // a tab that is hidden for so long follows no more until it is seen again
 
 // A view of something is a subclass with
@@ -80,6 +81,7 @@ export class LiveView {
     this.stream.stop();
     this.gone = true;
     clearInterval(this.clock);
+    clearInterval(this.queueClock);
     setConnection("on");
     setText(
       this.parts.trouble,
@@ -101,7 +103,16 @@ export class LiveView {
     this.parts.body.hidden = false;
     this.changed("results");
     this.clock = setInterval(() => this.tick(), 1000);
+    this.queueClock = setInterval(() => this.lookAtQueue(), QUEUE_MS);
     this.early.forEach((event) => this.onEvent(event));
+  }
+
+  // What a queued job or run waits for changes without an event. That the server is away, the
+  // stream says.
+  async lookAtQueue() {
+    if (this.model.thing.state !== "QUEUED" || document.visibilityState !== "visible") return;
+    const { state, waiting } = await get(this.name).catch(() => ({}));
+    if (state === "QUEUED") this.model.thing.waiting = waiting;
   }
 
   visibilityChanged() {
@@ -169,6 +180,7 @@ export class LiveView {
     clearTimeout(this.hiddenTimer);
     document.removeEventListener("visibilitychange", this.onVisibility);
     clearInterval(this.clock);
+    clearInterval(this.queueClock);
     this.stream.close();
     this.closePanels();
   }

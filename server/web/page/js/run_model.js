@@ -63,6 +63,7 @@ export class RunModel {
       this.run.attempt = change.attempt;
       this.progress = undefined;
       if (change.state === "RUNNING") this.run.startTime ??= time;
+      if (change.state !== "QUEUED") this.run.waiting = undefined;
     }
     const attempt = change.attempt > 1 ? `, attempt ${change.attempt}` : "";
     const reason = change.reason ? `: ${change.reason}` : "";

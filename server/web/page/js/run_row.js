@@ -4,10 +4,12 @@ import { el, setText } from "./dom.js";
 import { ago, clock, duration, percent, seconds, sparsity, weightsFolder, NONE } from "./format.js";
 import { nameCell } from "./job_row.js";
 import { familyOf } from "./run_model.js";
+import { placeText } from "./waiting.js";
 
 export class RunRow {
   constructor(run) {
     this.badge = stateBadge();
+    this.place = el("span", { class: "place" });
     this.bar = el("progress", { max: 1, value: 0, "aria-label": "share done" });
     this.share = el("span", { class: "steps" });
     this.left = el("td", { class: "number hide-narrow" });
@@ -15,7 +17,7 @@ export class RunRow {
     this.node = el(
       "tr",
       {},
-      el("td", {}, this.badge),
+      el("td", {}, this.badge, this.place),
       nameCell(run.name, run.labels),
       el("td", { class: "hide-narrow" }, weightsFolder(run.labels) ?? familyOf(run.model) ?? NONE),
       el("td", { class: "hide-medium" }, run.method?.name ?? NONE),
@@ -30,6 +32,7 @@ export class RunRow {
     const { resultsDone: done = 0, resultsTotal: total = 0 } = run;
     const share = total > 0 ? Math.min(1, done / total) : 0;
     setBadge(this.badge, run.state, run.cancelRequested);
+    setText(this.place, placeText(run.waiting));
     this.bar.value = share;
     this.bar.dataset.state = run.state;
     setText(this.share, `${percent(share, 0)} · ${done} / ${total}`);
