@@ -349,6 +349,25 @@ def test_a_run_s_heat_map_and_losses_are_those_of_the_api(browser, server, prune
     assert not browser.find("[data-part=resume]").is_displayed()
 
 
+def test_a_run_with_an_attention_method_and_an_allocation_is_shown_whole(browser, server, client):
+    name = submit_run(server, "--attention-method", "kfac:rounds=0", "--allocation", "owl:outlier=4")
+    browser.open(job_page(server, name))  # which sees every event
+    browser.wait_for_js(WHOLE_RUN)
+    described = dict(zip(browser.texts(".details dt"), browser.texts(".details dd")))
+    assert described["attention method"] == "kfac (rounds = 0)"
+    assert described["allocation"] == "owl, outlier 4"
+    tensors, outputs = errors_of(get_run(client, name))
+    rows = browser.js(CELLS)
+    assert [len(row) for row in rows] == [len(ROLES) + 1] * 4
+    for block, row in enumerate(rows):
+        assert float(row[-1]["text"]) == pytest.approx(outputs[block], rel=0.06)
+        for role, cell in zip(ROLES, row):
+            tensor = tensors[block, role]
+            assert cell["state"] == "done"
+            assert f"{100 * tensor.sparsity:.2f} % removed by {tensor.method}" in cell["told"]
+    assert {tensors[0, role].method for role in ("q", "k")} == {"kfac"}
+
+
 def test_arrow_keys_walk_through_the_heat_map(browser, server, pruned):
     opened_run(browser, server, pruned.name)
     tensors, outputs = errors_of(pruned)

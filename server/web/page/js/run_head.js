@@ -136,6 +136,8 @@ function describe(run) {
   return [
     ["model", [weightsFolder(run.labels), familyOf(run.model)].filter(Boolean).join(", ")],
     ["method", run.method && methodText(run.method)],
+    ["attention method", run.attentionMethod && methodText(run.attentionMethod)],
+    ["allocation", allocationText(run.allocation)],
     ["sparsity", sparsityInWords(run.sparsity)],
     ["order", orderText(run.order)],
     ["dense target", number(run.denseTarget) > 0 ? String(run.denseTarget) : undefined],
@@ -154,6 +156,12 @@ function describe(run) {
     ["created", clock(run.createTime)],
     ...Object.entries(run.labels ?? {}).sort(),
   ].filter(([, text]) => text !== undefined && text !== "");
+}
+
+// "owl, outlier 5"; none where every block's sparsity is the run's.
+function allocationText(allocation) {
+  const [kind, values] = Object.entries(allocation ?? {})[0] ?? [];
+  return kind && [kind, ...Object.entries(values).map(([name, value]) => `${name} ${value}`)].join(", ");
 }
 
 function ruleText({ pattern, skip, method, sparsity: asked }) {
