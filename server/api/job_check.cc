@@ -8,11 +8,13 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "server/api/request_check.h"
+#include "server/api/submission.h"
 
 namespace attnprune::api {
 namespace {
 
 constexpr size_t kMaxMethods = 64;
+constexpr size_t kMaxScores = 65'536;  // errors of a head, which every result has
 
 absl::Status CheckScalars(const v1::Job& job) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckCommon(job));
@@ -32,6 +34,14 @@ absl::StatusOr<std::vector<ChosenMethod>> CheckMethods(const std::vector<JobMeth
     chosen.push_back(std::move(method));
   }
   return chosen;
+}
+
+absl::Status CheckScores(const CheckedJob& checked) {
+  const auto heads = static_cast<size_t>(checked.spec.shape.heads());
+  if (checked.methods.size() * heads <= kMaxScores) return absl::OkStatus();
+  return MustError("job.methods",
+                   absl::StrCat("have, times the ", heads, " query heads, at most ", kMaxScores),
+                   checked.methods.size());
 }
 
 // "gd", "gd#2", "gd#3": from the second method of a name on.
@@ -59,8 +69,10 @@ absl::StatusOr<CheckedJob> CheckJob(const v1::Job& job, int64_t max_tensor_bytes
   checked.job = job;
   ATTNPRUNE_ASSIGN_OR_RETURN(checked.spec, DecodeJob(job, max_tensor_bytes));
   ATTNPRUNE_ASSIGN_OR_RETURN(checked.methods, CheckMethods(checked.spec.methods));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckScores(checked));
   ClearOutput(checked.job);
   LabelMethods(checked.job);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckStoredBytes("job", checked.job.ByteSizeLong()));
   return checked;
 }
 

@@ -132,6 +132,8 @@ absl::Status CheckRequestId(absl::string_view request_id) {
                    Quoted(request_id));
 }
 
+absl::Status CheckFilterLabels(const LabelMap& labels) { return CheckLabels("labels", labels); }
+
 absl::Status CheckCommon(const v1::Job& job) { return CheckCommonOf("job", job); }
 absl::Status CheckCommon(const v1::Run& run) { return CheckCommonOf("run", run); }
 

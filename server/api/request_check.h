@@ -28,6 +28,9 @@ absl::Status CheckRequestId(absl::string_view request_id);
 absl::Status CheckCommon(const v1::Job& job);
 absl::Status CheckCommon(const v1::Run& run);
 
+// Of a filter: as of a job. INVALID_ARGUMENT naming `labels`.
+absl::Status CheckFilterLabels(const google::protobuf::Map<std::string, std::string>& labels);
+
 // Clears the output-only fields that a client may have sent.
 void ClearOutput(v1::Job& job);
 void ClearOutput(v1::Run& run);

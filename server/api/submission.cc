@@ -11,7 +11,8 @@
 namespace attnprune::api {
 namespace {
 
-constexpr int kDefaultPageSize = 50, kMaxPageSize = 1000;
+constexpr int kDefaultPageSize = 50, kMaxPageSize = 1000, kMaxStates = 16;
+constexpr size_t kMaxStoredBytes = size_t{1} << 20;
 
 }  // namespace
 
@@ -69,6 +70,12 @@ absl::Status CheckMemory(absl::string_view field, int64_t bytes, int64_t limit) 
       "JOB_TOO_LARGE", {{"limit_bytes", absl::StrCat(limit)}});
 }
 
+absl::Status CheckStoredBytes(absl::string_view field, size_t bytes) {
+  if (bytes <= kMaxStoredBytes) return absl::OkStatus();
+  return MustError(field, absl::StrCat("have at most ", kMaxStoredBytes, " bytes as a message"),
+                   bytes);
+}
+
 absl::StatusOr<JobRecord> Store(const NewJob& job, JobStore* jobs, absl::Duration retry_after) {
   absl::StatusOr<CreateOutcome> outcome = jobs->Create(job);
   if (absl::IsResourceExhausted(outcome.status())) {
@@ -83,6 +90,11 @@ absl::StatusOr<int> CheckPageSize(int page_size) {
   if (page_size >= 1 && page_size <= kMaxPageSize) return page_size;
   return FieldError("page_size",
                     absl::StrCat("must be in [0, ", kMaxPageSize, "], got ", page_size));
+}
+
+absl::Status CheckStateCount(int states) {
+  if (states <= kMaxStates) return absl::OkStatus();
+  return MustError("states", absl::StrCat("have at most ", kMaxStates, " entries"), states);
 }
 
 absl::StatusOr<JobState> CheckState(int index, int state) {

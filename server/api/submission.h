@@ -15,6 +15,7 @@
 #include "core/base/field_error.h"
 #include "google/protobuf/duration.pb.h"
 #include "google/protobuf/message.h"
+#include "server/api/request_check.h"
 #include "server/blobs/blob_store.h"
 #include "server/execution/job_tensor.h"
 #include "server/queue/job_store.h"
@@ -47,6 +48,10 @@ absl::Status CheckStored(absl::Span<const JobTensor* const> tensors, BlobStore* 
 // INVALID_ARGUMENT naming `field`, reason JOB_TOO_LARGE. limit 0: none.
 absl::Status CheckMemory(absl::string_view field, int64_t bytes, int64_t limit);
 
+// What is stored of a job or run, so that no answer about it is larger than a client's default
+// limit. INVALID_ARGUMENT naming `field`.
+absl::Status CheckStoredBytes(absl::string_view field, size_t bytes);
+
 // JobStore::Create. RESOURCE_EXHAUSTED says when to come back.
 absl::StatusOr<JobRecord> Store(const NewJob& job, JobStore* jobs, absl::Duration retry_after);
 
@@ -56,8 +61,9 @@ struct ListQuery {
   std::string page_token;
 };
 
-// INVALID_ARGUMENT naming `page_size` or `states[i]`.
+// INVALID_ARGUMENT naming `page_size`, `states` or `states[i]`.
 absl::StatusOr<int> CheckPageSize(int page_size);
+absl::Status CheckStateCount(int states);
 absl::StatusOr<JobState> CheckState(int index, int state);
 
 template <typename Request>
@@ -66,6 +72,9 @@ absl::StatusOr<ListQuery> ListQueryOf(const Request& request, JobKind kind) {
   const absl::StatusOr<int> page_size = CheckPageSize(request.page_size());
   if (!page_size.ok()) return page_size.status();
   query.page_size = *page_size;
+  absl::Status status = CheckFilterLabels(request.labels());
+  status.Update(CheckStateCount(request.states_size()));
+  if (!status.ok()) return status;
   query.page_token = request.page_token();
   query.filter.kind = kind;
   query.filter.labels = {request.labels().begin(), request.labels().end()};

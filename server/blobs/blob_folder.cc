@@ -10,6 +10,8 @@
 namespace attnprune {
 namespace {
 
+constexpr size_t kMostWhole = 10'000;  // digests that VerifyOnce keeps
+
 absl::Status NotStored(absl::string_view sha256) {
   return absl::NotFoundError(absl::StrCat("tensor ", sha256, " is not in the store"));
 }
@@ -130,6 +132,23 @@ absl::Status BlobFolder::Verify(const std::string& sha256) {
   ATTNPRUNE_RETURN_IF_ERROR(Quarantine(sha256, file));
   return absl::DataLossError(absl::StrCat("tensor ", sha256, ": its ", size, " bytes now hash to ",
                                           got, "; quarantined in ", quarantine_folder_));
+}
+
+bool BlobFolder::FoundWhole(const std::string& sha256, uint64_t inode) {
+  MutexLock lock(&mutex_);
+  const auto found = whole_.find(sha256);
+  return found != whole_.end() && found->second == inode;
+}
+
+absl::Status BlobFolder::VerifyOnce(const std::string& sha256) {
+  const absl::optional<FileFacts> facts = LookUp(BlobPath(sha256));
+  if (!facts.has_value()) return NotStored(sha256);
+  if (FoundWhole(sha256, facts->inode)) return absl::OkStatus();
+  ATTNPRUNE_RETURN_IF_ERROR(Verify(sha256));
+  MutexLock lock(&mutex_);
+  if (whole_.size() >= kMostWhole) whole_.clear();
+  whole_[sha256] = facts->inode;
+  return absl::OkStatus();
 }
 
 absl::Status BlobFolder::Quarantine(const std::string& sha256, const File& file) {

@@ -35,6 +35,8 @@ class BlobFolder {
   absl::StatusOr<MappedFile> Map(const std::string& sha256, int64_t size_bytes) const;
   absl::StatusOr<File> OpenForReading(const std::string& sha256) const;
   absl::Status Verify(const std::string& sha256);
+  // Verify, but a file that this has found whole is not read again.
+  absl::Status VerifyOnce(const std::string& sha256);
 
   // The size of a tensor that is there, and its grace begins anew; nullopt: it is not. Waits while
   // it is being published.
@@ -62,6 +64,7 @@ class BlobFolder {
   absl::Status Quarantine(const std::string& sha256, const File& file);
   void AddLocked(int sign, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status SyncEntry(const std::string& blob_path) const;
+  bool FoundWhole(const std::string& sha256, uint64_t inode);
 
   const std::string folder_;
   const std::string blobs_folder_;       // FOLDER/sha256
@@ -72,6 +75,7 @@ class BlobFolder {
   CondVar published_;
   // In place, but the folder entry is not on disk yet: does not count, and is not to be removed.
   std::unordered_set<std::string> publishing_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<std::string, uint64_t> whole_ ABSL_GUARDED_BY(mutex_);  // inodes, by digest
   int64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };

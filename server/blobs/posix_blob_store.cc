@@ -244,7 +244,7 @@ absl::StatusOr<bool> PosixBlobStore::IsThere(const UploadSpec& spec) {
   if (!size.has_value()) return false;
   if (*size == spec.size_bytes) return true;
   // One of the two is wrong. A damaged file makes way for the upload.
-  const absl::Status status = Verify(spec.sha256);
+  const absl::Status status = blobs_.VerifyOnce(spec.sha256);
   if (absl::IsDataLoss(status) || absl::IsNotFound(status)) return false;
   ATTNPRUNE_RETURN_IF_ERROR(status);
   return FieldError("header.size_bytes", absl::StrCat("must be ", *size, ", the size of tensor ",

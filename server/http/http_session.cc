@@ -48,6 +48,21 @@ absl::Status CheckHost(const Parser::value_type& message) {
   return absl::InvalidArgumentError("there must be a Host header");
 }
 
+// Any other coding than "chunked" alone would leave open where the body ends.
+absl::Status CheckTransferEncoding(const Parser::value_type& message) {
+  const size_t codings = message.count("Transfer-Encoding");
+  if (codings == 0) return absl::OkStatus();
+  const std::string coding = Header(message, "Transfer-Encoding");
+  if (codings == 1 && absl::EqualsIgnoreCase(coding, "chunked")) return absl::OkStatus();
+  return absl::InvalidArgumentError("Transfer-Encoding must be chunked alone");
+}
+
+// By it a page of another origin is told from our own: of two, a check may read either.
+absl::Status CheckOrigin(const Parser::value_type& message) {
+  if (message.count("Origin") <= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError("there must be one Origin header at most, got several");
+}
+
 Request ToRequest(Parser::value_type message) {
   Request request;
   request.verb = VerbOf(message.method());
@@ -170,10 +185,13 @@ void Session::Refuse(int status, absl::string_view message) {
 void Session::Dispatch() {
   const std::string target(parser_->get().target());
   absl::Status status = CheckHost(parser_->get());
+  status.Update(CheckTransferEncoding(parser_->get()));
+  status.Update(CheckOrigin(parser_->get()));
   Request request = ToRequest(parser_->release());
   status.Update(ParseTarget(target, &request));
   if (!status.ok()) {
     keep_alive_ = false;
+    refused_ = true;  // what follows on the connection is not read as a request
     return Refuse(400, status.message());
   }
   // The server owns its sessions. `respond` may outlive this one, and does not keep it alive; the

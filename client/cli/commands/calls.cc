@@ -9,6 +9,7 @@
 #include "client/cli/flags/connect.h"
 #include "client/cli/jobs/embedded_server.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/printable.h"
 #include "client/cli/views/result_table.h"
 #include "client/cli/views/run_table.h"
 #include "core/base/format.h"
@@ -26,7 +27,7 @@ template <typename Call, typename Text>
 int ShowAnswer(const Shell& shell, const ConnectFlags& flags, Call call, Text text) {
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags));
   ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const auto answer, call(*client));
-  *shell.out << (flags.json ? Json(answer, JsonStyle::kIndented) : text(answer));
+  *shell.out << (flags.json ? Json(answer, JsonStyle::kIndented) : text(ForPeople(answer)));
   return kDone;
 }
 

@@ -12,6 +12,7 @@
 #include "client/cli/jobs/server_jobs.h"
 #include "client/cli/jobs/server_runs.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/printable.h"
 #include "client/cli/views/result_table.h"
 #include "client/cli/views/run_table.h"
 #include "client/cli/views/waiting_view.h"
@@ -68,7 +69,8 @@ std::string ListText(const v1::ListJobsResponse& list) {
   return TableText(rows);
 }
 
-std::string TextOf(const v1::ListRunsResponse& list) {
+std::string TextOf(const v1::ListRunsResponse& raw) {
+  const v1::ListRunsResponse list = ForPeople(raw);
   return RunListText({list.runs().begin(), list.runs().end()}, absl::Now());
 }
 
@@ -99,7 +101,7 @@ int ListAll(const Shell& shell, const ListFlags& flags, client::Client& client,
                            RunsThereAre(flags, client, of_runs));
   if (!runs.runs().empty()) *shell.out << TextOf(runs);
   if (!runs.runs().empty() && !jobs.jobs().empty()) *shell.out << "\n";
-  if (runs.runs().empty() || !jobs.jobs().empty()) *shell.out << ListText(jobs);
+  if (runs.runs().empty() || !jobs.jobs().empty()) *shell.out << ListText(ForPeople(jobs));
   TellIfMore(shell, runs.next_page_token() + jobs.next_page_token());
   return kDone;
 }

@@ -14,6 +14,7 @@
 #include "client/cli/jobs/prune_runs.h"
 #include "client/cli/jobs/server_jobs.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/printable.h"
 
 namespace attnprune::cli {
 namespace {
@@ -60,7 +61,7 @@ int TellJob(const Shell& shell, const SubmitFlags& flags, const v1::Job& job) {
   if (flags.connect.json) {
     *shell.out << Json(job, JsonStyle::kIndented);
   } else {
-    *shell.out << job.name() << "\n";
+    *shell.out << Printable(job.name()) << "\n";
     Note(shell, absl::StrCat("watch it with\n  attnprune watch ", job.name(), " --server ",
                              flags.connect.server));
   }
@@ -76,7 +77,8 @@ void TellRuns(const Shell& shell, const SubmitFlags& flags, const std::vector<v1
     return;
   }
   for (const v1::Run& run : runs) {
-    *shell.out << (flags.validate_only ? EstimateText(run) : absl::StrCat(run.name(), "\n"));
+    *shell.out << (flags.validate_only ? EstimateText(run)
+                                       : absl::StrCat(Printable(run.name()), "\n"));
   }
 }
 

@@ -11,6 +11,7 @@
 #include "client/cli/files/output_check.h"
 #include "client/cli/files/pruned_files.h"
 #include "client/cli/flags/job_flags.h"
+#include "client/cli/views/printable.h"
 #include "client/cli/views/result_table.h"
 #include "client/export/path_part.h"
 #include "core/base/status_macros.h"
@@ -109,14 +110,14 @@ int WriteFiles(const Shell& shell, std::ostream& told, const std::vector<PrunedT
                              WritePruned(tensors, method, flags.source, flags.output,
                                          [&shell] { return shell.interrupt.stop_requested(); }));
     for (const std::string& file : written.files) {
-      told << "weights of " << method << ": " << file << "\n";
+      told << "weights of " << Printable(method) << ": " << Printable(file) << "\n";
     }
     for (const std::string& note : written.notes) Note(shell, absl::StrCat("note: ", note));
   }
   if (!flags.masks.empty()) {
     if (shell.interrupt.stop_requested()) return Interrupted(shell);
     ATTNPRUNE_EXIT_IF_ERROR(LocalError, WriteMasks(tensors, method, flags.masks));
-    told << "masks of " << method << ": " << flags.masks << "\n";
+    told << "masks of " << Printable(method) << ": " << flags.masks << "\n";
   }
   return kDone;
 }

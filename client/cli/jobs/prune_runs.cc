@@ -8,6 +8,7 @@
 #include "client/cli/jobs/own_server.h"
 #include "client/cli/jobs/same_command.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/printable.h"
 #include "client/cli/views/run_table.h"
 #include "client/export/path_part.h"
 #include "core/base/status_macros.h"
@@ -106,7 +107,8 @@ PrunedModels FollowRuns(const Shell& shell, client::Client& client,
   std::vector<v1::Run> ended;
   for (v1::Run run : runs) {
     if (!ended.empty()) run.clear_waiting();  // as it was before the others ended
-    people << (ended.empty() ? "" : "\n") << run.name() << "  " << MethodsText(run) << std::endl;
+    people << (ended.empty() ? "" : "\n") << Printable(run.name()) << "  "
+           << MethodsText(ForPeople(run)) << std::endl;
     const FollowedRunResult followed =
         FollowRunToEnd(shell, client, run, quiet ? Progress::kQuiet : Progress::kShown, output);
     if (models.exit_code == kDone) models.exit_code = followed.exit_code;

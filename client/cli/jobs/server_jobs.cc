@@ -10,6 +10,7 @@
 #include "client/cli/files/text_file.h"
 #include "client/cli/views/format.h"
 #include "client/cli/views/loss_plot.h"
+#include "client/cli/views/printable.h"
 #include "client/cli/views/progress_view.h"
 #include "client/cli/views/result_table.h"
 #include "client/cli/views/waiting_view.h"
@@ -45,8 +46,8 @@ class WatchSession {
         people_(output == WatchOutput::kPeople ? shell.out : shell.err),
         quiet_(wishes.quiet),
         columns_(output == WatchOutput::kPeople ? shell.out_columns : shell.err_columns),
-        model_(job),
-        waiting_(job) {}
+        model_(ForPeople(job)),
+        waiting_(ForPeople(job)) {}
 
   // Before Run. Errors: of CheckTensorBoard.
   absl::Status WriteTensorBoard(const std::string& folder) {
@@ -81,6 +82,7 @@ class WatchSession {
 
  private:
   void Show(const v1::JobEvent& event);
+  void ShowPeople(const v1::JobEvent& event);
   void Record(const v1::JobEvent& event);
   void Redraw(const v1::JobEvent& event);
   void Draw(const std::string& line);
@@ -104,13 +106,17 @@ class WatchSession {
 
 void WatchSession::Show(const v1::JobEvent& event) {
   last_sequence_ = std::max(last_sequence_, event.sequence());
-  model_.Apply(event);
-  waiting_.Apply(event);
   recorder_.Apply(event);
   Record(event);
   if (output_ == WatchOutput::kEvents && !event.has_heartbeat()) {
     *shell_.out << Json(event, JsonStyle::kLine) << std::flush;
   }
+  ShowPeople(ForPeople(event));
+}
+
+void WatchSession::ShowPeople(const v1::JobEvent& event) {
+  model_.Apply(event);
+  waiting_.Apply(event);
   if (quiet_ && (event.has_progress() || event.has_phase())) return;
   if (columns_.has_value() && !quiet_) {
     Redraw(event);
@@ -194,7 +200,7 @@ FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::J
     result.exit_code = result.interrupted ? int{kInterrupted} : ServerError(shell, ended.status());
     return result;
   }
-  session.people() << "\n" << ResultTable(*ended) << std::flush;
+  session.people() << "\n" << ResultTable(ForPeople(*ended)) << std::flush;
   result.ended = *ended;
   result.exit_code = ExitCodeOf(shell, *ended);
   const int plotted = session.SaveCurves(wishes.plot);
@@ -223,7 +229,8 @@ FollowResult Follow(const Shell& shell, client::Client& client, const v1::Job& j
   return result;
 }
 
-int ExitCodeOf(const Shell& shell, const v1::Job& job) {
+int ExitCodeOf(const Shell& shell, const v1::Job& ended) {
+  const v1::Job job = ForPeople(ended);
   if (job.state() != v1::SUCCEEDED) {
     Note(shell, absl::StrCat("attnprune: ", job.name(), " ", StateText(job.state()),
                              job.has_failure() ? ": " : "", job.failure().message()));

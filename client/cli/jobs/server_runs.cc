@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/printable.h"
 #include "client/cli/views/run_table.h"
 #include "client/cli/views/run_view.h"
 #include "client/cli/views/waiting_view.h"
@@ -27,7 +28,7 @@ class RunWatchSession {
         quiet_(progress == Progress::kQuiet),
         columns_(output == WatchOutput::kPeople ? shell.out_columns : shell.err_columns),
         model_(run),
-        waiting_(run) {}
+        waiting_(ForPeople(run)) {}
 
   // Client::WatchRun, with its events shown.
   absl::StatusOr<v1::Run> Watch(client::Client& client, int64_t after) {
@@ -44,11 +45,15 @@ class RunWatchSession {
  private:
   void Show(const v1::JobEvent& event) {
     last_sequence_ = std::max(last_sequence_, event.sequence());
-    model_.Apply(event);
-    waiting_.Apply(event);
     if (output_ == WatchOutput::kEvents && !event.has_heartbeat()) {
       *shell_.out << Json(event, JsonStyle::kLine) << std::flush;
     }
+    ShowPeople(ForPeople(event));
+  }
+
+  void ShowPeople(const v1::JobEvent& event) {
+    model_.Apply(event);
+    waiting_.Apply(event);
     if (quiet_ && event.has_run_progress()) return;
     if (columns_.has_value() && !quiet_) {
       Redraw(event);
@@ -128,13 +133,14 @@ FollowedRunResult FollowRunToEnd(const Shell& shell, client::Client& client, con
     result.exit_code = result.interrupted ? int{kInterrupted} : ServerError(shell, ended.status());
     return result;
   }
-  session.people() << "\n" << RunTable(*ended) << std::flush;
+  session.people() << "\n" << RunTable(ForPeople(*ended)) << std::flush;
   result.ended = *ended;
   result.exit_code = ExitCodeOf(shell, *ended);
   return result;
 }
 
-int ExitCodeOf(const Shell& shell, const v1::Run& run) {
+int ExitCodeOf(const Shell& shell, const v1::Run& ended) {
+  const v1::Run run = ForPeople(ended);
   if (run.state() == v1::SUCCEEDED) return kDone;
   Note(shell, absl::StrCat("attnprune: ", run.name(), " ", StateText(run.state()),
                            run.has_failure() ? ": " : "", run.failure().message(),

@@ -2,13 +2,14 @@
 
 #include <string>
 
+#include "client/cli/views/printable.h"
 #include "client/library/status_details.h"
 
 namespace attnprune::cli {
 namespace {
 
 int Complain(const Shell& shell, const std::string& text, ExitCode code) {
-  *shell.err << "attnprune: " << text << std::endl;
+  *shell.err << "attnprune: " << Printable(text, Lines::kSeveral) << std::endl;
   return code;
 }
 
@@ -40,11 +41,13 @@ int ServerError(const Shell& shell, const absl::Status& status) {
   const ExitCode code = CodeOf(status);
   if (code == kInterrupted) return Interrupted(shell);
   const char* cause = code == kUnreachable ? "cannot reach the server: " : "the server refused: ";
-  return Complain(shell, cause + client::Explain(status), code);
+  return Complain(shell, cause + Printable(client::Explain(status)), code);
 }
 
 int Interrupted(const Shell& shell) { return Complain(shell, "interrupted", kInterrupted); }
 
-void Note(const Shell& shell, const std::string& text) { *shell.err << text << std::endl; }
+void Note(const Shell& shell, const std::string& text) {
+  *shell.err << Printable(text, Lines::kSeveral) << std::endl;
+}
 
 }  // namespace attnprune::cli

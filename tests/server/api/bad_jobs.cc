@@ -80,6 +80,17 @@ void AddTensors(Table& t) {
         [](v1::Job& job) { job.mutable_calibration(0)->set_shape(0, 0); });
   t.Add("a negative extent", "job.problem.projections.w_q.shape", "at least 1, got -8 x 8",
         [](v1::Job& job) { Layer(job).mutable_w_q()->set_shape(0, -8); });
+  t.Add("a shape of 9 entries", "job.calibration[0].shape", "at most 8 entries, got 9",
+        [](v1::Job& job) {
+          for (int i = 0; i < 6; ++i) job.mutable_calibration(0)->add_shape(1);
+        });
+  t.Add("a tensor's name of 256 bytes", "job.problem.projections.w_q.name",
+        "at most 255 bytes, got 256",
+        [](v1::Job& job) { Layer(job).mutable_w_q()->set_name(std::string(256, 'n')); });
+  t.Add("more than a MiB", "job", "at most 1048576 bytes as a message", [](v1::Job& job) {
+    const v1::TensorRef ref = job.calibration(0);
+    for (int i = 0; i < 14'000; ++i) *job.add_calibration() = ref;
+  });
   t.Add("a shape whose product overflows", "job.calibration[0].shape", "must come to at most",
         [](v1::Job& job) {
           job.mutable_calibration(0)->set_shape(0, int64_t{1} << 40);

@@ -73,6 +73,21 @@ TEST_F(PosixBlobStore, IdsOfDotsStayInTheirFolder) {
   }
 }
 
+TEST_F(PosixBlobStore, ReadsAWholeTensorOnceHoweverOftenAnotherSizeIsNamed) {
+  const std::string bytes = RandomBytes(100, 1);
+  const std::string path = BlobPath(*store_->Put(bytes));
+  const auto upload_of_another_size = [&](const char* id) {
+    UploadSpec spec = SpecOf(id, bytes);
+    spec.size_bytes = 99;
+    return store_->StartUpload(spec, 0).status().code();
+  };
+  EXPECT_EQ(upload_of_another_size("a"), absl::StatusCode::kInvalidArgument);
+  std::fstream(path, std::ios::in | std::ios::out) << "damaged";  // which a second look would see
+  EXPECT_EQ(upload_of_another_size("b"), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(std::filesystem::exists(path));
+  EXPECT_EQ(store_->Verify(SpecOf("c", bytes).sha256).code(), absl::StatusCode::kDataLoss);
+}
+
 TEST_F(PosixBlobStore, LeavesForeignFilesAlone) {
   const std::string path = BlobPath(*store_->Put(RandomBytes(100, 1)));
   const std::string foreign = path.substr(0, path.size() - 64) + "note";

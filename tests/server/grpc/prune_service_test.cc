@@ -110,6 +110,14 @@ TEST(PruneService, RefusesEveryBadRequestWithItsCodeAndField) {
        StatusCode::INVALID_ARGUMENT, "page_size"},
       {"ListJobs with a made-up token", list([](auto& r) { r.set_page_token("x"); }),
        StatusCode::INVALID_ARGUMENT, "page_token"},
+      {"ListJobs by 65 labels", list([](auto& r) {
+         for (int i = 0; i < 65; ++i) (*r.mutable_labels())[absl::StrCat("k", i)] = "";
+       }),
+       StatusCode::INVALID_ARGUMENT, "labels"},
+      {"ListJobs of 17 states", list([](auto& r) {
+         for (int i = 0; i < 17; ++i) r.add_states(v1::QUEUED);
+       }),
+       StatusCode::INVALID_ARGUMENT, "states"},
       {"ListJobs of an unknown state",
        list([](auto& r) { r.add_states(static_cast<v1::JobState>(9)); }),
        StatusCode::INVALID_ARGUMENT, "states[0]"},
@@ -251,8 +259,9 @@ TEST(PruneService, ListsNewestFirstPageByPageAndByFilter) {
 TEST(PruneService, CutsAPageThatNoClientWouldTake) {
   Service service;
   v1::Job job = service.GoodJob();
-  const std::string long_name(500'000, 'n');
-  job.mutable_held_out(0)->set_name(long_name);
+  v1::TensorRef batch = job.held_out(0);
+  batch.set_name(std::string(255, 'n'));
+  for (int i = 0; i < 2'000; ++i) *job.add_held_out() = batch;
   for (int i = 0; i < 10; ++i) service.Create(job);
   std::set<std::string> listed;
   std::string token;

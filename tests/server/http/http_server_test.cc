@@ -156,6 +156,9 @@ TEST(HttpServer, RefusesWhatIsNoRequest) {
       {"GET / HTTP/1.1\r\n" + host + host + "\r\n", 400},
       {"GET / HTTP/1.1\r\n" + host + "host: evil.example\r\n\r\n", 400},
       {"POST / HTTP/1.1\r\n" + host + "Content-Length: x\r\n\r\n", 400},
+      {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip\r\n\r\n", 400},
+      {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\n" + host + "Origin: http://localhost\r\nOrigin: http://a\r\n\r\n", 400},
       {"GET / HTTP/1.1\r\n" + host + "X: " + std::string(1 << 20, 'x') + "\r\n\r\n", 431},
       {"GET /" + std::string(1 << 18, 'x') + " HTTP/1.1\r\n" + host + "\r\n", 431},
       {"POST / HTTP/1.1\r\n" + host + "Content-Length: 1000000000\r\n\r\n", 413},
@@ -168,6 +171,18 @@ TEST(HttpServer, RefusesWhatIsNoRequest) {
   }
   HttpClient client(running.port());
   EXPECT_EQ(client.Get("/still").status, 200);
+}
+
+TEST(HttpServer, ReadsNothingBehindATransferEncodingThatItDoesNotKnow) {
+  Running running;
+  HttpClient client(running.port());
+  client.Send(
+      "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n"
+      "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+  const auto received = client.Receive();
+  EXPECT_EQ(received.status, 400);
+  EXPECT_EQ(received.headers.at("connection"), "close");
+  EXPECT_TRUE(client.ClosedByServer());
 }
 
 TEST(HttpServer, LeavesARequestOfHttp10WithoutHostToTheHandler) {
