@@ -243,6 +243,19 @@ TEST(Server, ListsItsServicesByReflection) {
   context.TryCancel();
 }
 
+TEST(Server, UnpacksNoCompressedMessage) {
+  const TemporaryFolder folder;
+  const Running running(OptionsFor(folder));
+  grpc::ClientContext context;
+  context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  v1::GetJobRequest request;
+  request.set_name(std::string(1 << 20, 'j'));
+  v1::Job job;
+  const grpc::Status status = running.stub->GetJob(&context, request, &job);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("gzip"));
+}
+
 TEST(Server, RefusesASecondServerOnItsFolder) {
   const TemporaryFolder folder;
   Running running(OptionsFor(folder));
