@@ -198,6 +198,13 @@ absl::Status MakeWritableFolder(const std::string& path) {
                                                 : FileError(errno, path, "write to the folder");
 }
 
+absl::Status CheckNoLink(const std::string& path) {
+  struct stat facts;
+  if (lstat(path.c_str(), &facts) != 0) return FileError(errno, path, "look at the folder");
+  if (S_ISDIR(facts.st_mode)) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(path, ": must be a folder, is a link"));
+}
+
 absl::Status SyncFolder(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int fd, OpenFd(path, O_RDONLY | O_DIRECTORY));
   const absl::Cleanup close_it = [fd] { close(fd); };

@@ -83,6 +83,9 @@ void RemoveFile(const std::string& path);  // an absent one is fine
 absl::Status MakeFolder(const std::string& path);
 bool IsFolder(const std::string& path);
 absl::Status MakeWritableFolder(const std::string& path);  // one that is there must be writable
+// Of a folder whose files a program removes by itself: FAILED_PRECONDITION where it is a link,
+// which may lead to somebody else's.
+absl::Status CheckNoLink(const std::string& path);
 absl::Status SyncFolder(const std::string& path);
 absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path);  // names, sorted
 std::string FolderOf(const std::string& path);  // that of a file's path; "." if it has none

@@ -27,8 +27,10 @@ BlobFolder::BlobFolder(const std::string& folder, const Clock* clock)
 // A former process may have been killed between a rename and the syncs; what is found is on disk
 // before it counts.
 absl::Status BlobFolder::Open() {
-  ATTNPRUNE_RETURN_IF_ERROR(MakeWritableFolder(blobs_folder_));
-  ATTNPRUNE_RETURN_IF_ERROR(MakeWritableFolder(quarantine_folder_));
+  for (const std::string& folder : {blobs_folder_, quarantine_folder_}) {
+    ATTNPRUNE_RETURN_IF_ERROR(MakeWritableFolder(folder));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckNoLink(folder));
+  }
   ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(folder_));
   ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(blobs_folder_));
   return Load();

@@ -196,6 +196,7 @@ absl::Status PosixBlobStore::Open() {
   const bool is_new = !IsFolder(options_.folder);
   ATTNPRUNE_RETURN_IF_ERROR(MakeWritableFolder(options_.folder));
   ATTNPRUNE_RETURN_IF_ERROR(MakeWritableFolder(options_.folder + "/tensors"));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckNoLink(options_.folder + "/tensors"));
   ATTNPRUNE_RETURN_IF_ERROR(blobs_.Open());
   ATTNPRUNE_RETURN_IF_ERROR(uploads_.Open());
   ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(options_.folder));

@@ -38,6 +38,7 @@ absl::optional<UploadSpec> ReadSidecar(const std::string& upload_id, const std::
 
 absl::Status UploadFolder::Open() {
   ATTNPRUNE_RETURN_IF_ERROR(MakeWritableFolder(folder_));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckNoLink(folder_));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFolder(folder_));
   for (const std::string& name : names) {
     absl::string_view id = name;

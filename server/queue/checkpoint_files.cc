@@ -1,9 +1,12 @@
 #include "server/queue/checkpoint_files.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/base/status_macros.h"
 #include "core/io/atomic_file.h"
@@ -11,6 +14,29 @@
 #include "server/queue/checksum.h"
 
 namespace attnprune {
+namespace {
+
+bool IsDigit(char c) { return absl::ascii_isdigit(static_cast<unsigned char>(c)); }
+
+// ID.NUMBER.NUMBER and so on, or that with a temporary file's ending: what a store names its files.
+bool IsCheckpointName(absl::string_view name) {
+  name = name.substr(0, name.find(".tmp-"));
+  const auto id_end = std::find(name.begin(), name.end(), '.');
+  const bool has_id = id_end != name.begin() && std::all_of(name.begin(), id_end, [](char c) {
+                        return IsDigit(c) || (c >= 'a' && c <= 'z') || c == '-';
+                      });
+  int numbers = 0;
+  auto at = id_end;
+  while (at != name.end()) {
+    const auto begin = at + 1;
+    at = std::find_if_not(begin, name.end(), IsDigit);
+    if (at == begin || (at != name.end() && *at != '.')) return false;
+    ++numbers;
+  }
+  return has_id && numbers >= 2;
+}
+
+}  // namespace
 
 absl::StatusOr<CheckpointRef> CheckpointFiles::Write(const std::string& name,
                                                      absl::string_view bytes) const {
@@ -40,7 +66,7 @@ void CheckpointFiles::RemoveAllBut(const std::set<std::string>& names) const {
   const absl::StatusOr<std::vector<std::string>> files = ListFolder(folder_);
   if (!files.ok()) return;
   for (const std::string& name : *files) {
-    if (names.count(name) == 0) Remove(name);
+    if (names.count(name) == 0 && IsCheckpointName(name)) Remove(name);
   }
 }
 

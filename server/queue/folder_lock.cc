@@ -36,7 +36,10 @@ absl::StatusOr<FolderLock> FolderLock::Acquire(const std::string& folder) {
     return ErrnoError(errno, folder, "make the data folder");
   }
   const std::string path = folder + "/lock";
-  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+  if (fd < 0 && errno == ELOOP) {
+    return absl::FailedPreconditionError(absl::StrCat(path, ": must be a file, is a link"));
+  }
   if (fd < 0) return ErrnoError(errno, path, "open");
   FolderLock lock(folder, fd);
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {

@@ -75,6 +75,7 @@ absl::StatusOr<std::unique_ptr<JobStore>> Open(const FolderLock& lock, const std
                                                const SqliteJobStoreOptions& options) {
   const std::string folder = lock.folder() + "/checkpoints";
   ATTNPRUNE_RETURN_IF_ERROR(MakeFolder(folder));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckNoLink(folder));
   ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(lock.folder()));
   ATTNPRUNE_ASSIGN_OR_RETURN(std::unique_ptr<JobDatabase> database,
                              OpenDatabase(path, options.clock));

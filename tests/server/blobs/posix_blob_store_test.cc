@@ -61,6 +61,15 @@ TEST_F(PosixBlobStore, CannotOpenWhereAFileIs) {
               FailsWith(absl::StatusCode::kInternal, options_.folder));
 }
 
+TEST_F(PosixBlobStore, OpensNoFolderThatIsALink) {
+  const std::string tensors = options_.folder + "/tensors", elsewhere = options_.folder + "/other";
+  store_.reset();
+  std::filesystem::rename(tensors, elsewhere);
+  std::filesystem::create_directory_symlink(elsewhere, tensors);
+  EXPECT_THAT(OpenPosixBlobStore(options_, &clock_).status(),
+              FailsWith(absl::StatusCode::kFailedPrecondition, "must be a folder, is a link"));
+}
+
 TEST_F(PosixBlobStore, IdsOfDotsStayInTheirFolder) {
   const std::string bytes = RandomBytes(100, 1);
   for (const char* id : {".", "..", "..data", "a.spec", "a.data", "a"}) {

@@ -5,7 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "tests/server/queue/test_places.h"
@@ -24,6 +26,16 @@ TEST(FolderLock, RefusesASecondServerAndNamesTheFirst) {
   EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(second.status().message()),
               HasSubstr(absl::StrCat("in use by another server (process ", getpid(), ")")));
+}
+
+TEST(FolderLock, WritesToNoFileThatALinkLeadsTo) {
+  ScratchFolder folder;
+  std::ofstream(folder / "victim") << "precious";
+  std::filesystem::create_symlink(folder / "victim", folder / "lock");
+  const absl::Status status = FolderLock::Acquire(folder.path()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("lock: must be a file, is a link"));
+  EXPECT_EQ(std::filesystem::file_size(folder / "victim"), 8u);
 }
 
 TEST(FolderLock, IsFreeAgainAfterItsHolder) {

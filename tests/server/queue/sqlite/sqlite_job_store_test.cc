@@ -213,6 +213,26 @@ TEST(SqliteJobStore, RemovesLeftoversOfCheckpointsOnOpening) {
   EXPECT_EQ(FilesIn(folder / "checkpoints"), 0u);
 }
 
+TEST(SqliteJobStore, LeavesFilesThatAreNoCheckpointsOfItsOwn) {
+  ScratchFolder folder;
+  { ASSERT_TRUE(OpenStore(folder.path(), {}).ok()); }
+  const std::vector<std::string> names = {"thesis.tex", "job.1", "job.1.x",
+                                          "Job.1.1",    ".1.1",  "a.tmp-1-1"};
+  for (const std::string& name : names) std::ofstream(folder / ("checkpoints/" + name)) << "x";
+  ASSERT_TRUE(OpenStore(folder.path(), {}).ok());
+  EXPECT_EQ(FilesIn(folder / "checkpoints"), names.size());
+}
+
+TEST(SqliteJobStore, OpensNoFolderOfCheckpointsThatIsALink) {
+  ScratchFolder folder, other;
+  std::ofstream(other / "job.1.1") << "somebody else's";
+  std::filesystem::create_directory_symlink(other.path(), folder / "checkpoints");
+  const absl::Status status = OpenStore(folder.path(), {}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("must be a folder, is a link"));
+  EXPECT_EQ(FilesIn(other.path()), 1u);
+}
+
 TEST(SqliteJobStore, SaysThatACheckpointIsDamagedAndTakesANewOne) {
   ScratchFolder folder;
   const auto opened = OpenStore(folder.path(), {});
