@@ -34,7 +34,9 @@ namespace attnprune {
 struct BlobStoreLimits {
   int64_t max_tensor_bytes = int64_t{4} << 30;  // of one tensor
   int64_t max_total_bytes = int64_t{64} << 30;  // of all tensors and uploads together
-  int64_t max_uploads = 10000;                  // unfinished ones kept for being resumed
+  // Unfinished ones that have bytes, kept for being resumed. Above that, a new one takes the place
+  // of the one that nothing came for longest, a minute at least.
+  int64_t max_uploads = 10000;
 };
 
 struct BlobStoreUsage {

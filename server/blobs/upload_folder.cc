@@ -13,6 +13,7 @@ namespace attnprune {
 namespace {
 
 constexpr int64_t kLongestSidecar = 256;
+constexpr absl::Duration kIdle = absl::Minutes(1);  // where others need room, no more is kept
 constexpr absl::string_view kDataSuffix = ".data";
 constexpr absl::string_view kSpecSuffix = ".spec";
 constexpr absl::string_view kPutSuffix = ".put";
@@ -53,7 +54,7 @@ absl::Status UploadFolder::Open() {
 void UploadFolder::Load(const std::string& upload_id) {
   const absl::optional<UploadSpec> spec = ReadSidecar(upload_id, SpecPath(upload_id));
   const absl::optional<FileFacts> data = LookUp(DataPath(upload_id));
-  if (!spec.has_value() || !data.has_value() || data->size > spec->size_bytes) {
+  if (!spec.has_value() || !data.has_value() || data->size == 0 || data->size > spec->size_bytes) {
     RemoveFiles(upload_id);
     return;
   }
@@ -98,7 +99,8 @@ absl::Status UploadFolder::Hold(const UploadSpec& spec, int64_t offset,
         absl::StrCat("upload ", spec.upload_id, " is being written by another stream"));
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckOffset(known, spec, offset));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckLimits(known, spec, stored_bytes()));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSizes(known, spec, stored_bytes()));
+  if (known == nullptr) ATTNPRUNE_RETURN_IF_ERROR(MakeRoom());
   uploads_[spec.upload_id] = {
       .spec = spec, .bytes = offset, .held = true, .touched = clock_->Now()};
   return absl::OkStatus();
@@ -121,8 +123,8 @@ absl::Status UploadFolder::CheckOffset(const State* known, const UploadSpec& spe
       "header.offset");
 }
 
-absl::Status UploadFolder::CheckLimits(const State* known, const UploadSpec& spec,
-                                       int64_t stored_bytes) const {
+absl::Status UploadFolder::CheckSizes(const State* known, const UploadSpec& spec,
+                                      int64_t stored_bytes) const {
   if (spec.size_bytes > limits_.max_tensor_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "header.size_bytes must be at most max_tensor_bytes = ", limits_.max_tensor_bytes, ", got ",
@@ -134,10 +136,23 @@ absl::Status UploadFolder::CheckLimits(const State* known, const UploadSpec& spe
         absl::StrCat("tensors must take at most max_total_tensor_bytes = ", limits_.max_total_bytes,
                      " together, ", others, " are taken and this one has ", spec.size_bytes));
   }
-  if (known == nullptr && static_cast<int64_t>(uploads_.size()) >= limits_.max_uploads) {
+  return absl::OkStatus();
+}
+
+// Where the limit is reached, the upload that has been idle for longest goes.
+absl::Status UploadFolder::MakeRoom() {
+  if (static_cast<int64_t>(uploads_.size()) < limits_.max_uploads) return absl::OkStatus();
+  auto longest = uploads_.end();
+  for (auto it = uploads_.begin(); it != uploads_.end(); ++it) {
+    const bool longer = longest == uploads_.end() || it->second.touched < longest->second.touched;
+    if (!it->second.held && longer) longest = it;
+  }
+  if (longest == uploads_.end() || clock_->Now() - longest->second.touched < kIdle) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "unfinished uploads must be at most ", limits_.max_uploads, ", the limit is reached"));
   }
+  RemoveFiles(longest->first);
+  uploads_.erase(longest);
   return absl::OkStatus();
 }
 
@@ -156,6 +171,11 @@ void UploadFolder::RecordProgress(const std::string& upload_id, int64_t bytes) {
 void UploadFolder::Release(const std::string& upload_id) {
   MutexLock lock(&mutex_);
   State& upload = uploads_.at(upload_id);
+  if (upload.bytes == 0) {  // there is nothing to be resumed
+    RemoveFiles(upload_id);
+    uploads_.erase(upload_id);
+    return;
+  }
   upload.held = false;
   upload.touched = clock_->Now();
 }

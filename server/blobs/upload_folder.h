@@ -38,7 +38,7 @@ class UploadFolder {
                     absl::FunctionRef<int64_t()> stored_bytes);
   absl::Status WriteSpec(const UploadSpec& spec) const;
   void RecordProgress(const std::string& upload_id, int64_t bytes);
-  void Release(const std::string& upload_id);  // leaves it to be resumed
+  void Release(const std::string& upload_id);  // leaves it to be resumed, if it has bytes
   void Forget(const std::string& upload_id);
   // Of an upload that the caller does not hold.
   void ForgetUnlessHeld(const std::string& upload_id);
@@ -63,8 +63,9 @@ class UploadFolder {
   std::string SpecPath(absl::string_view upload_id) const;
   void Load(const std::string& upload_id);
   absl::Status CheckOffset(const State* known, const UploadSpec& spec, int64_t offset) const;
-  absl::Status CheckLimits(const State* known, const UploadSpec& spec, int64_t stored_bytes) const
+  absl::Status CheckSizes(const State* known, const UploadSpec& spec, int64_t stored_bytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t BytesLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveFiles(const std::string& upload_id) const;
 

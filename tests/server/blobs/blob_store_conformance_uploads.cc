@@ -279,5 +279,28 @@ TEST_P(UploadConformance, UnfinishedOnesAreBounded) {
   EXPECT_TRUE(UploadFrom(SpecOf("a", bytes), bytes, 1).ok());
 }
 
+TEST_P(UploadConformance, WithoutBytesTakeNoPlaceOfOthers) {
+  limits_.max_uploads = 1;
+  Reopen();
+  for (const char* id : {"a", "b", "c"}) Start(SpecOf(id, RandomBytes(100, 1)), 0);
+  EXPECT_EQ(store().Usage().uploads, 0);
+  EXPECT_EQ(place().UnfinishedFiles(), 0);
+}
+
+TEST_P(UploadConformance, TheLongestIdleMakesRoomForANewOneAfterAMinute) {
+  limits_.max_uploads = 2;
+  Reopen();
+  const std::string bytes = RandomBytes(100, 1);
+  UploadPart(SpecOf("a", bytes), bytes, 10);
+  clock().Advance(absl::Seconds(1));
+  UploadPart(SpecOf("b", bytes), bytes, 10);
+  clock().Advance(absl::Seconds(59));
+  UploadPart(SpecOf("c", bytes), bytes, 10);
+  EXPECT_EQ(Committed("a"), 0);
+  EXPECT_EQ(Committed("b"), 10);
+  EXPECT_THAT(store().StartUpload(SpecOf("d", bytes), 0).status(),
+              FailsWith(absl::StatusCode::kResourceExhausted, "at most 2"));
+}
+
 }  // namespace
 }  // namespace attnprune
