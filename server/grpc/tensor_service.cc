@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "core/base/field_error.h"
 #include "core/base/mutex.h"
 #include "core/base/status_macros.h"
+#include "server/grpc/chunk_budget.h"
 #include "server/grpc/status.h"
 
 namespace attnprune::rpc {
@@ -52,7 +54,45 @@ struct Backend {
   TensorServiceOptions options;
   BlobStore* store;
   Calls calls;
+  ChunkBudget budget;
   asio::thread_pool io;
+};
+
+// Cancels a call whose message is not taken in time. Thread-safe; shared with the timer, which may
+// outlive the call.
+class StallTimer : public std::enable_shared_from_this<StallTimer> {
+ public:
+  StallTimer(asio::thread_pool& io, grpc::CallbackServerContext* call) : timer_(io), call_(call) {}
+
+  void Start(absl::Duration limit) {
+    const MutexLock lock(&mutex_);
+    const int64_t message = ++message_;
+    timer_.expires_after(absl::ToChronoNanoseconds(limit));
+    timer_.async_wait([self = shared_from_this(), message](const boost::system::error_code& error) {
+      if (!error) self->OnLate(message);
+    });
+  }
+  void Stop() {
+    const MutexLock lock(&mutex_);
+    ++message_;
+    timer_.cancel();
+  }
+  void ForgetCall() {
+    const MutexLock lock(&mutex_);
+    call_ = nullptr;
+    timer_.cancel();
+  }
+
+ private:
+  void OnLate(int64_t message) {
+    const MutexLock lock(&mutex_);
+    if (call_ != nullptr && message == message_) call_->TryCancel();
+  }
+
+  Mutex mutex_;
+  asio::steady_timer timer_ ABSL_GUARDED_BY(mutex_);
+  grpc::CallbackServerContext* call_ ABSL_GUARDED_BY(mutex_);
+  int64_t message_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 std::string NameOf(v1::DType dtype) {
@@ -167,8 +207,11 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
 // One DownloadTensor stream: either a write is on its way or a task is posted that starts the next.
 class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensorResponse> {
  public:
-  DownloadReactor(Backend* backend, CallRecord record, const v1::DownloadTensorRequest& request)
+  DownloadReactor(Backend* backend, grpc::CallbackServerContext* context, CallRecord record,
+                  const v1::DownloadTensorRequest& request)
       : backend_(backend),
+        context_(context),
+        stall_(std::make_shared<StallTimer>(backend->io, context)),
         record_(std::move(record)),
         sha256_(request.sha256()),
         offset_(request.offset()) {
@@ -177,11 +220,14 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   }
 
   void OnWriteDone(bool ok) override {
+    stall_->Stop();
+    backend_->budget.Release();
     if (!ok) return End(grpc::Status::CANCELLED);
-    asio::post(backend_->io, [this] { SendNext(); });
+    AwaitTurn();
   }
 
   void OnDone() override {
+    stall_->ForgetCall();
     Calls& calls = backend_->calls;
     delete this;
     calls.End();
@@ -190,7 +236,12 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
  private:
   void Begin() {
     if (absl::Status status = Open(); !status.ok()) return End(ToGrpc(status));
-    SendNext();
+    AwaitTurn();
+  }
+
+  void AwaitTurn() {
+    if (offset_ == tensor_->size()) return End(grpc::Status::OK);
+    backend_->budget.Acquire([this] { asio::post(backend_->io, [this] { SendNext(); }); });
   }
 
   absl::Status Open() {
@@ -206,18 +257,24 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   }
 
   void SendNext() {
+    if (context_->IsCancelled()) return GiveUp(grpc::Status::CANCELLED);
     const int64_t left = tensor_->size() - offset_;
-    if (left == 0) return End(grpc::Status::OK);
     const int64_t bytes = std::min(backend_->options.download_chunk_bytes, left);
     std::string& data = *response_.mutable_data();
     data.resize(static_cast<size_t>(bytes));
     const absl::Status status = tensor_->ReadAt(offset_, absl::MakeSpan(data));
-    if (!status.ok()) return End(ToGrpc(status));
+    if (!status.ok()) return GiveUp(ToGrpc(status));
     offset_ += bytes;
     if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
       metrics->downloaded.Add(bytes);
     }
+    stall_->Start(backend_->options.download_stall);
     StartWrite(&response_);
+  }
+
+  void GiveUp(const grpc::Status& status) {
+    backend_->budget.Release();
+    End(status);
   }
 
   void End(const grpc::Status& status) {
@@ -226,6 +283,8 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   }
 
   Backend* const backend_;
+  grpc::CallbackServerContext* const context_;
+  const std::shared_ptr<StallTimer> stall_;
   const CallRecord record_;
   const std::string sha256_;
   std::unique_ptr<BlobReader> tensor_;
@@ -239,6 +298,7 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
       : backend_{.options = options,
                  .store = store,
                  .calls = {},
+                 .budget = ChunkBudget(options.download_chunks),
                  .io = asio::thread_pool(static_cast<size_t>(options.io_threads))} {}
 
   ~TensorServiceImpl() override {
@@ -271,7 +331,7 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
 
   grpc::ServerWriteReactor<v1::DownloadTensorResponse>* DownloadTensor(
       grpc::CallbackServerContext* context, const v1::DownloadTensorRequest* request) override {
-    return new DownloadReactor(&backend_, RecordOf("DownloadTensor", context), *request);
+    return new DownloadReactor(&backend_, context, RecordOf("DownloadTensor", context), *request);
   }
 
  private:

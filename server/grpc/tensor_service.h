@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/time/time.h"
 #include "server/blobs/blob_store.h"
 #include "server/grpc/call_record.h"
 #include "server/observe/instruments.h"
@@ -23,15 +24,18 @@ struct TransferMetrics {
 struct TensorServiceOptions {
   int64_t max_chunk_bytes = int64_t{2} << 20;       // of one message of an upload
   int64_t download_chunk_bytes = int64_t{1} << 20;  // of one message of a download
+  int download_chunks = 32;  // of all downloads that are on their way; others wait for them
+  absl::Duration download_stall = absl::Minutes(1);  // a reader that takes none for so long is left
   int io_threads = 2;  // that read, write and hash; streams share them chunk by chunk
   TransferMetrics* metrics = nullptr;  // may be null; must outlive the service
   RpcListener on_call;                 // told of each call's end; may be empty
 };
 
 // An upload holds at most three of its chunks in memory (arriving, waiting, being hashed), a
-// download two of its own, whatever the tensor's size and however slow the reader. Store must
-// outlive the service. Destroy the service after its server was shut down: it waits for its streams
-// to end.
+// download two of its own while one of its messages is on its way, whatever the tensor's size and
+// however slow the reader; a download whose reader takes nothing for download_stall is cancelled.
+// Store must outlive the service. Destroy the service after its server was shut down: it waits for
+// its streams to end.
 std::unique_ptr<grpc::Service> NewTensorService(const TensorServiceOptions& options,
                                                 BlobStore* store);
 

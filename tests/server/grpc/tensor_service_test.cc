@@ -96,9 +96,10 @@ class TensorServiceTest : public StoreTest {
   TensorServiceTest() { StartServer(); }
   ~TensorServiceTest() override { StopServer(); }
 
-  void StartServer() {
-    service_ =
-        NewTensorService({.max_chunk_bytes = kChunk, .download_chunk_bytes = 700}, store_.get());
+  void StartServer() { Serve({.max_chunk_bytes = kChunk, .download_chunk_bytes = 700}); }
+
+  void Serve(const TensorServiceOptions& options) {
+    service_ = NewTensorService(options, store_.get());
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
@@ -465,6 +466,27 @@ TEST_F(TensorServiceTest, RefusesBadDownloadsByField) {
   EXPECT_THAT(unknown, IsRefusal(grpc::StatusCode::NOT_FOUND, ""));
   EXPECT_THAT(unknown.error_message(), ::testing::HasSubstr(std::string(64, '0')));
   EXPECT_EQ(got, "");
+}
+
+TEST_F(TensorServiceTest, ReadersThatTakeNothingAreLeftAndOthersGetTheirTurn) {
+  StopServer();
+  Serve({.download_chunks = 1, .download_stall = absl::Milliseconds(50)});
+  const std::string bytes = RandomBytes(10 << 20, 1);  // more than gRPC takes ahead of the reader
+  ASSERT_TRUE(store_->Put(bytes).ok());
+  v1::DownloadTensorRequest request;
+  request.set_sha256(Sha256Of(bytes));
+  v1::DownloadTensorResponse response;
+  grpc::ClientContext first, second;
+  const auto stalled = stub_->DownloadTensor(&first, request);
+  ASSERT_TRUE(stalled->Read(&response));
+  const auto too = stub_->DownloadTensor(&second, request);
+  std::string got;
+  EXPECT_TRUE(Download(Sha256Of(bytes), 0, &got).ok());
+  EXPECT_EQ(got, bytes);
+  for (const auto* const reader : {&stalled, &too}) {
+    while ((*reader)->Read(&response)) continue;
+    EXPECT_EQ((*reader)->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
 }
 
 TEST_F(TensorServiceTest, AReaderThatLeavesDoesNotKeepTheServiceFromEnding) {
