@@ -112,7 +112,8 @@ void WorkerPool::AwaitHelpers(const JobClaim& job, const StopSignal& stop) {
   MutexLock lock(&mutex_);
   changed_.Wait(&mutex_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     const bool alone = std::none_of(running_.begin(), running_.end(), [&](const Running& other) {
-      return !other.claim.whole() && other.claim.id == job.id;
+      const JobClaim& claim = other.claim;
+      return !claim.whole() && claim.id == job.id && claim.fence == job.fence;
     });
     return alone || stop.reason() == StopReason::kLapsed;
   });

@@ -80,7 +80,7 @@ class WorkerPool final : public JobStoreListener {
                absl::FunctionRef<void(const JobRunnerOptions&, StopSignal*)> run);
   std::shared_ptr<StopSignal> Enter(const JobClaim& claim);
   void Leave(const JobClaim& claim);
-  // Until no worker here has a part of the job, or the job is another's.
+  // Until no claim on a part of the job is left here, or the job is another's.
   void AwaitHelpers(const JobClaim& job, const StopSignal& stop);
   std::vector<Running> RunningJobs();
   void StopRunning(const std::string& job_id);
