@@ -1,5 +1,6 @@
 #include "server/execution/block_run.h"
 
+#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
@@ -54,6 +55,20 @@ PassListener ListenerOf(ClaimedJob& job, RunProgress& progress) {
     progress.Advance(share);
     return !job.StopRequested();
   };
+}
+
+absl::Status AdvanceCalibration(RunTools& tools, Index block, LayerPruner& pruner,
+                                const TokenStates& states) {
+  constexpr auto kKind = v1::HiddenStates::CALIBRATION;
+  const Index first = tools.checkpoint.TakeAdvanced(block, kKind, states.hidden);
+  const PassListener tell = ListenerOf(tools.job, tools.progress);
+  const auto listener = [&](double share) {
+    const bool goes_on = tell(share);
+    const auto rows = std::llround(share * static_cast<double>(states.hidden.rows()));
+    tools.checkpoint.SaveAdvanced(block, kKind, states.hidden, rows);
+    return goes_on;
+  };
+  return pruner.Advance(states, listener, first);
 }
 
 absl::Status BlockRun::Prune(const LayerPruner::Tokens& tokens) {

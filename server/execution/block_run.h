@@ -31,6 +31,11 @@ struct RunTools {
 // Tells of a pass over tokens, and ends it when the run is to stop.
 PassListener ListenerOf(ClaimedJob& job, RunProgress& progress);
 
+// Takes calibration rows through the block as it is loaded: from where an earlier attempt had saved
+// them, and saving them on the way. CANCELLED: the run is to stop.
+absl::Status AdvanceCalibration(RunTools& tools, Index block, LayerPruner& pruner,
+                                const TokenStates& states);
+
 // One thread.
 class BlockRun {
  public:

@@ -50,6 +50,10 @@ struct JobRunnerOptions {
   absl::Duration progress_interval = absl::Milliseconds(100);
   // Between two tries at a write that a full disk or a busy database refused, in real time.
   absl::Duration retry_interval = absl::Seconds(1);
+  // Returns once nobody here has a part of the run any more, or there is no time left for that.
+  // Called before a run that drains is given back, which ends the claims on its parts; may be
+  // empty.
+  std::function<void()> await_helpers;
   const Clock* clock = nullptr;       // the store's; required; must outlive the run
   TroubleListener on_trouble;         // may be empty
   int worker = 0;                     // the slot that runs the job, for the observer

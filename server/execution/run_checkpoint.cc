@@ -30,6 +30,12 @@ int64_t BytesOfAll(absl::Span<const GramMatrix* const> moments) {
   return bytes;
 }
 
+// The run's id, and the part's number: equal moments of two runs or parts are two blobs.
+std::string TailOfSaved(const ClaimedJob& job) {
+  const JobClaim& claim = job.claim();
+  return absl::StrCat(claim.id, claim.whole() ? "" : absl::StrCat(".", claim.part), ".saved");
+}
+
 absl::StatusOr<GramMatrix> ReadGram(ClaimedJob& job, const std::string& digest,
                                     const std::string& tail) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t bytes, job.tensors()->SizeOf(digest));
@@ -46,7 +52,7 @@ absl::StatusOr<GramMatrix> ReadGram(ClaimedJob& job, const std::string& digest,
 
 RunCheckpoint::RunCheckpoint(ClaimedJob& job)
     : job_(job),
-      tail_(absl::StrCat(job.record().id, ".saved")),
+      tail_(TailOfSaved(job)),
       last_(job.options().clock->Now()),
       cost_of_a_byte_(kCostOfAByte) {}
 
@@ -55,9 +61,9 @@ void RunCheckpoint::Warn(absl::string_view what, const absl::Status& status) {
 }
 
 void RunCheckpoint::Read() {
-  if (!job_.claim().whole()) return;
   const absl::StatusOr<absl::optional<std::string>> bytes =
       job_.jobs()->ReadCheckpoint(job_.claim());
+  if (absl::IsAborted(bytes.status())) return job_.stop()->Request(StopReason::kLapsed);
   if (!bytes.ok()) return Warn("checkpoint", bytes.status());
   if (!bytes->has_value()) return;
   if (!message_.ParseFromString(**bytes)) {
@@ -129,7 +135,6 @@ Index RunCheckpoint::TakeAdvanced(Index block, v1::HiddenStates::Kind kind,
 // --- Saving ---
 
 bool RunCheckpoint::Due(int64_t bytes) const {
-  if (!job_.claim().whole()) return false;
   if (job_.stop()->requested()) return job_.stop()->reason() == StopReason::kDraining;
   const absl::Duration interval = job_.options().checkpoint_interval;
   if (interval <= absl::ZeroDuration()) return true;
@@ -245,6 +250,10 @@ void RunCheckpoint::AfterResult() {
   message_.clear_tensor();
   message_.clear_method_state();
   if (message_.moments_size() > 0) Write(SteadyClock::now(), 0, {});
+}
+
+void RunCheckpoint::ForgetAdvanced() {
+  if (!message_.advanced().empty()) Forget();
 }
 
 void RunCheckpoint::ForgetStretch(Index block, size_t stretch) {

@@ -23,8 +23,8 @@
 
 namespace attnprune {
 
-// One thread. Writes are best effort: what fails is reported, and the run goes on. With a claim on
-// a part it keeps nothing.
+// That of the job's claim, on a run or on a part of it. One thread. Writes are best effort: what
+// fails is reported, and the run goes on.
 class RunCheckpoint {
  public:
   // job must outlive it.
@@ -49,7 +49,8 @@ class RunCheckpoint {
 
   // A result was stored, which drops the checkpoint: what is left of it is written anew.
   void AfterResult();
-  // A stretch or a block is over: what was saved of it is removed.
+  // The pass through the block, a stretch, or all is over: what was saved of it is removed.
+  void ForgetAdvanced();
   void ForgetStretch(Index block, size_t stretch);
   void Forget();
 

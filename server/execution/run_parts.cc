@@ -62,7 +62,7 @@ class PartRun {
   absl::StatusOr<RunStates> MakeStates(bool filled) const;
   absl::StatusOr<RunStates> StatesBefore();
   absl::Status PassDense(Index block, RunStates& states);
-  absl::Status OpenNext(RunStates& states);
+  absl::Status OpenNext(RunStates& states, LayerPruner& pruner);
   absl::StatusOr<bool> NextIsOpen();
 
   const ClaimedPart& part_;
@@ -119,7 +119,7 @@ absl::StatusOr<bool> PartRun::NextIsOpen() {
   return open;
 }
 
-absl::Status PartRun::OpenNext(RunStates& states) {
+absl::Status PartRun::OpenNext(RunStates& states, LayerPruner& pruner) {
   const double operations = tools_.run.plan.costs[static_cast<size_t>(block_)].advance;
   const bool last = block_ + 1 == static_cast<Index>(tools_.run.plan.blocks.size());
   bool open = false;
@@ -133,7 +133,12 @@ absl::Status PartRun::OpenNext(RunStates& states) {
   progress_.Begin(v1::ADVANCING, block_, operations, {});
   ATTNPRUNE_ASSIGN_OR_RETURN(RunStates next, MakeStates(/*filled=*/false));
   next.CopyFrom(states);
-  ATTNPRUNE_RETURN_IF_ERROR(PassDense(block_, next));
+  ATTNPRUNE_RETURN_IF_ERROR(pruner.Load(block_));
+  ATTNPRUNE_RETURN_IF_ERROR(AdvanceCalibration(tools_, block_, pruner, next.calibration()));
+  if (!next.dense().lengths.empty()) {
+    const auto goes_on = [this](double) { return !tools_.job.StopRequested(); };
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(next.dense(), goes_on));
+  }
   const int number = static_cast<int>(block_) + 1;
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> digests,
                              next.StoreForPart(tools_.job, number));
@@ -146,9 +151,11 @@ absl::Status PartRun::Run() {
   ATTNPRUNE_RETURN_IF_ERROR(results_.Read(part_.job.results));
   TakeUpAllocation(tools_);
   ATTNPRUNE_ASSIGN_OR_RETURN(RunStates states, StatesBefore());
-  ATTNPRUNE_RETURN_IF_ERROR(OpenNext(states));
   LayerPruner pruner(*tools_.run.forward, tools_.run.pool,
                      AttentionPlaceOf(tools_.run.plan, tools_.job.options()));
+  checkpoint_.Read();
+  ATTNPRUNE_RETURN_IF_ERROR(OpenNext(states, pruner));
+  checkpoint_.ForgetAdvanced();
   return BlockRun(tools_, block_, pruner).Prune({states.calibration(), {}, states.dense()});
 }
 

@@ -2,7 +2,8 @@
 // block b on its inputs in the dense model.
 //
 // The first to have part b takes the dense model's hidden states through block b, and opens part
-// b + 1 with them: the workers follow each other through the model.
+// b + 1 with them: the workers follow each other through the model. A part's checkpoint
+// (run_checkpoint.h) is where whoever claims it next goes on.
 #ifndef ATTNPRUNE_SERVER_EXECUTION_RUN_PARTS_H_
 #define ATTNPRUNE_SERVER_EXECUTION_RUN_PARTS_H_
 

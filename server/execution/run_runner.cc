@@ -1,7 +1,6 @@
 #include "server/execution/run_runner.h"
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <new>
 #include <string>
@@ -50,8 +49,6 @@ class ModelRun {
   absl::Status RunBlocks(RunTools& tools, RunStates& states);
   absl::StatusOr<bool> SkipBlock(RunTools& tools, Index block, RunStates& states);
   absl::Status RunBlock(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
-  absl::Status AdvanceCalibration(RunTools& tools, Index block, LayerPruner& pruner,
-                                  const TokenStates& states);
   absl::Status EndBlock(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
   absl::Status Score(RunTools& tools, RunStates& states);
 
@@ -66,6 +63,9 @@ void ModelRun::Run() {
   } catch (const std::bad_alloc&) {
     status = absl::ResourceExhaustedError("the run needs more memory than the server has");
   }
+  const JobRunnerOptions& options = job_.options();
+  const bool drains = !status.ok() && job_.stop()->reason() == StopReason::kDraining;
+  if (drains && options.await_helpers) options.await_helpers();
   job_.End(status, [] { return absl::OkStatus(); });
 }
 
@@ -165,20 +165,6 @@ absl::Status ModelRun::RunBlock(RunTools& tools, Index block, LayerPruner& prune
     ATTNPRUNE_RETURN_IF_ERROR(BlockRun(tools, block, pruner).PutAllOld());
   }
   return EndBlock(tools, block, pruner, states);
-}
-
-absl::Status ModelRun::AdvanceCalibration(RunTools& tools, Index block, LayerPruner& pruner,
-                                          const TokenStates& states) {
-  constexpr auto kKind = v1::HiddenStates::CALIBRATION;
-  const Index first = tools.checkpoint.TakeAdvanced(block, kKind, states.hidden);
-  const PassListener tell = ListenerOf(tools.job, tools.progress);
-  const auto listener = [&](double share) {
-    const bool goes_on = tell(share);
-    const auto rows = std::llround(share * static_cast<double>(states.hidden.rows()));
-    tools.checkpoint.SaveAdvanced(block, kKind, states.hidden, rows);
-    return goes_on;
-  };
-  return pruner.Advance(states, listener, first);
 }
 
 absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& pruner,

@@ -85,6 +85,7 @@ void WorkerPool::RunWith(const JobClaim& claim, int worker,
   }
   JobRunnerOptions runner = options_.runner;
   runner.worker = worker;
+  if (claim.whole()) runner.await_helpers = [&] { AwaitHelpers(claim, *stop); };
   if (runner.observer != nullptr) runner.observer->OnJobBegin(worker);
   run(runner, stop.get());
   if (runner.observer != nullptr) runner.observer->OnJobEnd(worker);
@@ -100,8 +101,22 @@ std::shared_ptr<StopSignal> WorkerPool::Enter(const JobClaim& claim) {
 }
 
 void WorkerPool::Leave(const JobClaim& claim) {
+  {
+    MutexLock lock(&mutex_);
+    std::erase_if(running_, [&](const Running& running) { return running.claim == claim; });
+  }
+  changed_.NotifyAll();
+}
+
+void WorkerPool::AwaitHelpers(const JobClaim& job, const StopSignal& stop) {
   MutexLock lock(&mutex_);
-  std::erase_if(running_, [&](const Running& running) { return running.claim == claim; });
+  changed_.Wait(&mutex_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    const bool alone = std::none_of(running_.begin(), running_.end(), [&](const Running& other) {
+      const JobClaim& claim = other.claim;
+      return !claim.whole() && claim.id == job.id && claim.fence == job.fence;
+    });
+    return alone || stop.reason() == StopReason::kLapsed;
+  });
 }
 
 std::vector<WorkerPool::Running> WorkerPool::RunningJobs() {
@@ -253,6 +268,7 @@ void WorkerPool::GiveBack(const Running& running) {
   const absl::Status status =
       jobs_->Requeue(running.claim, RequeueCause::kDraining, kServerDraining);
   running.stop->Request(StopReason::kLapsed);
+  WakeWorkers();
   if (!status.ok() && !absl::IsAborted(status)) Report(running.claim.id, status);
 }
 

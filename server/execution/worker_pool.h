@@ -47,10 +47,11 @@ class WorkerPool final : public JobStoreListener {
   void Start();
 
   // Claims no more jobs; running ones write a checkpoint and go back into the queue ("server
-  // draining"). Waits for that until `timeout` of real time is over. Jobs that are then still in
-  // the middle of a step, or of work without steps, are given back as their last checkpoint has
-  // them, and what they still compute is dropped. True: no thread is left. False: some still
-  // compute, and the destructor will wait for them; a process that is to end need not.
+  // draining"), a run after its parts. Waits for that until `timeout` of real time is over. Jobs
+  // that are then still in the middle of a step, or of work without steps, are given back as their
+  // last checkpoint has them, and what they still compute is dropped. True: no thread is left.
+  // False: some still compute, and the destructor will wait for them; a process that is to end need
+  // not.
   bool Drain(absl::Duration timeout);
 
   // One pass: renews leases, tells jobs to stop that were cancelled or have timed out, takes back
@@ -79,6 +80,8 @@ class WorkerPool final : public JobStoreListener {
                absl::FunctionRef<void(const JobRunnerOptions&, StopSignal*)> run);
   std::shared_ptr<StopSignal> Enter(const JobClaim& claim);
   void Leave(const JobClaim& claim);
+  // Until no claim on a part of the job is left here, or the job is another's.
+  void AwaitHelpers(const JobClaim& job, const StopSignal& stop);
   std::vector<Running> RunningJobs();
   void StopRunning(const std::string& job_id);
   void FreeAHelper();

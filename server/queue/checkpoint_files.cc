@@ -58,9 +58,7 @@ absl::StatusOr<std::string> CheckpointFiles::Read(const CheckpointRef& ref) cons
   return absl::DataLossError(absl::StrCat(PathOf(ref.name), ": checkpoint is damaged"));
 }
 
-void CheckpointFiles::Remove(const std::string& name) const {
-  if (!name.empty()) RemoveFile(PathOf(name));
-}
+void CheckpointFiles::Remove(const std::string& name) const { RemoveFile(PathOf(name)); }
 
 void CheckpointFiles::RemoveAllBut(const std::set<std::string>& names) const {
   const absl::StatusOr<std::vector<std::string>> files = ListFolder(folder_);

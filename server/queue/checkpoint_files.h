@@ -13,7 +13,7 @@
 
 namespace attnprune {
 
-// What a job's row keeps of its checkpoint.
+// What is kept in the database of a checkpoint, a job's or a part's.
 struct CheckpointRef {
   std::string name;  // empty: no checkpoint
   int64_t size = 0;
@@ -32,7 +32,7 @@ class CheckpointFiles {
   absl::StatusOr<CheckpointRef> Write(const std::string& name, absl::string_view bytes) const;
   // DATA_LOSS: it is gone or is not what was written.
   absl::StatusOr<std::string> Read(const CheckpointRef& ref) const;
-  // Does nothing for an empty name. What cannot be removed stays; no row refers to it.
+  // What cannot be removed stays; no row refers to it.
   void Remove(const std::string& name) const;
 
   // For the folder's only user: removes what crashes and failed removals have left, by its name: other

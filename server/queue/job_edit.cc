@@ -23,18 +23,16 @@ void JobEdit::Start(absl::string_view owner, absl::Duration lease) {
   AddStateChange("");
 }
 
-void JobEdit::Requeue(RequeueCause cause, absl::string_view reason) {
+absl::Status JobEdit::Requeue(RequeueCause cause, absl::string_view reason) {
   JobRecord& job = record();
-  if (job.cancel_requested) {
-    End(JobState::kCancelled, {}, reason).IgnoreError();  // from RUNNING it may always
-    return;
-  }
+  if (job.cancel_requested) return End(JobState::kCancelled, {}, reason);
   job.state = JobState::kQueued;
   job.lease_owner.clear();
   job.lease_until = absl::UnixEpoch();
   ++job.fence;
   if (cause == RequeueCause::kWorkerLost) ++job.losses;
   AddStateChange(reason);
+  return absl::OkStatus();
 }
 
 void JobEdit::Resume() {
@@ -61,6 +59,8 @@ absl::Status JobEdit::End(JobState state, const Failure& failure, absl::string_v
   job.lease_owner.clear();
   job.lease_until = absl::UnixEpoch();
   ReplaceCheckpoint({});
+  ATTNPRUNE_ASSIGN_OR_RETURN(const PartCheckpoints there, rows_->ReadPartCheckpoints(row_.number));
+  for (const auto& [part, ref] : there) ATTNPRUNE_RETURN_IF_ERROR(ReplaceCheckpoint(part, {}));
   AddEvent({.kind = EventKind::kTerminal,
             .state = state,
             .attempt = job.attempt,
@@ -84,9 +84,16 @@ int64_t JobEdit::AddEvent(StoredEvent event) {
 }
 
 void JobEdit::ReplaceCheckpoint(CheckpointRef ref) {
-  post_commit_->unused_checkpoint = row_.checkpoint.name;
+  if (record().has_checkpoint) post_commit_->unused_checkpoints.push_back(row_.checkpoint.name);
   row_.checkpoint = std::move(ref);
   record().has_checkpoint = !row_.checkpoint.name.empty();
+}
+
+absl::Status JobEdit::ReplaceCheckpoint(int part, const CheckpointRef& ref) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const PartCheckpoints there, rows_->ReadPartCheckpoints(row_.number));
+  const auto old = there.find(part);
+  if (old != there.end()) post_commit_->unused_checkpoints.push_back(old->second.name);
+  return rows_->SavePartCheckpoint(row_.number, part, ref);
 }
 
 absl::Status JobEdit::Save() {

@@ -95,7 +95,7 @@ struct JobRecord {
   int attempt = 0;          // claims so far
   int losses = 0;           // workers lost since the job last got further (checkpoint or result)
   bool cancel_requested = false;
-  bool has_checkpoint = false;
+  bool has_checkpoint = false;  // of its own, not of a part
   int64_t next_sequence = 1;    // of the next event
   int64_t oldest_sequence = 1;  // no event but progress is missing from here on
   JobOrigin origin;

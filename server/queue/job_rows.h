@@ -46,6 +46,8 @@ struct PartRow {
   std::vector<std::string> states;
 };
 
+using PartCheckpoints = std::map<int, CheckpointRef>;  // by part, of those that have one
+
 // What one transaction sees. Not thread-safe.
 class JobReader {
  public:
@@ -63,6 +65,7 @@ class JobReader {
   virtual absl::StatusOr<JobRecord> Complete(const JobRow& row) = 0;  // with spec, labels, results
   virtual absl::StatusOr<absl::optional<PartRow>> FindPart(int64_t number, int part) = 0;
   virtual absl::StatusOr<std::vector<PartRow>> ReadParts(int64_t number) = 0;  // in order
+  virtual absl::StatusOr<PartCheckpoints> ReadPartCheckpoints(int64_t number) = 0;
   virtual absl::StatusOr<std::map<JobState, int64_t>> CountByState() = 0;
   virtual absl::StatusOr<std::set<std::string>> ReadTensors() = 0;  // of all jobs, states too
   // With a sequence above `after`, oldest first, at most `limit`.
@@ -94,6 +97,8 @@ class JobRows : public JobReader {
   virtual absl::Status AddEvent(const JobRow& row, const StoredEvent& event) = 0;
   virtual absl::Status SavePart(const PartRow& part) = 0;  // new or not
   virtual absl::Status RemoveParts(int64_t number) = 0;
+  // In place of the one that the part had; an empty one drops it.
+  virtual absl::Status SavePartCheckpoint(int64_t number, int part, const CheckpointRef& ref) = 0;
 
   virtual absl::StatusOr<int64_t> CountProgress(int64_t number) = 0;
   // One round of CompactionLimits::progress. Drops at least one if there are two.

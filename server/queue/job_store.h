@@ -168,8 +168,8 @@ class JobStore {
                                                           absl::Duration lease) = 0;
   // The lease, of the job or of the part, now ends `lease` from now.
   virtual absl::StatusOr<LeaseStatus> RenewLease(const JobClaim& claim, absl::Duration lease) = 0;
-  // Replaces the job's checkpoint; any size. At every moment, a crash included, the job has the old
-  // one or the new one whole. One call at a time for a claim.
+  // Replaces the checkpoint of the job or of the part; any size. At every moment, a crash included,
+  // the old one or the new one is there whole. One call at a time for a claim.
   virtual absl::Status SaveCheckpoint(const JobClaim& claim, absl::string_view bytes) = 0;
   // Nothing if there is none. DATA_LOSS if it is damaged or gone: the worker can start over.
   virtual absl::StatusOr<absl::optional<std::string>> ReadCheckpoint(const JobClaim& claim) = 0;
@@ -177,10 +177,10 @@ class JobStore {
   virtual absl::StatusOr<int64_t> AppendEvents(const JobClaim& claim,
                                                absl::Span<const NewEvent> events) = 0;
   // Adds result number `method_index`, of the job or of the part, with its event and the tensors it
-  // refers to, and drops the checkpoint, which was that method's. FAILED_PRECONDITION unless
-  // exactly the results before it are there. Returns the event's sequence. state: tensors from
-  // which the job goes on, in place of those of an earlier result; nullopt: these stay. They are
-  // kept until the job succeeds or is deleted.
+  // refers to, and drops the claim's checkpoint, which was that method's. FAILED_PRECONDITION
+  // unless exactly the results before it are there. Returns the event's sequence. state: tensors
+  // from which the job goes on, in place of those of an earlier result; nullopt: these stay. They
+  // are kept until the job succeeds or is deleted.
   virtual absl::StatusOr<int64_t> FinishMethod(
       const JobClaim& claim, int method_index, absl::string_view result,
       absl::Span<const std::string> tensor_digests,
@@ -190,12 +190,12 @@ class JobStore {
                                        absl::Span<const std::string> tensor_digests) {
     return FinishMethod(claim, method_index, result, tensor_digests, absl::nullopt);
   }
-  // Ends the job; `state` is terminal, `failure` is for kFailed only. Not with a part's claim. Also
-  // for queued jobs, for the scheduler (`claim.fence` from its snapshot); QUEUED to SUCCEEDED is
-  // FAILED_PRECONDITION.
+  // Ends the job, whose checkpoints are dropped; `state` is terminal, `failure` is for kFailed
+  // only. Not with a part's claim. Also for queued jobs, for the scheduler (`claim.fence` from its
+  // snapshot); QUEUED to SUCCEEDED is FAILED_PRECONDITION.
   virtual absl::Status Finish(const JobClaim& claim, JobState state, const Failure& failure,
                               absl::string_view reason) = 0;
-  // Back into the queue, checkpoint and results kept; a job to be cancelled ends as CANCELLED
+  // Back into the queue, checkpoints and results kept; a job to be cancelled ends as CANCELLED
   // instead. The queue's limit does not apply. A part is open again.
   virtual absl::Status Requeue(const JobClaim& claim, RequeueCause cause,
                                absl::string_view reason) = 0;
@@ -203,9 +203,10 @@ class JobStore {
   // --- Parts of a running job ---
   //
   // A running job can be cut into parts, which other workers than its own may claim: one job done
-  // by several. What is written with a part's claim is the job's: events and results. A part keeps
-  // no checkpoint and cannot end its job. When the job is requeued, claims on its parts lapse, and
-  // what is open or done stays so; parts go when the job succeeds or is deleted.
+  // by several. What is written with a part's claim is the job's: events and results. A part has a
+  // checkpoint of its own, for whoever claims it next, and cannot end its job. When the job is
+  // requeued, claims on its parts lapse, and what is open or done stays so; parts go when the job
+  // succeeds or is deleted.
 
   // Opens part number `part`, at least 0, unless it is there. states: tensors that it begins with,
   // kept until it is done.
@@ -218,7 +219,7 @@ class JobStore {
   // For the worker that has claimed the job itself and does one part at a time: the first open part
   // of this job, one that this worker has already among them. It lapses with the job's claim.
   virtual absl::StatusOr<absl::optional<ClaimedPart>> ClaimOwnPart(const JobClaim& job) = 0;
-  // Once more is OK.
+  // Drops the part's checkpoint. Once more is OK.
   virtual absl::Status FinishPart(const JobClaim& claim) = 0;
   virtual absl::StatusOr<std::vector<PartStatus>> ReadParts(absl::string_view id) = 0;  // in order
 

@@ -79,7 +79,7 @@ OutstandingJob Outstanding(const JobRow& row) {
 }
 
 void TransactionalJobStore::Conclude(const PostCommit& post_commit) {
-  checkpoints_.Remove(post_commit.unused_checkpoint);
+  for (const std::string& name : post_commit.unused_checkpoints) checkpoints_.Remove(name);
   if (listener_ == nullptr) return;
   if (!post_commit.events.empty()) listener_->OnEvents(post_commit.job_id, post_commit.events);
   if (post_commit.cancel_requested) listener_->OnCancelRequested(post_commit.job_id);

@@ -97,6 +97,7 @@ class TransactionalJobStore final : public JobStore {
   absl::StatusOr<CreateOutcome> Insert(const NewJob& job, JobRows& rows,
                                        PostCommit& post_commit) const;
   absl::StatusOr<JobRow> ReadRunning(const JobClaim& claim);
+  absl::StatusOr<bool> HasCheckpoint(const JobRow& row);  // its own or a part's
   absl::Status TakeBack(const JobRow& row, absl::Time now, const SchedulerPolicy& policy);
 
   const int64_t max_queued_jobs_;

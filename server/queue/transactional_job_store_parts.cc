@@ -69,7 +69,7 @@ absl::StatusOr<absl::optional<ClaimedPart>> TransactionalJobStore::ClaimOwnPart(
 
 absl::Status TransactionalJobStore::FinishPart(const JobClaim& claim) {
   if (claim.whole()) return MustError("claim.part", "be at least 0", claim.part);
-  return Write([&](JobRows& rows, PostCommit&) -> absl::Status {
+  return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<JobRow> job, rows.FindById(claim.id));
     if (job.has_value() && job->record.fence == claim.fence) {
       ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<PartRow> there,
@@ -81,6 +81,8 @@ absl::Status TransactionalJobStore::FinishPart(const JobClaim& claim) {
     ATTNPRUNE_ASSIGN_OR_RETURN(PartRow part, FindClaimedPart(rows, row, claim));
     part.done = true;
     part.states.clear();
+    JobEdit edit(&rows, &post_commit, row);
+    ATTNPRUNE_RETURN_IF_ERROR(edit.ReplaceCheckpoint(part.part, {}));
     return rows.SavePart(part);
   });
 }

@@ -1,4 +1,6 @@
 // The rules of what workers ask for: each write holds only if its claim is the job's latest.
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "server/queue/claimed_rows.h"
@@ -28,9 +30,29 @@ absl::Status ReopenPart(JobRows& rows, const JobRow& row, const JobClaim& claim)
   return rows.SavePart(part);
 }
 
-std::string WhyRequeued(const JobRow& row) {
-  return absl::StrCat(kServerLost, row.record.has_checkpoint ? "; goes on from its checkpoint"
-                                                             : "; there is no checkpoint");
+std::string WhyRequeued(bool has_checkpoint) {
+  return absl::StrCat(
+      kServerLost, has_checkpoint ? "; goes on from its checkpoint" : "; there is no checkpoint");
+}
+
+// An empty one: there is none.
+absl::StatusOr<CheckpointRef> CheckpointOf(JobReader& rows, const JobRow& row, int part) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const PartCheckpoints of_parts, rows.ReadPartCheckpoints(row.number));
+  const auto found = of_parts.find(part);
+  return found == of_parts.end() ? CheckpointRef() : found->second;
+}
+
+// A name that no checkpoint of before has: each claim writes one after the other, and the job's
+// count grows with all of them.
+std::string CheckpointName(const JobClaim& claim, int64_t count) {
+  const std::string name = absl::StrCat(claim.id, ".", claim.fence, ".", count);
+  return claim.whole() ? name : absl::StrCat(name, ".", claim.part, ".", claim.part_fence);
+}
+
+absl::Status ReplaceCheckpointOf(const JobClaim& claim, JobEdit& edit, CheckpointRef ref) {
+  if (!claim.whole()) return edit.ReplaceCheckpoint(claim.part, ref);
+  edit.ReplaceCheckpoint(std::move(ref));
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -71,18 +93,16 @@ absl::StatusOr<LeaseStatus> TransactionalJobStore::RenewLease(const JobClaim& cl
 }
 
 absl::Status TransactionalJobStore::SaveCheckpoint(const JobClaim& claim, absl::string_view bytes) {
-  if (!claim.whole()) return absl::FailedPreconditionError("a part keeps no checkpoint");
   // Written outside the transaction: it can be large, and others must not wait for it.
-  // Its name is new (fence and count), so the checkpoint that is there stays whole.
+  // Its name is new, so the checkpoint that is there stays whole.
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, ReadRunning(claim));
-  const int64_t count = row.checkpoint_count + 1;
-  const std::string name = absl::StrCat(claim.id, ".", claim.fence, ".", count);
+  const std::string name = CheckpointName(claim, row.checkpoint_count + 1);
   ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, checkpoints_.Write(name, bytes));
   absl::Status status = Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow current, FindRunning(rows, claim));
     JobEdit edit(&rows, &post_commit, std::move(current));
-    edit.ReplaceCheckpoint(ref);
-    edit.row().checkpoint_count = count;
+    ATTNPRUNE_RETURN_IF_ERROR(ReplaceCheckpointOf(claim, edit, ref));
+    ++edit.row().checkpoint_count;
     edit.record().losses = 0;
     return edit.Save();
   });
@@ -93,9 +113,14 @@ absl::Status TransactionalJobStore::SaveCheckpoint(const JobClaim& claim, absl::
 
 absl::StatusOr<absl::optional<std::string>> TransactionalJobStore::ReadCheckpoint(
     const JobClaim& claim) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, ReadRunning(claim));
-  if (row.checkpoint.name.empty()) return absl::optional<std::string>();
-  ATTNPRUNE_ASSIGN_OR_RETURN(std::string bytes, checkpoints_.Read(row.checkpoint));
+  const auto find = [&](JobReader& rows) -> absl::StatusOr<CheckpointRef> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
+    if (claim.whole()) return std::move(row.checkpoint);
+    return CheckpointOf(rows, row, claim.part);
+  };
+  ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, Read(find));
+  if (ref.name.empty()) return absl::optional<std::string>();
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::string bytes, checkpoints_.Read(ref));
   return absl::optional<std::string>(std::move(bytes));
 }
 
@@ -133,7 +158,7 @@ absl::StatusOr<int64_t> TransactionalJobStore::FinishMethod(
     JobEdit edit(&rows, &post_commit, std::move(row));
     ++edit.row().results;
     edit.record().losses = 0;
-    if (claim.whole()) edit.ReplaceCheckpoint({});
+    ATTNPRUNE_RETURN_IF_ERROR(ReplaceCheckpointOf(claim, edit, {}));
     const int64_t sequence = edit.AddEvent(
         {.kind = EventKind::kMethodResult, .method_index = index, .payload = std::string(result)});
     ATTNPRUNE_RETURN_IF_ERROR(rows.AddResult(edit.row(), index, result));
@@ -168,7 +193,7 @@ absl::Status TransactionalJobStore::Requeue(const JobClaim& claim, RequeueCause 
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow row, FindRunning(rows, claim));
     if (!claim.whole()) return ReopenPart(rows, row, claim);
     JobEdit edit(&rows, &post_commit, std::move(row));
-    edit.Requeue(cause, reason);
+    ATTNPRUNE_RETURN_IF_ERROR(edit.Requeue(cause, reason));
     return edit.Save();
   });
 }
@@ -183,9 +208,19 @@ absl::Status TransactionalJobStore::TakeBack(const JobRow& row, absl::Time now,
       return Finish(action.claim, JobState::kFailed, {action.code, action.message}, kServerLost);
     case Action::Kind::kCancel:
       return Finish(action.claim, JobState::kCancelled, {}, action.message);
-    default:
-      return Requeue(action.claim, RequeueCause::kWorkerLost, WhyRequeued(row));
+    default: {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const bool has_checkpoint, HasCheckpoint(row));
+      return Requeue(action.claim, RequeueCause::kWorkerLost, WhyRequeued(has_checkpoint));
+    }
   }
+}
+
+absl::StatusOr<bool> TransactionalJobStore::HasCheckpoint(const JobRow& row) {
+  if (row.record.has_checkpoint) return true;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const PartCheckpoints of_parts, Read([&](JobReader& rows) {
+                               return rows.ReadPartCheckpoints(row.number);
+                             }));
+  return !of_parts.empty();
 }
 
 absl::Status TransactionalJobStore::TakeBackRunningJobs(const SchedulerPolicy& policy) {

@@ -130,7 +130,9 @@ def test_interrupted_the_same_command_goes_on_and_gives_the_same_model(tmp_path)
 
 @pytest.mark.parametrize("how", [["--method", "alps"],
                                  ["--method", "alps:steps=10", "--attention-method", "kfac:rounds=1,steps=10",
-                                  "--sparsity", "0.5", "--allocation", "owl"]], ids=["alps", "kfac and owl"])
+                                  "--sparsity", "0.5", "--allocation", "owl"],
+                                 ["--method", "alps", "--order", "independent"]],
+                         ids=["alps", "kfac and owl", "independent"])
 def test_a_server_that_is_killed_ends_no_run_and_a_watch_goes_on(server, tmp_path, how):
     at = ["--server", server.address]
     flags = [*RUN, *how]

@@ -17,7 +17,7 @@ namespace attnprune {
 namespace {
 
 constexpr int64_t kApplicationId = 0x61706a31;  // "apj1"
-constexpr int64_t kSchemaVersion = 5;
+constexpr int64_t kSchemaVersion = 6;
 
 // Version 1. Times and durations are nanoseconds, times since 1970; states and kinds as in
 // job_record.h. Each table's last column seals the row (sqlite.h). A number is never used for
@@ -132,6 +132,19 @@ CREATE TABLE job_parts (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
+// Version 6 has, behind those, the checkpoints of parts.
+constexpr char kPartCheckpoints[] = R"sql(
+CREATE TABLE job_part_checkpoints (
+  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+  part INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  checksum INTEGER NOT NULL,
+  seal INTEGER NOT NULL,
+  PRIMARY KEY (job, part)
+) STRICT, WITHOUT ROWID;
+)sql";
+
 // What version `to` has that version `from` has not; 0: no tables at all.
 std::string TablesBetween(int64_t from, int64_t to) {
   std::string tables;
@@ -139,6 +152,7 @@ std::string TablesBetween(int64_t from, int64_t to) {
   if (from < 2 && to >= 2) tables += kOrigins;
   if (from < 4 && to >= 4) tables += kStates;
   if (from < 5 && to >= 5) tables += kParts;
+  if (from < 6 && to >= 6) tables += kPartCheckpoints;
   return tables;
 }
 
@@ -148,6 +162,7 @@ std::vector<std::string> SealedTables(int64_t version) {
   if (version >= 2) tables.emplace_back("job_origins");
   if (version >= 4) tables.emplace_back("job_states");
   if (version >= 5) tables.emplace_back("job_parts");
+  if (version >= 6) tables.emplace_back("job_part_checkpoints");
   return tables;
 }
 

@@ -298,6 +298,26 @@ absl::Status SqliteJobRows::RemoveParts(int64_t number) {
   return database_.Execute("DELETE FROM job_parts WHERE job = ?", {number});
 }
 
+absl::StatusOr<PartCheckpoints> SqliteJobRows::ReadPartCheckpoints(int64_t number) {
+  PartCheckpoints checkpoints;
+  ATTNPRUNE_RETURN_IF_ERROR(ForEachSealed(
+      database_, "job_part_checkpoints", "SELECT * FROM job_part_checkpoints WHERE job = ?",
+      {number}, [&checkpoints](Row row) {
+        checkpoints[static_cast<int>(std::get<int64_t>(row[1]))] = {
+            std::get<std::string>(std::move(row[2])), std::get<int64_t>(row[3]),
+            std::get<int64_t>(row[4])};
+      }));
+  return checkpoints;
+}
+
+absl::Status SqliteJobRows::SavePartCheckpoint(int64_t number, int part, const CheckpointRef& ref) {
+  ATTNPRUNE_RETURN_IF_ERROR(database_.Execute(
+      "DELETE FROM job_part_checkpoints WHERE job = ? AND part = ?", {number, int64_t{part}}));
+  if (ref.name.empty()) return absl::OkStatus();
+  return sqlite::InsertSealed(&database_, "job_part_checkpoints",
+                              {number, int64_t{part}, ref.name, ref.size, ref.checksum});
+}
+
 absl::Status SqliteJobRows::AddEvent(const JobRow& row, const StoredEvent& event) {
   return sqlite::InsertSealed(&database_, "job_events", EncodeEvent(row.number, event));
 }

@@ -35,6 +35,7 @@ class SqliteJobRows final : public JobRows {
   absl::StatusOr<JobRecord> Complete(const JobRow& row) override;
   absl::StatusOr<absl::optional<PartRow>> FindPart(int64_t number, int part) override;
   absl::StatusOr<std::vector<PartRow>> ReadParts(int64_t number) override;
+  absl::StatusOr<PartCheckpoints> ReadPartCheckpoints(int64_t number) override;
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override;
   absl::StatusOr<std::set<std::string>> ReadTensors() override;
   absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
@@ -54,6 +55,7 @@ class SqliteJobRows final : public JobRows {
   absl::Status AddEvent(const JobRow& row, const StoredEvent& event) override;
   absl::Status SavePart(const PartRow& part) override;
   absl::Status RemoveParts(int64_t number) override;
+  absl::Status SavePartCheckpoint(int64_t number, int part, const CheckpointRef& ref) override;
   absl::StatusOr<int64_t> CountProgress(int64_t number) override;
   absl::Status DropEverySecondProgress(int64_t number) override;
   absl::StatusOr<absl::optional<int64_t>> FindCut(int64_t number, int64_t keep) override;

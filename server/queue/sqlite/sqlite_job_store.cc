@@ -64,7 +64,12 @@ absl::StatusOr<std::set<std::string>> CheckpointsInUse(JobDatabase* database) {
   std::set<std::string> names;
   const absl::Status status = database->Read([&](JobReader& rows) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<JobRow> jobs, rows.ReadOutstanding());
-    for (const JobRow& job : jobs) names.insert(job.checkpoint.name);
+    for (const JobRow& job : jobs) {
+      names.insert(job.checkpoint.name);
+      ATTNPRUNE_ASSIGN_OR_RETURN(const PartCheckpoints of_parts,
+                                 rows.ReadPartCheckpoints(job.number));
+      for (const auto& [part, ref] : of_parts) names.insert(ref.name);
+    }
     return absl::OkStatus();
   });
   if (!status.ok()) return status;

@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -13,48 +13,13 @@
 #include "attnprune/v1/prune_service.pb.h"
 #include "core/base/mutex.h"
 #include "server/execution/worker_pool.h"
-#include "tests/server/api/run_fixture.h"
+#include "tests/server/api/run_parts_fixture.h"
 #include "tests/server/execution/failing_store.h"
 
 namespace attnprune::api {
 namespace {
 
 using ::testing::HasSubstr;
-
-class RunParts : public Runs {
- protected:
-  v1::Run Independent() {
-    v1::Run run = Golden();
-    run.set_order(v1::INDEPENDENT);
-    return run;
-  }
-
-  // Works on the run, and calls `meanwhile` on the worker's thread with part 1, claimed, while the
-  // worker has part 0.
-  void WorkAndMeanwhile(const std::string& name,
-                        std::function<void(const ClaimedPart&)> meanwhile) {
-    LookForPart(name, std::move(meanwhile));
-    StopSignal stop;
-    Work(&stop);
-  }
-
-  bool Help(const ClaimedPart& part, StopSignal* stop) {
-    RunHelper helper(&backend_.jobs(), &backend_.tensors());
-    return helper.Help(part, Options(), stop);
-  }
-
-  std::vector<PartStatus> Parts(const std::string& name) {
-    return ValueOrDie(backend_.jobs().ReadParts(name.substr(5)));
-  }
-
- private:
-  void LookForPart(const std::string& name, std::function<void(const ClaimedPart&)> meanwhile) {
-    clock_.SetHook(1, [this, name, meanwhile = std::move(meanwhile)] {
-      if (Parts(name).size() < 2) return LookForPart(name, meanwhile);
-      meanwhile(*ValueOrDie(backend_.jobs().ClaimPart(absl::Hours(1))));
-    });
-  }
-};
 
 TEST_F(RunParts, DoneByAHelperGiveTheSameBits) {
   const std::string expected = Verdict(WorkOn(Create(Independent()).name()));
@@ -176,7 +141,7 @@ class EndListener final : public JobStoreListener {
       v1::Progress progress;
       const bool step = IsProgress(event.kind) && progress.ParseFromString(event.payload) &&
                         progress.run().step() > 0;
-      if (step) steps_in_.insert(progress.run().block());
+      if (step) ++steps_in_[progress.run().block()];
     }
     changed_.NotifyAll();
   }
@@ -187,10 +152,11 @@ class EndListener final : public JobStoreListener {
     changed_.Wait(
         &mutex_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return ended_.count(name.substr(5)) > 0; });
   }
+  // Some from now on.
   void AwaitSteps(int block) {
     MutexLock lock(&mutex_);
-    changed_.Wait(&mutex_,
-                  [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return steps_in_.count(block) > 0; });
+    int& steps = steps_in_[block] = 0;
+    changed_.Wait(&mutex_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return steps >= 20; });
   }
   void AwaitProgress(int events) {
     MutexLock lock(&mutex_);
@@ -201,7 +167,7 @@ class EndListener final : public JobStoreListener {
   Mutex mutex_;
   CondVar changed_;
   std::set<std::string> ended_ ABSL_GUARDED_BY(mutex_);
-  std::set<int> steps_in_ ABSL_GUARDED_BY(mutex_);  // blocks in which a method has stepped
+  std::map<int, int> steps_in_ ABSL_GUARDED_BY(mutex_);  // told of methods, by block
   int progress_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
@@ -224,6 +190,16 @@ class RunPartsInAPool : public RunParts {
         std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&ends_, pool_.get()});
     backend_.jobs().SetListener(listeners_.get());
     pool_->Start();
+  }
+  // A run whose first two parts never end; two workers are at a step of theirs.
+  std::string CreateEndless() {
+    v1::Run endless = Independent();
+    endless.mutable_attention_method()->set_name("gd");
+    (*endless.mutable_attention_method()->mutable_parameters())["steps"] = 1'000'000;
+    std::string run = Create(endless).name();
+    ends_.AwaitSteps(0);
+    ends_.AwaitSteps(1);
+    return run;
   }
   void Cancel(const std::string& run) {
     ASSERT_TRUE(backend_.runs().CancelRun(run).ok());
@@ -250,18 +226,35 @@ TEST_F(RunPartsInAPool, AreDoneByAllItsWorkers) {
   Cancel(cancelled);
 }
 
-TEST_F(RunPartsInAPool, AreGivenBackWhereAJobWaits) {
+TEST_F(RunPartsInAPool, AreGivenBackWhereAJobWaitsAndTakenUpBehindTheirLastStep) {
+  checkpoint_interval_ = absl::Hours(1);
   Start(2);
-  v1::Run endless = Independent();
-  endless.mutable_attention_method()->set_name("gd");
-  (*endless.mutable_attention_method()->mutable_parameters())["steps"] = 1'000'000;
-  const std::string run = Create(endless).name();
-  ends_.AwaitSteps(0);
-  ends_.AwaitSteps(1);  // both workers are at it
+  const std::string run = CreateEndless();
   ends_.AwaitEnd(backend_.Create(backend_.GoodJob()).name());
   EXPECT_EQ(Get(run).state(), v1::RUNNING);
+  ends_.AwaitSteps(1);
   Cancel(run);
   EXPECT_EQ(Get(run).state(), v1::CANCELLED);
+  int last = 0;
+  for (const v1::JobEvent& event : Events(run)) {
+    const v1::RunProgress& progress = event.run_progress();
+    if (progress.block() != 1 || progress.step() == 0) continue;
+    EXPECT_GT(progress.step(), last);
+    last = progress.step();
+  }
+}
+
+TEST_F(RunPartsInAPool, AreAllGivenBackWithTheirStepsWhenItDrains) {
+  checkpoint_interval_ = absl::Hours(1);
+  Start(2);
+  CreateEndless();
+  pool_->Drain(absl::InfiniteDuration());
+  ASSERT_TRUE(ValueOrDie(backend_.jobs().Claim("test", absl::Hours(1))).has_value());
+  for (int part = 0; part < 2; ++part) {
+    const auto claimed = ValueOrDie(backend_.jobs().ClaimPart(absl::Hours(1)));
+    ASSERT_TRUE(claimed.has_value());
+    EXPECT_TRUE(ValueOrDie(backend_.jobs().ReadCheckpoint(claimed->claim)).has_value()) << part;
+  }
 }
 
 }  // namespace

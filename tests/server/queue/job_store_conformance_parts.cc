@@ -9,6 +9,7 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::IsSupersetOf;
 using ::testing::Not;
@@ -152,7 +153,9 @@ TEST_P(JobStoreConformance, PartsCannotEndTheirJob) {
 TEST_P(JobStoreConformance, PartsLeaveTheirJobsCheckpointAlone) {
   const JobClaim run = RunWithParts(1);
   ASSERT_TRUE(store().SaveCheckpoint(run, "bytes").ok());
-  ASSERT_TRUE(store().FinishMethod(ClaimPart().claim, 0, "one", {}).ok());
+  const JobClaim part = ClaimPart().claim;
+  ASSERT_TRUE(store().SaveCheckpoint(part, "of the part").ok());
+  ASSERT_TRUE(store().FinishMethod(part, 0, "one", {}).ok());
   EXPECT_EQ(**store().ReadCheckpoint(run), "bytes");
 }
 
@@ -167,9 +170,79 @@ TEST_P(JobStoreConformance, PartsAreThereForAResumedJobAndGoWithOneThatSucceeds)
   EXPECT_THAT(*store().ReferencedDigests(), IsEmpty());
 }
 
-TEST_P(JobStoreConformance, PartsKeepNoCheckpoint) {
+// --- Checkpoints of parts ---
+
+TEST_P(JobStoreConformance, PartsHaveACheckpointEachForTheNextClaim) {
+  const JobClaim run = RunWithParts(2);
+  const JobClaim first = ClaimPart().claim, second = ClaimPart().claim;
+  EXPECT_FALSE(store().ReadCheckpoint(first)->has_value());
+  ASSERT_TRUE(store().SaveCheckpoint(first, "old").ok());
+  ASSERT_TRUE(store().SaveCheckpoint(second, "of 1").ok());
+  const std::string large(3 << 20, '\x5a');
+  ASSERT_TRUE(store().SaveCheckpoint(first, large).ok());
+  EXPECT_FALSE(store().ReadCheckpoint(run)->has_value());
+  ASSERT_TRUE(store().Requeue(first, RequeueCause::kDraining, "").ok());
+  const JobClaim again = ClaimPart().claim;
+  EXPECT_EQ(**store().ReadCheckpoint(again), large);
+  EXPECT_EQ(**store().ReadCheckpoint(second), "of 1");
+  ASSERT_TRUE(store().SaveCheckpoint(again, "").ok());
+  EXPECT_EQ(**store().ReadCheckpoint(again), "") << "an empty one is one";
+}
+
+TEST_P(JobStoreConformance, PartsLoseNoCheckpointToAWorkerWhoseClaimHasLapsed) {
   RunWithParts(1);
-  EXPECT_EQ(CodeOf(store().SaveCheckpoint(ClaimPart().claim, "bytes")), kFailedPrecondition);
+  const JobClaim lost = ClaimPart().claim;
+  ASSERT_TRUE(store().SaveCheckpoint(lost, "bytes").ok());
+  clock().Advance(2 * kLease);
+  const JobClaim part = ClaimPart().claim;
+  EXPECT_EQ(CodeOf(store().SaveCheckpoint(lost, "late")), kAborted);
+  EXPECT_EQ(CodeOf(store().ReadCheckpoint(lost)), kAborted);
+  EXPECT_EQ(**store().ReadCheckpoint(part), "bytes");
+}
+
+TEST_P(JobStoreConformance, PartsDropTheirCheckpointWithAResultAndWhenTheyAreDone) {
+  const JobClaim run = RunWithParts(2);
+  const JobClaim first = ClaimPart().claim, second = ClaimPart().claim;
+  for (const JobClaim& part : {first, second}) {
+    ASSERT_TRUE(store().SaveCheckpoint(part, "bytes").ok());
+  }
+  ASSERT_TRUE(store().FinishMethod(first, 0, "result", {}).ok());
+  EXPECT_FALSE(store().ReadCheckpoint(first)->has_value());
+  EXPECT_EQ(**store().ReadCheckpoint(second), "bytes");
+  ASSERT_TRUE(store().FinishPart(second).ok());
+  EXPECT_EQ(CodeOf(store().ReadCheckpoint(second)), kAborted);
+  ASSERT_TRUE(store().Requeue(run, RequeueCause::kDraining, "").ok());
+  Claim();
+  EXPECT_FALSE(store().ReadCheckpoint(ClaimPart().claim)->has_value());
+}
+
+TEST_P(JobStoreConformance, PartsKeepTheirCheckpointsWhenTheWorkerOrTheServerIsLost) {
+  const JobClaim run = RunWithParts(1);
+  ASSERT_TRUE(store().SaveCheckpoint(ClaimPart().claim, "bytes").ok());
+  ASSERT_TRUE(store().Requeue(run, RequeueCause::kWorkerLost, "").ok());
+  const JobClaim second = Claim();
+  const JobClaim own = (*store().ClaimOwnPart(second))->claim;
+  EXPECT_EQ(**store().ReadCheckpoint(own), "bytes");
+  ASSERT_TRUE(store().SaveCheckpoint(own, "more").ok());
+  EXPECT_EQ(Get(run.id).losses, 0) << "it has got further";
+  Reopen();
+  EXPECT_THAT(Events(run.id).back().payload, HasSubstr("goes on from its checkpoint"));
+  Claim();
+  EXPECT_EQ(**store().ReadCheckpoint(ClaimPart().claim), "more");
+}
+
+TEST_P(JobStoreConformance, PartsDropTheirCheckpointsWhenTheirJobEnds) {
+  const JobClaim run = RunWithParts(2);
+  for (int part = 0; part < 2; ++part) {
+    ASSERT_TRUE(store().SaveCheckpoint(ClaimPart().claim, "bytes").ok());
+  }
+  ASSERT_TRUE(store().Requeue(run, RequeueCause::kDraining, "").ok());
+  ASSERT_TRUE(store().RequestCancel(run.id).ok());
+  ASSERT_TRUE(store().Resume(run.id).ok());
+  Claim();
+  for (int part = 0; part < 2; ++part) {
+    EXPECT_FALSE(store().ReadCheckpoint(ClaimPart().claim)->has_value());
+  }
 }
 
 }  // namespace

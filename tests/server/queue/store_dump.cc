@@ -28,6 +28,19 @@ void Print(const StoredEvent& event, Wording wording, std::ostream& out) {
       << (shown ? absl::CEscape(event.payload) : "") << "'\n";
 }
 
+// Of the parts that are open.
+std::string DumpPartCheckpoints(JobStore& store) {
+  std::string dump;
+  while (true) {
+    const auto part = store.ClaimPart(absl::Hours(1));
+    if (!part.ok()) return "ERROR " + part.status().ToString();
+    if (!part->has_value()) return dump;
+    const auto checkpoint = store.ReadCheckpoint((*part)->claim);
+    if (!checkpoint.ok()) return "ERROR " + checkpoint.status().ToString();
+    dump += std::to_string((*part)->claim.part) + ": " + checkpoint->value_or("none") + "\n";
+  }
+}
+
 }  // namespace
 
 std::string DumpJob(const JobRecord& job, const std::vector<StoredEvent>& events, Wording wording) {
@@ -50,15 +63,17 @@ std::string DumpJob(const JobRecord& job, const std::vector<StoredEvent>& events
 }
 
 std::string DumpStore(JobStore& store) {
-  const absl::StatusOr<JobPage> page = store.List({}, 1'000'000, "");
-  if (!page.ok()) return "ERROR " + page.status().ToString();
   std::string dump;
-  std::vector<JobRecord> jobs = page->jobs;
-  std::reverse(jobs.begin(), jobs.end());
-  for (const JobRecord& job : jobs) {
-    const auto events = store.ReadEvents(job.id, job.oldest_sequence - 1, 1'000'000);
-    if (!events.ok()) return "ERROR " + events.status().ToString();
-    dump += DumpJob(job, *events, Wording::kExact);
+  for (const JobKind kind : {JobKind::kMethods, JobKind::kRun}) {
+    const absl::StatusOr<JobPage> page = store.List({.kind = kind}, 1'000'000, "");
+    if (!page.ok()) return "ERROR " + page.status().ToString();
+    std::vector<JobRecord> jobs = page->jobs;
+    std::reverse(jobs.begin(), jobs.end());
+    for (const JobRecord& job : jobs) {
+      const auto events = store.ReadEvents(job.id, job.oldest_sequence - 1, 1'000'000);
+      if (!events.ok()) return "ERROR " + events.status().ToString();
+      dump += DumpJob(job, *events, Wording::kExact);
+    }
   }
   const auto tensors = store.ReferencedDigests();
   if (!tensors.ok()) return "ERROR " + tensors.status().ToString();
@@ -70,7 +85,7 @@ std::string DumpCheckpoints(JobStore& store) {
   while (true) {
     const auto job = store.Claim("dump", absl::Seconds(1));
     if (!job.ok()) return "ERROR " + job.status().ToString();
-    if (!job->has_value()) return dump;
+    if (!job->has_value()) return dump + DumpPartCheckpoints(store);
     const auto checkpoint = store.ReadCheckpoint({(*job)->id, (*job)->fence});
     if (!checkpoint.ok()) return "ERROR " + checkpoint.status().ToString();
     dump += checkpoint->value_or("none") + "\n";

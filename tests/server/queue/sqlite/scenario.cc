@@ -22,6 +22,14 @@ absl::Status Scenario::Claim(JobClaim* claim) {
   return absl::OkStatus();
 }
 
+absl::Status Scenario::ClaimPart() {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<ClaimedPart> part,
+                             store_.ClaimOwnPart(claim_run_));
+  if (!part.has_value()) return absl::InternalError("no part to claim");
+  claim_part_ = part->claim;
+  return absl::OkStatus();
+}
+
 struct ScenarioSteps {
   using Step = std::function<absl::Status(Scenario&)>;
 
@@ -68,6 +76,23 @@ struct ScenarioSteps {
                                  {absl::StatusCode::kInternal, "no luck"}, "");
         },
         [](Scenario& s) { return s.store_.Delete(s.a_); },
+        [](Scenario& s) {
+          NewJob run = WithPriority(1);
+          run.kind = JobKind::kRun;
+          return s.Create(&s.run_, run);
+        },
+        [](Scenario& s) { return s.Claim(&s.claim_run_); },
+        [](Scenario& s) { return s.store_.OpenPart(s.claim_run_, 0, {"state"}); },
+        [](Scenario& s) { return s.ClaimPart(); },
+        [](Scenario& s) { return s.store_.SaveCheckpoint(s.claim_part_, "one of a part"); },
+        [](Scenario& s) { return s.store_.SaveCheckpoint(s.claim_part_, "two of a part"); },
+        [](Scenario& s) {
+          return s.store_.FinishMethod(s.claim_part_, 0, "a part's result", {}).status();
+        },
+        [](Scenario& s) { return s.store_.FinishPart(s.claim_part_); },
+        [](Scenario& s) { return s.store_.OpenPart(s.claim_run_, 1, {"state"}); },
+        [](Scenario& s) { return s.ClaimPart(); },
+        [](Scenario& s) { return s.store_.SaveCheckpoint(s.claim_part_, "three of a part"); },
     };
     return steps;
   }

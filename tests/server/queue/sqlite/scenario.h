@@ -25,13 +25,14 @@ class Scenario {
   friend struct ScenarioSteps;
   absl::Status Create(std::string* id, NewJob job);
   absl::Status Claim(JobClaim* claim);
+  absl::Status ClaimPart();        // the run's own worker
   absl::Status Append(int count);  // progress, and a warning behind it
 
   JobStore& store_;
   SteppedClock& clock_;
   int next_ = 0;
-  std::string a_, b_, c_, d_;
-  JobClaim claim_a_, claim_b_;
+  std::string a_, b_, c_, d_, run_;
+  JobClaim claim_a_, claim_b_, claim_run_, claim_part_;
 };
 
 // Contents of the store in `folder` after a restart one hour after the scenario's start, or

@@ -161,6 +161,7 @@ TEST(SqliteJobStoreDamage, WhatOthersWroteIntoTheDatabaseIsRefused) {
       {"a changed priority", "UPDATE jobs SET priority = priority + 1", kDataLoss},
       {"a changed result", "UPDATE job_results SET result = x'00'", kDataLoss},
       {"a changed reference", "UPDATE job_tensors SET digest = 'ab'", kDataLoss},
+      {"a changed checkpoint", "UPDATE job_part_checkpoints SET size = size + 1", kDataLoss},
       {"a missing specification", "DELETE FROM job_specs", kDataLoss},
       {"a missing result", "DELETE FROM job_results WHERE method_index = 0", kDataLoss},
       {"events of no job", "UPDATE job_events SET job = job + 100", kDataLoss},

@@ -73,6 +73,31 @@ TEST(SqliteJobStore, KeepsOneCheckpointFileAJobAndNoneAfterTheEnd) {
   EXPECT_EQ(FilesIn(folder / "checkpoints"), 0u);
 }
 
+TEST(SqliteJobStore, KeepsOneCheckpointFileAPartAndNoneAfterTheEnd) {
+  ScratchFolder folder;
+  const auto opened = OpenStore(folder.path(), {});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  JobStore& store = *opened->store;
+  ASSERT_TRUE(store.Create({.kind = JobKind::kRun}).ok());
+  const JobRecord run = **store.Claim("worker", absl::Seconds(1));
+  const JobClaim claim = {run.id, run.fence};
+  std::vector<JobClaim> parts;
+  for (int part = 0; part < 3; ++part) {
+    ASSERT_TRUE(store.OpenPart(claim, part, {}).ok());
+    parts.push_back((*store.ClaimPart(absl::Hours(1)))->claim);
+  }
+  for (int i = 0; i < 3; ++i) {
+    for (const JobClaim& part : parts) ASSERT_TRUE(store.SaveCheckpoint(part, "bytes").ok());
+  }
+  EXPECT_EQ(FilesIn(folder / "checkpoints"), 3u);
+  ASSERT_TRUE(store.FinishMethod(parts[0], 0, "result", {}).ok());
+  EXPECT_EQ(FilesIn(folder / "checkpoints"), 2u);
+  ASSERT_TRUE(store.FinishPart(parts[1]).ok());
+  EXPECT_EQ(FilesIn(folder / "checkpoints"), 1u);
+  ASSERT_TRUE(store.Finish(claim, JobState::kFailed, {}, "").ok());
+  EXPECT_EQ(FilesIn(folder / "checkpoints"), 0u);
+}
+
 // Made by attnprune 0.1.0 of before schema 2: a job that has succeeded, one of 23 progress events
 // that the server was drained in, one that was never claimed.
 void CopyOldDatabase(const std::string& folder) {
@@ -128,10 +153,10 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
   }
   {
     auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
-    ASSERT_TRUE(
-        database
-            ->ExecuteScript("DROP TABLE job_states; DROP TABLE job_parts; PRAGMA user_version = 2")
-            .ok());
+    ASSERT_TRUE(database
+                    ->ExecuteScript("DROP TABLE job_states; DROP TABLE job_parts;"
+                                    "DROP TABLE job_part_checkpoints; PRAGMA user_version = 2")
+                    .ok());
   }
   {
     const auto opened = OpenStore(folder.path(), {});  // 7: queued again
@@ -148,7 +173,33 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
     }
     EXPECT_THAT(kept, ::testing::ElementsAre(3, 9, 10, 11));
   }
-  EXPECT_EQ(SchemaVersion(folder.path()), 5);
+  EXPECT_EQ(SchemaVersion(folder.path()), 6);
+}
+
+// Its parts kept no checkpoint.
+TEST(SqliteJobStore, TakesUpADatabaseOfSchema5WithItsParts) {
+  ScratchFolder folder;
+  {
+    const auto opened = OpenStore(folder.path(), {});
+    JobStore& store = *opened->store;
+    ASSERT_TRUE(store.Create({.kind = JobKind::kRun}).ok());
+    const JobRecord run = **store.Claim("worker", absl::Seconds(1));
+    ASSERT_TRUE(store.OpenPart({run.id, run.fence}, 0, {"state"}).ok());
+  }
+  {
+    auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
+    ASSERT_TRUE(
+        database->ExecuteScript("DROP TABLE job_part_checkpoints; PRAGMA user_version = 5").ok());
+  }
+  const auto opened = OpenStore(folder.path(), {});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  JobStore& store = *opened->store;
+  const JobRecord run = **store.Claim("worker", absl::Seconds(1));
+  const ClaimedPart part = **store.ClaimOwnPart({run.id, run.fence});
+  EXPECT_THAT(part.states, ::testing::ElementsAre("state"));
+  EXPECT_FALSE(store.ReadCheckpoint(part.claim)->has_value());
+  ASSERT_TRUE(store.SaveCheckpoint(part.claim, "bytes").ok());
+  EXPECT_EQ(**store.ReadCheckpoint(part.claim), "bytes");
 }
 
 TEST(SqliteJobStore, LeavesADamagedDatabaseOfSchema1AsItWas) {
