@@ -13,8 +13,8 @@
 #include "client/cli/jobs/make_run.h"
 #include "client/cli/jobs/prune_runs.h"
 #include "client/cli/jobs/server_jobs.h"
+#include "client/cli/shell/printable.h"
 #include "client/cli/views/format.h"
-#include "client/cli/views/printable.h"
 
 namespace attnprune::cli {
 namespace {

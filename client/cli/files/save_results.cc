@@ -11,7 +11,7 @@
 #include "client/cli/files/output_check.h"
 #include "client/cli/files/pruned_files.h"
 #include "client/cli/flags/job_flags.h"
-#include "client/cli/views/printable.h"
+#include "client/cli/shell/printable.h"
 #include "client/cli/views/result_table.h"
 #include "client/export/path_part.h"
 #include "core/base/status_macros.h"

@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/cli/shell/printable.h"
 #include "client/cli/views/format.h"
-#include "client/cli/views/printable.h"
 #include "client/cli/views/run_table.h"
 #include "client/cli/views/run_view.h"
 #include "client/cli/views/waiting_view.h"

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "client/cli/views/printable.h"
+#include "client/cli/shell/printable.h"
 #include "client/library/status_details.h"
 
 namespace attnprune::cli {

@@ -1,6 +1,6 @@
 // What others say, made safe for a terminal: the one function for all that is printed for people.
-#ifndef ATTNPRUNE_CLIENT_CLI_VIEWS_PRINTABLE_H_
-#define ATTNPRUNE_CLIENT_CLI_VIEWS_PRINTABLE_H_
+#ifndef ATTNPRUNE_CLIENT_CLI_SHELL_PRINTABLE_H_
+#define ATTNPRUNE_CLIENT_CLI_SHELL_PRINTABLE_H_
 
 #include <string>
 
@@ -30,4 +30,4 @@ Message ForPeople(Message message) {
 
 }  // namespace attnprune::cli
 
-#endif  // ATTNPRUNE_CLIENT_CLI_VIEWS_PRINTABLE_H_
+#endif  // ATTNPRUNE_CLIENT_CLI_SHELL_PRINTABLE_H_

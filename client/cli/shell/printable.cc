@@ -1,4 +1,4 @@
-#include "client/cli/views/printable.h"
+#include "client/cli/shell/printable.h"
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
