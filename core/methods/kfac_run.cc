@@ -72,8 +72,9 @@ constexpr double kOneShotFloats = 6, kStateFloats = 12, kMetricFloats = 2, kEige
 }  // namespace
 
 int KfacStepsAtMost(const KfacOptions& options) {
-  return static_cast<int>(std::min<int64_t>(int64_t{RoundsAtMost(options)} * options.steps,
-                                            std::numeric_limits<int>::max()));
+  return static_cast<int>(
+      std::min<int64_t>(int64_t{RoundsAtMost(options)} * options.steps + options.rival_rounds,
+                        std::numeric_limits<int>::max()));
 }
 
 absl::StatusOr<TerminationReason> RunKfac(const KfacOptions& options, int evaluate_every,
@@ -104,8 +105,9 @@ double KfacOperations(const ProblemShape& shape, const KfacOptions& options, Den
   const double moments = 4 * data.allowed * static_cast<double>(shape.heads()) * width * width;
   const double metrics = heads * (2 * data.tokens * d * d + 9 * d * d * d);
   const double products = 2.0 * options.steps + options.refine_steps + 1;
-  return RoundsAtMost(options) * (GradientOperations(shape, data, dense) + moments + metrics +
-                                  2 * products * Entries(shape) * (d + width));
+  const double round = GradientOperations(shape, data, dense) + moments + metrics;
+  return (RoundsAtMost(options) + options.rival_rounds) * round +
+         RoundsAtMost(options) * 2 * products * Entries(shape) * (d + width);
 }
 
 }  // namespace attnprune
