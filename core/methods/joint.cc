@@ -26,7 +26,7 @@ namespace {
 // x 2048. The result of the phase before is two more, in two copies.
 constexpr double kSearchMatrices = 20, kEarlierResult = 4;
 
-constexpr int kSteps = 600, kLongSteps = 2000, kRivalRounds = 3;
+constexpr int kSteps = 600, kLongSteps = 2000, kRivalRounds = 6;
 constexpr double kWeightRate = 0.05, kLongWeightRate = 0.03;
 constexpr double kOneBatch = 1;
 
@@ -107,9 +107,7 @@ std::vector<double> FingerprintValues(const SearchSettings& search, int rounds, 
 class JointMethod final : public Method {
  public:
   JointMethod(const SearchSettings& search, const KfacOptions& rounds)
-      : search_(search),
-        rounds_(rounds),
-        alps_(AlpsInfo().create(AlpsValues(rounds.by_factors))) {}
+      : search_(search), rounds_(rounds), alps_(AlpsInfo().create(AlpsValues(rounds.by_factors))) {}
 
   absl::string_view name() const override { return "joint"; }
 
@@ -321,11 +319,11 @@ std::vector<Parameter> JointParameters() {
        "most."},
       {"rounds", Kind::kInteger, 8, 0, 1e4,
        "Rounds of kfac after the search that learn from the batches which do not decide, at most; "
-       "as many as were of use are then done on all batches. As many, but 3 at most, are done from "
+       "as many as were of use are then done on all batches. As many, but 6 at most, are done from "
        "alps's answer. No effect with long=1."},
       {"long", Kind::kSwitch, 0, 0, 1,
        "0: the one-shot answer of kfac, the search from it where it helps the batches that decide, "
-       "then rounds; alps's answer and rounds with its mask where these are better for them. Of a "
+       "then rounds; alps's answer and rounds for its mask where these are better for them. Of a "
        "single batch, where nothing decides, the one-shot answer alone. 1: a long search from the "
        "dense weights alone."},
       ValidationParameter("validation"),
@@ -359,10 +357,9 @@ double JointOperations(const ProblemShape& shape, const ParameterValues& values,
   const KfacOptions rounds = RoundsOf(values);
   const double one_shot = KfacOperations(shape, OneShotOf(rounds), dense);
   if (CalibrationSize(shape).batches < 2 && settings.validation > 0) return one_shot;
-  const double alps =
-      rounds.rival_rounds == 0
-          ? 0
-          : AlpsInfo().operations(shape, AlpsValues(rounds.by_factors), dense);
+  const double alps = rounds.rival_rounds == 0
+                          ? 0
+                          : AlpsInfo().operations(shape, AlpsValues(rounds.by_factors), dense);
   return search + one_shot + alps + KfacOperations(shape, rounds, dense);
 }
 

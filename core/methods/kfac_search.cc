@@ -16,6 +16,7 @@ namespace {
 
 constexpr double kOnward = 0.4, kBackward = 4;  // what mu is multiplied by
 constexpr int kRefusals = 3, kUnhelpful = 4;
+constexpr int kHeldRounds = 2;  // on all batches, for each that was of use; they cost half
 
 std::vector<Matrix> CopiesOf(const std::vector<Matrix>& matrices) {
   std::vector<Matrix> copies;
@@ -81,6 +82,7 @@ bool KfacSearch::Begin(Phase phase, int rounds) {
   refusals_ = unhelpful_ = 0;
   point_ = CopiesOf(best_.weights);
   metrics_.clear();
+  descent_ = mask_is_held_ ? HeldDescent(point_) : HeldDescent();
   const std::vector<Matrix> stored = AsStoredEach(point_);
   loss_ = objective_.LossAndGradient(From(), Views(stored), absl::MakeSpan(gradients_));
   if (phase_ == Phase::kAll) return true;
@@ -116,17 +118,17 @@ double KfacSearch::gradient_norm() const {
 // gradient tells anything, so that their curvature is that of all.
 absl::Status KfacSearch::Prepare() {
   if (metrics_.empty()) {
-    const std::vector<Matrix> stored = AsStoredEach(point_);
+    const std::vector<Matrix> stored = AsStoredEach(mask_is_held_ ? descent_.start : point_);
     const auto from = round_ == 0 ? KfacObjective::From::kAll : From();
     for (const auto& curvatures : objective_.Curvature(from, Views(stored))) {
       ATTNPRUNE_ASSIGN_OR_RETURN(metrics_.emplace_back(),
                                  PrepareMetrics(curvatures, options_.damping, pool_));
     }
   }
+  const std::vector<Matrix> gradients = Gradients();
+  const double mu = round_ == 0 || mask_is_held_ ? 0 : mu_;
   for (size_t m = 0; m < admm_.size(); ++m) {
-    const NamedWeight& map = objective_.maps()[m];
-    const Matrix gradient = OutIn({map.name, gradients_[m], map.inputs_are_rows});
-    admm_[m].Aim(metrics_[m], point_[m], gradient, round_ == 0 ? 0 : mu_);
+    admm_[m].Aim(metrics_[m], point_[m], gradients[m], mu);
     if (mask_is_held_) {
       admm_[m].Hold(point_[m]);
     } else if (steps_in_round_ == 0) {
@@ -141,12 +143,11 @@ absl::Status KfacSearch::Step() {
   if (!prepared_) ATTNPRUNE_RETURN_IF_ERROR(Prepare());
   ++steps_in_round_;
   ++steps_taken_;
-  if (StepsSettle() || steps_in_round_ == options_.steps) FinishRound();
+  if (mask_is_held_ || StepsSettle() || steps_in_round_ == options_.steps) FinishRound();
   return absl::OkStatus();
 }
 
 bool KfacSearch::StepsSettle() {
-  if (mask_is_held_) return true;
   bool settled = true;
   for (TwoSidedAdmm& admm : admm_) {
     if (!admm.settled()) admm.Step(steps_in_round_);
@@ -155,14 +156,37 @@ bool KfacSearch::StepsSettle() {
   return settled;
 }
 
-void KfacSearch::FinishRound() {
+std::vector<Matrix> KfacSearch::Gradients() const {
+  std::vector<Matrix> gradients;
+  for (size_t m = 0; m < gradients_.size(); ++m) {
+    const NamedWeight& map = objective_.maps()[m];
+    gradients.push_back(OutIn({map.name, gradients_[m], map.inputs_are_rows}));
+  }
+  return gradients;
+}
+
+KfacSearch::Solution KfacSearch::Candidate() const {
   Solution candidate;
-  bool finite = true;
   for (size_t m = 0; m < admm_.size(); ++m) {
     candidate.masks.push_back(mask_is_held_ ? best_.masks[m] : admm_[m].Support());
     candidate.weights.push_back(admm_[m].Refined(candidate.masks.back(), options_.refine_steps));
-    finite = finite && AllFinite(candidate.weights.back().flat());
   }
+  return candidate;
+}
+
+KfacSearch::Solution KfacSearch::HeldCandidate() {
+  Solution candidate = Candidate();
+  descent_.Turn(point_, candidate.weights, Gradients());
+  const std::vector<Matrix> reached = AsStoredEach(descent_.Reached(point_));
+  descent_.SetLength(loss_, objective_.Loss(From(), Views(reached)));
+  candidate.weights = descent_.Reached(point_);
+  return candidate;
+}
+
+void KfacSearch::FinishRound() {
+  Solution candidate = mask_is_held_ ? HeldCandidate() : Candidate();
+  bool finite = std::all_of(candidate.weights.begin(), candidate.weights.end(),
+                            [](const Matrix& weights) { return AllFinite(weights.flat()); });
   if (finite) {
     const std::vector<Matrix> stored = AsStoredEach(candidate.weights);
     std::vector<Matrix> gradients(admm_.size());
@@ -173,6 +197,7 @@ void KfacSearch::FinishRound() {
   }
   if (!finite) {
     mu_ *= kBackward;
+    descent_.Refuse();
     ++refusals_;
   }
   EndRound();
@@ -183,7 +208,7 @@ void KfacSearch::Accept(Solution candidate, double loss, std::vector<Matrix> gra
   refusals_ = 0;
   point_ = CopiesOf(candidate.weights);
   gradients_ = std::move(gradients);
-  metrics_.clear();
+  if (!mask_is_held_) metrics_.clear();
   loss_ = loss;
   candidate.mu = mu_;
   candidate.round = round_;
@@ -218,7 +243,7 @@ void KfacSearch::EndPhase() {
   }
   if (phase_ == Phase::kRival) ChooseBest();
   ended_ = phase_ == Phase::kAll || !objective_.validates() || best_.round == 0;
-  if (!ended_) Begin(Phase::kAll, best_.round);
+  if (!ended_) Begin(Phase::kAll, (mask_is_held_ ? kHeldRounds : 1) * best_.round);
 }
 
 const KfacSearch::Solution& KfacSearch::Incumbent() const {
@@ -276,6 +301,10 @@ void KfacSearch::ForEachStateMatrix(Self& self, Visit visit) {
     visit(StateKey(name, "gradient"), self.gradients_[m]);
     visit(StateKey(name, "best_weight"), self.best_.weights[m]);
     if (self.has_other_) visit(StateKey(name, "other_weight"), self.other_.weights[m]);
+    if (self.mask_is_held_) {
+      visit(StateKey(name, "held_start"), self.descent_.start[m]);
+      visit(StateKey(name, "held_direction"), self.descent_.direction[m]);
+    }
     visit(StateKey(name, "u"), self.admm_[m].state.u);
     visit(StateKey(name, "v"), self.admm_[m].state.v);
     visit(StateKey(name, "d"), self.admm_[m].state.d);
@@ -301,6 +330,8 @@ void KfacSearch::ForEachStateNumber(Self& self, Visit visit) {
   visit(self.other_.mu);
   visit(self.other_.round);
   visit(self.mask_is_held_);
+  visit(self.descent_.length);
+  visit(self.descent_.fall);
   for (auto& admm : self.admm_) {
     visit(admm.state.r);
     visit(admm.state.moving);
@@ -338,6 +369,10 @@ absl::Status KfacSearch::Restore(const std::string& bytes, int max_steps) {
   if (has_other_) {  // of the same shapes
     other_.masks = best_.masks;
     other_.weights = CopiesOf(best_.weights);
+  }
+  if (mask_is_held_) {
+    descent_.start = CopiesOf(point_);
+    descent_.direction = CopiesOf(point_);
   }
   ForEachStateMatrix(*this, [&](const std::string& key, Matrix& into) {
     complete = complete && state.Take(key, into);

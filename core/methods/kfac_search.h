@@ -13,9 +13,9 @@
 // round 0 on both sides, no answer is worse than that on all batches.
 //
 // A run that starts from pruned weights may have a rival, another such start. A phase between the
-// two goes on from it as the first does, but its mask stands still: a round is one step, of
-// conjugate gradients on the weights that are kept. The last phase goes on with the better of the
-// two bests by the batches that decide, the rival's with its mask.
+// two goes on from it with its mask held: a round is one step of conjugate gradients on the loss
+// (held_descent.h), in the metric where the phase began. The last phase goes on with the better of
+// the two bests by the batches that decide, the rival's in that way too.
 #ifndef ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
 #define ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
 
@@ -25,6 +25,7 @@
 
 #include "absl/status/status.h"
 #include "core/base/thread_pool.h"
+#include "core/methods/held_descent.h"
 #include "core/methods/kfac_objective.h"
 #include "core/methods/kronecker_metric.h"
 #include "core/methods/method.h"
@@ -89,9 +90,12 @@ class KfacSearch final : public Resumable {
   // The best so far of all phases.
   const Solution& Incumbent() const;
   absl::Status Prepare();
-  // A step of every ADMM that moves. Whether none does any more; none does for a held mask.
+  // A step of every ADMM that moves. Whether none does any more.
   bool StepsSettle();
   void FinishRound();
+  std::vector<Matrix> Gradients() const;  // outputs x inputs
+  Solution Candidate() const;
+  Solution HeldCandidate();
   void Accept(Solution candidate, double loss, std::vector<Matrix> gradients);
   // Whether it is the best so far; fills in its error.
   bool Decides(Solution& candidate);
@@ -118,15 +122,16 @@ class KfacSearch final : public Resumable {
   bool prepared_ = false;  // whether the ADMM has its target
   double loss_ = 0, mu_ = 0;
   Phase phase_ = Phase::kLearn;
-  int round_ = 0;       // of the phase
+  int round_ = 0;  // of the phase
   int last_round_ = 0;
   int steps_in_round_ = 0, steps_taken_ = 0;
   int refusals_ = 0, unhelpful_ = 0;  // in a row
   bool ended_ = false;
-  Solution best_;             // of the phase
+  Solution best_;  // of the phase
   bool has_other_ = false;
-  Solution other_;            // the rival's start, then the first phase's best
+  Solution other_;  // the rival's start, then the first phase's best
   bool mask_is_held_ = false;
+  HeldDescent descent_;  // while it is
 };
 
 }  // namespace attnprune
