@@ -15,7 +15,7 @@
 // A run that starts from pruned weights may have a rival, another such start. A phase between the
 // two goes on from it with its mask held: a round is one step of conjugate gradients on the loss
 // (held_descent.h), in the metric where the phase began. The last phase goes on with the better of
-// the two bests by the batches that decide, the rival's in that way too.
+// the two bests by the batches that decide; the rival's in that way too, for twice as many rounds.
 #ifndef ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
 #define ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
 
