@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -24,7 +26,7 @@ namespace {
 // x 2048. The result of the phase before is two more, in two copies.
 constexpr double kSearchMatrices = 20, kEarlierResult = 4;
 
-constexpr int kSteps = 600, kLongSteps = 2000;
+constexpr int kSteps = 600, kLongSteps = 2000, kRivalRounds = 6;
 constexpr double kWeightRate = 0.05, kLongWeightRate = 0.03;
 constexpr double kOneBatch = 1;
 
@@ -59,17 +61,36 @@ KfacOptions RoundsOf(const ParameterValues& values) {
           .rounds = values.GetInt("rounds"),
           .steps = 100,
           .refine_steps = 20,
+          .rival_rounds = std::min(kRivalRounds, values.GetInt("rounds")),
           .by_factors = values.GetSwitch("factors")};
 }
 
 KfacOptions OneShotOf(KfacOptions options) {
-  options.rounds = 0;
+  options.rounds = options.rival_rounds = 0;
   return options;
 }
 
-// Every setting, in a fixed order, for PreparedProblem::Fingerprint; of the phases before the
-// rounds, or of the rounds.
-std::vector<double> FingerprintValues(const SearchSettings& search, int rounds, bool in_rounds) {
+// ALPS's defaults.
+ParameterValues AlpsValues(bool by_factors) {
+  std::map<std::string, double> values;
+  for (const Parameter& parameter : AlpsInfo().parameters) {
+    values[parameter.name] = parameter.default_value;
+  }
+  values["factors"] = by_factors ? 1 : 0;
+  return ParameterValues(std::move(values));
+}
+
+int AlpsSteps(const KfacOptions& rounds) {
+  return rounds.rival_rounds == 0 ? 0 : AlpsInfo().steps(AlpsValues(rounds.by_factors));
+}
+
+enum class Stage { kOneShot, kSearch, kAlps, kRounds };
+constexpr std::array kResumed = {Stage::kRounds, Stage::kAlps, Stage::kSearch};
+
+// Every setting, in a fixed order, for PreparedProblem::Fingerprint, and the stage: the one-shot
+// answer and the search have one, being told apart by the result before them.
+std::vector<double> FingerprintValues(const SearchSettings& search, int rounds, Stage stage) {
+  const auto later = static_cast<int>(stage) - static_cast<int>(Stage::kSearch);
   return {static_cast<double>(search.plan.steps),
           static_cast<double>(search.plan.rise),
           search.plan.score_rate,
@@ -78,60 +99,75 @@ std::vector<double> FingerprintValues(const SearchSettings& search, int rounds, 
           search.batches_per_step,
           search.by_factors ? 1.0 : 0.0,
           static_cast<double>(rounds),
-          in_rounds ? 1.0 : 0.0};
+          static_cast<double>(std::max(later, 0))};
 }
 
-// The default of `joint`: three phases, each with objectives of its own, of which only one is there
-// at a time.
+// The default of `joint`: stages with objectives of their own, of which only one is there at a
+// time.
 class JointMethod final : public Method {
  public:
   JointMethod(const SearchSettings& search, const KfacOptions& rounds)
-      : search_(search), rounds_(rounds) {}
+      : search_(search), rounds_(rounds), alps_(AlpsInfo().create(AlpsValues(rounds.by_factors))) {}
 
   absl::string_view name() const override { return "joint"; }
 
  private:
-  // A run between two phases, or where it is to be taken up again.
+  // A run between two stages, or where it is to be taken up again.
   struct Run {
     PreparedProblem& prepared;
     ProgressObserver& observer;
     int evaluate_every = 0;
-    uint64_t search_fingerprint = 0, rounds_fingerprint = 0;
-    std::string resume_from = {};  // the state of the phase that is to go on
-    PruneResult result = {};       // of the phase before
+    Stage stage = Stage::kOneShot;  // the first that is to be done
+    std::string resume_from = {};   // its state
+    PruneResult result = {};        // of the stages before
+    std::vector<Matrix> scores = {};
+    std::vector<PrunedMatrix> rival = {};  // ALPS's answer
     bool decided = true;  // whether there are batches that decide, or nobody asked for them
+
+    bool stopped() const { return result.reason == TerminationReason::kStopped; }
   };
 
   absl::StatusOr<PruneResult> DoPrune(PreparedProblem& prepared, RunOptions& options,
                                       ProgressObserver& observer) const override;
-  // Each takes over run.result, or leaves its own there; kStopped in its reason ends the run.
-  absl::Status OneShot(Run& run, std::vector<Matrix>& scores) const;
-  absl::Status Search(Run& run, std::vector<Matrix> scores) const;
+  uint64_t FingerprintOf(Run& run, Stage stage) const;
+  // Where `state` says that the run is.
+  absl::Status TakeUp(Run& run, const std::string& state) const;
+  // Each goes on from run.result and leaves its own there; kStopped in its reason ends the run.
+  absl::Status OneShot(Run& run) const;
+  absl::Status Search(Run& run) const;
+  absl::Status Alps(Run& run) const;
   absl::Status Rounds(Run& run) const;
+
   const SearchSettings search_;
   const KfacOptions rounds_;
+  const std::unique_ptr<Method> alps_;
 };
 
-absl::Status JointMethod::OneShot(Run& run, std::vector<Matrix>& scores) const {
+uint64_t JointMethod::FingerprintOf(Run& run, Stage stage) const {
+  return run.prepared.Fingerprint(name(), FingerprintValues(search_, rounds_.rounds, stage));
+}
+
+absl::Status JointMethod::OneShot(Run& run) const {
+  const uint64_t fingerprint = FingerprintOf(run, Stage::kOneShot);
   const KfacOptions options = OneShotOf(rounds_);
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<KfacObjective> objective,
       KfacObjective::Create(run.prepared, options.by_factors, options.validation));
   run.decided = objective->validates() || options.validation == 0;
   KfacSearch search(options, *objective, run.prepared.problem().sparsity, run.prepared.pool(),
-                    run.search_fingerprint);
+                    fingerprint);
   if (!run.resume_from.empty()) {
     const std::string state = std::exchange(run.resume_from, {});
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, KfacStepsAtMost(options)));
   }
-  const int after = search_.plan.steps + KfacStepsAtMost(rounds_);
-  PhaseObserver phase(0, run.decided ? after : 0, "", run.search_fingerprint, run.observer);
+  const int after = search_.plan.steps + AlpsSteps(rounds_) + KfacStepsAtMost(rounds_);
+  PhaseObserver phase(0, run.decided ? after : 0, "", fingerprint, run.observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(run.result.reason,
                              RunKfac(options, run.evaluate_every, *objective, search, phase));
   if (phase.stopped() && run.decided) run.result.reason = TerminationReason::kStopped;
   run.result.steps = search.steps_taken();
   run.result.matrices = search.Best();
-  scores = search.LogScores();
+  run.scores = search.LogScores();
   return absl::OkStatus();
 }
 
@@ -154,7 +190,8 @@ SearchStart StartFrom(const std::vector<NamedWeight>& weights, const PruneResult
   return start;
 }
 
-absl::Status JointMethod::Search(Run& run, std::vector<Matrix> scores) const {
+absl::Status JointMethod::Search(Run& run) const {
+  const uint64_t fingerprint = FingerprintOf(run, Stage::kSearch);
   const Problem& problem = run.prepared.problem();
   const std::vector<NamedWeight> weights = LinearMaps(problem, search_.by_factors);
   const SearchedWeights searched = SearchedOf(problem, weights);
@@ -162,15 +199,15 @@ absl::Status JointMethod::Search(Run& run, std::vector<Matrix> scores) const {
       const std::unique_ptr<SearchObjectives> objectives,
       SearchObjectives::Create(run.prepared, searched, search_.validation,
                                BatchesPerStep(search_, problem.calibration.count())));
-  SparseSearch search(weights, problem.sparsity, StartFrom(weights, run.result, std::move(scores)),
-                      *objectives, run.prepared.pool(), search_.plan, run.search_fingerprint);
+  SparseSearch search(weights, problem.sparsity,
+                      StartFrom(weights, run.result, std::exchange(run.scores, {})), *objectives,
+                      run.prepared.pool(), search_.plan, fingerprint);
   if (!run.resume_from.empty()) {
     const std::string state = std::exchange(run.resume_from, {});
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state));
   }
-  PhaseObserver phase(run.result.steps, KfacStepsAtMost(rounds_),
-                      SerializeResult(run.result, run.search_fingerprint), run.search_fingerprint,
-                      run.observer);
+  PhaseObserver phase(run.result.steps, AlpsSteps(rounds_) + KfacStepsAtMost(rounds_),
+                      SerializeResult(run.result, fingerprint), fingerprint, run.observer);
   const RunOptions options = {.evaluate_every = run.evaluate_every, .resume_from = {}};
   ATTNPRUNE_ASSIGN_OR_RETURN(run.result.reason,
                              RunSparseSearch(search, *objectives, options, phase));
@@ -180,19 +217,37 @@ absl::Status JointMethod::Search(Run& run, std::vector<Matrix> scores) const {
   return absl::OkStatus();
 }
 
+// Where it has no finite answer the rounds have no rival.
+absl::Status JointMethod::Alps(Run& run) const {
+  const uint64_t fingerprint = FingerprintOf(run, Stage::kAlps);
+  PhaseObserver phase(run.result.steps, KfacStepsAtMost(rounds_),
+                      SerializeResult(run.result, fingerprint), fingerprint, run.observer);
+  const RunOptions options = {.evaluate_every = run.evaluate_every,
+                              .resume_from = std::exchange(run.resume_from, {})};
+  absl::StatusOr<PruneResult> alps = alps_->Prune(run.prepared, options, phase);
+  if (absl::IsFailedPrecondition(alps.status())) return absl::OkStatus();
+  ATTNPRUNE_RETURN_IF_ERROR(alps.status());
+  run.result.steps += alps->steps;
+  run.result.reason = phase.stopped() ? TerminationReason::kStopped : alps->reason;
+  run.rival = std::move(alps->matrices);
+  return absl::OkStatus();
+}
+
 absl::Status JointMethod::Rounds(Run& run) const {
+  const uint64_t fingerprint = FingerprintOf(run, Stage::kRounds);
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<KfacObjective> objective,
       KfacObjective::Create(run.prepared, rounds_.by_factors, rounds_.validation));
   KfacSearch search(rounds_, *objective, run.prepared.problem().sparsity, run.prepared.pool(),
-                    run.rounds_fingerprint);
-  search.StartFrom(run.result.matrices);
-  if (!run.resume_from.empty()) {
+                    fingerprint);
+  if (run.resume_from.empty()) {
+    search.StartFrom(run.result.matrices, std::exchange(run.rival, {}));
+  } else {
     const std::string state = std::exchange(run.resume_from, {});
     ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, KfacStepsAtMost(rounds_)));
   }
-  PhaseObserver phase(run.result.steps, 0, SerializeResult(run.result, run.rounds_fingerprint),
-                      run.rounds_fingerprint, run.observer);
+  PhaseObserver phase(run.result.steps, 0, SerializeResult(run.result, fingerprint), fingerprint,
+                      run.observer);
   ATTNPRUNE_ASSIGN_OR_RETURN(run.result.reason,
                              RunKfac(rounds_, run.evaluate_every, *objective, search, phase));
   run.result.steps += search.steps_taken();
@@ -200,42 +255,43 @@ absl::Status JointMethod::Rounds(Run& run) const {
   return absl::OkStatus();
 }
 
+absl::Status JointMethod::TakeUp(Run& run, const std::string& state) const {
+  absl::StatusOr<RefitState> parts;
+  for (const Stage stage : kResumed) {
+    run.stage = stage;
+    parts = ParseRefitState(state, FingerprintOf(run, stage));
+    if (parts.ok()) break;
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(parts.status());
+  if (parts->base_result.empty()) {
+    run.stage = Stage::kOneShot;
+    run.resume_from = std::move(parts->base_state);
+    return absl::OkStatus();
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      run.result, ParseResult(std::exchange(parts->base_result, {}), run.prepared.problem(),
+                              FingerprintOf(run, run.stage)));
+  run.resume_from = std::move(parts->search_state);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<PruneResult> JointMethod::DoPrune(PreparedProblem& prepared, RunOptions& options,
                                                  ProgressObserver& observer) const {
-  const auto fingerprint = [&](bool in_rounds) {
-    return prepared.Fingerprint(name(), FingerprintValues(search_, rounds_.rounds, in_rounds));
-  };
-  Run run{.prepared = prepared,
-          .observer = observer,
-          .evaluate_every = options.evaluate_every,
-          .search_fingerprint = fingerprint(false),
-          .rounds_fingerprint = fingerprint(true)};
-  bool in_search = false, in_rounds = false;
+  Run run{.prepared = prepared, .observer = observer, .evaluate_every = options.evaluate_every};
   if (!options.resume_from.empty()) {
-    const std::string bytes = std::exchange(options.resume_from, {});
-    absl::StatusOr<RefitState> state = ParseRefitState(bytes, run.rounds_fingerprint);
-    in_rounds = state.ok();
-    if (!in_rounds) {
-      ATTNPRUNE_ASSIGN_OR_RETURN(state, ParseRefitState(bytes, run.search_fingerprint));
-      in_search = !state->base_result.empty();
-    }
-    if (in_rounds || in_search) {
-      ATTNPRUNE_ASSIGN_OR_RETURN(
-          run.result, ParseResult(std::exchange(state->base_result, {}), prepared.problem(),
-                                  in_rounds ? run.rounds_fingerprint : run.search_fingerprint));
-    }
-    run.resume_from =
-        in_rounds || in_search ? std::move(state->search_state) : std::move(state->base_state);
+    ATTNPRUNE_RETURN_IF_ERROR(TakeUp(run, std::exchange(options.resume_from, {})));
   }
-  const auto stopped = [&run] { return run.result.reason == TerminationReason::kStopped; };
-  std::vector<Matrix> scores;
-  if (!in_search && !in_rounds) {
-    ATTNPRUNE_RETURN_IF_ERROR(OneShot(run, scores));
-    if (stopped() || !run.decided || run.result.steps == 0) return std::move(run.result);
+  if (run.stage == Stage::kOneShot) {
+    ATTNPRUNE_RETURN_IF_ERROR(OneShot(run));
+    if (run.stopped() || !run.decided || run.result.steps == 0) return std::move(run.result);
   }
-  if (!in_rounds && search_.plan.steps > 0) {
-    ATTNPRUNE_RETURN_IF_ERROR(Search(run, std::move(scores)));
-    if (stopped()) return std::move(run.result);
+  if (run.stage <= Stage::kSearch && search_.plan.steps > 0) {
+    ATTNPRUNE_RETURN_IF_ERROR(Search(run));
+    if (run.stopped()) return std::move(run.result);
+  }
+  if (run.stage <= Stage::kAlps && rounds_.rival_rounds > 0) {
+    ATTNPRUNE_RETURN_IF_ERROR(Alps(run));
+    if (run.stopped()) return std::move(run.result);
   }
   ATTNPRUNE_RETURN_IF_ERROR(Rounds(run));
   return std::move(run.result);
@@ -263,11 +319,13 @@ std::vector<Parameter> JointParameters() {
        "most."},
       {"rounds", Kind::kInteger, 8, 0, 1e4,
        "Rounds of kfac after the search that learn from the batches which do not decide, at most; "
-       "as many as were of use are then done on all batches. No effect with long=1."},
+       "as many as were of use are then done on all batches. As many, but 6 at most, are done from "
+       "alps's answer. No effect with long=1."},
       {"long", Kind::kSwitch, 0, 0, 1,
        "0: the one-shot answer of kfac, the search from it where it helps the batches that decide, "
-       "then rounds. Of a single batch, where nothing decides, the one-shot answer alone. 1: a "
-       "long search from the dense weights alone."},
+       "then rounds; alps's answer and rounds for its mask where these are better for them. Of a "
+       "single batch, where nothing decides, the one-shot answer alone. 1: a long search from the "
+       "dense weights alone."},
       ValidationParameter("validation"),
       FactorsParameter(),
   };
@@ -283,9 +341,12 @@ const MethodInfo& LongSearch() {
 double JointBytes(const ProblemShape& shape, const ParameterValues& values, DenseAttention dense,
                   int threads) {
   if (IsLong(values)) return LongSearch().bytes(shape, values, dense, threads);
-  return std::max(SearchBytes(shape, kSearchMatrices + kEarlierResult, dense),
-                  KfacBytes(shape, RoundsOf(values), dense, threads) +
-                      sizeof(float) * kEarlierResult * Entries(shape));
+  const KfacOptions rounds = RoundsOf(values);
+  const double earlier = sizeof(float) * kEarlierResult * Entries(shape);
+  const double alps = AlpsInfo().bytes(shape, AlpsValues(rounds.by_factors), dense, threads);
+  return std::max({SearchBytes(shape, kSearchMatrices, dense), alps,
+                   KfacBytes(shape, rounds, dense, threads)}) +
+         earlier;
 }
 
 double JointOperations(const ProblemShape& shape, const ParameterValues& values,
@@ -296,14 +357,17 @@ double JointOperations(const ProblemShape& shape, const ParameterValues& values,
   const KfacOptions rounds = RoundsOf(values);
   const double one_shot = KfacOperations(shape, OneShotOf(rounds), dense);
   if (CalibrationSize(shape).batches < 2 && settings.validation > 0) return one_shot;
-  return search + one_shot + KfacOperations(shape, rounds, dense);
+  const double alps = rounds.rival_rounds == 0
+                          ? 0
+                          : AlpsInfo().operations(shape, AlpsValues(rounds.by_factors), dense);
+  return search + one_shot + alps + KfacOperations(shape, rounds, dense);
 }
 
 int JointSteps(const ParameterValues& values) {
   const int search = SearchSteps(values);
   if (IsLong(values)) return search;
   const KfacOptions rounds = RoundsOf(values);
-  return KfacStepsAtMost(OneShotOf(rounds)) + search + KfacStepsAtMost(rounds);
+  return KfacStepsAtMost(OneShotOf(rounds)) + search + AlpsSteps(rounds) + KfacStepsAtMost(rounds);
 }
 
 }  // namespace
@@ -313,6 +377,7 @@ const MethodInfo& JointInfo() {
       .name = "joint",
       .summary = "Searches mask and kept weights together under the attention loss",
       .parameters = JointParameters(),
+      .uses_moments = true,
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         if (IsLong(values)) return LongSearch().create(values);
         return std::make_unique<JointMethod>(SettingsOf(values), RoundsOf(values));

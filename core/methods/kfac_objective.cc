@@ -83,6 +83,15 @@ double KfacObjective::LossAndGradient(From from, absl::Span<const MatrixView> we
   return loss;
 }
 
+double KfacObjective::Loss(From from, absl::Span<const MatrixView> weights) {
+  double difference = 0;
+  for (Part& part : PartsOf(from)) {
+    const AttentionError error = part.loss->Error(weights);
+    difference = std::accumulate(error.difference.begin(), error.difference.end(), difference);
+  }
+  return difference / 2;
+}
+
 std::vector<std::vector<HeadCurvature>> KfacObjective::Curvature(
     From from, absl::Span<const MatrixView> weights) {
   const bool fused = prepared_.problem().fused();

@@ -33,6 +33,8 @@ class KfacObjective {
   enum class From { kFit, kAll };
   double LossAndGradient(From from, absl::Span<const MatrixView> weights,
                          absl::Span<Matrix> gradients);
+  // The loss alone, by a pass forward.
+  double Loss(From from, absl::Span<const MatrixView> weights);
   // A head's curvatures of each map.
   std::vector<std::vector<HeadCurvature>> Curvature(From from,
                                                     absl::Span<const MatrixView> weights);

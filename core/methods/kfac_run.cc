@@ -64,16 +64,18 @@ double MetricHeads(const ProblemShape& shape) {
 }
 
 // Floats of the weights' size at the peak, which is a checkpoint; with rounds, in which results are
-// compared. For each head the curvature in doubles and a metric of two d x d floats; LAPACK's room
-// of d x d doubles for threads that find eigenvectors at once. Of both phases' batches: copies,
-// queries and keys, an attention matrix.
-constexpr double kOneShotFloats = 6, kStateFloats = 12, kMetricFloats = 2, kEigenDoubles = 4;
+// compared; more of them with a rival. For each head the curvature in doubles and a metric of two d
+// x d floats; LAPACK's room of d x d doubles for threads that find eigenvectors at once. Of both
+// phases' batches: copies, queries and keys, an attention matrix.
+constexpr double kOneShotFloats = 6, kStateFloats = 12, kRivalFloats = 7;
+constexpr double kMetricFloats = 2, kEigenDoubles = 4;
 
 }  // namespace
 
 int KfacStepsAtMost(const KfacOptions& options) {
-  return static_cast<int>(std::min<int64_t>(int64_t{RoundsAtMost(options)} * options.steps,
-                                            std::numeric_limits<int>::max()));
+  return static_cast<int>(
+      std::min<int64_t>(int64_t{RoundsAtMost(options)} * options.steps + options.rival_rounds,
+                        std::numeric_limits<int>::max()));
 }
 
 absl::StatusOr<TerminationReason> RunKfac(const KfacOptions& options, int evaluate_every,
@@ -90,7 +92,8 @@ double KfacBytes(const ProblemShape& shape, const KfacOptions& options, DenseAtt
   const double attention = data.longest * data.longest * (shape.has_softcap() ? 2 : 1);
   const double rows = data.longest * (2 * static_cast<double>(shape.outputs()) + d);
   const double copies = dense == DenseAttention::kRecompute ? 0 : data.tokens * d;
-  const double state = options.rounds > 0 ? kStateFloats : kOneShotFloats;
+  const double state = (options.rounds > 0 ? kStateFloats : kOneShotFloats) +
+                       (options.rival_rounds > 0 ? kRivalFloats : 0);
   return sizeof(float) * (state * Entries(shape) + kMetricFloats * heads * d * d +
                           2 * (attention + rows) + copies) +
          sizeof(double) * (heads + kEigenDoubles * std::min<double>(heads, threads)) * d * d;
@@ -104,8 +107,9 @@ double KfacOperations(const ProblemShape& shape, const KfacOptions& options, Den
   const double moments = 4 * data.allowed * static_cast<double>(shape.heads()) * width * width;
   const double metrics = heads * (2 * data.tokens * d * d + 9 * d * d * d);
   const double products = 2.0 * options.steps + options.refine_steps + 1;
-  return RoundsAtMost(options) * (GradientOperations(shape, data, dense) + moments + metrics +
-                                  2 * products * Entries(shape) * (d + width));
+  const double round = GradientOperations(shape, data, dense) + moments + metrics;
+  return (RoundsAtMost(options) + options.rival_rounds) * round +
+         RoundsAtMost(options) * 2 * products * Entries(shape) * (d + width);
 }
 
 }  // namespace attnprune

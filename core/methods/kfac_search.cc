@@ -16,6 +16,7 @@ namespace {
 
 constexpr double kOnward = 0.4, kBackward = 4;  // what mu is multiplied by
 constexpr int kRefusals = 3, kUnhelpful = 4;
+constexpr int kHeldRounds = 2;  // on all batches, for each that was of use; they cost half
 
 std::vector<Matrix> CopiesOf(const std::vector<Matrix>& matrices) {
   std::vector<Matrix> copies;
@@ -52,21 +53,43 @@ KfacSearch::KfacSearch(const KfacOptions& options, KfacObjective& objective,
                        [](const TwoSidedAdmm& admm) { return admm.settled(); });
 }
 
-void KfacSearch::StartFrom(const std::vector<PrunedMatrix>& start) {
+void KfacSearch::StartFrom(const std::vector<PrunedMatrix>& start,
+                           const std::vector<PrunedMatrix>& rival) {
+  best_ = SolutionOf(start);
+  has_other_ = !rival.empty();
+  if (has_other_) other_ = SolutionOf(rival);
+  ended_ = ended_ || options_.rounds < 1;
+  if (!ended_) ended_ = !Begin(Phase::kLearn, options_.rounds);
+}
+
+KfacSearch::Solution KfacSearch::SolutionOf(const std::vector<PrunedMatrix>& start) const {
+  Solution solution;
+  solution.error = std::numeric_limits<double>::max();
+  solution.mu = options_.mu;
   for (size_t m = 0; m < start.size(); ++m) {
     const NamedWeight& map = objective_.maps()[m];
-    point_[m] = OutIn({map.name, start[m].weights, map.inputs_are_rows});
-    best_.masks[m] = AsStored(map, start[m].mask);  // a transposition is its own inverse
-    best_.weights[m] = point_[m].Clone();
+    solution.masks.push_back(AsStored(map, start[m].mask));  // a transposition is its own inverse
+    solution.weights.push_back(OutIn({map.name, start[m].weights, map.inputs_are_rows}));
   }
-  best_.mu = mu_;
+  return solution;
+}
+
+bool KfacSearch::Begin(Phase phase, int rounds) {
+  phase_ = phase;
   round_ = 1;
-  ended_ = ended_ || last_round_ < 1;
-  if (ended_) return;
+  last_round_ = rounds;
+  mu_ = best_.mu;
+  refusals_ = unhelpful_ = 0;
+  point_ = CopiesOf(best_.weights);
+  metrics_.clear();
+  descent_ = mask_is_held_ ? HeldDescent(point_) : HeldDescent();
   const std::vector<Matrix> stored = AsStoredEach(point_);
   loss_ = objective_.LossAndGradient(From(), Views(stored), absl::MakeSpan(gradients_));
-  best_.error = objective_.ValidationError(Views(stored));
-  ended_ = !std::isfinite(loss_) || !std::isfinite(best_.error);
+  if (phase_ == Phase::kAll) return true;
+  const double error = objective_.ValidationError(Views(stored));
+  const bool finite = std::isfinite(loss_) && std::isfinite(error);
+  if (finite) best_.error = error;
+  return finite;
 }
 
 KfacObjective::From KfacSearch::From() const {
@@ -95,18 +118,22 @@ double KfacSearch::gradient_norm() const {
 // gradient tells anything, so that their curvature is that of all.
 absl::Status KfacSearch::Prepare() {
   if (metrics_.empty()) {
-    const std::vector<Matrix> stored = AsStoredEach(point_);
+    const std::vector<Matrix> stored = AsStoredEach(mask_is_held_ ? descent_.start : point_);
     const auto from = round_ == 0 ? KfacObjective::From::kAll : From();
     for (const auto& curvatures : objective_.Curvature(from, Views(stored))) {
       ATTNPRUNE_ASSIGN_OR_RETURN(metrics_.emplace_back(),
                                  PrepareMetrics(curvatures, options_.damping, pool_));
     }
   }
+  const std::vector<Matrix> gradients = Gradients();
+  const double mu = round_ == 0 || mask_is_held_ ? 0 : mu_;
   for (size_t m = 0; m < admm_.size(); ++m) {
-    const NamedWeight& map = objective_.maps()[m];
-    const Matrix gradient = OutIn({map.name, gradients_[m], map.inputs_are_rows});
-    admm_[m].Aim(metrics_[m], point_[m], gradient, round_ == 0 ? 0 : mu_);
-    if (steps_in_round_ == 0) admm_[m].Begin();
+    admm_[m].Aim(metrics_[m], point_[m], gradients[m], mu);
+    if (mask_is_held_) {
+      admm_[m].Hold(point_[m]);
+    } else if (steps_in_round_ == 0) {
+      admm_[m].Begin();
+    }
   }
   prepared_ = true;
   return absl::OkStatus();
@@ -116,23 +143,50 @@ absl::Status KfacSearch::Step() {
   if (!prepared_) ATTNPRUNE_RETURN_IF_ERROR(Prepare());
   ++steps_in_round_;
   ++steps_taken_;
+  if (mask_is_held_ || StepsSettle() || steps_in_round_ == options_.steps) FinishRound();
+  return absl::OkStatus();
+}
+
+bool KfacSearch::StepsSettle() {
   bool settled = true;
   for (TwoSidedAdmm& admm : admm_) {
     if (!admm.settled()) admm.Step(steps_in_round_);
     settled = settled && admm.settled();
   }
-  if (settled || steps_in_round_ == options_.steps) FinishRound();
-  return absl::OkStatus();
+  return settled;
+}
+
+std::vector<Matrix> KfacSearch::Gradients() const {
+  std::vector<Matrix> gradients;
+  for (size_t m = 0; m < gradients_.size(); ++m) {
+    const NamedWeight& map = objective_.maps()[m];
+    gradients.push_back(OutIn({map.name, gradients_[m], map.inputs_are_rows}));
+  }
+  return gradients;
+}
+
+KfacSearch::Solution KfacSearch::Candidate() const {
+  Solution candidate;
+  for (size_t m = 0; m < admm_.size(); ++m) {
+    candidate.masks.push_back(mask_is_held_ ? best_.masks[m] : admm_[m].Support());
+    candidate.weights.push_back(admm_[m].Refined(candidate.masks.back(), options_.refine_steps));
+  }
+  return candidate;
+}
+
+KfacSearch::Solution KfacSearch::HeldCandidate() {
+  Solution candidate = Candidate();
+  descent_.Turn(point_, candidate.weights, Gradients());
+  const std::vector<Matrix> reached = AsStoredEach(descent_.Reached(point_));
+  descent_.SetLength(loss_, objective_.Loss(From(), Views(reached)));
+  candidate.weights = descent_.Reached(point_);
+  return candidate;
 }
 
 void KfacSearch::FinishRound() {
-  Solution candidate;
-  bool finite = true;
-  for (const TwoSidedAdmm& admm : admm_) {
-    candidate.masks.push_back(admm.Support());
-    candidate.weights.push_back(admm.Refined(candidate.masks.back(), options_.refine_steps));
-    finite = finite && AllFinite(candidate.weights.back().flat());
-  }
+  Solution candidate = mask_is_held_ ? HeldCandidate() : Candidate();
+  bool finite = std::all_of(candidate.weights.begin(), candidate.weights.end(),
+                            [](const Matrix& weights) { return AllFinite(weights.flat()); });
   if (finite) {
     const std::vector<Matrix> stored = AsStoredEach(candidate.weights);
     std::vector<Matrix> gradients(admm_.size());
@@ -143,6 +197,7 @@ void KfacSearch::FinishRound() {
   }
   if (!finite) {
     mu_ *= kBackward;
+    descent_.Refuse();
     ++refusals_;
   }
   EndRound();
@@ -153,7 +208,7 @@ void KfacSearch::Accept(Solution candidate, double loss, std::vector<Matrix> gra
   refusals_ = 0;
   point_ = CopiesOf(candidate.weights);
   gradients_ = std::move(gradients);
-  metrics_.clear();
+  if (!mask_is_held_) metrics_.clear();
   loss_ = loss;
   candidate.mu = mu_;
   candidate.round = round_;
@@ -177,24 +232,32 @@ void KfacSearch::EndRound() {
   steps_in_round_ = 0;
   const bool over = round_ >= last_round_ || refusals_ == kRefusals || unhelpful_ == kUnhelpful;
   ++round_;
-  if (!over) return;
-  const bool again = phase_ == Phase::kLearn && objective_.validates() && best_.round > 0;
-  if (again) {
-    BeginSecondPhase();
-  } else {
-    ended_ = true;
-  }
+  if (over) EndPhase();
 }
 
-void KfacSearch::BeginSecondPhase() {
-  phase_ = Phase::kAll;
-  last_round_ = round_ + best_.round - 1;
-  mu_ = best_.mu;
-  refusals_ = unhelpful_ = 0;
-  point_ = CopiesOf(best_.weights);
-  metrics_.clear();
-  const std::vector<Matrix> stored = AsStoredEach(point_);
-  loss_ = objective_.LossAndGradient(From(), Views(stored), absl::MakeSpan(gradients_));
+void KfacSearch::EndPhase() {
+  if (phase_ == Phase::kLearn && has_other_) {
+    std::swap(best_, other_);
+    mask_is_held_ = true;
+    if (Begin(Phase::kRival, options_.rival_rounds)) return;
+  }
+  if (phase_ == Phase::kRival) ChooseBest();
+  ended_ = phase_ == Phase::kAll || !objective_.validates() || best_.round == 0;
+  if (!ended_) Begin(Phase::kAll, (mask_is_held_ ? kHeldRounds : 1) * best_.round);
+}
+
+const KfacSearch::Solution& KfacSearch::Incumbent() const {
+  const bool compared = phase_ == Phase::kRival && has_other_;
+  return compared && !(best_.error < other_.error) ? other_ : best_;
+}
+
+void KfacSearch::ChooseBest() {
+  if (&Incumbent() == &other_) {
+    std::swap(best_, other_);
+    mask_is_held_ = false;
+  }
+  other_ = Solution();
+  has_other_ = false;
 }
 
 std::vector<Matrix> KfacSearch::Weights() const {
@@ -207,14 +270,15 @@ std::vector<Matrix> KfacSearch::Weights() const {
 
 std::vector<PrunedMatrix> KfacSearch::Best() const {
   const bool in_first_round = round_ == 0 && prepared_;
+  const Solution& best = Incumbent();
   std::vector<PrunedMatrix> result;
   for (size_t m = 0; m < admm_.size(); ++m) {
     const NamedWeight& map = objective_.maps()[m];
-    const BitMask mask = in_first_round ? admm_[m].Support() : best_.masks[m];
+    const BitMask mask = in_first_round ? admm_[m].Support() : best.masks[m];
     result.push_back({.name = map.name,
                       .mask = AsStored(map, mask),
                       .weights = AsStored(map, in_first_round ? admm_[m].Refined(mask, 0)
-                                                              : best_.weights[m].Clone()),
+                                                              : best.weights[m].Clone()),
                       .soft_mask = Matrix()});
   }
   return result;
@@ -236,6 +300,11 @@ void KfacSearch::ForEachStateMatrix(Self& self, Visit visit) {
     visit(StateKey(name, "point"), self.point_[m]);
     visit(StateKey(name, "gradient"), self.gradients_[m]);
     visit(StateKey(name, "best_weight"), self.best_.weights[m]);
+    if (self.has_other_) visit(StateKey(name, "other_weight"), self.other_.weights[m]);
+    if (self.mask_is_held_) {
+      visit(StateKey(name, "held_start"), self.descent_.start[m]);
+      visit(StateKey(name, "held_direction"), self.descent_.direction[m]);
+    }
     visit(StateKey(name, "u"), self.admm_[m].state.u);
     visit(StateKey(name, "v"), self.admm_[m].state.v);
     visit(StateKey(name, "d"), self.admm_[m].state.d);
@@ -256,6 +325,13 @@ void KfacSearch::ForEachStateNumber(Self& self, Visit visit) {
   visit(self.best_.error);
   visit(self.best_.mu);
   visit(self.best_.round);
+  visit(self.has_other_);
+  visit(self.other_.error);
+  visit(self.other_.mu);
+  visit(self.other_.round);
+  visit(self.mask_is_held_);
+  visit(self.descent_.length);
+  visit(self.descent_.fall);
   for (auto& admm : self.admm_) {
     visit(admm.state.r);
     visit(admm.state.moving);
@@ -274,6 +350,7 @@ void KfacSearch::AppendState(std::string* out) const {
   for (size_t m = 0; m < admm_.size(); ++m) {
     const char* const name = objective_.maps()[m].name;
     state.masks[StateKey(name, "best_mask")] = &best_.masks[m];
+    if (has_other_) state.masks[StateKey(name, "other_mask")] = &other_.masks[m];
     if (steps_in_round_ > 0) state.masks[StateKey(name, "last_look")] = &admm_[m].state.last_look;
   }
   AppendSolverState(state, out);
@@ -289,6 +366,14 @@ absl::Status KfacSearch::Restore(const std::string& bytes, int max_steps) {
   ForEachStateNumber(*this, [&](auto& number) {
     number = static_cast<std::remove_reference_t<decltype(number)>>(state.numbers[next++]);
   });
+  if (has_other_) {  // of the same shapes
+    other_.masks = best_.masks;
+    other_.weights = CopiesOf(best_.weights);
+  }
+  if (mask_is_held_) {
+    descent_.start = CopiesOf(point_);
+    descent_.direction = CopiesOf(point_);
+  }
   ForEachStateMatrix(*this, [&](const std::string& key, Matrix& into) {
     complete = complete && state.Take(key, into);
   });
@@ -298,12 +383,16 @@ absl::Status KfacSearch::Restore(const std::string& bytes, int max_steps) {
     const auto mask = [&](const char* what) {
       return BitMask::FromBytes(rows, cols, state.masks[StateKey(name, what)]);
     };
-    const auto best = mask("best_mask");
-    complete = best.ok() && best->CountPruned() == best_.masks[m].CountPruned();
-    if (!complete) break;
-    best_.masks[m] = *best;
-    best_.weights[m] = best->Apply(best_.weights[m]);
-    if (steps_in_round_ == 0) continue;
+    const auto take = [&](const char* what, Solution& into) {
+      const auto taken = mask(what);
+      complete = complete && taken.ok() && taken->CountPruned() == into.masks[m].CountPruned();
+      if (!complete) return;
+      into.masks[m] = *taken;
+      into.weights[m] = taken->Apply(into.weights[m]);
+    };
+    take("best_mask", best_);
+    if (has_other_) take("other_mask", other_);
+    if (!complete || steps_in_round_ == 0) continue;
     const auto last_look = mask("last_look");
     complete = last_look.ok();
     if (complete) admm_[m].state.last_look = *last_look;

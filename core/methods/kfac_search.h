@@ -8,9 +8,14 @@
 //
 // The first phase learns from the batches that do not decide. It ends after so many rounds, after 3
 // refusals in a row or 4 accepted rounds that do not help those that decide. Where there are such,
-// a second phase goes on from its best with all batches, for as many rounds as that best took.
+// a last phase goes on from its best with all batches, for as many rounds as that best took.
 // In a run that starts from pruned weights, these stand for round 0. Since the best is better than
 // round 0 on both sides, no answer is worse than that on all batches.
+//
+// A run that starts from pruned weights may have a rival, another such start. A phase between the
+// two goes on from it with its mask held: a round is one step of conjugate gradients on the loss
+// (held_descent.h), in the metric where the phase began. The last phase goes on with the better of
+// the two bests by the batches that decide; the rival's in that way too, for twice as many rounds.
 #ifndef ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
 #define ATTNPRUNE_CORE_METHODS_KFAC_SEARCH_H_
 
@@ -20,6 +25,7 @@
 
 #include "absl/status/status.h"
 #include "core/base/thread_pool.h"
+#include "core/methods/held_descent.h"
 #include "core/methods/kfac_objective.h"
 #include "core/methods/kronecker_metric.h"
 #include "core/methods/method.h"
@@ -33,6 +39,7 @@ namespace attnprune {
 struct KfacOptions {
   double damping = 0, validation = 0, mu = 0;
   int rounds = 0, steps = 0, refine_steps = 0;  // steps of ADMM in a round, at most
+  int rival_rounds = 0;                         // from a rival, of one step each
   bool by_factors = false;
 };
 
@@ -44,8 +51,9 @@ class KfacSearch final : public Resumable {
              ThreadPool& pool, uint64_t fingerprint);
 
   // In place of the dense weights: goes on from `start`, of masks and weights as stored, by rounds
-  // alone. No answer is worse than it on the batches that decide.
-  void StartFrom(const std::vector<PrunedMatrix>& start);
+  // alone. rival: such a start too, or empty. No best of a phase but the last is worse than `start`
+  // on the batches that decide.
+  void StartFrom(const std::vector<PrunedMatrix>& start, const std::vector<PrunedMatrix>& rival);
 
   bool ended() const { return ended_; }
   int steps_taken() const { return steps_taken_; }
@@ -67,24 +75,35 @@ class KfacSearch final : public Resumable {
   absl::Status Restore(const std::string& bytes, int max_steps);
 
  private:
-  enum class Phase { kLearn, kAll };
+  enum class Phase { kLearn, kRival, kAll };
   // outputs x inputs, one a map.
   struct Solution {
     std::vector<BitMask> masks;
     std::vector<Matrix> weights;
     double error = 0;  // on the batches that decide
     double mu = 0;     // of the round after it
-    int round = 0;
+    int round = 0;     // of its phase; 0: that which it started from
   };
 
   KfacObjective::From From() const;
+  Solution SolutionOf(const std::vector<PrunedMatrix>& start) const;
+  // The best so far of all phases.
+  const Solution& Incumbent() const;
   absl::Status Prepare();
+  // A step of every ADMM that moves. Whether none does any more.
+  bool StepsSettle();
   void FinishRound();
+  std::vector<Matrix> Gradients() const;  // outputs x inputs
+  Solution Candidate() const;
+  Solution HeldCandidate();
   void Accept(Solution candidate, double loss, std::vector<Matrix> gradients);
   // Whether it is the best so far; fills in its error.
   bool Decides(Solution& candidate);
   void EndRound();
-  void BeginSecondPhase();
+  // Begins a phase from best_, of at most `rounds`. Whether that leads to finite numbers.
+  bool Begin(Phase phase, int rounds);
+  void EndPhase();
+  void ChooseBest();
   std::vector<Matrix> AsStoredEach(const std::vector<Matrix>& out_in) const;
   template <typename Self, typename Visit>
   static void ForEachStateMatrix(Self& self, Visit visit);
@@ -103,12 +122,16 @@ class KfacSearch final : public Resumable {
   bool prepared_ = false;  // whether the ADMM has its target
   double loss_ = 0, mu_ = 0;
   Phase phase_ = Phase::kLearn;
-  int round_ = 0;       // of both phases
-  int last_round_ = 0;  // of the phase
+  int round_ = 0;  // of the phase
+  int last_round_ = 0;
   int steps_in_round_ = 0, steps_taken_ = 0;
   int refusals_ = 0, unhelpful_ = 0;  // in a row
   bool ended_ = false;
-  Solution best_;
+  Solution best_;  // of the phase
+  bool has_other_ = false;
+  Solution other_;  // the rival's start, then the first phase's best
+  bool mask_is_held_ = false;
+  HeldDescent descent_;  // while it is
 };
 
 }  // namespace attnprune

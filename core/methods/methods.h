@@ -31,13 +31,15 @@ const MethodInfo& GdInfo();
 // decide.
 const MethodInfo& SteInfo();
 
-// "joint": mask and kept weights searched together under the attention loss, in three phases:
+// "joint": mask and kept weights searched together under the attention loss, in phases:
 //   the one-shot answer of kfac;
 //   a search from it (sparse_search.h) at full sparsity, one batch a step: scores, which start as
 //     ln |U + V / r| of the one-shot's ADMM, and weights, what is pruned from its dense value, move
 //     in the same step; then the mask stands still and the weights settle. Its best is kept where
 //     it is better than the one-shot answer on the batches that decide;
-//   rounds of kfac from there, on the batches that do not decide, then on all, as many as helped.
+//   rounds of kfac from there, on the batches that do not decide;
+//   ALPS's answer, and conjugate gradients for its mask on the same batches (held_descent.h);
+//   rounds of the kind that led to the better of the two by the batches that decide, on all.
 // Of a single batch, where none is left to decide, the one-shot answer alone. With long=1 a search
 // from the dense weights alone, in which the sparsity rises to its target.
 const MethodInfo& JointInfo();

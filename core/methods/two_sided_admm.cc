@@ -71,6 +71,12 @@ void TwoSidedAdmm::Step(int step) {
   if (state.Look(support, step)) state.Begin(target_, sparsity_, pool_);
 }
 
+void TwoSidedAdmm::Hold(const Matrix& weights) {
+  ForHeads([&](const KroneckerMetric& metric, auto rows) {
+    metric.Scale(rows(weights), rows(state.u));
+  });
+}
+
 Matrix TwoSidedAdmm::Weights() const {
   Matrix weights(c_.rows(), c_.cols());
   ForHeads([&](const KroneckerMetric& metric, auto rows) {

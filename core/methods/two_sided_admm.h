@@ -30,6 +30,8 @@ class TwoSidedAdmm {
   // After Aim: from the target.
   void Begin();
   void Step(int step);
+  // In place of both: U is unscaled `weights`, from which Refined moves those of a fixed support.
+  void Hold(const Matrix& weights);
 
   bool settled() const { return state.settled; }
   // D, unscaled.

@@ -8,6 +8,7 @@
 #include "core/kernels/alibi.h"
 #include "core/kernels/attention.h"
 #include "core/objective/chunks.h"
+#include "core/objective/passes.h"
 
 namespace attnprune {
 namespace {
@@ -59,6 +60,7 @@ AttentionCurvature::AttentionCurvature(const ProjectionWeights& layer, const Att
 }
 
 void AttentionCurvature::Add(MatrixView w_q, MatrixView w_k, LayerCurvature& sum) {
+  CountPasses(batches_.count());
   const QkProjection::Pair clipped = {clipped_q_, clipped_k_};
   for (Index j = 0; j < batches_.count(); ++j) {
     const Chunk chunk = {.first_batch = j,

@@ -8,6 +8,7 @@
 #include "core/objective/attention_objective.h"
 #include "core/objective/chunks.h"
 #include "core/objective/dense_attention.h"
+#include "core/objective/passes.h"
 #include "core/objective/sharded_gemm.h"
 
 namespace attnprune {
@@ -176,6 +177,7 @@ void FusedObjective::PrepareDense(const Chunk& chunk) {
 
 double FusedObjective::LossAndGradient(absl::Span<const MatrixView> weights,
                                        absl::Span<Matrix> gradients) {
+  CountPasses(batches_.count());
   if (gradients[0].empty()) gradients[0] = Matrix(weights[0].rows(), weights[0].cols());
   const Index d = batches_.features();
   for (const ChunkParts& chunk : chunks_) {

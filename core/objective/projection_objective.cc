@@ -10,6 +10,7 @@
 #include "core/objective/attention_objective.h"
 #include "core/objective/chunks.h"
 #include "core/objective/dense_attention.h"
+#include "core/objective/passes.h"
 #include "core/objective/qk_projection.h"
 #include "core/objective/sharded_gemm.h"
 
@@ -182,6 +183,7 @@ void ProjectionObjective::ForEachHead(const Chunk& chunk, PanelUse use,
 
 double ProjectionObjective::LossAndGradient(absl::Span<const MatrixView> weights,
                                             absl::Span<Matrix> gradients) {
+  CountPasses(batches_.count());
   const Index dim = layer_.head_dim(), group = layer_.heads / layer_.kv_heads;
   for (size_t i = 0; i < 2; ++i) {
     if (gradients[i].empty()) gradients[i] = Matrix(weights[i].rows(), weights[i].cols());

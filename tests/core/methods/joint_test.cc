@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "core/methods/saliency.h"
 #include "core/methods/search_objectives.h"
 #include "core/methods/sparse_search.h"
+#include "core/objective/passes.h"
 #include "tests/core/methods/search_runs.h"
 
 namespace attnprune::testing {
@@ -77,6 +79,53 @@ TEST(Joint, IsNeverWorseThanTheOneShotAnswerOnTheBatchesThatDecide) {
               ErrorsOf(one_shot, problem, kValidation).validation * (1 + 1e-5))
         << wild;
   }
+}
+
+TEST(Joint, GoesOnWithAlpsMaskWhereThatIsBetterForTheBatchesThatDecide) {
+  for (Problem (*make)() : {+[] { return LayerThatAlpsPrunesBest(); },
+                            +[] { return LayerThatAlpsPrunesBest(Sparsity::NOfM(2, 4), 6); }}) {
+    const Problem problem = make();
+    const PruneResult alps = RunMethod("alps", problem);
+    const PruneResult joint = RunMethod("joint", problem);
+    for (size_t m = 0; m < 2; ++m) EXPECT_EQ(joint.matrices[m].mask, alps.matrices[m].mask);
+    const auto refit = ErrorsOf(RunMethod("alps+refit", problem), problem, kValidation);
+    const auto errors = ErrorsOf(joint, problem, kValidation);
+    EXPECT_LE(errors.validation, refit.validation) << ToString(problem.sparsity);
+    EXPECT_LE(errors.calibration, refit.calibration) << ToString(problem.sparsity);
+  }
+}
+
+Problem In16Batches(Problem problem) {
+  const Index tokens = problem.calibration.total_tokens();
+  problem.calibration =
+      Batches(Matrix::CopyFrom(problem.calibration.all()), std::vector<Index>(16, tokens / 16));
+  return problem;
+}
+
+int64_t PassesOf(const char* method, const Problem& problem) {
+  const int64_t before = SequencePasses();
+  RunMethod(method, problem);
+  return SequencePasses() - before;
+}
+
+// Of 16 batches, as docs/results.md counts them.
+TEST(Joint, TakesAtMost1200PassesForwardAndBack) {
+  constexpr int64_t kOneShot = 16 + 12, kSearch = 600;
+  for (const char* sparsity : {"0.5", "0.7", "2:4"}) {
+    const Problem problem = In16Batches(LayerToSearch(ParseSparsity(sparsity).value()));
+    EXPECT_EQ(PassesOf("kfac:rounds=0", problem), kOneShot);
+    EXPECT_EQ(PassesOf("joint:rounds=0", problem), kOneShot + kSearch);
+    EXPECT_LE(PassesOf("joint", problem), 1200) << sparsity;
+  }
+}
+
+// A start and a round each of search and ALPS, and the better of them on all.
+TEST(Joint, TakesNoMorePassesInARoundThanAGradientAndACurvatureOfEachBatch) {
+  constexpr int64_t kOneShot = 16 + 12, kSearch = 600, kStart = 12, kRound = 24;
+  const Problem problem = In16Batches(LayerThatAlpsPrunesBest());
+  const int64_t passes = PassesOf("joint:rounds=1", problem) - kOneShot - kSearch;
+  EXPECT_GE(passes, 2 * (kStart + kRound));
+  EXPECT_LE(passes, 2 * (kStart + kRound) + 16 + 2 * 16 + 16);
 }
 
 TEST(Joint, OfOneBatchIsTheOneShotAnswer) {

@@ -43,6 +43,19 @@ inline Problem LayerToSearch(const Sparsity& sparsity = Sparsity::Fraction(0.5))
   return problem;
 }
 
+// The same layer with larger logits and other weights, for which ALPS finds the better mask.
+inline Problem LayerThatAlpsPrunesBest(const Sparsity& sparsity, unsigned seed) {
+  Problem problem = LayerToSearch(sparsity);
+  auto& layer = std::get<ProjectionWeights>(problem.weights);
+  layer.w_q = GaussianMatrix(16, 12, 1000 + seed);
+  layer.w_k = GaussianMatrix(8, 12, 2000 + seed);
+  problem.scale = 0.3;
+  return problem;
+}
+inline Problem LayerThatAlpsPrunesBest() {
+  return LayerThatAlpsPrunesBest(Sparsity::Fraction(0.7), 4);
+}
+
 inline PruneResult Succeed(absl::StatusOr<PruneResult> result) {
   EXPECT_TRUE(result.ok()) << result.status();
   return result.ok() ? *std::move(result) : PruneResult{};

@@ -90,6 +90,30 @@ TEST_P(SearchState, ResumedAtAnyStepReportsAndSavesWhatTheUndisturbedRunDid) {
   }
 }
 
+// The last steps are rounds of conjugate gradients from ALPS's answer, then on all batches.
+TEST(JointState, GoesOnWithTheSameBitsWhereAlpsMaskIsTheBest) {
+  const auto method = ParseMethod("joint:steps=5").value();
+  const Problem problem = LayerThatAlpsPrunesBest();
+  Recorder whole(Recorder::States::kSaved);
+  const PruneResult expected = Succeed(method->Prune(problem, {}, whole));
+  const size_t states = whole.states().size();
+  for (size_t saved = 0; saved < states; saved += saved + 24 < states ? 9 : 1) {
+    for (int threads : {1, 2, 4}) {
+      Recorder rest(Recorder::States::kSaved);
+      const PruneResult resumed = Succeed(method->Prune(
+          problem, {.resume_from = whole.states()[saved]}, rest, {.threads = threads}));
+      ASSERT_EQ(rest.states().size(), states - saved - 1);
+      for (size_t m = 0; m < expected.matrices.size(); ++m) {
+        EXPECT_EQ(resumed.matrices[m].mask, expected.matrices[m].mask) << saved;
+        EXPECT_EQ(Values(resumed.matrices[m].weights), Values(expected.matrices[m].weights));
+      }
+      if (saved + 1 == states) continue;
+      EXPECT_EQ(rest.states().front(), whole.states()[saved + 1]) << saved;
+      EXPECT_EQ(rest.states().back(), whole.states().back()) << saved;
+    }
+  }
+}
+
 // The step after which the held-out error was least.
 int BestByHeldOut(const Recorder& recorder) {
   const auto least = std::ranges::min_element(recorder.stats(), {},

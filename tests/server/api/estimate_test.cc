@@ -148,7 +148,7 @@ TEST(EstimateJob, CountsTheSecondMomentsThatJudgeNarrowProjections) {
 }
 
 TEST(EstimateJob, CountsTheSecondMomentsThatEarlierMethodsWereJudgedBy) {
-  v1::Job alone = WideJob({"joint"}), second = WideJob({"magnitude", "joint"});
+  v1::Job alone = WideJob({"kfac"}), second = WideJob({"magnitude", "kfac"});
   alone.clear_held_out();
   second.clear_held_out();
   EXPECT_EQ(KeptBytes(second) - KeptBytes(alone), kMomentsOf4096);
