@@ -35,8 +35,8 @@ class CheckpointFiles {
   // What cannot be removed stays; no row refers to it.
   void Remove(const std::string& name) const;
 
-  // For the folder's only user: removes what crashes and failed removals have left, by its name: other
-  // files stay.
+  // For the folder's only user: removes what crashes and failed removals have left, by its name:
+  // other files stay.
   void RemoveAllBut(const std::set<std::string>& names) const;
 
  private:
