@@ -69,6 +69,7 @@ absl::StatusOr<CheckedJob> CheckJob(const v1::Job& job, int64_t max_tensor_bytes
   checked.job = job;
   ATTNPRUNE_ASSIGN_OR_RETURN(checked.spec, DecodeJob(job, max_tensor_bytes));
   ATTNPRUNE_ASSIGN_OR_RETURN(checked.methods, CheckMethods(checked.spec.methods));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckTensorNames(checked.Tensors()));
   ATTNPRUNE_RETURN_IF_ERROR(CheckScores(checked));
   ClearOutput(checked.job);
   LabelMethods(checked.job);

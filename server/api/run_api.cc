@@ -75,6 +75,7 @@ absl::StatusOr<v1::Run> RunApi::CreateRun(const v1::CreateRunRequest& request,
   ATTNPRUNE_RETURN_IF_ERROR(CheckCommon(run));
   ATTNPRUNE_ASSIGN_OR_RETURN(const RunSpec spec,
                              DecodeRun(run, options_.limits.max_tensor_bytes()));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckTensorNames(spec.Tensors()));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStoredBytes("run", run.ByteSizeLong()));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ModelWeights model, ModelOf(spec, {}));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStored(spec.Tensors(), tensors_));

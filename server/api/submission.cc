@@ -12,7 +12,7 @@ namespace attnprune::api {
 namespace {
 
 constexpr int kDefaultPageSize = 50, kMaxPageSize = 1000, kMaxStates = 16;
-constexpr size_t kMaxStoredBytes = size_t{1} << 20;
+constexpr size_t kMaxStoredBytes = size_t{1} << 20, kMaxTensorName = 255;
 
 }  // namespace
 
@@ -68,6 +68,15 @@ absl::Status CheckMemory(absl::string_view field, int64_t bytes, int64_t limit) 
                  absl::StrCat("must need at most ", limit,
                               " bytes of memory on this server, is estimated to need ", bytes)),
       "JOB_TOO_LARGE", {{"limit_bytes", absl::StrCat(limit)}});
+}
+
+absl::Status CheckTensorNames(absl::Span<const JobTensor* const> tensors) {
+  for (const JobTensor* const tensor : tensors) {
+    if (tensor->name.size() <= kMaxTensorName) continue;
+    return MustError(absl::StrCat(tensor->field, ".name"),
+                     absl::StrCat("have at most ", kMaxTensorName, " bytes"), tensor->name.size());
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckStoredBytes(absl::string_view field, size_t bytes) {

@@ -48,6 +48,10 @@ absl::Status CheckStored(absl::Span<const JobTensor* const> tensors, BlobStore* 
 // INVALID_ARGUMENT naming `field`, reason JOB_TOO_LARGE. limit 0: none.
 absl::Status CheckMemory(absl::string_view field, int64_t bytes, int64_t limit);
 
+// INVALID_ARGUMENT naming "job.calibration[0].name" and its like. A rule of requests alone: what
+// was stored before it came still runs.
+absl::Status CheckTensorNames(absl::Span<const JobTensor* const> tensors);
+
 // What is stored of a job or run, so that no answer about it is larger than a client's default
 // limit. INVALID_ARGUMENT naming `field`.
 absl::Status CheckStoredBytes(absl::string_view field, size_t bytes);

@@ -13,8 +13,6 @@ namespace attnprune {
 namespace {
 
 constexpr size_t kMaxShown = 8;  // entries of a shape in a message
-constexpr size_t kMaxName = 255;
-constexpr int kMaxRank = 8;
 
 // The API's names are those of the safetensors format.
 absl::StatusOr<DType> DecodeDType(absl::string_view field, v1::DType dtype) {
@@ -62,16 +60,6 @@ int64_t JobTensor::entries() const {
 absl::StatusOr<JobTensor> DecodeTensor(absl::string_view field, const v1::TensorRef& tensor,
                                        int64_t max_bytes) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckSha256(absl::StrCat(field, ".sha256"), tensor.sha256()));
-  if (tensor.name().size() > kMaxName) {
-    return FieldError(
-        absl::StrCat(field, ".name"),
-        absl::StrCat("must have at most ", kMaxName, " bytes, got ", tensor.name().size()));
-  }
-  if (tensor.shape_size() > kMaxRank) {
-    return FieldError(
-        absl::StrCat(field, ".shape"),
-        absl::StrCat("must have at most ", kMaxRank, " entries, got ", tensor.shape_size()));
-  }
   JobTensor decoded{.field = std::string(field),
                     .matrix = {},
                     .sha256 = tensor.sha256(),

@@ -80,8 +80,8 @@ void AddTensors(Table& t) {
         [](v1::Job& job) { job.mutable_calibration(0)->set_shape(0, 0); });
   t.Add("a negative extent", "job.problem.projections.w_q.shape", "at least 1, got -8 x 8",
         [](v1::Job& job) { Layer(job).mutable_w_q()->set_shape(0, -8); });
-  t.Add("a shape of 9 entries", "job.calibration[0].shape", "at most 8 entries, got 9",
-        [](v1::Job& job) {
+  t.Add("a shape of 9 entries", "job.calibration[0].shape",
+        "must be (n, d) or (k, n, d), got 3 x 6 x 8 x 1", [](v1::Job& job) {
           for (int i = 0; i < 6; ++i) job.mutable_calibration(0)->add_shape(1);
         });
   t.Add("a tensor's name of 256 bytes", "job.problem.projections.w_q.name",
