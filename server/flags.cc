@@ -109,6 +109,10 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
       "--allow-unauthenticated-network", o.allow_unauthenticated_network,
       "Lets --listen and --http-listen name addresses that others reach, who may then read, "
       "submit, cancel and delete everything: there is no access control");
+  app.add_option("--token-file", o.token_file,
+                 "Who may do what: lines \"SHA256 TENANT ROLE [NAME]\", made by `attnprune-server token "
+                 "new`; read again when it changes. Without it everyone may do everything")
+      ->type_name("FILE");
   app.add_option("--data-dir", o.data_dir,
                  "Folder of jobs and tensors; made if it is missing, one server at a time")
       ->type_name("DIR")
@@ -158,6 +162,7 @@ absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, 
   flags.server.http_listen = "127.0.0.1:8080";
   CLI::App app("Prunes attention weights: a gRPC server with a durable queue of jobs.",
                "attnprune-server");
+  app.footer("attnprune-server token new --tenant T --role R makes a token for --token-file.");
   AddServerFlags(app, flags.server);
   app.add_option("--port-file", flags.port_file, "File that gets the port once it is listened on")
       ->type_name("FILE");
@@ -184,6 +189,34 @@ absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, 
     return absl::nullopt;
   }
   flags.server.http_optional = app.count("--http-listen") == 0;
+  return flags;
+}
+
+absl::optional<TokenFlags> ParseTokenFlags(int argc, const char* const* argv, int* exit_code) {
+  TokenFlags flags;
+  CLI::App app("Makes tokens, by which a server with --token-file knows who calls.",
+               "attnprune-server token");
+  CLI::App& make = *app.add_subcommand(
+      "new", "Prints a new token, which nothing can show again, and adds its hash to the file");
+  make.add_option("--tenant", flags.tenant, "Whose it is: 1 to 63 characters [a-z0-9-]")
+      ->required();
+  make.add_option("--role", flags.role,
+                  "reader looks at the tenant's jobs and fetches their results; submitter also "
+                  "creates, cancels and deletes them; admin does so with every tenant's")
+      ->required()
+      ->type_name("reader|submitter|admin");
+  make.add_option("--name", flags.name, "For log lines: at most 63 characters [A-Za-z0-9._-]");
+  make.add_option("--token-file", flags.token_file,
+                  "File that gets the line; made if it is missing, with mode 0600. Without it the "
+                  "line is printed on standard error")
+      ->type_name("FILE");
+  app.require_subcommand(1);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    *exit_code = app.exit(error) == 0 ? 0 : kWrongUsage;
+    return absl::nullopt;
+  }
   return flags;
 }
 

@@ -1,4 +1,4 @@
-// attnprune-server's command line and config file.
+// attnprune-server's command lines and config file.
 #ifndef ATTNPRUNE_SERVER_FLAGS_H_
 #define ATTNPRUNE_SERVER_FLAGS_H_
 
@@ -21,9 +21,17 @@ struct ServerFlags {
   absl::Duration drain_timeout = absl::Seconds(8);  // after SIGTERM
 };
 
+// `attnprune-server token new`.
+struct TokenFlags {
+  std::string tenant, role, name;
+  std::string token_file;  // empty: none
+};
+
 // Prints help, version or what is wrong, and then returns nothing and sets *exit_code: 0, or
 // kWrongUsage.
 absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, int* exit_code);
+// The same of the arguments from "token" on.
+absl::optional<TokenFlags> ParseTokenFlags(int argc, const char* const* argv, int* exit_code);
 
 }  // namespace attnprune
 

@@ -1,5 +1,7 @@
 // attnprune-server: flags, a Server, and an orderly end.
 //
+// `attnprune-server token new` makes a token instead.
+//
 // Exit codes: 0 drained after SIGTERM or SIGINT; 1 cannot start; 2 wrong usage; 128 + signal when a
 // second one cut the draining short.
 #include <cstdio>
@@ -7,6 +9,7 @@
 #include <fstream>
 #include <iostream>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -19,6 +22,7 @@
 #include "server/observe/log.h"
 #include "server/server.h"
 #include "server/server_options.h"
+#include "server/token_command.h"
 
 namespace attnprune {
 namespace {
@@ -93,6 +97,9 @@ int Run(const ServerFlags& flags) {
 }  // namespace attnprune
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "token") {
+    return attnprune::RunTokenCommand(argc - 1, argv + 1);
+  }
   attnprune::CatchStopRequests();
   attnprune::RaiseOpenFileLimit();
   // gRPC's own lines would say in its words what ours say in ours.

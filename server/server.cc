@@ -10,11 +10,13 @@
 #include "absl/types/optional.h"
 #include "core/base/clock.h"
 #include "core/base/status_macros.h"
+#include "server/access/gate.h"
 #include "server/api/estimate.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
 #include "server/api/queue_outlook.h"
 #include "server/api/run_api.h"
+#include "server/api/tensor_api.h"
 #include "server/blobs/posix_blob_store.h"
 #include "server/execution/worker_pool.h"
 #include "server/grpc/grpc_host.h"
@@ -22,6 +24,7 @@
 #include "server/grpc/tensor_service.h"
 #include "server/observe/call_log.h"
 #include "server/observe/job_log.h"
+#include "server/observe/log.h"
 #include "server/queue/folder_lock.h"
 #include "server/queue/job_store.h"
 #include "server/queue/sqlite/sqlite_job_store.h"
@@ -85,6 +88,11 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
   return workers;
 }
 
+void LogGate(absl::string_view event, const std::string& detail) {
+  const bool trouble = event != "tokens.reload";
+  Log(trouble ? LogLevel::kWarning : LogLevel::kInfo, event, {{"detail", detail}});
+}
+
 // Members are destroyed from the last to the first: each comes after those that it uses.
 class ComposedServer final : public Server {
  public:
@@ -111,11 +119,13 @@ class ComposedServer final : public Server {
   ServerMetrics metrics_;
   std::atomic<bool> drained_{false};
 
+  std::unique_ptr<access::Gate> gate_;
   absl::optional<FolderLock> lock_;
   std::unique_ptr<BlobStore> tensors_;
   std::unique_ptr<JobStore> jobs_;
   JobLog log_;
   std::unique_ptr<api::QueueOutlook> outlook_;
+  std::unique_ptr<api::TensorApi> tensor_api_;
   std::unique_ptr<api::JobApi> api_;
   std::unique_ptr<api::RunApi> runs_;
   std::unique_ptr<api::JobHub> hub_;
@@ -130,6 +140,8 @@ class ComposedServer final : public Server {
 
 // The lock comes first: nothing in the folder is touched while another server uses it.
 absl::Status ComposedServer::Open() {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      gate_, access::Gate::Open({.token_file = options_.token_file, .on_event = LogGate}));
   ATTNPRUNE_ASSIGN_OR_RETURN(lock_, FolderLock::Acquire(options_.data_dir));
   listeners_ =
       std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &metrics_.jobs});
@@ -152,21 +164,22 @@ absl::Status ComposedServer::Serve() {
       api::QueueOutlookOptions{.workers = options_.workers,
                                .threads_per_job = options_.threads_per_job},
       jobs_.get(), &clock_);
-  api_ = std::make_unique<api::JobApi>(ApiOptions(options_), jobs_.get(), tensors_.get(),
+  tensor_api_ = std::make_unique<api::TensorApi>(tensors_.get(), jobs_.get());
+  api_ = std::make_unique<api::JobApi>(ApiOptions(options_), jobs_.get(), tensor_api_.get(),
                                        outlook_.get());
-  runs_ = std::make_unique<api::RunApi>(ApiOptions(options_), jobs_.get(), tensors_.get(),
-                                        outlook_.get());
+  runs_ = std::make_unique<api::RunApi>(ApiOptions(options_), jobs_.get(), tensor_api_.get(),
+                                        tensors_.get(), outlook_.get());
   hub_ = std::make_unique<api::JobHub>(jobs_.get(), &clock_);
   rpc::PruneServiceOptions prune_options;
   prune_options.heartbeat = options_.heartbeat;
   prune_options.on_call = LogRpc;
-  prune_service_ =
-      rpc::NewPruneService(prune_options, api_.get(), runs_.get(), hub_.get(), outlook_.get());
+  prune_service_ = rpc::NewPruneService(prune_options, gate_.get(), api_.get(), runs_.get(),
+                                        hub_.get(), outlook_.get());
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
   tensor_options.metrics = &metrics_.transfers;
   tensor_options.on_call = LogRpc;
-  tensor_service_ = rpc::NewTensorService(tensor_options, tensors_.get());
+  tensor_service_ = rpc::NewTensorService(tensor_options, gate_.get(), tensor_api_.get());
   workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &metrics_, &log_),
                                           jobs_.get(), tensors_.get());
   auto listeners = std::make_unique<JobListeners>(
@@ -189,7 +202,8 @@ absl::Status ComposedServer::Serve() {
 absl::Status ComposedServer::ServeHttp() {
   if (options_.http_listen.empty()) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<web::WebHost>> web = web::WebHost::Start(
-      WebOptionsOf(options_), {.api = api_.get(),
+      WebOptionsOf(options_), {.gate = gate_.get(),
+                               .api = api_.get(),
                                .runs = runs_.get(),
                                .hub = hub_.get(),
                                .tensors = tensors_.get(),

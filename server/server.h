@@ -21,6 +21,8 @@ struct ServerOptions {
   std::vector<std::string> http_hosts;  // names the page is reached by, beside addresses, localhost
   int max_http_connections = 0;         // 0: 2,000, or what the limit of open files leaves of them
   bool allow_unauthenticated_network = false;  // listen and http_listen need not be on loopback
+  // Who may do what (access/tokens.h); read again when it changes. Empty: everyone may do all.
+  std::string token_file;
   std::string data_dir;  // made if it is missing; one server at a time. Required
 
   int workers = 1;          // jobs that run at the same time, at least 1

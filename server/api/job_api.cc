@@ -13,6 +13,7 @@
 #include "core/methods/registry.h"
 #include "server/api/record_convert.h"
 #include "server/api/request_check.h"
+#include "server/api/seen_job.h"
 #include "server/api/submission.h"
 
 extern "C" {
@@ -88,11 +89,12 @@ v1::ServerInfo DescribeBuild() {
 
 }  // namespace
 
-JobApi::JobApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors,
+JobApi::JobApi(const JobApiOptions& options, JobStore* jobs, const TensorApi* tensors,
                QueueOutlook* outlook)
     : options_(options), jobs_(jobs), tensors_(tensors), outlook_(outlook) {}
 
-absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
+absl::StatusOr<v1::Job> JobApi::CreateJob(const access::Caller& caller,
+                                          const v1::CreateJobRequest& request,
                                           const JobOrigin& origin) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   if (!request.has_job()) return FieldError("job", "must be given, got none");
@@ -101,30 +103,34 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
   const v1::Estimate estimate = EstimateJob(checked, options_.rate, options_.max_job_memory_bytes);
   ATTNPRUNE_RETURN_IF_ERROR(
       CheckMemory("job", estimate.memory_bytes(), options_.max_job_memory_bytes));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(checked.Tensors(), tensors_));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(caller, checked.Tensors(), *tensors_));
   if (request.validate_only()) {
     *checked.job.mutable_estimate() = estimate;
     return std::move(checked.job);
   }
   NewJob job = MakeNewJob(checked, request.request_id(), estimate);
+  job.tenant = caller.tenant;
   job.origin = origin;
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, Store(job, jobs_, options_.retry_after));
-  return QueueGlance(outlook_).JobOf(record);
+  return QueueGlance(outlook_, caller).JobOf(record);
 }
 
-absl::StatusOr<v1::Job> JobApi::GetJob(absl::string_view name) const {
+absl::StatusOr<v1::Job> JobApi::GetJob(const access::Caller& caller,
+                                       absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->Get(id));
-  return QueueGlance(outlook_).JobOf(record);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, GetSeen(caller, jobs_, id));
+  return QueueGlance(outlook_, caller).JobOf(record);
 }
 
-absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest& request) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const ListQuery query, ListQueryOf(request, JobKind::kMethods));
+absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const access::Caller& caller,
+                                                      const v1::ListJobsRequest& request) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(ListQuery query, ListQueryOf(request, JobKind::kMethods));
+  query.filter.tenant = SeenTenant(caller);
   return ListPages(query, [&](int page_size) -> absl::StatusOr<v1::ListJobsResponse> {
     ATTNPRUNE_ASSIGN_OR_RETURN(const JobPage page,
                                jobs_->List(query.filter, page_size, query.page_token));
     v1::ListJobsResponse response;
-    QueueGlance queue(outlook_);
+    QueueGlance queue(outlook_, caller);
     for (const JobRecord& record : page.jobs) {
       ATTNPRUNE_ASSIGN_OR_RETURN(*response.add_jobs(), queue.JobOf(record));
     }
@@ -133,14 +139,17 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   });
 }
 
-absl::StatusOr<v1::Job> JobApi::CancelJob(absl::string_view name) const {
+absl::StatusOr<v1::Job> JobApi::CancelJob(const access::Caller& caller,
+                                          absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSeen(caller, jobs_, id));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->RequestCancel(id));
   return ToProto(record);
 }
 
-absl::Status JobApi::DeleteJob(absl::string_view name) const {
+absl::Status JobApi::DeleteJob(const access::Caller& caller, absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSeen(caller, jobs_, id));
   return jobs_->Delete(id);
 }
 

@@ -11,8 +11,9 @@
 #include "attnprune/v1/prune_service.pb.h"
 #include "server/api/estimate.h"
 #include "server/api/job_check.h"
+#include "server/access/caller.h"
 #include "server/api/queue_outlook.h"
-#include "server/blobs/blob_store.h"
+#include "server/api/tensor_api.h"
 #include "server/queue/job_store.h"
 
 namespace attnprune::api {
@@ -29,26 +30,31 @@ struct JobApiOptions {
 };
 
 // Thread-safe. Calls may wait for the disk. Errors carry their details (status_details.h). The
-// stores and the outlook must outlive it.
+// store, the tensors and the outlook must outlive it. Whether the caller's role allows the call is
+// access::Gate's to say; here another tenant's job is NOT_FOUND, and what is made is the caller's
+// tenant's.
 class JobApi {
  public:
-  JobApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors, QueueOutlook* outlook);
+  JobApi(const JobApiOptions& options, JobStore* jobs, const TensorApi* tensors,
+         QueueOutlook* outlook);
 
   // OK means that the job is on disk (fsync); with validate_only nothing is stored. origin: kept
   // with the job, unless the request is repeated.
-  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request,
+  absl::StatusOr<v1::Job> CreateJob(const access::Caller& caller,
+                                    const v1::CreateJobRequest& request,
                                     const JobOrigin& origin) const;
   // name: "jobs/x", here and below.
-  absl::StatusOr<v1::Job> GetJob(absl::string_view name) const;
-  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request) const;
-  absl::StatusOr<v1::Job> CancelJob(absl::string_view name) const;
-  absl::Status DeleteJob(absl::string_view name) const;
+  absl::StatusOr<v1::Job> GetJob(const access::Caller& caller, absl::string_view name) const;
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const access::Caller& caller,
+                                                const v1::ListJobsRequest& request) const;
+  absl::StatusOr<v1::Job> CancelJob(const access::Caller& caller, absl::string_view name) const;
+  absl::Status DeleteJob(const access::Caller& caller, absl::string_view name) const;
   absl::StatusOr<v1::ServerInfo> GetServerInfo() const;
 
  private:
   const JobApiOptions options_;
   JobStore* const jobs_;
-  BlobStore* const tensors_;
+  const TensorApi* const tensors_;
   QueueOutlook* const outlook_;
 };
 

@@ -7,6 +7,7 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "server/api/request_check.h"
+#include "server/api/seen_job.h"
 
 namespace attnprune::api {
 
@@ -20,9 +21,10 @@ int JobHub::MaxProgress(int64_t watches) {
       std::clamp<int64_t>(kOfAllWatches / std::max<int64_t>(watches, 1), 1, kFew));
 }
 
-absl::StatusOr<LogPlace> JobHub::Open(absl::string_view name, int64_t after_sequence) const {
+absl::StatusOr<LogPlace> JobHub::Open(const access::Caller& caller, absl::string_view name,
+                                      int64_t after_sequence) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(std::string id, ParseWatchedName(name));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const LogExtent log, jobs_->ReadLogExtent(id));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const LogExtent log, ReadSeenExtent(caller, jobs_, id));
   if (after_sequence < 0 || after_sequence > log.newest_sequence) {
     return FieldError("after_sequence",
                       absl::StrCat("must be in [0, ", log.newest_sequence, "], the last event of ",

@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
+#include "server/access/caller.h"
 #include "server/api/event_log.h"
 #include "server/queue/job_store.h"
 
@@ -43,9 +44,10 @@ class JobHub final : public JobStoreListener {
   JobHub(JobStore* jobs, const Clock* clock) : jobs_(jobs), clock_(clock) {}
 
   // The place after the event `after_sequence` of the job; reads where its log ends and nothing
-  // else. NOT_FOUND; INVALID_ARGUMENT: not a name, or no event has that sequence yet; OUT_OF_RANGE
+  // else. NOT_FOUND, also of another tenant's; INVALID_ARGUMENT: not a name, or no event has that sequence yet; OUT_OF_RANGE
   // (ErrorInfo, "oldest_sequence"): compacted away.
-  absl::StatusOr<LogPlace> Open(absl::string_view name, int64_t after_sequence) const;
+  absl::StatusOr<LogPlace> Open(const access::Caller& caller, absl::string_view name,
+                                int64_t after_sequence) const;
 
   // Joins the job's watchers; the first read comes after this, so that nothing is missed between
   // the two. `wake` is called from any thread with locks held: it returns quickly and calls neither

@@ -110,32 +110,38 @@ std::vector<absl::Time> StartTimes(absl::Time now, std::vector<absl::Duration> r
 
 // --- A forecast ---
 
-v1::Waiting QueueForecast::At(size_t place) const {
+v1::Waiting QueueForecast::At(const access::Caller& caller, size_t place) const {
   v1::Waiting waiting;
   waiting.set_ahead(static_cast<int32_t>(place));
   if (place >= idle_workers_) {
-    for (const std::string& id : running_) waiting.add_running(NameOf(id));
+    for (const Running& job : running_) {
+      if (access::Sees(caller, job.tenant)) waiting.add_running(NameOf(job.id));
+    }
+    waiting.set_others_running(static_cast<int32_t>(running_.size()) - waiting.running_size());
   }
   *waiting.mutable_may_start_time() = ToProto(starts_[place]);
   return waiting;
 }
 
-absl::optional<v1::Waiting> QueueForecast::WaitingOf(absl::string_view id) const {
+absl::optional<v1::Waiting> QueueForecast::WaitingOf(const access::Caller& caller,
+                                                     absl::string_view id) const {
   const auto place = places_.find(std::string(id));
   if (place == places_.end()) return absl::nullopt;
-  return At(place->second);
+  return At(caller, place->second);
 }
 
-v1::Waiting QueueForecast::WaitingOf(const JobRecord& job) const {
-  if (absl::optional<v1::Waiting> known = WaitingOf(job.id)) return *std::move(known);
-  if (std::find(running_.begin(), running_.end(), job.id) != running_.end()) {  // claimed meanwhile
+v1::Waiting QueueForecast::WaitingOf(const access::Caller& caller, const JobRecord& job) const {
+  if (absl::optional<v1::Waiting> known = WaitingOf(caller, job.id)) return *std::move(known);
+  if (std::any_of(running_.begin(), running_.end(),
+                  [&](const Running& at_work) { return at_work.id == job.id; })) {
+    // claimed meanwhile
     v1::Waiting starts;
     *starts.mutable_may_start_time() = ToProto(time_);
     return starts;
   }
   const auto behind =
       std::upper_bound(priorities_.begin(), priorities_.end(), job.priority, std::greater<>());
-  return At(static_cast<size_t>(behind - priorities_.begin()));
+  return At(caller, static_cast<size_t>(behind - priorities_.begin()));
 }
 
 // --- Looking at the queue ---
@@ -144,10 +150,11 @@ absl::StatusOr<std::shared_ptr<const QueueForecast>> QueueOutlook::Forecast() {
   return Look(kShortQueue);
 }
 
-absl::optional<v1::Waiting> QueueOutlook::RecentWaitingOf(absl::string_view id) {
+absl::optional<v1::Waiting> QueueOutlook::RecentWaitingOf(const access::Caller& caller,
+                                                          absl::string_view id) {
   const absl::StatusOr<std::shared_ptr<const QueueForecast>> forecast = Look(0);
   if (!forecast.ok()) return absl::nullopt;
-  return (*forecast)->WaitingOf(id);
+  return (*forecast)->WaitingOf(caller, id);
 }
 
 // The newest forecast, unless it is of a queue of at most `fresh_up_to` or not recent. A clock that
@@ -173,7 +180,7 @@ QueueForecast QueueOutlook::ForecastOf(const Snapshot& snapshot) {
     if (job.state == JobState::kQueued) {
       queued.push_back(&job);
     } else {
-      forecast.running_.push_back(job.id);
+      forecast.running_.push_back({job.id, job.tenant});
       left.push_back(LeftOf(job, snapshot.now));
     }
   }
@@ -229,7 +236,7 @@ absl::optional<v1::Waiting> QueueGlance::WaitingOf(const JobRecord& record) {
   if (record.state != JobState::kQueued) return absl::nullopt;
   if (!std::exchange(looked_, true)) forecast_ = outlook_->Forecast().value_or(nullptr);
   if (forecast_ == nullptr) return absl::nullopt;
-  return forecast_->WaitingOf(record);
+  return forecast_->WaitingOf(caller_, record);
 }
 
 absl::StatusOr<v1::Job> QueueGlance::JobOf(const JobRecord& record) {

@@ -18,6 +18,7 @@
 #include "attnprune/v1/run.pb.h"
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
+#include "server/access/caller.h"
 #include "server/queue/job_record.h"
 #include "server/queue/job_store.h"
 #include "server/queue/scheduler.h"
@@ -31,21 +32,25 @@ namespace attnprune::api {
 std::vector<absl::Time> StartTimes(absl::Time now, std::vector<absl::Duration> running_left,
                                    absl::Span<const absl::Duration> queued_take, int workers);
 
-// The queue at one moment. Immutable.
+// The queue at one moment. To a caller it names the jobs at work that the caller sees, and counts
+// the others. Immutable.
 class QueueForecast {
  public:
   // Of a job that is queued by then; nullopt of others.
-  absl::optional<v1::Waiting> WaitingOf(absl::string_view id) const;
+  absl::optional<v1::Waiting> WaitingOf(const access::Caller& caller, absl::string_view id) const;
   // Of a job that is queued; one that was not by then stands behind those of its priority.
-  v1::Waiting WaitingOf(const JobRecord& job) const;
+  v1::Waiting WaitingOf(const access::Caller& caller, const JobRecord& job) const;
 
  private:
   friend class QueueOutlook;
-  v1::Waiting At(size_t place) const;
+  struct Running {
+    std::string id, tenant;
+  };
+  v1::Waiting At(const access::Caller& caller, size_t place) const;
 
   absl::Time time_;
   size_t idle_workers_ = 0;
-  std::vector<std::string> running_;      // ids
+  std::vector<Running> running_;
   std::vector<int> priorities_;           // of the queued ones, in their order
   std::map<std::string, size_t> places_;  // of them, by id
   std::vector<absl::Time> starts_;        // by place; one more, behind all
@@ -70,7 +75,7 @@ class QueueOutlook {
   absl::StatusOr<std::shared_ptr<const QueueForecast>> Forecast();
   // Of a job that was queued at most a second ago; nullopt of others, and where the queue cannot be
   // read.
-  absl::optional<v1::Waiting> RecentWaitingOf(absl::string_view id);
+  absl::optional<v1::Waiting> RecentWaitingOf(const access::Caller& caller, absl::string_view id);
 
   static constexpr size_t kShortQueue = 100;
 
@@ -104,7 +109,9 @@ class QueueOutlook {
 // answer, when the first one needs it. Not thread-safe.
 class QueueGlance {
  public:
-  explicit QueueGlance(QueueOutlook* outlook) : outlook_(outlook) {}
+  // Both must outlive it.
+  QueueGlance(QueueOutlook* outlook, const access::Caller& caller)
+      : outlook_(outlook), caller_(caller) {}
 
   absl::StatusOr<v1::Job> JobOf(const JobRecord& record);
   absl::StatusOr<v1::Run> RunOf(const JobRecord& record);
@@ -113,6 +120,7 @@ class QueueGlance {
   absl::optional<v1::Waiting> WaitingOf(const JobRecord& record);
 
   QueueOutlook* const outlook_;
+  const access::Caller& caller_;
   bool looked_ = false;
   std::shared_ptr<const QueueForecast> forecast_;
 };

@@ -11,6 +11,7 @@
 #include "core/model/forward.h"
 #include "server/api/record_convert.h"
 #include "server/api/request_check.h"
+#include "server/api/seen_job.h"
 #include "server/api/submission.h"
 #include "server/execution/run_plan.h"
 #include "server/execution/run_spec.h"
@@ -66,7 +67,8 @@ v1::RunEstimate EstimateOf(const RunPlan& plan, const JobApiOptions& options) {
 
 }  // namespace
 
-absl::StatusOr<v1::Run> RunApi::CreateRun(const v1::CreateRunRequest& request,
+absl::StatusOr<v1::Run> RunApi::CreateRun(const access::Caller& caller,
+                                          const v1::CreateRunRequest& request,
                                           const JobOrigin& origin) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   if (!request.has_run()) return FieldError("run", "must be given, got none");
@@ -78,11 +80,11 @@ absl::StatusOr<v1::Run> RunApi::CreateRun(const v1::CreateRunRequest& request,
   ATTNPRUNE_RETURN_IF_ERROR(CheckTensorNames(spec.Tensors()));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStoredBytes("run", run.ByteSizeLong()));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ModelWeights model, ModelOf(spec, {}));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(spec.Tensors(), tensors_));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(caller, spec.Tensors(), *tensors_));
   RunRows rows;
-  ATTNPRUNE_ASSIGN_OR_RETURN(rows.calibration, ReadTokens(spec.calibration, model, *tensors_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(rows.calibration, ReadTokens(spec.calibration, model, *blobs_));
   ATTNPRUNE_RETURN_IF_ERROR(CheckTokensDiffer(spec.calibration, rows.calibration.ids));
-  ATTNPRUNE_ASSIGN_OR_RETURN(rows.held_out, ReadTokens(spec.held_out, model, *tensors_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(rows.held_out, ReadTokens(spec.held_out, model, *blobs_));
   if (spec.attention_method.has_value()) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckRowsDiffer(spec.calibration, rows.calibration.ids));
     ATTNPRUNE_RETURN_IF_ERROR(CheckRowsDiffer(spec.held_out, rows.held_out.ids));
@@ -103,24 +105,28 @@ absl::StatusOr<v1::Run> RunApi::CreateRun(const v1::CreateRunRequest& request,
   job.kind = JobKind::kRun;
   job.spec = DeterministicBytes(run);
   job.tensor_digests = UniqueDigests(spec.Tensors());
+  job.tenant = caller.tenant;
   job.origin = origin;
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, Store(job, jobs_, options_.retry_after));
-  return QueueGlance(outlook_).RunOf(record);
+  return QueueGlance(outlook_, caller).RunOf(record);
 }
 
-absl::StatusOr<v1::Run> RunApi::GetRun(absl::string_view name) const {
+absl::StatusOr<v1::Run> RunApi::GetRun(const access::Caller& caller,
+                                       absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->Get(id));
-  return QueueGlance(outlook_).RunOf(record);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, GetSeen(caller, jobs_, id));
+  return QueueGlance(outlook_, caller).RunOf(record);
 }
 
-absl::StatusOr<v1::ListRunsResponse> RunApi::ListRuns(const v1::ListRunsRequest& request) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const ListQuery query, ListQueryOf(request, JobKind::kRun));
+absl::StatusOr<v1::ListRunsResponse> RunApi::ListRuns(const access::Caller& caller,
+                                                      const v1::ListRunsRequest& request) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(ListQuery query, ListQueryOf(request, JobKind::kRun));
+  query.filter.tenant = SeenTenant(caller);
   return ListPages(query, [&](int page_size) -> absl::StatusOr<v1::ListRunsResponse> {
     ATTNPRUNE_ASSIGN_OR_RETURN(const JobPage page,
                                jobs_->List(query.filter, page_size, query.page_token));
     v1::ListRunsResponse response;
-    QueueGlance queue(outlook_);
+    QueueGlance queue(outlook_, caller);
     for (const JobRecord& record : page.jobs) {
       v1::Run& run = *response.add_runs();
       ATTNPRUNE_ASSIGN_OR_RETURN(run, queue.RunOf(record));
@@ -132,20 +138,25 @@ absl::StatusOr<v1::ListRunsResponse> RunApi::ListRuns(const v1::ListRunsRequest&
   });
 }
 
-absl::StatusOr<v1::Run> RunApi::CancelRun(absl::string_view name) const {
+absl::StatusOr<v1::Run> RunApi::CancelRun(const access::Caller& caller,
+                                          absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSeen(caller, jobs_, id));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->RequestCancel(id));
   return RunToProto(record);
 }
 
-absl::StatusOr<v1::Run> RunApi::ResumeRun(absl::string_view name) const {
+absl::StatusOr<v1::Run> RunApi::ResumeRun(const access::Caller& caller,
+                                          absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSeen(caller, jobs_, id));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, jobs_->Resume(id));
-  return QueueGlance(outlook_).RunOf(record);
+  return QueueGlance(outlook_, caller).RunOf(record);
 }
 
-absl::Status RunApi::DeleteRun(absl::string_view name) const {
+absl::Status RunApi::DeleteRun(const access::Caller& caller, absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSeen(caller, jobs_, id));
   return jobs_->Delete(id);
 }
 

@@ -7,34 +7,39 @@
 #include "absl/strings/string_view.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "attnprune/v1/run.pb.h"
+#include "server/access/caller.h"
 #include "server/api/job_api.h"
 #include "server/api/queue_outlook.h"
+#include "server/api/tensor_api.h"
 #include "server/blobs/blob_store.h"
 #include "server/queue/job_store.h"
 
 namespace attnprune::api {
 
-// Thread-safe. Calls may wait for the disk. Errors carry their details (status_details.h). The
-// stores and the outlook must outlive it.
+// As JobApi; blobs is what tensors shows.
 class RunApi {
  public:
-  RunApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors, QueueOutlook* outlook)
-      : options_(options), jobs_(jobs), tensors_(tensors), outlook_(outlook) {}
+  RunApi(const JobApiOptions& options, JobStore* jobs, const TensorApi* tensors,
+         const BlobStore* blobs, QueueOutlook* outlook)
+      : options_(options), jobs_(jobs), tensors_(tensors), blobs_(blobs), outlook_(outlook) {}
 
   // OK means that the run is on disk (fsync); with validate_only nothing is stored.
-  absl::StatusOr<v1::Run> CreateRun(const v1::CreateRunRequest& request,
+  absl::StatusOr<v1::Run> CreateRun(const access::Caller& caller,
+                                    const v1::CreateRunRequest& request,
                                     const JobOrigin& origin) const;
   // name: "runs/x", here and below.
-  absl::StatusOr<v1::Run> GetRun(absl::string_view name) const;
-  absl::StatusOr<v1::ListRunsResponse> ListRuns(const v1::ListRunsRequest& request) const;
-  absl::StatusOr<v1::Run> CancelRun(absl::string_view name) const;
-  absl::StatusOr<v1::Run> ResumeRun(absl::string_view name) const;
-  absl::Status DeleteRun(absl::string_view name) const;
+  absl::StatusOr<v1::Run> GetRun(const access::Caller& caller, absl::string_view name) const;
+  absl::StatusOr<v1::ListRunsResponse> ListRuns(const access::Caller& caller,
+                                                const v1::ListRunsRequest& request) const;
+  absl::StatusOr<v1::Run> CancelRun(const access::Caller& caller, absl::string_view name) const;
+  absl::StatusOr<v1::Run> ResumeRun(const access::Caller& caller, absl::string_view name) const;
+  absl::Status DeleteRun(const access::Caller& caller, absl::string_view name) const;
 
  private:
   const JobApiOptions options_;
   JobStore* const jobs_;
-  BlobStore* const tensors_;
+  const TensorApi* const tensors_;
+  const BlobStore* const blobs_;
   QueueOutlook* const outlook_;
 };
 

@@ -42,9 +42,11 @@ std::vector<std::string> UniqueDigests(absl::Span<const JobTensor* const> tensor
 
 // Missing ones are asked for together and before the sizes are compared: FindMissing starts their
 // grace anew, so that they are still there when the job is stored.
-absl::Status CheckStored(absl::Span<const JobTensor* const> tensors, BlobStore* blobs) {
+absl::Status CheckStored(const access::Caller& caller, absl::Span<const JobTensor* const> tensors,
+                         const TensorApi& stored) {
   const std::vector<std::string> digests = UniqueDigests(tensors);
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> missing, blobs->FindMissing(digests));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> missing,
+                             stored.FindMissing(caller, digests));
   if (!missing.empty()) {
     return WithPreconditions(absl::FailedPreconditionError(absl::StrCat(
                                  missing.size(), " of ", digests.size(),
@@ -52,7 +54,7 @@ absl::Status CheckStored(absl::Span<const JobTensor* const> tensors, BlobStore* 
                              "TENSOR_MISSING", missing);
   }
   for (const JobTensor* const tensor : tensors) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t size, blobs->SizeOf(tensor->sha256));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t size, stored.SizeOf(tensor->sha256));
     if (size == tensor->bytes()) continue;
     return FieldError(absl::StrCat(tensor->field, ".shape"),
                       absl::StrCat("must come to the ", size, " bytes of the stored tensor, got ",

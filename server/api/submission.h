@@ -15,8 +15,9 @@
 #include "core/base/field_error.h"
 #include "google/protobuf/duration.pb.h"
 #include "google/protobuf/message.h"
+#include "server/access/caller.h"
 #include "server/api/request_check.h"
-#include "server/blobs/blob_store.h"
+#include "server/api/tensor_api.h"
 #include "server/execution/job_tensor.h"
 #include "server/queue/job_store.h"
 
@@ -41,9 +42,10 @@ NewJob NewJobOf(const Message& checked, const std::string& request_id) {
 
 std::vector<std::string> UniqueDigests(absl::Span<const JobTensor* const> tensors);
 
-// Whether all are stored in their sizes; begins their grace anew. FAILED_PRECONDITION lists those
-// that are missing; INVALID_ARGUMENT names the shape.
-absl::Status CheckStored(absl::Span<const JobTensor* const> tensors, BlobStore* blobs);
+// Whether all are there for the caller, in their sizes; begins their grace anew.
+// FAILED_PRECONDITION lists those that are missing; INVALID_ARGUMENT names the shape.
+absl::Status CheckStored(const access::Caller& caller, absl::Span<const JobTensor* const> tensors,
+                         const TensorApi& stored);
 
 // INVALID_ARGUMENT naming `field`, reason JOB_TOO_LARGE. limit 0: none.
 absl::Status CheckMemory(absl::string_view field, int64_t bytes, int64_t limit);

@@ -12,11 +12,11 @@ namespace {
 
 constexpr size_t kMostWhole = 10'000;  // digests that VerifyOnce keeps
 
-absl::Status NotStored(absl::string_view sha256) {
+}  // namespace
+
+absl::Status NoSuchTensor(absl::string_view sha256) {
   return absl::NotFoundError(absl::StrCat("tensor ", sha256, " is not in the store"));
 }
-
-}  // namespace
 
 BlobFolder::BlobFolder(const std::string& folder, const Clock* clock)
     : folder_(folder),
@@ -99,16 +99,16 @@ void BlobFolder::AwaitPublished(const std::string& sha256) {
 }
 
 absl::StatusOr<int64_t> BlobFolder::SizeOf(const std::string& sha256) const {
-  if (!IsSha256(sha256)) return NotStored(sha256);
+  if (!IsSha256(sha256)) return NoSuchTensor(sha256);
   const absl::optional<FileFacts> facts = LookUp(BlobPath(sha256));
-  if (!facts.has_value()) return NotStored(sha256);
+  if (!facts.has_value()) return NoSuchTensor(sha256);
   return facts->size;
 }
 
 absl::StatusOr<MappedFile> BlobFolder::Map(const std::string& sha256, int64_t size_bytes) const {
   ATTNPRUNE_RETURN_IF_ERROR(SizeOf(sha256).status());
   absl::StatusOr<MappedFile> file = MappedFile::Open(BlobPath(sha256));
-  if (absl::IsNotFound(file.status())) return NotStored(sha256);
+  if (absl::IsNotFound(file.status())) return NoSuchTensor(sha256);
   if (file.ok() && file->bytes().size() != static_cast<size_t>(size_bytes)) {
     return absl::DataLossError(absl::StrCat("tensor ", sha256, ": must have ", size_bytes,
                                             " bytes, its file has ", file->bytes().size()));
@@ -117,9 +117,9 @@ absl::StatusOr<MappedFile> BlobFolder::Map(const std::string& sha256, int64_t si
 }
 
 absl::StatusOr<File> BlobFolder::OpenForReading(const std::string& sha256) const {
-  if (!IsSha256(sha256)) return NotStored(sha256);
+  if (!IsSha256(sha256)) return NoSuchTensor(sha256);
   absl::StatusOr<File> file = File::OpenForReading(BlobPath(sha256));
-  if (absl::IsNotFound(file.status())) return NotStored(sha256);
+  if (absl::IsNotFound(file.status())) return NoSuchTensor(sha256);
   return file;
 }
 
@@ -144,7 +144,7 @@ bool BlobFolder::FoundWhole(const std::string& sha256, uint64_t inode) {
 
 absl::Status BlobFolder::VerifyOnce(const std::string& sha256) {
   const absl::optional<FileFacts> facts = LookUp(BlobPath(sha256));
-  if (!facts.has_value()) return NotStored(sha256);
+  if (!facts.has_value()) return NoSuchTensor(sha256);
   if (FoundWhole(sha256, facts->inode)) return absl::OkStatus();
   ATTNPRUNE_RETURN_IF_ERROR(Verify(sha256));
   MutexLock lock(&mutex_);

@@ -53,7 +53,13 @@ struct Collected {
   int64_t uploads = 0;
 };
 
-// One stream's hold on an upload; while it lives no other can write the same upload_id. Destroying
+// What an upload of a tensor that is stored already does.
+enum class IfStored {
+  kNothingToSend,   // succeeds at once
+  kSendAllTheSame,  // takes the bytes, as if the tensor were new: to show that the client has them
+};
+
+// One stream's hold on an upload; while it lives no other can write the same upload. Destroying
 // it before Finish leaves the upload to be resumed. Calls come one after the other, from any
 // thread. Must not outlive its store.
 class Upload {
@@ -111,16 +117,23 @@ class BlobStore {
   virtual absl::StatusOr<std::vector<std::string>> FindMissing(
       absl::Span<const std::string> digests) = 0;
 
-  // Begins (offset 0, whatever was there under this id is forgotten) or resumes (offset =
+  // Begins (offset 0, whatever was there under this key is forgotten) or resumes (offset =
   // CommittedBytes, same tensor) an upload. Reads `offset` bytes back to hash them: 1 s for some
   // GB. Look at already_there() first. INVALID_ARGUMENT: CheckUploadSpec, another tensor than the
-  // one begun, or a size that the stored tensor does not have. OUT_OF_RANGE (header.offset): not
+  // one begun, or (kNothingToSend) a size that the stored tensor does not have. OUT_OF_RANGE (header.offset): not
   // where the upload stands. ABORTED: another holds the upload. RESOURCE_EXHAUSTED names the limit.
-  virtual absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const UploadSpec& spec,
-                                                              int64_t offset) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const UploadSpec& spec, int64_t offset,
+                                                              IfStored if_stored) = 0;
+  absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const UploadSpec& spec, int64_t offset) {
+    return StartUpload(spec, offset, IfStored::kNothingToSend);
+  }
 
   // Bytes of the upload so far; 0 for an unknown or finished one. INVALID_ARGUMENT (upload_id).
-  virtual absl::StatusOr<int64_t> CommittedBytes(const std::string& upload_id) const = 0;
+  virtual absl::StatusOr<int64_t> CommittedBytes(const std::string& tenant,
+                                                 const std::string& upload_id) const = 0;
+  absl::StatusOr<int64_t> CommittedBytes(const std::string& upload_id) const {
+    return CommittedBytes("", upload_id);
+  }
 
   // Stores bytes (at least 1), and `tail` behind them, and returns their digest; OK means that they
   // are safe. For the server's own results, to which the limits do not apply.
@@ -156,6 +169,9 @@ class BlobStore {
 
   virtual BlobStoreUsage Usage() const = 0;
 };
+
+// NOT_FOUND, of OpenForReading and its like.
+absl::Status NoSuchTensor(absl::string_view sha256);
 
 }  // namespace attnprune
 

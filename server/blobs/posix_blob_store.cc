@@ -68,7 +68,7 @@ class PosixUpload final : public Upload {
 
 absl::Status PosixUpload::Begin(int64_t offset) {
   received_ = offset;
-  ATTNPRUNE_ASSIGN_OR_RETURN(file_, File::OpenForWriting(uploads_->DataPath(spec().upload_id)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(file_, File::OpenForWriting(uploads_->DataPath(spec().Key())));
   if (offset == 0) {
     // In this order, so that no spec ever stands beside another tensor's bytes.
     ATTNPRUNE_RETURN_IF_ERROR(file_.Truncate(0));
@@ -92,11 +92,11 @@ PosixUpload::~PosixUpload() {
     // For a store that opens the folder later; failing means only a shorter grace.
     file_.SetTime(clock_->Now()).IgnoreError();
   }
-  uploads_->Release(spec().upload_id);
+  uploads_->Release(spec().Key());
 }
 
 void PosixUpload::Remove() {
-  uploads_->Forget(spec().upload_id);
+  uploads_->Forget(spec().Key());
   holds_id_ = false;
 }
 
@@ -111,7 +111,7 @@ absl::Status PosixUpload::Append(absl::Span<const char> data,
   if (absl::IsResourceExhausted(written)) Remove();
   ATTNPRUNE_RETURN_IF_ERROR(written);
   const int64_t before = std::exchange(received_, received_ + size);
-  uploads_->RecordProgress(spec().upload_id, received_);
+  uploads_->RecordProgress(spec().Key(), received_);
   on_written();
   hash_.Update(data);
   if (before / kWriteBackBytes != received_ / kWriteBackBytes) {
@@ -156,10 +156,13 @@ class PosixBlobStore final : public BlobStore {
 
   absl::StatusOr<std::vector<std::string>> FindMissing(
       absl::Span<const std::string> digests) override;
-  absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const UploadSpec& spec,
-                                                      int64_t offset) override;
-  absl::StatusOr<int64_t> CommittedBytes(const std::string& upload_id) const override {
-    return uploads_.CommittedBytes(upload_id);
+  using BlobStore::StartUpload;
+  absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const UploadSpec& spec, int64_t offset,
+                                                      IfStored if_stored) override;
+  using BlobStore::CommittedBytes;
+  absl::StatusOr<int64_t> CommittedBytes(const std::string& tenant,
+                                         const std::string& upload_id) const override {
+    return uploads_.CommittedBytes(tenant, upload_id);
   }
   using BlobStore::Put;
   absl::StatusOr<std::string> Put(absl::Span<const char> bytes, absl::string_view tail) override;
@@ -182,7 +185,7 @@ class PosixBlobStore final : public BlobStore {
   BlobStoreUsage Usage() const override;
 
  private:
-  absl::StatusOr<bool> IsThere(const UploadSpec& spec);
+  absl::StatusOr<bool> IsThere(const UploadSpec& spec, IfStored if_stored);
   absl::Status WriteSynced(const std::string& path, absl::Span<const char> bytes,
                            absl::string_view tail) const;
 
@@ -216,20 +219,21 @@ absl::StatusOr<std::vector<std::string>> PosixBlobStore::FindMissing(
 }
 
 absl::StatusOr<std::unique_ptr<Upload>> PosixBlobStore::StartUpload(const UploadSpec& spec,
-                                                                    int64_t offset) {
+                                                                    int64_t offset,
+                                                                    IfStored if_stored) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckUploadSpec(spec));
   if (offset < 0) {
     return MustError("header.offset", "be at least 0", offset);
   }
   auto upload = std::make_unique<PosixUpload>(spec, options_, clock_, &blobs_, &uploads_);
-  ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(spec));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(spec, if_stored));
   if (there) {
-    uploads_.ForgetUnlessHeld(spec.upload_id);
+    uploads_.ForgetUnlessHeld(spec.Key());
     return upload;
   }
   ATTNPRUNE_RETURN_IF_ERROR(uploads_.Hold(spec, offset, [this] { return blobs_.Bytes(); }));
   upload->TakeHold();
-  ATTNPRUNE_ASSIGN_OR_RETURN(const bool there_now, IsThere(spec));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool there_now, IsThere(spec, if_stored));
   if (there_now) {  // another stream finished it since
     upload->Remove();
     return upload;
@@ -240,7 +244,8 @@ absl::StatusOr<std::unique_ptr<Upload>> PosixBlobStore::StartUpload(const Upload
   return status;
 }
 
-absl::StatusOr<bool> PosixBlobStore::IsThere(const UploadSpec& spec) {
+absl::StatusOr<bool> PosixBlobStore::IsThere(const UploadSpec& spec, IfStored if_stored) {
+  if (if_stored == IfStored::kSendAllTheSame) return false;
   const absl::optional<int64_t> size = blobs_.FindAndTouch(spec.sha256);
   if (!size.has_value()) return false;
   if (*size == spec.size_bytes) return true;

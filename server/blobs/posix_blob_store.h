@@ -2,8 +2,8 @@
 //
 //   <folder>/tensors/sha256/ab/<64 digits>   a finished tensor: raw bytes, read only, never changed
 //   <folder>/tensors/corrupt/<64 digits>     one whose bytes had changed; for the operator
-//   <folder>/uploads/<upload_id>.data        the bytes of an upload so far
-//   <folder>/uploads/<upload_id>.spec        what it is to become (FormatSidecar)
+//   <folder>/uploads/<key>.data              the bytes of an upload so far; UploadSpec::Key
+//   <folder>/uploads/<key>.spec              what it is to become (FormatSidecar)
 //   <folder>/uploads/<number>.put            a result being written by this server
 //
 // A file under sha256/ counts only once its bytes and its folder entry are on disk (fsync of the

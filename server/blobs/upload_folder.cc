@@ -23,14 +23,14 @@ bool AreOfOneTensor(const UploadSpec& a, const UploadSpec& b) {
   return a.sha256 == b.sha256 && a.size_bytes == b.size_bytes;
 }
 
-absl::optional<UploadSpec> ReadSidecar(const std::string& upload_id, const std::string& path) {
+absl::optional<UploadSpec> ReadSidecar(const std::string& key, const std::string& path) {
   const absl::StatusOr<File> file = File::OpenForReading(path);
   if (!file.ok()) return absl::nullopt;
   const absl::StatusOr<int64_t> size = file->Size();
   if (!size.ok() || *size > kLongestSidecar) return absl::nullopt;
   std::string line(static_cast<size_t>(*size), '\0');
   if (!file->ReadAt(0, absl::MakeSpan(line)).ok()) return absl::nullopt;
-  return ParseSidecar(upload_id, line);
+  return ParseSidecar(key, line);
 }
 
 }  // namespace
@@ -42,39 +42,39 @@ absl::Status UploadFolder::Open() {
   ATTNPRUNE_RETURN_IF_ERROR(CheckNoLink(folder_));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFolder(folder_));
   for (const std::string& name : names) {
-    absl::string_view id = name;
+    absl::string_view key = name;
     if (absl::EndsWith(name, kPutSuffix)) RemoveFile(absl::StrCat(folder_, "/", name));
-    if (absl::ConsumeSuffix(&id, kDataSuffix) || absl::ConsumeSuffix(&id, kSpecSuffix)) {
-      Load(std::string(id));
+    if (absl::ConsumeSuffix(&key, kDataSuffix) || absl::ConsumeSuffix(&key, kSpecSuffix)) {
+      Load(std::string(key));
     }
   }
   return absl::OkStatus();
 }
 
-void UploadFolder::Load(const std::string& upload_id) {
-  const absl::optional<UploadSpec> spec = ReadSidecar(upload_id, SpecPath(upload_id));
-  const absl::optional<FileFacts> data = LookUp(DataPath(upload_id));
+void UploadFolder::Load(const std::string& key) {
+  const absl::optional<UploadSpec> spec = ReadSidecar(key, SpecPath(key));
+  const absl::optional<FileFacts> data = LookUp(DataPath(key));
   if (!spec.has_value() || !data.has_value() || data->size == 0 || data->size > spec->size_bytes) {
-    RemoveFiles(upload_id);
+    RemoveFiles(key);
     return;
   }
   MutexLock lock(&mutex_);
-  uploads_[upload_id] = {
+  uploads_[key] = {
       .spec = *spec, .bytes = data->size, .held = false, .touched = data->changed};
 }
 
 absl::Status UploadFolder::WriteSpec(const UploadSpec& spec) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(SpecPath(spec.upload_id)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(SpecPath(spec.Key())));
   ATTNPRUNE_RETURN_IF_ERROR(file.Truncate(0));
   return file.WriteAt(0, FormatSidecar(spec));
 }
 
-std::string UploadFolder::DataPath(absl::string_view upload_id) const {
-  return absl::StrCat(folder_, "/", upload_id, kDataSuffix);
+std::string UploadFolder::DataPath(absl::string_view key) const {
+  return absl::StrCat(folder_, "/", key, kDataSuffix);
 }
 
-std::string UploadFolder::SpecPath(absl::string_view upload_id) const {
-  return absl::StrCat(folder_, "/", upload_id, kSpecSuffix);
+std::string UploadFolder::SpecPath(absl::string_view key) const {
+  return absl::StrCat(folder_, "/", key, kSpecSuffix);
 }
 
 std::string UploadFolder::NewPutPath() {
@@ -82,9 +82,9 @@ std::string UploadFolder::NewPutPath() {
   return absl::StrCat(folder_, "/", next_put_++, kPutSuffix);
 }
 
-void UploadFolder::RemoveFiles(const std::string& upload_id) const {
-  RemoveFile(DataPath(upload_id));
-  RemoveFile(SpecPath(upload_id));
+void UploadFolder::RemoveFiles(const std::string& key) const {
+  RemoveFile(DataPath(key));
+  RemoveFile(SpecPath(key));
 }
 
 // --- holding ------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ void UploadFolder::RemoveFiles(const std::string& upload_id) const {
 absl::Status UploadFolder::Hold(const UploadSpec& spec, int64_t offset,
                                 absl::FunctionRef<int64_t()> stored_bytes) {
   MutexLock lock(&mutex_);
-  const auto found = uploads_.find(spec.upload_id);
+  const auto found = uploads_.find(spec.Key());
   const State* const known = found == uploads_.end() ? nullptr : &found->second;
   if (known != nullptr && known->held) {
     return absl::AbortedError(
@@ -101,7 +101,7 @@ absl::Status UploadFolder::Hold(const UploadSpec& spec, int64_t offset,
   ATTNPRUNE_RETURN_IF_ERROR(CheckOffset(known, spec, offset));
   ATTNPRUNE_RETURN_IF_ERROR(CheckSizes(known, spec, stored_bytes()));
   if (known == nullptr) ATTNPRUNE_RETURN_IF_ERROR(MakeRoom());
-  uploads_[spec.upload_id] = {
+  uploads_[spec.Key()] = {
       .spec = spec, .bytes = offset, .held = true, .touched = clock_->Now()};
   return absl::OkStatus();
 }
@@ -156,41 +156,42 @@ absl::Status UploadFolder::MakeRoom() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> UploadFolder::CommittedBytes(const std::string& upload_id) const {
+absl::StatusOr<int64_t> UploadFolder::CommittedBytes(const std::string& tenant,
+                                                     const std::string& upload_id) const {
   ATTNPRUNE_RETURN_IF_ERROR(CheckUploadId("upload_id", upload_id));
   MutexLock lock(&mutex_);
-  const auto found = uploads_.find(upload_id);
+  const auto found = uploads_.find(UploadKey(tenant, upload_id));
   return found == uploads_.end() ? 0 : found->second.bytes;
 }
 
-void UploadFolder::RecordProgress(const std::string& upload_id, int64_t bytes) {
+void UploadFolder::RecordProgress(const std::string& key, int64_t bytes) {
   MutexLock lock(&mutex_);
-  uploads_.at(upload_id).bytes = bytes;
+  uploads_.at(key).bytes = bytes;
 }
 
-void UploadFolder::Release(const std::string& upload_id) {
+void UploadFolder::Release(const std::string& key) {
   MutexLock lock(&mutex_);
-  State& upload = uploads_.at(upload_id);
+  State& upload = uploads_.at(key);
   if (upload.bytes == 0) {  // there is nothing to be resumed
-    RemoveFiles(upload_id);
-    uploads_.erase(upload_id);
+    RemoveFiles(key);
+    uploads_.erase(key);
     return;
   }
   upload.held = false;
   upload.touched = clock_->Now();
 }
 
-void UploadFolder::Forget(const std::string& upload_id) {
+void UploadFolder::Forget(const std::string& key) {
   MutexLock lock(&mutex_);
-  RemoveFiles(upload_id);
-  uploads_.erase(upload_id);
+  RemoveFiles(key);
+  uploads_.erase(key);
 }
 
-void UploadFolder::ForgetUnlessHeld(const std::string& upload_id) {
+void UploadFolder::ForgetUnlessHeld(const std::string& key) {
   MutexLock lock(&mutex_);
-  const auto found = uploads_.find(upload_id);
+  const auto found = uploads_.find(key);
   if (found == uploads_.end() || found->second.held) return;
-  RemoveFiles(upload_id);
+  RemoveFiles(key);
   uploads_.erase(found);
 }
 

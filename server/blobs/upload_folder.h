@@ -19,7 +19,8 @@
 
 namespace attnprune {
 
-// Thread-safe. Its lock is never held while data or a sync is waited for.
+// Uploads go by UploadSpec::Key. Thread-safe. Its lock is never held while data or a sync is waited
+// for.
 class UploadFolder {
  public:
   // clock must outlive it.
@@ -30,20 +31,21 @@ class UploadFolder {
   // Before any other call.
   absl::Status Open();
 
-  absl::StatusOr<int64_t> CommittedBytes(const std::string& upload_id) const;
+  absl::StatusOr<int64_t> CommittedBytes(const std::string& tenant,
+                                         const std::string& upload_id) const;
 
   // Makes the caller the upload's only writer, from `offset` on, until Release or Forget; errors as
   // of BlobStore::StartUpload. stored_bytes: of all finished tensors; called with the lock held.
   absl::Status Hold(const UploadSpec& spec, int64_t offset,
                     absl::FunctionRef<int64_t()> stored_bytes);
   absl::Status WriteSpec(const UploadSpec& spec) const;
-  void RecordProgress(const std::string& upload_id, int64_t bytes);
-  void Release(const std::string& upload_id);  // leaves it to be resumed, if it has bytes
-  void Forget(const std::string& upload_id);
+  void RecordProgress(const std::string& key, int64_t bytes);
+  void Release(const std::string& key);  // leaves it to be resumed, if it has bytes
+  void Forget(const std::string& key);
   // Of an upload that the caller does not hold.
-  void ForgetUnlessHeld(const std::string& upload_id);
+  void ForgetUnlessHeld(const std::string& key);
 
-  std::string DataPath(absl::string_view upload_id) const;
+  std::string DataPath(absl::string_view key) const;
   std::string NewPutPath();
 
   // Forgets uploads last written `grace` ago or more; how many.
@@ -60,21 +62,21 @@ class UploadFolder {
     absl::Time touched;
   };
 
-  std::string SpecPath(absl::string_view upload_id) const;
-  void Load(const std::string& upload_id);
+  std::string SpecPath(absl::string_view key) const;
+  void Load(const std::string& key);
   absl::Status CheckOffset(const State* known, const UploadSpec& spec, int64_t offset) const;
   absl::Status CheckSizes(const State* known, const UploadSpec& spec, int64_t stored_bytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t BytesLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RemoveFiles(const std::string& upload_id) const;
+  void RemoveFiles(const std::string& key) const;
 
   const std::string folder_;
   const BlobStoreLimits limits_;
   const Clock* const clock_;
 
   mutable Mutex mutex_;
-  std::unordered_map<std::string, State> uploads_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<std::string, State> uploads_ ABSL_GUARDED_BY(mutex_);  // by key
   int64_t next_put_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -30,6 +30,13 @@ bool IsSha256(absl::string_view text) {
   return text.size() == 64 && std::all_of(text.begin(), text.end(), IsLowerHexDigit);
 }
 
+std::string UploadKey(absl::string_view tenant, absl::string_view upload_id) {
+  if (tenant.empty()) return std::string(upload_id);
+  return absl::StrCat(tenant, "@", upload_id);
+}
+
+std::string UploadSpec::Key() const { return UploadKey(tenant, upload_id); }
+
 bool IsUploadId(absl::string_view text) {
   return !text.empty() && text.size() <= kLongestUploadId &&
          std::all_of(text.begin(), text.end(), IsUploadIdCharacter);
@@ -75,11 +82,13 @@ std::string FormatSidecar(const UploadSpec& spec) {
   return absl::StrCat(kMagic, " ", spec.sha256, " ", spec.size_bytes, " ", spec.dtype, "\n");
 }
 
-absl::optional<UploadSpec> ParseSidecar(absl::string_view upload_id, absl::string_view line) {
+absl::optional<UploadSpec> ParseSidecar(absl::string_view key, absl::string_view line) {
   const std::vector<absl::string_view> words = absl::StrSplit(line, ' ');
   if (words.size() != 4) return absl::nullopt;
   UploadSpec spec;
-  spec.upload_id = std::string(upload_id);
+  const size_t at = key.find('@');  // which no upload's id has
+  if (at != absl::string_view::npos) spec.tenant = std::string(key.substr(0, at));
+  spec.upload_id = std::string(key.substr(at == absl::string_view::npos ? 0 : at + 1));
   spec.sha256 = std::string(words[1]);
   if (!absl::SimpleAtoi(words[2], &spec.size_bytes)) return absl::nullopt;
   spec.dtype = std::string(absl::StripTrailingAsciiWhitespace(words[3]));

@@ -18,12 +18,24 @@ absl::string_view MetadataOf(const grpc::CallbackServerContext& context, const c
   return {found->second.data(), found->second.size()};
 }
 
+// "Bearer TOKEN"; empty: none, or several, of which a proxy may have meant either.
+absl::string_view AuthorizationOf(const grpc::CallbackServerContext& context) {
+  constexpr char kKey[] = "authorization";
+  return context.client_metadata().count(kKey) == 1 ? MetadataOf(context, kKey) : "";
+}
+
 }  // namespace
 
-CallRecord::CallRecord(const RpcListener& listener, const char* method,
+CallRecord::CallRecord(const CallPort& port, const char* method,
                        grpc::CallbackServerContext* context)
-    : listener_(&listener), begin_(absl::Now()) {
+    : port_(&port),
+      caller_(port.gate->Admit(method, AuthorizationOf(*context))),
+      begin_(absl::Now()) {
   call_.method = method;
+  if (caller_.ok()) {
+    call_.tenant = caller_->tenant;
+    call_.who = caller_->name;
+  }
   call_.request =
       TraceRequest(MetadataOf(*context, kRequestIdKey), MetadataOf(*context, kTraceparentKey));
   context->AddInitialMetadata(kRequestIdKey, call_.request.request_id);
@@ -39,11 +51,11 @@ void CallRecord::SetJob(const std::string& name) {
 }
 
 void CallRecord::Finish(const grpc::Status& status) const {
-  if (!*listener_) return;
+  if (!port_->on_call) return;
   FinishedRpc ended = call_;
   ended.code = static_cast<absl::StatusCode>(status.error_code());
   ended.took = absl::Now() - begin_;
-  (*listener_)(ended);
+  port_->on_call(ended);
 }
 
 }  // namespace attnprune::rpc

@@ -1,10 +1,14 @@
-// What is told of each gRPC call: its request, the job it is about, and how it ends.
+// Each gRPC call, from its beginning: who calls and whether they may, and what is told of it: its
+// request, the job it is about, and how it ends.
 #ifndef ATTNPRUNE_SERVER_GRPC_CALL_RECORD_H_
 #define ATTNPRUNE_SERVER_GRPC_CALL_RECORD_H_
 
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/access/caller.h"
+#include "server/access/gate.h"
 #include "server/observe/call_log.h"
 #include "server/queue/job_record.h"
 
@@ -15,13 +19,23 @@ class Status;
 
 namespace attnprune::rpc {
 
+// What calls share.
+struct CallPort {
+  const access::Gate* gate;  // must outlive the records
+  RpcListener on_call;       // may be empty; the port must outlive the records
+};
+
 // One call, from its beginning. Not thread-safe.
 class CallRecord {
  public:
   // Takes the request id and the trace from the call's metadata, or makes them where there are none
   // or they break the rules of trace_context.h, and has the request id returned to the caller, in
-  // the leading and in the trailing metadata. listener may be empty; it must outlive the record.
-  CallRecord(const RpcListener& listener, const char* method, grpc::CallbackServerContext* context);
+  // the leading and in the trailing metadata. method: as access/rules.h names it.
+  CallRecord(const CallPort& port, const char* method, grpc::CallbackServerContext* context);
+
+  // Who calls, by the metadata "authorization". UNAUTHENTICATED or PERMISSION_DENIED: the call is to
+  // end with it, having done nothing.
+  const absl::StatusOr<access::Caller>& caller() const { return caller_; }
 
   // Of a job that this call makes.
   JobOrigin origin() const;
@@ -32,7 +46,8 @@ class CallRecord {
   void Finish(const grpc::Status& status) const;
 
  private:
-  const RpcListener* listener_;
+  const CallPort* port_;
+  absl::StatusOr<access::Caller> caller_;
   absl::Time begin_;
   FinishedRpc call_;
 };

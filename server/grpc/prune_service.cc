@@ -16,6 +16,8 @@ namespace asio = boost::asio;
 
 namespace {
 
+using access::Caller;
+
 absl::Status Assign(absl::Status status, google::protobuf::Empty*) { return status; }
 
 template <typename Message>
@@ -26,11 +28,12 @@ absl::Status Assign(absl::StatusOr<Message> result, Message* response) {
 
 class PruneService final : public v1::PruneService::CallbackService, public PruneServiceHandle {
  public:
-  PruneService(const PruneServiceOptions& options, const api::JobApi* api, const api::RunApi* runs,
-               api::JobHub* hub, api::QueueOutlook* outlook)
+  PruneService(const PruneServiceOptions& options, const access::Gate* gate,
+               const api::JobApi* api, const api::RunApi* runs, api::JobHub* hub,
+               api::QueueOutlook* outlook)
       : api_(*api),
         runs_(*runs),
-        on_call_(options.on_call),
+        port_{gate, options.on_call},
         io_(static_cast<size_t>(options.io_threads)),
         watch_{.hub = hub,
                .outlook = outlook,
@@ -45,8 +48,8 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* context,
                                       const v1::CreateJobRequest* request,
                                       v1::Job* response) override {
-    return Run("CreateJob", context, response, [this, request](CallRecord& record) {
-      absl::StatusOr<v1::Job> made = api_.CreateJob(*request, record.origin());
+    return Run("CreateJob", context, response, [this, request](const Caller& caller, CallRecord& record) {
+      absl::StatusOr<v1::Job> made = api_.CreateJob(caller, *request, record.origin());
       if (made.ok()) record.SetJob(made->name());
       return made;
     });
@@ -54,31 +57,39 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
                                    const v1::GetJobRequest* request, v1::Job* response) override {
     return OfOne("GetJob", context, *request, response,
-                 [this](const std::string& name) { return api_.GetJob(name); });
+                 [this](const Caller& caller, const std::string& name) {
+                    return api_.GetJob(caller, name);
+                  });
   }
   grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
                                       const v1::CancelJobRequest* request,
                                       v1::Job* response) override {
     return OfOne("CancelJob", context, *request, response,
-                 [this](const std::string& name) { return api_.CancelJob(name); });
+                 [this](const Caller& caller, const std::string& name) {
+                    return api_.CancelJob(caller, name);
+                  });
   }
   grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
                                       const v1::DeleteJobRequest* request,
                                       google::protobuf::Empty* response) override {
     return OfOne("DeleteJob", context, *request, response,
-                 [this](const std::string& name) { return api_.DeleteJob(name); });
+                 [this](const Caller& caller, const std::string& name) {
+                    return api_.DeleteJob(caller, name);
+                  });
   }
   grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
                                      const v1::ListJobsRequest* request,
                                      v1::ListJobsResponse* response) override {
     return Run("ListJobs", context, response,
-               [this, request](CallRecord&) { return api_.ListJobs(*request); });
+               [this, request](const Caller& caller, CallRecord&) {
+                 return api_.ListJobs(caller, *request);
+               });
   }
   grpc::ServerUnaryReactor* CreateRun(grpc::CallbackServerContext* context,
                                       const v1::CreateRunRequest* request,
                                       v1::Run* response) override {
-    return Run("CreateRun", context, response, [this, request](CallRecord& record) {
-      absl::StatusOr<v1::Run> made = runs_.CreateRun(*request, record.origin());
+    return Run("CreateRun", context, response, [this, request](const Caller& caller, CallRecord& record) {
+      absl::StatusOr<v1::Run> made = runs_.CreateRun(caller, *request, record.origin());
       if (made.ok()) record.SetJob(made->name());
       return made;
     });
@@ -86,41 +97,51 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   grpc::ServerUnaryReactor* GetRun(grpc::CallbackServerContext* context,
                                    const v1::GetRunRequest* request, v1::Run* response) override {
     return OfOne("GetRun", context, *request, response,
-                 [this](const std::string& name) { return runs_.GetRun(name); });
+                 [this](const Caller& caller, const std::string& name) {
+                    return runs_.GetRun(caller, name);
+                  });
   }
   grpc::ServerUnaryReactor* CancelRun(grpc::CallbackServerContext* context,
                                       const v1::CancelRunRequest* request,
                                       v1::Run* response) override {
     return OfOne("CancelRun", context, *request, response,
-                 [this](const std::string& name) { return runs_.CancelRun(name); });
+                 [this](const Caller& caller, const std::string& name) {
+                    return runs_.CancelRun(caller, name);
+                  });
   }
   grpc::ServerUnaryReactor* ResumeRun(grpc::CallbackServerContext* context,
                                       const v1::ResumeRunRequest* request,
                                       v1::Run* response) override {
     return OfOne("ResumeRun", context, *request, response,
-                 [this](const std::string& name) { return runs_.ResumeRun(name); });
+                 [this](const Caller& caller, const std::string& name) {
+                    return runs_.ResumeRun(caller, name);
+                  });
   }
   grpc::ServerUnaryReactor* DeleteRun(grpc::CallbackServerContext* context,
                                       const v1::DeleteRunRequest* request,
                                       google::protobuf::Empty* response) override {
     return OfOne("DeleteRun", context, *request, response,
-                 [this](const std::string& name) { return runs_.DeleteRun(name); });
+                 [this](const Caller& caller, const std::string& name) {
+                    return runs_.DeleteRun(caller, name);
+                  });
   }
   grpc::ServerUnaryReactor* ListRuns(grpc::CallbackServerContext* context,
                                      const v1::ListRunsRequest* request,
                                      v1::ListRunsResponse* response) override {
     return Run("ListRuns", context, response,
-               [this, request](CallRecord&) { return runs_.ListRuns(*request); });
+               [this, request](const Caller& caller, CallRecord&) {
+                 return runs_.ListRuns(caller, *request);
+               });
   }
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const v1::GetServerInfoRequest*,
                                           v1::ServerInfo* response) override {
     return Run("GetServerInfo", context, response,
-               [this](CallRecord&) { return api_.GetServerInfo(); });
+               [this](const Caller&, CallRecord&) { return api_.GetServerInfo(); });
   }
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
                                                    const v1::WatchJobRequest* request) override {
-    return WatchReactor::Start(watch_, *request, CallRecord(on_call_, "WatchJob", context));
+    return WatchReactor::Start(watch_, *request, CallRecord(port_, "WatchJob", context));
   }
 
  private:
@@ -128,21 +149,24 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   template <typename Request, typename Response, typename Call>
   grpc::ServerUnaryReactor* OfOne(const char* method, grpc::CallbackServerContext* context,
                                   const Request& request, Response* response, Call call) {
-    return Run(method, context, response, [&request, call](CallRecord& record) {
-      record.SetJob(request.name());
-      return call(request.name());
-    });
+    return Run(method, context, response, [&request, call](const Caller& caller, CallRecord& record) {
+                 record.SetJob(request.name());
+                 return call(caller, request.name());
+               });
   }
 
-  // Runs `call` on a thread that may wait. A call whose client has gone by then is not begun.
+  // Runs `call` on a thread that may wait. A call whose client has gone by then is not begun, nor
+  // one whose caller may not make it.
   template <typename Response, typename Call>
   grpc::ServerUnaryReactor* Run(const char* method, grpc::CallbackServerContext* context,
                                 Response* response, Call call) {
     grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-    asio::post(io_, [context, response, reactor, record = CallRecord(on_call_, method, context),
+    asio::post(io_, [context, response, reactor, record = CallRecord(port_, method, context),
                      call = std::move(call)]() mutable {
-      const grpc::Status status =
-          context->IsCancelled() ? grpc::Status::CANCELLED : ToGrpc(Assign(call(record), response));
+      const grpc::Status status = context->IsCancelled() ? grpc::Status::CANCELLED
+                                  : record.caller().ok()
+                                      ? ToGrpc(Assign(call(*record.caller(), record), response))
+                                      : ToGrpc(record.caller().status());
       record.Finish(status);
       reactor->Finish(status);
     });
@@ -151,7 +175,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
 
   const api::JobApi& api_;
   const api::RunApi& runs_;
-  const RpcListener on_call_;
+  const CallPort port_;
   WatchRegistry registry_;
   asio::thread_pool io_;
   const WatchContext watch_;
@@ -160,9 +184,10 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
 }  // namespace
 
 std::unique_ptr<PruneServiceHandle> NewPruneService(const PruneServiceOptions& options,
+                                                    const access::Gate* gate,
                                                     const api::JobApi* api, const api::RunApi* runs,
                                                     api::JobHub* hub, api::QueueOutlook* outlook) {
-  return std::make_unique<PruneService>(options, api, runs, hub, outlook);
+  return std::make_unique<PruneService>(options, gate, api, runs, hub, outlook);
 }
 
 }  // namespace attnprune::rpc

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/time/time.h"
+#include "server/access/gate.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
 #include "server/api/queue_outlook.h"
@@ -35,6 +36,7 @@ class PruneServiceHandle {
 // What is passed must outlive it. Destroy it after the gRPC server was shut down; it waits for the
 // calls it has begun.
 std::unique_ptr<PruneServiceHandle> NewPruneService(const PruneServiceOptions& options,
+                                                    const access::Gate* gate,
                                                     const api::JobApi* jobs,
                                                     const api::RunApi* runs, api::JobHub* hub,
                                                     api::QueueOutlook* outlook);

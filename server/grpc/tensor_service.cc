@@ -52,7 +52,8 @@ class Calls {
 // What every call works with; outlives the calls.
 struct Backend {
   TensorServiceOptions options;
-  BlobStore* store;
+  const api::TensorApi* tensors;
+  CallPort port;
   Calls calls;
   ChunkBudget budget;
   asio::thread_pool io;
@@ -118,7 +119,11 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
         response_(response),
         strand_(backend->io.get_executor()) {
     backend_->calls.Begin();
-    StartRead(&request_);
+    if (record_.caller().ok()) {
+      StartRead(&request_);
+    } else {
+      End(record_.caller().status());
+    }
   }
 
   void OnReadDone(bool ok) override {
@@ -141,7 +146,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   void OnHeader(const v1::UploadTensorRequest& request) {
     const absl::Status status = Begin(request);
     if (!status.ok()) return End(status);
-    if (upload_->already_there()) return EndWithResponse();
+    if (upload_->already_there()) return EndUpload();
     StartRead(&request_);
   }
 
@@ -149,8 +154,9 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
     if (!request.has_header()) return FieldError("message", "must be header or data, got neither");
     if (upload_ != nullptr) return FieldError("header", "must be in the first message only");
     const v1::UploadHeader& header = request.header();
-    ATTNPRUNE_ASSIGN_OR_RETURN(upload_,
-                               backend_->store->StartUpload(ToSpec(header), header.offset()));
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        upload_,
+        backend_->tensors->StartUpload(*record_.caller(), ToSpec(header), header.offset()));
     return absl::OkStatus();
   }
 
@@ -176,12 +182,12 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   // The client has sent all it wanted to, or is gone: what is complete counts either way.
   void EndOfData() {
     if (upload_ == nullptr) return End(FieldError("header", "must come first, got nothing"));
-    const absl::Status status = upload_->Finish();
-    if (!status.ok()) return End(status);
-    EndWithResponse();
+    EndUpload();
   }
 
-  void EndWithResponse() {
+  void EndUpload() {
+    const absl::Status status = backend_->tensors->FinishUpload(*record_.caller(), *upload_);
+    if (!status.ok()) return End(status);
     response_->set_sha256(upload_->spec().sha256);
     response_->set_size_bytes(upload_->spec().size_bytes);
     response_->set_already_there(upload_->already_there());
@@ -245,11 +251,12 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   }
 
   absl::Status Open() {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const access::Caller caller, record_.caller());
     ATTNPRUNE_RETURN_IF_ERROR(CheckSha256("sha256", sha256_));
     if (offset_ < 0) {
       return MustError("offset", "be at least 0", offset_);
     }
-    ATTNPRUNE_ASSIGN_OR_RETURN(tensor_, backend_->store->OpenForReading(sha256_));
+    ATTNPRUNE_ASSIGN_OR_RETURN(tensor_, backend_->tensors->OpenForReading(caller, sha256_));
     if (offset_ <= tensor_->size()) return absl::OkStatus();
     return WithField(absl::OutOfRangeError(absl::StrCat("offset must be at most ", tensor_->size(),
                                                         ", the tensor's size, got ", offset_)),
@@ -294,9 +301,11 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
 
 class TensorServiceImpl final : public v1::TensorService::CallbackService {
  public:
-  TensorServiceImpl(const TensorServiceOptions& options, BlobStore* store)
+  TensorServiceImpl(const TensorServiceOptions& options, const access::Gate* gate,
+                    const api::TensorApi* tensors)
       : backend_{.options = options,
-                 .store = store,
+                 .tensors = tensors,
+                 .port = {gate, options.on_call},
                  .calls = {},
                  .budget = ChunkBudget(options.download_chunks),
                  .io = asio::thread_pool(static_cast<size_t>(options.io_threads))} {}
@@ -310,18 +319,22 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
                                                const v1::FindMissingTensorsRequest* request,
                                                v1::FindMissingTensorsResponse* response) override {
     return Answer("FindMissingTensors", context,
-                  [this, request, response] { return FindMissing(*request, response); });
+                  [this, request, response](const access::Caller& caller) {
+                    return FindMissing(caller, *request, response);
+                  });
   }
 
   grpc::ServerUnaryReactor* QueryUpload(grpc::CallbackServerContext* context,
                                         const v1::QueryUploadRequest* request,
                                         v1::QueryUploadResponse* response) override {
-    return Answer("QueryUpload", context, [this, request, response]() -> absl::Status {
-      ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t bytes,
-                                 backend_.store->CommittedBytes(request->upload_id()));
-      response->set_committed_bytes(bytes);
-      return absl::OkStatus();
-    });
+    return Answer(
+        "QueryUpload", context,
+        [this, request, response](const access::Caller& caller) -> absl::Status {
+          ATTNPRUNE_ASSIGN_OR_RETURN(
+              const int64_t bytes, backend_.tensors->CommittedBytes(caller, request->upload_id()));
+          response->set_committed_bytes(bytes);
+          return absl::OkStatus();
+        });
   }
 
   grpc::ServerReadReactor<v1::UploadTensorRequest>* UploadTensor(
@@ -336,7 +349,7 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
 
  private:
   CallRecord RecordOf(const char* method, grpc::CallbackServerContext* context) {
-    return CallRecord(backend_.options.on_call, method, context);
+    return CallRecord(backend_.port, method, context);
   }
 
   // Answers a unary call on a thread that may wait for files.
@@ -346,7 +359,8 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
     grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
     backend_.calls.Begin();
     asio::post(backend_.io, [this, reactor, handler, record = RecordOf(method, context)] {
-      const grpc::Status status = ToGrpc(handler());
+      const absl::StatusOr<access::Caller>& caller = record.caller();
+      const grpc::Status status = ToGrpc(caller.ok() ? handler(*caller) : caller.status());
       record.Finish(status);
       reactor->Finish(status);
       backend_.calls.End();
@@ -354,7 +368,7 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
     return reactor;
   }
 
-  absl::Status FindMissing(const v1::FindMissingTensorsRequest& request,
+  absl::Status FindMissing(const access::Caller& caller, const v1::FindMissingTensorsRequest& request,
                            v1::FindMissingTensorsResponse* response) {
     if (request.sha256_size() > kMaxDigests) {
       return FieldError("sha256", absl::StrCat("must have at most ", kMaxDigests, " entries, got ",
@@ -362,7 +376,7 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
     }
     const std::vector<std::string> digests(request.sha256().begin(), request.sha256().end());
     ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> missing,
-                               backend_.store->FindMissing(digests));
+                               backend_.tensors->FindMissing(caller, digests));
     response->mutable_missing()->Add(missing.begin(), missing.end());
     return absl::OkStatus();
   }
@@ -373,8 +387,9 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
 }  // namespace
 
 std::unique_ptr<grpc::Service> NewTensorService(const TensorServiceOptions& options,
-                                                BlobStore* store) {
-  return std::make_unique<TensorServiceImpl>(options, store);
+                                                const access::Gate* gate,
+                                                const api::TensorApi* tensors) {
+  return std::make_unique<TensorServiceImpl>(options, gate, tensors);
 }
 
 }  // namespace attnprune::rpc

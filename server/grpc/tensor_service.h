@@ -1,4 +1,4 @@
-// TensorService over a BlobStore: gRPC's callback API for the streams, a thread pool for the files.
+// TensorService over api::TensorApi: gRPC's callback API for the streams, a thread pool for the files.
 #ifndef ATTNPRUNE_SERVER_GRPC_TENSOR_SERVICE_H_
 #define ATTNPRUNE_SERVER_GRPC_TENSOR_SERVICE_H_
 
@@ -6,7 +6,8 @@
 #include <memory>
 
 #include "absl/time/time.h"
-#include "server/blobs/blob_store.h"
+#include "server/access/gate.h"
+#include "server/api/tensor_api.h"
 #include "server/grpc/call_record.h"
 #include "server/observe/instruments.h"
 
@@ -34,10 +35,11 @@ struct TensorServiceOptions {
 // An upload holds at most three of its chunks in memory (arriving, waiting, being hashed), a
 // download two of its own while one of its messages is on its way, whatever the tensor's size and
 // however slow the reader; a download whose reader takes nothing for download_stall is cancelled.
-// Store must outlive the service. Destroy the service after its server was shut down: it waits for
+// What is passed must outlive the service. Destroy the service after its server was shut down: it waits for
 // its streams to end.
 std::unique_ptr<grpc::Service> NewTensorService(const TensorServiceOptions& options,
-                                                BlobStore* store);
+                                                const access::Gate* gate,
+                                                const api::TensorApi* tensors);
 
 }  // namespace attnprune::rpc
 

@@ -66,8 +66,9 @@ void WatchReactor::Post(std::function<void()> task) {
 
 void WatchReactor::Open(const v1::WatchJobRequest& request) {
   if (ended_) return;  // drained before it began
+  if (!record_.caller().ok()) return End(ToGrpc(record_.caller().status()));
   absl::StatusOr<api::LogPlace> place =
-      context_.hub->Open(request.name(), request.after_sequence());
+      context_.hub->Open(*record_.caller(), request.name(), request.after_sequence());
   if (!place.ok()) return End(ToGrpc(place.status()));
   place_ = *std::move(place);
   replay_only_ = request.replay_only();
@@ -150,7 +151,7 @@ void WatchReactor::WriteHeartbeat() {
   v1::JobEvent event;
   *event.mutable_time() = api::ToProto(absl::Now());
   v1::Heartbeat& heartbeat = *event.mutable_heartbeat();
-  if (auto waiting = context_.outlook->RecentWaitingOf(place_->job_id())) {
+  if (auto waiting = context_.outlook->RecentWaitingOf(*record_.caller(), place_->job_id())) {
     *heartbeat.mutable_waiting() = *std::move(waiting);
   }
   Write(std::make_shared<const v1::JobEvent>(std::move(event)));

@@ -1,15 +1,15 @@
 // Which requests the HTTP port refuses, and its security headers: the one place for both.
 //
-// There are no users yet: every program that reaches the port may read everything and cancel jobs,
-// which is why it is on loopback unless --allow-unauthenticated-network is given. What must be kept
-// out all the same are pages of other sites in a browser that reaches the port:
+// Who asks is for access/gate.h. What must be kept out whoever asks, and where there are no tokens,
+// are pages of other sites in a browser that reaches the port:
 //
 // DNS rebinding   evil.example resolves to 127.0.0.1, so that its script reads this server as its
 //                 own. The Host header then is evil.example: only addresses, localhost and the
 //                 names given with --http-host are taken.
 // CSRF            a form or a script of another site posts here. Browsers then send Origin (and
 //                 Sec-Fetch-Site): POST is taken only from this server's own pages, or from
-//                 programs that send neither, such as curl.
+//                 programs that send neither, such as curl. By a session's cookie it needs Origin
+//                 (web/login.h): browsers send it, and only they have cookies.
 // embedding       other sites' scripts, frames and images get nothing: requests whose
 //                 Sec-Fetch-Site is "cross-site" are refused unless they follow a link, and no
 //                 CORS header is ever sent.

@@ -63,6 +63,12 @@ absl::Status CheckOrigin(const Parser::value_type& message) {
   return absl::InvalidArgumentError("there must be one Origin header at most, got several");
 }
 
+// Of two, a proxy may have let in either.
+absl::Status CheckAuthorization(const Parser::value_type& message) {
+  if (message.count("Authorization") <= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError("there must be one Authorization header at most, got several");
+}
+
 Request ToRequest(Parser::value_type message) {
   Request request;
   request.verb = VerbOf(message.method());
@@ -75,6 +81,8 @@ Request ToRequest(Parser::value_type message) {
   request.last_event_id = Header(message, "Last-Event-ID");
   request.request_id = Header(message, "X-Request-Id");
   request.traceparent = Header(message, "traceparent");
+  request.authorization = Header(message, "Authorization");
+  request.cookie = Header(message, "Cookie");
   request.http10 = message.version() < 11;
   request.body = std::move(message.body());
   return request;
@@ -187,6 +195,7 @@ void Session::Dispatch() {
   absl::Status status = CheckHost(parser_->get());
   status.Update(CheckTransferEncoding(parser_->get()));
   status.Update(CheckOrigin(parser_->get()));
+  status.Update(CheckAuthorization(parser_->get()));
   Request request = ToRequest(parser_->release());
   status.Update(ParseTarget(target, &request));
   if (!status.ok()) {

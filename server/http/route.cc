@@ -44,6 +44,8 @@ RouteMatch MatchRun(absl::string_view rest) {
 RouteMatch MatchRoute(absl::string_view path) {
   if (path == "/metrics") return {Route::kMetrics, "", ""};
   if (path == "/healthz") return {Route::kHealth, "", ""};
+  if (path == "/api/v1/session") return {Route::kSession, "", ""};
+  if (path == "/api/v1/session:end") return {Route::kEndSession, "", ""};
   if (path == "/api/v1/server") return {Route::kServer, "", ""};
   if (path == "/api/v1/jobs") return {Route::kJobs, "", ""};
   if (path == "/api/v1/runs") return {Route::kRuns, "", ""};
@@ -54,10 +56,19 @@ RouteMatch MatchRoute(absl::string_view path) {
 }
 
 absl::string_view AllowedVerbs(Route route) {
-  if (route == Route::kCancel || route == Route::kCancelRun || route == Route::kResumeRun) {
-    return "POST";
+  switch (route) {
+    case Route::kCancel:
+    case Route::kCancelRun:
+    case Route::kResumeRun:
+    case Route::kEndSession:
+      return "POST";
+    case Route::kSession:
+      return "GET, HEAD, POST";
+    case Route::kEvents:
+      return "GET";
+    default:
+      return "GET, HEAD";
   }
-  return route == Route::kEvents ? "GET" : "GET, HEAD";
 }
 
 }  // namespace attnprune::http

@@ -25,10 +25,13 @@ enum class Route {
   kRun,        // /api/v1/runs/{id}; its events: kEvents
   kCancelRun,  // /api/v1/runs/{id}:cancel
   kResumeRun,  // /api/v1/runs/{id}:resume
+  kSession,     // /api/v1/session: logs in (POST), says who is (GET)
+  kEndSession,  // /api/v1/session:end
 };
-inline constexpr std::array<absl::string_view, 14> kRouteNames = {
+inline constexpr std::array<absl::string_view, 16> kRouteNames = {
     "other",  "page",   "metrics", "healthz", "server", "jobs",       "job",
-    "events", "cancel", "density", "runs",    "run",    "cancel_run", "resume_run"};
+    "events", "cancel", "density", "runs",    "run",    "cancel_run", "resume_run",
+    "session", "end_session"};
 
 struct RouteMatch {
   Route route = Route::kOther;
@@ -39,7 +42,8 @@ struct RouteMatch {
 // file. Pure.
 RouteMatch MatchRoute(absl::string_view path);
 
-// "POST" for what changes something, "GET, HEAD" or "GET" for the rest: of the header Allow.
+// "POST" for what changes something, "GET, HEAD" or "GET" for the rest, all three for the session:
+// of the header Allow.
 absl::string_view AllowedVerbs(Route route);
 
 }  // namespace attnprune::http

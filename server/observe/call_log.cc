@@ -35,8 +35,12 @@ std::string Milliseconds(absl::Duration took) {
   return absl::StrFormat("%.3f", absl::ToDoubleMilliseconds(took));
 }
 
-void AppendRequest(const std::string& job, const RequestTrace& request, LogFields* fields) {
-  if (!job.empty()) fields->emplace_back("job", job);
+template <typename Call>
+void AppendRequest(const Call& call, LogFields* fields) {
+  const RequestTrace& request = call.request;
+  if (!call.job.empty()) fields->emplace_back("job", call.job);
+  if (!call.tenant.empty()) fields->emplace_back("tenant", call.tenant);
+  if (!call.who.empty()) fields->emplace_back("who", call.who);
   fields->emplace_back("request_id", request.request_id);
   fields->emplace_back("trace_id", request.trace.trace_id);
   fields->emplace_back("span_id", request.trace.span_id);
@@ -51,7 +55,7 @@ void LogRpc(const FinishedRpc& call) {
   LogFields fields = {{"rpc", call.method},
                       {"code", absl::StatusCodeToString(call.code)},
                       {"milliseconds", Milliseconds(call.took)}};
-  AppendRequest(call.job, call.request, &fields);
+  AppendRequest(call, &fields);
   Log(level, "rpc", fields);
 }
 
@@ -62,7 +66,7 @@ void LogHttpRequest(const FinishedHttpRequest& call) {
                       {"path", call.path.substr(0, kMaxPath)},
                       {"code", absl::StrCat(call.status)},
                       {"milliseconds", Milliseconds(call.took)}};
-  AppendRequest(call.job, call.request, &fields);
+  AppendRequest(call, &fields);
   Log(call.status == 500 ? LogLevel::kWarning : LogLevel::kInfo, "http", fields);
 }
 

@@ -17,6 +17,7 @@ struct FinishedRpc {
   const char* method;  // "CreateJob"
   std::string job;     // "jobs/x" that it made or asked for; empty: none, or not a job's name
   RequestTrace request;
+  std::string tenant, who;  // of the token: its tenant and name; empty: none
   absl::StatusCode code;
   absl::Duration took;
 };
@@ -27,6 +28,7 @@ struct FinishedHttpRequest {
   std::string path;        // decoded, without the query
   std::string job;         // "jobs/x" that the path names; empty: none, or not a job's name
   RequestTrace request;
+  std::string tenant, who;  // as of FinishedRpc
   int status;
   absl::Duration took;
 };
@@ -35,13 +37,13 @@ struct FinishedHttpRequest {
 using RpcListener = std::function<void(const FinishedRpc&)>;
 using HttpListener = std::function<void(const FinishedHttpRequest&)>;
 
-// One line, "rpc", a call: its method, code, milliseconds, job, request and trace. Calls that
+// One line, "rpc", a call: its method, code, milliseconds, job, who, request and trace. Calls that
 // change something at info level, and what was refused; others at debug level; failures of the
 // server's own at warning level. Thread-safe.
 void LogRpc(const FinishedRpc& call);
 
 // One line, "http", a POST, and whatever ended with a code of 500 or above: its method, path, code,
-// milliseconds, job, request and trace. Failures of the server's own at warning level, the rest at
+// milliseconds, job, who, request and trace. Failures of the server's own at warning level, the rest at
 // info level. Thread-safe.
 void LogHttpRequest(const FinishedHttpRequest& call);
 

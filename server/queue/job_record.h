@@ -58,7 +58,8 @@ struct JobOrigin {
 
 // What a client asked for. The store keeps `spec` and `request_digest` as the bytes they are.
 struct NewJob {
-  std::string request_id;      // empty: none
+  std::string tenant;          // whose it is
+  std::string request_id;      // of the tenant; empty: none
   std::string request_digest;  // equal for equal requests; compared when the request_id is known
   int priority = 0;            // higher runs first
   absl::Duration timeout = absl::ZeroDuration();  // from the first start; zero: none
@@ -77,6 +78,7 @@ struct Failure {
 
 struct JobRecord {
   std::string id;  // 1 to 63 characters [a-z0-9-], chosen by the store; KindOf
+  std::string tenant;
   JobState state = JobState::kQueued;
   int priority = 0;
   absl::Duration timeout = absl::ZeroDuration();

@@ -68,6 +68,8 @@ class JobReader {
   virtual absl::StatusOr<PartCheckpoints> ReadPartCheckpoints(int64_t number) = 0;
   virtual absl::StatusOr<std::map<JobState, int64_t>> CountByState() = 0;
   virtual absl::StatusOr<std::set<std::string>> ReadTensors() = 0;  // of all jobs, states too
+  // Whether it is noted, or a job of the tenant refers to it.
+  virtual absl::StatusOr<bool> HasTensor(absl::string_view tenant, const std::string& digest) = 0;
   // With a sequence above `after`, oldest first, at most `limit`.
   virtual absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
                                                               int limit) = 0;
@@ -76,7 +78,8 @@ class JobReader {
 // One writing transaction. A job that it has found changes by no other transaction until it ends.
 class JobRows : public JobReader {
  public:
-  virtual absl::StatusOr<absl::optional<JobRow>> FindByRequestId(absl::string_view request_id) = 0;
+  virtual absl::StatusOr<absl::optional<JobRow>> FindByRequestId(absl::string_view tenant,
+                                                                 absl::string_view request_id) = 0;
   // The queued job to run next, in the order of NextJob (scheduler.h), of those that no other
   // transaction is claiming.
   virtual absl::StatusOr<absl::optional<JobRow>> FindNextToClaim() = 0;
@@ -94,6 +97,9 @@ class JobRows : public JobReader {
   virtual absl::Status AddTensors(const JobRow& row, const std::set<std::string>& digests) = 0;
   // In place of those that the job had.
   virtual absl::Status ReplaceState(const JobRow& row, const std::set<std::string>& digests) = 0;
+  virtual absl::Status NoteTensor(absl::string_view tenant, const std::string& digest,
+                                  absl::Time time) = 0;  // in place of the time noted before
+  virtual absl::Status ForgetTensors(absl::Time until) = 0;  // noted then or before
   virtual absl::Status AddEvent(const JobRow& row, const StoredEvent& event) = 0;
   virtual absl::Status SavePart(const PartRow& part) = 0;  // new or not
   virtual absl::Status RemoveParts(int64_t number) = 0;

@@ -11,6 +11,10 @@ constexpr char kOldestSequenceUrl[] = "type.attnprune/oldest_sequence";
 
 }  // namespace
 
+absl::Status NoSuchJob(absl::string_view id) {
+  return absl::NotFoundError(absl::StrCat("no job ", id));
+}
+
 absl::Status HistoryDroppedError(absl::string_view id, int64_t after, int64_t oldest_sequence) {
   absl::Status status = absl::OutOfRangeError(
       absl::StrCat("job ", id, ": events after sequence ", after,

@@ -78,6 +78,7 @@ struct JobFilter {
   std::set<JobState> states;  // empty: all
   Labels labels;              // all must match
   JobKind kind = JobKind::kMethods;
+  absl::optional<std::string> tenant = absl::nullopt;  // nullopt: all
 };
 
 struct JobPage {
@@ -90,6 +91,7 @@ struct LogExtent {
   JobState state = JobState::kQueued;
   int64_t oldest_sequence = 1;  // as JobRecord has it
   int64_t newest_sequence = 0;  // of the last event written
+  std::string tenant = {};
 };
 
 struct LeaseStatus {
@@ -136,8 +138,9 @@ class JobStore {
 
   // --- Clients ---
 
-  // Puts a job into the queue. With a known request_id: the same job again if the digest is equal,
-  // even if the queue is full, else ALREADY_EXISTS. RESOURCE_EXHAUSTED: the queue is full.
+  // Puts a job into the queue. With a request_id that its tenant has used: the same job again if the
+  // digest is equal, even if the queue is full, else ALREADY_EXISTS. RESOURCE_EXHAUSTED: the queue
+  // is full.
   virtual absl::StatusOr<CreateOutcome> Create(const NewJob& job) = 0;
   virtual absl::StatusOr<JobRecord> Get(absl::string_view id) = 0;
   // What opening a watch needs of a job; reads neither its spec nor its results.
@@ -223,6 +226,21 @@ class JobStore {
   virtual absl::Status FinishPart(const JobClaim& claim) = 0;
   virtual absl::StatusOr<std::vector<PartStatus>> ReadParts(absl::string_view id) = 0;  // in order
 
+  // --- Tensors of tenants ---
+  //
+  // A tensor is stored once, whoever uploads it: this says who has shown that it has the bytes. A
+  // tenant's own are those that were noted as such and those that its jobs, or their results, refer
+  // to.
+
+  // Notes them as the tenant's own, at this time; once more is OK.
+  virtual absl::Status NoteTensors(absl::string_view tenant,
+                                   absl::Span<const std::string> digests) = 0;
+  // Those that are the tenant's own.
+  virtual absl::StatusOr<std::set<std::string>> FindOwnTensors(
+      absl::string_view tenant, absl::Span<const std::string> digests) = 0;
+  // Forgets what was noted `grace` ago or before.
+  virtual absl::Status ForgetTensors(absl::Duration grace) = 0;
+
   // --- Upkeep ---
 
   // All queued and running jobs, by the store's time.
@@ -232,6 +250,9 @@ class JobStore {
   // Every tensor digest that a stored job, its results or its state refer to.
   virtual absl::StatusOr<std::set<std::string>> ReferencedDigests() = 0;
 };
+
+// NOT_FOUND, of Get and its like.
+absl::Status NoSuchJob(absl::string_view id);
 
 // Of an OUT_OF_RANGE error from ReadEvents: watch again after this sequence minus 1.
 absl::optional<int64_t> OldestSequence(const absl::Status& status);

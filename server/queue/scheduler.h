@@ -26,6 +26,7 @@ struct OutstandingJob {
   absl::Time lease_until;                         // running only
   bool cancel_requested = false;                  // running only
   int losses = 0;
+  std::string tenant = {};
 };
 
 struct Snapshot {

@@ -25,7 +25,7 @@ std::string NewId(JobKind kind) {
 
 absl::StatusOr<JobRow> FindJob(JobReader& rows, absl::string_view id) {
   ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> row, rows.FindById(id));
-  if (!row.has_value()) return absl::NotFoundError(absl::StrCat("no job ", id));
+  if (!row.has_value()) return NoSuchJob(id);
   return *std::move(row);
 }
 
@@ -41,6 +41,7 @@ int64_t HashOf(const JobFilter& filter) {
   hash.AddInteger(static_cast<int64_t>(filter.kind));
   for (const JobState state : filter.states) hash.AddInteger(static_cast<int64_t>(state));
   for (const auto& [key, value] : filter.labels) hash.AddText(key).AddText(value);
+  if (filter.tenant.has_value()) hash.AddText("tenant").AddText(*filter.tenant);
   return hash.Value();
 }
 
@@ -75,7 +76,8 @@ absl::StatusOr<int64_t> DecodePageToken(const JobFilter& filter, absl::string_vi
 OutstandingJob Outstanding(const JobRow& row) {
   const JobRecord& job = row.record;
   return {job.id,      job.state,      row.number,      job.priority,         job.fence,
-          job.timeout, job.start_time, job.lease_until, job.cancel_requested, job.losses};
+          job.timeout, job.start_time, job.lease_until, job.cancel_requested, job.losses,
+          job.tenant};
 }
 
 void TransactionalJobStore::Conclude(const PostCommit& post_commit) {
@@ -91,7 +93,7 @@ void TransactionalJobStore::Conclude(const PostCommit& post_commit) {
 absl::StatusOr<CreateOutcome> TransactionalJobStore::Create(const NewJob& job) {
   return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<CreateOutcome> {
     if (job.request_id.empty()) return Insert(job, rows, post_commit);
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> known, rows.FindByRequestId(job.request_id));
+    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> known, rows.FindByRequestId(job.tenant, job.request_id));
     if (!known.has_value()) return Insert(job, rows, post_commit);
     if (known->record.request_digest != job.request_digest) {
       return absl::AlreadyExistsError(absl::StrCat("request_id ", job.request_id,
@@ -112,6 +114,7 @@ absl::StatusOr<CreateOutcome> TransactionalJobStore::Insert(const NewJob& job, J
   }
   JobRow row;
   row.record.id = NewId(job.kind);
+  row.record.tenant = job.tenant;
   row.record.priority = job.priority;
   row.record.timeout = job.timeout;
   row.record.create_time = rows.Now();
@@ -141,7 +144,8 @@ absl::StatusOr<LogExtent> TransactionalJobStore::ReadLogExtent(absl::string_view
     ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, FindJob(rows, id));
     return LogExtent{.state = row.record.state,
                      .oldest_sequence = row.record.oldest_sequence,
-                     .newest_sequence = row.record.next_sequence - 1};
+                     .newest_sequence = row.record.next_sequence - 1,
+                     .tenant = row.record.tenant};
   });
 }
 
@@ -226,6 +230,34 @@ absl::StatusOr<std::vector<StoredEvent>> TransactionalJobStore::ReadEvents(absl:
     if (after < oldest - 1) return HistoryDroppedError(id, after, oldest);
     return rows.ReadEvents(row.number, after, limit);
   });
+}
+
+// --- Tensors of tenants ---
+
+absl::Status TransactionalJobStore::NoteTensors(absl::string_view tenant,
+                                                absl::Span<const std::string> digests) {
+  return Write([&](JobRows& rows, PostCommit&) -> absl::Status {
+    for (const std::string& digest : digests) {
+      ATTNPRUNE_RETURN_IF_ERROR(rows.NoteTensor(tenant, digest, rows.Now()));
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::StatusOr<std::set<std::string>> TransactionalJobStore::FindOwnTensors(
+    absl::string_view tenant, absl::Span<const std::string> digests) {
+  return Read([&](JobReader& rows) -> absl::StatusOr<std::set<std::string>> {
+    std::set<std::string> own;
+    for (const std::string& digest : digests) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const bool has, rows.HasTensor(tenant, digest));
+      if (has) own.insert(digest);
+    }
+    return own;
+  });
+}
+
+absl::Status TransactionalJobStore::ForgetTensors(absl::Duration grace) {
+  return Write([&](JobRows& rows, PostCommit&) { return rows.ForgetTensors(rows.Now() - grace); });
 }
 
 // --- Upkeep ---

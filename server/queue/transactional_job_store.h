@@ -80,6 +80,12 @@ class TransactionalJobStore final : public JobStore {
   absl::Status FinishPart(const JobClaim& claim) override;
   absl::StatusOr<std::vector<PartStatus>> ReadParts(absl::string_view id) override;
 
+  absl::Status NoteTensors(absl::string_view tenant,
+                           absl::Span<const std::string> digests) override;
+  absl::StatusOr<std::set<std::string>> FindOwnTensors(
+      absl::string_view tenant, absl::Span<const std::string> digests) override;
+  absl::Status ForgetTensors(absl::Duration grace) override;
+
   absl::StatusOr<Snapshot> ReadOutstanding() override;
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override;
   absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) override;

@@ -17,7 +17,8 @@ struct TensorCollectorOptions {
   absl::Duration interval = absl::Minutes(10);  // of real time between two rounds
 };
 
-// One round of it: what the jobs refer to is read first, then the rest is collected.
+// One round of it: notes of tenants' tensors go by the same grace; then what the jobs refer to is
+// read, and the rest collected.
 absl::StatusOr<Collected> CollectTensors(JobStore* jobs, BlobStore* tensors, absl::Duration grace);
 
 // A thread that does so every interval, the first time at once, from construction to destruction.

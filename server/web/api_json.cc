@@ -107,6 +107,7 @@ http::Response ErrorResponse(const absl::Status& status, absl::optional<int> cod
   response.body = std::make_shared<const std::string>(
       body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   response.headers = {{"Cache-Control", "no-store"}};
+  if (http_code == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   return response;
 }
 

@@ -21,6 +21,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
+#include "server/access/caller.h"
 #include "server/api/job_hub.h"
 #include "server/http/io_loop.h"
 #include "server/http/message.h"
@@ -104,7 +105,8 @@ class EventFeed {
 
   // The events after `after`, for the loop. nullptr: the job had ended and its last event been
   // seen. Errors: of api::JobHub::Open. Waits for the store.
-  absl::StatusOr<std::unique_ptr<http::EventStream>> Open(absl::string_view name, int64_t after);
+  absl::StatusOr<std::unique_ptr<http::EventStream>> Open(const access::Caller& caller,
+                                                          absl::string_view name, int64_t after);
 
  private:
   std::shared_ptr<EventChannel> Channel(const std::string& job_id);

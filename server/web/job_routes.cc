@@ -14,6 +14,8 @@
 namespace attnprune::web {
 namespace {
 
+using access::Caller;
+
 absl::Status Unknown(const std::string& parameter) {
   return FieldError(parameter, "must not be given: there is no such parameter here");
 }
@@ -46,7 +48,8 @@ absl::StatusOr<http::Response> AsJson(const http::Request& request,
   return TextResponse(request, ToJson(*message) + "\n", "application/json");
 }
 
-absl::StatusOr<http::Response> AnswerDensity(const api::JobApi& api, const BlobStore& tensors,
+absl::StatusOr<http::Response> AnswerDensity(const Caller& caller, const api::JobApi& api,
+                                             const BlobStore& tensors,
                                              const http::RouteMatch& match,
                                              const http::Request& request) {
   std::string matrix;
@@ -60,7 +63,7 @@ absl::StatusOr<http::Response> AnswerDensity(const api::JobApi& api, const BlobS
       return Unknown(name);
     }
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api.GetJob(api::JobName(match.id)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api.GetJob(caller, api::JobName(match.id)));
   ATTNPRUNE_ASSIGN_OR_RETURN(std::string json,
                              DensityJson(job, match.index, matrix, cells, tensors));
   return TextResponse(request, std::move(json), "application/json");
@@ -109,18 +112,20 @@ absl::StatusOr<int64_t> ParseAfter(const http::Request& request) {
   return after;
 }
 
-absl::StatusOr<http::Response> AnswerJobRoute(const api::JobApi& api, const BlobStore& tensors,
+absl::StatusOr<http::Response> AnswerJobRoute(const Caller& caller, const api::JobApi& api,
+                                              const BlobStore& tensors,
                                               const http::RouteMatch& match,
                                               const http::Request& request) {
-  if (match.route == http::Route::kDensity) return AnswerDensity(api, tensors, match, request);
+  if (match.route == http::Route::kDensity) return AnswerDensity(caller, api, tensors, match, request);
   if (match.route == http::Route::kJobs) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsRequest list, ParseListJobs(request.query));
-    return AsJson(request, api.ListJobs(list));
+    return AsJson(request, api.ListJobs(caller, list));
   }
   ATTNPRUNE_RETURN_IF_ERROR(NoParameters(request.query));
   if (match.route == http::Route::kServer) return AsJson(request, api.GetServerInfo());
   const std::string name = api::JobName(match.id);
-  return AsJson(request, match.route == http::Route::kJob ? api.GetJob(name) : api.CancelJob(name));
+  return AsJson(request, match.route == http::Route::kJob ? api.GetJob(caller, name)
+                                                         : api.CancelJob(caller, name));
 }
 
 bool IsRunRoute(http::Route route) {
@@ -128,17 +133,18 @@ bool IsRunRoute(http::Route route) {
          route == http::Route::kCancelRun || route == http::Route::kResumeRun;
 }
 
-absl::StatusOr<http::Response> AnswerRunRoute(const api::RunApi& api, const http::RouteMatch& match,
+absl::StatusOr<http::Response> AnswerRunRoute(const Caller& caller, const api::RunApi& api,
+                                              const http::RouteMatch& match,
                                               const http::Request& request) {
   if (match.route == http::Route::kRuns) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListRunsRequest list, ParseListRuns(request.query));
-    return AsJson(request, api.ListRuns(list));
+    return AsJson(request, api.ListRuns(caller, list));
   }
   ATTNPRUNE_RETURN_IF_ERROR(NoParameters(request.query));
   const std::string name = api::RunName(match.id);
-  if (match.route == http::Route::kCancelRun) return AsJson(request, api.CancelRun(name));
-  if (match.route == http::Route::kResumeRun) return AsJson(request, api.ResumeRun(name));
-  return AsJson(request, api.GetRun(name));
+  if (match.route == http::Route::kCancelRun) return AsJson(request, api.CancelRun(caller, name));
+  if (match.route == http::Route::kResumeRun) return AsJson(request, api.ResumeRun(caller, name));
+  return AsJson(request, api.GetRun(caller, name));
 }
 
 }  // namespace attnprune::web

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "attnprune/v1/prune_service.pb.h"
+#include "server/access/caller.h"
 #include "server/api/job_api.h"
 #include "server/api/run_api.h"
 #include "server/blobs/blob_store.h"
@@ -25,13 +26,15 @@ absl::StatusOr<v1::ListRunsRequest> ParseListRuns(const http::Pairs& query);
 absl::StatusOr<int64_t> ParseAfter(const http::Request& request);
 
 // Answers kServer, kJobs, kJob, kCancel and kDensity. Callable from any thread; may wait for the
-// disk.
-absl::StatusOr<http::Response> AnswerJobRoute(const api::JobApi& api, const BlobStore& tensors,
+// disk. Whether the caller's role allows the route is checked before.
+absl::StatusOr<http::Response> AnswerJobRoute(const access::Caller& caller, const api::JobApi& api,
+                                              const BlobStore& tensors,
                                               const http::RouteMatch& match,
                                               const http::Request& request);
 
 // The same of kRuns, kRun, kCancelRun and kResumeRun.
-absl::StatusOr<http::Response> AnswerRunRoute(const api::RunApi& api, const http::RouteMatch& match,
+absl::StatusOr<http::Response> AnswerRunRoute(const access::Caller& caller, const api::RunApi& api,
+                                              const http::RouteMatch& match,
                                               const http::Request& request);
 bool IsRunRoute(http::Route route);
 

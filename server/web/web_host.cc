@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "core/base/status_macros.h"
 #include "server/api/request_check.h"
 #include "server/http/access.h"
@@ -17,6 +18,7 @@
 #include "server/web/assets.h"
 #include "server/web/event_feed.h"
 #include "server/web/job_routes.h"
+#include "server/web/login.h"
 
 namespace attnprune::web {
 namespace {
@@ -46,18 +48,19 @@ class WebServer final : public WebHost, public http::Handler {
     RequestTrace trace;
     absl::Time begin;
     http::Respond respond;
+    access::Caller caller = {};  // once it is let in
   };
 
   absl::optional<http::Response> AnswerNow(http::Route route, const http::Request& request) const;
-  absl::StatusOr<http::Answer> AnswerSlowly(const http::RouteMatch& match,
-                                            const http::Request& request);
-  absl::StatusOr<http::Answer> OpenStream(const http::RouteMatch& match,
-                                          const http::Request& request);
+  absl::StatusOr<http::Answer> AnswerSlowly(Call& call);
+  absl::StatusOr<http::Answer> OpenStream(const Call& call);
   void Finish(const Call& call, http::Answer answer) const;
 
   const WebOptions options_;
   const WebParts parts_;
   const Assets assets_;
+  const RealClock clock_;
+  Login login_;
   std::atomic<bool> draining_{false};
   boost::asio::thread_pool io_;
   http::IoLoop loop_;
@@ -74,6 +77,7 @@ WebServer::WebServer(const WebOptions& options, WebParts parts)
     : options_(options),
       parts_(std::move(parts)),
       assets_(EmbeddedFiles()),
+      login_(parts_.gate, &clock_, options.https),
       io_(static_cast<size_t>(options.io_threads)),
       feed_({.hub = parts_.hub,
              .loop = &loop_,
@@ -124,16 +128,15 @@ absl::optional<http::Response> WebServer::AnswerNow(http::Route route,
 }
 
 // Two threads may look at once, so that the limit can be passed by one.
-absl::StatusOr<http::Answer> WebServer::OpenStream(const http::RouteMatch& match,
-                                                   const http::Request& request) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t after, ParseAfter(request));
+absl::StatusOr<http::Answer> WebServer::OpenStream(const Call& call) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t after, ParseAfter(call.request));
   const int most = MaxViewers(options_.http.max_connections);
   if (parts_.metrics->viewers >= most) {
     return absl::UnavailableError(
         absl::StrCat("no more than ", most, " streams of events can be open at once"));
   }
   http::Answer answer;
-  ATTNPRUNE_ASSIGN_OR_RETURN(answer.stream, feed_.Open(NameOf(match.id), after));
+  ATTNPRUNE_ASSIGN_OR_RETURN(answer.stream, feed_.Open(call.caller, NameOf(call.match.id), after));
   answer.response.headers = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}};
   // To a browser that was there for the last event: nothing will follow, do not come back.
   if (answer.stream == nullptr) answer.response.status = 204;
@@ -141,17 +144,23 @@ absl::StatusOr<http::Answer> WebServer::OpenStream(const http::RouteMatch& match
   return answer;
 }
 
-absl::StatusOr<http::Answer> WebServer::AnswerSlowly(const http::RouteMatch& match,
-                                                     const http::Request& request) {
-  if (match.route == http::Route::kEvents) return OpenStream(match, request);
+// The one way to what is stored: nothing is answered before the caller is let in.
+absl::StatusOr<http::Answer> WebServer::AnswerSlowly(Call& call) {
+  const http::RouteMatch& match = call.match;
+  const http::Request& request = call.request;
+  ATTNPRUNE_ASSIGN_OR_RETURN(call.caller, login_.Admit(match.route, request));
+  if (match.route == http::Route::kEvents) return OpenStream(call);
   http::Answer answer;
-  if (match.route == http::Route::kMetrics) {
+  if (match.route == http::Route::kSession || match.route == http::Route::kEndSession) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(answer.response, login_.Answer(match.route, request));
+  } else if (match.route == http::Route::kMetrics) {
     answer.response = TextResponse(request, parts_.metrics_text(), kMetricsType);
   } else if (IsRunRoute(match.route)) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(answer.response, AnswerRunRoute(*parts_.runs, match, request));
+    ATTNPRUNE_ASSIGN_OR_RETURN(answer.response, AnswerRunRoute(call.caller, *parts_.runs, match, request));
   } else {
     ATTNPRUNE_ASSIGN_OR_RETURN(answer.response,
-                               AnswerJobRoute(*parts_.api, *parts_.tensors, match, request));
+                               AnswerJobRoute(call.caller, *parts_.api, *parts_.tensors, match,
+                                              request));
   }
   return answer;
 }
@@ -168,6 +177,8 @@ void WebServer::Finish(const Call& call, http::Answer answer) const {
                       .path = call.request.path,
                       .job = api::ParseWatchedName(job).ok() ? job : "",
                       .request = call.trace,
+                      .tenant = call.caller.tenant,
+                      .who = call.caller.name,
                       .status = answer.response.status,
                       .took = absl::Now() - call.begin});
   }
@@ -185,7 +196,7 @@ void WebServer::Handle(http::Request request, http::Respond respond) {
     return Finish(*call, {.response = *std::move(response), .stream = nullptr});
   }
   boost::asio::post(io_, [this, call] {
-    absl::StatusOr<http::Answer> answer = AnswerSlowly(call->match, call->request);
+    absl::StatusOr<http::Answer> answer = AnswerSlowly(*call);
     if (answer.ok()) return Finish(*call, *std::move(answer));
     Finish(*call, {.response = ErrorResponse(answer.status()), .stream = nullptr});
   });

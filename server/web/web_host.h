@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/access/gate.h"
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
 #include "server/api/run_api.h"
@@ -24,6 +25,7 @@ struct WebOptions {
   absl::Duration heartbeat =
       absl::Seconds(15);  // a silent stream of events gets a comment this often
   int io_threads = 2;     // that wait for the disk and make JSON
+  bool https = false;     // browsers reach it over TLS: cookies are sent so only
   HttpListener on_call;   // told of an answer before the client can know of it; may be empty
 };
 
@@ -33,6 +35,7 @@ constexpr int MaxViewers(int connections) { return connections - (connections + 
 
 // What is shown. Everything must outlive the host.
 struct WebParts {
+  const access::Gate* gate;
   const api::JobApi* api;
   const api::RunApi* runs;
   api::JobHub* hub;

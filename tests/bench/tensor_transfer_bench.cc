@@ -166,7 +166,10 @@ int StartReal(const std::string& folder) {
   static absl::StatusOr<std::unique_ptr<BlobStore>> store =
       OpenPosixBlobStore({.folder = folder}, &clock);
   Require(store.ok(), store.status().ToString());
-  static const std::unique_ptr<grpc::Service> service = NewTensorService({}, store->get());
+  static const absl::StatusOr<std::unique_ptr<access::Gate>> gate = access::Gate::Open({});
+  static const api::TensorApi tensors(store->get(), nullptr);
+  static const std::unique_ptr<grpc::Service> service =
+      NewTensorService({}, gate->get(), &tensors);
   static absl::StatusOr<std::unique_ptr<GrpcHost>> host =
       GrpcHost::Start({.listen = "127.0.0.1:0"}, {service.get()});
   Require(host.ok(), host.status().ToString());

@@ -30,17 +30,20 @@ absl::string_view EndingOf(int number) {
   }
 }
 
-// "jobs/x", "jobs/x and jobs/y", "jobs/x, jobs/y, jobs/z and 4 more".
+// "jobs/x", "jobs/x and jobs/y", "jobs/x, jobs/y, jobs/z and 4 more", "2 of other tenants".
 std::string NamesText(const v1::Waiting& waiting) {
   const auto& running = waiting.running();
   const int shown = std::min(running.size(), kMostNames);
   std::vector<std::string> names(running.begin(), running.begin() + shown);
-  std::string last = running.size() > shown ? absl::StrCat(running.size() - shown, " more") : "";
+  const int unnamed = running.size() - shown + waiting.others_running();
+  std::string last =
+      unnamed > 0 ? absl::StrCat(unnamed, shown > 0 ? " more" : " of other tenants") : "";
   if (last.empty() && names.size() > 1) {
     last = names.back();
     names.pop_back();
   }
-  return absl::StrCat(absl::StrJoin(names, ", "), last.empty() ? "" : " and ", last);
+  return absl::StrCat(absl::StrJoin(names, ", "), last.empty() || names.empty() ? "" : " and ",
+                      last);
 }
 
 // Of an estimate: no finer than it can be.
@@ -72,7 +75,7 @@ std::string StartText(const v1::Waiting& waiting, absl::Time now) {
 }
 
 std::string WaitingText(const v1::Waiting& waiting, absl::Time now) {
-  if (waiting.running().empty()) return "";
+  if (waiting.running().empty() && waiting.others_running() == 0) return "";
   return absl::StrCat(waiting.ahead() == 0 ? "next" : absl::StrCat(waiting.ahead(), " ahead"), ", ",
                       NamesText(waiting), " at work; may start ", StartText(waiting, now));
 }

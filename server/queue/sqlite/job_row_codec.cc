@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
@@ -46,13 +47,24 @@ class RowReader {
   size_t next_ = 0;
 };
 
+// jobs.request_id, which no two jobs share (job_schema.cc).
+Value EncodeRequestId(const JobRecord& job) {
+  if (job.request_id.empty()) return Null{};
+  return RequestKey(job.tenant, job.request_id);
+}
+
 }  // namespace
+
+std::string RequestKey(absl::string_view tenant, absl::string_view request_id) {
+  if (tenant.empty()) return std::string(request_id);
+  return absl::StrCat(tenant, "\n", request_id);
+}
 
 Row EncodeJob(const JobRow& row) {
   const JobRecord& job = row.record;
   return {row.number,
           job.id,
-          job.request_id.empty() ? Value(Null{}) : Value(job.request_id),
+          EncodeRequestId(job),
           Bytes{job.request_digest},
           int64_t{job.priority},
           absl::ToInt64Nanoseconds(job.timeout),
@@ -83,7 +95,10 @@ JobRow DecodeJob(Row values) {
   JobRecord& job = row.record;
   row.number = reader.Integer();
   job.id = reader.Text();
-  if (!reader.SkipNull()) job.request_id = reader.Text();
+  if (!reader.SkipNull()) {
+    const std::string key = reader.Text();
+    job.request_id = key.substr(key.find('\n') + 1);
+  }
   job.request_digest = reader.Blob();
   job.priority = reader.Int();
   job.timeout = absl::Nanoseconds(reader.Integer());

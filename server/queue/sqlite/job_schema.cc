@@ -17,7 +17,7 @@ namespace attnprune {
 namespace {
 
 constexpr int64_t kApplicationId = 0x61706a31;  // "apj1"
-constexpr int64_t kSchemaVersion = 6;
+constexpr int64_t kSchemaVersion = 7;
 
 // Version 1. Times and durations are nanoseconds, times since 1970; states and kinds as in
 // job_record.h. Each table's last column seals the row (sqlite.h). A number is never used for
@@ -145,6 +145,27 @@ CREATE TABLE job_part_checkpoints (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
+// Version 7 has, behind those, whose each job is (of jobs of before: no tenant's, ""), and what
+// tenants have uploaded. In it jobs.request_id is that of the tenant: "TENANT\nREQUEST_ID", or the
+// request's alone where there is no tenant.
+constexpr char kTenants[] = R"sql(
+CREATE TABLE job_tenants (
+  job INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+  tenant TEXT NOT NULL,
+  seal INTEGER NOT NULL
+) STRICT;
+CREATE INDEX jobs_by_tenant ON job_tenants (tenant, job);
+CREATE INDEX jobs_by_tensor ON job_tensors (digest, job);
+CREATE TABLE tenant_tensors (
+  tenant TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  time INTEGER NOT NULL,
+  seal INTEGER NOT NULL,
+  PRIMARY KEY (tenant, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tenant_tensors_by_time ON tenant_tensors (time);
+)sql";
+
 // What version `to` has that version `from` has not; 0: no tables at all.
 std::string TablesBetween(int64_t from, int64_t to) {
   std::string tables;
@@ -153,6 +174,7 @@ std::string TablesBetween(int64_t from, int64_t to) {
   if (from < 4 && to >= 4) tables += kStates;
   if (from < 5 && to >= 5) tables += kParts;
   if (from < 6 && to >= 6) tables += kPartCheckpoints;
+  if (from < 7 && to >= 7) tables += kTenants;
   return tables;
 }
 
@@ -163,6 +185,10 @@ std::vector<std::string> SealedTables(int64_t version) {
   if (version >= 4) tables.emplace_back("job_states");
   if (version >= 5) tables.emplace_back("job_parts");
   if (version >= 6) tables.emplace_back("job_part_checkpoints");
+  if (version >= 7) {
+    tables.emplace_back("job_tenants");
+    tables.emplace_back("tenant_tensors");
+  }
   return tables;
 }
 
@@ -258,6 +284,24 @@ absl::Status UnknownIsDamage(const absl::Status& status) {
   return absl::IsUnknown(status) ? absl::DataLossError(status.message()) : status;
 }
 
+// Jobs of before version 7 are no tenant's.
+absl::Status GiveJobsATenant(sqlite::Database* database) {
+  std::vector<int64_t> numbers;
+  {
+    ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Query query, database->Start("SELECT number FROM jobs"));
+    while (true) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, query.Next());
+      if (!more) break;
+      numbers.push_back(query.Integer(0));
+    }
+  }
+  for (const int64_t number : numbers) {
+    ATTNPRUNE_RETURN_IF_ERROR(
+        sqlite::InsertSealed(database, "job_tenants", {number, std::string()}));
+  }
+  return absl::OkStatus();
+}
+
 // One transaction: a crash leaves the old version or the new one. Only what was checked gets here.
 absl::Status BringUpToDate(sqlite::Database* database, int64_t version) {
   if (version == kSchemaVersion) return absl::OkStatus();
@@ -265,6 +309,7 @@ absl::Status BringUpToDate(sqlite::Database* database, int64_t version) {
                              sqlite::Transaction::Begin(database, sqlite::TransactionKind::kWrite));
   ATTNPRUNE_RETURN_IF_ERROR(database->ExecuteScript(absl::StrCat(
       TablesBetween(version, kSchemaVersion), "PRAGMA user_version = ", kSchemaVersion, ";")));
+  if (version < 7) ATTNPRUNE_RETURN_IF_ERROR(GiveJobsATenant(database));
   ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database, kSchemaVersion));
   return transaction.Commit();
 }

@@ -60,6 +60,7 @@ absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindRow(const std::string&
   if (!row.has_value()) return absl::optional<JobRow>();
   JobRow job = DecodeJob(*std::move(row));
   ATTNPRUNE_ASSIGN_OR_RETURN(job.record.origin, ReadOrigin(job.number));
+  ATTNPRUNE_ASSIGN_OR_RETURN(job.record.tenant, ReadTenant(job.number));
   return absl::optional<JobRow>(std::move(job));
 }
 
@@ -73,13 +74,21 @@ absl::StatusOr<JobOrigin> SqliteJobRows::ReadOrigin(int64_t number) {
                    std::get<std::string>(std::move((*row)[2]))};
 }
 
+absl::StatusOr<std::string> SqliteJobRows::ReadTenant(int64_t number) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(Query query,
+                             database_.Start("SELECT * FROM job_tenants WHERE job = ?", {number}));
+  ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed("job_tenants", query));
+  if (!row.has_value()) return Missing("the tenant", number);
+  return std::get<std::string>(std::move((*row)[1]));
+}
+
 absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindById(absl::string_view id) {
   return FindRow("jobs WHERE id = ?", {std::string(id)});
 }
 
 absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindByRequestId(
-    absl::string_view request_id) {
-  return FindRow("jobs WHERE request_id = ?", {std::string(request_id)});
+    absl::string_view tenant, absl::string_view request_id) {
+  return FindRow("jobs WHERE request_id = ?", {RequestKey(tenant, request_id)});
 }
 
 absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindNextToClaim() {
@@ -93,6 +102,9 @@ absl::StatusOr<std::vector<JobRow>> SqliteJobRows::ReadOutstanding() {
   ATTNPRUNE_RETURN_IF_ERROR(
       ForEachSealed(database_, "jobs", "SELECT * FROM jobs WHERE state IN (1, 2) ORDER BY number",
                     {}, [&rows](Row row) { rows.push_back(DecodeJob(std::move(row))); }));
+  for (JobRow& row : rows) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(row.record.tenant, ReadTenant(row.number));
+  }
   return rows;
 }
 
@@ -109,6 +121,10 @@ absl::StatusOr<std::vector<int64_t>> SqliteJobRows::FindNumbers(const JobFilter&
                     " AND number IN (SELECT job FROM job_labels WHERE key = ? AND value = ?)");
     values.push_back(key);
     values.push_back(value);
+  }
+  if (filter.tenant.has_value()) {
+    absl::StrAppend(&sql, " AND number IN (SELECT job FROM job_tenants WHERE tenant = ?)");
+    values.push_back(*filter.tenant);
   }
   absl::StrAppend(&sql, " AND id ", filter.kind == JobKind::kRun ? "" : "NOT ", "GLOB ?");
   values.emplace_back(absl::StrCat(kRunIdPrefix, "*"));
@@ -192,6 +208,8 @@ absl::Status SqliteJobRows::Insert(JobRow* row) {
     ATTNPRUNE_RETURN_IF_ERROR(
         sqlite::InsertSealed(&database_, "job_labels", {row->number, key, value}));
   }
+  ATTNPRUNE_RETURN_IF_ERROR(
+      sqlite::InsertSealed(&database_, "job_tenants", {row->number, job.tenant}));
   return sqlite::InsertSealed(&database_, "job_origins",
                               {row->number, job.origin.request_id, job.origin.traceparent});
 }
@@ -245,6 +263,31 @@ absl::StatusOr<std::set<std::string>> SqliteJobRows::ReadTensors() {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<PartRow> parts, FindParts("job_parts", {}));
   for (const PartRow& part : parts) digests.insert(part.states.begin(), part.states.end());
   return digests;
+}
+
+// --- Tensors of tenants ---
+
+absl::StatusOr<bool> SqliteJobRows::HasTensor(absl::string_view tenant, const std::string& digest) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const int64_t has,
+      database_.ReadInteger(
+          "SELECT EXISTS (SELECT 1 FROM tenant_tensors WHERE tenant = ?1 AND digest = ?2)"
+          " OR EXISTS (SELECT 1 FROM job_tensors INDEXED BY jobs_by_tensor"
+          " JOIN job_tenants USING (job) WHERE digest = ?2 AND tenant = ?1)",
+          {std::string(tenant), digest}));
+  return has != 0;
+}
+
+absl::Status SqliteJobRows::NoteTensor(absl::string_view tenant, const std::string& digest,
+                                       absl::Time time) {
+  return database_.Execute(
+      "INSERT OR REPLACE INTO tenant_tensors VALUES (?, ?, ?, ?)",
+      sqlite::Seal("tenant_tensors", {std::string(tenant), digest, absl::ToUnixNanos(time)}));
+}
+
+absl::Status SqliteJobRows::ForgetTensors(absl::Time until) {
+  return database_.Execute("DELETE FROM tenant_tensors WHERE time <= ?",
+                           {absl::ToUnixNanos(until)});
 }
 
 // --- Parts ---

@@ -38,10 +38,12 @@ class SqliteJobRows final : public JobRows {
   absl::StatusOr<PartCheckpoints> ReadPartCheckpoints(int64_t number) override;
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override;
   absl::StatusOr<std::set<std::string>> ReadTensors() override;
+  absl::StatusOr<bool> HasTensor(absl::string_view tenant, const std::string& digest) override;
   absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
                                                       int limit) override;
 
-  absl::StatusOr<absl::optional<JobRow>> FindByRequestId(absl::string_view request_id) override;
+  absl::StatusOr<absl::optional<JobRow>> FindByRequestId(absl::string_view tenant,
+                                                         absl::string_view request_id) override;
   absl::StatusOr<absl::optional<JobRow>> FindNextToClaim() override;
   absl::StatusOr<absl::optional<PartRow>> FindNextPart() override;
   absl::StatusOr<absl::optional<PartRow>> FindNextOwnPart(const JobRow& job) override;
@@ -52,6 +54,9 @@ class SqliteJobRows final : public JobRows {
   absl::Status AddResult(const JobRow& row, int method_index, absl::string_view result) override;
   absl::Status AddTensors(const JobRow& row, const std::set<std::string>& digests) override;
   absl::Status ReplaceState(const JobRow& row, const std::set<std::string>& digests) override;
+  absl::Status NoteTensor(absl::string_view tenant, const std::string& digest,
+                          absl::Time time) override;
+  absl::Status ForgetTensors(absl::Time until) override;
   absl::Status AddEvent(const JobRow& row, const StoredEvent& event) override;
   absl::Status SavePart(const PartRow& part) override;
   absl::Status RemoveParts(int64_t number) override;
@@ -65,6 +70,7 @@ class SqliteJobRows final : public JobRows {
   absl::StatusOr<absl::optional<JobRow>> FindRow(const std::string& from,
                                                  absl::Span<const sqlite::Value> values);
   absl::StatusOr<JobOrigin> ReadOrigin(int64_t number);
+  absl::StatusOr<std::string> ReadTenant(int64_t number);
   absl::StatusOr<std::vector<PartRow>> FindParts(const std::string& from,
                                                  absl::Span<const sqlite::Value> values);
   absl::Status ReadSpecAndLabels(int64_t number, JobRecord* record);

@@ -23,8 +23,10 @@ Backend::Backend(const BackendOptions& options)
   api.max_job_memory_bytes = options.max_job_memory_bytes;
   api.limits.set_max_tensor_bytes(blobs.limits.max_tensor_bytes);
   outlook_ = std::make_unique<QueueOutlook>(QueueOutlookOptions(), jobs_.get(), &clock_);
-  api_ = std::make_unique<JobApi>(api, jobs_.get(), tensors_.get(), outlook_.get());
-  runs_ = std::make_unique<RunApi>(api, jobs_.get(), tensors_.get(), outlook_.get());
+  tensor_api_ = std::make_unique<TensorApi>(tensors_.get(), jobs_.get());
+  api_ = std::make_unique<JobApi>(api, jobs_.get(), tensor_api_.get(), outlook_.get());
+  runs_ = std::make_unique<RunApi>(api, jobs_.get(), tensor_api_.get(), tensors_.get(),
+                                   outlook_.get());
   hub_ = std::make_unique<JobHub>(jobs_.get(), &clock_);
   jobs_->SetListener(hub_.get());
 }
@@ -40,7 +42,7 @@ v1::Job Backend::GoodJob() {
 v1::Job Backend::Create(const v1::Job& job) {
   v1::CreateJobRequest request;
   *request.mutable_job() = job;
-  return ValueOrDie(api_->CreateJob(request, JobOrigin()));
+  return ValueOrDie(api_->CreateJob(access::Everyone(), request, JobOrigin()));
 }
 
 JobClaim Backend::Claim() {

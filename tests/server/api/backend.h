@@ -13,6 +13,7 @@
 #include "server/api/job_hub.h"
 #include "server/api/queue_outlook.h"
 #include "server/api/run_api.h"
+#include "server/api/tensor_api.h"
 #include "server/blobs/blob_store.h"
 #include "server/queue/folder_lock.h"
 #include "server/queue/job_store.h"
@@ -35,6 +36,7 @@ class Backend {
   const JobApi& api() const { return *api_; }
   const RunApi& runs() const { return *runs_; }
   JobHub& hub() { return *hub_; }
+  const TensorApi& tensor_api() const { return *tensor_api_; }
   QueueOutlook& outlook() { return *outlook_; }
 
   // A job that the API takes; its tensors are there.
@@ -52,6 +54,7 @@ class Backend {
   std::unique_ptr<BlobStore> tensors_;
   std::unique_ptr<JobStore> jobs_;
   std::unique_ptr<QueueOutlook> outlook_;
+  std::unique_ptr<TensorApi> tensor_api_;
   std::unique_ptr<JobApi> api_;
   std::unique_ptr<RunApi> runs_;
   std::unique_ptr<JobHub> hub_;

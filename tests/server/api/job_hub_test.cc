@@ -138,7 +138,7 @@ TEST_F(JobHubTest, LosesNothingForAWatcherThatBeginsWhereAnOldBatchStands) {
   Append(Steps(1, 1));
   const auto feed = Join();
   Read(*feed, 2);                                     // up to 3
-  LogPlace place = ValueOrDie(hub().Open(name_, 2));  // replays up to 3
+  LogPlace place = ValueOrDie(hub().Open(access::Everyone(), name_, 2));  // replays up to 3
   Read(*feed, 3);
   Append(Steps(2, 1));
   Read(*feed, 3);       // kept: 3 to 4
@@ -152,7 +152,7 @@ TEST_F(JobHubTest, LosesNothingForAWatcherThatBeginsWhereAnOldBatchStands) {
 TEST_F(JobHubTest, ReplaysEveryStepHoweverManyWatch) {
   Append(Steps(1, 500));
   const auto crowd = JoinMany(500);
-  LogPlace place = ValueOrDie(hub().Open(name_, 0));
+  LogPlace place = ValueOrDie(hub().Open(access::Everyone(), name_, 0));
   std::vector<int> expected;
   for (int step = 1; step <= 500; ++step) expected.push_back(step);
   EXPECT_THAT(StepsOf(ReadOn(*crowd.front(), place)), ElementsAreArray(expected));
@@ -172,7 +172,7 @@ TEST_F(JobHubTest, CountsTheWatchesOfEachJob) {
 
 TEST_F(JobHubTest, OpensAPlaceThatTheLogHas) {
   const auto code = [&](const std::string& name, int64_t after) {
-    return hub().Open(name, after).status().code();
+    return hub().Open(access::Everyone(), name, after).status().code();
   };
   EXPECT_EQ(code(name_, 0), absl::StatusCode::kOk);
   EXPECT_EQ(code(name_, 2), absl::StatusCode::kOk);
@@ -188,8 +188,8 @@ TEST_F(JobHubTest, OpensAPlaceThatTheLogHas) {
 
 TEST_F(JobHubTest, OpensAtTheEndOfAJobThatHasEnded) {
   Succeed();  // 3
-  EXPECT_TRUE(ValueOrDie(hub().Open(name_, 3)).ended());
-  LogPlace place = ValueOrDie(hub().Open(name_, 2));
+  EXPECT_TRUE(ValueOrDie(hub().Open(access::Everyone(), name_, 3)).ended());
+  LogPlace place = ValueOrDie(hub().Open(access::Everyone(), name_, 2));
   EXPECT_FALSE(place.ended());
   ReadOn(*Join(), place);
   EXPECT_TRUE(place.ended());
@@ -205,7 +205,7 @@ TEST_F(JobHubTest, BringsEveryWatcherToTheEndWhileTheJobGoesOn) {
   for (int& seen : warnings) {
     watchers.emplace_back([this, &seen] {
       std::counting_semaphore<> woken(0);
-      LogPlace place = ValueOrDie(hub().Open(name_, 0));
+      LogPlace place = ValueOrDie(hub().Open(access::Everyone(), name_, 0));
       const auto watch = hub().Watch(claim_.id, Pace::kCrowd, [&woken] { woken.release(); });
       for (int64_t newest = watch->newest(); !place.ended(); newest = watch->TakeNews()) {
         for (const SharedBatch& batch : ReadOn(*watch, place, newest)) {

@@ -93,7 +93,7 @@ class QueueOutlookTest : public ::testing::Test {
 
   // "1 ahead, 2 at work, in 20 s"; "nothing" of a job that is not queued.
   std::string WaitOf(const std::string& id) {
-    const auto waiting = ValueOrDie(outlook_.Forecast())->WaitingOf(id);
+    const auto waiting = ValueOrDie(outlook_.Forecast())->WaitingOf(access::Everyone(), id);
     if (!waiting.has_value()) return "nothing";
     const absl::Time start = absl::FromUnixNanos(
         google::protobuf::util::TimeUtil::TimestampToNanoseconds(waiting->may_start_time()));
@@ -125,7 +125,7 @@ TEST_F(QueueOutlookTest, NamesJobsAndRunsAtWorkByTheirAge) {
   Claim();
   Claim();
   const std::string id = AddJob(10);
-  EXPECT_THAT(ValueOrDie(outlook_.Forecast())->WaitingOf(id)->running(),
+  EXPECT_THAT(ValueOrDie(outlook_.Forecast())->WaitingOf(access::Everyone(), id)->running(),
               ElementsAre("runs/" + run, "jobs/" + job));
 }
 
@@ -237,11 +237,11 @@ TEST_F(QueueOutlookTest, ForecastsALongQueueOnceASecond) {
   const auto first = ValueOrDie(outlook_.Forecast());
   const JobRecord newest = ValueOrDie(store_->Get(AddJob(2)));
   EXPECT_EQ(ValueOrDie(outlook_.Forecast()), first);
-  EXPECT_FALSE(first->WaitingOf(newest.id).has_value());
-  EXPECT_EQ(first->WaitingOf(newest).ahead(), 101) << "behind all that were known";
+  EXPECT_FALSE(first->WaitingOf(access::Everyone(), newest.id).has_value());
+  EXPECT_EQ(first->WaitingOf(access::Everyone(), newest).ahead(), 101) << "behind all that were known";
   JobRecord urgent = newest;
   urgent.priority = 1;
-  EXPECT_EQ(first->WaitingOf(urgent).ahead(), 0);
+  EXPECT_EQ(first->WaitingOf(access::Everyone(), urgent).ahead(), 0);
   clock_.Pass(1);
   EXPECT_NE(ValueOrDie(outlook_.Forecast()), first);
 }
@@ -254,14 +254,14 @@ TEST(Waiting, IsSaidOfQueuedJobsAlone) {
   const v1::Job second = backend.Create(backend.GoodJob());
   EXPECT_EQ(second.waiting().ahead(), 1);
   backend.Claim();
-  EXPECT_FALSE(ValueOrDie(backend.api().GetJob(first)).has_waiting());
-  const v1::Job got = ValueOrDie(backend.api().GetJob(second.name()));
+  EXPECT_FALSE(ValueOrDie(backend.api().GetJob(access::Everyone(), first)).has_waiting());
+  const v1::Job got = ValueOrDie(backend.api().GetJob(access::Everyone(), second.name()));
   EXPECT_THAT(got.waiting().running(), ElementsAre(first));
   EXPECT_TRUE(got.waiting().has_may_start_time());
-  const v1::ListJobsResponse list = ValueOrDie(backend.api().ListJobs({}));
+  const v1::ListJobsResponse list = ValueOrDie(backend.api().ListJobs(access::Everyone(), {}));
   EXPECT_THAT(list.jobs(0).waiting().running(), ElementsAre(first));
   EXPECT_FALSE(list.jobs(1).has_waiting());
-  EXPECT_FALSE(ValueOrDie(backend.api().CancelJob(second.name())).has_waiting());
+  EXPECT_FALSE(ValueOrDie(backend.api().CancelJob(access::Everyone(), second.name())).has_waiting());
 }
 
 TEST(Waiting, IsNotKeptOfWhatAClientSends) {
@@ -271,7 +271,7 @@ TEST(Waiting, IsNotKeptOfWhatAClientSends) {
   const std::string name = backend.Create(job).name();
   const JobClaim claim = backend.Claim();
   EXPECT_EQ(name, "jobs/" + claim.id);
-  EXPECT_FALSE(ValueOrDie(backend.api().GetJob(name)).has_waiting());
+  EXPECT_FALSE(ValueOrDie(backend.api().GetJob(access::Everyone(), name)).has_waiting());
 }
 
 }  // namespace

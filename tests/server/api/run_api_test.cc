@@ -150,7 +150,7 @@ TEST_F(Runs, AreCancelledAndGoOnWhenTheyAreResumed) {
   const std::string name = Create(Golden()).name();
   StopSignal stop;
   clock_.SetHook(half, [&] {
-    ASSERT_TRUE(backend_.runs().CancelRun(name).ok());
+    ASSERT_TRUE(backend_.runs().CancelRun(access::Everyone(), name).ok());
     stop.Request(StopReason::kCancelled);
   });
   Work(&stop);
@@ -164,15 +164,15 @@ TEST_F(Runs, AreCancelledAndGoOnWhenTheyAreResumed) {
                   .Collect({referenced.begin(), referenced.end()}, absl::ZeroDuration())
                   .ok());
 
-  const v1::Run resumed = ValueOrDie(backend_.runs().ResumeRun(name));
+  const v1::Run resumed = ValueOrDie(backend_.runs().ResumeRun(access::Everyone(), name));
   EXPECT_EQ(resumed.state(), v1::QUEUED);
   EXPECT_FALSE(resumed.has_end_time());
   clock_.SetHook(0, [] {});
   const v1::Run done = WorkOn(name);
   EXPECT_EQ(done.state(), v1::SUCCEEDED) << done.failure().message();
   EXPECT_EQ(Verdict(done), expected);
-  EXPECT_EQ(ValueOrDie(backend_.runs().GetRun(name)).attempt(), 2);
-  EXPECT_EQ(backend_.runs().ResumeRun(name).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ValueOrDie(backend_.runs().GetRun(access::Everyone(), name)).attempt(), 2);
+  EXPECT_EQ(backend_.runs().ResumeRun(access::Everyone(), name).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(Runs, FailWhereATensorIsDamagedAndGoOnOnceItIsMended) {
@@ -189,7 +189,7 @@ TEST_F(Runs, FailWhereATensorIsDamagedAndGoOnOnceItIsMended) {
   EXPECT_THAT(failed.failure().message(), HasSubstr("run.model.tensors[3]: tensor"));
   EXPECT_THAT(failed.failure().message(), HasSubstr("is no longer stored"));
   ASSERT_TRUE(backend_.tensors().Put(bytes).ok());
-  ASSERT_TRUE(backend_.runs().ResumeRun(name).ok());
+  ASSERT_TRUE(backend_.runs().ResumeRun(access::Everyone(), name).ok());
   EXPECT_EQ(WorkOn(name).state(), v1::SUCCEEDED);
 }
 
@@ -362,16 +362,16 @@ TEST_F(Runs, AreListedApartFromJobs) {
   const std::string run = Create(Golden()).name();
   const std::string job = backend_.Create(backend_.GoodJob()).name();
   EXPECT_THAT(run, ::testing::StartsWith("runs/r-"));
-  const v1::ListRunsResponse runs = ValueOrDie(backend_.runs().ListRuns({}));
+  const v1::ListRunsResponse runs = ValueOrDie(backend_.runs().ListRuns(access::Everyone(), {}));
   ASSERT_EQ(runs.runs_size(), 1);
   EXPECT_EQ(runs.runs(0).name(), run);
   EXPECT_EQ(runs.runs(0).model().tensors_size(), 0);
   EXPECT_GT(runs.runs(0).results_total(), 0);
-  const v1::ListJobsResponse jobs = ValueOrDie(backend_.api().ListJobs({}));
+  const v1::ListJobsResponse jobs = ValueOrDie(backend_.api().ListJobs(access::Everyone(), {}));
   ASSERT_EQ(jobs.jobs_size(), 1);
   EXPECT_EQ(jobs.jobs(0).name(), job);
-  EXPECT_EQ(FieldAtFault(backend_.api().GetJob("jobs/" + run.substr(5)).status()), "name");
-  EXPECT_EQ(FieldAtFault(backend_.runs().GetRun("runs/" + job.substr(5)).status()), "name");
+  EXPECT_EQ(FieldAtFault(backend_.api().GetJob(access::Everyone(), "jobs/" + run.substr(5)).status()), "name");
+  EXPECT_EQ(FieldAtFault(backend_.runs().GetRun(access::Everyone(), "runs/" + job.substr(5)).status()), "name");
 }
 
 TEST_F(Runs, SayWhatTheyWaitForWhileTheyAreQueued) {
@@ -379,11 +379,11 @@ TEST_F(Runs, SayWhatTheyWaitForWhileTheyAreQueued) {
   const v1::Run second = Create(Golden());
   EXPECT_EQ(second.waiting().ahead(), 1);
   backend_.Claim();
-  const v1::ListRunsResponse list = ValueOrDie(backend_.runs().ListRuns({}));
+  const v1::ListRunsResponse list = ValueOrDie(backend_.runs().ListRuns(access::Everyone(), {}));
   EXPECT_THAT(list.runs(0).waiting().running(), ElementsAre(first));
   EXPECT_FALSE(list.runs(1).has_waiting());
-  EXPECT_FALSE(ValueOrDie(backend_.runs().CancelRun(second.name())).has_waiting());
-  const v1::Run resumed = ValueOrDie(backend_.runs().ResumeRun(second.name()));
+  EXPECT_FALSE(ValueOrDie(backend_.runs().CancelRun(access::Everyone(), second.name())).has_waiting());
+  const v1::Run resumed = ValueOrDie(backend_.runs().ResumeRun(access::Everyone(), second.name()));
   EXPECT_THAT(resumed.waiting().running(), ElementsAre(first));
   EXPECT_FALSE(Get(first).has_waiting());
 }
@@ -392,14 +392,14 @@ TEST_F(Runs, OfARequestThatWasSeenAreTheSameRun) {
   v1::CreateRunRequest request;
   *request.mutable_run() = Golden();
   request.set_request_id("once");
-  const v1::Run first = ValueOrDie(backend_.runs().CreateRun(request, {}));
-  EXPECT_EQ(ValueOrDie(backend_.runs().CreateRun(request, {})).name(), first.name());
+  const v1::Run first = ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {}));
+  EXPECT_EQ(ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {})).name(), first.name());
   request.mutable_run()->set_seed(7);
-  EXPECT_EQ(backend_.runs().CreateRun(request, {}).status().code(),
+  EXPECT_EQ(backend_.runs().CreateRun(access::Everyone(), request, {}).status().code(),
             absl::StatusCode::kAlreadyExists);
   request.set_request_id("");
   request.set_validate_only(true);
-  const v1::Run checked = ValueOrDie(backend_.runs().CreateRun(request, {}));
+  const v1::Run checked = ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {}));
   EXPECT_EQ(checked.name(), "");
   EXPECT_GT(checked.estimate().memory_bytes(), 0);
   EXPECT_GT(checked.estimate().disk_bytes(), 0);

@@ -132,7 +132,7 @@ TEST_F(AttentionRuns, CountTheMethodInTheirEstimate) {
     v1::CreateRunRequest request;
     *request.mutable_run() = run;
     request.set_validate_only(true);
-    return ValueOrDie(backend_.runs().CreateRun(request, {})).estimate();
+    return ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {})).estimate();
   };
   v1::Run run = ByAttention("joint");
   const v1::RunEstimate without = estimate(Golden()), with = estimate(run);

@@ -107,7 +107,7 @@ TEST_F(RunCheckpoints, ThatAreLostCostTheirWorkAndNothingElse) {
   for (int look = looks / 2; checkpoint.tensor().empty(); ++look) {  // until a method is at work
     ASSERT_LT(look, looks);
     if (!name.empty()) {
-      ASSERT_TRUE(backend_.runs().CancelRun(name).ok());
+      ASSERT_TRUE(backend_.runs().CancelRun(access::Everyone(), name).ok());
     }
     name = LostAt(look);
     ASSERT_TRUE(checkpoint.ParseFromString(CheckpointOf(name)));

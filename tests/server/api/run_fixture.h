@@ -38,14 +38,14 @@ class Runs : public ::testing::Test {
   v1::Run Create(const v1::Run& run) {
     v1::CreateRunRequest request;
     *request.mutable_run() = run;
-    return ValueOrDie(backend_.runs().CreateRun(request, {}));
+    return ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {}));
   }
   absl::Status ErrorOf(const v1::Run& run) {
     v1::CreateRunRequest request;
     *request.mutable_run() = run;
-    return backend_.runs().CreateRun(request, {}).status();
+    return backend_.runs().CreateRun(access::Everyone(), request, {}).status();
   }
-  v1::Run Get(const std::string& name) { return ValueOrDie(backend_.runs().GetRun(name)); }
+  v1::Run Get(const std::string& name) { return ValueOrDie(backend_.runs().GetRun(access::Everyone(), name)); }
 
   JobRunnerOptions Options(int64_t memory_budget = 0) {
     JobRunnerOptions options;

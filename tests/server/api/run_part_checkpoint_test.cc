@@ -108,7 +108,7 @@ TEST_F(RunPartCheckpoints, GoOnInThePassThroughTheirBlock) {
     name = LostAt(look);
     const auto checkpoints = Checkpoints();
     if (checkpoints.count(0) > 0 && !checkpoints.at(0).advanced().empty()) break;
-    ASSERT_TRUE(backend_.runs().CancelRun(name).ok());
+    ASSERT_TRUE(backend_.runs().CancelRun(access::Everyone(), name).ok());
   }
   EXPECT_EQ(Parts(name).size(), 1u) << "the next part is not open yet";
   EXPECT_EQ(Verdict(WorkOn(name)), expected);

@@ -202,7 +202,7 @@ class RunPartsInAPool : public RunParts {
     return run;
   }
   void Cancel(const std::string& run) {
-    ASSERT_TRUE(backend_.runs().CancelRun(run).ok());
+    ASSERT_TRUE(backend_.runs().CancelRun(access::Everyone(), run).ok());
     ends_.AwaitEnd(run);
   }
 

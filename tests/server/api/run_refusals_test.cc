@@ -141,7 +141,7 @@ TEST_F(Runs, ThatBreakARuleAreRefusedByField) {
   v1::Run run = Golden();
   ASSERT_TRUE(backend_.tensors().Remove(run.model().tensors(0).sha256()).ok());
   EXPECT_EQ(ErrorOf(run).code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(ValueOrDie(backend_.runs().ListRuns({})).runs_size(), 0);
+  EXPECT_EQ(ValueOrDie(backend_.runs().ListRuns(access::Everyone(), {})).runs_size(), 0);
 }
 
 }  // namespace

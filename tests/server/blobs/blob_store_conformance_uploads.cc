@@ -217,6 +217,47 @@ TEST_P(UploadConformance, OfWhatIsThereWithAnotherSizeIsRefused) {
   EXPECT_EQ(Stored(spec.sha256), bytes);
 }
 
+TEST_P(UploadConformance, OfWhatIsThereTakesItsBytesAllTheSameWhereThatIsAsked) {
+  const std::string bytes = RandomBytes(100, 1);
+  ASSERT_TRUE(UploadFrom(SpecOf("a", bytes), bytes, 0).ok());
+  const auto start = [&](const UploadSpec& spec) {
+    return *store().StartUpload(spec, 0, IfStored::kSendAllTheSame);
+  };
+  {
+    const std::unique_ptr<Upload> upload = start(SpecOf("b", bytes));
+    EXPECT_FALSE(upload->already_there());
+    ASSERT_TRUE(upload->Append(bytes).ok());
+    EXPECT_TRUE(upload->Finish().ok());
+  }
+  EXPECT_EQ(Stored(Sha256Of(bytes)), bytes);
+  EXPECT_EQ(store().Usage().blobs, 1);
+  {
+    UploadSpec shorter = SpecOf("b", bytes);
+    shorter.size_bytes = 1;
+    const std::unique_ptr<Upload> upload = start(shorter);
+    ASSERT_TRUE(upload->Append(bytes.substr(0, 1)).ok());
+    EXPECT_THAT(upload->Finish(), Refuses(absl::StatusCode::kInvalidArgument, "header.sha256"));
+  }
+  EXPECT_EQ(Stored(Sha256Of(bytes)), bytes);
+  EXPECT_EQ(place().UnfinishedFiles(), 0);
+}
+
+TEST_P(UploadConformance, IdsAreOfATenant) {
+  const std::string bytes = RandomBytes(100, 1), others = RandomBytes(200, 2);
+  UploadSpec of_a = SpecOf("u", bytes), of_b = SpecOf("u", others);
+  of_a.tenant = "a";
+  of_b.tenant = "b";
+  UploadPart(of_a, bytes, 30);
+  UploadPart(of_b, others, 150);
+  EXPECT_EQ(Committed("u"), 0);
+  Reopen();
+  EXPECT_EQ(*store().CommittedBytes("a", "u"), 30);
+  EXPECT_EQ(*store().CommittedBytes("b", "u"), 150);
+  EXPECT_TRUE(UploadFrom(of_a, bytes, 30).ok());
+  EXPECT_TRUE(UploadFrom(of_b, others, 150).ok());
+  EXPECT_EQ(place().UnfinishedFiles(), 0);
+}
+
 TEST_P(UploadConformance, UnderAPathIsRefusedAndTouchesNothing) {
   const std::string bytes = RandomBytes(100, 1);
   for (const char* id : {"../x", "a/b", "/tmp/x", ""}) {

@@ -99,6 +99,15 @@ class FailingStore final : public JobStore {
   absl::StatusOr<std::vector<PartStatus>> ReadParts(absl::string_view id) override {
     return base_->ReadParts(id);
   }
+  absl::Status NoteTensors(absl::string_view tenant,
+                           absl::Span<const std::string> digests) override {
+    return base_->NoteTensors(tenant, digests);
+  }
+  absl::StatusOr<std::set<std::string>> FindOwnTensors(
+      absl::string_view tenant, absl::Span<const std::string> digests) override {
+    return base_->FindOwnTensors(tenant, digests);
+  }
+  absl::Status ForgetTensors(absl::Duration grace) override { return base_->ForgetTensors(grace); }
   absl::StatusOr<Snapshot> ReadOutstanding() override { return base_->ReadOutstanding(); }
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override {
     return base_->CountByState();

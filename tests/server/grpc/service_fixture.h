@@ -42,6 +42,7 @@ class Service {
 
  private:
   api::Backend backend_;
+  const std::unique_ptr<access::Gate> gate_ = *access::Gate::Open({});
   std::unique_ptr<PruneServiceHandle> service_;
   std::unique_ptr<GrpcHost> host_;
   std::shared_ptr<grpc::Channel> channel_;

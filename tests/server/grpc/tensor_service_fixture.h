@@ -103,7 +103,8 @@ class TensorServiceTest : public StoreTest {
   void StartServer() { Serve({.max_chunk_bytes = kChunk, .download_chunk_bytes = 700}); }
 
   void Serve(const TensorServiceOptions& options) {
-    service_ = NewTensorService(options, store_.get());
+    tensors_ = std::make_unique<api::TensorApi>(store_.get(), nullptr);
+    service_ = NewTensorService(options, gate_.get(), tensors_.get());
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
@@ -181,6 +182,8 @@ class TensorServiceTest : public StoreTest {
   const std::string bytes_ = RandomBytes(20'500, 1);
   const std::string digest_ = Sha256Of(bytes_);
 
+  const std::unique_ptr<access::Gate> gate_ = *access::Gate::Open({});
+  std::unique_ptr<api::TensorApi> tensors_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<v1::TensorService::Stub> stub_;

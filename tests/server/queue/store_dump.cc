@@ -45,7 +45,7 @@ std::string DumpPartCheckpoints(JobStore& store) {
 
 std::string DumpJob(const JobRecord& job, const std::vector<StoredEvent>& events, Wording wording) {
   std::ostringstream out;
-  out << ToString(job.state) << " priority " << job.priority << " timeout "
+  out << "tenant '" << job.tenant << "' " << ToString(job.state) << " priority " << job.priority << " timeout "
       << absl::ToInt64Nanoseconds(job.timeout) << " created " << Nanos(job.create_time)
       << " started " << Nanos(job.start_time) << " ended " << Nanos(job.end_time) << " request '"
       << absl::CEscape(job.request_id) << "' '" << absl::CEscape(job.request_digest) << "' labels "
@@ -77,7 +77,11 @@ std::string DumpStore(JobStore& store) {
   }
   const auto tensors = store.ReferencedDigests();
   if (!tensors.ok()) return "ERROR " + tensors.status().ToString();
-  return dump + "tensors " + absl::StrJoin(*tensors, ",") + "\n";
+  const std::vector<std::string> noted = {"noted", "aa"};
+  const auto own = store.FindOwnTensors("tenant", noted);
+  if (!own.ok()) return "ERROR " + own.status().ToString();
+  return dump + "tensors " + absl::StrJoin(*tensors, ",") + " of the tenant " +
+         absl::StrJoin(*own, ",") + "\n";
 }
 
 std::string DumpCheckpoints(JobStore& store) {

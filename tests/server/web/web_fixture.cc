@@ -22,7 +22,8 @@ Web::Web(absl::Duration heartbeat, int max_connections) {
     calls_.push_back(call);
   };
   host_ = ValueOrDie(
-      WebHost::Start(options, {.api = &backend_.api(),
+      WebHost::Start(options, {.gate = gate_.get(),
+                               .api = &backend_.api(),
                                .runs = &backend_.runs(),
                                .hub = &backend_.hub(),
                                .tensors = &backend_.tensors(),

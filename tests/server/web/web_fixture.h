@@ -39,6 +39,7 @@ class Web {
 
  private:
   api::Backend backend_;
+  const std::unique_ptr<access::Gate> gate_ = *access::Gate::Open({});
   http::WebMetrics metrics_;
   mutable Mutex mutex_;
   std::vector<FinishedHttpRequest> calls_ ABSL_GUARDED_BY(mutex_);

@@ -79,7 +79,7 @@ TEST(WebRoutes, ListJobsByStateAndLabelPageByPage) {
   (*request.mutable_labels())["team"] = "a";
   const std::string target = "/api/v1/jobs?pageSize=2&states=QUEUED&labels.team=a";
   const auto first = Parse<v1::ListJobsResponse>(client.Get(target).body);
-  EXPECT_EQ(Text(first), Text(*web.api().ListJobs(request)));
+  EXPECT_EQ(Text(first), Text(*web.api().ListJobs(access::Everyone(), request)));
   EXPECT_EQ(first.jobs_size(), 2);
   const auto second = Parse<v1::ListJobsResponse>(
       client.Get(absl::StrCat(target, "&page_token=", first.next_page_token())).body);

@@ -12,10 +12,10 @@ export function placeText(waiting) {
 // "2 ahead, jobs/x and runs/r-y at work; may start in 4 min"; "" where a worker is free, or nothing
 // is known.
 export function waitingText(waiting) {
-  const { ahead = 0, running = [] } = waiting ?? {};
-  if (running.length === 0) return "";
+  const { ahead = 0, running = [], othersRunning = 0 } = waiting ?? {};
+  if (running.length + othersRunning === 0) return "";
   const place = ahead === 0 ? "next" : `${ahead} ahead`;
-  return `${place}, ${namesText(running)} at work; may start ${startText(waiting)}`;
+  return `${place}, ${namesText(running, othersRunning)} at work; may start ${startText(waiting)}`;
 }
 
 function ordinal(number) {
@@ -23,9 +23,12 @@ function ordinal(number) {
   return number + ((!teens && { 1: "st", 2: "nd", 3: "rd" }[number % 10]) || "th");
 }
 
-function namesText(names) {
-  const more = names.length - MOST_NAMES;
-  const shown = more > 0 ? [...names.slice(0, MOST_NAMES), `${more} more`] : names;
+// others: how many there are besides, of other tenants.
+function namesText(names, others) {
+  if (names.length === 0) return `${others} of other tenants`;
+  const more = Math.max(names.length - MOST_NAMES, 0) + others;
+  const shown = names.slice(0, MOST_NAMES);
+  if (more > 0) shown.push(`${more} more`);
   const last = shown.at(-1);
   return shown.length === 1 ? last : `${shown.slice(0, -1).join(", ")} and ${last}`;
 }

@@ -37,10 +37,12 @@ struct ScenarioSteps {
     static const auto& steps = *new std::vector<Step>{
         [](Scenario& s) {
           NewJob job = WithRequest("request", "digest");
+          job.tenant = "tenant";
           job.labels = {{"team", "vision"}};
           job.tensor_digests = {"aa", "bb"};
           return s.Create(&s.a_, job);
         },
+        [](Scenario& s) { return s.store_.NoteTensors("tenant", {"noted"}); },
         [](Scenario& s) { return s.Create(&s.b_, WithPriority(1)); },
         [](Scenario& s) { return s.Claim(&s.claim_b_); },
         [](Scenario& s) { return s.store_.SaveCheckpoint(s.claim_b_, "one"); },

@@ -155,7 +155,9 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
     auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
     ASSERT_TRUE(database
                     ->ExecuteScript("DROP TABLE job_states; DROP TABLE job_parts;"
-                                    "DROP TABLE job_part_checkpoints; PRAGMA user_version = 2")
+                                    "DROP TABLE job_part_checkpoints; DROP TABLE job_tenants;"
+                                    "DROP TABLE tenant_tensors; DROP INDEX jobs_by_tensor;"
+                                    "PRAGMA user_version = 2")
                     .ok());
   }
   {
@@ -173,7 +175,7 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
     }
     EXPECT_THAT(kept, ::testing::ElementsAre(3, 9, 10, 11));
   }
-  EXPECT_EQ(SchemaVersion(folder.path()), 6);
+  EXPECT_EQ(SchemaVersion(folder.path()), 7);
 }
 
 // Its parts kept no checkpoint.
@@ -188,8 +190,11 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema5WithItsParts) {
   }
   {
     auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
-    ASSERT_TRUE(
-        database->ExecuteScript("DROP TABLE job_part_checkpoints; PRAGMA user_version = 5").ok());
+    ASSERT_TRUE(database
+                    ->ExecuteScript("DROP TABLE job_part_checkpoints; DROP TABLE job_tenants;"
+                                    "DROP TABLE tenant_tensors; DROP INDEX jobs_by_tensor;"
+                                    "PRAGMA user_version = 5")
+                    .ok());
   }
   const auto opened = OpenStore(folder.path(), {});
   ASSERT_TRUE(opened.ok()) << opened.status();
@@ -200,6 +205,34 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema5WithItsParts) {
   EXPECT_FALSE(store.ReadCheckpoint(part.claim)->has_value());
   ASSERT_TRUE(store.SaveCheckpoint(part.claim, "bytes").ok());
   EXPECT_EQ(**store.ReadCheckpoint(part.claim), "bytes");
+}
+
+TEST(SqliteJobStore, TakesUpADatabaseOfSchema6WhoseJobsAreNoTenants) {
+  ScratchFolder folder;
+  std::string id;
+  {
+    const auto opened = OpenStore(folder.path(), {});
+    NewJob job;
+    job.request_id = "r";
+    job.tensor_digests = {"input"};
+    id = opened->store->Create(job)->job.id;
+  }
+  {
+    auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
+    ASSERT_TRUE(database
+                    ->ExecuteScript("DROP TABLE job_tenants; DROP TABLE tenant_tensors;"
+                                    "DROP INDEX jobs_by_tensor; PRAGMA user_version = 6")
+                    .ok());
+  }
+  const auto opened = OpenStore(folder.path(), {});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  JobStore& store = *opened->store;
+  EXPECT_EQ(store.Get(id)->tenant, "");
+  EXPECT_EQ(store.Get(id)->request_id, "r");
+  EXPECT_EQ(store.List({.tenant = ""}, 10, "")->jobs.size(), 1U);
+  EXPECT_TRUE(store.List({.tenant = "a"}, 10, "")->jobs.empty());
+  const std::vector<std::string> input = {"input"};
+  EXPECT_TRUE(store.FindOwnTensors("a", input)->empty());
 }
 
 TEST(SqliteJobStore, LeavesADamagedDatabaseOfSchema1AsItWas) {

@@ -1,0 +1,87 @@
+#include "server/api/tensor_api.h"
+
+#include <set>
+#include <unordered_set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+
+namespace attnprune::api {
+namespace {
+
+constexpr size_t kAtOnce = 500;  // digests of one call of the store, which others wait for
+
+bool SeesAllTensors(const access::Caller& caller) { return caller.role == access::Role::kAdmin; }
+
+}  // namespace
+
+absl::StatusOr<bool> TensorApi::IsThere(const access::Caller& caller,
+                                        const std::string& sha256) const {
+  if (SeesAllTensors(caller)) return true;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::set<std::string> own,
+                             owners_->FindOwnTensors(caller.tenant, {sha256}));
+  return !own.empty();
+}
+
+// Adds those that are the tenant's to *own, and notes them anew.
+absl::Status TensorApi::NoteOwn(const std::string& tenant, absl::Span<const std::string> digests,
+                                std::set<std::string>* own) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::set<std::string> found,
+                             owners_->FindOwnTensors(tenant, digests));
+  if (found.empty()) return absl::OkStatus();
+  own->insert(found.begin(), found.end());
+  return owners_->NoteTensors(tenant, std::vector<std::string>(found.begin(), found.end()));
+}
+
+// The grace in the blob store begins after the note: a tensor goes no earlier than the note that it
+// is the tenant's.
+absl::StatusOr<std::vector<std::string>> TensorApi::FindMissing(
+    const access::Caller& caller, absl::Span<const std::string> digests) const {
+  if (SeesAllTensors(caller)) return tensors_->FindMissing(digests);
+  for (size_t i = 0; i < digests.size(); ++i) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckSha256(absl::StrCat("sha256[", i, "]"), digests[i]));
+  }
+  std::set<std::string> own;
+  for (size_t begin = 0; begin < digests.size(); begin += kAtOnce) {
+    ATTNPRUNE_RETURN_IF_ERROR(NoteOwn(caller.tenant, digests.subspan(begin, kAtOnce), &own));
+  }
+  const std::vector<std::string> asked(own.begin(), own.end());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> gone, tensors_->FindMissing(asked));
+  const std::unordered_set<std::string> not_stored(gone.begin(), gone.end());
+  std::vector<std::string> missing;
+  for (const std::string& digest : digests) {
+    if (own.count(digest) == 0 || not_stored.count(digest) > 0) missing.push_back(digest);
+  }
+  return missing;
+}
+
+absl::StatusOr<std::unique_ptr<Upload>> TensorApi::StartUpload(const access::Caller& caller,
+                                                               UploadSpec spec,
+                                                               int64_t offset) const {
+  spec.tenant = caller.tenant;
+  ATTNPRUNE_RETURN_IF_ERROR(CheckUploadSpec(spec));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(caller, spec.sha256));
+  return tensors_->StartUpload(spec, offset,
+                               there ? IfStored::kNothingToSend : IfStored::kSendAllTheSame);
+}
+
+absl::Status TensorApi::FinishUpload(const access::Caller& caller, Upload& upload) const {
+  if (!upload.already_there()) ATTNPRUNE_RETURN_IF_ERROR(upload.Finish());
+  if (caller.tenant.empty()) return absl::OkStatus();  // only admins have none
+  return owners_->NoteTensors(caller.tenant, {upload.spec().sha256});
+}
+
+absl::StatusOr<int64_t> TensorApi::CommittedBytes(const access::Caller& caller,
+                                                  const std::string& upload_id) const {
+  return tensors_->CommittedBytes(caller.tenant, upload_id);
+}
+
+absl::StatusOr<std::unique_ptr<BlobReader>> TensorApi::OpenForReading(
+    const access::Caller& caller, const std::string& sha256) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(caller, sha256));
+  if (!there) return NoSuchTensor(sha256);
+  return tensors_->OpenForReading(sha256);
+}
+
+}  // namespace attnprune::api

@@ -1,0 +1,61 @@
+// What TensorService does: a blob store seen with a tenant's eyes.
+//
+// A tensor is stored once, whoever uploads it, and is there only for tenants that have shown that
+// they have its bytes, or whose jobs made them (JobStore::NoteTensors). To others it is as if it
+// were not stored: not found, missing, and to be uploaded whole. Admins see what is stored.
+#ifndef ATTNPRUNE_SERVER_API_TENSOR_API_H_
+#define ATTNPRUNE_SERVER_API_TENSOR_API_H_
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "server/access/caller.h"
+#include "server/blobs/blob_store.h"
+#include "server/queue/job_store.h"
+
+namespace attnprune::api {
+
+// Thread-safe. Calls may wait for the disk. Errors, besides what is said here: of BlobStore and
+// JobStore.
+class TensorApi {
+ public:
+  // Both must outlive it. owners: may be null where every caller is access::Everyone().
+  TensorApi(BlobStore* tensors, JobStore* owners) : tensors_(tensors), owners_(owners) {}
+
+  // As BlobStore's of the same names.
+  absl::StatusOr<std::vector<std::string>> FindMissing(const access::Caller& caller,
+                                                       absl::Span<const std::string> digests) const;
+  absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const access::Caller& caller, UploadSpec spec,
+                                                      int64_t offset) const;
+  absl::StatusOr<int64_t> CommittedBytes(const access::Caller& caller,
+                                         const std::string& upload_id) const;
+  absl::StatusOr<std::unique_ptr<BlobReader>> OpenForReading(const access::Caller& caller,
+                                                             const std::string& sha256) const;
+
+  // Upload::Finish, unless it was already there; OK means that the tensor is the caller's too, on
+  // disk.
+  absl::Status FinishUpload(const access::Caller& caller, Upload& upload) const;
+
+  // The stored size of one that FindMissing has not named.
+  absl::StatusOr<int64_t> SizeOf(const std::string& sha256) const {
+    return tensors_->SizeOf(sha256);
+  }
+
+ private:
+  absl::Status NoteOwn(const std::string& tenant, absl::Span<const std::string> digests,
+                       std::set<std::string>* own) const;
+  absl::StatusOr<bool> IsThere(const access::Caller& caller, const std::string& sha256) const;
+
+  BlobStore* const tensors_;
+  JobStore* const owners_;
+};
+
+}  // namespace attnprune::api
+
+#endif  // ATTNPRUNE_SERVER_API_TENSOR_API_H_
