@@ -52,12 +52,17 @@ grpc::Status CallByName(AccessWorld& world, const std::string& path, const std::
     void* tag = nullptr;
     bool ok = false;
     queue.Next(&tag, &ok);
+    return ok;
   };
   call->StartCall(nullptr);
   await();
   const grpc::Slice nothing;
   call->WriteLast(grpc::ByteBuffer(&nothing, 1), grpc::WriteOptions(), nullptr);
   await();
+  grpc::ByteBuffer answer;
+  do {
+    call->Read(&answer, nullptr);
+  } while (await());
   grpc::Status status;
   call->Finish(&status, nullptr);
   await();

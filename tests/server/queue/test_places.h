@@ -37,7 +37,7 @@ class SteppedClock final : public Clock {
 class ScratchFolder {
  public:
   // In memory where there is /dev/shm: thousands of fsyncs on a disk take minutes.
-  ScratchFolder() : ScratchFolder(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : OnDisk()) {}
+  ScratchFolder() : ScratchFolder(::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : OnDisk()) {}
   explicit ScratchFolder(const std::string& parent) : path_(parent + "/attnprune-jobs-XXXXXX") {
     if (mkdtemp(path_.data()) == nullptr) ADD_FAILURE() << "cannot make " << path_;
   }

@@ -1,7 +1,7 @@
 // The server's JSON: the API's own messages as protobuf JSON (docs/server.md). Addresses are
 // relative, so that the page also works behind a proxy's path.
 
-const FINAL = ["NOT_FOUND", "INVALID_ARGUMENT", "PERMISSION_DENIED", "DATA_LOSS"];
+const FINAL = ["NOT_FOUND", "INVALID_ARGUMENT", "PERMISSION_DENIED", "UNAUTHENTICATED", "DATA_LOSS"];
 
 export class ApiError extends Error {
   // status: the HTTP status, or 0 when nobody answered. error: the server's own, with its code by
@@ -28,8 +28,16 @@ export class ApiError extends Error {
 const BASE = "api/v1";
 const LIMIT_MS = 15000;
 const NO_CONTENT = 204;
+const UNAUTHORIZED = 401;
+
+// Told whenever an answer is that a token is needed; set by login.js.
+let onUnauthorized = () => {};
+export function setOnUnauthorized(told) {
+  onUnauthorized = told;
+}
 
 async function failure(response) {
+  if (response.status === UNAUTHORIZED) onUnauthorized();
   const body = await response.json().catch(() => ({}));
   const message = body.message ?? body.error?.message ?? response.statusText;
   return new ApiError(response.status, message || `HTTP ${response.status}`, body.error);
@@ -71,10 +79,17 @@ export const listRuns = (filter) => list("runs", filter);
 // Jobs and runs by name: "jobs/x" or "runs/r-x".
 const pathOf = (name) => name.split("/").map(encodeURIComponent).join("/");
 
-function post(name, verb) {
+function postTo(path, message = {}) {
   const headers = { "Content-Type": "application/json" };
-  return call(`${pathOf(name)}:${verb}`, { method: "POST", headers, body: "{}" });
+  return call(path, { method: "POST", headers, body: JSON.stringify(message) });
 }
+
+const post = (name, verb) => postTo(`${pathOf(name)}:${verb}`);
+
+// {tokens, tenant, role, name}: whether the server has tokens, and whose this page's is.
+export const getSession = () => call("session");
+export const logIn = (token) => postTo("session", { token });
+export const logOut = () => postTo("session:end");
 
 export const get = (name) => call(pathOf(name));
 export const cancel = (name) => post(name, "cancel");

@@ -3,6 +3,7 @@ import { getServerInfo } from "./api.js";
 import { connectionState } from "./connection.js";
 import { setText } from "./dom.js";
 import { JobView } from "./job_view.js";
+import { showSession } from "./login.js";
 import { QueueView } from "./queue_view.js";
 import { RunView } from "./run_view.js";
 import { bindThemeButton, onThemeChange } from "./theme.js";
@@ -68,5 +69,6 @@ document.getElementById("skip").addEventListener("click", (event) => {
 bindThemeButton(document.getElementById("theme"));
 onThemeChange(() => view.themeChanged());
 addEventListener("hashchange", () => route());
+showSession();
 route({ first: true });
 watchServer();
