@@ -109,9 +109,10 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
       "--allow-unauthenticated-network", o.allow_unauthenticated_network,
       "Lets --listen and --http-listen name addresses that others reach, who may then read, "
       "submit, cancel and delete everything: there is no access control");
-  app.add_option("--token-file", o.token_file,
-                 "Who may do what: lines \"SHA256 TENANT ROLE [NAME]\", made by `attnprune-server token "
-                 "new`; read again when it changes. Without it everyone may do everything")
+  app.add_option(
+         "--token-file", o.token_file,
+         "Who may do what: lines \"SHA256 TENANT ROLE [NAME]\", made by `attnprune-server token "
+         "new`; read again when it changes. Without it everyone may do everything")
       ->type_name("FILE");
   app.add_option("--data-dir", o.data_dir,
                  "Folder of jobs and tensors; made if it is missing, one server at a time")

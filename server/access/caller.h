@@ -19,7 +19,8 @@ absl::string_view ToString(Role role);  // "reader" …
 absl::optional<Role> ParseRole(absl::string_view text);
 
 struct Caller {
-  std::string tenant;  // empty: of a server without tokens, and of what was stored before it had any
+  std::string
+      tenant;  // empty: of a server without tokens, and of what was stored before it had any
   Role role = Role::kReader;
   std::string name;  // of the token, for log lines; may be empty
 };

@@ -73,8 +73,9 @@ absl::Status Authorize(const Caller& caller, absl::string_view action) {
     return absl::PermissionDeniedError(absl::StrCat(action, " is open to no role"));
   }
   if (!rule->least.has_value() || caller.role >= *rule->least) return absl::OkStatus();
-  return absl::PermissionDeniedError(absl::StrCat(
-      action, " needs the role ", ToString(*rule->least), ", the token's is ", ToString(caller.role)));
+  return absl::PermissionDeniedError(absl::StrCat(action, " needs the role ",
+                                                  ToString(*rule->least), ", the token's is ",
+                                                  ToString(caller.role)));
 }
 
 }  // namespace attnprune::access

@@ -11,8 +11,9 @@
 namespace attnprune::access {
 
 struct Rule {
-  absl::string_view action;   // an RPC's name, "CreateJob", or an HTTP route's, "job" (http/route.h)
-  absl::optional<Role> least;  // the role that it needs; nullopt: it is open to everyone, token or no
+  absl::string_view action;  // an RPC's name, "CreateJob", or an HTTP route's, "job" (http/route.h)
+  absl::optional<Role>
+      least;  // the role that it needs; nullopt: it is open to everyone, token or no
 };
 
 absl::Span<const Rule> Rules();

@@ -115,8 +115,7 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const access::Caller& caller,
   return QueueGlance(outlook_, caller).JobOf(record);
 }
 
-absl::StatusOr<v1::Job> JobApi::GetJob(const access::Caller& caller,
-                                       absl::string_view name) const {
+absl::StatusOr<v1::Job> JobApi::GetJob(const access::Caller& caller, absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseJobName(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, GetSeen(caller, jobs_, id));
   return QueueGlance(outlook_, caller).JobOf(record);

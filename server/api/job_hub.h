@@ -44,8 +44,8 @@ class JobHub final : public JobStoreListener {
   JobHub(JobStore* jobs, const Clock* clock) : jobs_(jobs), clock_(clock) {}
 
   // The place after the event `after_sequence` of the job; reads where its log ends and nothing
-  // else. NOT_FOUND, also of another tenant's; INVALID_ARGUMENT: not a name, or no event has that sequence yet; OUT_OF_RANGE
-  // (ErrorInfo, "oldest_sequence"): compacted away.
+  // else. NOT_FOUND, also of another tenant's; INVALID_ARGUMENT: not a name, or no event has that
+  // sequence yet; OUT_OF_RANGE (ErrorInfo, "oldest_sequence"): compacted away.
   absl::StatusOr<LogPlace> Open(const access::Caller& caller, absl::string_view name,
                                 int64_t after_sequence) const;
 

@@ -111,8 +111,7 @@ absl::StatusOr<v1::Run> RunApi::CreateRun(const access::Caller& caller,
   return QueueGlance(outlook_, caller).RunOf(record);
 }
 
-absl::StatusOr<v1::Run> RunApi::GetRun(const access::Caller& caller,
-                                       absl::string_view name) const {
+absl::StatusOr<v1::Run> RunApi::GetRun(const access::Caller& caller, absl::string_view name) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ParseRunName(name));
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, GetSeen(caller, jobs_, id));
   return QueueGlance(outlook_, caller).RunOf(record);

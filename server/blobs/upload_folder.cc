@@ -59,8 +59,7 @@ void UploadFolder::Load(const std::string& key) {
     return;
   }
   MutexLock lock(&mutex_);
-  uploads_[key] = {
-      .spec = *spec, .bytes = data->size, .held = false, .touched = data->changed};
+  uploads_[key] = {.spec = *spec, .bytes = data->size, .held = false, .touched = data->changed};
 }
 
 absl::Status UploadFolder::WriteSpec(const UploadSpec& spec) const {
@@ -101,8 +100,7 @@ absl::Status UploadFolder::Hold(const UploadSpec& spec, int64_t offset,
   ATTNPRUNE_RETURN_IF_ERROR(CheckOffset(known, spec, offset));
   ATTNPRUNE_RETURN_IF_ERROR(CheckSizes(known, spec, stored_bytes()));
   if (known == nullptr) ATTNPRUNE_RETURN_IF_ERROR(MakeRoom());
-  uploads_[spec.Key()] = {
-      .spec = spec, .bytes = offset, .held = true, .touched = clock_->Now()};
+  uploads_[spec.Key()] = {.spec = spec, .bytes = offset, .held = true, .touched = clock_->Now()};
   return absl::OkStatus();
 }
 

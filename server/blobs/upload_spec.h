@@ -13,10 +13,10 @@
 namespace attnprune {
 
 struct UploadSpec {
-  std::string upload_id;   // 1 to 128 characters [A-Za-z0-9._-]
-  std::string sha256;      // of the whole tensor, 64 lower-case hexadecimal digits
-  int64_t size_bytes = 0;  // of the whole tensor, at least 1
-  std::string dtype;       // "F64", "F32", "F16", "BF16" or "BITMASK"
+  std::string upload_id;    // 1 to 128 characters [A-Za-z0-9._-]
+  std::string sha256;       // of the whole tensor, 64 lower-case hexadecimal digits
+  int64_t size_bytes = 0;   // of the whole tensor, at least 1
+  std::string dtype;        // "F64", "F32", "F16", "BF16" or "BITMASK"
   std::string tenant = {};  // whose upload it is, and its id: empty or [a-z0-9-]
 
   // The upload's own among all tenants': "TENANT@UPLOAD_ID", or the id alone without a tenant.
@@ -25,7 +25,7 @@ struct UploadSpec {
   bool operator==(const UploadSpec&) const = default;
 };
 
-bool IsSha256(absl::string_view text);    // 64 digits 0-9a-f
+bool IsSha256(absl::string_view text);                                         // 64 digits 0-9a-f
 std::string UploadKey(absl::string_view tenant, absl::string_view upload_id);  // UploadSpec::Key
 
 bool IsUploadId(absl::string_view text);  // 1 to 128 characters [A-Za-z0-9._-]

@@ -33,8 +33,8 @@ class CallRecord {
   // the leading and in the trailing metadata. method: as access/rules.h names it.
   CallRecord(const CallPort& port, const char* method, grpc::CallbackServerContext* context);
 
-  // Who calls, by the metadata "authorization". UNAUTHENTICATED or PERMISSION_DENIED: the call is to
-  // end with it, having done nothing.
+  // Who calls, by the metadata "authorization". UNAUTHENTICATED or PERMISSION_DENIED: the call is
+  // to end with it, having done nothing.
   const absl::StatusOr<access::Caller>& caller() const { return caller_; }
 
   // Of a job that this call makes.

@@ -1,4 +1,5 @@
-// TensorService over api::TensorApi: gRPC's callback API for the streams, a thread pool for the files.
+// TensorService over api::TensorApi: gRPC's callback API for the streams, a thread pool for the
+// files.
 #ifndef ATTNPRUNE_SERVER_GRPC_TENSOR_SERVICE_H_
 #define ATTNPRUNE_SERVER_GRPC_TENSOR_SERVICE_H_
 
@@ -35,8 +36,8 @@ struct TensorServiceOptions {
 // An upload holds at most three of its chunks in memory (arriving, waiting, being hashed), a
 // download two of its own while one of its messages is on its way, whatever the tensor's size and
 // however slow the reader; a download whose reader takes nothing for download_stall is cancelled.
-// What is passed must outlive the service. Destroy the service after its server was shut down: it waits for
-// its streams to end.
+// What is passed must outlive the service. Destroy the service after its server was shut down: it
+// waits for its streams to end.
 std::unique_ptr<grpc::Service> NewTensorService(const TensorServiceOptions& options,
                                                 const access::Gate* gate,
                                                 const api::TensorApi* tensors);

@@ -28,7 +28,7 @@ struct Request {
   std::string accept_encoding, if_none_match, last_event_id;
   std::string request_id, traceparent;  // trace/trace_context.h
   std::string authorization, cookie;
-  bool http10 = false;                  // that knows no streams
+  bool http10 = false;  // that knows no streams
 };
 
 // Splits "/path?a=1&b=x%20y" into path and query. INVALID_ARGUMENT: no leading '/', a bad escape,

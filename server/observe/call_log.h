@@ -43,8 +43,8 @@ using HttpListener = std::function<void(const FinishedHttpRequest&)>;
 void LogRpc(const FinishedRpc& call);
 
 // One line, "http", a POST, and whatever ended with a code of 500 or above: its method, path, code,
-// milliseconds, job, who, request and trace. Failures of the server's own at warning level, the rest at
-// info level. Thread-safe.
+// milliseconds, job, who, request and trace. Failures of the server's own at warning level, the
+// rest at info level. Thread-safe.
 void LogHttpRequest(const FinishedHttpRequest& call);
 
 }  // namespace attnprune

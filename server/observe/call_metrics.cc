@@ -75,8 +75,9 @@ CallMetrics GrpcCalls() {
 }
 
 CallMetrics HttpCalls(std::vector<std::string> routes) {
-  return CallMetrics(std::move(routes), {"other", "200", "204", "304", "400", "401", "403", "404", "405",
-                                         "409", "413", "429", "431", "500", "501", "503", "505"});
+  return CallMetrics(std::move(routes),
+                     {"other", "200", "204", "304", "400", "401", "403", "404", "405", "409", "413",
+                      "429", "431", "500", "501", "503", "505"});
 }
 
 }  // namespace attnprune

@@ -98,7 +98,7 @@ class JobRows : public JobReader {
   // In place of those that the job had.
   virtual absl::Status ReplaceState(const JobRow& row, const std::set<std::string>& digests) = 0;
   virtual absl::Status NoteTensor(absl::string_view tenant, const std::string& digest,
-                                  absl::Time time) = 0;  // in place of the time noted before
+                                  absl::Time time) = 0;      // in place of the time noted before
   virtual absl::Status ForgetTensors(absl::Time until) = 0;  // noted then or before
   virtual absl::Status AddEvent(const JobRow& row, const StoredEvent& event) = 0;
   virtual absl::Status SavePart(const PartRow& part) = 0;  // new or not

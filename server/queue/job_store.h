@@ -138,9 +138,9 @@ class JobStore {
 
   // --- Clients ---
 
-  // Puts a job into the queue. With a request_id that its tenant has used: the same job again if the
-  // digest is equal, even if the queue is full, else ALREADY_EXISTS. RESOURCE_EXHAUSTED: the queue
-  // is full.
+  // Puts a job into the queue. With a request_id that its tenant has used: the same job again if
+  // the digest is equal, even if the queue is full, else ALREADY_EXISTS. RESOURCE_EXHAUSTED: the
+  // queue is full.
   virtual absl::StatusOr<CreateOutcome> Create(const NewJob& job) = 0;
   virtual absl::StatusOr<JobRecord> Get(absl::string_view id) = 0;
   // What opening a watch needs of a job; reads neither its spec nor its results.

@@ -93,7 +93,8 @@ void TransactionalJobStore::Conclude(const PostCommit& post_commit) {
 absl::StatusOr<CreateOutcome> TransactionalJobStore::Create(const NewJob& job) {
   return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<CreateOutcome> {
     if (job.request_id.empty()) return Insert(job, rows, post_commit);
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> known, rows.FindByRequestId(job.tenant, job.request_id));
+    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> known,
+                               rows.FindByRequestId(job.tenant, job.request_id));
     if (!known.has_value()) return Insert(job, rows, post_commit);
     if (known->record.request_digest != job.request_digest) {
       return absl::AlreadyExistsError(absl::StrCat("request_id ", job.request_id,

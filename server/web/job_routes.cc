@@ -116,7 +116,8 @@ absl::StatusOr<http::Response> AnswerJobRoute(const Caller& caller, const api::J
                                               const BlobStore& tensors,
                                               const http::RouteMatch& match,
                                               const http::Request& request) {
-  if (match.route == http::Route::kDensity) return AnswerDensity(caller, api, tensors, match, request);
+  if (match.route == http::Route::kDensity)
+    return AnswerDensity(caller, api, tensors, match, request);
   if (match.route == http::Route::kJobs) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsRequest list, ParseListJobs(request.query));
     return AsJson(request, api.ListJobs(caller, list));
@@ -125,7 +126,7 @@ absl::StatusOr<http::Response> AnswerJobRoute(const Caller& caller, const api::J
   if (match.route == http::Route::kServer) return AsJson(request, api.GetServerInfo());
   const std::string name = api::JobName(match.id);
   return AsJson(request, match.route == http::Route::kJob ? api.GetJob(caller, name)
-                                                         : api.CancelJob(caller, name));
+                                                          : api.CancelJob(caller, name));
 }
 
 bool IsRunRoute(http::Route route) {

@@ -17,8 +17,8 @@ namespace {
 
 absl::StatusOr<std::string> TokenIn(const std::string& body) {
   const nlohmann::json json = nlohmann::json::parse(body, nullptr, /*allow_exceptions=*/false);
-  const bool has_token = json.is_object() && json.size() == 1 && json.contains("token") &&
-                         json["token"].is_string();
+  const bool has_token =
+      json.is_object() && json.size() == 1 && json.contains("token") && json["token"].is_string();
   if (!has_token) return FieldError("body", "must be {\"token\": \"…\"}");
   return json["token"].get<std::string>();
 }

@@ -156,11 +156,11 @@ absl::StatusOr<http::Answer> WebServer::AnswerSlowly(Call& call) {
   } else if (match.route == http::Route::kMetrics) {
     answer.response = TextResponse(request, parts_.metrics_text(), kMetricsType);
   } else if (IsRunRoute(match.route)) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(answer.response, AnswerRunRoute(call.caller, *parts_.runs, match, request));
-  } else {
     ATTNPRUNE_ASSIGN_OR_RETURN(answer.response,
-                               AnswerJobRoute(call.caller, *parts_.api, *parts_.tensors, match,
-                                              request));
+                               AnswerRunRoute(call.caller, *parts_.runs, match, request));
+  } else {
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        answer.response, AnswerJobRoute(call.caller, *parts_.api, *parts_.tensors, match, request));
   }
   return answer;
 }

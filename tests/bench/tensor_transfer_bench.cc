@@ -168,8 +168,7 @@ int StartReal(const std::string& folder) {
   Require(store.ok(), store.status().ToString());
   static const absl::StatusOr<std::unique_ptr<access::Gate>> gate = access::Gate::Open({});
   static const api::TensorApi tensors(store->get(), nullptr);
-  static const std::unique_ptr<grpc::Service> service =
-      NewTensorService({}, gate->get(), &tensors);
+  static const std::unique_ptr<grpc::Service> service = NewTensorService({}, gate->get(), &tensors);
   static absl::StatusOr<std::unique_ptr<GrpcHost>> host =
       GrpcHost::Start({.listen = "127.0.0.1:0"}, {service.get()});
   Require(host.ok(), host.status().ToString());

@@ -2,6 +2,7 @@
 #include "server/access/gate.h"
 
 #include <gmock/gmock.h>
+#include <malloc.h>
 #include <sys/stat.h>
 
 #include <cstdio>
@@ -14,11 +15,11 @@
 namespace attnprune::access {
 namespace {
 
+using attnprune::testing::ScratchFolder;
+using attnprune::testing::WriteAll;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using attnprune::testing::ScratchFolder;
-using attnprune::testing::WriteAll;
 
 class GateTest : public ::testing::Test {
  protected:
@@ -76,6 +77,15 @@ TEST_F(GateTest, TellsNoWrongTokenFromAnother) {
   EXPECT_THAT(std::string(none.message()), Not(HasSubstr("first")));
   EXPECT_TRUE(gate->Admit("GetJob", "Bearer first").ok());
   EXPECT_TRUE(gate->Admit("GetJob", "bearer first").ok()) << "the scheme is in any case";
+}
+
+TEST_F(GateTest, KeepsNothingOfAHundredThousandWrongTokens) {
+  const std::unique_ptr<Gate> gate = Open();
+  const size_t before = mallinfo2().uordblks;
+  for (int i = 0; i < 100'000; ++i) {
+    ASSERT_EQ(CodeOf(*gate, absl::StrCat("Bearer atp_", i)), absl::StatusCode::kUnauthenticated);
+  }
+  EXPECT_LT(mallinfo2().uordblks, before + (64 << 10)) << "bytes";
 }
 
 TEST_F(GateTest, KnowsTheRole) {

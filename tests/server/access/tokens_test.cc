@@ -14,12 +14,12 @@
 namespace attnprune::access {
 namespace {
 
-using ::testing::HasSubstr;
-using ::testing::MatchesRegex;
-using ::testing::Not;
 using attnprune::testing::ReadAll;
 using attnprune::testing::ScratchFolder;
 using attnprune::testing::WriteAll;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
 
 const std::string& kHash = *new std::string(64, 'a');
 
@@ -39,8 +39,8 @@ TEST(Tokens, AreOf256BitsInBase64urlAndNeverTheSame) {
 TEST(TokenTable, FindsWhoseATokenIs) {
   const std::string token = *NewToken();
   const Caller ci{.tenant = "vision-2", .role = Role::kSubmitter, .name = "ci"};
-  const std::string text = absl::StrCat("# who may\n\n", *TokenLine(HashOfToken(token), ci), kHash,
-                                        " ops admin\n");
+  const std::string text =
+      absl::StrCat("# who may\n\n", *TokenLine(HashOfToken(token), ci), kHash, " ops admin\n");
   EXPECT_THAT(text, Not(HasSubstr(token)));
   const absl::StatusOr<TokenTable> table = TokenTable::Parse(text);
   ASSERT_TRUE(table.ok()) << table.status();

@@ -25,8 +25,8 @@ Backend::Backend(const BackendOptions& options)
   outlook_ = std::make_unique<QueueOutlook>(QueueOutlookOptions(), jobs_.get(), &clock_);
   tensor_api_ = std::make_unique<TensorApi>(tensors_.get(), jobs_.get());
   api_ = std::make_unique<JobApi>(api, jobs_.get(), tensor_api_.get(), outlook_.get());
-  runs_ = std::make_unique<RunApi>(api, jobs_.get(), tensor_api_.get(), tensors_.get(),
-                                   outlook_.get());
+  runs_ =
+      std::make_unique<RunApi>(api, jobs_.get(), tensor_api_.get(), tensors_.get(), outlook_.get());
   hub_ = std::make_unique<JobHub>(jobs_.get(), &clock_);
   jobs_->SetListener(hub_.get());
 }

@@ -137,7 +137,7 @@ TEST_F(JobHubTest, ServesAWatcherFarBehindFromTheStore) {
 TEST_F(JobHubTest, LosesNothingForAWatcherThatBeginsWhereAnOldBatchStands) {
   Append(Steps(1, 1));
   const auto feed = Join();
-  Read(*feed, 2);                                     // up to 3
+  Read(*feed, 2);                                                         // up to 3
   LogPlace place = ValueOrDie(hub().Open(access::Everyone(), name_, 2));  // replays up to 3
   Read(*feed, 3);
   Append(Steps(2, 1));

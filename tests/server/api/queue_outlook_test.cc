@@ -238,7 +238,8 @@ TEST_F(QueueOutlookTest, ForecastsALongQueueOnceASecond) {
   const JobRecord newest = ValueOrDie(store_->Get(AddJob(2)));
   EXPECT_EQ(ValueOrDie(outlook_.Forecast()), first);
   EXPECT_FALSE(first->WaitingOf(access::Everyone(), newest.id).has_value());
-  EXPECT_EQ(first->WaitingOf(access::Everyone(), newest).ahead(), 101) << "behind all that were known";
+  EXPECT_EQ(first->WaitingOf(access::Everyone(), newest).ahead(), 101)
+      << "behind all that were known";
   JobRecord urgent = newest;
   urgent.priority = 1;
   EXPECT_EQ(first->WaitingOf(access::Everyone(), urgent).ahead(), 0);
@@ -261,7 +262,8 @@ TEST(Waiting, IsSaidOfQueuedJobsAlone) {
   const v1::ListJobsResponse list = ValueOrDie(backend.api().ListJobs(access::Everyone(), {}));
   EXPECT_THAT(list.jobs(0).waiting().running(), ElementsAre(first));
   EXPECT_FALSE(list.jobs(1).has_waiting());
-  EXPECT_FALSE(ValueOrDie(backend.api().CancelJob(access::Everyone(), second.name())).has_waiting());
+  EXPECT_FALSE(
+      ValueOrDie(backend.api().CancelJob(access::Everyone(), second.name())).has_waiting());
 }
 
 TEST(Waiting, IsNotKeptOfWhatAClientSends) {

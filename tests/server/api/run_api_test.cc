@@ -172,7 +172,8 @@ TEST_F(Runs, AreCancelledAndGoOnWhenTheyAreResumed) {
   EXPECT_EQ(done.state(), v1::SUCCEEDED) << done.failure().message();
   EXPECT_EQ(Verdict(done), expected);
   EXPECT_EQ(ValueOrDie(backend_.runs().GetRun(access::Everyone(), name)).attempt(), 2);
-  EXPECT_EQ(backend_.runs().ResumeRun(access::Everyone(), name).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(backend_.runs().ResumeRun(access::Everyone(), name).status().code(),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(Runs, FailWhereATensorIsDamagedAndGoOnOnceItIsMended) {
@@ -370,8 +371,12 @@ TEST_F(Runs, AreListedApartFromJobs) {
   const v1::ListJobsResponse jobs = ValueOrDie(backend_.api().ListJobs(access::Everyone(), {}));
   ASSERT_EQ(jobs.jobs_size(), 1);
   EXPECT_EQ(jobs.jobs(0).name(), job);
-  EXPECT_EQ(FieldAtFault(backend_.api().GetJob(access::Everyone(), "jobs/" + run.substr(5)).status()), "name");
-  EXPECT_EQ(FieldAtFault(backend_.runs().GetRun(access::Everyone(), "runs/" + job.substr(5)).status()), "name");
+  EXPECT_EQ(
+      FieldAtFault(backend_.api().GetJob(access::Everyone(), "jobs/" + run.substr(5)).status()),
+      "name");
+  EXPECT_EQ(
+      FieldAtFault(backend_.runs().GetRun(access::Everyone(), "runs/" + job.substr(5)).status()),
+      "name");
 }
 
 TEST_F(Runs, SayWhatTheyWaitForWhileTheyAreQueued) {
@@ -382,7 +387,8 @@ TEST_F(Runs, SayWhatTheyWaitForWhileTheyAreQueued) {
   const v1::ListRunsResponse list = ValueOrDie(backend_.runs().ListRuns(access::Everyone(), {}));
   EXPECT_THAT(list.runs(0).waiting().running(), ElementsAre(first));
   EXPECT_FALSE(list.runs(1).has_waiting());
-  EXPECT_FALSE(ValueOrDie(backend_.runs().CancelRun(access::Everyone(), second.name())).has_waiting());
+  EXPECT_FALSE(
+      ValueOrDie(backend_.runs().CancelRun(access::Everyone(), second.name())).has_waiting());
   const v1::Run resumed = ValueOrDie(backend_.runs().ResumeRun(access::Everyone(), second.name()));
   EXPECT_THAT(resumed.waiting().running(), ElementsAre(first));
   EXPECT_FALSE(Get(first).has_waiting());
@@ -393,7 +399,8 @@ TEST_F(Runs, OfARequestThatWasSeenAreTheSameRun) {
   *request.mutable_run() = Golden();
   request.set_request_id("once");
   const v1::Run first = ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {}));
-  EXPECT_EQ(ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {})).name(), first.name());
+  EXPECT_EQ(ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {})).name(),
+            first.name());
   request.mutable_run()->set_seed(7);
   EXPECT_EQ(backend_.runs().CreateRun(access::Everyone(), request, {}).status().code(),
             absl::StatusCode::kAlreadyExists);

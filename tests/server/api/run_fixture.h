@@ -45,7 +45,9 @@ class Runs : public ::testing::Test {
     *request.mutable_run() = run;
     return backend_.runs().CreateRun(access::Everyone(), request, {}).status();
   }
-  v1::Run Get(const std::string& name) { return ValueOrDie(backend_.runs().GetRun(access::Everyone(), name)); }
+  v1::Run Get(const std::string& name) {
+    return ValueOrDie(backend_.runs().GetRun(access::Everyone(), name));
+  }
 
   JobRunnerOptions Options(int64_t memory_budget = 0) {
     JobRunnerOptions options;

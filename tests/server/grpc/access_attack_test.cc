@@ -17,11 +17,11 @@ namespace attnprune::rpc {
 namespace {
 
 using enum grpc::StatusCode;
+using http::Received;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-using http::Received;
 using PruneStub = v1::PruneService::Stub;
 using TensorStub = v1::TensorService::Stub;
 
@@ -51,12 +51,12 @@ TEST(AccessAttack, AnothersJobIsToldOfInTheWordsOfOneThatIsNotThere) {
   EXPECT_EQ(others.error_message(),
             absl::StrReplaceAll(nobodys.error_message(), {{"nosuchjob123", name.substr(5)}}));
   for (const char* const more : {"", "/events", "/results/0/density?matrix=w_q"}) {
-    const Received of_other = world.Ask("other-reader", "GET", absl::StrCat("/api/v1/", name, more));
+    const Received of_other =
+        world.Ask("other-reader", "GET", absl::StrCat("/api/v1/", name, more));
     const Received of_none =
         world.Ask("other-reader", "GET", absl::StrCat("/api/v1/jobs/nosuchjob123", more));
     EXPECT_EQ(of_other.status, 404) << more;
-    EXPECT_EQ(of_other.body,
-              absl::StrReplaceAll(of_none.body, {{"nosuchjob123", name.substr(5)}}));
+    EXPECT_EQ(of_other.body, absl::StrReplaceAll(of_none.body, {{"nosuchjob123", name.substr(5)}}));
   }
   EXPECT_EQ(world.jobs().Get(name.substr(5))->state, JobState::kQueued) << "untouched";
 }
@@ -266,8 +266,7 @@ TEST(AccessAttack, AnUploadsIdIsItsTenants) {
   query.set_upload_id("shared-name");
   const auto committed = [&](const std::string& who) {
     v1::QueryUploadResponse answer;
-    EXPECT_TRUE(
-        world.Call(world.tensors(), &TensorStub::QueryUpload, who, query, &answer).ok());
+    EXPECT_TRUE(world.Call(world.tensors(), &TensorStub::QueryUpload, who, query, &answer).ok());
     return answer.committed_bytes();
   };
   http::WaitFor([&] { return committed("mine-submitter") == 10; });
@@ -314,8 +313,7 @@ TEST(AccessAttack, WhatAnotherBringsAgainAfterOnesGraceIsNotOnesOwn) {
   AccessWorld world;
   v1::UploadTensorResponse uploaded;
   ASSERT_TRUE(world.Upload("other-submitter", kBytes, &uploaded).ok());
-  ASSERT_TRUE(
-      CollectTensors(&world.jobs(), &world.backend().tensors(), absl::ZeroDuration()).ok());
+  ASSERT_TRUE(CollectTensors(&world.jobs(), &world.backend().tensors(), absl::ZeroDuration()).ok());
   EXPECT_EQ(world.Download("other-reader", uploaded.sha256()).error_code(), NOT_FOUND);
   ASSERT_TRUE(world.Upload("mine-submitter", kBytes).ok());
   EXPECT_EQ(world.Download("other-reader", uploaded.sha256()).error_code(), NOT_FOUND);
@@ -434,9 +432,8 @@ TEST(AccessPage, RefusesALoginThatIsNone) {
   for (const char* const body : {"", "[]", "{}", R"({"token": 1})", R"({"token": "a", "b": 1})"}) {
     EXPECT_EQ(world.Ask("", "POST", "/api/v1/session", "", body).status, 400) << body;
   }
-  for (const char* const cookie :
-       {"attnprune_session=", "attnprune_session=x", "attnprune_session", "=", ";;",
-        "attnprune_session=a; attnprune_session=b"}) {
+  for (const char* const cookie : {"attnprune_session=", "attnprune_session=x", "attnprune_session",
+                                   "=", ";;", "attnprune_session=a; attnprune_session=b"}) {
     EXPECT_EQ(world.Ask("", "GET", "/api/v1/jobs", absl::StrCat("Cookie: ", cookie, "\r\n")).status,
               401);
   }

@@ -22,8 +22,8 @@ using TensorStub = v1::TensorService::Stub;
 
 std::vector<const google::protobuf::MethodDescriptor*> AllMethods() {
   std::vector<const google::protobuf::MethodDescriptor*> methods;
-  for (const auto* const file : {v1::GetJobRequest::descriptor()->file(),
-                                 v1::UploadHeader::descriptor()->file()}) {
+  for (const auto* const file :
+       {v1::GetJobRequest::descriptor()->file(), v1::UploadHeader::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) {
       for (int j = 0; j < file->service(i)->method_count(); ++j) {
         methods.push_back(file->service(i)->method(j));
@@ -127,7 +127,9 @@ const std::vector<Row>& Rows() {
          return world.Watch(who, world.AddJob("mine"));
        }},
       {"WatchJob of a run", Least::kReader,
-       [](AccessWorld& world, const std::string& who) { return world.Watch(who, EndedRun(world)); }},
+       [](AccessWorld& world, const std::string& who) {
+         return world.Watch(who, EndedRun(world));
+       }},
       {"DownloadTensor", Least::kReader,
        [](AccessWorld& world, const std::string& who) {
          v1::UploadTensorResponse uploaded;

@@ -24,8 +24,8 @@ AccessWorld::AccessWorld() {
         std::tuple("other-submitter", "other", access::Role::kSubmitter),
         std::tuple("admin", "ops", access::Role::kAdmin)}) {
     tokens_[who] = ValueOrDie(access::NewToken());
-    lines_[who] = ValueOrDie(access::TokenLine(
-        access::HashOfToken(tokens_[who]), {.tenant = tenant, .role = role, .name = who}));
+    lines_[who] = ValueOrDie(access::TokenLine(access::HashOfToken(tokens_[who]),
+                                               {.tenant = tenant, .role = role, .name = who}));
   }
   tokens_["wrong"] = ValueOrDie(access::NewToken());
   WriteTokens();
@@ -41,8 +41,8 @@ AccessWorld::AccessWorld() {
   TensorServiceOptions tensors;
   tensors.on_call = on_call;
   tensor_ = NewTensorService(tensors, gate_.get(), &backend_.tensor_api());
-  host_ = ValueOrDie(
-      GrpcHost::Start({.listen = "127.0.0.1:0"}, {prune_->service(), tensor_.get()}));
+  host_ =
+      ValueOrDie(GrpcHost::Start({.listen = "127.0.0.1:0"}, {prune_->service(), tensor_.get()}));
   web::WebOptions web;
   web.http.listen = "127.0.0.1:0";
   web_ = ValueOrDie(
@@ -86,8 +86,8 @@ std::string AccessWorld::AddJob(const std::string& tenant, JobKind kind) {
   NewJob job;
   job.tenant = tenant;
   job.kind = kind;
-  job.spec = kind == JobKind::kRun ? v1::Run().SerializeAsString()
-                                   : api::LayerJob().SerializeAsString();
+  job.spec =
+      kind == JobKind::kRun ? v1::Run().SerializeAsString() : api::LayerJob().SerializeAsString();
   return NameOf(ValueOrDie(jobs().Create(job)).job.id);
 }
 
@@ -152,8 +152,8 @@ std::vector<std::string> AccessWorld::Missing(const std::string& who,
   v1::FindMissingTensorsRequest request;
   request.mutable_sha256()->Add(digests.begin(), digests.end());
   v1::FindMissingTensorsResponse response;
-  const grpc::Status status = Call(tensors(), &v1::TensorService::Stub::FindMissingTensors, who,
-                                   request, &response);
+  const grpc::Status status =
+      Call(tensors(), &v1::TensorService::Stub::FindMissingTensors, who, request, &response);
   EXPECT_TRUE(status.ok()) << status.error_message();
   return {response.missing().begin(), response.missing().end()};
 }

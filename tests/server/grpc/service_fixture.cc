@@ -29,8 +29,8 @@ Detail DetailOf(const grpc::Status& status, const std::string& type) {
 Service::Service(const ServiceOptions& options) : backend_(options.backend) {
   PruneServiceOptions prune;
   prune.heartbeat = options.heartbeat;
-  service_ = NewPruneService(prune, gate_.get(), &backend_.api(), &backend_.runs(),
-                             &backend_.hub(), &backend_.outlook());
+  service_ = NewPruneService(prune, gate_.get(), &backend_.api(), &backend_.runs(), &backend_.hub(),
+                             &backend_.outlook());
   host_ = ValueOrDie(GrpcHost::Start({.listen = "127.0.0.1:0"}, {service_->service()}));
   // Windows stay at 64 KiB, so that a client that reads nothing always holds back the same.
   grpc::ChannelArguments arguments;

@@ -45,10 +45,11 @@ std::string DumpPartCheckpoints(JobStore& store) {
 
 std::string DumpJob(const JobRecord& job, const std::vector<StoredEvent>& events, Wording wording) {
   std::ostringstream out;
-  out << "tenant '" << job.tenant << "' " << ToString(job.state) << " priority " << job.priority << " timeout "
-      << absl::ToInt64Nanoseconds(job.timeout) << " created " << Nanos(job.create_time)
-      << " started " << Nanos(job.start_time) << " ended " << Nanos(job.end_time) << " request '"
-      << absl::CEscape(job.request_id) << "' '" << absl::CEscape(job.request_digest) << "' labels "
+  out << "tenant '" << job.tenant << "' " << ToString(job.state) << " priority " << job.priority
+      << " timeout " << absl::ToInt64Nanoseconds(job.timeout) << " created "
+      << Nanos(job.create_time) << " started " << Nanos(job.start_time) << " ended "
+      << Nanos(job.end_time) << " request '" << absl::CEscape(job.request_id) << "' '"
+      << absl::CEscape(job.request_digest) << "' labels "
       << absl::StrJoin(job.labels, ",", absl::PairFormatter("=")) << " spec '"
       << absl::CEscape(job.spec) << "' results '" << absl::CEscape(absl::StrJoin(job.results, "|"))
       << "' failure " << static_cast<int>(job.failure.code) << " '"

@@ -88,7 +88,8 @@ TEST(EventStream, ReplaysAnEndedJobAndSaysThatItIsOver) {
   for (size_t i = 0; i < events.size(); ++i) {
     EXPECT_EQ(events[i].sequence(), static_cast<int64_t>(i) + 1);
   }
-  EXPECT_EQ(events.back().terminal().DebugString(), web.api().GetJob(access::Everyone(), job.name())->DebugString());
+  EXPECT_EQ(events.back().terminal().DebugString(),
+            web.api().GetJob(access::Everyone(), job.name())->DebugString());
 }
 
 TEST(EventStream, FollowsARunningJob) {
