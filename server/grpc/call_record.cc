@@ -29,7 +29,8 @@ absl::string_view AuthorizationOf(const grpc::CallbackServerContext& context) {
 CallRecord::CallRecord(const CallPort& port, const char* method,
                        grpc::CallbackServerContext* context)
     : port_(&port),
-      caller_(port.gate->Admit(method, AuthorizationOf(*context))),
+      authorization_(AuthorizationOf(*context)),
+      caller_(port.gate->Admit(method, authorization_)),
       begin_(absl::Now()) {
   call_.method = method;
   if (caller_.ok()) {
@@ -40,6 +41,10 @@ CallRecord::CallRecord(const CallPort& port, const char* method,
       TraceRequest(MetadataOf(*context, kRequestIdKey), MetadataOf(*context, kTraceparentKey));
   context->AddInitialMetadata(kRequestIdKey, call_.request.request_id);
   context->AddTrailingMetadata(kRequestIdKey, call_.request.request_id);
+}
+
+absl::Status CallRecord::CheckStillAdmitted() const {
+  return port_->gate->Admit(call_.method, authorization_).status();
 }
 
 JobOrigin CallRecord::origin() const {

@@ -36,6 +36,8 @@ class CallRecord {
   // Who calls, by the metadata "authorization". UNAUTHENTICATED or PERMISSION_DENIED: the call is
   // to end with it, having done nothing.
   const absl::StatusOr<access::Caller>& caller() const { return caller_; }
+  // OK unless the caller's token has lapsed since, or its role changed: for calls that last.
+  absl::Status CheckStillAdmitted() const;
 
   // Of a job that this call makes.
   JobOrigin origin() const;
@@ -47,6 +49,7 @@ class CallRecord {
 
  private:
   const CallPort* port_;
+  std::string authorization_;  // the metadata
   absl::StatusOr<access::Caller> caller_;
   absl::Time begin_;
   FinishedRpc call_;

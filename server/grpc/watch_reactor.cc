@@ -140,6 +140,8 @@ void WatchReactor::End(const grpc::Status& status) {
 
 void WatchReactor::OnTick() {
   if (ended_) return;
+  const absl::Status admitted = record_.CheckStillAdmitted();
+  if (!admitted.ok()) return End(ToGrpc(admitted));
   Pump();  // news that did not have to be read at once
   if (ended_) return;
   if (idle_ && !writing_) WriteHeartbeat();

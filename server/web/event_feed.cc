@@ -26,8 +26,12 @@ constexpr absl::string_view kEnd = "event: end\ndata: {}\n\n";
 // One stream: a place in the log, and what is known of what follows.
 class EventViewer final : public http::EventStream {
  public:
-  EventViewer(std::shared_ptr<EventChannel> channel, api::LogPlace place, std::atomic<int>* viewers)
-      : channel_(std::move(channel)), viewers_(viewers), place_(std::move(place)) {
+  EventViewer(std::shared_ptr<EventChannel> channel, api::LogPlace place, std::atomic<int>* viewers,
+              std::function<bool()> still_admitted)
+      : channel_(std::move(channel)),
+        viewers_(viewers),
+        still_admitted_(std::move(still_admitted)),
+        place_(std::move(place)) {
     ++*viewers_;
   }
   ~EventViewer() override {
@@ -46,19 +50,22 @@ class EventViewer final : public http::EventStream {
   }
   // Nothing was sent since the last beat: it is time for a heartbeat.
   void Beat() {
+    admitted_ = still_admitted_();
     beat_due_ = silent_;
     silent_ = true;
-    if (beat_due_) wake_();
+    if (beat_due_ || !admitted_) wake_();
   }
 
   SharedBytes Next() override;
-  bool ended() const override { return place_.ended(); }
+  bool ended() const override { return place_.ended() || !admitted_; }
 
  private:
   SharedBytes NextPiece();
 
   const std::shared_ptr<EventChannel> channel_;
   std::atomic<int>* const viewers_;
+  const std::function<bool()> still_admitted_;
+  bool admitted_ = true;
   std::function<void()> wake_;
   api::LogPlace place_;
   absl::optional<EventPiece> arrived_;  // that was asked for
@@ -69,7 +76,7 @@ class EventViewer final : public http::EventStream {
 };
 
 SharedBytes EventViewer::NextPiece() {
-  while (!place_.ended()) {
+  while (!ended()) {
     if (asked_ && !arrived_.has_value()) return nullptr;
     if (!asked_ && !place_.MayHaveMore(channel_->newest())) return nullptr;
     const EventPiece* const found = asked_ ? &*arrived_ : channel_->Find(place_, this);
@@ -213,7 +220,8 @@ absl::StatusOr<std::unique_ptr<http::EventStream>> EventFeed::Open(const access:
   ATTNPRUNE_ASSIGN_OR_RETURN(api::LogPlace place, context_.hub->Open(caller, name, after));
   if (place.ended()) return nullptr;
   const std::string job_id = place.job_id();
-  return std::make_unique<EventViewer>(Channel(job_id), std::move(place), context_.viewers);
+  return std::make_unique<EventViewer>(Channel(job_id), std::move(place), context_.viewers,
+                                       std::move(still_admitted));
 }
 
 std::string FormatEvents(const api::EventBatch& batch) {

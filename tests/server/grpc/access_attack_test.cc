@@ -362,6 +362,25 @@ TEST(AccessAttack, ARevokedTokenHoldsForNoFurtherCall) {
   EXPECT_EQ(world.Watch("mine-reader", world.AddJob("mine")).error_code(), UNAUTHENTICATED);
 }
 
+TEST(AccessAttack, AWatchEndsSoonAfterItsTokenIsRevoked) {
+  AccessWorld world;
+  v1::WatchJobRequest request;
+  request.set_name(world.AddJob("mine"));
+  const auto context = world.Context("mine-reader");
+  const auto watch = world.prune().WatchJob(context.get(), request);
+  v1::JobEvent event;
+  ASSERT_TRUE(watch->Read(&event));
+  http::HttpClient viewer(world.http_port());
+  const std::string bearer =
+      absl::StrCat("Authorization: Bearer ", world.TokenOf("mine-reader"), "\r\n");
+  ASSERT_EQ(viewer.Open(absl::StrCat("/api/v1/", request.name(), "/events"), bearer).status, 200);
+  world.Revoke("mine-reader");
+  while (watch->Read(&event)) EXPECT_TRUE(event.has_heartbeat());
+  EXPECT_EQ(watch->Finish().error_code(), UNAUTHENTICATED);
+  while (viewer.Next().has_value()) {
+  }
+}
+
 TEST(AccessAttack, CallsAreToldWithWhoAndNeverWithATokenOfTheirs) {
   AccessWorld world;
   v1::Job job;

@@ -14,7 +14,13 @@
 
 namespace attnprune::rpc {
 
+namespace {
+
 using testing::ValueOrDie;
+
+constexpr absl::Duration kHeartbeat = absl::Milliseconds(100);
+
+}  // namespace
 
 AccessWorld::AccessWorld() {
   for (const auto& [who, tenant, role] :
@@ -36,6 +42,7 @@ AccessWorld::AccessWorld() {
   };
   PruneServiceOptions prune;
   prune.on_call = on_call;
+  prune.heartbeat = kHeartbeat;
   prune_ = NewPruneService(prune, gate_.get(), &backend_.api(), &backend_.runs(), &backend_.hub(),
                            &backend_.outlook());
   TensorServiceOptions tensors;
@@ -45,6 +52,7 @@ AccessWorld::AccessWorld() {
       ValueOrDie(GrpcHost::Start({.listen = "127.0.0.1:0"}, {prune_->service(), tensor_.get()}));
   web::WebOptions web;
   web.http.listen = "127.0.0.1:0";
+  web.heartbeat = kHeartbeat;
   web_ = ValueOrDie(
       web::WebHost::Start(web, {.gate = gate_.get(),
                                 .api = &backend_.api(),
