@@ -38,11 +38,11 @@ std::shared_ptr<SSL_CTX> NewContext() {
   return context;
 }
 
-absl::Status AddCertificate(SSL_CTX* context, std::vector<Certificate> chain, const PemFile& file) {
+absl::Status AddCertificate(SSL_CTX* context, const std::vector<Certificate>& chain,
+                            const PemFile& file) {
   if (SSL_CTX_use_certificate(context, chain.front().get()) != 1) return Refused(file);
   for (size_t i = 1; i < chain.size(); ++i) {
-    if (SSL_CTX_add0_chain_cert(context, chain[i].get()) != 1) return Refused(file);
-    chain[i].release();  // is the context's now
+    if (SSL_CTX_add1_chain_cert(context, chain[i].get()) != 1) return Refused(file);
   }
   return absl::OkStatus();
 }
@@ -73,14 +73,14 @@ absl::StatusOr<std::shared_ptr<const Credentials>> MakeCredentials(const Credent
                                                                    CredentialTexts texts) {
   const PemFile certificate_file = CertificateFile(files), key_file = KeyFile(files);
   auto credentials = std::make_shared<Credentials>();
-  ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<Certificate> chain,
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<Certificate> chain,
                              ParseCertificates(certificate_file, texts.certificate));
   ATTNPRUNE_ASSIGN_OR_RETURN(const Key key, ParseKey(key_file, texts.key));
   ATTNPRUNE_RETURN_IF_ERROR(CheckPair(*chain.front(), certificate_file, *key, key_file));
   credentials->validity = ValidityOf(*chain.front());
   credentials->context = NewContext();
   SSL_CTX* const context = credentials->context.get();
-  ATTNPRUNE_RETURN_IF_ERROR(AddCertificate(context, std::move(chain), certificate_file));
+  ATTNPRUNE_RETURN_IF_ERROR(AddCertificate(context, chain, certificate_file));
   if (SSL_CTX_use_PrivateKey(context, key.get()) != 1) return Refused(key_file);
   if (!files.client_ca.empty()) {
     const PemFile file = ClientCaFile(files);

@@ -4,6 +4,7 @@
 #include <grpcpp/support/server_interceptor.h>
 
 #include <condition_variable>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -266,6 +267,18 @@ TEST(ClientToken, IsNotSentInPlainTextToAnotherMachine) {
   options.tls = true;
   options.server = "prune.example:50051";
   EXPECT_TRUE(Client::Create(options).ok());
+}
+
+// Where a proxy is named that nobody is, only a call that goes past it arrives.
+TEST(ClientToken, IsNotSentInPlainTextToAProxyOfTheEnvironment) {
+  QuietServer server;
+  const TokenFile token(kToken);
+  ClientOptions options;
+  setenv("http_proxy", "http://127.0.0.1:1", 1);
+  EXPECT_EQ(Ask(options, server.address()).code(), absl::StatusCode::kUnavailable);
+  options.token_file = token.path;
+  EXPECT_TRUE(Ask(options, server.address()).ok());
+  unsetenv("http_proxy");
 }
 
 TEST(IsThisMachine, OnLoopbackAndSocketsOfTheFileSystem) {
