@@ -11,7 +11,7 @@ readonly BUILD_PACKAGES=(
   libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev libsqlite3-dev libssl-dev
   libboost-dev zlib1g-dev libpcre2-dev libutf8proc-dev libdnnl-dev)
 readonly TEST_PACKAGES=(
-  clang-format libgtest-dev libgmock-dev python3-grpcio python3-numpy python3-protobuf python3-pytest)
+  clang-format libgtest-dev libgmock-dev openssl python3-grpcio python3-numpy python3-protobuf python3-pytest)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-tidy libbenchmark-dev)
 readonly BENCH_PACKAGES=(libbenchmark-dev)
 # What tests of the page and of deploy/ run. kubectl and npx may be other packages', which Debian's cannot
@@ -141,7 +141,7 @@ stage() {
 sources() { # sources PATTERN...: the project's own C++ files
   local pattern names=()
   for pattern; do names+=(-o -name "$pattern"); done
-  find core server client trace examples tests -type f \( "${names[@]:1}" \) | LC_ALL=C sort
+  find core server client tls trace examples tests -type f \( "${names[@]:1}" \) | LC_ALL=C sort
 }
 
 configure() { cmake --preset "$1" -DATTNPRUNE_WERROR=ON -DATTNPRUNE_BUILD_TESTS=ON "${@:2}"; }
@@ -214,10 +214,10 @@ command_sanitize() {
 command_tidy() {
   setup_checks
   if [ "${1:-}" = all ]; then
-    tidy_stage "everything" "(core|server|client|trace|examples|tests)/"
+    tidy_stage "everything" "(core|server|client|tls|trace|examples|tests)/"
   else
     tidy_stage "all but RPCs, programs, tests" \
-      '(core|examples|trace|client/export|server/(api|blobs|execution|http|observe|queue|upkeep|web))/'
+      '(core|examples|tls|trace|client/export|server/(api|blobs|execution|http|observe|queue|tls|upkeep|web))/'
   fi
 }
 

@@ -6,8 +6,11 @@
     examples/grpc_call.py 127.0.0.1:50051 attnprune.v1.PruneService/ListJobs '{"pageSize": 5}'
 
 What grpcurl does, for machines without it; and an example of a client in another language. Needs
-Debian's python3-grpcio and python3-protobuf. Streams of answers are printed as they come.
+Debian's python3-grpcio and python3-protobuf. Streams of answers are printed as they come. As attnprune does,
+it speaks TLS where ATTNPRUNE_CA_FILE names the authorities' file, and shows the token in ATTNPRUNE_TOKEN_FILE.
 """
+import os
+import pathlib
 import sys
 
 import grpc
@@ -48,15 +51,17 @@ def message_class(descriptor):
 class ReflectedServer:
     """A server, with the descriptors that it tells itself."""
 
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address)
+    def __init__(self, address, authorities=None, token=None):
+        self.channel = (grpc.secure_channel(address, grpc.ssl_channel_credentials(authorities))
+                        if authorities else grpc.insecure_channel(address))
+        self.metadata = [("authorization", f"Bearer {token}")] if token else []
         self.pool = descriptor_pool.DescriptorPool()
         self.request, self.response = reflection_messages()
 
     def ask(self, **question):
         call = self.channel.stream_stream(f"/{REFLECTION}.ServerReflection/ServerReflectionInfo",
                                           self.request.SerializeToString, self.response.FromString)
-        (answer,) = call(iter([self.request(**question)]))
+        (answer,) = call(iter([self.request(**question)]), metadata=self.metadata)
         if answer.HasField("error"):
             raise LookupError(answer.error.error_message)
         return answer
@@ -89,13 +94,21 @@ class ReflectedServer:
         request, response = message_class(rpc.input_type), message_class(rpc.output_type)
         call = self.channel.stream_stream(f"/{path}", request.SerializeToString,
                                           response.FromString)
-        yield from call(json_format.ParseDict(one, request()) for one in requests)
+        yield from call((json_format.ParseDict(one, request()) for one in requests),
+                        metadata=self.metadata)
+
+
+def file_of(variable):
+    """What is in the file that it names, as bytes; None: it names none."""
+    return pathlib.Path(os.environ[variable]).read_bytes() if os.environ.get(variable) else None
 
 
 def main(arguments):
     if len(arguments) not in (1, 2, 3) or arguments[0].startswith("-"):
         sys.exit(__doc__)
-    server = ReflectedServer(arguments[0])
+    token = file_of("ATTNPRUNE_TOKEN_FILE")
+    server = ReflectedServer(arguments[0], file_of("ATTNPRUNE_CA_FILE"),
+                             token and token.decode("ascii").strip())
     if len(arguments) == 1:
         print("\n".join(server.services()))
     elif "/" not in arguments[1]:

@@ -91,6 +91,19 @@ void AddChoice(CLI::App& app, const std::string& name, const char* names, Enum& 
       absl::StrCat("one of ", names), current, help);
 }
 
+void AddTlsFlags(CLI::App& app, ServerOptions& o) {
+  app.add_option("--tls-cert-file", o.tls_cert_file,
+                 "PEM file of the server's certificate and those between it and its authority's: "
+                 "both ports then speak TLS alone. Read again when it changes")
+      ->type_name("FILE");
+  app.add_option("--tls-key-file", o.tls_key_file,
+                 "PEM file of that certificate's key, without a passphrase")
+      ->type_name("FILE");
+  app.add_option("--tls-client-ca-file", o.tls_client_ca_file,
+                 "PEM file of authorities: clients must show a certificate of one of them")
+      ->type_name("FILE");
+}
+
 void AddServerFlags(CLI::App& app, ServerOptions& o) {
   app.add_option("--listen", o.listen, "HOST:PORT to listen on; port 0 takes any free one")
       ->type_name("HOST:PORT")
@@ -105,10 +118,11 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
                  "A name, without a port, that the HTTP port is reached by, beside addresses and "
                  "localhost; repeatable")
       ->type_name("NAME");
+  AddTlsFlags(app, o);
   app.add_flag(
       "--allow-unauthenticated-network", o.allow_unauthenticated_network,
-      "Lets --listen and --http-listen name addresses that others reach, who may then read, "
-      "submit, cancel and delete everything: there is no access control");
+      "Lets --listen and --http-listen name addresses that others reach without TLS and tokens; "
+      "they may then read, submit, cancel and delete everything");
   app.add_option(
          "--token-file", o.token_file,
          "Who may do what: lines \"SHA256 TENANT ROLE [NAME]\", made by `attnprune-server token "

@@ -75,7 +75,8 @@ int Run(const ServerFlags& flags) {
   }
   std::cout << "listening on " << (*server)->address() << std::endl;
   if (const std::string http = (*server)->http_address(); !http.empty()) {
-    std::cout << "page and metrics on " << http::PageUrl(http) << std::endl;
+    const char* const scheme = flags.server.tls_cert_file.empty() ? "http" : "https";
+    std::cout << "page and metrics on " << http::PageUrl(scheme, http) << std::endl;
   }
   Log(LogLevel::kInfo, "server.start",
       {{"address", (*server)->address()},

@@ -30,6 +30,7 @@
 #include "server/queue/sqlite/sqlite_job_store.h"
 #include "server/server_metrics.h"
 #include "server/server_options.h"
+#include "server/tls/live_credentials.h"
 #include "server/upkeep/tensor_collector.h"
 #include "server/web/web_host.h"
 
@@ -58,10 +59,19 @@ api::JobApiOptions ApiOptions(const ServerOptions& options) {
   return api;
 }
 
-web::WebOptions WebOptionsOf(const ServerOptions& options) {
+tls::LiveCredentialsOptions TlsOptions(const ServerOptions& options, const Clock* clock) {
+  return {.files = {.certificate = options.tls_cert_file,
+                    .key = options.tls_key_file,
+                    .client_ca = options.tls_client_ca_file},
+          .clock = clock};
+}
+
+web::WebOptions WebOptionsOf(const ServerOptions& options, const tls::LiveCredentials* tls) {
   web::WebOptions web;
   web.http.listen = options.http_listen;
+  web.http.tls = tls;
   web.http.max_connections = options.max_http_connections;
+  web.https = tls != nullptr;
   web.hosts = options.http_hosts;
   web.heartbeat = options.heartbeat;
   web.on_call = LogHttpRequest;
@@ -134,6 +144,7 @@ class ComposedServer final : public Server {
   std::unique_ptr<TensorCollector> collector_;
   std::unique_ptr<rpc::PruneServiceHandle> prune_service_;
   std::unique_ptr<grpc::Service> tensor_service_;
+  std::unique_ptr<tls::LiveCredentials> tls_;  // null: plain text
   std::unique_ptr<rpc::GrpcHost> host_;
   std::unique_ptr<web::WebHost> web_;
 };
@@ -142,6 +153,9 @@ class ComposedServer final : public Server {
 absl::Status ComposedServer::Open() {
   ATTNPRUNE_ASSIGN_OR_RETURN(
       gate_, access::Gate::Open({.token_file = options_.token_file, .on_event = LogGate}));
+  if (!options_.tls_cert_file.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(tls_, tls::LiveCredentials::Open(TlsOptions(options_, &clock_)));
+  }
   ATTNPRUNE_ASSIGN_OR_RETURN(lock_, FolderLock::Acquire(options_.data_dir));
   listeners_ =
       std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &metrics_.jobs});
@@ -189,7 +203,8 @@ absl::Status ComposedServer::Serve() {
   ATTNPRUNE_ASSIGN_OR_RETURN(
       host_, rpc::GrpcHost::Start({.listen = options_.listen,
                                    .max_message_bytes = options_.max_message_bytes,
-                                   .calls = &metrics_.rpcs},
+                                   .calls = &metrics_.rpcs,
+                                   .tls = tls_.get()},
                                   {prune_service_->service(), tensor_service_.get()}));
   ATTNPRUNE_RETURN_IF_ERROR(ServeHttp());
   workers_->Start();
@@ -201,16 +216,17 @@ absl::Status ComposedServer::Serve() {
 
 absl::Status ComposedServer::ServeHttp() {
   if (options_.http_listen.empty()) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<web::WebHost>> web = web::WebHost::Start(
-      WebOptionsOf(options_), {.gate = gate_.get(),
-                               .api = api_.get(),
-                               .runs = runs_.get(),
-                               .hub = hub_.get(),
-                               .tensors = tensors_.get(),
-                               .metrics = &metrics_.web,
-                               .metrics_text = [this] {
-                                 return metrics_.Text(jobs_.get(), *tensors_, options_.data_dir);
-                               }});
+  absl::StatusOr<std::unique_ptr<web::WebHost>> web =
+      web::WebHost::Start(WebOptionsOf(options_, tls_.get()),
+                          {.gate = gate_.get(),
+                           .api = api_.get(),
+                           .runs = runs_.get(),
+                           .hub = hub_.get(),
+                           .tensors = tensors_.get(),
+                           .metrics = &metrics_.web,
+                           .metrics_text = [this] {
+                             return metrics_.Text(jobs_.get(), *tensors_, options_.data_dir);
+                           }});
   if (web.ok()) {
     web_ = *std::move(web);
     Log(LogLevel::kInfo, "http.start",

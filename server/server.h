@@ -19,8 +19,15 @@ struct ServerOptions {
   std::string http_listen;
   bool http_optional = false;           // an address that cannot be had is a warning, no error
   std::vector<std::string> http_hosts;  // names the page is reached by, beside addresses, localhost
-  int max_http_connections = 0;         // 0: 2,000, or what the limit of open files leaves of them
-  bool allow_unauthenticated_network = false;  // listen and http_listen need not be on loopback
+  // 0: 2,000, or what the limit of open files and, over TLS, a quarter of the memory leave of them
+  int max_http_connections = 0;
+  // PEM files of the certificate of both ports and its key, read again when they change; both or
+  // neither. Empty: plain text.
+  std::string tls_cert_file, tls_key_file;
+  // Clients must show a certificate of one of its authorities; empty: none. Needs the two above.
+  std::string tls_client_ca_file;
+  // listen and http_listen need not be on loopback, also without TLS or tokens
+  bool allow_unauthenticated_network = false;
   // Who may do what (access/tokens.h); read again when it changes. Empty: everyone may do all.
   std::string token_file;
   std::string data_dir;  // made if it is missing; one server at a time. Required
@@ -47,7 +54,8 @@ struct ServerOptions {
 class Server {
  public:
   // OK means that it serves and that the jobs of the folder run on. InitializeBlas must have been
-  // called. INVALID_ARGUMENT: an option (named); FAILED_PRECONDITION: another server uses the
+  // called. INVALID_ARGUMENT: an option (named), a file of TLS among
+  // them; FAILED_PRECONDITION: another server uses the
   // folder; PERMISSION_DENIED: the folder cannot be written; UNAVAILABLE: the address cannot be
   // listened on; DATA_LOSS: the database is damaged; RESOURCE_EXHAUSTED: the disk is full.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);

@@ -27,7 +27,8 @@ namespace {
 constexpr int64_t kMinMessageBytes = int64_t{64} << 10, kMaxMessageBytes = int64_t{1} << 30;
 // Open files that connections to HTTP leave to gRPC's, to checkpoints, tensors and the database.
 constexpr int64_t kReservedFiles = 512, kMaxHttpConnections = 2000;
-constexpr int64_t kMessageOverhead = 1 << 10;  // of a message beside its chunk
+constexpr int64_t kTlsConnectionBytes = 128 << 10;  // OpenSSL's and its buffers', at the most
+constexpr int64_t kMessageOverhead = 1 << 10;       // of a message beside its chunk
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
 absl::Status CheckRange(absl::string_view field, int64_t value, int64_t min, int64_t max) {
@@ -71,9 +72,9 @@ absl::Status CheckListen(absl::string_view field, const std::string& listen, boo
   }
   return FieldError(
       field, absl::StrCat("must be an address of this machine alone, such as 127.0.0.1:", port,
-                          ", unless --allow-unauthenticated-network is given: there is no access "
-                          "control, and whoever reaches the port may read, submit, cancel and "
-                          "delete everything; got \"",
+                          ", unless there are TLS and tokens (--tls-cert-file, --token-file) or "
+                          "--allow-unauthenticated-network is given, with which whoever reaches "
+                          "the port may read, submit, cancel and delete everything; got \"",
                           listen, "\""));
 }
 
@@ -98,11 +99,24 @@ absl::Status CheckHttpHosts(const std::vector<std::string>& hosts) {
   return absl::OkStatus();
 }
 
+absl::Status CheckTlsFiles(const ServerOptions& o) {
+  if (o.tls_cert_file.empty() != o.tls_key_file.empty()) {
+    return FieldError(o.tls_key_file.empty() ? "tls_key_file" : "tls_cert_file",
+                      "must be given: a certificate and its key go together, got none");
+  }
+  if (o.tls_client_ca_file.empty() || !o.tls_cert_file.empty()) return absl::OkStatus();
+  return MustError("tls_client_ca_file", "be given with tls_cert_file only", o.tls_client_ca_file);
+}
+
 absl::Status CheckAddresses(const ServerOptions& o) {
+  const bool network = MayFaceTheNetwork({.tls = !o.tls_cert_file.empty(),
+                                          .tokens = !o.token_file.empty(),
+                                          .allowed = o.allow_unauthenticated_network});
+  ATTNPRUNE_RETURN_IF_ERROR(CheckTlsFiles(o));
   ATTNPRUNE_RETURN_IF_ERROR(CheckHttpHosts(o.http_hosts));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckListen("listen", o.listen, o.allow_unauthenticated_network));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckListen("listen", o.listen, network));
   if (o.http_listen.empty()) return absl::OkStatus();
-  return CheckListen("http_listen", o.http_listen, o.allow_unauthenticated_network);
+  return CheckListen("http_listen", o.http_listen, network);
 }
 
 absl::Status CheckDurations(const ServerOptions& o) {
@@ -120,13 +134,22 @@ int64_t OpenFileLimit() {
   return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, std::numeric_limits<int>::max()));
 }
 
-// All that the reserve leaves or, where that would be little, half.
-int HttpConnections(int64_t open_files) {
-  const int64_t left = open_files - std::min(kReservedFiles, open_files / 2);
-  return static_cast<int>(std::clamp(left, int64_t{1}, kMaxHttpConnections));
+// All that the reserve leaves or, where that would be little, half; over TLS no more than a quarter
+// of the memory has room for.
+int HttpConnections(const Machine& machine, bool tls) {
+  const int64_t files = machine.open_files;
+  int64_t most = files - std::min(kReservedFiles, files / 2);
+  if (tls && machine.memory_bytes > 0) {
+    most = std::min(most, machine.memory_bytes / 4 / kTlsConnectionBytes);
+  }
+  return static_cast<int>(std::clamp(most, int64_t{1}, kMaxHttpConnections));
 }
 
 }  // namespace
+
+bool MayFaceTheNetwork(const Guards& guards) {
+  return guards.allowed || (guards.tls && guards.tokens);
+}
 
 void RaiseOpenFileLimit() {
   rlimit limit{};
@@ -160,7 +183,7 @@ absl::StatusOr<ServerOptions> CheckedOptions(ServerOptions options, const Machin
     options.threads_per_job = std::max(1, machine.cores / options.workers);
   }
   if (options.max_http_connections == 0) {
-    options.max_http_connections = HttpConnections(machine.open_files);
+    options.max_http_connections = HttpConnections(machine, !options.tls_cert_file.empty());
   }
   if (options.max_job_memory_bytes == 0) {
     options.max_job_memory_bytes = machine.memory_bytes / options.workers;

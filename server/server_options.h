@@ -15,6 +15,14 @@ struct Machine {
   int64_t open_files = 1024;  // that it may have, connections among them
 };
 
+struct Guards {
+  bool tls = false;      // what is sent is encrypted
+  bool tokens = false;   // who calls is known
+  bool allowed = false;  // --allow-unauthenticated-network
+};
+// Whether the server may listen where others reach it: with both, or where the flag names the risk.
+bool MayFaceTheNetwork(const Guards& guards);
+
 // Raises this process's limit of open files as far as it may. For programs, before all else.
 void RaiseOpenFileLimit();
 

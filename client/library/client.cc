@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "client/library/connection.h"
+#include "client/library/security.h"
+#include "core/base/status_macros.h"
 #include "core/io/sha256.h"
 
 namespace attnprune::client {
@@ -34,14 +36,16 @@ LocalTensor MakeLocalTensor(v1::TensorRef ref, absl::Span<const char> bytes) {
   return {.ref = std::move(ref), .bytes = bytes};
 }
 
-Client::Client(const ClientOptions& options) : connection_(std::make_unique<Connection>(options)) {}
+Client::Client(std::unique_ptr<Connection> connection) : connection_(std::move(connection)) {}
 Client::~Client() = default;
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& options) {
   if (options.server.empty()) {
     return absl::InvalidArgumentError("server must be HOST:PORT, got nothing");
   }
-  return std::unique_ptr<Client>(new Client(options));
+  ATTNPRUNE_ASSIGN_OR_RETURN(Security security, SecurityOf(options));
+  return std::unique_ptr<Client>(
+      new Client(std::make_unique<Connection>(options, std::move(security))));
 }
 
 absl::Status Client::CheckHealth() {

@@ -23,7 +23,16 @@ namespace attnprune::client {
 class Connection;
 
 struct ClientOptions {
-  std::string server;                               // HOST:PORT. Required
+  std::string server;  // HOST:PORT. Required
+  // TLS where any of these four is given. PEM files, read by Create. The server's certificate must
+  // be for the name or address in `server`, and of one of the authorities in ca_file or, where that
+  // is empty, the system's.
+  bool tls = false;
+  std::string ca_file;
+  std::string cert_file, key_file;  // shown to a server that asks for them; both or neither
+  // A token, sent with every call: one line of at most 512 printable ASCII characters. Without TLS
+  // to this machine only.
+  std::string token_file;
   absl::Duration call_timeout = absl::Seconds(30);  // of each try of a call that is no stream
   // Of each try of an upload or a download: call_timeout, and this for each MiB that is left.
   absl::Duration timeout_per_mib = absl::Seconds(10);
@@ -66,11 +75,13 @@ using EventHandler = std::function<bool(const v1::JobEvent&)>;
 
 // Thread-safe. Every error is the server's own with its details (status_details.h), or the
 // connection's; RequestIdOf finds it in the server's log. UNAVAILABLE, and CANCELLED without
-// an interrupt (a server that shuts down), are retried until the options' patience is used up.
+// an interrupt (a server that shuts down), are retried until the options' patience is used up,
+// unless it is for its certificate, its name or the want of TLS that the server is not taken.
 // Nothing else is retried: a call that its deadline cut off may have taken effect.
 class Client {
  public:
-  // Makes no connection yet. INVALID_ARGUMENT: no server named.
+  // Makes no connection yet. INVALID_ARGUMENT: no server named, or a file that breaks a rule, which
+  // the error names; it never has a token.
   static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
   ~Client();
 
@@ -119,7 +130,7 @@ class Client {
                                    const EventHandler& handler);
 
  private:
-  explicit Client(const ClientOptions& options);
+  explicit Client(std::unique_ptr<Connection> connection);
 
   const std::unique_ptr<Connection> connection_;
 };

@@ -40,7 +40,7 @@ grpc::Status RawCall(const std::shared_ptr<grpc::Channel>& channel, const char* 
 }
 
 // gRPC waits up to two minutes between two attempts to connect by itself; our backoff decides.
-std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
+std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options, const Security& security) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLongestReconnectMs);
@@ -51,7 +51,11 @@ std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetMaxReceiveMessageSize(-1);
-  return grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments);
+  // Else the environment's proxy would get the token that is for this machine.
+  if (!security.tls && !security.authorization.empty()) {
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  }
+  return grpc::CreateCustomChannel(options.server, security.channel, arguments);
 }
 
 TraceContext TraceOf(const ClientOptions& options) {
@@ -73,10 +77,11 @@ absl::Status NameRequest(const absl::Status& error, const grpc::ClientContext& c
 
 }  // namespace
 
-Connection::Connection(ClientOptions options)
+Connection::Connection(ClientOptions options, Security security)
     : options_(std::move(options)),
+      security_(std::move(security)),
       trace_(TraceOf(options_)),
-      channel_(MakeChannel(options_)),
+      channel_(MakeChannel(options_, security_)),
       jobs_(v1::PruneService::NewStub(channel_)),
       tensors_(v1::TensorService::NewStub(channel_)),
       seed_((uint64_t{std::random_device()()} << 32) + std::random_device()()) {}
@@ -98,10 +103,17 @@ grpc::Status Connection::AskHealth(grpc::ClientContext& context, std::string* re
 }
 
 absl::Status Connection::WaitToRetry(const absl::Status& error, Backoff& backoff) {
+  if (IsForGood(error)) return error;
   const absl::optional<absl::Duration> wait = backoff.Next();
   if (!wait.has_value()) return error;
   if (!Sleep(*wait)) return absl::CancelledError("interrupted");
   return absl::OkStatus();
+}
+
+void Connection::Authorize(grpc::ClientContext& context) const {
+  if (!security_.authorization.empty()) {
+    context.AddMetadata("authorization", security_.authorization);
+  }
 }
 
 std::string Connection::NextRequestId() const {
@@ -118,6 +130,7 @@ absl::Status Connection::TryAs(const std::string& request_id, absl::Duration tim
   grpc::ClientContext context;
   context.AddMetadata(kRequestIdKey, request_id);
   context.AddMetadata(kTraceparentKey, ToTraceparent(ChildOf(trace_)));
+  Authorize(context);
   if (timeout != absl::InfiniteDuration()) {
     context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   }
@@ -127,7 +140,7 @@ absl::Status Connection::TryAs(const std::string& request_id, absl::Duration tim
   if (options_.interrupt.stop_requested()) return absl::CancelledError("interrupted");
   // A server that is shutting down answers so what arrives on a connection that is still there.
   if (absl::IsCancelled(status)) return absl::UnavailableError("the server is shutting down");
-  return NameRequest(status, context, request_id);
+  return NameRequest(ExplainTls(status, options_, security_.tls), context, request_id);
 }
 
 absl::Status Connection::Retry(const std::function<absl::Status(grpc::ClientContext&, int)>& call) {

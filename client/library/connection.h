@@ -16,6 +16,7 @@
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "client/library/backoff.h"
 #include "client/library/client.h"
+#include "client/library/security.h"
 #include "client/library/status_details.h"
 #include "trace/trace_context.h"
 
@@ -24,7 +25,7 @@ namespace attnprune::client {
 // Thread-safe.
 class Connection {
  public:
-  explicit Connection(ClientOptions options);
+  Connection(ClientOptions options, Security security);
 
   const ClientOptions& options() const { return options_; }
   v1::PruneService::Stub& jobs() { return *jobs_; }
@@ -34,7 +35,7 @@ class Connection {
   Backoff NewBackoff(const RetryOptions& options) { return Backoff(options, ++seed_); }
 
   // Waits as `backoff` says after `error`. OK: try again. Else the error to return: `error` itself
-  // when the patience is used up, CANCELLED when interrupted.
+  // when the patience is used up or would be in vain, CANCELLED when interrupted.
   absl::Status WaitToRetry(const absl::Status& error, Backoff& backoff);
 
   // Runs `call` with a context of its own until it returns anything but UNAVAILABLE.
@@ -55,6 +56,9 @@ class Connection {
     return response;
   }
 
+  // Adds the token, if there is one, to a call that Try does not make.
+  void Authorize(grpc::ClientContext& context) const;
+
   // grpc.health.v1 with an empty HealthCheckRequest, which asks for the server as a whole: one try
   // and the bytes of the answer.
   grpc::Status AskHealth(grpc::ClientContext& context, std::string* response) const;
@@ -71,6 +75,7 @@ class Connection {
                      const std::function<absl::Status(grpc::ClientContext&)>& call);
 
   const ClientOptions options_;
+  const Security security_;
   const TraceContext trace_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::PruneService::Stub> jobs_;

@@ -30,6 +30,7 @@ void ServerProbe::Run(const std::stop_token& stop) {
 bool ServerProbe::Answers(const std::stop_token& stop) const {
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + kAnswerTime));
+  connection_.Authorize(context);
   const std::stop_callback cancel(stop, [&context] { context.TryCancel(); });
   std::string health;
   const grpc::StatusCode code = connection_.AskHealth(context, &health).error_code();

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "server/grpc/tls_credentials.h"
 #include "server/observe/call_metrics.h"
 
 namespace attnprune::rpc {
@@ -24,6 +25,7 @@ namespace {
 constexpr int kMinPingIntervalMs = 1000;     // clients may ping this often
 constexpr int kKeepaliveMs = 60'000;         // silent clients are pinged this often
 constexpr int kKeepaliveTimeoutMs = 20'000;  // and count as gone without an answer for so long
+constexpr int kHandshakeMs = 30'000;         // a connection's time to begin, TLS included
 constexpr char kPruneService[] = "attnprune.v1.PruneService";
 constexpr char kTensorService[] = "attnprune.v1.TensorService";
 constexpr char kReady[] = "ready", kLive[] = "live";  // for probes: a draining server still lives
@@ -105,6 +107,7 @@ void Configure(const GrpcHostOptions& options, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
   // Windows that grow with the connection's speed would let an upload run many chunks ahead of the
   // disk; all of them would be lost, and sent twice, when the server is killed.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
@@ -133,7 +136,9 @@ absl::StatusOr<std::unique_ptr<GrpcHost>> GrpcHost::Start(
     counting.push_back(std::make_unique<CallCounting>(options.calls));
     builder.experimental().SetInterceptorCreators(std::move(counting));
   }
-  builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
+  const std::shared_ptr<grpc::ServerCredentials> credentials =
+      options.tls == nullptr ? grpc::InsecureServerCredentials() : TlsCredentials(options.tls);
+  builder.AddListeningPort(options.listen, credentials, &port);
   for (grpc::Service* const service : services) builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
@@ -141,11 +146,12 @@ absl::StatusOr<std::unique_ptr<GrpcHost>> GrpcHost::Start(
         absl::StrCat("cannot listen on ", options.listen, ": ", WhyNotListening(options.listen)));
   }
   SetHealth(*server, true);
-  return std::unique_ptr<GrpcHost>(new GrpcHost(std::move(server), port));
+  return std::unique_ptr<GrpcHost>(new GrpcHost(credentials, std::move(server), port));
 }
 
-GrpcHost::GrpcHost(std::unique_ptr<grpc::Server> server, int port)
-    : server_(std::move(server)), port_(port) {}
+GrpcHost::GrpcHost(std::shared_ptr<grpc::ServerCredentials> credentials,
+                   std::unique_ptr<grpc::Server> server, int port)
+    : credentials_(std::move(credentials)), server_(std::move(server)), port_(port) {}
 
 GrpcHost::~GrpcHost() { Shutdown(absl::InfinitePast()); }
 

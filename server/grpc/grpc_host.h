@@ -14,8 +14,13 @@ namespace attnprune {
 class CallMetrics;
 }
 
+namespace attnprune::tls {
+class LiveCredentials;
+}
+
 namespace grpc {
 class Server;
+class ServerCredentials;
 class Service;
 }  // namespace grpc
 
@@ -25,6 +30,7 @@ struct GrpcHostOptions {
   std::string listen;                            // HOST:PORT; port 0: any free one
   int64_t max_message_bytes = int64_t{4} << 20;  // received
   CallMetrics* calls = nullptr;  // counts them (GrpcCalls); may be null; must outlive the host
+  const tls::LiveCredentials* tls = nullptr;  // null: plain text; must outlive the host
 };
 
 // Thread-safe.
@@ -44,8 +50,10 @@ class GrpcHost {
   void Shutdown(absl::Time deadline);
 
  private:
-  GrpcHost(std::unique_ptr<grpc::Server> server, int port);
+  GrpcHost(std::shared_ptr<grpc::ServerCredentials> credentials,
+           std::unique_ptr<grpc::Server> server, int port);
 
+  const std::shared_ptr<grpc::ServerCredentials> credentials_;  // asked while the server lives
   const std::unique_ptr<grpc::Server> server_;
   const int port_;
 };

@@ -103,13 +103,13 @@ bool IsAddress(const std::string& host) {
          inet_pton(AF_INET6, host.c_str(), &address) == 1;
 }
 
-std::string PageUrl(absl::string_view listen) {
+std::string PageUrl(absl::string_view scheme, absl::string_view listen) {
   const size_t colon = listen.rfind(':');
   absl::string_view host = listen.substr(0, colon);
   if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
   const bool everywhere = host == "*" || host == "0.0.0.0" || host == "::";
   const bool brackets = !everywhere && absl::StrContains(host, ":");
-  return absl::StrCat("http://", brackets ? "[" : "", everywhere ? "localhost" : host,
+  return absl::StrCat(scheme, "://", brackets ? "[" : "", everywhere ? "localhost" : host,
                       brackets ? "]" : "", listen.substr(colon), "/");
 }
 

@@ -38,9 +38,10 @@ bool IsLoopbackHost(absl::string_view host);
 // An IPv4 or IPv6 address, without brackets or port. Pure.
 bool IsAddress(const std::string& host);
 
-// Where a browser here finds what listens on HOST:PORT: "http://127.0.0.1:8080/", of "::1:8080"
-// "http://[::1]:8080/", and where every address is listened on "http://localhost:8080/". Pure.
-std::string PageUrl(absl::string_view listen);
+// Where a browser here finds what listens on HOST:PORT by a scheme: "http://127.0.0.1:8080/", of
+// "::1:8080" "http://[::1]:8080/", and where every address is listened on "http://localhost:8080/".
+// Pure.
+std::string PageUrl(absl::string_view scheme, absl::string_view listen);
 
 }  // namespace attnprune::http
 

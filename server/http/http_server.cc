@@ -117,6 +117,7 @@ bool BeastServer::MakeRoom() {
 void BeastServer::OnAccepted(tcp::socket socket) {
   if (!MakeRoom()) {
     context_->metrics->refused_connections.Add();  // counted before the client can know
+    if (context_->options.tls != nullptr) return;  // who has not shaken hands cannot be told
     boost::system::error_code ignored;
     socket.non_blocking(true, ignored);
     socket.write_some(asio::const_buffer(kFull.data(), kFull.size()), ignored);

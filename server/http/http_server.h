@@ -1,4 +1,4 @@
-// HTTP/1.1 over TCP: connections, limits and timeouts. A handler makes the answers.
+// HTTP/1.1 over TCP or TLS: connections, limits and timeouts. A handler makes the answers.
 #ifndef ATTNPRUNE_SERVER_HTTP_HTTP_SERVER_H_
 #define ATTNPRUNE_SERVER_HTTP_HTTP_SERVER_H_
 
@@ -10,6 +10,10 @@
 #include "server/http/io_loop.h"
 #include "server/http/message.h"
 
+namespace attnprune::tls {
+class LiveCredentials;
+}
+
 namespace attnprune::http {
 
 class WebMetrics;
@@ -20,7 +24,10 @@ struct HttpServerOptions {
   // with a request or with taking its answer; where all are streams, or wait for the server, it
   // gets 503.
   int max_connections = 2000;
-  // From the beginning of a connection, or its last answer, to the end of the next request.
+  // Of each connection what it then has; null: plain HTTP. Must outlive the loop's last task.
+  const tls::LiveCredentials* tls = nullptr;
+  // From the beginning of a connection, or its last answer, to the end of the next request; of TLS
+  // the handshake may take as long before.
   absl::Duration request_timeout = absl::Seconds(30);
   // A client that takes nothing of an answer or an event for so long is dropped; a stream of events
   // can be resumed.

@@ -9,11 +9,13 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/tls/live_credentials.h"
 
 namespace attnprune::http {
 
 namespace asio = boost::asio;
 namespace beast = boost::beast;
+using asio::ip::tcp;
 
 namespace {
 
@@ -111,20 +113,34 @@ std::string Head(const Response& response, bool streams, bool keep_alive) {
   return absl::StrCat(head, "\r\n");
 }
 
+// Of a new connection; null: plain.
+std::shared_ptr<SSL_CTX> TlsContextOf(const HttpServerOptions& options) {
+  return options.tls == nullptr ? nullptr : options.tls->current()->context;
+}
+
 asio::const_buffer BufferOf(absl::string_view bytes) { return {bytes.data(), bytes.size()}; }
 
 }  // namespace
 
-Session::Session(asio::ip::tcp::socket socket, std::shared_ptr<const SessionContext> context)
+Session::Session(tcp::socket socket, std::shared_ptr<const SessionContext> context)
     : context_(std::move(context)),
-      stream_(std::move(socket)),
+      stream_(std::move(socket), TlsContextOf(context_->options)),
       buffer_(kMaxHeaderBytes + kMaxBodyBytes) {}
 
 void Session::Start() {
   Error ignored;
-  stream_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
-  stream_.socket().set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
-  Read();
+  tcp::socket& socket = stream_.tcp().socket();
+  socket.set_option(tcp::no_delay(true), ignored);
+  socket.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
+  if (!stream_.has_tls()) return Read();
+  waiting_since_ = absl::Now();
+  LimitTime(context_->options.request_timeout);
+  stream_.async_handshake(
+      [self = shared_from_this()](const Error& error) { self->OnHandshake(error); });
+}
+
+void Session::LimitTime(absl::Duration limit) {
+  stream_.tcp().expires_after(absl::ToChronoNanoseconds(limit));
 }
 
 void Session::Drain() {
@@ -138,20 +154,32 @@ void Session::Close() {
   if (closed_) return;
   closed_ = true;
   events_.reset();
+  if (!writing_) stream_.EndTls();
   Error ignored;
-  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-  stream_.close();
+  stream_.tcp().socket().shutdown(tcp::socket::shutdown_send, ignored);
+  stream_.tcp().close();
   context_->on_closed(this);
 }
 
 // --- Requests ---
+
+void Session::OnHandshake(const Error& error) {
+  if (closed_) return;
+  if (!error) return Read();
+  if (!Transport::MetHttp(error)) return Close();
+  stream_.DropTls();
+  asked_ = absl::Now();
+  answering_ = refused_ = true;
+  keep_alive_ = false;
+  Refuse(400, "this port speaks TLS: the address begins with https://");
+}
 
 void Session::Read() {
   parser_.emplace();
   parser_->header_limit(kMaxHeaderBytes);
   parser_->body_limit(kMaxBodyBytes);
   waiting_since_ = absl::Now();
-  stream_.expires_after(absl::ToChronoNanoseconds(context_->options.request_timeout));
+  LimitTime(context_->options.request_timeout);
   beast::http::async_read(
       stream_, buffer_, *parser_,
       [self = shared_from_this()](const Error& error, size_t) { self->OnRead(error); });
@@ -162,7 +190,7 @@ void Session::OnRead(const Error& error) {
   asked_ = absl::Now();
   if (error) return Refuse(error);
   waiting_since_ = absl::InfiniteFuture();
-  stream_.expires_never();
+  stream_.tcp().expires_never();
   answering_ = true;
   keep_alive_ = parser_->get().keep_alive();
   head_only_ = parser_->get().method() == beast::http::verb::head;
@@ -229,10 +257,10 @@ void Session::OnAnswer(Answer answer) {
 void Session::SendHead(const Response& response, bool streams) {
   head_ = Head(response, streams, keep_alive_);
   waiting_since_ = streams ? absl::InfiniteFuture() : absl::Now();
-  writing_ = streams;
+  writing_ = true;
   const std::array<asio::const_buffer, 2> bytes = {
       BufferOf(head_), BufferOf(piece_ == nullptr ? absl::string_view() : *piece_)};
-  stream_.expires_after(absl::ToChronoNanoseconds(context_->options.write_timeout));
+  LimitTime(context_->options.write_timeout);
   asio::async_write(stream_, bytes,
                     [self = shared_from_this(), streams](const Error& error, size_t sent) {
                       if (streams) return self->OnStreamBegun(error, sent);
@@ -250,6 +278,7 @@ void Session::OnAnswerSent(const Error& error, size_t bytes) {
   piece_.reset();
   answering_ = false;
   if (error) return Close();
+  writing_ = false;
   CountAnswer();
   if (refused_) return Linger();
   if (!keep_alive_ || draining_) return Close();
@@ -258,9 +287,10 @@ void Session::OnAnswerSent(const Error& error, size_t bytes) {
 
 // Closing with bytes unread would reset the connection, and the answer would not arrive.
 void Session::Linger() {
+  stream_.EndTls();
   Error ignored;
-  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-  stream_.expires_after(absl::ToChronoNanoseconds(kLinger));
+  stream_.tcp().socket().shutdown(tcp::socket::shutdown_send, ignored);
+  LimitTime(kLinger);
   Discard();
 }
 
@@ -277,11 +307,11 @@ void Session::Discard() {
 
 void Session::OnStreamBegun(const Error& error, size_t bytes) {
   if (closed_) return;
-  writing_ = false;
   context_->metrics->OnSent(bytes);
   if (error) return Close();
+  writing_ = false;
   CountAnswer();
-  stream_.expires_never();
+  stream_.tcp().expires_never();
   Discard();  // notices at once that the client has left
   events_->OnReady([weak = weak_from_this(), loop = context_->loop] {
     loop->Post([weak] {
@@ -303,14 +333,15 @@ void Session::Pump() {
 void Session::SendPiece(SharedBytes piece) {
   writing_ = true;
   piece_ = std::move(piece);
-  stream_.expires_after(absl::ToChronoNanoseconds(context_->options.write_timeout));
+  LimitTime(context_->options.write_timeout);
   asio::async_write(stream_, asio::buffer(*piece_),
                     [self = shared_from_this()](const Error& error, size_t sent) {
                       if (self->closed_) return;
                       self->context_->metrics->OnSent(sent);
-                      self->writing_ = false;
                       self->piece_.reset();
-                      if (error || self->events_ == nullptr) return self->Close();
+                      if (error) return self->Close();
+                      self->writing_ = false;
+                      if (self->events_ == nullptr) return self->Close();
                       self->Pump();
                     });
 }

@@ -5,7 +5,6 @@
 #include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <functional>
@@ -17,6 +16,7 @@
 #include "absl/types/optional.h"
 #include "server/http/http_server.h"
 #include "server/http/message.h"
+#include "server/http/transport.h"
 #include "server/http/web_metrics.h"
 
 namespace attnprune::http {
@@ -32,8 +32,9 @@ struct SessionContext {
   std::function<void(Session*)> on_closed;
 };
 
-// Reads a request, has it answered, sends the answer, and so on; or sends a stream until it ends.
-// Every member runs on the loop. Kept alive by its operations under way.
+// Shakes hands where there is TLS, reads a request, has it answered, sends the answer, and so on;
+// or sends a stream until it ends. Every member runs on the loop. Kept alive by its operations
+// under way.
 class Session : public std::enable_shared_from_this<Session> {
  public:
   Session(boost::asio::ip::tcp::socket socket, std::shared_ptr<const SessionContext> context);
@@ -52,6 +53,9 @@ class Session : public std::enable_shared_from_this<Session> {
  private:
   using Error = boost::system::error_code;
 
+  void LimitTime(absl::Duration limit);  // of the read or write that begins next
+
+  void OnHandshake(const Error& error);
   void Read();
   void OnRead(const Error& error);
   void Refuse(const Error& error);
@@ -70,7 +74,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void CountAnswer();
 
   const std::shared_ptr<const SessionContext> context_;
-  boost::beast::tcp_stream stream_;
+  Transport stream_;
   boost::beast::flat_buffer buffer_;
   absl::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
 
@@ -86,7 +90,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool head_only_ = false;         // of a HEAD request
   bool keep_alive_ = true;
   bool answering_ = false;  // from a whole request to the end of its answer
-  bool writing_ = false;    // the head of a stream, or a piece
+  bool writing_ = false;    // a write is under way, or has failed
   bool refused_ = false;    // what came was no request
   bool draining_ = false;
   bool closed_ = false;

@@ -1,8 +1,10 @@
-// Upload and download of a tensor over loopback, against a bare gRPC stream of the same chunks that
-// nobody stores or reads from a disk, alternating in one run. Each server is a process of its own,
-// so that its memory can be told apart. Flags: --mib=512 --rounds=5 --chunk_kib=1024 --folder=/tmp
+// Upload and download of a tensor over loopback, in plain text and over TLS, against a bare gRPC
+// stream of the same chunks that nobody stores or reads from a disk, alternating in one run. Each
+// server is a process of its own, so that its memory can be told apart. Flags: --mib=512 --rounds=5
+// --chunk_kib=1024 --folder=/tmp
 #include <grpcpp/grpcpp.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +20,8 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -30,6 +34,8 @@
 #include "server/blobs/posix_blob_store.h"
 #include "server/grpc/grpc_host.h"
 #include "server/grpc/tensor_service.h"
+#include "server/tls/live_credentials.h"
+#include "tests/support/certificates.h"
 #include "tests/support/timing.h"
 
 namespace attnprune::rpc {
@@ -117,9 +123,11 @@ class ServerProcess {
   ServerProcess(const ServerProcess&) = delete;
   ServerProcess& operator=(const ServerProcess&) = delete;
 
-  std::unique_ptr<v1::TensorService::Stub> Connect() const {
+  std::unique_ptr<v1::TensorService::Stub> Connect(
+      const std::shared_ptr<grpc::ChannelCredentials>& credentials =
+          grpc::InsecureChannelCredentials()) const {
     return v1::TensorService::NewStub(
-        grpc::CreateChannel(absl::StrCat("127.0.0.1:", port_), grpc::InsecureChannelCredentials()));
+        grpc::CreateChannel(absl::StrCat("127.0.0.1:", port_), credentials));
   }
 
   double StatusMib(const std::string& field) const {  // of /proc/PID/status, VmRSS or VmHWM
@@ -160,9 +168,19 @@ int StartBare(const Flags& flags) {
   return port;
 }
 
-// attnprune's tensors as attnprune-server serves them.
-int StartReal(const std::string& folder) {
+// attnprune's tensors as attnprune-server serves them; over TLS where there is an identity.
+int StartReal(const std::string& folder, const testing::Identity& identity = {}) {
   static const RealClock clock;
+  Require(mkdir(folder.c_str(), 0700) == 0, "cannot make a folder");
+  static std::unique_ptr<tls::LiveCredentials> live;
+  if (!identity.key.empty()) {
+    const tls::CredentialFiles files = {folder + "/server.crt", folder + "/server.key", ""};
+    testing::WriteText(files.certificate, identity.certificate);
+    testing::WriteText(files.key, identity.key);
+    auto opened = tls::LiveCredentials::Open({.files = files, .clock = &clock});
+    Require(opened.ok(), opened.status().ToString());
+    live = *std::move(opened);
+  }
   static absl::StatusOr<std::unique_ptr<BlobStore>> store =
       OpenPosixBlobStore({.folder = folder}, &clock);
   Require(store.ok(), store.status().ToString());
@@ -170,7 +188,7 @@ int StartReal(const std::string& folder) {
   static const api::TensorApi tensors(store->get(), nullptr);
   static const std::unique_ptr<grpc::Service> service = NewTensorService({}, gate->get(), &tensors);
   static absl::StatusOr<std::unique_ptr<GrpcHost>> host =
-      GrpcHost::Start({.listen = "127.0.0.1:0"}, {service.get()});
+      GrpcHost::Start({.listen = "127.0.0.1:0", .tls = live.get()}, {service.get()});
   Require(host.ok(), host.status().ToString());
   return (*host)->port();
 }
@@ -243,59 +261,85 @@ double SlowReadersMib(const ServerProcess& server, v1::TensorService::Stub* stub
   return growth;
 }
 
-void Report(const char* what, double mib, const Took& bare, const Took& real) {
-  const double bare_rate = mib / Median(bare.seconds), real_rate = mib / Median(real.seconds);
-  std::printf(
-      "%-9s bare %6.0f MiB/s (CPU %.2f s)   tensors %6.0f MiB/s (CPU %.2f s)   ratio %.2f\n", what,
-      bare_rate, Median(bare.cpu_seconds), real_rate, Median(real.cpu_seconds),
-      real_rate / bare_rate);
+// One kind of server, connected, and what its transfers took.
+struct Side {
+  const char* name;
+  const ServerProcess& server;
+  std::unique_ptr<v1::TensorService::Stub> stub;
+  Took up, down;
+};
+
+void TransferOnce(Side& side, const std::string& bytes, const std::string& sha256, size_t chunk) {
+  side.up.Add(side.server, [&] { Upload(side.stub.get(), bytes, sha256, chunk); });
+  side.down.Add(side.server, [&] { Download(side.stub.get(), sha256, bytes.size()); });
 }
 
-void Run(const Flags& flags, const std::string& folder) {
-  const ServerProcess bare([&] { return StartBare(flags); });
-  const ServerProcess real([&] { return StartReal(folder); });
-  const auto bare_stub = bare.Connect(), real_stub = real.Connect();
-  const auto chunk = static_cast<size_t>(flags.chunk_kib << 10);
+void Report(const Flags& flags, const Side& side, const Side& bare) {
+  const auto mib = static_cast<double>(flags.mib);
+  for (const auto& [what, took, of_bare] :
+       {std::tuple("upload", &side.up, &bare.up), std::tuple("download", &side.down, &bare.down)}) {
+    std::printf("%-6s %-9s %6.0f MiB/s   %.2f of bare   server's CPU %.2f s\n", side.name, what,
+                mib / Median(took->seconds), Median(of_bare->seconds) / Median(took->seconds),
+                Median(took->cpu_seconds));
+  }
+}
 
-  std::string bytes(static_cast<size_t>(flags.mib << 20), '\0');
+std::string RandomBytes(int64_t count) {
+  std::string bytes(static_cast<size_t>(count), '\0');
   std::mt19937_64 random(1);
   for (size_t i = 0; i + 8 <= bytes.size(); i += 8) {
     const uint64_t value = random();
     std::copy_n(reinterpret_cast<const char*>(&value), 8, &bytes[i]);
   }
-  // Warm both up: connections, allocators, code.
-  const std::string little = bytes.substr(0, 8 << 20);
-  Upload(bare_stub.get(), little, Sha256Of(little), chunk);
-  Upload(real_stub.get(), little, Sha256Of(little), chunk);
-  Download(real_stub.get(), Sha256Of(little), little.size());
+  return bytes;
+}
 
-  const double before = real.StatusMib("VmRSS");
-  real.ResetPeak();
-  Took bare_up, real_up, bare_down, real_down;
+void Run(const Flags& flags, const std::string& folder) {
+  const testing::Authority authority;
+  const testing::Identity identity = authority.Issue();
+  const ServerProcess bare_server([&] { return StartBare(flags); });
+  const ServerProcess plain_server([&] { return StartReal(folder + "/plain"); });
+  const ServerProcess tls_server([&] { return StartReal(folder + "/tls", identity); });
+  Side bare = {"bare", bare_server, bare_server.Connect(), {}, {}};
+  Side plain = {"plain", plain_server, plain_server.Connect(), {}, {}};
+  Side tls = {"TLS",
+              tls_server,
+              tls_server.Connect(grpc::SslCredentials({authority.certificate(), "", ""})),
+              {},
+              {}};
+  const auto chunk = static_cast<size_t>(flags.chunk_kib << 10);
+  std::string bytes = RandomBytes(flags.mib << 20);
+
+  // Warm all up: connections, allocators, code.
+  const std::string little = bytes.substr(0, 8 << 20);
+  for (Side* const side : {&bare, &plain, &tls}) {
+    Upload(side->stub.get(), little, Sha256Of(little), chunk);
+  }
+  Download(plain.stub.get(), Sha256Of(little), little.size());
+
+  const double before = plain_server.StatusMib("VmRSS");
+  plain_server.ResetPeak();
   std::string sha256;
   for (int64_t round = 0; round < flags.rounds; ++round) {
     bytes[0] = static_cast<char>(round);  // another tensor each time
     sha256 = Sha256Of(bytes);
-    bare_up.Add(bare, [&] { Upload(bare_stub.get(), bytes, sha256, chunk); });
-    real_up.Add(real, [&] { Upload(real_stub.get(), bytes, sha256, chunk); });
-    bare_down.Add(bare, [&] { Download(bare_stub.get(), sha256, bytes.size()); });
-    real_down.Add(real, [&] { Download(real_stub.get(), sha256, bytes.size()); });
-    std::printf(
-        "round %d   upload bare %.3f s, tensors %.3f s   download bare %.3f s, tensors %.3f s\n",
-        static_cast<int>(round), bare_up.seconds.back(), real_up.seconds.back(),
-        bare_down.seconds.back(), real_down.seconds.back());
+    for (Side* const side : {&bare, &plain, &tls}) TransferOnce(*side, bytes, sha256, chunk);
+    std::printf("round %d   upload bare %.3f s, plain %.3f s, TLS %.3f s\n",
+                static_cast<int>(round), bare.up.seconds.back(), plain.up.seconds.back(),
+                tls.up.seconds.back());
   }
-  const auto mib = static_cast<double>(flags.mib);
   std::printf("%lld MiB in chunks of %lld KiB, median of %lld rounds\n",
               static_cast<long long>(flags.mib), static_cast<long long>(flags.chunk_kib),
               static_cast<long long>(flags.rounds));
-  Report("upload", mib, bare_up, real_up);
-  Report("download", mib, bare_down, real_down);
-  std::printf("server's peak memory: %.1f MiB above the %.1f MiB before\n",
-              real.StatusMib("VmHWM") - before, before);
+  for (const Side* const side : {&bare, &plain, &tls}) Report(flags, *side, bare);
+  std::printf("TLS takes %.0f %% of an upload's rate, %.0f %% of a download's\n",
+              100 * (1 - Median(plain.up.seconds) / Median(tls.up.seconds)),
+              100 * (1 - Median(plain.down.seconds) / Median(tls.down.seconds)));
+  std::printf("plain server's peak memory: %.1f MiB above the %.1f MiB before\n",
+              plain_server.StatusMib("VmHWM") - before, before);
   constexpr int kSlowReaders = 16;
   std::printf("%d readers that read one message and stop: %.1f MiB each\n", kSlowReaders,
-              SlowReadersMib(real, real_stub.get(), sha256, kSlowReaders) / kSlowReaders);
+              SlowReadersMib(plain_server, plain.stub.get(), sha256, kSlowReaders) / kSlowReaders);
 }
 
 bool ParseFlag(absl::string_view argument, Flags* flags) {

@@ -121,10 +121,13 @@ class Server:
 class Client:
     """A plain client of the API: generated stubs, nothing of the project's own code."""
 
-    def __init__(self, address, **options):
+    def __init__(self, address, credentials=None, **options):
+        """credentials: of TLS; None: plain text."""
         arguments = {"grpc.max_reconnect_backoff_ms": 200, "grpc.initial_reconnect_backoff_ms": 50,
                      "grpc.use_local_subchannel_pool": 1, "grpc.enable_retries": 0, **options}
-        self.channel = grpc.insecure_channel(address, options=list(arguments.items()))
+        pairs = list(arguments.items())
+        self.channel = (grpc.secure_channel(address, credentials, options=pairs) if credentials else
+                        grpc.insecure_channel(address, options=pairs))
         self.jobs = prune_grpc.PruneServiceStub(self.channel)
         self.tensors = tensor_grpc.TensorServiceStub(self.channel)
 

@@ -17,6 +17,29 @@ absl::Status ParseDuration(const std::string& text, absl::Duration& duration) {
       absl::StrCat("must be a duration such as 90s or 30m, got ", text));
 }
 
+void AddFile(Command& command, const std::string& name, std::string& path,
+             const std::string& environment, const std::string& help) {
+  const auto parse = [&path](const std::string& text) {
+    path = text;
+    return text.empty() ? absl::InvalidArgumentError("must name a file, got nothing")
+                        : absl::OkStatus();
+  };
+  command.AddParsed(name, parse, help, {.type = "FILE", .environment = environment});
+}
+
+void AddSecurityFlags(Command& command, ConnectFlags& flags) {
+  command.Add("--tls", flags.tls,
+              "Speak TLS to the server; its certificate must be of the system's authorities");
+  AddFile(command, "--ca-file", flags.ca_file, "ATTNPRUNE_CA_FILE",
+          "Speak TLS; the server's certificate must be of an authority in this PEM file");
+  AddFile(command, "--cert-file", flags.cert_file, "ATTNPRUNE_CERT_FILE",
+          "PEM file of a certificate to show to the server, which is spoken to by TLS");
+  AddFile(command, "--key-file", flags.key_file, "ATTNPRUNE_KEY_FILE",
+          "PEM file of its key, without a passphrase");
+  AddFile(command, "--token-file", flags.token_file, "ATTNPRUNE_TOKEN_FILE",
+          "File of the token to show to the server; without TLS on this machine only");
+}
+
 // Over a bar that is being drawn, which goes on below.
 void TellReachable(const Shell& shell, const std::string& server, bool reachable) {
   if (shell.err_columns.has_value()) *shell.err << "\r\x1b[K";
@@ -48,6 +71,7 @@ void AddConnectFlags(Command& command, ConnectFlags& flags, const std::string& d
   command.AddParsed(
       "--server", name_server, "Where the server listens",
       {.type = "HOST:PORT", .default_text = default_server, .environment = "ATTNPRUNE_SERVER"});
+  AddSecurityFlags(command, flags);
   const auto parse = [&flags](const std::string& text) {
     return ParseDuration(text, flags.patience.emplace());
   };
@@ -62,6 +86,11 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
                                                         const ConnectFlags& flags) {
   client::ClientOptions options;
   options.server = flags.server;
+  options.tls = flags.tls;
+  options.ca_file = flags.ca_file;
+  options.cert_file = flags.cert_file;
+  options.key_file = flags.key_file;
+  options.token_file = flags.token_file;
   if (flags.patience.has_value()) {
     options.retry.patience = *flags.patience;
     options.watch_retry.patience = *flags.patience;

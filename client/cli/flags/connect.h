@@ -19,6 +19,9 @@ inline constexpr char kDefaultServer[] = "127.0.0.1:50051";
 struct ConnectFlags {
   std::string server = kDefaultServer;
   bool server_named = false;  // by the flag or the environment
+  // As ClientOptions has them.
+  bool tls = false;
+  std::string ca_file, cert_file, key_file, token_file;
   // With a server that cannot be reached; not given: the library's, longer for watches.
   absl::optional<absl::Duration> patience;
   absl::optional<absl::Duration> timeout;  // of each try of a call; not given: the library's

@@ -335,6 +335,9 @@ TEST(CheckedOptions, NamesTheOptionTheRuleAndTheValue) {
       {"http_host", [](ServerOptions& o) { o.http_hosts = {"https://a"}; }},
       {"http_host", [](ServerOptions& o) { o.http_hosts = {"bücher.example"}; }},
       {"http_host", [](ServerOptions& o) { o.http_hosts = {std::string(64, 'a')}; }},
+      {"tls_key_file", [](ServerOptions& o) { o.tls_cert_file = "server.crt"; }},
+      {"tls_cert_file", [](ServerOptions& o) { o.tls_key_file = "server.key"; }},
+      {"tls_client_ca_file", [](ServerOptions& o) { o.tls_client_ca_file = "clients.crt"; }},
       {"workers", [](ServerOptions& o) { o.workers = 0; }},
       {"threads_per_job", [](ServerOptions& o) { o.threads_per_job = -1; }},
       {"max_queued_jobs", [](ServerOptions& o) { o.max_queued_jobs = 0; }},
@@ -375,6 +378,14 @@ TEST(CheckedOptions, LeavesLoopbackOnlyUnderAFlagThatIsNamed) {
   EXPECT_TRUE(CheckedOptions(options, {.cores = 4}).ok());
 }
 
+TEST(MayFaceTheNetwork, WithTlsAndTokensOrWhereAFlagAllowsIt) {
+  EXPECT_FALSE(MayFaceTheNetwork({}));
+  EXPECT_FALSE(MayFaceTheNetwork({.tls = true}));
+  EXPECT_FALSE(MayFaceTheNetwork({.tokens = true}));
+  EXPECT_TRUE(MayFaceTheNetwork({.tls = true, .tokens = true}));
+  EXPECT_TRUE(MayFaceTheNetwork({.allowed = true}));
+}
+
 TEST(CheckedOptions, SharesTheMachineAmongTheWorkers) {
   ServerOptions options;
   options.data_dir = "somewhere";
@@ -397,6 +408,11 @@ TEST(CheckedOptions, LeavesOpenFilesToTheRestOfTheServer) {
   EXPECT_EQ(connections(2000), 1488);
   EXPECT_EQ(connections(1024), 512);
   EXPECT_EQ(connections(100), 50);
+  options.tls_cert_file = options.tls_key_file = "server.pem";
+  EXPECT_EQ(connections(1'000'000), 2000);
+  EXPECT_EQ(CheckedOptions(options, {.memory_bytes = int64_t{300} << 20, .open_files = 4096})
+                ->max_http_connections,
+            600);
   options.max_http_connections = 7;
   EXPECT_EQ(connections(100), 7);
 }

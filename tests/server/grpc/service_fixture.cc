@@ -31,12 +31,13 @@ Service::Service(const ServiceOptions& options) : backend_(options.backend) {
   prune.heartbeat = options.heartbeat;
   service_ = NewPruneService(prune, gate_.get(), &backend_.api(), &backend_.runs(), &backend_.hub(),
                              &backend_.outlook());
-  host_ = ValueOrDie(GrpcHost::Start({.listen = "127.0.0.1:0"}, {service_->service()}));
+  host_ = ValueOrDie(
+      GrpcHost::Start({.listen = "127.0.0.1:0", .tls = options.tls}, {service_->service()}));
   // Windows stay at 64 KiB, so that a client that reads nothing always holds back the same.
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   channel_ = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(host_->port()),
-                                       grpc::InsecureChannelCredentials(), arguments);
+                                       options.channel, arguments);
   stub_ = v1::PruneService::NewStub(channel_);
 }
 

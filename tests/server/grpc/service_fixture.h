@@ -12,6 +12,7 @@
 #include "attnprune/v1/prune_service.grpc.pb.h"
 #include "server/grpc/grpc_host.h"
 #include "server/grpc/prune_service.h"
+#include "server/tls/live_credentials.h"
 #include "tests/server/api/backend.h"
 
 namespace attnprune::rpc {
@@ -19,6 +20,8 @@ namespace attnprune::rpc {
 struct ServiceOptions {
   absl::Duration heartbeat = absl::Hours(1);
   api::BackendOptions backend = {};
+  const tls::LiveCredentials* tls = nullptr;
+  std::shared_ptr<grpc::ChannelCredentials> channel = grpc::InsecureChannelCredentials();
 };
 
 class Service {
@@ -32,6 +35,7 @@ class Service {
   BlobStore& tensors() { return backend_.tensors(); }
   PruneServiceHandle& service() { return *service_; }
   GrpcHost& host() { return *host_; }
+  int port() const { return host_->port(); }
 
   // A job that the server takes; its tensors are there.
   v1::Job GoodJob() { return backend_.GoodJob(); }

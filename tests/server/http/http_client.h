@@ -3,8 +3,10 @@
 #define ATTNPRUNE_TESTS_SERVER_HTTP_HTTP_CLIENT_H_
 
 #include <gtest/gtest.h>
+#include <openssl/types.h>
 
 #include <map>
+#include <memory>
 #include <string>
 #include <thread>
 
@@ -24,6 +26,17 @@ struct ReceivedEvent {
   std::string id, event, data, comment;
 };
 
+// How a client meets TLS. PEM; the server is known by `authorities` and the address 127.0.0.1.
+struct ClientTls {
+  std::string authorities;
+  std::string certificate, key;  // shown where they are asked for; empty: none
+  int newest_version = 0;        // OpenSSL's number, such as TLS1_1_VERSION; 0: any
+};
+
+struct FreeTls {
+  void operator()(SSL* connection) const;
+};
+
 // One connection to 127.0.0.1. Whatever does not come within kPatience fails the test.
 class HttpClient {
  public:
@@ -31,6 +44,8 @@ class HttpClient {
 
   // receive_buffer: bytes that the system takes for a client that does not read; 0: as usual.
   explicit HttpClient(int port, int receive_buffer = 0);
+  // With its handshake, for which see tls_error.
+  HttpClient(int port, const ClientTls& tls);
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
@@ -53,13 +68,23 @@ class HttpClient {
   // Waits until the server closes.
   bool ClosedByServer();
 
+  // OpenSSL's reason for the handshake's failure; empty: there was none.
+  const std::string& tls_error() const { return tls_error_; }
+  // Of the server's certificate, "" without TLS: tells one from another.
+  std::string ServerSerial() const;
+  // Whether the server has said that it ends TLS, before it closed.
+  bool EndedInOrder() const;
+
  private:
   bool Fill();
+  ssize_t SendSome(const char* bytes, size_t size) const;
   std::string TakeUntil(const std::string& end);
   std::string Take(size_t bytes);
   Received ReceiveHead();
 
   int fd_ = -1;
+  std::unique_ptr<SSL, FreeTls> tls_;
+  std::string tls_error_;
   std::string buffer_;  // received, not yet taken
   std::string events_;  // of the stream, without chunks, not yet taken
 };

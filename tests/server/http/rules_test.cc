@@ -107,12 +107,13 @@ TEST(IsLoopbackHost, KnowsThisMachineFromOthers) {
 }
 
 TEST(PageUrl, IsOneThatABrowserTakes) {
-  EXPECT_EQ(PageUrl("127.0.0.1:8080"), "http://127.0.0.1:8080/");
-  EXPECT_EQ(PageUrl("::1:8080"), "http://[::1]:8080/");
-  EXPECT_EQ(PageUrl("[::1]:8080"), "http://[::1]:8080/");
-  EXPECT_EQ(PageUrl("box.example:80"), "http://box.example:80/");
+  EXPECT_EQ(PageUrl("http", "127.0.0.1:8080"), "http://127.0.0.1:8080/");
+  EXPECT_EQ(PageUrl("http", "::1:8080"), "http://[::1]:8080/");
+  EXPECT_EQ(PageUrl("http", "[::1]:8080"), "http://[::1]:8080/");
+  EXPECT_EQ(PageUrl("http", "box.example:80"), "http://box.example:80/");
+  EXPECT_EQ(PageUrl("https", "127.0.0.1:8443"), "https://127.0.0.1:8443/");
   for (const char* all : {"*:8080", "0.0.0.0:8080", ":::8080", "[::]:8080"}) {
-    EXPECT_EQ(PageUrl(all), "http://localhost:8080/") << all;
+    EXPECT_EQ(PageUrl("http", all), "http://localhost:8080/") << all;
   }
 }
 
