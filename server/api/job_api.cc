@@ -101,11 +101,12 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const v1::CreateJobRequest& request,
   const v1::Estimate estimate = EstimateJob(checked, options_.rate, options_.max_job_memory_bytes);
   ATTNPRUNE_RETURN_IF_ERROR(
       CheckMemory("job", estimate.memory_bytes(), options_.max_job_memory_bytes));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(checked.Tensors(), tensors_));
   if (request.validate_only()) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckStoredSizes(checked.Tensors(), *tensors_));
     *checked.job.mutable_estimate() = estimate;
     return std::move(checked.job);
   }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(checked.Tensors(), tensors_));
   NewJob job = MakeNewJob(checked, request.request_id(), estimate);
   job.origin = origin;
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRecord record, Store(job, jobs_, options_.retry_after));

@@ -22,9 +22,15 @@ namespace {
 // Of a machine's best rate of products: what a run's passes and methods reach together.
 constexpr double kRunRate = 0.6;
 
+enum class Purpose { kCreate, kValidate };
+
+// Without ids where they are not stored and need not be.
 absl::StatusOr<Tokens> ReadTokens(const RunTokens& tokens, const ModelWeights& model,
-                                  const BlobStore& blobs) {
+                                  const BlobStore& blobs, Purpose purpose) {
   if (!tokens.given()) return Tokens();
+  if (purpose == Purpose::kValidate && absl::IsNotFound(blobs.SizeOf(tokens.ids.sha256).status())) {
+    return Tokens{.ids = {}, .lengths = tokens.lengths};
+  }
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(blobs, tokens.ids));
   ATTNPRUNE_ASSIGN_OR_RETURN(Tokens read, TokensOf(tokens, file.bytes()));
   const absl::Status fits = CheckTokens(model, read);
@@ -35,6 +41,7 @@ absl::StatusOr<Tokens> ReadTokens(const RunTokens& tokens, const ModelWeights& m
 
 // Rows of one token alike say nothing of a map's inputs.
 absl::Status CheckTokensDiffer(const RunTokens& tokens, const std::vector<int64_t>& ids) {
+  if (ids.empty()) return absl::OkStatus();
   const bool alike = std::all_of(ids.begin(), ids.end(), [&](int64_t id) { return id == ids[0]; });
   if (!alike) return absl::OkStatus();
   return MustError(tokens.ids.field, "have tokens that differ",
@@ -43,6 +50,7 @@ absl::Status CheckTokensDiffer(const RunTokens& tokens, const std::vector<int64_
 
 // Every mask leaves the attention of tokens that are all alike as it is.
 absl::Status CheckRowsDiffer(const RunTokens& tokens, const std::vector<int64_t>& ids) {
+  if (ids.empty()) return absl::OkStatus();
   auto row = ids.begin();
   for (size_t i = 0; i < tokens.lengths.size(); ++i) {
     const auto end = row + tokens.lengths[i];
@@ -78,11 +86,15 @@ absl::StatusOr<v1::Run> RunApi::CreateRun(const v1::CreateRunRequest& request,
   ATTNPRUNE_RETURN_IF_ERROR(CheckTensorNames(spec.Tensors()));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStoredBytes("run", run.ByteSizeLong()));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ModelWeights model, ModelOf(spec, {}));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(spec.Tensors(), tensors_));
+  const Purpose purpose = request.validate_only() ? Purpose::kValidate : Purpose::kCreate;
+  ATTNPRUNE_RETURN_IF_ERROR(purpose == Purpose::kValidate
+                                ? CheckStoredSizes(spec.Tensors(), *tensors_)
+                                : CheckStored(spec.Tensors(), tensors_));
   RunRows rows;
-  ATTNPRUNE_ASSIGN_OR_RETURN(rows.calibration, ReadTokens(spec.calibration, model, *tensors_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(rows.calibration,
+                             ReadTokens(spec.calibration, model, *tensors_, purpose));
   ATTNPRUNE_RETURN_IF_ERROR(CheckTokensDiffer(spec.calibration, rows.calibration.ids));
-  ATTNPRUNE_ASSIGN_OR_RETURN(rows.held_out, ReadTokens(spec.held_out, model, *tensors_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(rows.held_out, ReadTokens(spec.held_out, model, *tensors_, purpose));
   if (spec.attention_method.has_value()) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckRowsDiffer(spec.calibration, rows.calibration.ids));
     ATTNPRUNE_RETURN_IF_ERROR(CheckRowsDiffer(spec.held_out, rows.held_out.ids));

@@ -21,7 +21,8 @@ class RunApi {
   RunApi(const JobApiOptions& options, JobStore* jobs, BlobStore* tensors, QueueOutlook* outlook)
       : options_(options), jobs_(jobs), tensors_(tensors), outlook_(outlook) {}
 
-  // OK means that the run is on disk (fsync); with validate_only nothing is stored.
+  // OK means that the run is on disk (fsync); with validate_only nothing is stored,
+  // nor need the tensors be.
   absl::StatusOr<v1::Run> CreateRun(const v1::CreateRunRequest& request,
                                     const JobOrigin& origin) const;
   // name: "runs/x", here and below.

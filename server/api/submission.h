@@ -45,6 +45,10 @@ std::vector<std::string> UniqueDigests(absl::Span<const JobTensor* const> tensor
 // that are missing; INVALID_ARGUMENT names the shape.
 absl::Status CheckStored(absl::Span<const JobTensor* const> tensors, BlobStore* blobs);
 
+// Whether those that are stored have their sizes, for a request that is only to be validated.
+// Touches nothing. INVALID_ARGUMENT names the shape.
+absl::Status CheckStoredSizes(absl::Span<const JobTensor* const> tensors, const BlobStore& blobs);
+
 // INVALID_ARGUMENT naming `field`, reason JOB_TOO_LARGE. limit 0: none.
 absl::Status CheckMemory(absl::string_view field, int64_t bytes, int64_t limit);
 
