@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/types/optional.h"
+#include "server/backup/backup.h"
 #include "server/observe/log.h"
 #include "server/server.h"
 
@@ -24,6 +25,9 @@ struct ServerFlags {
 // Prints help, version or what is wrong, and then returns nothing and sets *exit_code: 0, or
 // kWrongUsage.
 absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, int* exit_code);
+
+// The same of `attnprune-server backup`; argv[0] is "backup".
+absl::optional<BackupOptions> ParseBackupFlags(int argc, const char* const* argv, int* exit_code);
 
 }  // namespace attnprune
 

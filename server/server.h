@@ -21,7 +21,8 @@ struct ServerOptions {
   std::vector<std::string> http_hosts;  // names the page is reached by, beside addresses, localhost
   int max_http_connections = 0;         // 0: 2,000, or what the limit of open files leaves of them
   bool allow_unauthenticated_network = false;  // listen and http_listen need not be on loopback
-  std::string data_dir;  // made if it is missing; one server at a time. Required
+  std::string data_dir;   // made if it is missing; one server at a time. Required
+  std::string audit_log;  // file that gets a line a change (observe/audit_log.h); empty: none
 
   int workers = 1;          // jobs that run at the same time, at least 1
   int threads_per_job = 0;  // that solve one job; 0: the cores divided by the workers. Never
@@ -35,10 +36,11 @@ struct ServerOptions {
   int64_t max_chunk_bytes = int64_t{2} << 20;    // of an upload; below max_message_bytes
 
   absl::Duration checkpoint_interval = absl::Seconds(5);  // a crash loses so much of the solving
-  absl::Duration lease = absl::Seconds(30);             // a worker silent for so long loses its job
-  absl::Duration heartbeat = absl::Seconds(15);         // an idle watch stream gets one this often
+  absl::Duration lease = absl::Seconds(30);      // a worker silent for so long loses its job
+  absl::Duration heartbeat = absl::Seconds(15);  // an idle watch stream gets one this often
+  absl::Duration keep_finished;  // a job or run is deleted so long after its end; zero: never
   absl::Duration tensor_grace = absl::Hours(24);        // an unused tensor is kept for so long
-  absl::Duration collect_interval = absl::Minutes(10);  // between two looks for such tensors
+  absl::Duration collect_interval = absl::Minutes(10);  // between two looks for such jobs, tensors
 };
 
 // Thread-safe. Knows no signals and no flags; logs through spdlog's default logger.
@@ -58,6 +60,9 @@ class Server {
   // Of HTTP, alike; 0 and "" if there is none.
   virtual int http_port() const = 0;
   virtual std::string http_address() const = 0;
+
+  // The audit log goes on in the file that is at its path now: after it was rotated.
+  virtual void ReopenAuditLog() = 0;
 
   // Ends in order, within `timeout` or little more: health says NOT_SERVING, running jobs are
   // checkpointed and given back to the queue, watch streams end with UNAVAILABLE, calls get to

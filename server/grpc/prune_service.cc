@@ -46,6 +46,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                                       const v1::CreateJobRequest* request,
                                       v1::Job* response) override {
     return Run("CreateJob", context, response, [this, request](CallRecord& record) {
+      if (request->validate_only()) record.SetValidateOnly();
       absl::StatusOr<v1::Job> made = api_.CreateJob(*request, record.origin());
       if (made.ok()) record.SetJob(made->name());
       return made;
@@ -78,6 +79,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                                       const v1::CreateRunRequest* request,
                                       v1::Run* response) override {
     return Run("CreateRun", context, response, [this, request](CallRecord& record) {
+      if (request->validate_only()) record.SetValidateOnly();
       absl::StatusOr<v1::Run> made = runs_.CreateRun(*request, record.origin());
       if (made.ok()) record.SetJob(made->name());
       return made;

@@ -103,6 +103,16 @@ std::string Head(const Response& response, bool streams, bool keep_alive) {
   return absl::StrCat(head, "\r\n");
 }
 
+// Empty: it has left already.
+std::string PeerOf(const asio::ip::tcp::socket& socket) {
+  boost::system::error_code error;
+  const asio::ip::tcp::endpoint peer = socket.remote_endpoint(error);
+  if (error) return "";
+  const std::string address = peer.address().to_string();
+  return peer.address().is_v6() ? absl::StrCat("[", address, "]:", peer.port())
+                                : absl::StrCat(address, ":", peer.port());
+}
+
 asio::const_buffer BufferOf(absl::string_view bytes) { return {bytes.data(), bytes.size()}; }
 
 }  // namespace
@@ -113,6 +123,7 @@ Session::Session(asio::ip::tcp::socket socket, std::shared_ptr<const SessionCont
       buffer_(kMaxHeaderBytes + kMaxBodyBytes) {}
 
 void Session::Start() {
+  peer_ = PeerOf(stream_.socket());
   Error ignored;
   stream_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
   stream_.socket().set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
@@ -188,6 +199,7 @@ void Session::Dispatch() {
   status.Update(CheckTransferEncoding(parser_->get()));
   status.Update(CheckOrigin(parser_->get()));
   Request request = ToRequest(parser_->release());
+  request.peer = peer_;
   status.Update(ParseTarget(target, &request));
   if (!status.ok()) {
     keep_alive_ = false;

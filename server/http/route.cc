@@ -53,10 +53,21 @@ RouteMatch MatchRoute(absl::string_view path) {
   return {Route::kPage, "", ""};
 }
 
-absl::string_view AllowedVerbs(Route route) {
-  if (route == Route::kCancel || route == Route::kCancelRun || route == Route::kResumeRun) {
-    return "POST";
+absl::string_view ActionOf(Route route) {
+  switch (route) {
+    case Route::kCancel:
+      return "CancelJob";
+    case Route::kCancelRun:
+      return "CancelRun";
+    case Route::kResumeRun:
+      return "ResumeRun";
+    default:
+      return "";
   }
+}
+
+absl::string_view AllowedVerbs(Route route) {
+  if (!ActionOf(route).empty()) return "POST";
   return route == Route::kEvents ? "GET" : "GET, HEAD";
 }
 
