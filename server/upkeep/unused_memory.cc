@@ -19,7 +19,9 @@ bool UnusedMemory::IsWorthwhile(int64_t resident_bytes, int64_t bytes_after_last
 }
 
 void UnusedMemory::GiveBack() {
-  if (!IsWorthwhile(ResidentBytes(), bytes_after_last_)) return;
+  const bool worthwhile = IsWorthwhile(ResidentBytes(), bytes_after_last_);
+  if (!worthwhile && !once_more_) return;
+  once_more_ = worthwhile;
   malloc_trim(0);
   bytes_after_last_ = ResidentBytes();
 }

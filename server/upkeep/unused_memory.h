@@ -14,16 +14,18 @@ int64_t ResidentBytes();
 // change. Not thread-safe.
 class UnusedMemory {
  public:
-  static constexpr int64_t kWorthwhileBytes = int64_t{16} << 20;
+  static constexpr int64_t kWorthwhileBytes = int64_t{8} << 20;
 
   // Whether resident memory has come to differ by kWorthwhileBytes since it was last given back.
   static bool IsWorthwhile(int64_t resident_bytes, int64_t bytes_after_last);
 
-  // Gives back what is unused, where it is worthwhile.
+  // Gives back what is unused, where it is worthwhile, and once more the next time: a burst may have
+  // been under way.
   void GiveBack();
 
  private:
   int64_t bytes_after_last_ = 0;
+  bool once_more_ = false;
 };
 
 }  // namespace attnprune

@@ -145,3 +145,17 @@ def test_a_file_that_cannot_be_had_is_refused_at_the_start(tmp_path):
     code, said = server.refuse()
     assert code == 1
     assert "audit_log" in said and "none/audit.log" in said
+
+
+def test_what_the_server_deletes_by_itself_has_a_line(data_dir, tmp_path):
+    flags = ("--keep-finished", "1s", "--collect-interval", "20ms")
+    with Audited(data_dir, tmp_path / "audit.log", *flags) as server:
+        with Client(server.address) as client:
+            stays = submit(client, methods=FOREVER).name
+            client.wait_for_step(stays)
+            name = submit(client, methods=QUICK).name
+            client.cancel(name)
+            wait_for(lambda: [job.name for job in client.jobs.ListJobs(
+                prune_api.ListJobsRequest()).jobs] == [stays], "it is deleted")
+        last_of(server, action="DeleteJob", code="OK", via="server", job=name, peer="", request_id="")
+        assert server.terminate() == 0
