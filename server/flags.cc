@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -63,15 +64,26 @@ void AddBytes(CLI::App& app, const std::string& name, int64_t& bytes, const std:
       "a size such as 512MiB or 4GiB", FlagText(bytes), help);
 }
 
+// As absl::ParseDuration; also "30d".
+bool ParseDuration(const std::string& text, absl::Duration* duration) {
+  int days = 0;
+  if (absl::EndsWith(text, "d") && absl::SimpleAtoi(text.substr(0, text.size() - 1), &days)) {
+    *duration = days * absl::Hours(24);
+    return true;
+  }
+  return absl::ParseDuration(text, duration);
+}
+
 void AddDuration(CLI::App& app, const std::string& name, absl::Duration& duration,
                  const std::string& help) {
   AddParsed(
       app, name, "DURATION",
       [&duration](const std::string& text) {
-        return absl::ParseDuration(text, &duration) && duration >= absl::ZeroDuration() &&
+        return ParseDuration(text, &duration) && duration >= absl::ZeroDuration() &&
                duration < absl::InfiniteDuration();
       },
-      "a duration of 0s or more such as 500ms, 30s or 10m", absl::FormatDuration(duration), help);
+      "a duration of 0s or more such as 500ms, 30s, 10m or 30d", absl::FormatDuration(duration),
+      help);
 }
 
 template <typename Enum>
@@ -132,6 +144,10 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
                  "Folder of jobs and tensors; made if it is missing, one server at a time")
       ->type_name("DIR")
       ->capture_default_str();
+  app.add_option("--audit-log", o.audit_log,
+                 "File that gets a JSON line a change, upload and download: who, what, from where. "
+                 "Appended to, mode 0600; opened anew at SIGHUP")
+      ->type_name("FILE");
   app.add_option("--workers", o.workers, "Jobs that run at the same time")->capture_default_str();
   app.add_option("--threads-per-job", o.threads_per_job,
                  "Threads that solve one job; 0: the cores divided by the workers")
@@ -151,10 +167,12 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
               "Between two checkpoints of a job; a crash loses so much of its solving");
   AddDuration(app, "--lease", o.lease, "A worker silent for so long loses its job");
   AddDuration(app, "--heartbeat", o.heartbeat, "An idle watch stream gets a heartbeat this often");
+  AddDuration(app, "--keep-finished", o.keep_finished,
+              "A job or run is deleted so long after its end, by this machine's clock; 0s: never");
   AddDuration(app, "--tensor-grace", o.tensor_grace,
               "A tensor that no job uses is kept for so long");
   AddDuration(app, "--collect-interval", o.collect_interval,
-              "Between two looks for tensors to remove");
+              "Between two looks for jobs and tensors to remove");
 }
 
 // CLI11 takes the next argument for the value that "--http-listen=" does not have.
@@ -177,7 +195,9 @@ absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, 
   flags.server.http_listen = "127.0.0.1:8080";
   CLI::App app("Prunes attention weights: a gRPC server with a durable queue of jobs.",
                "attnprune-server");
-  app.footer("attnprune-server token new --tenant T --role R makes a token for --token-file.");
+  app.footer(
+      "attnprune-server token new --help: makes a token for --token-file.\n"
+      "attnprune-server backup --help: copies the data folder of a server that runs.");
   AddServerFlags(app, flags.server);
   app.add_option("--port-file", flags.port_file, "File that gets the port once it is listened on")
       ->type_name("FILE");
@@ -233,6 +253,32 @@ absl::optional<TokenFlags> ParseTokenFlags(int argc, const char* const* argv, in
     return absl::nullopt;
   }
   return flags;
+}
+
+absl::optional<BackupOptions> ParseBackupFlags(int argc, const char* const* argv, int* exit_code) {
+  BackupOptions options;
+  CLI::App app(
+      "Copies a data folder while its server runs: a whole copy, checked, or none. A server can be "
+      "started on it.",
+      "attnprune-server backup");
+  app.add_option("--data-dir", options.data_dir, "The server's data folder")
+      ->type_name("DIR")
+      ->required();
+  app.add_option("--output", options.output,
+                 "Folder of the copy: empty or not there. On the same file system files that never "
+                 "change are hard links")
+      ->type_name("DIR")
+      ->required();
+  app.add_flag("--verify", options.verify, "Hash every tensor of the copy");
+  app.add_flag("--allow-missing", options.allow_missing,
+               "Leave out tensors and checkpoints that jobs refer to and that are lost");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    *exit_code = app.exit(error) == 0 ? 0 : kWrongUsage;
+    return absl::nullopt;
+  }
+  return options;
 }
 
 }  // namespace attnprune

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/types/optional.h"
+#include "server/backup/backup.h"
 #include "server/observe/log.h"
 #include "server/server.h"
 
@@ -32,6 +33,9 @@ struct TokenFlags {
 absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, int* exit_code);
 // The same of the arguments from "token" on.
 absl::optional<TokenFlags> ParseTokenFlags(int argc, const char* const* argv, int* exit_code);
+
+// The same of `attnprune-server backup`; argv[0] is "backup".
+absl::optional<BackupOptions> ParseBackupFlags(int argc, const char* const* argv, int* exit_code);
 
 }  // namespace attnprune
 

@@ -1,11 +1,16 @@
 // attnprune-server: flags, a Server, and an orderly end.
 //
 // `attnprune-server token new` makes a token instead.
+// SIGHUP: the audit log is opened anew.
+//
+// attnprune-server backup copies a data folder; exit codes 0, 1 failed, or something was left out.
 //
 // Exit codes: 0 drained after SIGTERM or SIGINT; 1 cannot start; 2 wrong usage; 128 + signal when a
 // second one cut the draining short.
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -17,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/io/stop_request.h"
 #include "core/kernels/blas.h"
+#include "server/backup/backup.h"
 #include "server/flags.h"
 #include "server/http/access.h"
 #include "server/observe/log.h"
@@ -27,7 +33,7 @@
 namespace attnprune {
 namespace {
 
-constexpr int kCannotStart = 1;
+constexpr int kFailed = 1;
 constexpr absl::Duration kFlush = absl::Seconds(1);  // for the log's reader, at the end
 
 constexpr char kAfterDataLoss[] =
@@ -50,7 +56,7 @@ void TellFailure(const absl::Status& status) {
 // A line of the log where programs read it; where people do, a sentence.
 int Fail(LogFormat format, const absl::Status& status) {
   format == LogFormat::kJson ? LogFailure(status) : TellFailure(status);
-  return absl::IsInvalidArgument(status) ? kWrongUsage : kCannotStart;
+  return absl::IsInvalidArgument(status) ? kWrongUsage : kFailed;
 }
 
 // Whole or not at all, for scripts that wait for the file.
@@ -82,7 +88,8 @@ int Run(const ServerFlags& flags) {
       {{"address", (*server)->address()},
        {"http", (*server)->http_address()},
        {"data_dir", flags.server.data_dir}});
-  const int signal = WaitForStopRequest();
+  int signal = WaitForStopRequest();
+  for (; signal == SIGHUP; signal = WaitForStopRequest()) (*server)->ReopenAuditLog();
   Log(LogLevel::kInfo, "server.drain", {{"signal", absl::StrCat(signal)}});
   const bool idle = (*server)->Drain(flags.drain_timeout);
   Log(LogLevel::kInfo, "server.stop", {{"idle", idle ? "true" : "false"}});
@@ -94,6 +101,28 @@ int Run(const ServerFlags& flags) {
   return 0;
 }
 
+std::string TextOf(const BackupReport& report, const std::string& output) {
+  return absl::StrCat("backed up ", report.jobs, " jobs and runs, ", report.tensors, " tensors of ",
+                      report.tensor_bytes, " bytes and ", report.checkpoints, " checkpoints to ",
+                      output, "; ", report.copied_bytes, " bytes are copies, the rest links\n");
+}
+
+int BackUpFolder(int argc, char** argv) {
+  int exit_code = 0;
+  const auto options = ParseBackupFlags(argc, argv, &exit_code);
+  if (!options.has_value()) return exit_code;
+  const absl::StatusOr<BackupReport> report = BackUp(*options);
+  if (!report.ok()) {
+    std::cerr << "attnprune-server: no backup: " << report.status().message() << "\n";
+    return absl::IsInvalidArgument(report.status()) ? kWrongUsage : kFailed;
+  }
+  std::cout << TextOf(*report, options->output);
+  if (report->missing == 0) return 0;
+  std::cerr << "attnprune-server: " << report->missing
+            << " tensors and checkpoints are lost, and not in the backup\n";
+  return kFailed;
+}
+
 }  // namespace
 }  // namespace attnprune
 
@@ -101,7 +130,10 @@ int main(int argc, char** argv) {
   if (argc > 1 && std::string_view(argv[1]) == "token") {
     return attnprune::RunTokenCommand(argc - 1, argv + 1);
   }
+  const bool backup = argc > 1 && std::strcmp(argv[1], "backup") == 0;
+  if (backup) return attnprune::BackUpFolder(argc - 1, argv + 1);
   attnprune::CatchStopRequests();
+  attnprune::CatchHangups();
   attnprune::RaiseOpenFileLimit();
   // gRPC's own lines would say in its words what ours say in ours.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);

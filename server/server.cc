@@ -6,10 +6,12 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "core/base/clock.h"
 #include "core/base/status_macros.h"
+#include "core/io/messages.h"
 #include "server/access/gate.h"
 #include "server/api/estimate.h"
 #include "server/api/job_api.h"
@@ -22,6 +24,7 @@
 #include "server/grpc/grpc_host.h"
 #include "server/grpc/prune_service.h"
 #include "server/grpc/tensor_service.h"
+#include "server/observe/audit_log.h"
 #include "server/observe/call_log.h"
 #include "server/observe/job_log.h"
 #include "server/observe/log.h"
@@ -31,7 +34,7 @@
 #include "server/server_metrics.h"
 #include "server/server_options.h"
 #include "server/tls/live_credentials.h"
-#include "server/upkeep/tensor_collector.h"
+#include "server/upkeep/upkeep.h"
 #include "server/web/web_host.h"
 
 namespace attnprune {
@@ -66,7 +69,23 @@ tls::LiveCredentialsOptions TlsOptions(const ServerOptions& options, const Clock
           .clock = clock};
 }
 
-web::WebOptions WebOptionsOf(const ServerOptions& options, const tls::LiveCredentials* tls) {
+// The log and the audit log, which may be null, are told of each call.
+RpcListener TellOfRpcs(AuditLog* audit) {
+  return [audit](const FinishedRpc& call) {
+    LogRpc(call);
+    if (audit != nullptr) audit->OnRpc(call);
+  };
+}
+
+HttpListener TellOfHttpRequests(AuditLog* audit) {
+  return [audit](const FinishedHttpRequest& call) {
+    LogHttpRequest(call);
+    if (audit != nullptr) audit->OnHttpRequest(call);
+  };
+}
+
+web::WebOptions WebOptionsOf(const ServerOptions& options, const tls::LiveCredentials* tls,
+                             AuditLog* audit) {
   web::WebOptions web;
   web.http.listen = options.http_listen;
   web.http.tls = tls;
@@ -74,8 +93,27 @@ web::WebOptions WebOptionsOf(const ServerOptions& options, const tls::LiveCreden
   web.https = tls != nullptr;
   web.hosts = options.http_hosts;
   web.heartbeat = options.heartbeat;
-  web.on_call = LogHttpRequest;
+  web.on_call = TellOfHttpRequests(audit);
   return web;
+}
+
+UpkeepOptions UpkeepOptionsOf(const ServerOptions& options, AuditLog* audit) {
+  UpkeepOptions upkeep;
+  if (options.keep_finished > absl::ZeroDuration()) upkeep.keep_finished = options.keep_finished;
+  upkeep.tensor_grace = options.tensor_grace;
+  upkeep.interval = options.collect_interval;
+  if (audit == nullptr) return upkeep;
+  upkeep.on_deleted = [audit](const std::string& name) {
+    const bool run = absl::StartsWith(name, "runs/");
+    audit->Write({.action = run ? "DeleteRun" : "DeleteJob",
+                  .code = "OK",
+                  .via = "server",
+                  .caller = {},
+                  .job = name,
+                  .tensor = "",
+                  .request_id = ""});
+  };
+  return upkeep;
 }
 
 WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock,
@@ -121,15 +159,19 @@ class ComposedServer final : public Server {
   }
   int http_port() const override { return web_ == nullptr ? 0 : web_->port(); }
   std::string http_address() const override { return web_ == nullptr ? "" : web_->address(); }
+  void ReopenAuditLog() override;
   bool Drain(absl::Duration timeout) override;
 
  private:
+  absl::Status OpenAuditLog();
+
   const ServerOptions options_;
   const RealClock clock_;
   ServerMetrics metrics_;
   std::atomic<bool> drained_{false};
 
   std::unique_ptr<access::Gate> gate_;
+  std::unique_ptr<AuditLog> audit_;  // null: none is wanted
   absl::optional<FolderLock> lock_;
   std::unique_ptr<BlobStore> tensors_;
   std::unique_ptr<JobStore> jobs_;
@@ -141,13 +183,28 @@ class ComposedServer final : public Server {
   std::unique_ptr<api::JobHub> hub_;
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<JobListeners> listeners_;
-  std::unique_ptr<TensorCollector> collector_;
+  std::unique_ptr<Upkeep> upkeep_;
   std::unique_ptr<rpc::PruneServiceHandle> prune_service_;
   std::unique_ptr<grpc::Service> tensor_service_;
   std::unique_ptr<tls::LiveCredentials> tls_;  // null: plain text
   std::unique_ptr<rpc::GrpcHost> host_;
   std::unique_ptr<web::WebHost> web_;
 };
+
+absl::Status ComposedServer::OpenAuditLog() {
+  if (options_.audit_log.empty()) return absl::OkStatus();
+  auto audit = AuditLog::Open(options_.audit_log, &metrics_.audit_lines_lost);
+  if (!audit.ok()) return Annotate(audit.status(), "audit_log");
+  audit_ = *std::move(audit);
+  return absl::OkStatus();
+}
+
+void ComposedServer::ReopenAuditLog() {
+  if (audit_ == nullptr) return;
+  const absl::Status status = audit_->Reopen();
+  if (status.ok()) return Log(LogLevel::kInfo, "audit.reopen", {{"file", options_.audit_log}});
+  Log(LogLevel::kError, "audit.reopen", {{"error", std::string(status.message())}});
+}
 
 // The lock comes first: nothing in the folder is touched while another server uses it.
 absl::Status ComposedServer::Open() {
@@ -157,6 +214,7 @@ absl::Status ComposedServer::Open() {
     ATTNPRUNE_ASSIGN_OR_RETURN(tls_, tls::LiveCredentials::Open(TlsOptions(options_, &clock_)));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(lock_, FolderLock::Acquire(options_.data_dir));
+  ATTNPRUNE_RETURN_IF_ERROR(OpenAuditLog());
   listeners_ =
       std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &metrics_.jobs});
   ATTNPRUNE_ASSIGN_OR_RETURN(
@@ -186,13 +244,13 @@ absl::Status ComposedServer::Serve() {
   hub_ = std::make_unique<api::JobHub>(jobs_.get(), &clock_);
   rpc::PruneServiceOptions prune_options;
   prune_options.heartbeat = options_.heartbeat;
-  prune_options.on_call = LogRpc;
+  prune_options.on_call = TellOfRpcs(audit_.get());
   prune_service_ = rpc::NewPruneService(prune_options, gate_.get(), api_.get(), runs_.get(),
                                         hub_.get(), outlook_.get());
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
   tensor_options.metrics = &metrics_.transfers;
-  tensor_options.on_call = LogRpc;
+  tensor_options.on_call = TellOfRpcs(audit_.get());
   tensor_service_ = rpc::NewTensorService(tensor_options, gate_.get(), tensor_api_.get());
   workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &metrics_, &log_),
                                           jobs_.get(), tensors_.get());
@@ -208,16 +266,15 @@ absl::Status ComposedServer::Serve() {
                                   {prune_service_->service(), tensor_service_.get()}));
   ATTNPRUNE_RETURN_IF_ERROR(ServeHttp());
   workers_->Start();
-  collector_ = std::make_unique<TensorCollector>(
-      TensorCollectorOptions{.grace = options_.tensor_grace, .interval = options_.collect_interval},
-      jobs_.get(), tensors_.get());
+  upkeep_ = std::make_unique<Upkeep>(UpkeepOptionsOf(options_, audit_.get()), jobs_.get(),
+                                     tensors_.get());
   return absl::OkStatus();
 }
 
 absl::Status ComposedServer::ServeHttp() {
   if (options_.http_listen.empty()) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<web::WebHost>> web =
-      web::WebHost::Start(WebOptionsOf(options_, tls_.get()),
+      web::WebHost::Start(WebOptionsOf(options_, tls_.get(), audit_.get()),
                           {.gate = gate_.get(),
                            .api = api_.get(),
                            .runs = runs_.get(),
@@ -257,7 +314,7 @@ ComposedServer::~ComposedServer() {
   Drain(absl::ZeroDuration());
   web_.reset();
   host_.reset();
-  collector_.reset();
+  upkeep_.reset();
   if (jobs_ != nullptr) jobs_->SetListener(nullptr);
 }
 

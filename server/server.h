@@ -30,7 +30,8 @@ struct ServerOptions {
   bool allow_unauthenticated_network = false;
   // Who may do what (access/tokens.h); read again when it changes. Empty: everyone may do all.
   std::string token_file;
-  std::string data_dir;  // made if it is missing; one server at a time. Required
+  std::string data_dir;   // made if it is missing; one server at a time. Required
+  std::string audit_log;  // file that gets a line a change (observe/audit_log.h); empty: none
 
   int workers = 1;          // jobs that run at the same time, at least 1
   int threads_per_job = 0;  // that solve one job; 0: the cores divided by the workers. Never
@@ -44,10 +45,11 @@ struct ServerOptions {
   int64_t max_chunk_bytes = int64_t{2} << 20;    // of an upload; below max_message_bytes
 
   absl::Duration checkpoint_interval = absl::Seconds(5);  // a crash loses so much of the solving
-  absl::Duration lease = absl::Seconds(30);             // a worker silent for so long loses its job
-  absl::Duration heartbeat = absl::Seconds(15);         // an idle watch stream gets one this often
+  absl::Duration lease = absl::Seconds(30);      // a worker silent for so long loses its job
+  absl::Duration heartbeat = absl::Seconds(15);  // an idle watch stream gets one this often
+  absl::Duration keep_finished;  // a job or run is deleted so long after its end; zero: never
   absl::Duration tensor_grace = absl::Hours(24);        // an unused tensor is kept for so long
-  absl::Duration collect_interval = absl::Minutes(10);  // between two looks for such tensors
+  absl::Duration collect_interval = absl::Minutes(10);  // between two looks for such jobs, tensors
 };
 
 // Thread-safe. Knows no signals and no flags; logs through spdlog's default logger.
@@ -68,6 +70,9 @@ class Server {
   // Of HTTP, alike; 0 and "" if there is none.
   virtual int http_port() const = 0;
   virtual std::string http_address() const = 0;
+
+  // The audit log goes on in the file that is at its path now: after it was rotated.
+  virtual void ReopenAuditLog() = 0;
 
   // Ends in order, within `timeout` or little more: health says NOT_SERVING, running jobs are
   // checkpointed and given back to the queue, watch streams end with UNAVAILABLE, calls get to

@@ -84,6 +84,8 @@ std::string ServerMetrics::Text(JobStore* store, const BlobStore& tensors,
   AddDiskMetrics(disk_folder, out);
   out.Count("attnprune_log_lines_dropped_total", "Log lines that stderr's reader did not take.",
             static_cast<double>(DroppedLogLines()));
+  out.Count("attnprune_audit_lines_lost_total", "Audit lines that their file did not take.",
+            static_cast<double>(audit_lines_lost.value()));
   AddProcessMetrics(out);
   return out.Finish();
 }

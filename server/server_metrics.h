@@ -11,6 +11,7 @@
 #include "server/grpc/tensor_service.h"
 #include "server/http/web_metrics.h"
 #include "server/observe/call_metrics.h"
+#include "server/observe/instruments.h"
 #include "server/observe/job_metrics.h"
 #include "server/observe/solver_metrics.h"
 #include "server/queue/job_store.h"
@@ -33,6 +34,7 @@ class ServerMetrics {
   CallMetrics rpcs = GrpcCalls();
   rpc::TransferMetrics transfers;
   http::WebMetrics web;
+  Counter audit_lines_lost;
   std::atomic<bool> draining{false};
 
  private:

@@ -124,6 +124,9 @@ absl::Status CheckDurations(const ServerOptions& o) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("checkpoint_interval", o.checkpoint_interval, kTick));
   ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("lease", o.lease, absl::Seconds(1)));
   ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("heartbeat", o.heartbeat, kTick));
+  if (o.keep_finished != absl::ZeroDuration()) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("keep_finished", o.keep_finished, absl::Seconds(1)));
+  }
   ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("tensor_grace", o.tensor_grace, absl::Seconds(1)));
   return CheckDuration("collect_interval", o.collect_interval, kTick);
 }

@@ -32,8 +32,8 @@ absl::StatusCode CodeOf(int error) {
   }
 }
 
-absl::StatusOr<int> OpenFd(const std::string& path, int flags) {
-  const int fd = open(path.c_str(), flags | O_CLOEXEC, 0644);
+absl::StatusOr<int> OpenFd(const std::string& path, int flags, mode_t mode = 0644) {
+  const int fd = open(path.c_str(), flags | O_CLOEXEC, mode);
   if (fd < 0) return FileError(errno, path, "open");
   return fd;
 }
@@ -82,6 +82,14 @@ absl::StatusOr<File> File::OpenForWriting(const std::string& path) {
   return file;
 }
 
+absl::StatusOr<File> File::OpenForAppending(const std::string& path) {
+  constexpr int kFlags = O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int fd, OpenFd(path, kFlags, 0600));
+  File file(fd, path);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRegular(file));
+  return file;
+}
+
 File& File::operator=(File&& other) noexcept {
   std::swap(fd_, other.fd_);
   std::swap(path_, other.path_);
@@ -111,6 +119,11 @@ uint64_t File::Inode() const {
 
 absl::Status File::WriteAt(int64_t offset, absl::Span<const char> data) {
   const int error = WriteAll(fd_, data, offset);
+  return error == 0 ? absl::OkStatus() : FileError(error, path_, "write");
+}
+
+absl::Status File::Append(absl::Span<const char> data) {
+  const int error = WriteAll(fd_, data);
   return error == 0 ? absl::OkStatus() : FileError(error, path_, "write");
 }
 

@@ -32,6 +32,8 @@ class File {
   static absl::StatusOr<File> OpenForReading(const std::string& path);
   // For reading too. Made if absent; links are not followed.
   static absl::StatusOr<File> OpenForWriting(const std::string& path);
+  // For reading, and for Append alone. Made with mode 0600 if absent; links are not followed.
+  static absl::StatusOr<File> OpenForAppending(const std::string& path);
 
   File() = default;
   File(File&& other) noexcept { *this = std::move(other); }
@@ -46,6 +48,8 @@ class File {
   uint64_t Inode() const;                     // 0 if the system does not tell
   // All of data at `offset`, or an error after which part of it may be there.
   absl::Status WriteAt(int64_t offset, absl::Span<const char> data);
+  // All of data behind the file's end, wherever that is by then; as WriteAt. Usually in one write.
+  absl::Status Append(absl::Span<const char> data);
   // Fills out. DATA_LOSS if the file ends before.
   absl::Status ReadAt(int64_t offset, absl::Span<char> out) const;
   absl::Status Truncate(int64_t size);  // gives reserved space beyond it back

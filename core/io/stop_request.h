@@ -1,4 +1,4 @@
-// SIGTERM and SIGINT as something to wait for.
+// SIGTERM, SIGINT and SIGHUP as something to wait for.
 #ifndef ATTNPRUNE_CORE_IO_STOP_REQUEST_H_
 #define ATTNPRUNE_CORE_IO_STOP_REQUEST_H_
 
@@ -10,6 +10,10 @@ namespace attnprune {
 // would not be blocked. SIGPIPE is ignored: output that nobody reads must not end the program. Call
 // once, first in main.
 void CatchStopRequests(int waited_for = 1);
+
+// From here on SIGHUP, too, is for WaitForStopRequest, and never ends the process; those that come
+// before one is waited for are one. After CatchStopRequests.
+void CatchHangups();
 
 // Returns the number of the first signal, then of the next. On one thread.
 int WaitForStopRequest();

@@ -103,11 +103,12 @@ absl::StatusOr<v1::Job> JobApi::CreateJob(const access::Caller& caller,
   const v1::Estimate estimate = EstimateJob(checked, options_.rate, options_.max_job_memory_bytes);
   ATTNPRUNE_RETURN_IF_ERROR(
       CheckMemory("job", estimate.memory_bytes(), options_.max_job_memory_bytes));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(caller, checked.Tensors(), *tensors_));
   if (request.validate_only()) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckStoredSizes(caller, checked.Tensors(), *tensors_));
     *checked.job.mutable_estimate() = estimate;
     return std::move(checked.job);
   }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(caller, checked.Tensors(), *tensors_));
   NewJob job = MakeNewJob(checked, request.request_id(), estimate);
   job.tenant = caller.tenant;
   job.origin = origin;

@@ -36,6 +36,7 @@ absl::StatusOr<Tokens> ReadTokens(const RunTokens& tokens, const ModelWeights& m
 
 // Rows of one token alike say nothing of a map's inputs.
 absl::Status CheckTokensDiffer(const RunTokens& tokens, const std::vector<int64_t>& ids) {
+  if (ids.empty()) return absl::OkStatus();
   const bool alike = std::all_of(ids.begin(), ids.end(), [&](int64_t id) { return id == ids[0]; });
   if (!alike) return absl::OkStatus();
   return MustError(tokens.ids.field, "have tokens that differ",
@@ -44,6 +45,7 @@ absl::Status CheckTokensDiffer(const RunTokens& tokens, const std::vector<int64_
 
 // Every mask leaves the attention of tokens that are all alike as it is.
 absl::Status CheckRowsDiffer(const RunTokens& tokens, const std::vector<int64_t>& ids) {
+  if (ids.empty()) return absl::OkStatus();
   auto row = ids.begin();
   for (size_t i = 0; i < tokens.lengths.size(); ++i) {
     const auto end = row + tokens.lengths[i];
@@ -80,11 +82,20 @@ absl::StatusOr<v1::Run> RunApi::CreateRun(const access::Caller& caller,
   ATTNPRUNE_RETURN_IF_ERROR(CheckTensorNames(spec.Tensors()));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStoredBytes("run", run.ByteSizeLong()));
   ATTNPRUNE_ASSIGN_OR_RETURN(const ModelWeights model, ModelOf(spec, {}));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckStored(caller, spec.Tensors(), *tensors_));
+  ATTNPRUNE_RETURN_IF_ERROR(request.validate_only()
+                                ? CheckStoredSizes(caller, spec.Tensors(), *tensors_)
+                                : CheckStored(caller, spec.Tensors(), *tensors_));
+  // Without ids where they are not there and need not be.
+  const auto read = [&](const RunTokens& tokens) -> absl::StatusOr<Tokens> {
+    const bool unseen = request.validate_only() && tokens.given() &&
+                        absl::IsNotFound(tensors_->SizeOf(caller, tokens.ids.sha256).status());
+    if (unseen) return Tokens{.ids = {}, .lengths = tokens.lengths};
+    return ReadTokens(tokens, model, *blobs_);
+  };
   RunRows rows;
-  ATTNPRUNE_ASSIGN_OR_RETURN(rows.calibration, ReadTokens(spec.calibration, model, *blobs_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(rows.calibration, read(spec.calibration));
   ATTNPRUNE_RETURN_IF_ERROR(CheckTokensDiffer(spec.calibration, rows.calibration.ids));
-  ATTNPRUNE_ASSIGN_OR_RETURN(rows.held_out, ReadTokens(spec.held_out, model, *blobs_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(rows.held_out, read(spec.held_out));
   if (spec.attention_method.has_value()) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckRowsDiffer(spec.calibration, rows.calibration.ids));
     ATTNPRUNE_RETURN_IF_ERROR(CheckRowsDiffer(spec.held_out, rows.held_out.ids));

@@ -23,7 +23,8 @@ class RunApi {
          const BlobStore* blobs, QueueOutlook* outlook)
       : options_(options), jobs_(jobs), tensors_(tensors), blobs_(blobs), outlook_(outlook) {}
 
-  // OK means that the run is on disk (fsync); with validate_only nothing is stored.
+  // OK means that the run is on disk (fsync); with validate_only nothing is stored,
+  // nor need the tensors be.
   absl::StatusOr<v1::Run> CreateRun(const access::Caller& caller,
                                     const v1::CreateRunRequest& request,
                                     const JobOrigin& origin) const;

@@ -14,6 +14,13 @@ namespace {
 constexpr int kDefaultPageSize = 50, kMaxPageSize = 1000, kMaxStates = 16;
 constexpr size_t kMaxStoredBytes = size_t{1} << 20, kMaxTensorName = 255;
 
+absl::Status CheckSize(const JobTensor& tensor, int64_t stored_bytes) {
+  if (stored_bytes == tensor.bytes()) return absl::OkStatus();
+  return FieldError(absl::StrCat(tensor.field, ".shape"),
+                    absl::StrCat("must come to the ", stored_bytes,
+                                 " bytes of the stored tensor, got ", tensor.bytes()));
+}
+
 }  // namespace
 
 std::string DeterministicBytes(const google::protobuf::Message& message) {
@@ -54,11 +61,19 @@ absl::Status CheckStored(const access::Caller& caller, absl::Span<const JobTenso
                              "TENSOR_MISSING", missing);
   }
   for (const JobTensor* const tensor : tensors) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t size, stored.SizeOf(tensor->sha256));
-    if (size == tensor->bytes()) continue;
-    return FieldError(absl::StrCat(tensor->field, ".shape"),
-                      absl::StrCat("must come to the ", size, " bytes of the stored tensor, got ",
-                                   tensor->bytes()));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t size, stored.SizeOf(caller, tensor->sha256));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckSize(*tensor, size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStoredSizes(const access::Caller& caller,
+                              absl::Span<const JobTensor* const> tensors, const TensorApi& stored) {
+  for (const JobTensor* const tensor : tensors) {
+    const absl::StatusOr<int64_t> size = stored.SizeOf(caller, tensor->sha256);
+    if (absl::IsNotFound(size.status())) continue;
+    ATTNPRUNE_RETURN_IF_ERROR(size.status());
+    ATTNPRUNE_RETURN_IF_ERROR(CheckSize(*tensor, *size));
   }
   return absl::OkStatus();
 }

@@ -47,6 +47,11 @@ std::vector<std::string> UniqueDigests(absl::Span<const JobTensor* const> tensor
 absl::Status CheckStored(const access::Caller& caller, absl::Span<const JobTensor* const> tensors,
                          const TensorApi& stored);
 
+// Whether those that are there for the caller have their sizes, for a request that is only to be
+// validated. Touches nothing. INVALID_ARGUMENT names the shape.
+absl::Status CheckStoredSizes(const access::Caller& caller,
+                              absl::Span<const JobTensor* const> tensors, const TensorApi& stored);
+
 // INVALID_ARGUMENT naming `field`, reason JOB_TOO_LARGE. limit 0: none.
 absl::Status CheckMemory(absl::string_view field, int64_t bytes, int64_t limit);
 

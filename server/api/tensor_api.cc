@@ -77,6 +77,13 @@ absl::StatusOr<int64_t> TensorApi::CommittedBytes(const access::Caller& caller,
   return tensors_->CommittedBytes(caller.tenant, upload_id);
 }
 
+absl::StatusOr<int64_t> TensorApi::SizeOf(const access::Caller& caller,
+                                          const std::string& sha256) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(caller, sha256));
+  if (!there) return NoSuchTensor(sha256);
+  return tensors_->SizeOf(sha256);
+}
+
 absl::StatusOr<std::unique_ptr<BlobReader>> TensorApi::OpenForReading(
     const access::Caller& caller, const std::string& sha256) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(caller, sha256));

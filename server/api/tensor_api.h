@@ -42,10 +42,8 @@ class TensorApi {
   // disk.
   absl::Status FinishUpload(const access::Caller& caller, Upload& upload) const;
 
-  // The stored size of one that FindMissing has not named.
-  absl::StatusOr<int64_t> SizeOf(const std::string& sha256) const {
-    return tensors_->SizeOf(sha256);
-  }
+  // Notes nothing, begins no grace anew.
+  absl::StatusOr<int64_t> SizeOf(const access::Caller& caller, const std::string& sha256) const;
 
  private:
   absl::Status NoteOwn(const std::string& tenant, absl::Span<const std::string> digests,

@@ -309,6 +309,10 @@ BlobStoreUsage PosixBlobStore::Usage() const {
 
 }  // namespace
 
+std::string TensorFile(absl::string_view sha256) {
+  return absl::StrCat("tensors/sha256/", sha256.substr(0, 2), "/", sha256);
+}
+
 absl::StatusOr<std::unique_ptr<BlobStore>> OpenPosixBlobStore(const PosixBlobStoreOptions& options,
                                                               const Clock* clock) {
   auto store = std::make_unique<PosixBlobStore>(options, clock);

@@ -17,10 +17,14 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "core/base/clock.h"
 #include "server/blobs/blob_store.h"
 
 namespace attnprune {
+
+// Where a finished tensor is below <folder>: "tensors/sha256/ab/<64 digits>".
+std::string TensorFile(absl::string_view sha256);
 
 struct PosixBlobStoreOptions {
   std::string folder;  // the server's data folder; made if absent

@@ -290,8 +290,10 @@ RunRows HoldOutRows(const RunSpec& run, RunRows rows) {
   for (size_t i = 0; i < apart.size(); ++i) {
     const Index length = rows.calibration.lengths[i];
     Tokens& side = apart[i] ? split.held_out : split.calibration;
-    const auto begin = rows.calibration.ids.begin() + first;
-    side.ids.insert(side.ids.end(), begin, begin + length);
+    if (!rows.calibration.ids.empty()) {
+      const auto begin = rows.calibration.ids.begin() + first;
+      side.ids.insert(side.ids.end(), begin, begin + length);
+    }
     side.lengths.push_back(length);
     first += length;
   }

@@ -81,7 +81,7 @@ absl::StatusOr<Tokens> TokensOf(const RunTokens& tokens, absl::Span<const char> 
 struct RunRows {
   Tokens calibration, held_out;
 };
-// The rows with the fraction of the run held out. Pure.
+// The rows with the fraction of the run held out; ids may be left out. Pure.
 RunRows HoldOutRows(const RunSpec& run, RunRows rows);
 
 }  // namespace attnprune

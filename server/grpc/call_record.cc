@@ -3,9 +3,12 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
+#include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/api/request_check.h"
+#include "server/blobs/upload_spec.h"
 
 namespace attnprune::rpc {
 namespace {
@@ -24,6 +27,17 @@ absl::string_view AuthorizationOf(const grpc::CallbackServerContext& context) {
   return context.client_metadata().count(kKey) == 1 ? MetadataOf(context, kKey) : "";
 }
 
+// gRPC's "ipv4:127.0.0.1:40112" and "ipv6:%5B::1%5D:40112".
+std::string PeerOf(const grpc::CallbackServerContext& context) {
+  const std::string peer = context.peer();
+  for (const absl::string_view family : {"ipv4:", "ipv6:"}) {
+    absl::string_view address = peer;
+    if (!absl::ConsumePrefix(&address, family)) continue;
+    return absl::StrReplaceAll(address, {{"%5B", "["}, {"%5D", "]"}});
+  }
+  return peer;
+}
+
 }  // namespace
 
 CallRecord::CallRecord(const CallPort& port, const char* method,
@@ -34,9 +48,10 @@ CallRecord::CallRecord(const CallPort& port, const char* method,
       begin_(absl::Now()) {
   call_.method = method;
   if (caller_.ok()) {
-    call_.tenant = caller_->tenant;
-    call_.who = caller_->name;
+    call_.caller.tenant = caller_->tenant;
+    call_.caller.who = caller_->name;
   }
+  call_.caller.peer = PeerOf(*context);
   call_.request =
       TraceRequest(MetadataOf(*context, kRequestIdKey), MetadataOf(*context, kTraceparentKey));
   context->AddInitialMetadata(kRequestIdKey, call_.request.request_id);
@@ -53,6 +68,10 @@ JobOrigin CallRecord::origin() const {
 
 void CallRecord::SetJob(const std::string& name) {
   if (api::ParseWatchedName(name).ok()) call_.job = name;
+}
+
+void CallRecord::SetTensor(const std::string& sha256) {
+  if (IsSha256(sha256)) call_.tensor = sha256;
 }
 
 void CallRecord::Finish(const grpc::Status& status) const {

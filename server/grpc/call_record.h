@@ -44,6 +44,10 @@ class CallRecord {
 
   // name: as the request or the answer has it.
   void SetJob(const std::string& name);
+  // sha256: as the request has it.
+  void SetTensor(const std::string& sha256);
+  // The call changes nothing, whatever its method.
+  void SetValidateOnly() { call_.validate_only = true; }
   // Tells the listener. Once.
   void Finish(const grpc::Status& status) const;
 

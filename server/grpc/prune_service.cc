@@ -49,6 +49,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                                       v1::Job* response) override {
     return Run("CreateJob", context, response,
                [this, request](const Caller& caller, CallRecord& record) {
+                 if (request->validate_only()) record.SetValidateOnly();
                  absl::StatusOr<v1::Job> made = api_.CreateJob(caller, *request, record.origin());
                  if (made.ok()) record.SetJob(made->name());
                  return made;
@@ -89,6 +90,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                                       v1::Run* response) override {
     return Run("CreateRun", context, response,
                [this, request](const Caller& caller, CallRecord& record) {
+                 if (request->validate_only()) record.SetValidateOnly();
                  absl::StatusOr<v1::Run> made = runs_.CreateRun(caller, *request, record.origin());
                  if (made.ok()) record.SetJob(made->name());
                  return made;

@@ -154,6 +154,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
     if (!request.has_header()) return FieldError("message", "must be header or data, got neither");
     if (upload_ != nullptr) return FieldError("header", "must be in the first message only");
     const v1::UploadHeader& header = request.header();
+    record_.SetTensor(header.sha256());
     ATTNPRUNE_ASSIGN_OR_RETURN(upload_, backend_->tensors->StartUpload(
                                             *record_.caller(), ToSpec(header), header.offset()));
     return absl::OkStatus();
@@ -202,7 +203,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   }
 
   Backend* const backend_;
-  const CallRecord record_;
+  CallRecord record_;  // the strand's
   v1::UploadTensorResponse* const response_;
   v1::UploadTensorRequest request_;  // the read's, or OnReadDone's
   std::unique_ptr<Upload> upload_;   // the strand's
@@ -220,6 +221,7 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
         record_(std::move(record)),
         sha256_(request.sha256()),
         offset_(request.offset()) {
+    record_.SetTensor(sha256_);
     backend_->calls.Begin();
     asio::post(backend_->io, [this] { Begin(); });
   }
@@ -291,7 +293,7 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   Backend* const backend_;
   grpc::CallbackServerContext* const context_;
   const std::shared_ptr<StallTimer> stall_;
-  const CallRecord record_;
+  CallRecord record_;
   const std::string sha256_;
   std::unique_ptr<BlobReader> tensor_;
   int64_t offset_;  // of what is sent next

@@ -118,6 +118,16 @@ std::shared_ptr<SSL_CTX> TlsContextOf(const HttpServerOptions& options) {
   return options.tls == nullptr ? nullptr : options.tls->current()->context;
 }
 
+// Empty: it has left already.
+std::string PeerOf(const asio::ip::tcp::socket& socket) {
+  boost::system::error_code error;
+  const asio::ip::tcp::endpoint peer = socket.remote_endpoint(error);
+  if (error) return "";
+  const std::string address = peer.address().to_string();
+  return peer.address().is_v6() ? absl::StrCat("[", address, "]:", peer.port())
+                                : absl::StrCat(address, ":", peer.port());
+}
+
 asio::const_buffer BufferOf(absl::string_view bytes) { return {bytes.data(), bytes.size()}; }
 
 }  // namespace
@@ -128,6 +138,7 @@ Session::Session(tcp::socket socket, std::shared_ptr<const SessionContext> conte
       buffer_(kMaxHeaderBytes + kMaxBodyBytes) {}
 
 void Session::Start() {
+  peer_ = PeerOf(stream_.socket());
   Error ignored;
   tcp::socket& socket = stream_.tcp().socket();
   socket.set_option(tcp::no_delay(true), ignored);
@@ -225,6 +236,7 @@ void Session::Dispatch() {
   status.Update(CheckOrigin(parser_->get()));
   status.Update(CheckAuthorization(parser_->get()));
   Request request = ToRequest(parser_->release());
+  request.peer = peer_;
   status.Update(ParseTarget(target, &request));
   if (!status.ok()) {
     keep_alive_ = false;

@@ -78,6 +78,7 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::beast::flat_buffer buffer_;
   absl::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
 
+  std::string peer_;   // Request::peer
   std::string head_;   // of the answer under way
   SharedBytes piece_;  // its body, or a piece of the stream
   int route_ = 0;      // for the metrics, like the next two

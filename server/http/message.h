@@ -28,6 +28,7 @@ struct Request {
   std::string accept_encoding, if_none_match, last_event_id;
   std::string request_id, traceparent;  // trace/trace_context.h
   std::string authorization, cookie;
+  std::string peer;     // "127.0.0.1:40112", the other end of the connection
   bool http10 = false;  // that knows no streams
 };
 

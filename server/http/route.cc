@@ -55,6 +55,19 @@ RouteMatch MatchRoute(absl::string_view path) {
   return {Route::kPage, "", ""};
 }
 
+absl::string_view ActionOf(Route route) {
+  switch (route) {
+    case Route::kCancel:
+      return "CancelJob";
+    case Route::kCancelRun:
+      return "CancelRun";
+    case Route::kResumeRun:
+      return "ResumeRun";
+    default:
+      return "";
+  }
+}
+
 absl::string_view AllowedVerbs(Route route) {
   switch (route) {
     case Route::kCancel:

@@ -42,6 +42,9 @@ struct RouteMatch {
 // file. Pure.
 RouteMatch MatchRoute(absl::string_view path);
 
+// The RPC that changes what a POST to this address changes, "CancelJob"; empty: nothing. Pure.
+absl::string_view ActionOf(Route route);
+
 // "POST" for what changes something, "GET, HEAD" or "GET" for the rest, all three for the session:
 // of the header Allow.
 absl::string_view AllowedVerbs(Route route);

@@ -12,8 +12,9 @@ namespace attnprune {
 namespace {
 
 constexpr size_t kMaxPath = 256;  // of a line
-constexpr absl::string_view kChanging[] = {"CreateJob", "CancelJob", "DeleteJob", "CreateRun",
-                                           "CancelRun", "ResumeRun", "DeleteRun", "UploadTensor"};
+constexpr absl::string_view kAudited[] = {"CreateJob", "CancelJob",    "DeleteJob",
+                                          "CreateRun", "CancelRun",    "ResumeRun",
+                                          "DeleteRun", "UploadTensor", "DownloadTensor"};
 
 LogLevel LevelOf(const FinishedRpc& call) {
   switch (call.code) {
@@ -22,10 +23,8 @@ LogLevel LevelOf(const FinishedRpc& call) {
     case absl::StatusCode::kDataLoss:
       return LogLevel::kWarning;
     case absl::StatusCode::kOk:
-    case absl::StatusCode::kCancelled: {  // the caller has left
-      const bool changing = std::count(std::begin(kChanging), std::end(kChanging), call.method) > 0;
-      return changing ? LogLevel::kInfo : LogLevel::kDebug;
-    }
+    case absl::StatusCode::kCancelled:  // the caller has left
+      return IsAudited(call.method) ? LogLevel::kInfo : LogLevel::kDebug;
     default:
       return LogLevel::kInfo;
   }
@@ -35,19 +34,28 @@ std::string Milliseconds(absl::Duration took) {
   return absl::StrFormat("%.3f", absl::ToDoubleMilliseconds(took));
 }
 
-template <typename Call>
-void AppendRequest(const Call& call, LogFields* fields) {
-  const RequestTrace& request = call.request;
-  if (!call.job.empty()) fields->emplace_back("job", call.job);
-  if (!call.tenant.empty()) fields->emplace_back("tenant", call.tenant);
-  if (!call.who.empty()) fields->emplace_back("who", call.who);
+void AppendGiven(const char* name, const std::string& value, LogFields* fields) {
+  if (!value.empty()) fields->emplace_back(name, value);
+}
+
+void AppendCaller(const CallSource& caller, LogFields* fields) {
+  AppendGiven("who", caller.who, fields);
+  AppendGiven("tenant", caller.tenant, fields);
+  AppendGiven("peer", caller.peer, fields);
+}
+
+void AppendRequest(const RequestTrace& request, LogFields* fields) {
   fields->emplace_back("request_id", request.request_id);
   fields->emplace_back("trace_id", request.trace.trace_id);
   fields->emplace_back("span_id", request.trace.span_id);
-  if (!request.caller_span.empty()) fields->emplace_back("parent_span_id", request.caller_span);
+  AppendGiven("parent_span_id", request.caller_span, fields);
 }
 
 }  // namespace
+
+bool IsAudited(absl::string_view rpc) {
+  return std::find(std::begin(kAudited), std::end(kAudited), rpc) != std::end(kAudited);
+}
 
 void LogRpc(const FinishedRpc& call) {
   const LogLevel level = LevelOf(call);
@@ -55,7 +63,10 @@ void LogRpc(const FinishedRpc& call) {
   LogFields fields = {{"rpc", call.method},
                       {"code", absl::StatusCodeToString(call.code)},
                       {"milliseconds", Milliseconds(call.took)}};
-  AppendRequest(call, &fields);
+  AppendGiven("job", call.job, &fields);
+  AppendGiven("tensor", call.tensor, &fields);
+  AppendCaller(call.caller, &fields);
+  AppendRequest(call.request, &fields);
   Log(level, "rpc", fields);
 }
 
@@ -66,7 +77,9 @@ void LogHttpRequest(const FinishedHttpRequest& call) {
                       {"path", call.path.substr(0, kMaxPath)},
                       {"code", absl::StrCat(call.status)},
                       {"milliseconds", Milliseconds(call.took)}};
-  AppendRequest(call, &fields);
+  AppendGiven("job", call.job, &fields);
+  AppendCaller(call.caller, &fields);
+  AppendRequest(call.request, &fields);
   Log(call.status == 500 ? LogLevel::kWarning : LogLevel::kInfo, "http", fields);
 }
 

@@ -12,23 +12,32 @@
 
 namespace attnprune {
 
+// Who calls, and from where.
+struct CallSource {
+  std::string who, tenant;  // empty: not known
+  std::string peer;         // "127.0.0.1:40112", "[::1]:40112": the other end of the connection
+};
+
 // A gRPC call that has ended.
 struct FinishedRpc {
   const char* method;  // "CreateJob"
   std::string job;     // "jobs/x" that it made or asked for; empty: none, or not a job's name
+  std::string tensor;  // SHA-256 of the one that it brings or takes; empty: none, or no digest
+  bool validate_only = false;
+  CallSource caller;
   RequestTrace request;
-  std::string tenant, who;  // of the token: its tenant and name; empty: none
   absl::StatusCode code;
   absl::Duration took;
 };
 
 // An HTTP request that has been answered, or whose stream begins.
 struct FinishedHttpRequest {
-  absl::string_view verb;  // "GET"
-  std::string path;        // decoded, without the query
-  std::string job;         // "jobs/x" that the path names; empty: none, or not a job's name
+  absl::string_view verb;    // "GET"
+  std::string path;          // decoded, without the query
+  std::string job;           // "jobs/x" that the path names; empty: none, or not a job's name
+  absl::string_view action;  // the RPC that changes the same, "CancelJob"; empty: nothing changes
+  CallSource caller;
   RequestTrace request;
-  std::string tenant, who;  // as of FinishedRpc
   int status;
   absl::Duration took;
 };
@@ -37,13 +46,16 @@ struct FinishedHttpRequest {
 using RpcListener = std::function<void(const FinishedRpc&)>;
 using HttpListener = std::function<void(const FinishedHttpRequest&)>;
 
-// One line, "rpc", a call: its method, code, milliseconds, job, who, request and trace. Calls that
-// change something at info level, and what was refused; others at debug level; failures of the
+// Whether the RPC of that name changes something, or takes a tensor. Pure.
+bool IsAudited(absl::string_view rpc);
+
+// One line, "rpc", a call: its method, code, milliseconds, job, caller, request and trace. Those
+// that are audited at info level, and what was refused; others at debug level; failures of the
 // server's own at warning level. Thread-safe.
 void LogRpc(const FinishedRpc& call);
 
 // One line, "http", a POST, and whatever ended with a code of 500 or above: its method, path, code,
-// milliseconds, job, who, request and trace. Failures of the server's own at warning level, the
+// milliseconds, job, caller, request and trace. Failures of the server's own at warning level, the
 // rest at info level. Thread-safe.
 void LogHttpRequest(const FinishedHttpRequest& call);
 

@@ -15,7 +15,7 @@ namespace {
 
 // False: the descriptor takes nothing any more. EAGAIN: another process that shares it has made it
 // non-blocking.
-bool WriteAll(int fd, absl::string_view bytes) {
+bool WriteOut(int fd, absl::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = write(fd, bytes.data(), bytes.size());
     if (written >= 0) {
@@ -69,7 +69,7 @@ void LogQueue::State::Run() {
       writing = true;
     }
     if (lost > 0) batch += options.dropped_line(lost);
-    const bool written = WriteAll(fd, batch);
+    const bool written = WriteOut(fd, batch);
     {
       const MutexLock lock(&mutex);
       writing = false;

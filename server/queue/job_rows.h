@@ -61,6 +61,8 @@ class JobReader {
   // Numbers below `below` that match, newest first, at most `limit`.
   virtual absl::StatusOr<std::vector<int64_t>> FindNumbers(const JobFilter& filter, int64_t below,
                                                            int limit) = 0;
+  // Ids of jobs that ended before, in order of number, at most `limit`.
+  virtual absl::StatusOr<std::vector<std::string>> FindEnded(absl::Time before, int limit) = 0;
   virtual absl::StatusOr<JobRow> ReadRow(int64_t number) = 0;
   virtual absl::StatusOr<JobRecord> Complete(const JobRow& row) = 0;  // with spec, labels, results
   virtual absl::StatusOr<absl::optional<PartRow>> FindPart(int64_t number, int part) = 0;

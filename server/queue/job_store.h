@@ -247,6 +247,9 @@ class JobStore {
   virtual absl::StatusOr<Snapshot> ReadOutstanding() = 0;
   virtual absl::StatusOr<std::map<JobState, int64_t>> CountByState() = 0;  // all states, zeros too
   virtual absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) = 0;
+  // Deletes jobs that ended more than `keep` ago by the store's time, in order of creation, at most
+  // `limit` (at least 1), as one write. Their ids; none: none is left.
+  virtual absl::StatusOr<std::vector<std::string>> DeleteEnded(absl::Duration keep, int limit) = 0;
   // Every tensor digest that a stored job, its results or its state refer to.
   virtual absl::StatusOr<std::set<std::string>> ReferencedDigests() = 0;
 };

@@ -300,6 +300,28 @@ absl::Status TransactionalJobStore::CompactEvents(absl::string_view id,
   });
 }
 
+// They are looked for beside the writers; the write looks at each again, since a run may have been
+// resumed meanwhile.
+absl::StatusOr<std::vector<std::string>> TransactionalJobStore::DeleteEnded(absl::Duration keep,
+                                                                            int limit) {
+  if (limit < 1) return MustError("limit", "be at least 1", limit);
+  const absl::StatusOr<std::vector<std::string>> found =
+      Read([&](JobReader& rows) { return rows.FindEnded(rows.Now() - keep, limit); });
+  if (!found.ok() || found->empty()) return found;
+  return Write([&](JobRows& rows, PostCommit&) -> absl::StatusOr<std::vector<std::string>> {
+    const absl::Time before = rows.Now() - keep;
+    std::vector<std::string> deleted;
+    for (const std::string& id : *found) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<JobRow> row, rows.FindById(id));
+      if (!row.has_value() || !IsTerminal(row->record.state)) continue;
+      if (row->record.end_time.value_or(absl::InfiniteFuture()) >= before) continue;
+      ATTNPRUNE_RETURN_IF_ERROR(rows.Remove(row->number));
+      deleted.push_back(id);
+    }
+    return deleted;
+  });
+}
+
 absl::StatusOr<std::set<std::string>> TransactionalJobStore::ReferencedDigests() {
   return Read([](JobReader& rows) { return rows.ReadTensors(); });
 }

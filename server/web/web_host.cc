@@ -177,12 +177,15 @@ void WebServer::Finish(const Call& call, http::Answer answer) const {
   answer.response.headers.emplace_back("X-Request-Id", call.trace.request_id);
   if (options_.on_call) {
     const std::string job = NameOf(match.id);
+    const bool changes = call.request.verb == http::Verb::kPost;
     options_.on_call({.verb = http::VerbName(call.request.verb),
                       .path = call.request.path,
                       .job = api::ParseWatchedName(job).ok() ? job : "",
+                      .action = changes ? http::ActionOf(match.route) : "",
+                      .caller = {.who = call.caller.name,
+                                 .tenant = call.caller.tenant,
+                                 .peer = call.request.peer},
                       .request = call.trace,
-                      .tenant = call.caller.tenant,
-                      .who = call.caller.name,
                       .status = answer.response.status,
                       .took = absl::Now() - call.begin});
   }

@@ -198,6 +198,14 @@ def test_validate_only_prints_the_estimate_and_creates_nothing(server, client):
     assert valid.returncode == 0, valid.stderr
     assert re.search(r"memory [\d.]+ MiB, time [\d.]+ s", valid.stdout)
     assert cli("list", "--json", "--server", server.address).stdout.count('"name"') == 0
+    run = cli("submit", "--run", "--validate-only", "--model", MODEL, "--text",
+              MODEL / "calibration.txt", "--held-out-fraction", "0.25", "--sparsity", "0.5",
+              "--method", "wanda", "--server", server.address)
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"memory [\d.]+ MiB, disk [\d.]+ MiB, time [\d.]+ s", run.stdout), run.stdout
+    left = [path for folder in ("tensors/sha256", "uploads", "checkpoints")
+            for path in (server.folder / folder).rglob("*") if path.is_file()]
+    assert not left, "nothing was uploaded"
 
 
 def test_health_tells_a_container_whether_the_server_serves(server):

@@ -185,7 +185,7 @@ def test_a_server_that_cannot_start_says_so_in_the_form_of_its_log(tmp_path, fla
 def test_a_drain_of_less_than_nothing_is_refused_by_flag_rule_and_value(tmp_path, seconds):
     code, said = Server(tmp_path / "data", f"--drain-timeout={seconds}").refuse()
     assert code == 2 and not (tmp_path / "data").exists()
-    assert f"--drain-timeout: must be a duration of 0s or more such as 500ms, 30s or 10m, got " \
+    assert f"--drain-timeout: must be a duration of 0s or more such as 500ms, 30s, 10m or 30d, got " \
         f"{seconds}" in said
 
 

@@ -90,7 +90,7 @@ def test_a_kill_of_the_server_under_a_streaming_client_costs_one_chunk_at_most(t
 
 
 def submit_arguments(weights, address):
-    return ["submit", "--validate-only", "--weights", weights, "--q", "q", "--k", "k", "--heads",
+    return ["submit", "--weights", weights, "--q", "q", "--k", "k", "--heads",
             "1", "--calibration", f"{weights}:x", "--method", "magnitude", "--patience", "60s",
             "--server", address]
 

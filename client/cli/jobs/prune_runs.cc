@@ -90,7 +90,7 @@ absl::StatusOr<std::vector<RunPlaces>> PlacesOf(const PruneFlags& flags) {
 absl::StatusOr<std::vector<v1::Run>> SubmitRuns(const Shell& shell, client::Client& client,
                                                 const std::vector<v1::Run>& runs,
                                                 const JobTensors& tensors, SubmitMode mode) {
-  ATTNPRUNE_RETURN_IF_ERROR(UploadAll(shell, client, tensors));
+  if (mode == SubmitMode::kCreate) ATTNPRUNE_RETURN_IF_ERROR(UploadAll(shell, client, tensors));
   std::vector<v1::Run> submitted;
   for (const v1::Run& run : runs) {
     ATTNPRUNE_ASSIGN_OR_RETURN(submitted.emplace_back(), CreateOrTakeUp(shell, client, run, mode));

@@ -167,7 +167,7 @@ absl::Status UploadAll(const Shell& shell, client::Client& client, const JobTens
 
 absl::StatusOr<v1::Job> Submit(const Shell& shell, client::Client& client, const v1::Job& job,
                                const JobTensors& tensors, SubmitMode mode) {
-  ATTNPRUNE_RETURN_IF_ERROR(UploadAll(shell, client, tensors));
+  if (mode == SubmitMode::kCreate) ATTNPRUNE_RETURN_IF_ERROR(UploadAll(shell, client, tensors));
   v1::CreateJobRequest request;
   *request.mutable_job() = job;
   request.set_validate_only(mode == SubmitMode::kValidateOnly);

@@ -354,6 +354,14 @@ absl::StatusOr<sqlite::Database> OpenJobDatabase(const std::string& path) {
   return database;
 }
 
+absl::Status CheckCurrentVersion(sqlite::Database* database) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t version, CheckVersion(database));
+  if (version == kSchemaVersion) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("database: made by another version of attnprune (schema ", version,
+                   ", this one's is ", kSchemaVersion, ")"));
+}
+
 absl::Status CheckJobDatabase(sqlite::Database* database) {
   return UnknownIsDamage(CheckContents(database));
 }

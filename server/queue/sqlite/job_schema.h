@@ -16,6 +16,9 @@ absl::Status MakeJobDatabase(const std::string& path);
 // A connection that writes to disk at every commit (WAL, synchronous=FULL).
 absl::StatusOr<sqlite::Database> OpenJobDatabase(const std::string& path);
 
+// FAILED_PRECONDITION: another program's, or another version's than this one's.
+absl::Status CheckCurrentVersion(sqlite::Database* database);
+
 // Reads all of it; one of an older version that is sound is brought up to date, which that version
 // can then no longer read. DATA_LOSS: damaged. FAILED_PRECONDITION: another program's, or a newer
 // version's. After an error nothing is changed.

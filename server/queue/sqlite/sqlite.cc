@@ -1,6 +1,8 @@
 #include "server/queue/sqlite/sqlite.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
@@ -9,10 +11,13 @@
 #include "absl/strings/str_join.h"
 #include "absl/types/optional.h"
 #include "core/base/status_macros.h"
+#include "core/io/messages.h"
 #include "server/queue/checksum.h"
 
 namespace attnprune::sqlite {
 namespace {
+
+constexpr int kBusyMilliseconds = 5000;  // that a reader waits for a lock
 
 absl::StatusCode CodeOfSystemError(int error) {
   if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
@@ -144,9 +149,21 @@ void Database::Closer::operator()(sqlite3* connection) const { sqlite3_close_v2(
 void Database::Finalizer::operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
 
 absl::StatusOr<Database> Database::Open(const std::string& path) {
+  return Open(path, SQLITE_OPEN_READWRITE);
+}
+
+absl::StatusOr<Database> Database::OpenForReading(const std::string& path) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(Database database, Open(path, SQLITE_OPEN_READONLY));
+  sqlite3* const connection = database.connection_.get();
+  sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  sqlite3_busy_timeout(connection, kBusyMilliseconds);
+  return database;
+}
+
+absl::StatusOr<Database> Database::Open(const std::string& path, int flags) {
   sqlite3* connection = nullptr;
-  const int result = sqlite3_open_v2(path.c_str(), &connection,
-                                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int result =
+      sqlite3_open_v2(path.c_str(), &connection, flags | SQLITE_OPEN_NOMUTEX, nullptr);
   Database database(connection);  // there even after an error, unless memory ran out
   if (connection == nullptr) return absl::ResourceExhaustedError("out of memory");
   if (result != SQLITE_OK) return ErrorOf(connection, result);
@@ -203,6 +220,23 @@ absl::StatusOr<std::string> Database::Serialize() {
   std::string bytes(reinterpret_cast<const char*>(image), static_cast<size_t>(size));
   sqlite3_free(image);
   return bytes;
+}
+
+// SQLite takes a file without bytes for a database without tables.
+absl::Status Database::CopyTo(const std::string& path) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) return ErrnoError(errno, path, "make");
+  close(fd);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Database copy, Open(path));
+  sqlite3* const target = copy.connection_.get();
+  sqlite3_backup* const backup = sqlite3_backup_init(target, "main", connection_.get(), "main");
+  if (backup == nullptr) return ErrorOf(target, sqlite3_errcode(target));
+  const int copied = sqlite3_backup_step(backup, /*pages: all*/ -1);
+  const int finished = sqlite3_backup_finish(backup);
+  if (finished != SQLITE_OK) return ErrorOf(target, finished);
+  if (copied == SQLITE_DONE) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("database ", path, ": could not be copied: ", sqlite3_errstr(copied)));
 }
 
 bool Database::IsReadOnly() const { return sqlite3_db_readonly(connection_.get(), "main") != 0; }

@@ -57,6 +57,8 @@ class Database {
  public:
   // Never makes a file. path: ":memory:" for one without.
   static absl::StatusOr<Database> Open(const std::string& path);
+  // Reads what another process may be writing; leaves the log behind as it is.
+  static absl::StatusOr<Database> OpenForReading(const std::string& path);
   Database(Database&&) noexcept = default;
   Database& operator=(Database&&) noexcept = default;
   ~Database() = default;
@@ -73,6 +75,10 @@ class Database {
   // The main database's image, as it would be in a file.
   absl::StatusOr<std::string> Serialize();
   bool IsReadOnly() const;
+  // A copy as a file, which must not be there, for its owner alone: the state of the transaction
+  // under way, or the newest. OK means that its bytes are on disk. The memory that it takes does
+  // not grow with the database.
+  absl::Status CopyTo(const std::string& path);
 
  private:
   struct Closer {
@@ -82,6 +88,7 @@ class Database {
     void operator()(sqlite3_stmt* statement) const;
   };
   explicit Database(sqlite3* connection) : connection_(connection) {}
+  static absl::StatusOr<Database> Open(const std::string& path, int flags);
 
   std::unique_ptr<sqlite3, Closer> connection_;
   std::map<std::string, std::unique_ptr<sqlite3_stmt, Finalizer>> statements_;  // dies first

@@ -139,6 +139,19 @@ absl::StatusOr<std::vector<int64_t>> SqliteJobRows::FindNumbers(const JobFilter&
   }
 }
 
+absl::StatusOr<std::vector<std::string>> SqliteJobRows::FindEnded(absl::Time before, int limit) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      Query query, database_.Start("SELECT id FROM jobs WHERE state IN (3, 4, 5) AND end_time < ?"
+                                   " ORDER BY number LIMIT ?",
+                                   {absl::ToUnixNanos(before), int64_t{limit}}));
+  std::vector<std::string> ids;
+  while (true) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, query.Next());
+    if (!more) return ids;
+    ids.push_back(query.Text(0));
+  }
+}
+
 absl::StatusOr<JobRow> SqliteJobRows::ReadRow(int64_t number) {
   ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> row,
                              FindRow("jobs WHERE number = ?", {number}));

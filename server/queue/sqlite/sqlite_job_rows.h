@@ -31,6 +31,7 @@ class SqliteJobRows final : public JobRows {
   absl::StatusOr<std::vector<JobRow>> ReadOutstanding() override;
   absl::StatusOr<std::vector<int64_t>> FindNumbers(const JobFilter& filter, int64_t below,
                                                    int limit) override;
+  absl::StatusOr<std::vector<std::string>> FindEnded(absl::Time before, int limit) override;
   absl::StatusOr<JobRow> ReadRow(int64_t number) override;
   absl::StatusOr<JobRecord> Complete(const JobRow& row) override;
   absl::StatusOr<absl::optional<PartRow>> FindPart(int64_t number, int part) override;

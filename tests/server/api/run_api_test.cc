@@ -413,5 +413,22 @@ TEST_F(Runs, OfARequestThatWasSeenAreTheSameRun) {
   EXPECT_GT(checked.estimate().seconds(), 0);
 }
 
+TEST_F(Runs, AreValidatedByTheirShapesAloneWhereNothingIsStored) {
+  Backend elsewhere;
+  v1::CreateRunRequest request;
+  *request.mutable_run() = GoldenRun(kGolden, &elsewhere.tensors());
+  request.mutable_run()->clear_held_out();
+  request.mutable_run()->set_held_out_fraction(0.5);
+  request.set_validate_only(true);
+  const v1::Run stored = ValueOrDie(elsewhere.runs().CreateRun(request, {}));
+  const v1::Run not_stored = ValueOrDie(backend_.runs().CreateRun(request, {}));
+  EXPECT_EQ(not_stored.estimate().memory_bytes(), stored.estimate().memory_bytes());
+  EXPECT_EQ(not_stored.results_total(), stored.results_total());
+  EXPECT_EQ(Blobs(), 0);
+  request.set_validate_only(false);
+  EXPECT_EQ(backend_.runs().CreateRun(request, {}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
 }  // namespace
 }  // namespace attnprune::api

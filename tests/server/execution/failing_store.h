@@ -115,6 +115,9 @@ class FailingStore final : public JobStore {
   absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) override {
     return base_->CompactEvents(id, limits);
   }
+  absl::StatusOr<std::vector<std::string>> DeleteEnded(absl::Duration keep, int limit) override {
+    return base_->DeleteEnded(keep, limit);
+  }
   absl::StatusOr<std::set<std::string>> ReferencedDigests() override {
     return base_->ReferencedDigests();
   }

@@ -213,6 +213,18 @@ TEST(PruneService, ChecksWithoutCreatingWhenAskedTo) {
   EXPECT_EQ(List(service, {}).response.jobs_size(), 0);
 }
 
+TEST(PruneService, ValidatesByShapesAloneWhereNoTensorIsStored) {
+  Service elsewhere, service;
+  v1::CreateJobRequest request = RequestFor(elsewhere.GoodJob());
+  request.set_validate_only(true);
+  const Answer<v1::Job> answer = Create(service, request);
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_GT(answer.response.estimate().memory_bytes(), 0);
+  EXPECT_EQ(service.tensors().Usage().blobs, 0);
+  request.set_validate_only(false);
+  EXPECT_EQ(Create(service, request).status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+}
+
 TEST(PruneService, AnswersTheSameRequestWithTheSameJob) {
   Service service;
   v1::Job job = service.GoodJob();

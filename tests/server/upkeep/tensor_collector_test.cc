@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <thread>
-
 #include "tests/server/blobs/store_fixture.h"
 #include "tests/server/queue/sqlite/sqlite_place.h"
 
@@ -55,20 +53,6 @@ TEST_F(TensorCollectorTest, KeepsWhatAResultRefersTo) {
 TEST_F(TensorCollectorTest, LeavesAnUnusedTensorInItsGrace) {
   store_->Put(RandomBytes(100, 1)).value();
   EXPECT_EQ(CollectTensors(&jobs(), store_.get(), kGrace)->blobs, 0);
-}
-
-TEST_F(TensorCollectorTest, CollectsAtOnceAndAgainAfterEachInterval) {
-  OldTensor(1);
-  const TensorCollector collector({.grace = kGrace, .interval = absl::Milliseconds(1)}, &jobs(),
-                                  store_.get());
-  while (store_->Usage().blobs > 0) std::this_thread::yield();
-  OldTensor(2);
-  while (store_->Usage().blobs > 0) std::this_thread::yield();
-}
-
-TEST_F(TensorCollectorTest, EndsAtOnceHoweverLongItsInterval) {
-  const TensorCollector collector({.grace = kGrace, .interval = absl::Hours(24)}, &jobs(),
-                                  store_.get());
 }
 
 }  // namespace

@@ -124,6 +124,19 @@ TEST(WebRoutes, TellOfRunsCancelAndResumeThem) {
   EXPECT_EQ(web.calls().back().job, "runs/" + id);
 }
 
+TEST(WebRoutes, TellWhatAPostChangesAndWhereItComesFrom) {
+  Web web;
+  const v1::Job job = web.Create();
+  HttpClient client(web.port());
+  client.Get(UrlOf(job));
+  EXPECT_EQ(web.calls().back().action, "");
+  client.Get(UrlOf(job) + ":cancel");
+  EXPECT_EQ(web.calls().back().action, "") << "405";
+  client.Ask("POST", UrlOf(job) + ":cancel");
+  EXPECT_EQ(web.calls().back().action, "CancelJob");
+  EXPECT_THAT(web.calls().back().caller.peer, ::testing::MatchesRegex("127\\.0\\.0\\.1:[0-9]+"));
+}
+
 TEST(WebRoutes, CarryTheCallersRequestIdAndTrace) {
   const std::string trace = "0af7651916cd43dd8448eb211c80319c", span = "b7ad6b7169203331";
   Web web;
