@@ -17,6 +17,7 @@ Prints the median and worst time of the other client's create and get, the steps
 what the server does, not what two programs do to each other's time. Exits with 1 if the server has ended.
 """
 import argparse
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -123,8 +124,9 @@ class Steps(threading.Thread):
         self.start()
 
     def run(self):
-        for event in self.stream:
-            self.step = max(self.step, event.progress.step)
+        with contextlib.suppress(grpc.RpcError):  # the end
+            for event in self.stream:
+                self.step = max(self.step, event.progress.step)
 
 
 # --- Floods: each until `stop`, then says what it did ---
