@@ -141,6 +141,19 @@ TEST_F(TensorServiceTest, ASecondWriterIsTurnedAwayAndTheFirstGoesOn) {
   EXPECT_TRUE(first.Finish().ok());
 }
 
+TEST_F(TensorServiceTest, AnUploadThatNothingComesOfIsLeftAndCanBeResumed) {
+  StopServer();
+  Serve({.max_chunk_bytes = kChunk, .upload_stall = absl::Milliseconds(50)});
+  UploadStream silent(stub_.get()), halfway(stub_.get());
+  silent.Send(HeaderOf("a", bytes_, 0));
+  halfway.Send(HeaderOf("b", bytes_, 0));
+  halfway.SendInChunks(absl::MakeConstSpan(bytes_).subspan(0, kChunk));
+  EXPECT_EQ(silent.FinishWithoutSayingSo().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(halfway.FinishWithoutSayingSo().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(Query("a"), 0);
+  EXPECT_EQ(Query("b"), kChunk);
+}
+
 TEST_F(TensorServiceTest, ServesManyStreamsAtOnce) {
   std::vector<std::jthread> clients;
   for (unsigned i = 0; i < 8; ++i) {
