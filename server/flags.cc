@@ -109,9 +109,10 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
       "--allow-unauthenticated-network", o.allow_unauthenticated_network,
       "Lets --listen and --http-listen name addresses that others reach, who may then read, "
       "submit, cancel and delete everything: there is no access control");
-  app.add_option("--token-file", o.token_file,
-                 "Who may do what: lines \"SHA256 TENANT ROLE [NAME]\", made by `attnprune-server token "
-                 "new`; read again when it changes. Without it everyone may do everything")
+  app.add_option(
+         "--token-file", o.token_file,
+         "Who may do what: lines \"SHA256 TENANT ROLE [NAME]\", made by `attnprune-server token "
+         "new`; read again when it changes. Without it everyone may do everything")
       ->type_name("FILE");
   app.add_option("--data-dir", o.data_dir,
                  "Folder of jobs and tensors; made if it is missing, one server at a time")
@@ -122,6 +123,20 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
                  "Threads that solve one job; 0: the cores divided by the workers")
       ->capture_default_str();
   app.add_option("--max-queued-jobs", o.max_queued_jobs, "Jobs that may wait in the queue")
+      ->capture_default_str();
+  app.add_option("--max-queued-per-tenant", o.max_queued_per_tenant,
+                 "Of them, those of one tenant; 0: no limit of its own")
+      ->capture_default_str();
+  app.add_option("--max-running-per-tenant", o.max_running_per_tenant,
+                 "Jobs of one tenant that run at the same time; 0: as many as there are workers")
+      ->capture_default_str();
+  AddBytes(app, "--max-bytes-per-tenant", o.max_bytes_per_tenant,
+           "Size of the tensors that are one tenant's, and of its uploads; 0: no limit of its own");
+  app.add_option("--max-streams", o.max_streams,
+                 "Uploads, downloads and watches that are open at the same time")
+      ->capture_default_str();
+  app.add_option("--max-streams-per-tenant", o.max_streams_per_tenant,
+                 "Of them, those of one tenant; 0: a half of them where there are tokens, else all")
       ->capture_default_str();
   AddBytes(app, "--max-tensor-bytes", o.max_tensor_bytes, "Size of one tensor");
   AddBytes(app, "--max-total-bytes", o.max_total_bytes, "Size of all tensors and uploads");

@@ -120,9 +120,11 @@ class BlobStore {
   // Begins (offset 0, whatever was there under this key is forgotten) or resumes (offset =
   // CommittedBytes, same tensor) an upload. Reads `offset` bytes back to hash them: 1 s for some
   // GB. Look at already_there() first. INVALID_ARGUMENT: CheckUploadSpec, another tensor than the
-  // one begun, or (kNothingToSend) a size that the stored tensor does not have. OUT_OF_RANGE (header.offset): not
-  // where the upload stands. ABORTED: another holds the upload. RESOURCE_EXHAUSTED names the limit.
-  virtual absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const UploadSpec& spec, int64_t offset,
+  // one begun, or (kNothingToSend) a size that the stored tensor does not have. OUT_OF_RANGE
+  // (header.offset): not where the upload stands. ABORTED: another holds the upload.
+  // RESOURCE_EXHAUSTED names the limit.
+  virtual absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const UploadSpec& spec,
+                                                              int64_t offset,
                                                               IfStored if_stored) = 0;
   absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const UploadSpec& spec, int64_t offset) {
     return StartUpload(spec, offset, IfStored::kNothingToSend);
@@ -168,6 +170,8 @@ class BlobStore {
                                             absl::Duration grace) = 0;
 
   virtual BlobStoreUsage Usage() const = 0;
+  // BlobStoreUsage::upload_bytes, of one tenant's.
+  virtual int64_t UploadBytesOf(const std::string& tenant) const = 0;
 };
 
 // NOT_FOUND, of OpenForReading and its like.

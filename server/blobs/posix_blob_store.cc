@@ -184,6 +184,9 @@ class PosixBlobStore final : public BlobStore {
   absl::StatusOr<Collected> Collect(const std::unordered_set<std::string>& referenced,
                                     absl::Duration grace) override;
   BlobStoreUsage Usage() const override;
+  int64_t UploadBytesOf(const std::string& tenant) const override {
+    return uploads_.BytesOf(tenant);
+  }
 
  private:
   absl::StatusOr<bool> IsThere(const UploadSpec& spec, IfStored if_stored);

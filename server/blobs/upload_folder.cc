@@ -59,8 +59,7 @@ void UploadFolder::Load(const std::string& key) {
     return;
   }
   MutexLock lock(&mutex_);
-  uploads_[key] = {
-      .spec = *spec, .bytes = data->size, .held = false, .touched = data->changed};
+  uploads_[key] = {.spec = *spec, .bytes = data->size, .held = false, .touched = data->changed};
 }
 
 absl::Status UploadFolder::WriteSpec(const UploadSpec& spec) const {
@@ -101,8 +100,7 @@ absl::Status UploadFolder::Hold(const UploadSpec& spec, int64_t offset,
   ATTNPRUNE_RETURN_IF_ERROR(CheckOffset(known, spec, offset));
   ATTNPRUNE_RETURN_IF_ERROR(CheckSizes(known, spec, stored_bytes()));
   if (known == nullptr) ATTNPRUNE_RETURN_IF_ERROR(MakeRoom());
-  uploads_[spec.Key()] = {
-      .spec = spec, .bytes = offset, .held = true, .touched = clock_->Now()};
+  uploads_[spec.Key()] = {.spec = spec, .bytes = offset, .held = true, .touched = clock_->Now()};
   return absl::OkStatus();
 }
 
@@ -217,10 +215,19 @@ int64_t UploadFolder::Bytes() const {
   return BytesLocked();
 }
 
+int64_t UploadFolder::BytesOf(const std::string& tenant) const {
+  MutexLock lock(&mutex_);
+  int64_t bytes = 0;
+  for (const auto& [key, upload] : uploads_) {
+    if (upload.spec.tenant == tenant) bytes += upload.Counted();
+  }
+  return bytes;
+}
+
 int64_t UploadFolder::BytesLocked() const {
   int64_t bytes = 0;
   for (const auto& [id, upload] : uploads_) {
-    bytes += upload.held ? upload.spec.size_bytes : upload.bytes;
+    bytes += upload.Counted();
   }
   return bytes;
 }

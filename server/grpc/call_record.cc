@@ -3,12 +3,17 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
+#include <utility>
+
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "server/api/request_check.h"
+#include "server/api/status_details.h"
 
 namespace attnprune::rpc {
 namespace {
+
+constexpr absl::Duration kRetryStream = absl::Seconds(5);
 
 // The first of that key; empty: none.
 absl::string_view MetadataOf(const grpc::CallbackServerContext& context, const char* key) {
@@ -27,7 +32,7 @@ absl::string_view AuthorizationOf(const grpc::CallbackServerContext& context) {
 }  // namespace
 
 CallRecord::CallRecord(const CallPort& port, const char* method,
-                       grpc::CallbackServerContext* context)
+                       grpc::CallbackServerContext* context, Kind kind)
     : port_(&port),
       caller_(port.gate->Admit(method, AuthorizationOf(*context))),
       begin_(absl::Now()) {
@@ -35,11 +40,21 @@ CallRecord::CallRecord(const CallPort& port, const char* method,
   if (caller_.ok()) {
     call_.tenant = caller_->tenant;
     call_.who = caller_->name;
+    if (kind == Kind::kStream) TakeSlot();
   }
   call_.request =
       TraceRequest(MetadataOf(*context, kRequestIdKey), MetadataOf(*context, kTraceparentKey));
   context->AddInitialMetadata(kRequestIdKey, call_.request.request_id);
   context->AddTrailingMetadata(kRequestIdKey, call_.request.request_id);
+}
+
+void CallRecord::TakeSlot() {
+  absl::StatusOr<access::StreamSlot> slot = port_->gate->OpenStream(*caller_);
+  if (slot.ok()) {
+    slot_ = *std::move(slot);
+  } else {
+    caller_ = api::WithRetryAfter(slot.status(), kRetryStream);
+  }
 }
 
 JobOrigin CallRecord::origin() const {

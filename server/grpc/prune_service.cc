@@ -28,9 +28,8 @@ absl::Status Assign(absl::StatusOr<Message> result, Message* response) {
 
 class PruneService final : public v1::PruneService::CallbackService, public PruneServiceHandle {
  public:
-  PruneService(const PruneServiceOptions& options, const access::Gate* gate,
-               const api::JobApi* api, const api::RunApi* runs, api::JobHub* hub,
-               api::QueueOutlook* outlook)
+  PruneService(const PruneServiceOptions& options, const access::Gate* gate, const api::JobApi* api,
+               const api::RunApi* runs, api::JobHub* hub, api::QueueOutlook* outlook)
       : api_(*api),
         runs_(*runs),
         port_{gate, options.on_call},
@@ -48,90 +47,90 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* context,
                                       const v1::CreateJobRequest* request,
                                       v1::Job* response) override {
-    return Run("CreateJob", context, response, [this, request](const Caller& caller, CallRecord& record) {
-      absl::StatusOr<v1::Job> made = api_.CreateJob(caller, *request, record.origin());
-      if (made.ok()) record.SetJob(made->name());
-      return made;
-    });
+    return Run("CreateJob", context, response,
+               [this, request](const Caller& caller, CallRecord& record) {
+                 absl::StatusOr<v1::Job> made = api_.CreateJob(caller, *request, record.origin());
+                 if (made.ok()) record.SetJob(made->name());
+                 return made;
+               });
   }
   grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
                                    const v1::GetJobRequest* request, v1::Job* response) override {
     return OfOne("GetJob", context, *request, response,
                  [this](const Caller& caller, const std::string& name) {
-                    return api_.GetJob(caller, name);
-                  });
+                   return api_.GetJob(caller, name);
+                 });
   }
   grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
                                       const v1::CancelJobRequest* request,
                                       v1::Job* response) override {
     return OfOne("CancelJob", context, *request, response,
                  [this](const Caller& caller, const std::string& name) {
-                    return api_.CancelJob(caller, name);
-                  });
+                   return api_.CancelJob(caller, name);
+                 });
   }
   grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
                                       const v1::DeleteJobRequest* request,
                                       google::protobuf::Empty* response) override {
     return OfOne("DeleteJob", context, *request, response,
                  [this](const Caller& caller, const std::string& name) {
-                    return api_.DeleteJob(caller, name);
-                  });
+                   return api_.DeleteJob(caller, name);
+                 });
   }
   grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
                                      const v1::ListJobsRequest* request,
                                      v1::ListJobsResponse* response) override {
-    return Run("ListJobs", context, response,
-               [this, request](const Caller& caller, CallRecord&) {
-                 return api_.ListJobs(caller, *request);
-               });
+    return Run("ListJobs", context, response, [this, request](const Caller& caller, CallRecord&) {
+      return api_.ListJobs(caller, *request);
+    });
   }
   grpc::ServerUnaryReactor* CreateRun(grpc::CallbackServerContext* context,
                                       const v1::CreateRunRequest* request,
                                       v1::Run* response) override {
-    return Run("CreateRun", context, response, [this, request](const Caller& caller, CallRecord& record) {
-      absl::StatusOr<v1::Run> made = runs_.CreateRun(caller, *request, record.origin());
-      if (made.ok()) record.SetJob(made->name());
-      return made;
-    });
+    return Run("CreateRun", context, response,
+               [this, request](const Caller& caller, CallRecord& record) {
+                 absl::StatusOr<v1::Run> made = runs_.CreateRun(caller, *request, record.origin());
+                 if (made.ok()) record.SetJob(made->name());
+                 return made;
+               });
   }
   grpc::ServerUnaryReactor* GetRun(grpc::CallbackServerContext* context,
                                    const v1::GetRunRequest* request, v1::Run* response) override {
     return OfOne("GetRun", context, *request, response,
                  [this](const Caller& caller, const std::string& name) {
-                    return runs_.GetRun(caller, name);
-                  });
+                   return runs_.GetRun(caller, name);
+                 });
   }
   grpc::ServerUnaryReactor* CancelRun(grpc::CallbackServerContext* context,
                                       const v1::CancelRunRequest* request,
                                       v1::Run* response) override {
     return OfOne("CancelRun", context, *request, response,
                  [this](const Caller& caller, const std::string& name) {
-                    return runs_.CancelRun(caller, name);
-                  });
+                   return runs_.CancelRun(caller, name);
+                 });
   }
   grpc::ServerUnaryReactor* ResumeRun(grpc::CallbackServerContext* context,
                                       const v1::ResumeRunRequest* request,
                                       v1::Run* response) override {
     return OfOne("ResumeRun", context, *request, response,
                  [this](const Caller& caller, const std::string& name) {
-                    return runs_.ResumeRun(caller, name);
-                  });
+                   return runs_.ResumeRun(caller, name);
+                 });
   }
   grpc::ServerUnaryReactor* DeleteRun(grpc::CallbackServerContext* context,
                                       const v1::DeleteRunRequest* request,
                                       google::protobuf::Empty* response) override {
     return OfOne("DeleteRun", context, *request, response,
                  [this](const Caller& caller, const std::string& name) {
-                    return runs_.DeleteRun(caller, name);
-                  });
+                   return runs_.DeleteRun(caller, name);
+                 });
   }
   grpc::ServerUnaryReactor* ListRuns(grpc::CallbackServerContext* context,
                                      const v1::ListRunsRequest* request,
                                      v1::ListRunsResponse* response) override {
-    return Run("ListRuns", context, response,
-               [this, request](const Caller& caller, CallRecord&) {
-                 return runs_.ListRuns(caller, *request);
-               });
+    return Run("ListRuns", context, response, [this, request](const Caller& caller, CallRecord&) {
+      return runs_.ListRuns(caller, *request);
+    });
   }
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const v1::GetServerInfoRequest*,
@@ -141,7 +140,8 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   }
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
                                                    const v1::WatchJobRequest* request) override {
-    return WatchReactor::Start(watch_, *request, CallRecord(port_, "WatchJob", context));
+    return WatchReactor::Start(watch_, *request,
+                               CallRecord(port_, "WatchJob", context, CallRecord::Kind::kStream));
   }
 
  private:
@@ -149,7 +149,8 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   template <typename Request, typename Response, typename Call>
   grpc::ServerUnaryReactor* OfOne(const char* method, grpc::CallbackServerContext* context,
                                   const Request& request, Response* response, Call call) {
-    return Run(method, context, response, [&request, call](const Caller& caller, CallRecord& record) {
+    return Run(method, context, response,
+               [&request, call](const Caller& caller, CallRecord& record) {
                  record.SetJob(request.name());
                  return call(caller, request.name());
                });

@@ -163,9 +163,8 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
     if (!request.has_header()) return FieldError("message", "must be header or data, got neither");
     if (upload_ != nullptr) return FieldError("header", "must be in the first message only");
     const v1::UploadHeader& header = request.header();
-    ATTNPRUNE_ASSIGN_OR_RETURN(
-        upload_,
-        backend_->tensors->StartUpload(*record_.caller(), ToSpec(header), header.offset()));
+    ATTNPRUNE_ASSIGN_OR_RETURN(upload_, backend_->tensors->StartUpload(
+                                            *record_.caller(), ToSpec(header), header.offset()));
     return absl::OkStatus();
   }
 
@@ -338,29 +337,33 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
   grpc::ServerUnaryReactor* QueryUpload(grpc::CallbackServerContext* context,
                                         const v1::QueryUploadRequest* request,
                                         v1::QueryUploadResponse* response) override {
-    return Answer(
-        "QueryUpload", context,
-        [this, request, response](const access::Caller& caller) -> absl::Status {
-          ATTNPRUNE_ASSIGN_OR_RETURN(
-              const int64_t bytes, backend_.tensors->CommittedBytes(caller, request->upload_id()));
-          response->set_committed_bytes(bytes);
-          return absl::OkStatus();
-        });
+    return Answer("QueryUpload", context,
+                  [this, request, response](const access::Caller& caller) -> absl::Status {
+                    ATTNPRUNE_ASSIGN_OR_RETURN(
+                        const int64_t bytes,
+                        backend_.tensors->CommittedBytes(caller, request->upload_id()));
+                    response->set_committed_bytes(bytes);
+                    return absl::OkStatus();
+                  });
   }
 
   grpc::ServerReadReactor<v1::UploadTensorRequest>* UploadTensor(
       grpc::CallbackServerContext* context, v1::UploadTensorResponse* response) override {
-    return new UploadReactor(&backend_, context, RecordOf("UploadTensor", context), response);
+    return new UploadReactor(
+        &backend_, context, RecordOf("UploadTensor", context, CallRecord::Kind::kStream), response);
   }
 
   grpc::ServerWriteReactor<v1::DownloadTensorResponse>* DownloadTensor(
       grpc::CallbackServerContext* context, const v1::DownloadTensorRequest* request) override {
-    return new DownloadReactor(&backend_, context, RecordOf("DownloadTensor", context), *request);
+    return new DownloadReactor(&backend_, context,
+                               RecordOf("DownloadTensor", context, CallRecord::Kind::kStream),
+                               *request);
   }
 
  private:
-  CallRecord RecordOf(const char* method, grpc::CallbackServerContext* context) {
-    return CallRecord(backend_.port, method, context);
+  CallRecord RecordOf(const char* method, grpc::CallbackServerContext* context,
+                      CallRecord::Kind kind = CallRecord::Kind::kUnary) {
+    return CallRecord(backend_.port, method, context, kind);
   }
 
   // Answers a unary call on a thread that may wait for files.
@@ -379,7 +382,8 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
     return reactor;
   }
 
-  absl::Status FindMissing(const access::Caller& caller, const v1::FindMissingTensorsRequest& request,
+  absl::Status FindMissing(const access::Caller& caller,
+                           const v1::FindMissingTensorsRequest& request,
                            v1::FindMissingTensorsResponse* response) {
     if (request.sha256_size() > kMaxDigests) {
       return FieldError("sha256", absl::StrCat("must have at most ", kMaxDigests, " entries, got ",

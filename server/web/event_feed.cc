@@ -26,8 +26,12 @@ constexpr absl::string_view kEnd = "event: end\ndata: {}\n\n";
 // One stream: a place in the log, and what is known of what follows.
 class EventViewer final : public http::EventStream {
  public:
-  EventViewer(std::shared_ptr<EventChannel> channel, api::LogPlace place, std::atomic<int>* viewers)
-      : channel_(std::move(channel)), viewers_(viewers), place_(std::move(place)) {
+  EventViewer(std::shared_ptr<EventChannel> channel, api::LogPlace place, std::atomic<int>* viewers,
+              access::StreamSlot slot)
+      : channel_(std::move(channel)),
+        viewers_(viewers),
+        slot_(std::move(slot)),
+        place_(std::move(place)) {
     ++*viewers_;
   }
   ~EventViewer() override {
@@ -59,6 +63,7 @@ class EventViewer final : public http::EventStream {
 
   const std::shared_ptr<EventChannel> channel_;
   std::atomic<int>* const viewers_;
+  const access::StreamSlot slot_;
   std::function<void()> wake_;
   api::LogPlace place_;
   absl::optional<EventPiece> arrived_;  // that was asked for
@@ -207,12 +212,15 @@ std::shared_ptr<EventChannel> EventFeed::Channel(const std::string& job_id) {
   return channel;
 }
 
-absl::StatusOr<std::unique_ptr<http::EventStream>> EventFeed::Open(
-    const access::Caller& caller, absl::string_view name, int64_t after) {
+absl::StatusOr<std::unique_ptr<http::EventStream>> EventFeed::Open(const access::Caller& caller,
+                                                                   absl::string_view name,
+                                                                   int64_t after,
+                                                                   access::StreamSlot slot) {
   ATTNPRUNE_ASSIGN_OR_RETURN(api::LogPlace place, context_.hub->Open(caller, name, after));
   if (place.ended()) return nullptr;
   const std::string job_id = place.job_id();
-  return std::make_unique<EventViewer>(Channel(job_id), std::move(place), context_.viewers);
+  return std::make_unique<EventViewer>(Channel(job_id), std::move(place), context_.viewers,
+                                       std::move(slot));
 }
 
 std::string FormatEvents(const api::EventBatch& batch) {

@@ -22,6 +22,7 @@
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "server/access/caller.h"
+#include "server/access/stream_slots.h"
 #include "server/api/job_hub.h"
 #include "server/http/io_loop.h"
 #include "server/http/message.h"
@@ -105,8 +106,10 @@ class EventFeed {
 
   // The events after `after`, for the loop. nullptr: the job had ended and its last event been
   // seen. Errors: of api::JobHub::Open. Waits for the store.
+  // slot: held as long as the stream.
   absl::StatusOr<std::unique_ptr<http::EventStream>> Open(const access::Caller& caller,
-                                                          absl::string_view name, int64_t after);
+                                                          absl::string_view name, int64_t after,
+                                                          access::StreamSlot slot);
 
  private:
   std::shared_ptr<EventChannel> Channel(const std::string& job_id);

@@ -135,8 +135,10 @@ absl::StatusOr<http::Answer> WebServer::OpenStream(const Call& call) {
     return absl::UnavailableError(
         absl::StrCat("no more than ", most, " streams of events can be open at once"));
   }
+  ATTNPRUNE_ASSIGN_OR_RETURN(access::StreamSlot slot, parts_.gate->OpenStream(call.caller));
   http::Answer answer;
-  ATTNPRUNE_ASSIGN_OR_RETURN(answer.stream, feed_.Open(call.caller, NameOf(call.match.id), after));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      answer.stream, feed_.Open(call.caller, NameOf(call.match.id), after, std::move(slot)));
   answer.response.headers = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}};
   // To a browser that was there for the last event: nothing will follow, do not come back.
   if (answer.stream == nullptr) answer.response.status = 204;
@@ -156,11 +158,11 @@ absl::StatusOr<http::Answer> WebServer::AnswerSlowly(Call& call) {
   } else if (match.route == http::Route::kMetrics) {
     answer.response = TextResponse(request, parts_.metrics_text(), kMetricsType);
   } else if (IsRunRoute(match.route)) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(answer.response, AnswerRunRoute(call.caller, *parts_.runs, match, request));
-  } else {
     ATTNPRUNE_ASSIGN_OR_RETURN(answer.response,
-                               AnswerJobRoute(call.caller, *parts_.api, *parts_.tensors, match,
-                                              request));
+                               AnswerRunRoute(call.caller, *parts_.runs, match, request));
+  } else {
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        answer.response, AnswerJobRoute(call.caller, *parts_.api, *parts_.tensors, match, request));
   }
   return answer;
 }
