@@ -154,6 +154,20 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
       ->capture_default_str();
   app.add_option("--max-queued-jobs", o.max_queued_jobs, "Jobs that may wait in the queue")
       ->capture_default_str();
+  app.add_option("--max-queued-per-tenant", o.max_queued_per_tenant,
+                 "Of them, those of one tenant; 0: no limit of its own")
+      ->capture_default_str();
+  app.add_option("--max-running-per-tenant", o.max_running_per_tenant,
+                 "Jobs of one tenant that run at the same time; 0: as many as there are workers")
+      ->capture_default_str();
+  AddBytes(app, "--max-bytes-per-tenant", o.max_bytes_per_tenant,
+           "Size of the tensors that are one tenant's, and of its uploads; 0: no limit of its own");
+  app.add_option("--max-streams", o.max_streams,
+                 "Uploads, downloads and watches that are open at the same time")
+      ->capture_default_str();
+  app.add_option("--max-streams-per-tenant", o.max_streams_per_tenant,
+                 "Of them, those of one tenant; 0: a half of them where there are tokens, else all")
+      ->capture_default_str();
   AddBytes(app, "--max-tensor-bytes", o.max_tensor_bytes, "Size of one tensor");
   AddBytes(app, "--max-total-bytes", o.max_total_bytes, "Size of all tensors and uploads");
   AddBytes(

@@ -18,6 +18,7 @@
 #include "server/api/job_hub.h"
 #include "server/api/queue_outlook.h"
 #include "server/api/run_api.h"
+#include "server/api/tenant_bytes.h"
 #include "server/api/tensor_api.h"
 #include "server/blobs/posix_blob_store.h"
 #include "server/execution/worker_pool.h"
@@ -177,6 +178,7 @@ class ComposedServer final : public Server {
   std::unique_ptr<JobStore> jobs_;
   JobLog log_;
   std::unique_ptr<api::QueueOutlook> outlook_;
+  std::unique_ptr<api::TenantBytes> tenant_bytes_;
   std::unique_ptr<api::TensorApi> tensor_api_;
   std::unique_ptr<api::JobApi> api_;
   std::unique_ptr<api::RunApi> runs_;
@@ -209,7 +211,9 @@ void ComposedServer::ReopenAuditLog() {
 // The lock comes first: nothing in the folder is touched while another server uses it.
 absl::Status ComposedServer::Open() {
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      gate_, access::Gate::Open({.token_file = options_.token_file, .on_event = LogGate}));
+      gate_, access::Gate::Open({.token_file = options_.token_file,
+                                 .streams = {options_.max_streams, options_.max_streams_per_tenant},
+                                 .on_event = LogGate}));
   if (!options_.tls_cert_file.empty()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(tls_, tls::LiveCredentials::Open(TlsOptions(options_, &clock_)));
   }
@@ -219,6 +223,8 @@ absl::Status ComposedServer::Open() {
       std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &metrics_.jobs});
   ATTNPRUNE_ASSIGN_OR_RETURN(
       jobs_, OpenSqliteJobStore(*lock_, {.max_queued_jobs = options_.max_queued_jobs,
+                                         .max_queued_per_tenant = options_.max_queued_per_tenant,
+                                         .max_running_per_tenant = options_.max_running_per_tenant,
                                          .policy = {},
                                          .clock = &clock_,
                                          .listener = listeners_.get()}));
@@ -236,7 +242,9 @@ absl::Status ComposedServer::Serve() {
       api::QueueOutlookOptions{.workers = options_.workers,
                                .threads_per_job = options_.threads_per_job},
       jobs_.get(), &clock_);
-  tensor_api_ = std::make_unique<api::TensorApi>(tensors_.get(), jobs_.get());
+  tenant_bytes_ = std::make_unique<api::TenantBytes>(options_.max_bytes_per_tenant, tensors_.get(),
+                                                     jobs_.get(), &clock_);
+  tensor_api_ = std::make_unique<api::TensorApi>(tensors_.get(), jobs_.get(), tenant_bytes_.get());
   api_ = std::make_unique<api::JobApi>(ApiOptions(options_), jobs_.get(), tensor_api_.get(),
                                        outlook_.get());
   runs_ = std::make_unique<api::RunApi>(ApiOptions(options_), jobs_.get(), tensor_api_.get(),

@@ -38,6 +38,12 @@ struct ServerOptions {
                             // changes a result
 
   int64_t max_queued_jobs = 10'000;
+  // Of one tenant, 0: no limit: queued jobs; jobs that run at the same time; the tensors that it
+  // has uploaded or that its jobs have, and its uploads.
+  int64_t max_queued_per_tenant = 0, max_running_per_tenant = 0, max_bytes_per_tenant = 0;
+  // Uploads, downloads and watches that are open at the same time; a tenant's: 0: a half of all
+  // where there are tokens.
+  int64_t max_streams = 4000, max_streams_per_tenant = 0;
   int64_t max_tensor_bytes = int64_t{4} << 30;  // of one tensor
   int64_t max_total_bytes = int64_t{64} << 30;  // of all tensors and uploads
   int64_t max_job_memory_bytes = 0;  // a job's budget; 0: the memory divided by the workers

@@ -47,6 +47,14 @@ absl::Status CheckDuration(absl::string_view field, absl::Duration value, absl::
 
 absl::Status CheckLimits(const ServerOptions& o) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("max_queued_jobs", o.max_queued_jobs, 1, kNoLimit));
+  for (const auto& [name, limit] :
+       {std::pair("max_queued_per_tenant", o.max_queued_per_tenant),
+        std::pair("max_running_per_tenant", o.max_running_per_tenant),
+        std::pair("max_bytes_per_tenant", o.max_bytes_per_tenant),
+        std::pair("max_streams_per_tenant", o.max_streams_per_tenant)}) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckRange(name, limit, 0, kNoLimit));
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRange("max_streams", o.max_streams, 1, kNoLimit));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("max_tensor_bytes", o.max_tensor_bytes, 1, kNoLimit));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("max_total_bytes", o.max_total_bytes, 1, kNoLimit));
   ATTNPRUNE_RETURN_IF_ERROR(
@@ -182,6 +190,11 @@ absl::StatusOr<ServerOptions> CheckedOptions(ServerOptions options, const Machin
   ATTNPRUNE_RETURN_IF_ERROR(
       CheckRange("max_http_connections", options.max_http_connections, 0, kMaxHttpConnections));
   ATTNPRUNE_RETURN_IF_ERROR(CheckDurations(options));
+  if (options.max_streams_per_tenant == 0) {
+    const bool several = !options.token_file.empty();
+    options.max_streams_per_tenant =
+        several ? std::max<int64_t>(1, options.max_streams / 2) : options.max_streams;
+  }
   if (options.threads_per_job == 0) {
     options.threads_per_job = std::max(1, machine.cores / options.workers);
   }

@@ -12,12 +12,14 @@
 #include "absl/strings/string_view.h"
 #include "core/base/mutex.h"
 #include "server/access/caller.h"
+#include "server/access/stream_slots.h"
 #include "server/access/tokens.h"
 
 namespace attnprune::access {
 
 struct GateOptions {
   std::string token_file;  // empty: everyone is Everyone()
+  StreamLimits streams = {};
   // Told what an operator should know: that a changed file was taken, or why it was not, or that
   // others can read it. Never a token. May be empty. From any thread.
   std::function<void(absl::string_view event, const std::string& detail)> on_event;
@@ -41,6 +43,12 @@ class Gate {
   // ("Bearer TOKEN"; empty: none). UNAUTHENTICATED; PERMISSION_DENIED: of Authorize.
   absl::StatusOr<Caller> Admit(absl::string_view action, absl::string_view authorization) const;
 
+  // For an upload, a download or a watch of that caller's, as long as it is open. Errors: of
+  // StreamSlots::Take.
+  absl::StatusOr<StreamSlot> OpenStream(const Caller& caller) const {
+    return streams_.Take(caller.tenant);
+  }
+
  private:
   // What tells a changed file from the one that was read.
   struct Version {
@@ -50,7 +58,7 @@ class Gate {
     bool operator==(const Version&) const = default;
   };
 
-  explicit Gate(GateOptions options) : options_(std::move(options)) {}
+  explicit Gate(GateOptions options) : options_(std::move(options)), streams_(options_.streams) {}
 
   static Version VersionOf(const std::string& path);
   std::shared_ptr<const TokenTable> Current() const;
@@ -58,6 +66,7 @@ class Gate {
   void Tell(absl::string_view event, const std::string& detail) const;
 
   const GateOptions options_;
+  const StreamSlots streams_;
   mutable Mutex mutex_;
   mutable std::shared_ptr<const TokenTable> table_ ABSL_GUARDED_BY(mutex_);
   mutable Version version_ ABSL_GUARDED_BY(mutex_);  // of the file last read, taken or not

@@ -174,19 +174,13 @@ QueueForecast QueueOutlook::ForecastOf(const Snapshot& snapshot) {
   LearnNeeds(snapshot);
   QueueForecast forecast;
   forecast.time_ = snapshot.now;
-  std::vector<const OutstandingJob*> queued;
   std::vector<absl::Duration> left, take;
   for (const OutstandingJob& job : snapshot.jobs) {
-    if (job.state == JobState::kQueued) {
-      queued.push_back(&job);
-    } else {
-      forecast.running_.push_back({job.id, job.tenant});
-      left.push_back(LeftOf(job, snapshot.now));
-    }
+    if (job.state == JobState::kQueued) continue;
+    forecast.running_.push_back({job.id, job.tenant});
+    left.push_back(LeftOf(job, snapshot.now));
   }
-  std::sort(queued.begin(), queued.end(),
-            [](const auto* a, const auto* b) { return RunsBefore(*a, *b); });
-  for (const OutstandingJob* const job : queued) {
+  for (const OutstandingJob* const job : ClaimOrder(snapshot)) {
     forecast.places_[job->id] = take.size();
     forecast.priorities_.push_back(job->priority);
     take.push_back(needs_[job->id].rest);

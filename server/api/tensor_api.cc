@@ -6,10 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "server/api/status_details.h"
 
 namespace attnprune::api {
 namespace {
 
+constexpr absl::Duration kRetry = absl::Minutes(1);  // where a tenant has no room: told to clients
 constexpr size_t kAtOnce = 500;  // digests of one call of the store, which others wait for
 
 bool SeesAllTensors(const access::Caller& caller) { return caller.role == access::Role::kAdmin; }
@@ -62,6 +64,10 @@ absl::StatusOr<std::unique_ptr<Upload>> TensorApi::StartUpload(const access::Cal
   spec.tenant = caller.tenant;
   ATTNPRUNE_RETURN_IF_ERROR(CheckUploadSpec(spec));
   ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(caller, spec.sha256));
+  if (bytes_ != nullptr && !there && !caller.tenant.empty()) {
+    const absl::Status room = bytes_->CheckRoom(caller.tenant, spec.size_bytes, offset);
+    if (!room.ok()) return absl::IsResourceExhausted(room) ? WithRetryAfter(room, kRetry) : room;
+  }
   return tensors_->StartUpload(spec, offset,
                                there ? IfStored::kNothingToSend : IfStored::kSendAllTheSame);
 }
@@ -69,6 +75,9 @@ absl::StatusOr<std::unique_ptr<Upload>> TensorApi::StartUpload(const access::Cal
 absl::Status TensorApi::FinishUpload(const access::Caller& caller, Upload& upload) const {
   if (!upload.already_there()) ATTNPRUNE_RETURN_IF_ERROR(upload.Finish());
   if (caller.tenant.empty()) return absl::OkStatus();  // only admins have none
+  if (bytes_ != nullptr && !upload.already_there()) {
+    bytes_->Add(caller.tenant, upload.spec().size_bytes);
+  }
   return owners_->NoteTensors(caller.tenant, {upload.spec().sha256});
 }
 

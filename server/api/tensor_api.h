@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "server/access/caller.h"
+#include "server/api/tenant_bytes.h"
 #include "server/blobs/blob_store.h"
 #include "server/queue/job_store.h"
 
@@ -25,8 +26,10 @@ namespace attnprune::api {
 // JobStore.
 class TensorApi {
  public:
-  // Both must outlive it. owners: may be null where every caller is access::Everyone().
-  TensorApi(BlobStore* tensors, JobStore* owners) : tensors_(tensors), owners_(owners) {}
+  // All must outlive it. owners: may be null where every caller is access::Everyone(). bytes: may
+  // be null: no tenant has a limit of its own.
+  TensorApi(BlobStore* tensors, JobStore* owners, TenantBytes* bytes = nullptr)
+      : tensors_(tensors), owners_(owners), bytes_(bytes) {}
 
   // As BlobStore's of the same names.
   absl::StatusOr<std::vector<std::string>> FindMissing(const access::Caller& caller,
@@ -52,6 +55,7 @@ class TensorApi {
 
   BlobStore* const tensors_;
   JobStore* const owners_;
+  TenantBytes* const bytes_;
 };
 
 }  // namespace attnprune::api

@@ -170,6 +170,8 @@ class BlobStore {
                                             absl::Duration grace) = 0;
 
   virtual BlobStoreUsage Usage() const = 0;
+  // BlobStoreUsage::upload_bytes, of one tenant's.
+  virtual int64_t UploadBytesOf(const std::string& tenant) const = 0;
 };
 
 // NOT_FOUND, of OpenForReading and its like.

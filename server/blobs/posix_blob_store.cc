@@ -1,6 +1,7 @@
 #include "server/blobs/posix_blob_store.h"
 
 #include <cstdint>
+#include <future>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -183,6 +184,9 @@ class PosixBlobStore final : public BlobStore {
   absl::StatusOr<Collected> Collect(const std::unordered_set<std::string>& referenced,
                                     absl::Duration grace) override;
   BlobStoreUsage Usage() const override;
+  int64_t UploadBytesOf(const std::string& tenant) const override {
+    return uploads_.BytesOf(tenant);
+  }
 
  private:
   absl::StatusOr<bool> IsThere(const UploadSpec& spec, IfStored if_stored);
@@ -257,20 +261,25 @@ absl::StatusOr<bool> PosixBlobStore::IsThere(const UploadSpec& spec, IfStored if
                                                       spec.sha256, ", got ", spec.size_bytes));
 }
 
+// The disk writes while the bytes are hashed.
 absl::StatusOr<std::string> PosixBlobStore::Put(absl::Span<const char> bytes,
                                                 absl::string_view tail) {
   if (bytes.empty()) return absl::InvalidArgumentError("a tensor must have at least 1 byte");
+  const std::string temporary = uploads_.NewPutPath();
+  // Where no thread can be had it is written after the hashing.
+  std::future<absl::Status> written =
+      std::async([&] { return WriteSynced(temporary, bytes, tail); });
   Sha256 hash;
   hash.Update(bytes);
   hash.Update({tail.data(), tail.size()});
   const std::string sha256 = hash.Finish();
   const auto size = static_cast<int64_t>(bytes.size() + tail.size());
-  if (blobs_.FindAndTouch(sha256) == size) return sha256;
-  const std::string temporary = uploads_.NewPutPath();
-  absl::Status status = WriteSynced(temporary, bytes, tail);
-  if (status.ok()) status = blobs_.Publish(temporary, sha256, size);
-  if (status.ok()) return sha256;
+  absl::Status status = written.get();
+  const bool there = blobs_.FindAndTouch(sha256) == size;
+  if (status.ok() && !there) status = blobs_.Publish(temporary, sha256, size);
+  if (status.ok() && !there) return sha256;
   RemoveFile(temporary);
+  if (there) return sha256;
   return status;
 }
 

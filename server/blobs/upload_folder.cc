@@ -215,10 +215,19 @@ int64_t UploadFolder::Bytes() const {
   return BytesLocked();
 }
 
+int64_t UploadFolder::BytesOf(const std::string& tenant) const {
+  MutexLock lock(&mutex_);
+  int64_t bytes = 0;
+  for (const auto& [key, upload] : uploads_) {
+    if (upload.spec.tenant == tenant) bytes += upload.Counted();
+  }
+  return bytes;
+}
+
 int64_t UploadFolder::BytesLocked() const {
   int64_t bytes = 0;
   for (const auto& [id, upload] : uploads_) {
-    bytes += upload.held ? upload.spec.size_bytes : upload.bytes;
+    bytes += upload.Counted();
   }
   return bytes;
 }

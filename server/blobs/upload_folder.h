@@ -53,6 +53,7 @@ class UploadFolder {
 
   int64_t Count() const;
   int64_t Bytes() const;  // BlobStoreUsage::upload_bytes
+  int64_t BytesOf(const std::string& tenant) const;
 
  private:
   struct State {
@@ -60,6 +61,8 @@ class UploadFolder {
     int64_t bytes = 0;  // written so far
     bool held = false;
     absl::Time touched;
+
+    int64_t Counted() const { return held ? spec.size_bytes : bytes; }
   };
 
   std::string SpecPath(absl::string_view key) const;

@@ -3,15 +3,20 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
+#include <utility>
+
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/api/request_check.h"
+#include "server/api/status_details.h"
 #include "server/blobs/upload_spec.h"
 
 namespace attnprune::rpc {
 namespace {
+
+constexpr absl::Duration kRetryStream = absl::Seconds(5);
 
 // The first of that key; empty: none.
 absl::string_view MetadataOf(const grpc::CallbackServerContext& context, const char* key) {
@@ -41,7 +46,7 @@ std::string PeerOf(const grpc::CallbackServerContext& context) {
 }  // namespace
 
 CallRecord::CallRecord(const CallPort& port, const char* method,
-                       grpc::CallbackServerContext* context)
+                       grpc::CallbackServerContext* context, Kind kind)
     : port_(&port),
       authorization_(AuthorizationOf(*context)),
       caller_(port.gate->Admit(method, authorization_)),
@@ -50,6 +55,7 @@ CallRecord::CallRecord(const CallPort& port, const char* method,
   if (caller_.ok()) {
     call_.caller.tenant = caller_->tenant;
     call_.caller.who = caller_->name;
+    if (kind == Kind::kStream) TakeSlot();
   }
   call_.caller.peer = PeerOf(*context);
   call_.request =
@@ -60,6 +66,15 @@ CallRecord::CallRecord(const CallPort& port, const char* method,
 
 absl::Status CallRecord::CheckStillAdmitted() const {
   return port_->gate->Admit(call_.method, authorization_).status();
+}
+
+void CallRecord::TakeSlot() {
+  absl::StatusOr<access::StreamSlot> slot = port_->gate->OpenStream(*caller_);
+  if (slot.ok()) {
+    slot_ = *std::move(slot);
+  } else {
+    caller_ = api::WithRetryAfter(slot.status(), kRetryStream);
+  }
 }
 
 JobOrigin CallRecord::origin() const {

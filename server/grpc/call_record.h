@@ -28,13 +28,17 @@ struct CallPort {
 // One call, from its beginning. Not thread-safe.
 class CallRecord {
  public:
+  enum class Kind { kUnary, kStream };
+
   // Takes the request id and the trace from the call's metadata, or makes them where there are none
   // or they break the rules of trace_context.h, and has the request id returned to the caller, in
   // the leading and in the trailing metadata. method: as access/rules.h names it.
-  CallRecord(const CallPort& port, const char* method, grpc::CallbackServerContext* context);
+  // A stream counts among those that are open (access::Gate::OpenStream) as long as this.
+  CallRecord(const CallPort& port, const char* method, grpc::CallbackServerContext* context,
+             Kind kind = Kind::kUnary);
 
-  // Who calls, by the metadata "authorization". UNAUTHENTICATED or PERMISSION_DENIED: the call is
-  // to end with it, having done nothing.
+  // Who calls, by the metadata "authorization". UNAUTHENTICATED, PERMISSION_DENIED or, of a stream,
+  // RESOURCE_EXHAUSTED: the call is to end with it, having done nothing.
   const absl::StatusOr<access::Caller>& caller() const { return caller_; }
   // OK unless the caller's token has lapsed since, or its role changed: for calls that last.
   absl::Status CheckStillAdmitted() const;
@@ -52,9 +56,12 @@ class CallRecord {
   void Finish(const grpc::Status& status) const;
 
  private:
+  void TakeSlot();
+
   const CallPort* port_;
   std::string authorization_;  // the metadata
   absl::StatusOr<access::Caller> caller_;
+  access::StreamSlot slot_;
   absl::Time begin_;
   FinishedRpc call_;
 };

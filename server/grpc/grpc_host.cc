@@ -26,6 +26,7 @@ constexpr int kMinPingIntervalMs = 1000;     // clients may ping this often
 constexpr int kKeepaliveMs = 60'000;         // silent clients are pinged this often
 constexpr int kKeepaliveTimeoutMs = 20'000;  // and count as gone without an answer for so long
 constexpr int kHandshakeMs = 30'000;         // a connection's time to begin, TLS included
+constexpr int kStreamsPerConnection = 1000;  // calls of a client beyond these wait at the client
 constexpr char kPruneService[] = "attnprune.v1.PruneService";
 constexpr char kTensorService[] = "attnprune.v1.TensorService";
 constexpr char kReady[] = "ready", kLive[] = "live";  // for probes: a draining server still lives
@@ -100,6 +101,7 @@ void Configure(const GrpcHostOptions& options, grpc::ServerBuilder& builder) {
   // gRPC looks at a message's size after it has unpacked all of it.
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);
   // Otherwise a second server could take the same port and half of the clients.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,

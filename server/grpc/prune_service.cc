@@ -142,7 +142,8 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   }
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
                                                    const v1::WatchJobRequest* request) override {
-    return WatchReactor::Start(watch_, *request, CallRecord(port_, "WatchJob", context));
+    return WatchReactor::Start(watch_, *request,
+                               CallRecord(port_, "WatchJob", context, CallRecord::Kind::kStream));
   }
 
  private:

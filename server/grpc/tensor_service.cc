@@ -59,8 +59,8 @@ struct Backend {
   asio::thread_pool io;
 };
 
-// Cancels a call whose message is not taken in time. Thread-safe; shared with the timer, which may
-// outlive the call.
+// Cancels a call whose message does not come, or is not taken, in time. Thread-safe; shared with
+// the timer, which may outlive the call.
 class StallTimer : public std::enable_shared_from_this<StallTimer> {
  public:
   StallTimer(asio::thread_pool& io, grpc::CallbackServerContext* call) : timer_(io), call_(call) {}
@@ -113,20 +113,23 @@ UploadSpec ToSpec(const v1::UploadHeader& header) {
 // chunk.
 class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorRequest> {
  public:
-  UploadReactor(Backend* backend, CallRecord record, v1::UploadTensorResponse* response)
+  UploadReactor(Backend* backend, grpc::CallbackServerContext* context, CallRecord record,
+                v1::UploadTensorResponse* response)
       : backend_(backend),
+        stall_(std::make_shared<StallTimer>(backend->io, context)),
         record_(std::move(record)),
         response_(response),
         strand_(backend->io.get_executor()) {
     backend_->calls.Begin();
     if (record_.caller().ok()) {
-      StartRead(&request_);
+      Read();
     } else {
       End(record_.caller().status());
     }
   }
 
   void OnReadDone(bool ok) override {
+    stall_->Stop();
     if (!ok) {
       asio::post(strand_, [this] { EndOfData(); });
     } else if (request_.has_data()) {
@@ -137,17 +140,23 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   }
 
   void OnDone() override {
+    stall_->ForgetCall();
     Calls& calls = backend_->calls;
     delete this;
     calls.End();
   }
 
  private:
+  void Read() {
+    stall_->Start(backend_->options.upload_stall);
+    StartRead(&request_);
+  }
+
   void OnHeader(const v1::UploadTensorRequest& request) {
     const absl::Status status = Begin(request);
     if (!status.ok()) return End(status);
     if (upload_->already_there()) return EndUpload();
-    StartRead(&request_);
+    Read();
   }
 
   absl::Status Begin(const v1::UploadTensorRequest& request) {
@@ -165,7 +174,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
     if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
       metrics->uploaded.Add(static_cast<int64_t>(data.size()));
     }
-    const absl::Status status = upload_->Append(data, [this] { StartRead(&request_); });
+    const absl::Status status = upload_->Append(data, [this] { Read(); });
     if (!status.ok()) End(status);  // then no read was started
   }
 
@@ -203,6 +212,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   }
 
   Backend* const backend_;
+  const std::shared_ptr<StallTimer> stall_;
   CallRecord record_;  // the strand's
   v1::UploadTensorResponse* const response_;
   v1::UploadTensorRequest request_;  // the read's, or OnReadDone's
@@ -228,6 +238,7 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
 
   void OnWriteDone(bool ok) override {
     stall_->Stop();
+    v1::DownloadTensorResponse().Swap(&response_);  // one that waits for its turn holds no memory
     backend_->budget.Release();
     if (!ok) return End(grpc::Status::CANCELLED);
     AwaitTurn();
@@ -340,17 +351,21 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
 
   grpc::ServerReadReactor<v1::UploadTensorRequest>* UploadTensor(
       grpc::CallbackServerContext* context, v1::UploadTensorResponse* response) override {
-    return new UploadReactor(&backend_, RecordOf("UploadTensor", context), response);
+    return new UploadReactor(
+        &backend_, context, RecordOf("UploadTensor", context, CallRecord::Kind::kStream), response);
   }
 
   grpc::ServerWriteReactor<v1::DownloadTensorResponse>* DownloadTensor(
       grpc::CallbackServerContext* context, const v1::DownloadTensorRequest* request) override {
-    return new DownloadReactor(&backend_, context, RecordOf("DownloadTensor", context), *request);
+    return new DownloadReactor(&backend_, context,
+                               RecordOf("DownloadTensor", context, CallRecord::Kind::kStream),
+                               *request);
   }
 
  private:
-  CallRecord RecordOf(const char* method, grpc::CallbackServerContext* context) {
-    return CallRecord(backend_.port, method, context);
+  CallRecord RecordOf(const char* method, grpc::CallbackServerContext* context,
+                      CallRecord::Kind kind = CallRecord::Kind::kUnary) {
+    return CallRecord(backend_.port, method, context, kind);
   }
 
   // Answers a unary call on a thread that may wait for files.

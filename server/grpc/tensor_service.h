@@ -27,6 +27,7 @@ struct TensorServiceOptions {
   int64_t max_chunk_bytes = int64_t{2} << 20;       // of one message of an upload
   int64_t download_chunk_bytes = int64_t{1} << 20;  // of one message of a download
   int download_chunks = 32;  // of all downloads that are on their way; others wait for them
+  absl::Duration upload_stall = absl::Minutes(2);  // one that no message comes of for so long ends
   absl::Duration download_stall = absl::Minutes(1);  // a reader that takes none for so long is left
   int io_threads = 2;  // that read, write and hash; streams share them chunk by chunk
   TransferMetrics* metrics = nullptr;  // may be null; must outlive the service
@@ -35,7 +36,8 @@ struct TensorServiceOptions {
 
 // An upload holds at most three of its chunks in memory (arriving, waiting, being hashed), a
 // download two of its own while one of its messages is on its way, whatever the tensor's size and
-// however slow the reader; a download whose reader takes nothing for download_stall is cancelled.
+// however slow the reader; a download whose reader takes nothing for download_stall is cancelled,
+// and so is an upload that nothing comes of for upload_stall: it can be resumed.
 // What is passed must outlive the service. Destroy the service after its server was shut down: it
 // waits for its streams to end.
 std::unique_ptr<grpc::Service> NewTensorService(const TensorServiceOptions& options,

@@ -69,9 +69,11 @@ class JobReader {
   virtual absl::StatusOr<std::vector<PartRow>> ReadParts(int64_t number) = 0;  // in order
   virtual absl::StatusOr<PartCheckpoints> ReadPartCheckpoints(int64_t number) = 0;
   virtual absl::StatusOr<std::map<JobState, int64_t>> CountByState() = 0;
+  virtual absl::StatusOr<std::map<std::string, int64_t>> ReadTurns() = 0;  // Snapshot::turns
   virtual absl::StatusOr<std::set<std::string>> ReadTensors() = 0;  // of all jobs, states too
   // Whether it is noted, or a job of the tenant refers to it.
   virtual absl::StatusOr<bool> HasTensor(absl::string_view tenant, const std::string& digest) = 0;
+  virtual absl::StatusOr<std::set<std::string>> ReadTensorsOf(absl::string_view tenant) = 0;
   // With a sequence above `after`, oldest first, at most `limit`.
   virtual absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
                                                               int limit) = 0;
@@ -82,13 +84,17 @@ class JobRows : public JobReader {
  public:
   virtual absl::StatusOr<absl::optional<JobRow>> FindByRequestId(absl::string_view tenant,
                                                                  absl::string_view request_id) = 0;
-  // The queued job to run next, in the order of NextJob (scheduler.h), of those that no other
-  // transaction is claiming.
-  virtual absl::StatusOr<absl::optional<JobRow>> FindNextToClaim() = 0;
+  // The queued job to run next, that of NextJob (scheduler.h), of those that no other transaction
+  // is claiming.
+  virtual absl::StatusOr<absl::optional<JobRow>> FindNextToClaim(
+      int64_t max_running_per_tenant) = 0;
+  // The newest turn is the tenant's.
+  virtual absl::Status TakeTurn(absl::string_view tenant) = 0;
   // What JobStore::ClaimPart and ClaimOwnPart claim next.
   virtual absl::StatusOr<absl::optional<PartRow>> FindNextPart() = 0;
   virtual absl::StatusOr<absl::optional<PartRow>> FindNextOwnPart(const JobRow& job) = 0;
   virtual absl::StatusOr<int64_t> CountQueued() = 0;
+  virtual absl::StatusOr<int64_t> CountQueuedOf(absl::string_view tenant) = 0;
 
   // Gives *row its number; its record must be whole.
   virtual absl::Status Insert(JobRow* row) = 0;

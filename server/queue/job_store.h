@@ -140,7 +140,7 @@ class JobStore {
 
   // Puts a job into the queue. With a request_id that its tenant has used: the same job again if
   // the digest is equal, even if the queue is full, else ALREADY_EXISTS. RESOURCE_EXHAUSTED: the
-  // queue is full.
+  // queue is full, or has as many of the tenant's as it may.
   virtual absl::StatusOr<CreateOutcome> Create(const NewJob& job) = 0;
   virtual absl::StatusOr<JobRecord> Get(absl::string_view id) = 0;
   // What opening a watch needs of a job; reads neither its spec nor its results.
@@ -238,6 +238,8 @@ class JobStore {
   // Those that are the tenant's own.
   virtual absl::StatusOr<std::set<std::string>> FindOwnTensors(
       absl::string_view tenant, absl::Span<const std::string> digests) = 0;
+  // All of them.
+  virtual absl::StatusOr<std::set<std::string>> TensorsOf(absl::string_view tenant) = 0;
   // Forgets what was noted `grace` ago or before.
   virtual absl::Status ForgetTensors(absl::Duration grace) = 0;
 

@@ -5,6 +5,7 @@
 #define ATTNPRUNE_SERVER_QUEUE_SCHEDULER_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ struct OutstandingJob {
 struct Snapshot {
   absl::Time now;  // the store's
   std::vector<OutstandingJob> jobs;
+  // By tenant: grows with each claim of a job of any of them. A tenant that is not in it has had no
+  // turn.
+  std::map<std::string, int64_t> turns = {};
 };
 
 struct SchedulerPolicy {
@@ -54,12 +58,15 @@ struct Action {
   std::string message;
 };
 
-// The order of the queue: by priority, the highest first, then by age.
-bool RunsBefore(const OutstandingJob& a, const OutstandingJob& b);
-
-// The queued job to run next: no other runs before it. nullptr if none is queued. Points into the
+// The queued job to run next: of the highest priority; of these, of the tenant whose last turn was
+// longest ago; of its, the oldest. So tenants take turns within a priority. A tenant of which
+// max_running_per_tenant jobs run, 0: any number, waits. nullptr if none may run. Points into the
 // snapshot.
-const OutstandingJob* NextJob(const Snapshot& snapshot);
+const OutstandingJob* NextJob(const Snapshot& snapshot, int64_t max_running_per_tenant = 0);
+
+// All queued jobs, in the order in which NextJob picks them one after the other where no other
+// comes and none is held back by how many run. Point into the snapshot.
+std::vector<const OutstandingJob*> ClaimOrder(const Snapshot& snapshot);
 
 // What the passing of time and lost workers ask for; at most one action a job, in the snapshot's
 // order. A lease is over when `snapshot.now` has reached lease_until. Of several reasons a cancel

@@ -106,13 +106,22 @@ absl::StatusOr<CreateOutcome> TransactionalJobStore::Create(const NewJob& job) {
   });
 }
 
-absl::StatusOr<CreateOutcome> TransactionalJobStore::Insert(const NewJob& job, JobRows& rows,
-                                                            PostCommit& post_commit) const {
+absl::Status TransactionalJobStore::CheckRoom(absl::string_view tenant, JobRows& rows) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t queued, rows.CountQueued());
   if (queued >= max_queued_jobs_) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the queue is full: ", queued, " jobs wait, the limit is ", max_queued_jobs_));
   }
+  if (max_queued_per_tenant_ == 0 || queued < max_queued_per_tenant_) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t of_tenant, rows.CountQueuedOf(tenant));
+  if (of_tenant < max_queued_per_tenant_) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the queue has ", of_tenant, " jobs of the tenant, the limit is ", max_queued_per_tenant_));
+}
+
+absl::StatusOr<CreateOutcome> TransactionalJobStore::Insert(const NewJob& job, JobRows& rows,
+                                                            PostCommit& post_commit) const {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRoom(job.tenant, rows));
   JobRow row;
   row.record.id = NewId(job.kind);
   row.record.tenant = job.tenant;
@@ -257,6 +266,10 @@ absl::StatusOr<std::set<std::string>> TransactionalJobStore::FindOwnTensors(
   });
 }
 
+absl::StatusOr<std::set<std::string>> TransactionalJobStore::TensorsOf(absl::string_view tenant) {
+  return Read([&](JobReader& rows) { return rows.ReadTensorsOf(tenant); });
+}
+
 absl::Status TransactionalJobStore::ForgetTensors(absl::Duration grace) {
   return Write([&](JobRows& rows, PostCommit&) { return rows.ForgetTensors(rows.Now() - grace); });
 }
@@ -269,6 +282,7 @@ absl::StatusOr<Snapshot> TransactionalJobStore::ReadOutstanding() {
     Snapshot snapshot;
     snapshot.now = rows.Now();
     for (const JobRow& job : jobs) snapshot.jobs.push_back(Outstanding(job));
+    ATTNPRUNE_ASSIGN_OR_RETURN(snapshot.turns, rows.ReadTurns());
     return snapshot;
   });
 }

@@ -22,6 +22,8 @@ namespace attnprune {
 
 struct TransactionalJobStoreOptions {
   int64_t max_queued_jobs = 10'000;      // Create refuses when this many are queued
+  int64_t max_queued_per_tenant = 0;     // or this many of the tenant's; 0: no limit
+  int64_t max_running_per_tenant = 0;    // more of a tenant's wait in the queue; 0: no limit
   JobStoreListener* listener = nullptr;  // as SetListener
 };
 
@@ -32,6 +34,8 @@ class TransactionalJobStore final : public JobStore {
   TransactionalJobStore(std::unique_ptr<JobDatabase> database, CheckpointFiles checkpoints,
                         const TransactionalJobStoreOptions& options = {})
       : max_queued_jobs_(options.max_queued_jobs),
+        max_queued_per_tenant_(options.max_queued_per_tenant),
+        max_running_per_tenant_(options.max_running_per_tenant),
         database_(std::move(database)),
         checkpoints_(std::move(checkpoints)),
         listener_(options.listener) {}
@@ -84,6 +88,7 @@ class TransactionalJobStore final : public JobStore {
                            absl::Span<const std::string> digests) override;
   absl::StatusOr<std::set<std::string>> FindOwnTensors(
       absl::string_view tenant, absl::Span<const std::string> digests) override;
+  absl::StatusOr<std::set<std::string>> TensorsOf(absl::string_view tenant) override;
   absl::Status ForgetTensors(absl::Duration grace) override;
 
   absl::StatusOr<Snapshot> ReadOutstanding() override;
@@ -107,7 +112,9 @@ class TransactionalJobStore final : public JobStore {
   absl::StatusOr<bool> HasCheckpoint(const JobRow& row);  // its own or a part's
   absl::Status TakeBack(const JobRow& row, absl::Time now, const SchedulerPolicy& policy);
 
-  const int64_t max_queued_jobs_;
+  absl::Status CheckRoom(absl::string_view tenant, JobRows& rows) const;
+
+  const int64_t max_queued_jobs_, max_queued_per_tenant_, max_running_per_tenant_;
   const std::unique_ptr<JobDatabase> database_;
   const CheckpointFiles checkpoints_;
 

@@ -65,8 +65,10 @@ absl::StatusOr<absl::optional<JobRecord>> TransactionalJobStore::Claim(absl::str
                                                                        absl::Duration lease) {
   using Claimed = absl::optional<JobRecord>;
   return Write([&](JobRows& rows, PostCommit& post_commit) -> absl::StatusOr<Claimed> {
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> row, rows.FindNextToClaim());
+    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<JobRow> row,
+                               rows.FindNextToClaim(max_running_per_tenant_));
     if (!row.has_value()) return Claimed();
+    ATTNPRUNE_RETURN_IF_ERROR(rows.TakeTurn(row->record.tenant));
     JobEdit edit(&rows, &post_commit, *std::move(row));
     edit.Start(owner, lease);
     ATTNPRUNE_RETURN_IF_ERROR(edit.Save());

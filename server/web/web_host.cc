@@ -135,12 +135,13 @@ absl::StatusOr<http::Answer> WebServer::OpenStream(const Call& call) {
     return absl::UnavailableError(
         absl::StrCat("no more than ", most, " streams of events can be open at once"));
   }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const access::StreamSlot slot, parts_.gate->OpenStream(call.caller));
   http::Answer answer;
-  ATTNPRUNE_ASSIGN_OR_RETURN(answer.stream,
-                             feed_.Open(call.caller, NameOf(call.match.id), after,
-                                        [this, route = call.match.route, request = call.request] {
-                                          return login_.Admit(route, request).ok();
-                                        }));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      answer.stream, feed_.Open(call.caller, NameOf(call.match.id), after,
+                                [this, route = call.match.route, request = call.request, slot] {
+                                  return login_.Admit(route, request).ok();
+                                }));
   answer.response.headers = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}};
   // To a browser that was there for the last event: nothing will follow, do not come back.
   if (answer.stream == nullptr) answer.response.status = 204;

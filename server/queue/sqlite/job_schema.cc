@@ -145,9 +145,9 @@ CREATE TABLE job_part_checkpoints (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-// Version 7 has, behind those, whose each job is (of jobs of before: no tenant's, ""), and what
-// tenants have uploaded. In it jobs.request_id is that of the tenant: "TENANT\nREQUEST_ID", or the
-// request's alone where there is no tenant.
+// Version 7 has, behind those, whose each job is (of jobs of before: no tenant's, ""), what tenants
+// have uploaded, and whose turn it is (Snapshot::turns). In it jobs.request_id is that of the
+// tenant: "TENANT\nREQUEST_ID", or the request's alone where there is no tenant.
 constexpr char kTenants[] = R"sql(
 CREATE TABLE job_tenants (
   job INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
@@ -164,6 +164,11 @@ CREATE TABLE tenant_tensors (
   PRIMARY KEY (tenant, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tenant_tensors_by_time ON tenant_tensors (time);
+CREATE TABLE tenant_turns (
+  tenant TEXT PRIMARY KEY,
+  turn INTEGER NOT NULL,
+  seal INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 )sql";
 
 // What version `to` has that version `from` has not; 0: no tables at all.
@@ -188,6 +193,7 @@ std::vector<std::string> SealedTables(int64_t version) {
   if (version >= 7) {
     tables.emplace_back("job_tenants");
     tables.emplace_back("tenant_tensors");
+    tables.emplace_back("tenant_turns");
   }
   return tables;
 }

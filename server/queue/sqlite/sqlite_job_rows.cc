@@ -1,5 +1,6 @@
 #include "server/queue/sqlite/sqlite_job_rows.h"
 
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -91,10 +92,43 @@ absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindByRequestId(
   return FindRow("jobs WHERE request_id = ?", {RequestKey(tenant, request_id)});
 }
 
-absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindNextToClaim() {
-  // The order of NextJob in scheduler.h. Left to itself SQLite takes index jobs_by_state and sorts.
+// Where all jobs are one tenant's, and as many as there are may run, the index has the order. Left
+// to itself SQLite takes index jobs_by_state and sorts.
+absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindNextToClaim(
+    int64_t max_running_per_tenant) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const int64_t several,
+      database_.ReadInteger("SELECT (SELECT min(tenant) FROM job_tenants) IS NOT"
+                            " (SELECT max(tenant) FROM job_tenants)"));
+  if (several == 0 && max_running_per_tenant == 0) {
+    return FindRow(
+        "jobs INDEXED BY jobs_to_claim WHERE state = 1 ORDER BY priority DESC, number LIMIT 1", {});
+  }
+  const int64_t most =
+      max_running_per_tenant == 0 ? std::numeric_limits<int64_t>::max() : max_running_per_tenant;
   return FindRow(
-      "jobs INDEXED BY jobs_to_claim WHERE state = 1 ORDER BY priority DESC, number LIMIT 1", {});
+      "jobs WHERE number = (SELECT number FROM jobs INDEXED BY jobs_to_claim"
+      " JOIN job_tenants ON job = number LEFT JOIN tenant_turns USING (tenant)"
+      " WHERE state = 1 AND tenant NOT IN (SELECT tenant FROM jobs JOIN job_tenants ON job = number"
+      " WHERE state = 2 GROUP BY tenant HAVING count(*) >= ?)"
+      " ORDER BY priority DESC, ifnull(turn, 0), number LIMIT 1)",
+      {most});
+}
+
+absl::Status SqliteJobRows::TakeTurn(absl::string_view tenant) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const int64_t newest, database_.ReadInteger("SELECT ifnull(max(turn), 0) FROM tenant_turns"));
+  return database_.Execute("INSERT OR REPLACE INTO tenant_turns VALUES (?, ?, ?)",
+                           sqlite::Seal("tenant_turns", {std::string(tenant), newest + 1}));
+}
+
+absl::StatusOr<std::map<std::string, int64_t>> SqliteJobRows::ReadTurns() {
+  std::map<std::string, int64_t> turns;
+  ATTNPRUNE_RETURN_IF_ERROR(ForEachSealed(
+      database_, "tenant_turns", "SELECT * FROM tenant_turns", {}, [&turns](const Row& row) {
+        turns[std::get<std::string>(row[0])] = std::get<int64_t>(row[1]);
+      }));
+  return turns;
 }
 
 absl::StatusOr<std::vector<JobRow>> SqliteJobRows::ReadOutstanding() {
@@ -196,6 +230,13 @@ absl::StatusOr<int64_t> SqliteJobRows::CountQueued() {
   return database_.ReadInteger("SELECT count(*) FROM jobs WHERE state = 1");
 }
 
+absl::StatusOr<int64_t> SqliteJobRows::CountQueuedOf(absl::string_view tenant) {
+  return database_.ReadInteger(
+      "SELECT count(*) FROM jobs INDEXED BY jobs_to_claim JOIN job_tenants ON job = number"
+      " WHERE state = 1 AND tenant = ?",
+      {std::string(tenant)});
+}
+
 absl::StatusOr<std::map<JobState, int64_t>> SqliteJobRows::CountByState() {
   std::map<JobState, int64_t> counts;
   for (const JobState state : kJobStates) counts[state] = 0;
@@ -289,6 +330,21 @@ absl::StatusOr<bool> SqliteJobRows::HasTensor(absl::string_view tenant, const st
           " JOIN job_tenants USING (job) WHERE digest = ?2 AND tenant = ?1)",
           {std::string(tenant), digest}));
   return has != 0;
+}
+
+absl::StatusOr<std::set<std::string>> SqliteJobRows::ReadTensorsOf(absl::string_view tenant) {
+  std::set<std::string> digests;
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      Query query,
+      database_.Start("SELECT digest FROM tenant_tensors WHERE tenant = ?1"
+                      " UNION SELECT digest FROM job_tenants JOIN job_tensors USING (job)"
+                      " WHERE tenant = ?1",
+                      {std::string(tenant)}));
+  while (true) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, query.Next());
+    if (!more) return digests;
+    digests.insert(query.Text(0));
+  }
 }
 
 absl::Status SqliteJobRows::NoteTensor(absl::string_view tenant, const std::string& digest,

@@ -38,17 +38,21 @@ class SqliteJobRows final : public JobRows {
   absl::StatusOr<std::vector<PartRow>> ReadParts(int64_t number) override;
   absl::StatusOr<PartCheckpoints> ReadPartCheckpoints(int64_t number) override;
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override;
+  absl::StatusOr<std::map<std::string, int64_t>> ReadTurns() override;
   absl::StatusOr<std::set<std::string>> ReadTensors() override;
   absl::StatusOr<bool> HasTensor(absl::string_view tenant, const std::string& digest) override;
+  absl::StatusOr<std::set<std::string>> ReadTensorsOf(absl::string_view tenant) override;
   absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
                                                       int limit) override;
 
   absl::StatusOr<absl::optional<JobRow>> FindByRequestId(absl::string_view tenant,
                                                          absl::string_view request_id) override;
-  absl::StatusOr<absl::optional<JobRow>> FindNextToClaim() override;
+  absl::StatusOr<absl::optional<JobRow>> FindNextToClaim(int64_t max_running_per_tenant) override;
+  absl::Status TakeTurn(absl::string_view tenant) override;
   absl::StatusOr<absl::optional<PartRow>> FindNextPart() override;
   absl::StatusOr<absl::optional<PartRow>> FindNextOwnPart(const JobRow& job) override;
   absl::StatusOr<int64_t> CountQueued() override;
+  absl::StatusOr<int64_t> CountQueuedOf(absl::string_view tenant) override;
   absl::Status Insert(JobRow* row) override;
   absl::Status Save(const JobRow& row) override;
   absl::Status Remove(int64_t number) override;

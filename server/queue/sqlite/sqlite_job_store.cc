@@ -90,6 +90,8 @@ absl::StatusOr<std::unique_ptr<JobStore>> Open(const FolderLock& lock, const std
   auto store = std::make_unique<TransactionalJobStore>(
       std::move(database), std::move(checkpoints),
       TransactionalJobStoreOptions{.max_queued_jobs = options.max_queued_jobs,
+                                   .max_queued_per_tenant = options.max_queued_per_tenant,
+                                   .max_running_per_tenant = options.max_running_per_tenant,
                                    .listener = options.listener});
   ATTNPRUNE_RETURN_IF_ERROR(store->TakeBackRunningJobs(options.policy));
   return std::unique_ptr<JobStore>(std::move(store));

@@ -13,9 +13,11 @@
 namespace attnprune {
 
 struct SqliteJobStoreOptions {
-  int64_t max_queued_jobs = 10'000;  // Create refuses when this many are queued
-  SchedulerPolicy policy = {};       // for jobs that were running when the last server died
-  const Clock* clock = nullptr;      // nullptr: the real one; must outlive the store
+  int64_t max_queued_jobs = 10'000;  // as TransactionalJobStoreOptions, both below too
+  int64_t max_queued_per_tenant = 0;
+  int64_t max_running_per_tenant = 0;
+  SchedulerPolicy policy = {};   // for jobs that were running when the last server died
+  const Clock* clock = nullptr;  // nullptr: the real one; must outlive the store
   // As SetListener, and told of the jobs that the opening itself takes back or ends.
   JobStoreListener* listener = nullptr;
 };

@@ -107,6 +107,9 @@ class FailingStore final : public JobStore {
       absl::string_view tenant, absl::Span<const std::string> digests) override {
     return base_->FindOwnTensors(tenant, digests);
   }
+  absl::StatusOr<std::set<std::string>> TensorsOf(absl::string_view tenant) override {
+    return base_->TensorsOf(tenant);
+  }
   absl::Status ForgetTensors(absl::Duration grace) override { return base_->ForgetTensors(grace); }
   absl::StatusOr<Snapshot> ReadOutstanding() override { return base_->ReadOutstanding(); }
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override {

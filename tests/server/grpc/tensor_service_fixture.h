@@ -182,7 +182,7 @@ class TensorServiceTest : public StoreTest {
   const std::string bytes_ = RandomBytes(20'500, 1);
   const std::string digest_ = Sha256Of(bytes_);
 
-  const std::unique_ptr<access::Gate> gate_ = *access::Gate::Open({});
+  std::unique_ptr<access::Gate> gate_ = *access::Gate::Open({});
   std::unique_ptr<api::TensorApi> tensors_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<grpc::Server> server_;

@@ -141,6 +141,37 @@ TEST_F(TensorServiceTest, ASecondWriterIsTurnedAwayAndTheFirstGoesOn) {
   EXPECT_TRUE(first.Finish().ok());
 }
 
+TEST_F(TensorServiceTest, AnUploadThatNothingComesOfIsLeftAndCanBeResumed) {
+  StopServer();
+  Serve({.max_chunk_bytes = kChunk, .upload_stall = absl::Milliseconds(50)});
+  UploadStream silent(stub_.get()), halfway(stub_.get());
+  silent.Send(HeaderOf("a", bytes_, 0));
+  halfway.Send(HeaderOf("b", bytes_, 0));
+  halfway.SendInChunks(absl::MakeConstSpan(bytes_).subspan(0, kChunk));
+  EXPECT_EQ(silent.FinishWithoutSayingSo().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(halfway.FinishWithoutSayingSo().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(Query("a"), 0);
+  EXPECT_EQ(Query("b"), kChunk);
+}
+
+TEST_F(TensorServiceTest, RefusesOneStreamMoreThanMayBeOpen) {
+  StopServer();
+  gate_ = *access::Gate::Open({.streams = {.in_all = 1, .per_tenant = 1}});
+  StartServer();
+  UploadStream first(stub_.get());
+  first.Send(HeaderOf("a", bytes_, 0));
+  first.SendInChunks(absl::MakeConstSpan(bytes_).subspan(0, kChunk));
+  AwaitCommitted("a", kChunk);
+  const grpc::Status refused = Upload(HeaderOf("b", bytes_, 0), bytes_);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.error_message(), ::testing::HasSubstr("1 streams are open"));
+  std::string got;
+  EXPECT_EQ(Download(digest_, 0, &got).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(Query("a"), kChunk) << "other calls are answered";
+  first.SendInChunks(absl::MakeConstSpan(bytes_).subspan(kChunk));
+  EXPECT_TRUE(first.Finish().ok());
+}
+
 TEST_F(TensorServiceTest, ServesManyStreamsAtOnce) {
   std::vector<std::jthread> clients;
   for (unsigned i = 0; i < 8; ++i) {

@@ -69,6 +69,58 @@ TEST(NextJob, PicksByPriorityThenByAge) {
   }
 }
 
+OutstandingJob Of(const char* tenant, OutstandingJob job) {
+  job.tenant = tenant;
+  return job;
+}
+
+std::vector<std::string> Ids(const std::vector<const OutstandingJob*>& jobs) {
+  std::vector<std::string> ids;
+  for (const OutstandingJob* const job : jobs) ids.push_back(job->id);
+  return ids;
+}
+
+TEST(NextJob, TenantsTakeTurnsWithinAPriority) {
+  Snapshot snapshot = {kNow,
+                       {Of("a", Queued("a1", 1, 0)), Of("a", Queued("a2", 2, 0)),
+                        Of("b", Queued("b1", 3, 0)), Of("a", Queued("a3", 4, 5))}};
+  EXPECT_EQ(NextJob(snapshot)->id, "a3") << "a higher priority goes first, whoever's it is";
+  snapshot.jobs.pop_back();
+  EXPECT_EQ(NextJob(snapshot)->id, "a1") << "of tenants without a turn the oldest job";
+  snapshot.turns = {{"a", 1}};
+  EXPECT_EQ(NextJob(snapshot)->id, "b1") << "who has had no turn is next";
+  snapshot.turns = {{"a", 1}, {"b", 2}};
+  EXPECT_EQ(NextJob(snapshot)->id, "a1") << "whose turn was longest ago is next";
+}
+
+TEST(NextJob, LeavesTenantsThatHaveEnoughRunning) {
+  Snapshot snapshot = {kNow,
+                       {Of("a", Running(absl::Seconds(5))), Of("a", Queued("a2", 2, 9)),
+                        Of("b", Queued("b1", 3, 0))}};
+  EXPECT_EQ(NextJob(snapshot)->id, "a2");
+  EXPECT_EQ(NextJob(snapshot, 2)->id, "a2");
+  EXPECT_EQ(NextJob(snapshot, 1)->id, "b1");
+  snapshot.jobs.pop_back();
+  EXPECT_EQ(NextJob(snapshot, 1), nullptr);
+}
+
+TEST(ClaimOrder, IsThatInWhichNextJobPicks) {
+  Snapshot snapshot = {kNow, {}, {{"a", 7}, {"c", 3}}};
+  for (int i = 0; i < 60; ++i) {
+    const char* const tenant = std::vector{"a", "b", "c", "d"}[static_cast<size_t>(i * i % 7 % 4)];
+    snapshot.jobs.push_back(Of(tenant, Queued(std::to_string(i).c_str(), 100 - i, i % 3 - 1)));
+  }
+  const std::vector<std::string> order = Ids(ClaimOrder(snapshot));
+  ASSERT_EQ(order.size(), 60U);
+  int64_t newest = 7;
+  for (const std::string& id : order) {
+    const OutstandingJob* const next = NextJob(snapshot);
+    ASSERT_EQ(next->id, id);
+    snapshot.turns[next->tenant] = ++newest;
+    std::erase_if(snapshot.jobs, [&](const OutstandingJob& job) { return job.id == id; });
+  }
+}
+
 TEST(Overdue, SaysWhatTimeAndLostWorkersAskFor) {
   using enum Action::Kind;
   constexpr absl::Duration kAlive = absl::Seconds(5), kOver = absl::Seconds(-1);

@@ -1,0 +1,86 @@
+// How much one tenant may store.
+#include "server/api/tenant_bytes.h"
+
+#include <gmock/gmock.h>
+
+#include <string>
+
+#include "core/io/sha256.h"
+#include "server/api/tensor_api.h"
+#include "tests/server/api/backend.h"
+#include "tests/server/queue/test_places.h"
+
+namespace attnprune::api {
+namespace {
+
+using attnprune::testing::SteppedClock;
+using ::testing::HasSubstr;
+
+class TenantBytesTest : public ::testing::Test {
+ protected:
+  static access::Caller Of(const std::string& tenant) {
+    return {.tenant = tenant, .role = access::Role::kSubmitter, .name = ""};
+  }
+  static UploadSpec SpecOf(const std::string& upload_id, const std::string& bytes) {
+    Sha256 hash;
+    hash.Update(absl::MakeConstSpan(bytes));
+    return {.upload_id = upload_id,
+            .sha256 = hash.Finish(),
+            .size_bytes = static_cast<int64_t>(bytes.size()),
+            .dtype = "BITMASK"};
+  }
+  absl::Status Upload(const std::string& tenant, const std::string& bytes) {
+    auto upload = api_.StartUpload(Of(tenant), SpecOf("u", bytes), 0);
+    if (!upload.ok()) return upload.status();
+    if ((*upload)->already_there()) return api_.FinishUpload(Of(tenant), **upload);
+    absl::Status appended = (*upload)->Append(bytes);
+    return appended.ok() ? api_.FinishUpload(Of(tenant), **upload) : appended;
+  }
+
+  SteppedClock clock_;
+  Backend backend_;
+  TenantBytes bytes_{1000, &backend_.tensors(), &backend_.jobs(), &clock_};
+  const TensorApi api_{&backend_.tensors(), &backend_.jobs(), &bytes_};
+};
+
+TEST_F(TenantBytesTest, AreLimitedForEachTenantAlone) {
+  EXPECT_TRUE(Upload("a", std::string(600, '1')).ok());
+  const absl::Status refused = Upload("a", std::string(401, '2'));
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("at most 1000 bytes together, 600 are taken and this one has 401"));
+  EXPECT_TRUE(Upload("a", std::string(400, '2')).ok());
+  EXPECT_TRUE(Upload("b", std::string(1000, '3')).ok());
+}
+
+TEST_F(TenantBytesTest, AreNoneForWhatIsTheTenantsAlready) {
+  EXPECT_TRUE(Upload("a", std::string(1000, '1')).ok());
+  EXPECT_TRUE(Upload("a", std::string(1000, '1')).ok());
+  EXPECT_FALSE(Upload("a", "2").ok());
+}
+
+TEST_F(TenantBytesTest, HaveUploadsThatAreUnderWayAndLeftOnesInThem) {
+  const std::string large(700, '1'), small(200, '2');
+  auto running = api_.StartUpload(Of("a"), SpecOf("large", large), 0);
+  ASSERT_TRUE(running.ok());
+  EXPECT_FALSE(Upload("a", std::string(301, '3')).ok()) << "what it may still grow to counts";
+  ASSERT_TRUE((*running)->Append(absl::MakeConstSpan(large).subspan(0, 500)).ok());
+  running->reset();
+  EXPECT_FALSE(Upload("a", std::string(501, '3')).ok()) << "what is left counts";
+  EXPECT_TRUE(api_.StartUpload(Of("a"), SpecOf("large", large), 500).ok()) << "it can be resumed";
+  EXPECT_TRUE(Upload("b", std::string(1000, '3')).ok());
+}
+
+TEST_F(TenantBytesTest, HaveResultsInThemThatCameMeanwhile) {
+  EXPECT_TRUE(Upload("a", "1").ok());
+  NewJob job;
+  job.tenant = "a";
+  job.tensor_digests = {*backend_.tensors().Put(std::string(900, '9'))};
+  ASSERT_TRUE(backend_.jobs().Create(job).ok());
+  clock_.Advance(TenantBytes::kRecent);
+  EXPECT_FALSE(Upload("a", std::string(100, '2')).ok());
+  EXPECT_TRUE(Upload("a", std::string(99, '2')).ok());
+}
+
+}  // namespace
+}  // namespace attnprune::api
