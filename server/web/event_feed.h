@@ -23,7 +23,6 @@
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "server/access/caller.h"
-#include "server/access/stream_slots.h"
 #include "server/api/job_hub.h"
 #include "server/http/io_loop.h"
 #include "server/http/message.h"
