@@ -85,6 +85,10 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
   return workers;
 }
 
+void LogStoreWarning(absl::string_view text) {
+  Log(LogLevel::kWarning, "store.warning", {{"text", std::string(text)}});
+}
+
 // Members are destroyed from the last to the first: each comes after those that it uses.
 class ComposedServer final : public Server {
  public:
@@ -134,10 +138,13 @@ absl::Status ComposedServer::Open() {
   listeners_ =
       std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &metrics_.jobs});
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      jobs_, OpenSqliteJobStore(*lock_, {.max_queued_jobs = options_.max_queued_jobs,
-                                         .policy = {},
-                                         .clock = &clock_,
-                                         .listener = listeners_.get()}));
+      jobs_,
+      OpenSqliteJobStore(*lock_, {.max_queued_jobs = options_.max_queued_jobs,
+                                  .policy = {},
+                                  .clock = &clock_,
+                                  .listener = listeners_.get(),
+                                  .loss = options_.accept_loss ? Loss::kAccepted : Loss::kRefused,
+                                  .on_warning = LogStoreWarning}));
   PosixBlobStoreOptions blobs;
   blobs.folder = options_.data_dir;
   blobs.limits.max_tensor_bytes = options_.max_tensor_bytes;

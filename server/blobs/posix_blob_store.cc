@@ -68,7 +68,8 @@ class PosixUpload final : public Upload {
 
 absl::Status PosixUpload::Begin(int64_t offset) {
   received_ = offset;
-  ATTNPRUNE_ASSIGN_OR_RETURN(file_, File::OpenForWriting(uploads_->DataPath(spec().upload_id)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      file_, File::OpenForWriting(uploads_->DataPath(spec().upload_id), Readers::kOwner));
   if (offset == 0) {
     // In this order, so that no spec ever stands beside another tensor's bytes.
     ATTNPRUNE_RETURN_IF_ERROR(file_.Truncate(0));
@@ -271,7 +272,7 @@ absl::StatusOr<std::string> PosixBlobStore::Put(absl::Span<const char> bytes,
 
 absl::Status PosixBlobStore::WriteSynced(const std::string& path, absl::Span<const char> bytes,
                                          absl::string_view tail) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(path));
+  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(path, Readers::kOwner));
   ATTNPRUNE_RETURN_IF_ERROR(file.WriteAt(0, bytes));
   ATTNPRUNE_RETURN_IF_ERROR(
       file.WriteAt(static_cast<int64_t>(bytes.size()), {tail.data(), tail.size()}));

@@ -184,6 +184,7 @@ absl::Status SqliteJobRows::Insert(JobRow* row) {
   ATTNPRUNE_ASSIGN_OR_RETURN(
       row->number, database_.ReadInteger("SELECT ifnull(max(seq), 0) + 1 FROM sqlite_sequence"));
   const JobRecord& job = row->record;
+  told_.newest_job = row->number;
   ATTNPRUNE_RETURN_IF_ERROR(sqlite::InsertSealed(&database_, "jobs", EncodeJob(*row)));
   ATTNPRUNE_RETURN_IF_ERROR(sqlite::InsertSealed(
       &database_, "job_specs",
@@ -197,6 +198,7 @@ absl::Status SqliteJobRows::Insert(JobRow* row) {
 }
 
 absl::Status SqliteJobRows::Save(const JobRow& row) {
+  told_.ended = told_.ended || IsTerminal(row.record.state);
   return database_.Execute(
       "UPDATE jobs SET number = ?1, id = ?2, request_id = ?3, request_digest = ?4, priority = ?5,"
       " timeout = ?6, create_time = ?7, start_time = ?8, end_time = ?9, state = ?10,"
