@@ -17,6 +17,7 @@
 #include "absl/types/optional.h"
 #include "core/base/status_macros.h"
 #include "core/io/file.h"
+#include "core/io/mapping_guard.h"
 #include "core/io/messages.h"
 
 namespace attnprune {
@@ -128,7 +129,9 @@ absl::Status WriteFileAtomically(
   ATTNPRUNE_RETURN_IF_ERROR(file.Create(readers));
   for (size_t i = 0; i < count; ++i) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const absl::Span<const char> bytes, chunk(i));
-    ATTNPRUNE_RETURN_IF_ERROR(file.Write(bytes));
+    const absl::Status written = file.Write(bytes);
+    ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(bytes));  // a mapped chunk's own reason comes first
+    ATTNPRUNE_RETURN_IF_ERROR(written);
   }
   ATTNPRUNE_RETURN_IF_ERROR(file.Publish());
   return SyncFolder(FolderOf(target));

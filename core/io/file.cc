@@ -239,6 +239,12 @@ std::string FolderOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+int64_t DiskBytesOf(const std::string& folder) {
+  struct statvfs facts;
+  if (statvfs(folder.c_str(), &facts) != 0) return 0;
+  return static_cast<int64_t>(facts.f_blocks) * static_cast<int64_t>(facts.f_frsize);
+}
+
 absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept,
                            absl::string_view name) {
   struct statvfs facts;

@@ -94,7 +94,8 @@ absl::Status MakeWritableFolder(const std::string& path);  // one that is there 
 absl::Status CheckNoLink(const std::string& path);
 absl::Status SyncFolder(const std::string& path);
 absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path);  // names, sorted
-std::string FolderOf(const std::string& path);  // that of a file's path; "." if it has none
+std::string FolderOf(const std::string& path);   // that of a file's path; "." if it has none
+int64_t DiskBytesOf(const std::string& folder);  // size of the disk it is on; 0: not told
 // RESOURCE_EXHAUSTED unless `bytes` more fit on the folder's disk and leave `kept` free. name: of
 // the disk in the message, for readers who should not learn the path; empty: the path tells it.
 absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept,

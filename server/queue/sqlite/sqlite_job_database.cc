@@ -8,6 +8,7 @@
 #include "absl/types/optional.h"
 #include "core/base/mutex.h"
 #include "core/base/status_macros.h"
+#include "core/io/disk_reserve.h"
 #include "core/io/file.h"
 #include "core/io/kept_in_place.h"
 #include "core/io/messages.h"
@@ -22,6 +23,10 @@ namespace {
 using sqlite::Transaction;
 using sqlite::TransactionKind;
 
+constexpr int64_t kReserveBytes = int64_t{1} << 20;     // some hundred changes
+constexpr int64_t kSmallDiskBytes = int64_t{64} << 20;  // has no room to spare
+
+constexpr char kReserve[] = "/jobs.reserve";
 constexpr char kDatabase[] = "/jobs.sqlite3", kWatermark[] = "/jobs.watermark", kLog[] = "-wal";
 
 // --- Running ---
@@ -31,17 +36,20 @@ constexpr char kDatabase[] = "/jobs.sqlite3", kWatermark[] = "/jobs.watermark", 
 class SqliteJobDatabase final : public JobDatabase {
  public:
   SqliteJobDatabase(const SqliteJobStoreOptions& options, sqlite::Database writer,
-                    sqlite::Database reader, WatermarkFile watermark, const Watermark& mark)
+                    sqlite::Database reader, DiskReserve reserve, WatermarkFile watermark,
+                    const Watermark& mark)
       : clock_(options.clock != nullptr ? *options.clock : real_clock_),
         on_warning_(options.on_warning),
         writer_(&clock_, std::move(writer)),
+        reserve_(std::move(reserve)),
         watermark_(std::move(watermark)),
         mark_(mark),
         reader_(&clock_, std::move(reader)) {}
   ~SqliteJobDatabase() override;
 
-  // Before any other call: from here on the folder's files must stay where they are.
-  absl::Status KeepInPlace(const std::string& folder);
+  // Before any other call: from here on the folder's files must stay where they are, and room is
+  // kept for what must go on.
+  absl::Status Prepare(const std::string& folder);
 
   absl::Status Read(absl::FunctionRef<absl::Status(JobReader&)> body) override {
     MutexLock lock(&read_mutex_);
@@ -62,6 +70,7 @@ class SqliteJobDatabase final : public JobDatabase {
   KeptInPlace in_place_;
   // Write's only.
   SqliteJobRows writer_;
+  DiskReserve reserve_;
   WatermarkFile watermark_;
   Watermark mark_;  // what the database has
   bool mark_failed_ = false;
@@ -78,20 +87,28 @@ SqliteJobDatabase::~SqliteJobDatabase() {
   reader_.database().SetFoldsLogOnClose(folds);
 }
 
-absl::Status SqliteJobDatabase::KeepInPlace(const std::string& folder) {
+absl::Status SqliteJobDatabase::Prepare(const std::string& folder) {
   // Each connection opens the log when it first reads.
   ATTNPRUNE_RETURN_IF_ERROR(Read([](JobReader& rows) { return rows.CountByState().status(); }));
   for (const char* const name : {"", kDatabase, kWatermark, "/checkpoints"}) {
     in_place_.Add(folder + name);
   }
   in_place_.Add(absl::StrCat(folder, kDatabase, kLog));
+  reserve_.Take();
   return absl::OkStatus();
 }
 
 absl::Status SqliteJobDatabase::Write(absl::FunctionRef<absl::Status(JobRows&)> body) {
   ATTNPRUNE_RETURN_IF_ERROR(in_place_.Check());
-  const absl::Status status = WriteCounted(body);
-  writer_.TakeTold();  // of a transaction that failed
+  absl::Status status = WriteCounted(body);
+  // What was accepted goes on where the disk is full: it is cancelled, deleted, ends or waits
+  // again.
+  SqliteJobRows::Told told = writer_.TakeTold();
+  while (absl::IsResourceExhausted(status) && told.settles && told.newest_job == 0 &&
+         reserve_.GiveUpSome()) {
+    status = WriteCounted(body);
+    told = writer_.TakeTold();
+  }
   return status;
 }
 
@@ -102,14 +119,19 @@ absl::Status SqliteJobDatabase::WriteCounted(absl::FunctionRef<absl::Status(JobR
   const int64_t before = database.RowsChanged();
   ATTNPRUNE_RETURN_IF_ERROR(body(writer_));
   if (database.RowsChanged() == before) return transaction.Commit();
-  const SqliteJobRows::Told told = writer_.TakeTold();
+  const SqliteJobRows::Told told = writer_.told();
+  if (told.newest_job != 0 && !reserve_.Take()) {
+    return absl::ResourceExhaustedError(
+        "the server's disk is full: what is left is for the jobs that were accepted");
+  }
   Watermark next = mark_;
   ++next.changes;
   if (told.newest_job != 0) next.accepted = told.newest_job;
   ATTNPRUNE_RETURN_IF_ERROR(WriteWatermark(&database, next));
   ATTNPRUNE_RETURN_IF_ERROR(transaction.Commit());
+  writer_.TakeTold();
   mark_ = next;
-  WriteMark(told.newest_job != 0 || told.ended ? Durability::kSynced : Durability::kWrittenBack);
+  WriteMark(told.settles ? Durability::kSynced : Durability::kWrittenBack);
   return absl::OkStatus();
 }
 
@@ -215,6 +237,8 @@ absl::StatusOr<Watermark> TakeUp(sqlite::Database* database, const std::string& 
 absl::StatusOr<std::unique_ptr<JobDatabase>> OpenSqliteJobDatabase(
     const std::string& folder, const SqliteJobStoreOptions& options) {
   const std::string path = folder + kDatabase;
+  const int64_t reserved = DiskBytesOf(folder) < kSmallDiskBytes ? 0 : kReserveBytes;
+  ATTNPRUNE_ASSIGN_OR_RETURN(DiskReserve reserve, DiskReserve::Open(folder + kReserve, reserved));
   ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Watermark> mark,
                              ReadMark(folder + kWatermark, options));
   if (!IsThere(path)) {
@@ -228,8 +252,8 @@ absl::StatusOr<std::unique_ptr<JobDatabase>> OpenSqliteJobDatabase(
   ATTNPRUNE_ASSIGN_OR_RETURN(WatermarkFile file, OpenMark(folder + kWatermark, mark, found));
   ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database reader, OpenJobDatabase(path));
   auto database = std::make_unique<SqliteJobDatabase>(options, std::move(writer), std::move(reader),
-                                                      std::move(file), found);
-  ATTNPRUNE_RETURN_IF_ERROR(database->KeepInPlace(folder));
+                                                      std::move(reserve), std::move(file), found);
+  ATTNPRUNE_RETURN_IF_ERROR(database->Prepare(folder));
   return database;
 }
 

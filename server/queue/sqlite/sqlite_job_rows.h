@@ -28,8 +28,9 @@ class SqliteJobRows final : public JobRows {
   // What the transaction has written that a client will be told of, as nothing else tells.
   struct Told {
     int64_t newest_job = 0;  // number of the last one inserted; 0: none
-    bool ended = false;      // a job
+    bool settles = false;    // a job has ended, is to end, waits again or was deleted
   };
+  const Told& told() const { return told_; }
   Told TakeTold() { return std::exchange(told_, {}); }
 
   absl::Time Now() override { return clock_->Now(); }
