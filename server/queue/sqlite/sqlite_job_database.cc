@@ -1,5 +1,8 @@
 #include "server/queue/sqlite/sqlite_job_database.h"
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -237,6 +240,9 @@ absl::StatusOr<Watermark> TakeUp(sqlite::Database* database, const std::string& 
 absl::StatusOr<std::unique_ptr<JobDatabase>> OpenSqliteJobDatabase(
     const std::string& folder, const SqliteJobStoreOptions& options) {
   const std::string path = folder + kDatabase;
+  if (IsThere(path) && access(path.c_str(), R_OK | W_OK) != 0) {
+    return ErrnoError(errno, path, "open for writing");
+  }
   const int64_t reserved = DiskBytesOf(folder) < kSmallDiskBytes ? 0 : kReserveBytes;
   ATTNPRUNE_ASSIGN_OR_RETURN(DiskReserve reserve, DiskReserve::Open(folder + kReserve, reserved));
   ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Watermark> mark,

@@ -19,7 +19,7 @@ from attnprune.v1 import tensor_service_pb2 as tensor_api
 
 EVERY = os.environ.get("ATTNPRUNE_FAULTS") == "all"
 MOST = 25  # calls that a test fails otherwise
-FLAGS = ("--lease", "300ms", "--checkpoint-interval", "10ms", "--collect-interval", "1h")
+FLAGS = ("--lease", "1s", "--checkpoint-interval", "10ms", "--collect-interval", "1h")
 METHODS = [("gd", {"steps": 60})]
 CLEAR = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL}
 FAILURES = (errno.EIO, errno.ENOSPC)
@@ -212,7 +212,7 @@ def test_a_disk_that_syncs_nothing_acknowledges_nothing(tmp_path):
 def test_a_clock_that_jumps_neither_times_a_job_out_nor_loses_its_worker(tmp_path, seconds):
     job, tensors = layer_job(methods=[("gd", {"steps": 3000})])
     job.timeout.seconds = 3600
-    flags = ("--lease", "300ms", "--tensor-grace", "1h", "--collect-interval", "50ms")
+    flags = ("--lease", "1s", "--tensor-grace", "1h", "--collect-interval", "50ms")
     with FaultyServer(tmp_path / "data", *flags) as server, Client(server.address) as client:
         client.upload_missing(tensors)
         spare, data = tensor_ref("x", "F32", [4], b"spare tensor of 16"[:16]), b"spare tensor of 16"[:16]

@@ -150,11 +150,11 @@ def test_a_server_that_was_stopped_beyond_its_lease_goes_on_and_does_nothing_twi
     methods = [("gd", {"steps": 2000})]
     with Server(tmp_path / "undisturbed") as server, Client(server.address) as client:
         expected = digests(client.finish(submit(client, methods=methods).name))
-    with Server(tmp_path / "data", "--lease", "300ms") as server, Client(server.address) as client:
+    with Server(tmp_path / "data", "--lease", "1s") as server, Client(server.address) as client:
         name = submit(client, methods=methods).name
         client.wait_for_step(name, 20)
         server.process.send_signal(signal.SIGSTOP)
-        subprocess.run(["sleep", "1.5"], check=True)  # three leases and more, seen from outside
+        subprocess.run(["sleep", "2.5"], check=True)  # two leases and more, seen from outside
         code, said = Server(tmp_path / "data").refuse()
         assert code == 1 and "in use by another server" in said
         server.process.send_signal(signal.SIGCONT)
