@@ -148,6 +148,10 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
                  "File that gets a JSON line a change, upload and download: who, what, from where. "
                  "Appended to, mode 0600; opened anew at SIGHUP")
       ->type_name("FILE");
+  app.add_flag(
+      "--accept-loss", o.accept_loss,
+      "Starts although jobs that were accepted are missing from the folder's database, and "
+      "goes on with what is there; without it such a start is refused");
   app.add_option("--workers", o.workers, "Jobs that run at the same time")->capture_default_str();
   app.add_option("--threads-per-job", o.threads_per_job,
                  "Threads that solve one job; 0: the cores divided by the workers")

@@ -30,8 +30,9 @@ struct ServerOptions {
   bool allow_unauthenticated_network = false;
   // Who may do what (access/tokens.h); read again when it changes. Empty: everyone may do all.
   std::string token_file;
-  std::string data_dir;   // made if it is missing; one server at a time. Required
-  std::string audit_log;  // file that gets a line a change (observe/audit_log.h); empty: none
+  std::string data_dir;      // made if it is missing; one server at a time. Required
+  std::string audit_log;     // file that gets a line a change (observe/audit_log.h); empty: none
+  bool accept_loss = false;  // starts although jobs that were accepted are missing, and says so
 
   int workers = 1;          // jobs that run at the same time, at least 1
   int threads_per_job = 0;  // that solve one job; 0: the cores divided by the workers. Never
@@ -65,7 +66,8 @@ class Server {
   // called. INVALID_ARGUMENT: an option (named), a file of TLS among
   // them; FAILED_PRECONDITION: another server uses the
   // folder; PERMISSION_DENIED: the folder cannot be written; UNAVAILABLE: the address cannot be
-  // listened on; DATA_LOSS: the database is damaged; RESOURCE_EXHAUSTED: the disk is full.
+  // listened on; DATA_LOSS: the database is damaged, or jobs that were accepted are missing from
+  // it; RESOURCE_EXHAUSTED: the disk is full.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
 
   virtual ~Server() = default;  // Drain, with no time given

@@ -172,6 +172,9 @@ class BlobStore {
   virtual BlobStoreUsage Usage() const = 0;
   // BlobStoreUsage::upload_bytes, of one tenant's.
   virtual int64_t UploadBytesOf(const std::string& tenant) const = 0;
+  // UNAVAILABLE: what the store writes to was removed or replaced since it was opened; uploads and
+  // Put say so too.
+  virtual absl::Status CheckInPlace() const { return absl::OkStatus(); }
 };
 
 // NOT_FOUND, of OpenForReading and its like.

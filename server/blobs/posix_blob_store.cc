@@ -10,6 +10,7 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/io/file.h"
+#include "core/io/kept_in_place.h"
 #include "core/io/sha256.h"
 #include "server/blobs/blob_folder.h"
 #include "server/blobs/upload_folder.h"
@@ -69,7 +70,8 @@ class PosixUpload final : public Upload {
 
 absl::Status PosixUpload::Begin(int64_t offset) {
   received_ = offset;
-  ATTNPRUNE_ASSIGN_OR_RETURN(file_, File::OpenForWriting(uploads_->DataPath(spec().Key())));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      file_, File::OpenForWriting(uploads_->DataPath(spec().Key()), Readers::kOwner));
   if (offset == 0) {
     // In this order, so that no spec ever stands beside another tensor's bytes.
     ATTNPRUNE_RETURN_IF_ERROR(file_.Truncate(0));
@@ -187,6 +189,7 @@ class PosixBlobStore final : public BlobStore {
   int64_t UploadBytesOf(const std::string& tenant) const override {
     return uploads_.BytesOf(tenant);
   }
+  absl::Status CheckInPlace() const override { return in_place_.Check(); }
 
  private:
   absl::StatusOr<bool> IsThere(const UploadSpec& spec, IfStored if_stored);
@@ -197,6 +200,7 @@ class PosixBlobStore final : public BlobStore {
   const Clock* const clock_;
   BlobFolder blobs_;
   UploadFolder uploads_;
+  KeptInPlace in_place_;
 };
 
 absl::Status PosixBlobStore::Open() {
@@ -206,6 +210,9 @@ absl::Status PosixBlobStore::Open() {
   ATTNPRUNE_RETURN_IF_ERROR(CheckNoLink(options_.folder + "/tensors"));
   ATTNPRUNE_RETURN_IF_ERROR(blobs_.Open());
   ATTNPRUNE_RETURN_IF_ERROR(uploads_.Open());
+  for (const char* const name : {"", "/tensors", "/tensors/sha256", "/uploads"}) {
+    in_place_.Add(options_.folder + name);
+  }
   ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(options_.folder));
   return is_new ? SyncFolder(options_.folder + "/..") : absl::OkStatus();
 }
@@ -226,6 +233,7 @@ absl::StatusOr<std::unique_ptr<Upload>> PosixBlobStore::StartUpload(const Upload
                                                                     int64_t offset,
                                                                     IfStored if_stored) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckUploadSpec(spec));
+  ATTNPRUNE_RETURN_IF_ERROR(in_place_.Check());
   if (offset < 0) {
     return MustError("header.offset", "be at least 0", offset);
   }
@@ -265,6 +273,7 @@ absl::StatusOr<bool> PosixBlobStore::IsThere(const UploadSpec& spec, IfStored if
 absl::StatusOr<std::string> PosixBlobStore::Put(absl::Span<const char> bytes,
                                                 absl::string_view tail) {
   if (bytes.empty()) return absl::InvalidArgumentError("a tensor must have at least 1 byte");
+  ATTNPRUNE_RETURN_IF_ERROR(in_place_.Check());
   const std::string temporary = uploads_.NewPutPath();
   // Where no thread can be had it is written after the hashing.
   std::future<absl::Status> written =
@@ -285,7 +294,7 @@ absl::StatusOr<std::string> PosixBlobStore::Put(absl::Span<const char> bytes,
 
 absl::Status PosixBlobStore::WriteSynced(const std::string& path, absl::Span<const char> bytes,
                                          absl::string_view tail) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(path));
+  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(path, Readers::kOwner));
   ATTNPRUNE_RETURN_IF_ERROR(file.WriteAt(0, bytes));
   ATTNPRUNE_RETURN_IF_ERROR(
       file.WriteAt(static_cast<int64_t>(bytes.size()), {tail.data(), tail.size()}));

@@ -63,7 +63,8 @@ void UploadFolder::Load(const std::string& key) {
 }
 
 absl::Status UploadFolder::WriteSpec(const UploadSpec& spec) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(SpecPath(spec.Key())));
+  ATTNPRUNE_ASSIGN_OR_RETURN(File file,
+                             File::OpenForWriting(SpecPath(spec.Key()), Readers::kOwner));
   ATTNPRUNE_RETURN_IF_ERROR(file.Truncate(0));
   return file.WriteAt(0, FormatSidecar(spec));
 }

@@ -8,7 +8,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "server/api/request_check.h"
 #include "server/api/status_details.h"
 #include "server/blobs/upload_spec.h"
@@ -50,7 +50,7 @@ CallRecord::CallRecord(const CallPort& port, const char* method,
     : port_(&port),
       authorization_(AuthorizationOf(*context)),
       caller_(port.gate->Admit(method, authorization_)),
-      begin_(absl::Now()) {
+      begin_(SteadyNow()) {
   call_.method = method;
   if (caller_.ok()) {
     call_.caller.tenant = caller_->tenant;
@@ -93,7 +93,7 @@ void CallRecord::Finish(const grpc::Status& status) const {
   if (!port_->on_call) return;
   FinishedRpc ended = call_;
   ended.code = static_cast<absl::StatusCode>(status.error_code());
-  ended.took = absl::Now() - begin_;
+  ended.took = SteadyNow() - begin_;
   port_->on_call(ended);
 }
 

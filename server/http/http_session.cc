@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "server/tls/live_credentials.h"
 
 namespace attnprune::http {
@@ -144,7 +145,7 @@ void Session::Start() {
   socket.set_option(tcp::no_delay(true), ignored);
   socket.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
   if (!stream_.has_tls()) return Read();
-  waiting_since_ = absl::Now();
+  waiting_since_ = SteadyNow();
   LimitTime(context_->options.request_timeout);
   stream_.async_handshake(
       [self = shared_from_this()](const Error& error) { self->OnHandshake(error); });
@@ -179,7 +180,7 @@ void Session::OnHandshake(const Error& error) {
   if (!error) return Read();
   if (!Transport::MetHttp(error)) return Close();
   stream_.DropTls();
-  asked_ = absl::Now();
+  asked_ = SteadyNow();
   answering_ = refused_ = true;
   keep_alive_ = false;
   Refuse(400, "this port speaks TLS: the address begins with https://");
@@ -189,7 +190,7 @@ void Session::Read() {
   parser_.emplace();
   parser_->header_limit(kMaxHeaderBytes);
   parser_->body_limit(kMaxBodyBytes);
-  waiting_since_ = absl::Now();
+  waiting_since_ = SteadyNow();
   LimitTime(context_->options.request_timeout);
   beast::http::async_read(
       stream_, buffer_, *parser_,
@@ -198,7 +199,7 @@ void Session::Read() {
 
 void Session::OnRead(const Error& error) {
   if (closed_) return;
-  asked_ = absl::Now();
+  asked_ = SteadyNow();
   if (error) return Refuse(error);
   waiting_since_ = absl::InfiniteFuture();
   stream_.tcp().expires_never();
@@ -268,7 +269,7 @@ void Session::OnAnswer(Answer answer) {
 
 void Session::SendHead(const Response& response, bool streams) {
   head_ = Head(response, streams, keep_alive_);
-  waiting_since_ = streams ? absl::InfiniteFuture() : absl::Now();
+  waiting_since_ = streams ? absl::InfiniteFuture() : SteadyNow();
   writing_ = true;
   const std::array<asio::const_buffer, 2> bytes = {
       BufferOf(head_), BufferOf(piece_ == nullptr ? absl::string_view() : *piece_)};
@@ -281,7 +282,7 @@ void Session::SendHead(const Response& response, bool streams) {
 }
 
 void Session::CountAnswer() {
-  context_->metrics->OnAnswered(route_, status_, absl::ToDoubleSeconds(absl::Now() - asked_));
+  context_->metrics->OnAnswered(route_, status_, absl::ToDoubleSeconds(SteadyNow() - asked_));
 }
 
 void Session::OnAnswerSent(const Error& error, size_t bytes) {

@@ -254,6 +254,9 @@ class JobStore {
   virtual absl::StatusOr<std::vector<std::string>> DeleteEnded(absl::Duration keep, int limit) = 0;
   // Every tensor digest that a stored job, its results or its state refer to.
   virtual absl::StatusOr<std::set<std::string>> ReferencedDigests() = 0;
+  // UNAVAILABLE: what the store writes to was removed or replaced since it was opened; every write
+  // says so too.
+  virtual absl::Status CheckInPlace() { return absl::OkStatus(); }
 };
 
 // NOT_FOUND, of Get and its like.

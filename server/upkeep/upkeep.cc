@@ -27,13 +27,13 @@ void Upkeep::Loop() {
   do {
     DeleteJobs();
     Collect();
-  } while (LookAfterMemory(absl::Now() + options_.interval));
+  } while (LookAfterMemory(SteadyNow() + options_.interval));
 }
 
 bool Upkeep::LookAfterMemory(absl::Time until) {
   while (true) {
     memory_.GiveBack();
-    const absl::Time next = absl::Now() + options_.memory_interval;
+    const absl::Time next = SteadyNow() + options_.memory_interval;
     if (!WaitUntil(std::min(next, until))) return false;
     if (next >= until) return true;
   }
@@ -41,7 +41,7 @@ bool Upkeep::LookAfterMemory(absl::Time until) {
 
 bool Upkeep::WaitUntil(absl::Time time) {
   const MutexLock lock(&mutex_);
-  return !wake_.WaitFor(&mutex_, time - absl::Now(), [this] { return stopping_.load(); });
+  return !wake_.WaitFor(&mutex_, time - SteadyNow(), [this] { return stopping_.load(); });
 }
 
 void Upkeep::DeleteJobs() {

@@ -79,6 +79,10 @@ class Database {
   // under way, or the newest. OK means that its bytes are on disk. The memory that it takes does
   // not grow with the database.
   absl::Status CopyTo(const std::string& path);
+  int64_t RowsChanged() const;  // by this connection, since it was opened
+  // Whether the last connection folds the log into the database and removes it when it closes. From
+  // the start it does not: a log that is to be looked at stays.
+  void SetFoldsLogOnClose(bool folds);
 
  private:
   struct Closer {

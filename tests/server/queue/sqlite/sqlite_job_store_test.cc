@@ -193,11 +193,13 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
     ASSERT_TRUE(opened->store->AppendEvents({id, job.fence}, old).ok());
   }
   {
+    std::filesystem::remove(folder / "jobs.watermark");  // those versions kept none
     auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
     ASSERT_TRUE(database
                     ->ExecuteScript("DROP TABLE job_states; DROP TABLE job_parts;"
                                     "DROP TABLE job_part_checkpoints; DROP TABLE job_tenants;"
                                     "DROP TABLE tenant_tensors; DROP INDEX jobs_by_tensor;"
+                                    "DROP TABLE tenant_turns; DROP TABLE job_history;"
                                     "PRAGMA user_version = 2")
                     .ok());
   }
@@ -230,10 +232,12 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema5WithItsParts) {
     ASSERT_TRUE(store.OpenPart({run.id, run.fence}, 0, {"state"}).ok());
   }
   {
+    std::filesystem::remove(folder / "jobs.watermark");  // those versions kept none
     auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
     ASSERT_TRUE(database
                     ->ExecuteScript("DROP TABLE job_part_checkpoints; DROP TABLE job_tenants;"
                                     "DROP TABLE tenant_tensors; DROP INDEX jobs_by_tensor;"
+                                    "DROP TABLE tenant_turns; DROP TABLE job_history;"
                                     "PRAGMA user_version = 5")
                     .ok());
   }
