@@ -58,10 +58,20 @@ if(ATTNPRUNE_SANITIZE)
   add_link_options(-fsanitize=${ATTNPRUNE_SANITIZE})
 endif()
 
-# attnprune_library(NAME sources... DEPENDS targets...): one library a folder.
+# libFuzzer (tests/fuzz) sees which branches of the target's code are taken.
+function(attnprune_fuzzed name)
+  if(ATTNPRUNE_BUILD_FUZZERS)
+    target_compile_options(${name} PRIVATE -fsanitize=fuzzer-no-link)
+  endif()
+endfunction()
+
+# attnprune_library(NAME sources... DEPENDS targets... [FUZZED]): one library a folder. FUZZED: it reads foreign bytes.
 function(attnprune_library name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "FUZZED" "" "DEPENDS" ${ARGN})
   add_library(${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
+  if(ARG_FUZZED)
+    attnprune_fuzzed(${name})
+  endif()
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PUBLIC ${ARG_DEPENDS} PRIVATE attnprune_warnings)
 endfunction()
