@@ -37,13 +37,14 @@ usage: ./dev.sh COMMAND
   test              format, build with -Werror, every test
   sanitize          the tests under AddressSanitizer + UBSan and under ThreadSanitizer
   tidy              clang-tidy over all but RPCs, programs and tests; `tidy all` over those too
-                    (CI runs these three)
+                    (CI runs these three, and `fuzz 30`)
 
   build [OPTIONS]   release build into build/release (OPTIONS go to cmake: -DATTNPRUNE_ARCH=native)
   asan, tsan        one half of `sanitize`
   format            rewrite the sources with clang-format
   bench [FLAGS]     benchmarks (FLAGS go to Google Benchmark)
-  fuzz [SECONDS]    libFuzzer on every reader of foreign bytes, 60 seconds each by default
+  fuzz [SECONDS]    libFuzzer on every reader of foreign bytes, 60 seconds each by default; findings and
+                    what covers new code are in build/fuzz/
   setup [build]     only install the Debian packages that all of this (that building) needs
   container         builds the container image and runs it: deploy/test-container.sh
 
@@ -241,21 +242,31 @@ command_bench() {
   for program in build/release/bin/*_bench; do "$program" "$@"; done
 }
 
-fuzz_one() { # fuzz_one NAME SECONDS
-  local corpus=build/fuzz/corpus/$1
+# A crash, a leak, more memory than the limits or an input that takes more than a second ends it with 255, upon which
+# xargs starts no more. What a target writes is in memory.
+fuzz_one() { # fuzz_one SECONDS NAME
+  local corpus=build/fuzz/corpus/$2 folder status=0
   mkdir -p "$corpus"
-  "build/fuzz/bin/$1" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
-    -artifact_prefix="build/fuzz/$1-" "$corpus" "tests/fuzz/seeds/$1"
+  folder=$(mktemp -d /dev/shm/attnprune-fuzz-XXXXXX)
+  TMPDIR=$folder OPENBLAS_CORETYPE=Haswell "build/asan/bin/$2" -max_total_time="$1" -timeout=1 -rss_limit_mb=2048 \
+    -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix="build/fuzz/$2-" "$corpus" "tests/fuzz/seeds/$2" \
+    >"build/fuzz/$2.log" 2>&1 || status=255
+  rm -rf "$folder"
+  [ "$status" = 0 ] || tail -n 50 "build/fuzz/$2.log"
+  return "$status"
+}
+export -f fuzz_one
+
+fuzz_all() { # fuzz_all SECONDS
+  local source
+  for source in tests/fuzz/*_fuzz.cc; do basename "$source" .cc; done |
+    xargs -P "$JOBS" -I NAME bash -c "fuzz_one $1 NAME"
 }
 
 command_fuzz() {
   setup_checks
-  stage "build the fuzzers (clang)" build/fuzz/build.log build fuzz fuzzers
-  local source name
-  for source in tests/fuzz/*_fuzz.cc; do
-    name=$(basename "$source" .cc)
-    stage "$name" "build/fuzz/$name.log" fuzz_one "$name" "${1:-60}"
-  done
+  stage "build the fuzzers (clang)" build/asan/fuzzers.log build asan fuzzers
+  stage "fuzz every reader for ${1:-60} s, $JOBS at once" build/fuzz/fuzz.log fuzz_all "${1:-60}"
 }
 
 command_container() {

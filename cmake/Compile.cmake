@@ -21,6 +21,15 @@ else()
   set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
 endif()
 add_compile_options(-march=${ATTNPRUNE_ARCH})
+
+# The release build is hardened (tests/system/test_hardening.py reads the programs): canaries on stacks, whose pages
+# cannot be jumped over; checked copies; indirect branches to their targets only; an image that is moved at each
+# start, with tables of functions that are read-only and no code that is writable. Sanitizers find more, and break
+# beside _FORTIFY_SOURCE.
+if(NOT ATTNPRUNE_SANITIZE)
+  add_compile_options("$<$<CONFIG:Release>:-fPIE;-fstack-protector-strong;-fstack-clash-protection;-fcf-protection;-U_FORTIFY_SOURCE;-D_FORTIFY_SOURCE=2>")
+  add_link_options("$<$<CONFIG:Release>:-pie;LINKER:-z,relro,-z,now,-z,noexecstack>")
+endif()
 find_program(GOLD ld.gold)
 if(GOLD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # takes a third of the time of ld
   add_link_options(-fuse-ld=gold)
@@ -49,10 +58,20 @@ if(ATTNPRUNE_SANITIZE)
   add_link_options(-fsanitize=${ATTNPRUNE_SANITIZE})
 endif()
 
-# attnprune_library(NAME sources... DEPENDS targets...): one library a folder.
+# libFuzzer (tests/fuzz) sees which branches of the target's code are taken.
+function(attnprune_fuzzed name)
+  if(ATTNPRUNE_BUILD_FUZZERS)
+    target_compile_options(${name} PRIVATE -fsanitize=fuzzer-no-link)
+  endif()
+endfunction()
+
+# attnprune_library(NAME sources... DEPENDS targets... [FUZZED]): one library a folder. FUZZED: it reads foreign bytes.
 function(attnprune_library name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "FUZZED" "" "DEPENDS" ${ARGN})
   add_library(${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
+  if(ARG_FUZZED)
+    attnprune_fuzzed(${name})
+  endif()
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PUBLIC ${ARG_DEPENDS} PRIVATE attnprune_warnings)
 endfunction()

@@ -1,0 +1,82 @@
+// Any bytes to the HTTP port over a socket: nothing, or answers, none of which says that the fault
+// is the server's own.
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
+#include "server/web/web_host.h"
+#include "tests/fuzz/fuzz_backend.h"
+
+namespace attnprune::fuzz {
+namespace {
+
+class Port {
+ public:
+  Port() {
+    api::Backend& backend = SharedBackend();
+    backend.Create(backend.GoodJob());
+    web::WebOptions options;
+    options.http.listen = "127.0.0.1:0";
+    auto host = web::WebHost::Start(
+        options, {.gate = gate_.get(),
+                  .api = &backend.api(),
+                  .runs = &backend.runs(),
+                  .hub = &backend.hub(),
+                  .tensors = &backend.tensors(),
+                  .metrics = &metrics_,
+                  .metrics_text = [] { return std::string("attnprune_test 1\n"); }});
+    if (!host.ok()) Find("no port", host.status());
+    host_ = *std::move(host);
+  }
+
+  // Everything that is answered to `bytes`, after which nothing comes.
+  std::string Answer(absl::string_view bytes) const {
+    const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<uint16_t>(host_->port()));
+    if (connect(socket, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) std::abort();
+    while (!bytes.empty()) {
+      const ssize_t sent = send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (sent <= 0) break;  // refused already
+      bytes.remove_prefix(static_cast<size_t>(sent));
+    }
+    shutdown(socket, SHUT_WR);
+    std::string answer;
+    char piece[4096];
+    ssize_t received = 0;
+    while ((received = recv(socket, piece, sizeof(piece), 0)) > 0) {
+      answer.append(piece, static_cast<size_t>(received));
+    }
+    const linger reset = {.l_onoff = 1, .l_linger = 0};  // so that no port is left waiting
+    setsockopt(socket, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    close(socket);
+    return answer;
+  }
+
+ private:
+  const std::unique_ptr<access::Gate> gate_ = *access::Gate::Open({});
+  http::WebMetrics metrics_;
+  std::unique_ptr<web::WebHost> host_;
+};
+
+}  // namespace
+}  // namespace attnprune::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const auto& port = *new attnprune::fuzz::Port();
+  const std::string answer = port.Answer({reinterpret_cast<const char*>(data), size});
+  if (answer.empty()) return 0;
+  const absl::string_view head = absl::string_view(answer).substr(0, answer.find('\r'));
+  if (!absl::StartsWith(head, "HTTP/1.1 ") || absl::StartsWith(head, "HTTP/1.1 5")) std::abort();
+  return 0;
+}
