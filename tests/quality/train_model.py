@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Trains a small Qwen3 model on texts of Debian 12's git and perl, to judge methods on a model that had no part in any
+"""Trains a small Qwen3 model on texts of Debian 12's packages, to judge methods on a model that had no part in any
 choice (docs/results.md).
 
-    tests/quality/train_model.py --output DIR [--steps 2000] [--threads 1]
+    tests/quality/train_model.py --output DIR [--text manuals] [--seed 7] [--steps 2000] [--threads 1]
 
-Text: Git's release notes and the POD of Perl's modules, as ASCII bytes, a token each. Those of HELD_OUT are not trained
-on. Writes into DIR:
+Text, as ASCII bytes, a token each: `manuals`, Git's release notes and the POD of Perl's modules, or `python`, the sources
+of Python's standard library. Files of HELD_OUT are not trained on. Writes into DIR:
 
     model/            Hugging Face folder: config.json, model.safetensors (BF16), tokenizer.json (data/tiny-llama's)
     calibration.tokens.safetensors   of the text trained on: tokens (16, 129), and input_ids (16, 128) without the last
@@ -13,7 +13,8 @@ on. Writes into DIR:
     corpus.txt        a line a file: SHA-256 of its bytes, train or held_out, characters taken, path
 
 and prints the corpus's SHA-256 and the loss of the written weights on the tokens of both, in nats a token. Everything is
-seeded: the same machine and threads give the same bits. Debian packages: git perl python3-numpy python3-torch.
+seeded: the same machine and threads give the same bits. Debian packages: git perl libpython3.11-stdlib python3-numpy
+python3-torch.
 """
 import argparse
 import hashlib
@@ -34,9 +35,11 @@ sys.path.insert(0, str(ROOT / "tests/system"))
 import safetensors  # noqa: E402  pylint: disable=wrong-import-position
 
 NOTES, PERL = pathlib.Path("/usr/share/doc/git/RelNotes"), pathlib.Path("/usr/share/perl/5.36.0")
-HELD_OUT = re.compile(r"/RelNotes/2\.3|/5\.36\.0/[T-Z]")  # later releases; modules from T on
+PYTHON = pathlib.Path("/usr/lib/python3.11")
+# Later releases; modules from T on, of Python from "t" on.
+HELD_OUT = re.compile(r"/RelNotes/2\.3|/5\.36\.0/[T-Z]|/python3\.11/[t-z]")
 POD = re.compile(r"^=[a-zA-Z].*?(?:^=cut$|\Z)", re.M | re.S)
-WINDOW, BATCH, SEED = 128, 8, 7
+WINDOW, BATCH = 128, 8
 CONFIG = {
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 128, "intermediate_size": 352,
     "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 20, "vocab_size": 128,
@@ -53,11 +56,16 @@ BLOCK = {
 }
 
 
-def read_corpus():
+def files_of(text):
+    if text == "python":  # without tables of characters and what other packages bring
+        return sorted(p for p in PYTHON.rglob("*.py") if not {"encodings", "dist-packages"} & set(p.parts))
+    return sorted(NOTES.glob("*.txt")) + sorted(p for p in PERL.rglob("*.p[mo]*") if p.suffix in (".pm", ".pod"))
+
+
+def read_corpus(choice):
     """{"train": text, "held_out": text} as bytes, and a line a file."""
     texts, lines = {"train": [], "held_out": []}, []
-    files = sorted(NOTES.glob("*.txt")) + sorted(p for p in PERL.rglob("*.p[mo]*") if p.suffix in (".pm", ".pod"))
-    for path in files:
+    for path in files_of(choice):
         data = path.read_bytes()
         text = data.decode("latin-1")
         if path.is_relative_to(PERL):
@@ -159,12 +167,14 @@ def write_model(folder, weights):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path, required=True, metavar="DIR")
+    parser.add_argument("--text", choices=("manuals", "python"), default="manuals")
+    parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    torch.manual_seed(SEED)
+    torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    texts, lines = read_corpus()
+    texts, lines = read_corpus(args.text)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "corpus.txt").write_text("".join(lines))
     print(f"corpus: {len(lines)} files, {len(texts['train'])} bytes to train on, {len(texts['held_out'])} held out, "
