@@ -17,6 +17,7 @@
 #include "absl/types/optional.h"
 #include "core/base/status_macros.h"
 #include "core/io/file.h"
+#include "core/io/mapping_guard.h"
 #include "core/io/messages.h"
 
 namespace attnprune {
@@ -66,11 +67,12 @@ class TemporaryFile {
     if (created_) unlink(name_.c_str());
   }
 
-  absl::Status Create() {
+  absl::Status Create(Readers readers) {
+    const mode_t mode = readers == Readers::kOwner ? 0600 : 0666;
     static std::atomic<uint64_t> counter{0};
     do {  // a crashed process with the same id may have left its file
       name_ = absl::StrCat(target_, ".tmp-", getpid(), "-", counter++);
-      fd_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      fd_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     } while (fd_ < 0 && errno == EEXIST);
     if (fd_ < 0) return ErrnoError(errno, target_, "create a temporary file beside it");
     created_ = true;
@@ -111,21 +113,25 @@ absl::StatusOr<std::string> FileToReplace(const std::string& path) {
 }
 
 absl::Status WriteFileAtomically(const std::string& path,
-                                 absl::Span<const absl::Span<const char>> chunks) {
+                                 absl::Span<const absl::Span<const char>> chunks, Readers readers) {
   return WriteFileAtomically(
       path, chunks.size(),
-      [&](size_t index) -> absl::StatusOr<absl::Span<const char>> { return chunks[index]; });
+      [&](size_t index) -> absl::StatusOr<absl::Span<const char>> { return chunks[index]; },
+      readers);
 }
 
 absl::Status WriteFileAtomically(
     const std::string& path, size_t count,
-    absl::FunctionRef<absl::StatusOr<absl::Span<const char>>(size_t index)> chunk) {
+    absl::FunctionRef<absl::StatusOr<absl::Span<const char>>(size_t index)> chunk,
+    Readers readers) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string target, FileToReplace(path));
   TemporaryFile file(target);
-  ATTNPRUNE_RETURN_IF_ERROR(file.Create());
+  ATTNPRUNE_RETURN_IF_ERROR(file.Create(readers));
   for (size_t i = 0; i < count; ++i) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const absl::Span<const char> bytes, chunk(i));
-    ATTNPRUNE_RETURN_IF_ERROR(file.Write(bytes));
+    const absl::Status written = file.Write(bytes);
+    ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(bytes));  // a mapped chunk's own reason comes first
+    ATTNPRUNE_RETURN_IF_ERROR(written);
   }
   ATTNPRUNE_RETURN_IF_ERROR(file.Publish());
   return SyncFolder(FolderOf(target));

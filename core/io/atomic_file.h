@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/io/file.h"
 
 namespace attnprune {
 
@@ -25,13 +26,15 @@ absl::StatusOr<std::string> FileToReplace(const std::string& path);
 // bring the old one back. A crash can leave a temporary file, never half a file under path. Errors
 // name the file and the system's reason, or are those of FileToReplace.
 absl::Status WriteFileAtomically(const std::string& path,
-                                 absl::Span<const absl::Span<const char>> chunks);
+                                 absl::Span<const absl::Span<const char>> chunks,
+                                 Readers readers = Readers::kByUmask);
 
 // The same of chunks that need not be in memory together: `chunk` is asked for each of them, from 0
 // to count - 1, and may give up what it returned before. Its first error ends the writing.
 absl::Status WriteFileAtomically(
     const std::string& path, size_t count,
-    absl::FunctionRef<absl::StatusOr<absl::Span<const char>>(size_t index)> chunk);
+    absl::FunctionRef<absl::StatusOr<absl::Span<const char>>(size_t index)> chunk,
+    Readers readers = Readers::kByUmask);
 
 }  // namespace attnprune
 

@@ -32,8 +32,8 @@ absl::StatusCode CodeOf(int error) {
   }
 }
 
-absl::StatusOr<int> OpenFd(const std::string& path, int flags) {
-  const int fd = open(path.c_str(), flags | O_CLOEXEC, 0644);
+absl::StatusOr<int> OpenFd(const std::string& path, int flags, mode_t mode = 0) {
+  const int fd = open(path.c_str(), flags | O_CLOEXEC, mode);
   if (fd < 0) return FileError(errno, path, "open");
   return fd;
 }
@@ -75,8 +75,9 @@ absl::StatusOr<File> File::OpenForReading(const std::string& path) {
   return file;
 }
 
-absl::StatusOr<File> File::OpenForWriting(const std::string& path) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const int fd, OpenFd(path, O_RDWR | O_CREAT | O_NOFOLLOW));
+absl::StatusOr<File> File::OpenForWriting(const std::string& path, Readers readers) {
+  const mode_t mode = readers == Readers::kOwner ? 0600 : 0644;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int fd, OpenFd(path, O_RDWR | O_CREAT | O_NOFOLLOW, mode));
   File file(fd, path);
   ATTNPRUNE_RETURN_IF_ERROR(CheckRegular(file));
   return file;
@@ -149,6 +150,10 @@ absl::Status File::Sync() {
   return fsync(fd_) == 0 ? absl::OkStatus() : FileError(errno, path_, "sync");
 }
 
+absl::Status File::SyncData() {
+  return fdatasync(fd_) == 0 ? absl::OkStatus() : FileError(errno, path_, "sync");
+}
+
 absl::Status File::SetTime(absl::Time time) {
   const timespec spec = absl::ToTimespec(time);
   const timespec times[2] = {spec, spec};
@@ -182,7 +187,7 @@ absl::Status RenameFile(const std::string& from, const std::string& to) {
 void RemoveFile(const std::string& path) { unlink(path.c_str()); }
 
 absl::Status MakeFolder(const std::string& path) {
-  if (mkdir(path.c_str(), 0755) == 0) return absl::OkStatus();
+  if (mkdir(path.c_str(), 0700) == 0) return absl::OkStatus();
   const int error = errno;
   return IsFolder(path) ? absl::OkStatus() : FileError(error, path, "make the folder");
 }
@@ -232,6 +237,12 @@ std::string FolderOf(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+int64_t DiskBytesOf(const std::string& folder) {
+  struct statvfs facts;
+  if (statvfs(folder.c_str(), &facts) != 0) return 0;
+  return static_cast<int64_t>(facts.f_blocks) * static_cast<int64_t>(facts.f_frsize);
 }
 
 absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept,

@@ -25,13 +25,17 @@ absl::Status FileError(int error, const std::string& path, const std::string& do
 // failed; then part of it may be there.
 int WriteAll(int fd, absl::Span<const char> bytes, absl::optional<int64_t> offset = absl::nullopt);
 
+// Who may read a file that is made: its owner alone, whatever the umask, or whom the umask lets.
+enum class Readers { kOwner, kByUmask };
+
 // An open file. Move-only; closes itself. Positions are explicit, so that reads may be concurrent.
 class File {
  public:
   // Regular files only. NOT_FOUND: there is no such file.
   static absl::StatusOr<File> OpenForReading(const std::string& path);
   // For reading too. Made if absent; links are not followed.
-  static absl::StatusOr<File> OpenForWriting(const std::string& path);
+  static absl::StatusOr<File> OpenForWriting(const std::string& path,
+                                             Readers readers = Readers::kByUmask);
 
   File() = default;
   File(File&& other) noexcept { *this = std::move(other); }
@@ -54,6 +58,7 @@ class File {
   // nothing.
   absl::Status Reserve(int64_t bytes);
   absl::Status Sync();
+  absl::Status SyncData();                // but for what reading does not need, such as the time
   absl::Status SetTime(absl::Time time);  // of the last change
   // Takes an exclusive flock, which ends with the file or the process. False: another has it.
   absl::StatusOr<bool> TryLock();
@@ -79,7 +84,8 @@ absl::optional<FileFacts> LookUp(const std::string& path);
 absl::Status SetFileTime(const std::string& path, absl::Time time);
 absl::Status RenameFile(const std::string& from, const std::string& to);
 void RemoveFile(const std::string& path);  // an absent one is fine
-// One that is there is fine. Its name is on disk only after SyncFolder of the folder above.
+// For its owner alone (0700); one that is there is fine, whatever its mode. Its name is on disk
+// only after SyncFolder of the folder above.
 absl::Status MakeFolder(const std::string& path);
 bool IsFolder(const std::string& path);
 absl::Status MakeWritableFolder(const std::string& path);  // one that is there must be writable
@@ -88,7 +94,8 @@ absl::Status MakeWritableFolder(const std::string& path);  // one that is there 
 absl::Status CheckNoLink(const std::string& path);
 absl::Status SyncFolder(const std::string& path);
 absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path);  // names, sorted
-std::string FolderOf(const std::string& path);  // that of a file's path; "." if it has none
+std::string FolderOf(const std::string& path);   // that of a file's path; "." if it has none
+int64_t DiskBytesOf(const std::string& folder);  // size of the disk it is on; 0: not told
 // RESOURCE_EXHAUSTED unless `bytes` more fit on the folder's disk and leave `kept` free. name: of
 // the disk in the message, for readers who should not learn the path; empty: the path tells it.
 absl::Status CheckDiskRoom(const std::string& folder, int64_t bytes, int64_t kept,

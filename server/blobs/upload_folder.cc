@@ -64,7 +64,8 @@ void UploadFolder::Load(const std::string& upload_id) {
 }
 
 absl::Status UploadFolder::WriteSpec(const UploadSpec& spec) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(SpecPath(spec.upload_id)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(File file,
+                             File::OpenForWriting(SpecPath(spec.upload_id), Readers::kOwner));
   ATTNPRUNE_RETURN_IF_ERROR(file.Truncate(0));
   return file.WriteAt(0, FormatSidecar(spec));
 }

@@ -41,7 +41,7 @@ bool IsCheckpointName(absl::string_view name) {
 absl::StatusOr<CheckpointRef> CheckpointFiles::Write(const std::string& name,
                                                      absl::string_view bytes) const {
   const absl::Span<const char> chunk(bytes.data(), bytes.size());
-  ATTNPRUNE_RETURN_IF_ERROR(WriteFileAtomically(PathOf(name), {chunk}));
+  ATTNPRUNE_RETURN_IF_ERROR(WriteFileAtomically(PathOf(name), {chunk}, Readers::kOwner));
   return CheckpointRef{name, static_cast<int64_t>(bytes.size()), ChecksumOfBytes(bytes)};
 }
 
