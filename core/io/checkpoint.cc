@@ -75,6 +75,7 @@ absl::StatusOr<WeightMap> ParseWeightMap(absl::string_view text) {
 absl::StatusOr<WeightMap> ReadWeightMap(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   absl::StatusOr<WeightMap> map = ParseWeightMap({file.bytes().data(), file.bytes().size()});
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(file.bytes()));
   if (!map.ok()) return Annotate(map.status(), path);
   return map;
 }

@@ -10,6 +10,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
 #include "core/io/messages.h"
 
 namespace attnprune {
@@ -19,7 +20,9 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return ErrnoError(errno, path, "open");
   const absl::Cleanup close_it = [fd] { close(fd); };
-  return Map(fd, path);
+  ATTNPRUNE_ASSIGN_OR_RETURN(MappedFile file, Map(fd, path));
+  if (file.size_ > 0) file.guard_ = GuardMapping(file.data_, file.size_, fd, path);
+  return file;
 }
 
 absl::StatusOr<MappedFile> MappedFile::Map(int fd, const std::string& path) {
@@ -39,11 +42,13 @@ absl::StatusOr<MappedFile> MappedFile::Map(int fd, const std::string& path) {
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(guard_, other.guard_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<char*>(data_), size_);
+  ReleaseMapping(guard_);
 }
 
 void ReleasePages(absl::Span<const char> bytes) {

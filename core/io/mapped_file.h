@@ -8,17 +8,20 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/io/mapping_guard.h"
 
 namespace attnprune {
 
-// Move-only; bytes() keeps its address when moved. Concurrent reads are fine. The file must not be
-// truncated by others while mapped: reading past its new end raises SIGBUS. Replacing it by rename
-// (as WriteFileAtomically does) is safe.
+// Move-only; bytes() keeps its address when moved. Concurrent reads are fine. Where others truncate
+// the file while it is mapped, zeros are read, which CheckMapped (mapping_guard.h) tells
+// afterwards: it is called once bytes have been read, by every reader here and by who reads them
+// elsewhere. Replacing the file by rename (as WriteFileAtomically does) is safe.
 class MappedFile {
  public:
   // NOT_FOUND, PERMISSION_DENIED, or INVALID_ARGUMENT if it is not a regular file; each names path.
   static absl::StatusOr<MappedFile> Open(const std::string& path);
-  // Of a regular file that is open for reading; fd may be closed afterwards. path: for messages.
+  // Of a regular file that is open for reading, one of this process's own: it is not guarded. fd
+  // may be closed afterwards. path: for messages.
   static absl::StatusOr<MappedFile> Map(int fd, const std::string& path);
 
   MappedFile() = default;
@@ -33,6 +36,7 @@ class MappedFile {
 
   const char* data_ = nullptr;  // null if the file is empty
   size_t size_ = 0;
+  GuardedMapping* guard_ = nullptr;
 };
 
 // Tells the system that bytes of a MappedFile are not needed soon: they leave the process's memory,

@@ -290,7 +290,9 @@ absl::StatusOr<NpyArray> ParseNpy(absl::Span<const char> bytes, absl::string_vie
 
 absl::StatusOr<NpyArray> ReadNpy(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  return ParseNpy(file.bytes(), path);
+  absl::StatusOr<NpyArray> array = ParseNpy(file.bytes(), path);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(file.bytes()));
+  return array;
 }
 
 absl::StatusOr<NpyIntegers> ParseNpyIntegers(absl::Span<const char> bytes,
@@ -302,7 +304,9 @@ absl::StatusOr<NpyIntegers> ParseNpyIntegers(absl::Span<const char> bytes,
 
 absl::StatusOr<NpyIntegers> ReadNpyIntegers(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  return ParseNpyIntegers(file.bytes(), path);
+  absl::StatusOr<NpyIntegers> array = ParseNpyIntegers(file.bytes(), path);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(file.bytes()));
+  return array;
 }
 
 }  // namespace attnprune

@@ -244,8 +244,10 @@ std::vector<std::string> ParsedSafetensors::names() const {
 
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
-  ATTNPRUNE_ASSIGN_OR_RETURN(ParsedSafetensors parsed, ParseSafetensors(file.bytes(), path));
-  return SafetensorsFile(std::move(file), std::move(parsed));
+  absl::StatusOr<ParsedSafetensors> parsed = ParseSafetensors(file.bytes(), path);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(file.bytes()));
+  ATTNPRUNE_RETURN_IF_ERROR(parsed.status());
+  return SafetensorsFile(std::move(file), *std::move(parsed));
 }
 
 }  // namespace attnprune

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
+#include "core/io/mapping_guard.h"
 #include "core/io/messages.h"
 
 namespace attnprune {
@@ -32,6 +33,7 @@ absl::StatusOr<Matrix> ToMatrixOf(const TensorInfo& tensor, Index rows, Index co
   Matrix matrix(rows, cols);
   ATTNPRUNE_RETURN_IF_ERROR(
       Annotate(ToFloat32(tensor.dtype, tensor.bytes, matrix.flat()), Place(tensor)));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(tensor.bytes));
   return matrix;
 }
 
@@ -110,6 +112,7 @@ absl::StatusOr<std::vector<float>> ToVector(const TensorInfo& tensor) {
   std::vector<float> values(Elements(tensor));
   ATTNPRUNE_RETURN_IF_ERROR(
       Annotate(ToFloat32(tensor.dtype, tensor.bytes, absl::MakeSpan(values)), Place(tensor)));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(tensor.bytes));
   return values;
 }
 
@@ -128,6 +131,7 @@ absl::StatusOr<std::vector<double>> ToDoubles(const TensorInfo& tensor) {
   std::vector<double> values(Elements(tensor));
   ATTNPRUNE_RETURN_IF_ERROR(
       Annotate(ToFloat64(tensor.dtype, tensor.bytes, absl::MakeSpan(values)), Place(tensor)));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(tensor.bytes));
   return values;
 }
 

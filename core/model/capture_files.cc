@@ -148,6 +148,7 @@ absl::StatusOr<bool> CaptureFiles::ReadState() {
   if (!LookUp(path).has_value()) return false;
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   const absl::StatusOr<json> state = ParseStrictJson({file.bytes().data(), file.bytes().size()}, 2);
+  if (!CheckMapped(file.bytes()).ok()) return false;
   if (!state.ok() || state->value("source", "") != options_.source) return false;
   next_layer_ = state->value("next_layer", Index{0});
   return true;

@@ -20,7 +20,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxConfigDepth = 32;  // of nested JSON; real configs have 3
+constexpr size_t kMaxConfigBytes = size_t{1} << 20;  // real configs have a few KiB
+constexpr int kMaxConfigDepth = 32;                  // of nested JSON; real configs have 3
 
 // Reads the keys that rows of the table share.
 class OptionsReader {
@@ -255,6 +256,9 @@ AttentionMask ModelOptions::Mask(Index layer) const {
 }
 
 absl::StatusOr<ModelOptions> ParseModelOptions(absl::string_view text, absl::string_view file) {
+  if (text.size() > kMaxConfigBytes) {
+    return Refuse(file, ": must have at most ", kMaxConfigBytes, " bytes, got ", text.size());
+  }
   absl::StatusOr<json> root = ParseStrictJson(text, kMaxConfigDepth);
   if (!root.ok()) return Annotate(root.status(), file);
   const ConfigSection config(*root, absl::StrCat(file, ": "));
@@ -268,7 +272,10 @@ absl::StatusOr<ModelOptions> LoadModelOptions(const std::string& folder) {
   if (!std::filesystem::exists(folder, error)) return NoSuchFolder(folder);
   const std::string path = absl::StrCat(folder, "/config.json");
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  return ParseModelOptions(absl::string_view(file.bytes().data(), file.bytes().size()), path);
+  absl::StatusOr<ModelOptions> options =
+      ParseModelOptions(absl::string_view(file.bytes().data(), file.bytes().size()), path);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(file.bytes()));
+  return options;
 }
 
 }  // namespace attnprune

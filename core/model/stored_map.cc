@@ -2,6 +2,7 @@
 
 #include "absl/types/span.h"
 #include "core/base/status_macros.h"
+#include "core/io/mapping_guard.h"
 #include "core/io/messages.h"
 #include "core/model/model_weights.h"
 
@@ -29,11 +30,14 @@ absl::Status ReadColumns(const TensorInfo& tensor, Index column, MutableMatrixVi
 }
 
 absl::Status ReadRun(const StoredMap& map, Index first, MutableMatrixView out) {
-  if (map.transposed) return ReadColumns(*map.weight, first, out);
+  if (map.transposed) {
+    ATTNPRUNE_RETURN_IF_ERROR(ReadColumns(*map.weight, first, out));
+    return CheckMapped(map.weight->bytes);
+  }
   for (Index i = 0; i < out.rows(); ++i) {
     ATTNPRUNE_RETURN_IF_ERROR(ReadEntries(*map.weight, (first + i) * map.in, map.in, out.row(i)));
   }
-  return absl::OkStatus();
+  return CheckMapped(map.weight->bytes);
 }
 
 }  // namespace

@@ -85,7 +85,10 @@ absl::StatusOr<std::string> ReadCorpus(const std::string& path, absl::string_vie
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   const absl::string_view bytes(file.bytes().data(), file.bytes().size());
   ATTNPRUNE_RETURN_IF_ERROR(Annotate(CheckNoLfsPointer(bytes), path));
-  return is_lines ? ParseJsonLinesCorpus(bytes, path, separator) : ParseTextCorpus(bytes, path);
+  absl::StatusOr<std::string> text =
+      is_lines ? ParseJsonLinesCorpus(bytes, path, separator) : ParseTextCorpus(bytes, path);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(file.bytes()));
+  return text;
 }
 
 }  // namespace attnprune

@@ -125,9 +125,15 @@ absl::StatusOr<Tokenizer> Tokenizer::Open(const std::string& path) {
 
   const std::string config_file = absl::StrCat(folder, "/tokenizer_config.json");
   const absl::StatusOr<MappedFile> config = MappedFile::Open(config_file);
-  if (absl::IsNotFound(config.status())) return Parse({file, TextOf(*tokenizer)});
-  ATTNPRUNE_RETURN_IF_ERROR(config.status());
-  return Parse({file, TextOf(*tokenizer)}, NamedText{config_file, TextOf(*config)});
+  absl::optional<NamedText> config_text;
+  if (!absl::IsNotFound(config.status())) {
+    ATTNPRUNE_RETURN_IF_ERROR(config.status());
+    config_text = NamedText{config_file, TextOf(*config)};
+  }
+  absl::StatusOr<Tokenizer> parsed = Parse({file, TextOf(*tokenizer)}, config_text);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(tokenizer->bytes()));
+  if (config.ok()) ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(config->bytes()));
+  return parsed;
 }
 
 absl::StatusOr<Tokenizer> Tokenizer::Parse(const NamedText& tokenizer,

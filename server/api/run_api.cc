@@ -27,6 +27,7 @@ absl::StatusOr<Tokens> ReadTokens(const RunTokens& tokens, const ModelWeights& m
   if (!tokens.given()) return Tokens();
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(blobs, tokens.ids));
   ATTNPRUNE_ASSIGN_OR_RETURN(Tokens read, TokensOf(tokens, file.bytes()));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRead(tokens.ids, file));
   const absl::Status fits = CheckTokens(model, read);
   if (fits.ok()) return read;
   return WithField(absl::InvalidArgumentError(absl::StrCat(tokens.ids.field, ": ", fits.message())),

@@ -164,6 +164,7 @@ absl::Status BlockRun::PutOld(const Stretch::Piece& piece) {
     ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(job.tensors(), pruned));
     ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(*job.tensors(), pruned));
     ATTNPRUNE_RETURN_IF_ERROR(pruner_.Put(tensor.what, file.bytes()));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckRead(pruned, file));
   }
   return absl::OkStatus();
 }

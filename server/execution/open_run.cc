@@ -25,7 +25,9 @@ absl::StatusOr<Tokens> ReadTokens(ClaimedJob& job, const RunTokens& tokens) {
   if (!tokens.given()) return Tokens();
   ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(job.tensors(), tokens.ids));
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(*job.tensors(), tokens.ids));
-  return TokensOf(tokens, file.bytes());
+  absl::StatusOr<Tokens> read = TokensOf(tokens, file.bytes());
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRead(tokens.ids, file));
+  return read;
 }
 
 }  // namespace

@@ -97,6 +97,7 @@ absl::StatusOr<MappedFile> TensorReader::Map(const JobTensor& tensor) {
 absl::Status TensorReader::Read(const JobTensor& tensor, absl::Span<float> out) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, Map(tensor));
   ATTNPRUNE_RETURN_IF_ERROR(ToFloat32(tensor.dtype, file.bytes(), out));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRead(tensor, file));
   return CheckFinite(tensor, out);
 }
 
@@ -111,6 +112,7 @@ absl::Status TensorReader::Append(const JobTensor& tensor, BatchesBuilder& build
     ATTNPRUNE_RETURN_IF_ERROR(ToFloat32(
         tensor.dtype,
         file.bytes().subspan(static_cast<size_t>(begin) * entry, values.size() * entry), values));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckRead(tensor, file));
     return CheckFinite(tensor, values, begin);
   };
   return builder.Append(tensor.entries() / features, read);

@@ -5,6 +5,7 @@
 #include "core/base/status_macros.h"
 #include "core/kernels/stored_values.h"
 #include "core/tensor/dtype.h"
+#include "server/execution/tensor_files.h"
 
 namespace attnprune {
 namespace {
@@ -18,7 +19,10 @@ absl::StatusOr<std::vector<char>> Round(const JobTensor* input, const BlobStore&
         dense,
         tensors.Map(input->sha256, matrix->weights.size() * static_cast<Index>(sizeof(double))));
   }
-  return RoundToStored(matrix->name, dtype, matrix->mask, dense.bytes(), matrix->weights.flat());
+  absl::StatusOr<std::vector<char>> rounded =
+      RoundToStored(matrix->name, dtype, matrix->mask, dense.bytes(), matrix->weights.flat());
+  if (input != nullptr) ATTNPRUNE_RETURN_IF_ERROR(CheckRead(*input, dense));
+  return rounded;
 }
 
 }  // namespace

@@ -26,4 +26,9 @@ absl::StatusOr<MappedFile> MapTensor(const BlobStore& tensors, const JobTensor& 
   return file;
 }
 
+absl::Status CheckRead(const JobTensor& tensor, const MappedFile& file) {
+  const absl::Status status = CheckMapped(file.bytes());
+  return status.ok() ? status : TensorError(tensor, status);
+}
+
 }  // namespace attnprune

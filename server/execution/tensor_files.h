@@ -17,6 +17,8 @@ absl::Status TensorError(const JobTensor& tensor, const absl::Status& status);
 // Hashes the tensor. DATA_LOSS names the field.
 absl::Status VerifyTensor(BlobStore* tensors, const JobTensor& tensor);
 absl::StatusOr<MappedFile> MapTensor(const BlobStore& tensors, const JobTensor& tensor);
+// Once its bytes were read: DATA_LOSS naming the field if they may not have been what was verified.
+absl::Status CheckRead(const JobTensor& tensor, const MappedFile& file);
 
 }  // namespace attnprune
 

@@ -90,6 +90,7 @@ absl::StatusOr<std::string> DensityJson(const v1::Job& job, absl::string_view in
   const absl::Span<const uint8_t> bits(reinterpret_cast<const uint8_t*>(file.bytes().data()),
                                        file.bytes().size());
   const Density density = DensityOf(bits, rows, columns, cells);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(file.bytes()));
   const nlohmann::json json = {{"matrix", found->name()},    {"matrixRows", rows},
                                {"matrixColumns", columns},   {"rows", density.rows},
                                {"columns", density.columns}, {"kept", density.kept}};

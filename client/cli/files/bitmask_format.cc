@@ -73,7 +73,11 @@ absl::StatusOr<BitMask> MaskOf(const PackedTensor& tensor) {
 
 absl::StatusOr<std::string> DenseBytes(const PackedTensor& tensor) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const BitMask mask, MaskOf(tensor));
-  return DenseValues(tensor.values->bytes, mask, SizeOf(tensor.values->dtype));
+  absl::StatusOr<std::string> dense =
+      DenseValues(tensor.values->bytes, mask, SizeOf(tensor.values->dtype));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(tensor.bits->bytes));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(tensor.values->bytes));
+  return dense;
 }
 
 // The tensors of the dense file; the bytes of unpacked ones have the right size and are not read.
@@ -128,6 +132,7 @@ absl::StatusOr<std::vector<std::string>> ShardsOfFolder(const std::string& folde
   ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   const absl::StatusOr<nlohmann::json> index =
       ParseStrictJson({file.bytes().data(), file.bytes().size()}, kIndexDepth);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(file.bytes()));
   if (!index.ok()) return Annotate(index.status(), path);
   const auto map = index->find("weight_map");
   if (map == index->end() || !map->is_object()) return Refuse(path, ": weight_map must be there");

@@ -17,6 +17,7 @@ absl::StatusOr<v1::Model> JobTensors::AddModel(const std::string& folder) {
                              MappedFile::Open(absl::StrCat(folder, "/config.json")));
   v1::Model model;
   model.set_config(std::string(config.bytes().data(), config.bytes().size()));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckMapped(config.bytes()));
   for (const std::string& name : weights->checkpoint().names()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const TensorInfo* const tensor, weights->checkpoint().Find(name));
     if (!IsConvertible(tensor->dtype) || tensor->bytes.empty()) continue;
