@@ -2,7 +2,6 @@
 #ifndef ATTNPRUNE_CORE_BASE_CLOCK_H_
 #define ATTNPRUNE_CORE_BASE_CLOCK_H_
 
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 namespace attnprune {
@@ -14,9 +13,15 @@ class Clock {
   virtual absl::Time Now() const = 0;
 };
 
+// The system's time when it is first asked for, and what has passed since (CLOCK_BOOTTIME): steps
+// of the system's clock, forward or back, change no duration and no deadline of this process. It
+// follows the clock's slewing and goes on while the machine sleeps. Times that are told or stored
+// come to the stepped clock at the next start. Thread-safe.
+absl::Time SteadyNow();
+
 class RealClock final : public Clock {
  public:
-  absl::Time Now() const override { return absl::Now(); }
+  absl::Time Now() const override { return SteadyNow(); }
 };
 
 }  // namespace attnprune

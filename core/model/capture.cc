@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "core/base/status_macros.h"
 #include "core/io/messages.h"
 #include "core/kernels/finite.h"
@@ -58,7 +58,7 @@ absl::StatusOr<CaptureResult> Capture(Forward& forward, const TokenRows& rows,
   ATTNPRUNE_RETURN_IF_ERROR(result.resumed_at > 0 ? files.LoadHidden(x)
                                                   : forward.Embed(rows.tokens, x));
   const Index last = options.layers.back();
-  absl::Time saved = absl::Now();
+  absl::Time saved = SteadyNow();
   for (Index layer = result.resumed_at; layer <= last; ++layer) {
     if (std::binary_search(options.layers.begin(), options.layers.end(), layer)) {
       ATTNPRUNE_RETURN_IF_ERROR(WriteInput(forward, layer, x, files));
@@ -66,9 +66,9 @@ absl::StatusOr<CaptureResult> Capture(Forward& forward, const TokenRows& rows,
     if (layer == last) break;
     const LayerHooks hooks = PassHooks(options.pass, layer, last, rows.tokens.total());
     ATTNPRUNE_RETURN_IF_ERROR(forward.RunLayer(layer, rows.tokens.lengths, x, hooks));
-    if (absl::Now() - saved < options.save_every) continue;
+    if (SteadyNow() - saved < options.save_every) continue;
     ATTNPRUNE_RETURN_IF_ERROR(files.Save(layer + 1, x));
-    saved = absl::Now();
+    saved = SteadyNow();
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(result.files, files.Finish());
   return result;

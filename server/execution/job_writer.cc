@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "core/base/clock.h"
 
 namespace attnprune {
 
@@ -104,7 +104,7 @@ void JobWriter::Loop() {
       changed_.Wait(&mutex_,
                     [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || HasWork(); });
       // Never longer than the interval, even if the system's clock is set back.
-      const absl::Duration pause = std::min(next_write - absl::Now(), options_.progress_interval);
+      const absl::Duration pause = std::min(next_write - SteadyNow(), options_.progress_interval);
       changed_.WaitFor(&mutex_, pause,
                        [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || hurried_; });
       if (stopping_) return;
@@ -112,7 +112,7 @@ void JobWriter::Loop() {
       writing_ = true;
     }
     Write(work);
-    next_write = absl::Now() + options_.progress_interval;
+    next_write = SteadyNow() + options_.progress_interval;
     {
       MutexLock lock(&mutex_);
       if (work.checkpoint.has_value()) {

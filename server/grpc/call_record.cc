@@ -4,7 +4,7 @@
 #include <grpcpp/support/status.h>
 
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "server/api/request_check.h"
 
 namespace attnprune::rpc {
@@ -22,7 +22,7 @@ absl::string_view MetadataOf(const grpc::CallbackServerContext& context, const c
 
 CallRecord::CallRecord(const RpcListener& listener, const char* method,
                        grpc::CallbackServerContext* context)
-    : listener_(&listener), begin_(absl::Now()) {
+    : listener_(&listener), begin_(SteadyNow()) {
   call_.method = method;
   call_.request =
       TraceRequest(MetadataOf(*context, kRequestIdKey), MetadataOf(*context, kTraceparentKey));
@@ -42,7 +42,7 @@ void CallRecord::Finish(const grpc::Status& status) const {
   if (!*listener_) return;
   FinishedRpc ended = call_;
   ended.code = static_cast<absl::StatusCode>(status.error_code());
-  ended.took = absl::Now() - begin_;
+  ended.took = SteadyNow() - begin_;
   (*listener_)(ended);
 }
 

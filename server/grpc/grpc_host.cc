@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "server/observe/call_metrics.h"
 
 namespace attnprune::rpc {
@@ -65,7 +66,7 @@ class CountedCall final : public grpc::experimental::Interceptor {
   }
   ~CountedCall() override {
     metrics_->End(name_);
-    metrics_->Count(name_, code_, absl::ToDoubleSeconds(absl::Now() - start_));
+    metrics_->Count(name_, code_, absl::ToDoubleSeconds(SteadyNow() - start_));
   }
 
   void Intercept(InterceptorBatchMethods* methods) override {
@@ -78,7 +79,7 @@ class CountedCall final : public grpc::experimental::Interceptor {
  private:
   CallMetrics* const metrics_;
   const size_t name_;
-  const absl::Time start_ = absl::Now();
+  const absl::Time start_ = SteadyNow();
   size_t code_ = static_cast<size_t>(grpc::StatusCode::CANCELLED);
 };
 
@@ -149,10 +150,11 @@ GrpcHost::GrpcHost(std::unique_ptr<grpc::Server> server, int port)
 
 GrpcHost::~GrpcHost() { Shutdown(absl::InfinitePast()); }
 
-void GrpcHost::StopServing() { SetHealth(*server_, false); }
+void GrpcHost::SetServing(bool serving) { SetHealth(*server_, serving); }
 
 void GrpcHost::Shutdown(absl::Time deadline) {
-  server_->Shutdown(absl::ToChronoTime(deadline));
+  // gRPC takes the system's time.
+  server_->Shutdown(absl::ToChronoTime(absl::Now() + (deadline - SteadyNow())));
   server_->Wait();
 }
 

@@ -37,10 +37,10 @@ class GrpcHost {
   ~GrpcHost();  // Shutdown at once
 
   int port() const { return port_; }
-  // Health says NOT_SERVING from here on, except of "live"; calls are still taken.
-  void StopServing();
-  // Takes no more calls, waits until `deadline` for those there are, then cancels them. Returns
-  // when none is left.
+  // What health says, except of "live", which stays; calls are taken either way.
+  void SetServing(bool serving);
+  // Takes no more calls, waits until `deadline` (of SteadyNow) for those there are, then cancels
+  // them. Returns when none is left.
   void Shutdown(absl::Time deadline);
 
  private:

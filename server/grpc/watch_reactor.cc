@@ -3,7 +3,7 @@
 #include <boost/asio/post.hpp>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "server/api/record_convert.h"
 #include "server/grpc/status.h"
 
@@ -148,7 +148,7 @@ void WatchReactor::OnTick() {
 
 void WatchReactor::WriteHeartbeat() {
   v1::JobEvent event;
-  *event.mutable_time() = api::ToProto(absl::Now());
+  *event.mutable_time() = api::ToProto(SteadyNow());
   v1::Heartbeat& heartbeat = *event.mutable_heartbeat();
   if (auto waiting = context_.outlook->RecentWaitingOf(place_->job_id())) {
     *heartbeat.mutable_waiting() = *std::move(waiting);

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "server/http/http_session.h"
 
@@ -157,7 +157,7 @@ void BeastServer::Shutdown(absl::Time deadline) {
   const auto idle = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return idle_; };
   {
     const MutexLock lock(&mutex_);
-    if (changed_.WaitFor(&mutex_, deadline - absl::Now(), idle)) return;
+    if (changed_.WaitFor(&mutex_, deadline - SteadyNow(), idle)) return;
   }
   context_->loop->Post([self = shared_from_this()] { self->CloseAll(); });
   const MutexLock lock(&mutex_);

@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/base/clock.h"
 
 namespace attnprune::http {
 
@@ -142,7 +143,7 @@ void Session::Read() {
   parser_.emplace();
   parser_->header_limit(kMaxHeaderBytes);
   parser_->body_limit(kMaxBodyBytes);
-  waiting_since_ = absl::Now();
+  waiting_since_ = SteadyNow();
   stream_.expires_after(absl::ToChronoNanoseconds(context_->options.request_timeout));
   beast::http::async_read(
       stream_, buffer_, *parser_,
@@ -151,7 +152,7 @@ void Session::Read() {
 
 void Session::OnRead(const Error& error) {
   if (closed_) return;
-  asked_ = absl::Now();
+  asked_ = SteadyNow();
   if (error) return Refuse(error);
   waiting_since_ = absl::InfiniteFuture();
   stream_.expires_never();
@@ -219,7 +220,7 @@ void Session::OnAnswer(Answer answer) {
 
 void Session::SendHead(const Response& response, bool streams) {
   head_ = Head(response, streams, keep_alive_);
-  waiting_since_ = streams ? absl::InfiniteFuture() : absl::Now();
+  waiting_since_ = streams ? absl::InfiniteFuture() : SteadyNow();
   writing_ = streams;
   const std::array<asio::const_buffer, 2> bytes = {
       BufferOf(head_), BufferOf(piece_ == nullptr ? absl::string_view() : *piece_)};
@@ -232,7 +233,7 @@ void Session::SendHead(const Response& response, bool streams) {
 }
 
 void Session::CountAnswer() {
-  context_->metrics->OnAnswered(route_, status_, absl::ToDoubleSeconds(absl::Now() - asked_));
+  context_->metrics->OnAnswered(route_, status_, absl::ToDoubleSeconds(SteadyNow() - asked_));
 }
 
 void Session::OnAnswerSent(const Error& error, size_t bytes) {

@@ -5,7 +5,7 @@
 #include <boost/asio/thread_pool.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "core/base/status_macros.h"
 #include "server/observe/log.h"
 #include "server/web/api_json.h"
@@ -129,7 +129,7 @@ void EventChannel::Beat() {
 // The hub is quiet from here until PassOn takes its news.
 void EventChannel::OnNews() {
   const absl::Duration interval = api::TurnInterval(viewers_.size(), kPiecesPerSecond);
-  const absl::Duration since = absl::Now() - last_turn_;
+  const absl::Duration since = SteadyNow() - last_turn_;
   context_.loop->After(std::clamp(interval - since, absl::ZeroDuration(), interval),
                        [weak = weak_from_this()] {
                          if (const auto channel = weak.lock()) channel->PassOn();
@@ -138,7 +138,7 @@ void EventChannel::OnNews() {
 
 void EventChannel::PassOn() {
   if (watch_ == nullptr) return;
-  last_turn_ = absl::Now();
+  last_turn_ = SteadyNow();
   passed_on_ = std::max(passed_on_, watch_->TakeNews());
   for (EventViewer* const viewer : viewers_) viewer->Wake();
 }

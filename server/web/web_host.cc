@@ -7,7 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "core/base/status_macros.h"
 #include "server/api/request_check.h"
 #include "server/http/access.h"
@@ -32,7 +32,7 @@ class WebServer final : public WebHost, public http::Handler {
 
   int port() const override { return server_->port(); }
   std::string address() const override { return server_->address(); }
-  void StopServing() override { draining_ = true; }
+  void SetServing(bool serving) override { serving_ = serving; }
   void Shutdown(absl::Time deadline) override { server_->Shutdown(deadline); }
 
   void Handle(http::Request request, http::Respond respond) override;
@@ -58,7 +58,7 @@ class WebServer final : public WebHost, public http::Handler {
   const WebOptions options_;
   const WebParts parts_;
   const Assets assets_;
-  std::atomic<bool> draining_{false};
+  std::atomic<bool> serving_{true};
   boost::asio::thread_pool io_;
   http::IoLoop loop_;
   EventFeed feed_;
@@ -112,9 +112,9 @@ absl::optional<http::Response> WebServer::AnswerNow(http::Route route,
     return ErrorResponse(absl::UnimplementedError("a stream of events needs HTTP/1.1"), 505);
   }
   if (route == http::Route::kHealth) {
-    http::Response response = TextResponse(request, draining_ ? "NOT_SERVING\n" : "SERVING\n",
+    http::Response response = TextResponse(request, serving_ ? "SERVING\n" : "NOT_SERVING\n",
                                            "text/plain; charset=utf-8");
-    response.status = draining_ ? 503 : 200;
+    response.status = serving_ ? 200 : 503;
     return response;
   }
   if (route != http::Route::kOther && route != http::Route::kPage) return absl::nullopt;
@@ -169,14 +169,14 @@ void WebServer::Finish(const Call& call, http::Answer answer) const {
                       .job = api::ParseWatchedName(job).ok() ? job : "",
                       .request = call.trace,
                       .status = answer.response.status,
-                      .took = absl::Now() - call.begin});
+                      .took = SteadyNow() - call.begin});
   }
   call.respond(std::move(answer));
 }
 
 void WebServer::Handle(http::Request request, http::Respond respond) {
   auto call = std::make_shared<Call>();
-  call->begin = absl::Now();
+  call->begin = SteadyNow();
   call->match = http::MatchRoute(request.path);
   call->trace = TraceRequest(request.request_id, request.traceparent);
   call->request = std::move(request);

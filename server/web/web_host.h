@@ -50,10 +50,11 @@ class WebHost {
 
   virtual int port() const = 0;
   virtual std::string address() const = 0;  // HOST:PORT
-  // /healthz says 503 from here on; everything is still answered.
-  virtual void StopServing() = 0;
+  // Whether /healthz says 200 or 503; everything is answered either way.
+  virtual void SetServing(bool serving) = 0;
   // Takes no more requests, ends streams (a browser comes back and goes on from its last event),
-  // answers what was asked. Returns when all is done, or at `deadline` after closing what is not.
+  // answers what was asked. Returns when all is done, or at `deadline` (of SteadyNow) after closing
+  // what is not.
   virtual void Shutdown(absl::Time deadline) = 0;
 };
 

@@ -253,7 +253,7 @@ TEST(WebRoutes, SayHealthyUntilTheServerDrains) {
   Web web;
   HttpClient client(web.port());
   EXPECT_EQ(client.Get("/healthz").status, 200);
-  web.host().StopServing();
+  web.host().SetServing(false);
   const Received draining = client.Get("/healthz");
   EXPECT_EQ(draining.status, 503);
   EXPECT_EQ(draining.body, "NOT_SERVING\n");
