@@ -118,6 +118,9 @@ class JobDatabase {
   // Runs `body` as one transaction. OK from both: it is committed and on disk. Otherwise nothing is
   // written. `body` may run again from the start, when another server's transaction was in its way.
   virtual absl::Status Write(absl::FunctionRef<absl::Status(JobRows&)> body) = 0;
+
+  // As JobStore::CheckInPlace. Thread-safe.
+  virtual absl::Status CheckInPlace() { return absl::OkStatus(); }
 };
 
 }  // namespace attnprune

@@ -231,6 +231,9 @@ class JobStore {
   virtual absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) = 0;
   // Every tensor digest that a stored job, its results or its state refer to.
   virtual absl::StatusOr<std::set<std::string>> ReferencedDigests() = 0;
+  // UNAVAILABLE: what the store writes to was removed or replaced since it was opened; every write
+  // says so too.
+  virtual absl::Status CheckInPlace() { return absl::OkStatus(); }
 };
 
 // Of an OUT_OF_RANGE error from ReadEvents: watch again after this sequence minus 1.

@@ -84,6 +84,7 @@ class TransactionalJobStore final : public JobStore {
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override;
   absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) override;
   absl::StatusOr<std::set<std::string>> ReferencedDigests() override;
+  absl::Status CheckInPlace() override { return database_->CheckInPlace(); }
 
  private:
   // Run body(rows), which returns a StatusOr, and body(rows, post_commit), which may return a

@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include "absl/types/span.h"
 #include "core/base/status_macros.h"
 #include "core/io/atomic_file.h"
+#include "core/io/file.h"
 #include "core/io/messages.h"
 #include "server/queue/sqlite/sqlite.h"
 
@@ -17,7 +20,8 @@ namespace attnprune {
 namespace {
 
 constexpr int64_t kApplicationId = 0x61706a31;  // "apj1"
-constexpr int64_t kSchemaVersion = 6;
+constexpr int64_t kSchemaVersion = 7;
+constexpr int64_t kWithHistory = 7;  // the first version that has one
 
 // Version 1. Times and durations are nanoseconds, times since 1970; states and kinds as in
 // job_record.h. Each table's last column seals the row (sqlite.h). A number is never used for
@@ -145,6 +149,18 @@ CREATE TABLE job_part_checkpoints (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
+// Version 7 has, behind those, one row: the database's own Watermark but for the jobs accepted,
+// which sqlite_sequence tells.
+constexpr char kHistory[] = R"sql(
+CREATE TABLE job_history (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  history INTEGER NOT NULL,
+  changes INTEGER NOT NULL,
+  seal INTEGER NOT NULL
+) STRICT;
+)sql";
+constexpr char kHistoryTable[] = "job_history";
+
 // What version `to` has that version `from` has not; 0: no tables at all.
 std::string TablesBetween(int64_t from, int64_t to) {
   std::string tables;
@@ -153,6 +169,7 @@ std::string TablesBetween(int64_t from, int64_t to) {
   if (from < 4 && to >= 4) tables += kStates;
   if (from < 5 && to >= 5) tables += kParts;
   if (from < 6 && to >= 6) tables += kPartCheckpoints;
+  if (from < kWithHistory && to >= kWithHistory) tables += kHistory;
   return tables;
 }
 
@@ -163,12 +180,8 @@ std::vector<std::string> SealedTables(int64_t version) {
   if (version >= 4) tables.emplace_back("job_states");
   if (version >= 5) tables.emplace_back("job_parts");
   if (version >= 6) tables.emplace_back("job_part_checkpoints");
+  if (version >= kWithHistory) tables.emplace_back(kHistoryTable);
   return tables;
-}
-
-bool Exists(const std::string& path) {
-  struct stat facts;
-  return lstat(path.c_str(), &facts) == 0;
 }
 
 absl::StatusOr<sqlite::Database> EmptyDatabase(int64_t version) {
@@ -258,17 +271,6 @@ absl::Status UnknownIsDamage(const absl::Status& status) {
   return absl::IsUnknown(status) ? absl::DataLossError(status.message()) : status;
 }
 
-// One transaction: a crash leaves the old version or the new one. Only what was checked gets here.
-absl::Status BringUpToDate(sqlite::Database* database, int64_t version) {
-  if (version == kSchemaVersion) return absl::OkStatus();
-  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Transaction transaction,
-                             sqlite::Transaction::Begin(database, sqlite::TransactionKind::kWrite));
-  ATTNPRUNE_RETURN_IF_ERROR(database->ExecuteScript(absl::StrCat(
-      TablesBetween(version, kSchemaVersion), "PRAGMA user_version = ", kSchemaVersion, ";")));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database, kSchemaVersion));
-  return transaction.Commit();
-}
-
 absl::Status CheckContents(sqlite::Database* database) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t version, CheckVersion(database));
   ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database, version));
@@ -276,20 +278,26 @@ absl::Status CheckContents(sqlite::Database* database) {
   for (const std::string& table : SealedTables(version)) {
     ATTNPRUNE_RETURN_IF_ERROR(sqlite::CheckSeals(database, table));
   }
-  ATTNPRUNE_RETURN_IF_ERROR(CheckReferences(database));
-  return BringUpToDate(database, version);
+  return CheckReferences(database);
+}
+
+absl::StatusOr<int64_t> CountAccepted(sqlite::Database* database) {
+  return database->ReadInteger("SELECT ifnull(max(seq), 0) FROM sqlite_sequence");
+}
+
+int64_t DrawHistory() {
+  std::random_device random;
+  return static_cast<int64_t>((uint64_t{random()} << 32 | random()) >> 1);
 }
 
 }  // namespace
 
 absl::Status MakeJobDatabase(const std::string& path) {
-  if (Exists(path)) return absl::OkStatus();
-  if (Exists(path + "-wal")) {
-    return absl::DataLossError(absl::StrCat(path, ": missing, but its log is there"));
-  }
   ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Database database, EmptyDatabase(kSchemaVersion));
+  ATTNPRUNE_RETURN_IF_ERROR(BeginHistory(&database, 0));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string image, database.Serialize());
-  return WriteFileAtomically(path, {absl::Span<const char>(image.data(), image.size())});
+  return WriteFileAtomically(path, {absl::Span<const char>(image.data(), image.size())},
+                             Readers::kOwner);
 }
 
 absl::StatusOr<sqlite::Database> OpenJobDatabase(const std::string& path) {
@@ -311,6 +319,44 @@ absl::StatusOr<sqlite::Database> OpenJobDatabase(const std::string& path) {
 
 absl::Status CheckJobDatabase(sqlite::Database* database) {
   return UnknownIsDamage(CheckContents(database));
+}
+
+// One transaction: a crash leaves the old version or the new one. Only what was checked gets here.
+absl::Status BringUpToDate(sqlite::Database* database) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t version, CheckVersion(database));
+  if (version == kSchemaVersion) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Transaction transaction,
+                             sqlite::Transaction::Begin(database, sqlite::TransactionKind::kWrite));
+  ATTNPRUNE_RETURN_IF_ERROR(database->ExecuteScript(absl::StrCat(
+      TablesBetween(version, kSchemaVersion), "PRAGMA user_version = ", kSchemaVersion, ";")));
+  if (version < kWithHistory) ATTNPRUNE_RETURN_IF_ERROR(BeginHistory(database, 0));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSchema(database, kSchemaVersion));
+  return transaction.Commit();
+}
+
+absl::StatusOr<Watermark> ReadWatermark(sqlite::Database* database) {
+  Watermark mark;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t version, CheckVersion(database));
+  ATTNPRUNE_ASSIGN_OR_RETURN(mark.accepted, CountAccepted(database));
+  if (version < kWithHistory) return mark;
+  ATTNPRUNE_ASSIGN_OR_RETURN(sqlite::Query query,
+                             database->Start("SELECT history, changes FROM job_history"));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool found, query.Next());
+  if (!found) return absl::DataLossError("database: damaged: its history is missing");
+  mark.history = query.Integer(0);
+  mark.changes = query.Integer(1);
+  return mark;
+}
+
+absl::Status WriteWatermark(sqlite::Database* database, const Watermark& mark) {
+  return database->Execute(
+      "UPDATE job_history SET changes = ?3, seal = ?4 WHERE one = ?1 AND history = ?2",
+      sqlite::Seal(kHistoryTable, {int64_t{1}, mark.history, mark.changes}));
+}
+
+absl::Status BeginHistory(sqlite::Database* database, int64_t changes) {
+  return database->Execute("INSERT OR REPLACE INTO job_history VALUES (?, ?, ?, ?)",
+                           sqlite::Seal(kHistoryTable, {int64_t{1}, DrawHistory(), changes}));
 }
 
 }  // namespace attnprune

@@ -151,6 +151,7 @@ absl::StatusOr<Database> Database::Open(const std::string& path) {
   if (connection == nullptr) return absl::ResourceExhaustedError("out of memory");
   if (result != SQLITE_OK) return ErrorOf(connection, result);
   sqlite3_extended_result_codes(connection, 1);
+  database.SetFoldsLogOnClose(false);
   return database;
 }
 
@@ -206,6 +207,12 @@ absl::StatusOr<std::string> Database::Serialize() {
 }
 
 bool Database::IsReadOnly() const { return sqlite3_db_readonly(connection_.get(), "main") != 0; }
+
+int64_t Database::RowsChanged() const { return sqlite3_total_changes(connection_.get()); }
+
+void Database::SetFoldsLogOnClose(bool folds) {
+  sqlite3_db_config(connection_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, folds ? 0 : 1, nullptr);
+}
 
 absl::StatusOr<Transaction> Transaction::Begin(Database* database, TransactionKind kind) {
   ATTNPRUNE_RETURN_IF_ERROR(

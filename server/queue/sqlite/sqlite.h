@@ -73,6 +73,10 @@ class Database {
   // The main database's image, as it would be in a file.
   absl::StatusOr<std::string> Serialize();
   bool IsReadOnly() const;
+  int64_t RowsChanged() const;  // by this connection, since it was opened
+  // Whether the last connection folds the log into the database and removes it when it closes. From
+  // the start it does not: a log that is to be looked at stays.
+  void SetFoldsLogOnClose(bool folds);
 
  private:
   struct Closer {

@@ -184,6 +184,7 @@ absl::Status SqliteJobRows::Insert(JobRow* row) {
   ATTNPRUNE_ASSIGN_OR_RETURN(
       row->number, database_.ReadInteger("SELECT ifnull(max(seq), 0) + 1 FROM sqlite_sequence"));
   const JobRecord& job = row->record;
+  told_.newest_job = row->number;
   ATTNPRUNE_RETURN_IF_ERROR(sqlite::InsertSealed(&database_, "jobs", EncodeJob(*row)));
   ATTNPRUNE_RETURN_IF_ERROR(sqlite::InsertSealed(
       &database_, "job_specs",
@@ -197,6 +198,8 @@ absl::Status SqliteJobRows::Insert(JobRow* row) {
 }
 
 absl::Status SqliteJobRows::Save(const JobRow& row) {
+  const JobState state = row.record.state;
+  told_.settles |= IsTerminal(state) || state == JobState::kQueued || row.record.cancel_requested;
   return database_.Execute(
       "UPDATE jobs SET number = ?1, id = ?2, request_id = ?3, request_digest = ?4, priority = ?5,"
       " timeout = ?6, create_time = ?7, start_time = ?8, end_time = ?9, state = ?10,"
@@ -208,6 +211,7 @@ absl::Status SqliteJobRows::Save(const JobRow& row) {
 }
 
 absl::Status SqliteJobRows::Remove(int64_t number) {
+  told_.settles = true;
   return database_.Execute("DELETE FROM jobs WHERE number = ?", {number});
 }
 

@@ -25,6 +25,14 @@ class SqliteJobRows final : public JobRows {
 
   sqlite::Database& database() { return database_; }
 
+  // What the transaction has written that a client will be told of, as nothing else tells.
+  struct Told {
+    int64_t newest_job = 0;  // number of the last one inserted; 0: none
+    bool settles = false;    // a job has ended, is to end, waits again or was deleted
+  };
+  const Told& told() const { return told_; }
+  Told TakeTold() { return std::exchange(told_, {}); }
+
   absl::Time Now() override { return clock_->Now(); }
 
   absl::StatusOr<absl::optional<JobRow>> FindById(absl::string_view id) override;
@@ -72,6 +80,7 @@ class SqliteJobRows final : public JobRows {
 
   const Clock* const clock_;
   sqlite::Database database_;
+  Told told_;
 };
 
 }  // namespace attnprune

@@ -58,7 +58,7 @@ TEST(SqliteJobStoreDamage, AFlippedByteAnywhereIsHarmlessOrRefused) {
   ScratchFolder folder;
   const std::string path = folder / "jobs.sqlite3";
   MakeStore(folder.path());
-  const std::string whole = ReadAll(path);
+  const std::string whole = ReadAll(path), mark = ReadAll(folder / "jobs.watermark");
   const std::string intact = DumpAfterRestart(folder.path());
   ASSERT_EQ(intact.find("ERROR"), std::string::npos) << intact;
   const unsigned seed = Seed();
@@ -70,6 +70,7 @@ TEST(SqliteJobStoreDamage, AFlippedByteAnywhereIsHarmlessOrRefused) {
     const auto flip = static_cast<char>(1 + random() % 255);
     damaged[offset] = static_cast<char>(damaged[offset] ^ flip);
     WriteAll(path, damaged);
+    WriteAll(folder / "jobs.watermark", mark);
     const std::string dump = DumpAfterRestart(folder.path());
     (dump == intact ? harmless : refused)++;
     EXPECT_TRUE(dump == intact || IsClearRefusal(dump))
@@ -83,7 +84,8 @@ TEST(SqliteJobStoreDamage, AFlippedByteAnywhereIsHarmlessOrRefused) {
 }
 
 // The write-ahead log has no end mark: SQLite takes damage for its end. What is left is then an
-// earlier state of the whole, never a mixture.
+// earlier state of the whole, never a mixture; with its watermark there the folder is refused
+// (sqlite_loss_test.cc).
 TEST(SqliteJobStoreDamage, AFlippedByteInTheLogLeavesAWholeEarlierState) {
   const std::vector<std::string> states = ExpectedDumps();
   ScratchFolder folder, crashed;

@@ -152,10 +152,12 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
     ASSERT_TRUE(opened->store->AppendEvents({id, job.fence}, old).ok());
   }
   {
+    std::filesystem::remove(folder / "jobs.watermark");  // those versions kept none
     auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
     ASSERT_TRUE(database
                     ->ExecuteScript("DROP TABLE job_states; DROP TABLE job_parts;"
-                                    "DROP TABLE job_part_checkpoints; PRAGMA user_version = 2")
+                                    "DROP TABLE job_part_checkpoints; DROP TABLE job_history;"
+                                    "PRAGMA user_version = 2")
                     .ok());
   }
   {
@@ -173,7 +175,7 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
     }
     EXPECT_THAT(kept, ::testing::ElementsAre(3, 9, 10, 11));
   }
-  EXPECT_EQ(SchemaVersion(folder.path()), 6);
+  EXPECT_EQ(SchemaVersion(folder.path()), 7);
 }
 
 // Its parts kept no checkpoint.
@@ -187,9 +189,12 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema5WithItsParts) {
     ASSERT_TRUE(store.OpenPart({run.id, run.fence}, 0, {"state"}).ok());
   }
   {
+    std::filesystem::remove(folder / "jobs.watermark");  // those versions kept none
     auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
-    ASSERT_TRUE(
-        database->ExecuteScript("DROP TABLE job_part_checkpoints; PRAGMA user_version = 5").ok());
+    ASSERT_TRUE(database
+                    ->ExecuteScript("DROP TABLE job_part_checkpoints; DROP TABLE job_history;"
+                                    "PRAGMA user_version = 5")
+                    .ok());
   }
   const auto opened = OpenStore(folder.path(), {});
   ASSERT_TRUE(opened.ok()) << opened.status();
