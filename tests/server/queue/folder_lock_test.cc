@@ -1,7 +1,10 @@
 #include "server/queue/folder_lock.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -56,6 +59,49 @@ TEST(FolderLock, IsFreeAgainAfterItsHolderWasKilled) {
   ASSERT_EQ(waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFSIGNALED(status));
   EXPECT_TRUE(FolderLock::Acquire(folder.path()).ok());
+}
+
+TEST(FolderLock, HoldsWhereItsFileWasRemovedOrReplaced) {
+  ScratchFolder folder;
+  const absl::StatusOr<FolderLock> first = FolderLock::Acquire(folder.path());
+  ASSERT_TRUE(first.ok()) << first.status();
+  std::filesystem::remove(folder / "lock");
+  EXPECT_EQ(FolderLock::Acquire(folder.path()).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(FolderLock, IsOfAnOlderVersionsServerToo) {
+  ScratchFolder folder;
+  const int fd = open((folder / "lock").c_str(), O_RDWR | O_CREAT, 0666);
+  ASSERT_EQ(flock(fd, LOCK_EX), 0);  // the file is all that it locked
+  EXPECT_EQ(FolderLock::Acquire(folder.path()).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  close(fd);
+}
+
+mode_t ModeOf(const std::string& path) {
+  struct stat facts;
+  return stat(path.c_str(), &facts) == 0 ? facts.st_mode & 07777 : 0;
+}
+
+TEST(FolderLock, MakesWhatItsOwnerAloneMayUseWhateverTheUmask) {
+  ScratchFolder folder;
+  const mode_t before = umask(0);
+  const absl::StatusOr<FolderLock> lock = FolderLock::Acquire(folder / "data");
+  umask(before);
+  ASSERT_TRUE(lock.ok()) << lock.status();
+  EXPECT_EQ(ModeOf(folder / "data"), 0700u);
+  EXPECT_EQ(ModeOf(folder / "data/lock"), 0600u);
+  EXPECT_EQ(lock->notice(), "");
+}
+
+TEST(FolderLock, ClosesAFolderOfItsOwnToOthersAndSaysSo) {
+  ScratchFolder folder;
+  ASSERT_EQ(chmod(folder.path().c_str(), 0750), 0);
+  const absl::StatusOr<FolderLock> lock = FolderLock::Acquire(folder.path());
+  ASSERT_TRUE(lock.ok()) << lock.status();
+  EXPECT_EQ(ModeOf(folder.path()), 0700u);
+  EXPECT_THAT(lock->notice(), HasSubstr("had mode 0750: now 0700"));
 }
 
 TEST(FolderLock, MovesWithItsOwner) {
