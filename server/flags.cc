@@ -113,6 +113,10 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
                  "Folder of jobs and tensors; made if it is missing, one server at a time")
       ->type_name("DIR")
       ->capture_default_str();
+  app.add_flag(
+      "--accept-loss", o.accept_loss,
+      "Starts although jobs that were accepted are missing from the folder's database, and "
+      "goes on with what is there; without it such a start is refused");
   app.add_option("--workers", o.workers, "Jobs that run at the same time")->capture_default_str();
   app.add_option("--threads-per-job", o.threads_per_job,
                  "Threads that solve one job; 0: the cores divided by the workers")

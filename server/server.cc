@@ -27,6 +27,7 @@
 #include "server/queue/sqlite/sqlite_job_store.h"
 #include "server/server_metrics.h"
 #include "server/server_options.h"
+#include "server/upkeep/place_watch.h"
 #include "server/upkeep/tensor_collector.h"
 #include "server/web/web_host.h"
 
@@ -38,6 +39,8 @@ constexpr double kDrainJobs = 0.7;
 // For HTTP to end, of what is then left: a viewer that reads nothing holds nobody up, and can come
 // back.
 constexpr absl::Duration kDrainHttp = absl::Seconds(1);
+// Between two looks whether the folder and its files are where they were.
+constexpr absl::Duration kPlaceInterval = absl::Seconds(1);
 
 api::JobApiOptions ApiOptions(const ServerOptions& options) {
   api::JobApiOptions api;
@@ -85,6 +88,10 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
   return workers;
 }
 
+void LogStoreWarning(absl::string_view text) {
+  Log(LogLevel::kWarning, "store.warning", {{"text", std::string(text)}});
+}
+
 // Members are destroyed from the last to the first: each comes after those that it uses.
 class ComposedServer final : public Server {
  public:
@@ -106,6 +113,9 @@ class ComposedServer final : public Server {
   bool Drain(absl::Duration timeout) override;
 
  private:
+  absl::Status CheckInPlace() const;
+  void OnPlaceChange(const absl::Status& status);
+
   const ServerOptions options_;
   const RealClock clock_;
   ServerMetrics metrics_;
@@ -126,18 +136,23 @@ class ComposedServer final : public Server {
   std::unique_ptr<grpc::Service> tensor_service_;
   std::unique_ptr<rpc::GrpcHost> host_;
   std::unique_ptr<web::WebHost> web_;
+  std::unique_ptr<PlaceWatch> place_watch_;
 };
 
 // The lock comes first: nothing in the folder is touched while another server uses it.
 absl::Status ComposedServer::Open() {
   ATTNPRUNE_ASSIGN_OR_RETURN(lock_, FolderLock::Acquire(options_.data_dir));
+  if (!lock_->notice().empty()) LogStoreWarning(lock_->notice());
   listeners_ =
       std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &metrics_.jobs});
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      jobs_, OpenSqliteJobStore(*lock_, {.max_queued_jobs = options_.max_queued_jobs,
-                                         .policy = {},
-                                         .clock = &clock_,
-                                         .listener = listeners_.get()}));
+      jobs_,
+      OpenSqliteJobStore(*lock_, {.max_queued_jobs = options_.max_queued_jobs,
+                                  .policy = {},
+                                  .clock = &clock_,
+                                  .listener = listeners_.get(),
+                                  .loss = options_.accept_loss ? Loss::kAccepted : Loss::kRefused,
+                                  .on_warning = LogStoreWarning}));
   PosixBlobStoreOptions blobs;
   blobs.folder = options_.data_dir;
   blobs.limits.max_tensor_bytes = options_.max_tensor_bytes;
@@ -183,7 +198,23 @@ absl::Status ComposedServer::Serve() {
   collector_ = std::make_unique<TensorCollector>(
       TensorCollectorOptions{.grace = options_.tensor_grace, .interval = options_.collect_interval},
       jobs_.get(), tensors_.get());
+  place_watch_ = std::make_unique<PlaceWatch>(
+      kPlaceInterval, [this] { return CheckInPlace(); },
+      [this](const absl::Status& status) { OnPlaceChange(status); });
   return absl::OkStatus();
+}
+
+absl::Status ComposedServer::CheckInPlace() const {
+  ATTNPRUNE_RETURN_IF_ERROR(jobs_->CheckInPlace());
+  return tensors_->CheckInPlace();
+}
+
+// Whatever is written meanwhile is refused by the stores themselves; jobs wait.
+void ComposedServer::OnPlaceChange(const absl::Status& status) {
+  host_->SetServing(status.ok());
+  if (web_ != nullptr) web_->SetServing(status.ok());
+  Log(status.ok() ? LogLevel::kInfo : LogLevel::kError, "server.place",
+      {{"error", std::string(status.message())}});
 }
 
 absl::Status ComposedServer::ServeHttp() {
@@ -212,13 +243,14 @@ absl::Status ComposedServer::ServeHttp() {
 
 bool ComposedServer::Drain(absl::Duration timeout) {
   if (drained_.exchange(true)) return true;
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time deadline = SteadyNow() + timeout;
   metrics_.draining = true;
-  if (host_ != nullptr) host_->StopServing();
-  if (web_ != nullptr) web_->StopServing();
+  place_watch_.reset();  // before what it would set back
+  if (host_ != nullptr) host_->SetServing(false);
+  if (web_ != nullptr) web_->SetServing(false);
   const bool idle = workers_ == nullptr || workers_->Drain(kDrainJobs * timeout);
   if (prune_service_ != nullptr) prune_service_->Drain();
-  if (web_ != nullptr) web_->Shutdown(std::min(deadline, absl::Now() + kDrainHttp));
+  if (web_ != nullptr) web_->Shutdown(std::min(deadline, SteadyNow() + kDrainHttp));
   if (host_ != nullptr) host_->Shutdown(deadline);
   return idle;
 }

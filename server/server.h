@@ -21,7 +21,8 @@ struct ServerOptions {
   std::vector<std::string> http_hosts;  // names the page is reached by, beside addresses, localhost
   int max_http_connections = 0;         // 0: 2,000, or what the limit of open files leaves of them
   bool allow_unauthenticated_network = false;  // listen and http_listen need not be on loopback
-  std::string data_dir;  // made if it is missing; one server at a time. Required
+  std::string data_dir;      // made if it is missing; one server at a time. Required
+  bool accept_loss = false;  // starts although jobs that were accepted are missing, and says so
 
   int workers = 1;          // jobs that run at the same time, at least 1
   int threads_per_job = 0;  // that solve one job; 0: the cores divided by the workers. Never
@@ -47,7 +48,8 @@ class Server {
   // OK means that it serves and that the jobs of the folder run on. InitializeBlas must have been
   // called. INVALID_ARGUMENT: an option (named); FAILED_PRECONDITION: another server uses the
   // folder; PERMISSION_DENIED: the folder cannot be written; UNAVAILABLE: the address cannot be
-  // listened on; DATA_LOSS: the database is damaged; RESOURCE_EXHAUSTED: the disk is full.
+  // listened on; DATA_LOSS: the database is damaged, or jobs that were accepted are missing from
+  // it; RESOURCE_EXHAUSTED: the disk is full.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
 
   virtual ~Server() = default;  // Drain, with no time given

@@ -32,7 +32,8 @@ ServerMetrics::ServerMetrics(int workers, int64_t queue_limit, const Clock* cloc
 
 void ServerMetrics::AddStore(JobStore* store, Exposition& out) const {
   const absl::StatusOr<std::map<JobState, int64_t>> counts = store->CountByState();
-  out.Gauge("attnprune_job_store_up", "Whether the database answered.", counts.ok() ? 1 : 0);
+  out.Gauge("attnprune_job_store_up", "Whether the database answered and is in its place.",
+            counts.ok() && store->CheckInPlace().ok() ? 1 : 0);
   out.Gauge("attnprune_queue_limit", "Jobs that may wait in the queue.",
             static_cast<double>(queue_limit_));
   if (!counts.ok()) return;

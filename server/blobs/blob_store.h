@@ -155,6 +155,9 @@ class BlobStore {
                                             absl::Duration grace) = 0;
 
   virtual BlobStoreUsage Usage() const = 0;
+  // UNAVAILABLE: what the store writes to was removed or replaced since it was opened; uploads and
+  // Put say so too.
+  virtual absl::Status CheckInPlace() const { return absl::OkStatus(); }
 };
 
 }  // namespace attnprune

@@ -9,6 +9,7 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/io/file.h"
+#include "core/io/kept_in_place.h"
 #include "core/io/sha256.h"
 #include "server/blobs/blob_folder.h"
 #include "server/blobs/upload_folder.h"
@@ -68,7 +69,8 @@ class PosixUpload final : public Upload {
 
 absl::Status PosixUpload::Begin(int64_t offset) {
   received_ = offset;
-  ATTNPRUNE_ASSIGN_OR_RETURN(file_, File::OpenForWriting(uploads_->DataPath(spec().upload_id)));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      file_, File::OpenForWriting(uploads_->DataPath(spec().upload_id), Readers::kOwner));
   if (offset == 0) {
     // In this order, so that no spec ever stands beside another tensor's bytes.
     ATTNPRUNE_RETURN_IF_ERROR(file_.Truncate(0));
@@ -180,6 +182,7 @@ class PosixBlobStore final : public BlobStore {
   absl::StatusOr<Collected> Collect(const std::unordered_set<std::string>& referenced,
                                     absl::Duration grace) override;
   BlobStoreUsage Usage() const override;
+  absl::Status CheckInPlace() const override { return in_place_.Check(); }
 
  private:
   absl::StatusOr<bool> IsThere(const UploadSpec& spec);
@@ -190,6 +193,7 @@ class PosixBlobStore final : public BlobStore {
   const Clock* const clock_;
   BlobFolder blobs_;
   UploadFolder uploads_;
+  KeptInPlace in_place_;
 };
 
 absl::Status PosixBlobStore::Open() {
@@ -199,6 +203,9 @@ absl::Status PosixBlobStore::Open() {
   ATTNPRUNE_RETURN_IF_ERROR(CheckNoLink(options_.folder + "/tensors"));
   ATTNPRUNE_RETURN_IF_ERROR(blobs_.Open());
   ATTNPRUNE_RETURN_IF_ERROR(uploads_.Open());
+  for (const char* const name : {"", "/tensors", "/tensors/sha256", "/uploads"}) {
+    in_place_.Add(options_.folder + name);
+  }
   ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(options_.folder));
   return is_new ? SyncFolder(options_.folder + "/..") : absl::OkStatus();
 }
@@ -218,6 +225,7 @@ absl::StatusOr<std::vector<std::string>> PosixBlobStore::FindMissing(
 absl::StatusOr<std::unique_ptr<Upload>> PosixBlobStore::StartUpload(const UploadSpec& spec,
                                                                     int64_t offset) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckUploadSpec(spec));
+  ATTNPRUNE_RETURN_IF_ERROR(in_place_.Check());
   if (offset < 0) {
     return MustError("header.offset", "be at least 0", offset);
   }
@@ -255,6 +263,7 @@ absl::StatusOr<bool> PosixBlobStore::IsThere(const UploadSpec& spec) {
 absl::StatusOr<std::string> PosixBlobStore::Put(absl::Span<const char> bytes,
                                                 absl::string_view tail) {
   if (bytes.empty()) return absl::InvalidArgumentError("a tensor must have at least 1 byte");
+  ATTNPRUNE_RETURN_IF_ERROR(in_place_.Check());
   Sha256 hash;
   hash.Update(bytes);
   hash.Update({tail.data(), tail.size()});
@@ -271,7 +280,7 @@ absl::StatusOr<std::string> PosixBlobStore::Put(absl::Span<const char> bytes,
 
 absl::Status PosixBlobStore::WriteSynced(const std::string& path, absl::Span<const char> bytes,
                                          absl::string_view tail) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(path));
+  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(path, Readers::kOwner));
   ATTNPRUNE_RETURN_IF_ERROR(file.WriteAt(0, bytes));
   ATTNPRUNE_RETURN_IF_ERROR(
       file.WriteAt(static_cast<int64_t>(bytes.size()), {tail.data(), tail.size()}));
