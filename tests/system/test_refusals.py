@@ -24,7 +24,7 @@ def small_disk(folder, size):
     """A tmpfs of `size` at `folder`: a disk that can be filled. Needs root, as CI has."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
         yield
