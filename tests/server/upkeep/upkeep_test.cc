@@ -62,7 +62,7 @@ TEST_F(UpkeepTest, GivesUnusedMemoryBackBetweenTwoRounds) {
     for (std::string& one : kept) {
       callers.emplace_back([&one] {
         const std::vector<std::string> many(kBurst / 4 / 1000, std::string(1000, 'x'));
-        one = std::string(1000, 'y');  // at the heap's end
+        one = std::string(5000, 'y');  // at the heap's end
       });
     }
   }
