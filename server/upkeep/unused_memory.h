@@ -19,8 +19,8 @@ class UnusedMemory {
   // Whether resident memory has come to differ by kWorthwhileBytes since it was last given back.
   static bool IsWorthwhile(int64_t resident_bytes, int64_t bytes_after_last);
 
-  // Gives back what is unused, where it is worthwhile, and once more the next time: a burst may have
-  // been under way.
+  // Gives back what is unused, where it is worthwhile, and once more the next time: a burst may
+  // have been under way.
   void GiveBack();
 
  private:
