@@ -64,7 +64,9 @@ absl::StatusOr<std::unique_ptr<JobSnapshot>> Backup::TakeWithMarks() {
     const absl::Status status = copy_.PutBytes(mark);
     if (!absl::IsNotFound(status)) ATTNPRUNE_RETURN_IF_ERROR(status);
   }
-  return JobSnapshot::Take(options_.data_dir);
+  auto snapshot = JobSnapshot::Take(options_.data_dir);
+  if (snapshot.ok() && options_.on_snapshot) options_.on_snapshot();
+  return snapshot;
 }
 
 absl::StatusOr<Pass> Backup::PutFiles(JobSnapshot& snapshot) {

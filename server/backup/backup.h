@@ -3,6 +3,7 @@
 #define ATTNPRUNE_SERVER_BACKUP_BACKUP_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -15,6 +16,8 @@ struct BackupOptions {
   std::string output;          // must not exist, or be an empty folder
   bool verify = false;         // hash each tensor of the copy
   bool allow_missing = false;  // tensors and checkpoints that are lost are left out
+  // Called whenever a state was chosen and nothing of it is copied yet; for tests. May be empty.
+  std::function<void()> on_snapshot = nullptr;
 };
 
 struct BackupReport {

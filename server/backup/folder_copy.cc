@@ -57,21 +57,22 @@ absl::Status FolderCopy::Put(const std::string& path) {
   }
   if (errno == ENOENT) return absl::NotFoundError(absl::StrCat(from, ": no such file"));
   if (!MeansCopy(errno)) return FileError(errno, to, "make a link");
-  return Copy(path);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t size, Copy(path));
+  copied_bytes_ += size;
+  return absl::OkStatus();
 }
 
 absl::Status FolderCopy::PutBytes(const std::string& path) {
   ATTNPRUNE_RETURN_IF_ERROR(MakeFolders(path));
-  return Copy(path);
+  return Copy(path).status();
 }
 
-absl::Status FolderCopy::Copy(const std::string& path) {
+absl::StatusOr<int64_t> FolderCopy::Copy(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const File file, File::OpenForReading(absl::StrCat(from_, "/", path)));
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t size, file.Size());
   ATTNPRUNE_RETURN_IF_ERROR(CopyFile(file, absl::StrCat(to_, "/", path), size));
-  copied_bytes_ += size;
   files_.insert(path);
-  return absl::OkStatus();
+  return size;
 }
 
 void FolderCopy::Remove(const std::string& path) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace attnprune {
 
@@ -25,11 +26,11 @@ class FolderCopy {
   // All that was put is on disk.
   absl::Status Sync() const;
 
-  int64_t copied_bytes() const { return copied_bytes_; }  // of files that are no links
+  int64_t copied_bytes() const { return copied_bytes_; }  // of Put's files that are no links
 
  private:
   absl::Status MakeFolders(const std::string& path);
-  absl::Status Copy(const std::string& path);
+  absl::StatusOr<int64_t> Copy(const std::string& path);  // its bytes
 
   const std::string from_, to_;
   std::set<std::string> folders_;  // made, or looked at

@@ -21,7 +21,7 @@ struct UpkeepOptions {
   absl::Duration tensor_grace = absl::Hours(24);       // see BlobStore::Collect
   absl::Duration interval = absl::Minutes(10);         // of real time between two rounds
   absl::Duration memory_interval = absl::Seconds(10);  // alike, between two looks at memory
-  DeletedListener on_deleted;  // called on the thread of upkeep; may be empty
+  DeletedListener on_deleted = nullptr;  // called on the thread of upkeep; may be empty
 };
 
 // A thread that does a round every interval, the first at once, from construction to destruction,

@@ -1,9 +1,10 @@
-"""What a server bears: connections that do nothing, and a log that nobody reads."""
+"""What a server bears: connections that do nothing, a log that nobody reads, a burst of calls."""
 import os
 import resource
 import socket
 import urllib.request
 
+import grpc
 import pytest
 
 from harness import LIMIT, Client, Server, submit, wait_for
@@ -86,3 +87,18 @@ def test_a_log_that_nobody_reads_holds_up_neither_calls_nor_the_end(data_dir):
             client.finish(running)
         assert server.terminate() == 0
     os.close(reader)
+
+
+def test_memory_of_a_burst_of_calls_is_given_back(data_dir):
+    entries = (b"%x" % number for number in range(300_000))
+    request = b"".join(b"\x22" + bytes([len(key) + 2, 0x0a, len(key)]) + key for key in entries)
+    with Server(data_dir) as server:
+        with Client(server.address, **{"grpc.max_send_message_length": -1}) as client:
+            client.jobs.ListJobs(prune_api.ListJobsRequest())
+            before = server.memory_bytes()
+            call = client.channel.unary_unary("/attnprune.v1.PruneService/ListJobs",
+                                              request_serializer=bytes)
+            for _ in range(5):
+                with pytest.raises(grpc.RpcError, match="at most 64 entries"):
+                    call(request)
+            wait_for(lambda: server.memory_bytes() < before + (20 << 20), "it is given back", limit=60)

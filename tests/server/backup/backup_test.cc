@@ -221,6 +221,30 @@ TEST_F(BackupTest, LeavesAStoppedServersFolderAsItIs) {
   EXPECT_EQ(testing::OpenStore(Output(), {})->store->List({}, 10, "")->jobs.size(), 1U);
 }
 
+TEST_F(BackupTest, TakesALaterStateWhereOneWasReplacedBeforeItWasCopied) {
+  CreateJob(Tensor(1));
+  const JobClaim claim = RunningJob(Tensor(2), "checkpoint 0");
+  int snapshots = 0;
+  const auto report = BackUpHere({.on_snapshot = [&] {
+    if (++snapshots > 4) return;
+    EXPECT_TRUE(jobs().SaveCheckpoint(claim, absl::StrCat("checkpoint ", snapshots)).ok());
+  }});
+  ASSERT_TRUE(report.ok()) << report.status();
+  auto copy = testing::OpenStore(Output(), {});
+  ASSERT_TRUE(copy.ok()) << copy.status();
+  const JobRecord job = **copy->store->Claim("worker", absl::Seconds(30));
+  EXPECT_EQ(*copy->store->ReadCheckpoint({job.id, job.fence}), "checkpoint 4");
+}
+
+TEST_F(BackupTest, GivesUpWhereEveryStateIsReplacedBeforeItIsCopied) {
+  CreateJob(Tensor(1));
+  const JobClaim claim = RunningJob(Tensor(2), "checkpoint");
+  const auto report = BackUpHere(
+      {.on_snapshot = [&] { EXPECT_TRUE(jobs().SaveCheckpoint(claim, "another").ok()); }});
+  EXPECT_EQ(report.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(std::filesystem::exists(Output() + ".incomplete"));
+}
+
 // A server's day in fast motion: jobs come, write checkpoints and results, end, are deleted, and
 // their tensors collected at once, while backups are taken.
 TEST_F(BackupTest, IsWholeWhateverTheServerDoesMeanwhile) {
