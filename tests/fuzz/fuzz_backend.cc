@@ -53,3 +53,9 @@ void FillDigests(const std::vector<std::string>& stored, Message& message) {
 }
 
 }  // namespace attnprune::fuzz
+
+// Before the first input, which would otherwise pay for it.
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  attnprune::fuzz::SharedBackend();
+  return 0;
+}

@@ -14,7 +14,8 @@
 
 namespace attnprune::fuzz {
 
-// One for all inputs, without workers. Its folder goes when the program ends by itself.
+// One for all inputs, without workers, made before the first. Its folder goes when the program ends
+// by itself, after what a target has made of it.
 api::Backend& SharedBackend();
 
 // Of all TensorRefs of the message, in the order of its fields.

@@ -71,7 +71,7 @@ class Port {
 }  // namespace attnprune::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const auto& port = *new attnprune::fuzz::Port();
+  static const attnprune::fuzz::Port port;
   const std::string answer = port.Answer({reinterpret_cast<const char*>(data), size});
   if (answer.empty()) return 0;
   const absl::string_view head = absl::string_view(answer).substr(0, answer.find('\r'));

@@ -115,7 +115,7 @@ void FillHeaders(std::vector<v1::UploadTensorRequest>& messages) {
 }  // namespace attnprune::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static auto& uploads = *new attnprune::fuzz::Uploads();
+  static attnprune::fuzz::Uploads uploads;
   std::vector<attnprune::v1::UploadTensorRequest> messages =
       attnprune::fuzz::MessagesOf(data, size);
   attnprune::fuzz::FillHeaders(messages);
