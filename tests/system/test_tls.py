@@ -104,9 +104,13 @@ def test_the_documented_commands_give_a_server_and_a_client(tmp_path):
     serve = next(line for line in lines if line.startswith("attnprune-server --data-dir"))
     call = next(line for line in lines if line.startswith("attnprune "))
     subprocess.run(shlex.split(make), cwd=tmp_path, check=True, capture_output=True, timeout=LIMIT)
-    given = shlex.split(serve.removesuffix(" --token-file tokens"))[1:]
+    token = next(line for line in lines if line.startswith("attnprune-server token"))
+    new, _, file = token.partition(" > ")
+    made = subprocess.run([BIN / "attnprune-server", *shlex.split(new)[1:]], cwd=tmp_path, check=True,
+                          capture_output=True, timeout=LIMIT)
+    (tmp_path / file).write_bytes(made.stdout)
+    given = shlex.split(serve)[1:]
     port_file = tmp_path / "port"
-    (tmp_path / "token").write_text("a-token\n")
     with subprocess.Popen([BIN / "attnprune-server", *given, "--listen=127.0.0.1:0", "--http-listen=",
                            "--port-file", port_file], cwd=tmp_path) as process:
         try:
