@@ -139,7 +139,7 @@ Session::Session(tcp::socket socket, std::shared_ptr<const SessionContext> conte
       buffer_(kMaxHeaderBytes + kMaxBodyBytes) {}
 
 void Session::Start() {
-  peer_ = PeerOf(stream_.socket());
+  peer_ = PeerOf(stream_.tcp().socket());
   Error ignored;
   tcp::socket& socket = stream_.tcp().socket();
   socket.set_option(tcp::no_delay(true), ignored);
