@@ -185,7 +185,9 @@ PruneResult StoppedAt(int step, const Method& method, const Problem& problem,
   EXPECT_EQ(stopped->reason, TerminationReason::kStopped);
   EXPECT_EQ(stopped->steps, step);
   EXPECT_EQ(observer.last_step, step);
-  if (!observer.states.empty()) EXPECT_EQ(observer.states.back(), expected_state);
+  if (!observer.states.empty()) {
+    EXPECT_EQ(observer.states.back(), expected_state);
+  }
   return *std::move(stopped);
 }
 

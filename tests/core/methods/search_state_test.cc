@@ -67,8 +67,8 @@ void ExpectSameFigures(const StepStats& a, const StepStats& b) {
 // From every state of a run its next step is taken; from each of a short run, and some of a long
 // one, the whole rest is.
 bool IsTriedToTheEnd(size_t saved, size_t states) {
-  constexpr size_t kShort = 24, kStride = 9, kLast = 3;
-  return states <= kShort || saved % kStride == 0 || saved + kLast >= states;
+  constexpr size_t kFewStates = 24, kStride = 9, kLast = 3;
+  return states <= kFewStates || saved % kStride == 0 || saved + kLast >= states;
 }
 
 TEST_P(SearchState, ResumedAtAnyStepReportsAndSavesWhatTheUndisturbedRunDid) {

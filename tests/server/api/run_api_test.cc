@@ -420,13 +420,13 @@ TEST_F(Runs, AreValidatedByTheirShapesAloneWhereNothingIsStored) {
   request.mutable_run()->clear_held_out();
   request.mutable_run()->set_held_out_fraction(0.5);
   request.set_validate_only(true);
-  const v1::Run stored = ValueOrDie(elsewhere.runs().CreateRun(request, {}));
-  const v1::Run not_stored = ValueOrDie(backend_.runs().CreateRun(request, {}));
+  const v1::Run stored = ValueOrDie(elsewhere.runs().CreateRun(access::Everyone(), request, {}));
+  const v1::Run not_stored = ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {}));
   EXPECT_EQ(not_stored.estimate().memory_bytes(), stored.estimate().memory_bytes());
   EXPECT_EQ(not_stored.results_total(), stored.results_total());
   EXPECT_EQ(Blobs(), 0);
   request.set_validate_only(false);
-  EXPECT_EQ(backend_.runs().CreateRun(request, {}).status().code(),
+  EXPECT_EQ(backend_.runs().CreateRun(access::Everyone(), request, {}).status().code(),
             absl::StatusCode::kFailedPrecondition);
 }
 

@@ -218,7 +218,7 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema2WhoseProgressGoesFirst) {
     }
     EXPECT_THAT(kept, ::testing::ElementsAre(3, 9, 10, 11));
   }
-  EXPECT_EQ(SchemaVersion(folder.path()), 7);
+  EXPECT_EQ(SchemaVersion(folder.path()), 8);
 }
 
 // Its parts kept no checkpoint.
