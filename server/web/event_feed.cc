@@ -214,9 +214,9 @@ std::shared_ptr<EventChannel> EventFeed::Channel(const std::string& job_id) {
   return channel;
 }
 
-absl::StatusOr<std::unique_ptr<http::EventStream>> EventFeed::Open(const access::Caller& caller,
-                                                                   absl::string_view name,
-                                                                   int64_t after) {
+absl::StatusOr<std::unique_ptr<http::EventStream>> EventFeed::Open(
+    const access::Caller& caller, absl::string_view name, int64_t after,
+    std::function<bool()> still_admitted) {
   ATTNPRUNE_ASSIGN_OR_RETURN(api::LogPlace place, context_.hub->Open(caller, name, after));
   if (place.ended()) return nullptr;
   const std::string job_id = place.job_id();

@@ -387,9 +387,10 @@ TEST(AccessAttack, CallsAreToldWithWhoAndNeverWithATokenOfTheirs) {
   ASSERT_TRUE(GetJob(world, "mine-reader", world.AddJob("mine"), &job).ok());
   http::WaitFor([&] { return !world.calls().empty(); });
   const FinishedRpc call = world.calls().front();
-  EXPECT_EQ(call.tenant, "mine");
-  EXPECT_EQ(call.who, "mine-reader");
-  for (const std::string& text : {call.job, call.request.request_id, call.tenant, call.who}) {
+  EXPECT_EQ(call.caller.tenant, "mine");
+  EXPECT_EQ(call.caller.who, "mine-reader");
+  for (const std::string& text :
+       {call.job, call.request.request_id, call.caller.tenant, call.caller.who}) {
     EXPECT_THAT(text, Not(HasSubstr(world.TokenOf("mine-reader"))));
   }
 }
