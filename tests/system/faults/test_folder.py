@@ -147,7 +147,7 @@ def test_a_folder_that_others_could_read_is_closed_to_them(tmp_path):
 
 
 def test_a_server_that_was_stopped_beyond_its_lease_goes_on_and_does_nothing_twice(tmp_path):
-    methods = [("gd", {"steps": 2000})]
+    methods = [("gd", {"steps": 400})]
     with Server(tmp_path / "undisturbed") as server, Client(server.address) as client:
         expected = digests(client.finish(submit(client, methods=methods).name))
     with Server(tmp_path / "data", "--lease", "1s") as server, Client(server.address) as client:

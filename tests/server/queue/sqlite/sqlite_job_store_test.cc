@@ -263,10 +263,12 @@ TEST(SqliteJobStore, TakesUpADatabaseOfSchema6WhoseJobsAreNoTenants) {
     id = opened->store->Create(job)->job.id;
   }
   {
+    std::filesystem::remove(folder / "jobs.watermark");  // those versions kept none
     auto database = sqlite::Database::Open(folder / "jobs.sqlite3");
     ASSERT_TRUE(database
                     ->ExecuteScript("DROP TABLE job_tenants; DROP TABLE tenant_tensors;"
-                                    "DROP INDEX jobs_by_tensor; PRAGMA user_version = 6")
+                                    "DROP INDEX jobs_by_tensor; DROP TABLE tenant_turns;"
+                                    "DROP TABLE job_history; PRAGMA user_version = 6")
                     .ok());
   }
   const auto opened = OpenStore(folder.path(), {});
