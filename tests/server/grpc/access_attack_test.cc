@@ -207,8 +207,21 @@ TEST(AccessAttack, AJobCannotReferToAnothersTensors) {
   EXPECT_EQ(status.error_code(), FAILED_PRECONDITION);
   EXPECT_THAT(status.error_message(), HasSubstr("are not uploaded"));
   request.set_validate_only(true);
-  EXPECT_EQ(CreateJob(world, "mine-submitter", request, &made).error_code(), FAILED_PRECONDITION);
   EXPECT_TRUE(CreateJob(world, "admin", request, &made).ok());
+}
+
+// Which looks at the sizes of what is there for the caller.
+TEST(AccessAttack, ValidatingAJobTellsNothingOfAnothersTensors) {
+  AccessWorld world;
+  v1::CreateJobRequest request;
+  *request.mutable_job() = world.backend().GoodJob();  // stored, and nobody's
+  request.set_validate_only(true);
+  v1::TensorRef& w =
+      *request.mutable_job()->mutable_problem()->mutable_projections()->mutable_w_q();
+  w.set_dtype(w.dtype() == v1::F64 ? v1::F32 : v1::F64);  // twice or half of the stored size
+  v1::Job made;
+  EXPECT_EQ(CreateJob(world, "admin", request, &made).error_code(), INVALID_ARGUMENT);
+  EXPECT_TRUE(CreateJob(world, "mine-submitter", request, &made).ok());
 }
 
 TEST(AccessAttack, WhatAnotherHasStoredMustBeSentWholeAndIsThenOnesOwnToo) {
