@@ -136,7 +136,7 @@ def test_what_belongs_to_a_tenant_is_its_own_through_a_kill(tmp_path):
         assert http_code(server.http_port, f"/api/v1/{job.name}", mine) == 200
         assert http_code(server.http_port, "/healthz") == 200
         assert mine not in server.log and other not in server.log
-        assert re.search(r"rpc rpc=CreateJob code=OK .*tenant=mine who=mine-ci", server.log)
+        assert re.search(r"rpc rpc=CreateJob code=OK .*who=mine-ci tenant=mine", server.log)
 
 
 def test_a_token_taken_out_of_the_file_is_refused_and_a_broken_file_locks_nobody_out(tmp_path):
