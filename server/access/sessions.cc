@@ -20,9 +20,8 @@ void Sessions::MakeRoom(const std::string& token_hash) {
   std::erase_if(sessions_, [this](const auto& entry) { return IsOver(entry.second); });
   auto oldest = sessions_.end(), oldest_of_token = sessions_.end();
   size_t of_token = 0;
-  const auto take_older = [this](auto& oldest_yet, auto session) {
-    const bool older =
-        oldest_yet == sessions_.end() || session->second.begin < oldest_yet->second.begin;
+  const auto take_older = [none = sessions_.end()](auto& oldest_yet, auto session) {
+    const bool older = oldest_yet == none || session->second.begin < oldest_yet->second.begin;
     if (older) oldest_yet = session;
   };
   for (auto session = sessions_.begin(); session != sessions_.end(); ++session) {
