@@ -248,7 +248,7 @@ fuzz_one() { # fuzz_one SECONDS NAME
   local corpus=build/fuzz/corpus/$2 folder status=0
   mkdir -p "$corpus"
   folder=$(mktemp -d /dev/shm/attnprune-fuzz-XXXXXX)
-  TMPDIR=$folder OPENBLAS_CORETYPE=Haswell "build/asan/bin/$2" -max_total_time="$1" -timeout=1 -rss_limit_mb=2048 \
+  TMPDIR=$folder OPENBLAS_CORETYPE=Haswell "build/asan/bin/$2" -max_total_time="$1" -timeout="${FUZZ_TIMEOUT:-1}" -rss_limit_mb=2048 \
     -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix="build/fuzz/$2-" "$corpus" "tests/fuzz/seeds/$2" \
     >"build/fuzz/$2.log" 2>&1 || status=255
   rm -rf "$folder"

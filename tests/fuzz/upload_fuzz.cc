@@ -1,6 +1,6 @@
-// Messages of UploadTensor, each behind its size in two bytes, to the service over a channel in
-// this process: refused as a client's fault, or a tensor that comes back as it was sent. A header
-// without digest or size gets those of all data that follows, which no fuzzer would guess.
+// Messages of UploadTensor, each behind its size in two bytes, to the service over loopback: refused
+// as a client's fault, or a tensor that comes back as it was sent. A header without digest or size
+// gets those of all data that follows, which no fuzzer would guess.
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "core/io/sha256.h"
 #include "server/access/gate.h"
@@ -28,9 +29,13 @@ class Uploads {
       : service_(rpc::NewTensorService({.max_chunk_bytes = 4096}, gate_.get(),
                                        &SharedBackend().tensor_api())) {
     grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
     builder.RegisterService(service_.get());
     server_ = builder.BuildAndStart();
-    stub_ = v1::TensorService::NewStub(server_->InProcessChannel({}));
+    // gRPC's channel within a process leaves a write waiting for ever where the call has ended.
+    stub_ = v1::TensorService::NewStub(
+        grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials()));
   }
 
   void Send(const std::vector<v1::UploadTensorRequest>& messages) {
