@@ -1,6 +1,6 @@
-// Messages of UploadTensor, each behind its size in two bytes, to the service over loopback: refused
-// as a client's fault, or a tensor that comes back as it was sent. A header without digest or size
-// gets those of all data that follows, which no fuzzer would guess.
+// Messages of UploadTensor, each behind its size in two bytes, to the service over loopback:
+// refused as a client's fault, or a tensor that comes back as it was sent. A header without digest
+// or size gets those of all data that follows, which no fuzzer would guess.
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
