@@ -44,7 +44,8 @@ GuardedMapping* FindMapping(uintptr_t address) {
 // as well. Only system calls.
 bool PutZeros(GuardedMapping* place, uintptr_t address) {
   const uintptr_t page = address / page_bytes * page_bytes;
-  void* const zeros = mmap(reinterpret_cast<void*>(page), place->end.load() - page, PROT_READ,
+  void* const start = reinterpret_cast<void*>(page);  // NOLINT(performance-no-int-to-ptr): a page
+  void* const zeros = mmap(start, place->end.load() - page, PROT_READ,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
   if (zeros == MAP_FAILED) return false;
   place->damaged.store(true);

@@ -85,7 +85,7 @@ void AuditLog::Write(const AuditLine& line) {
 // Of a line that is written in part the rest is lost: the next one begins anew behind it.
 absl::Status AuditLog::Append(const std::string& line) {
   const std::string text = torn_ ? absl::StrCat("\n", line) : line;
-  const absl::Status written = file_.Append(absl::MakeConstSpan(text.data(), text.size()));
+  absl::Status written = file_.Append(absl::MakeConstSpan(text.data(), text.size()));
   torn_ = written.ok() ? false : EndsWithinLine(file_);
   return written;
 }

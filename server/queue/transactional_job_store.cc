@@ -319,7 +319,7 @@ absl::Status TransactionalJobStore::CompactEvents(absl::string_view id,
 absl::StatusOr<std::vector<std::string>> TransactionalJobStore::DeleteEnded(absl::Duration keep,
                                                                             int limit) {
   if (limit < 1) return MustError("limit", "be at least 1", limit);
-  const absl::StatusOr<std::vector<std::string>> found =
+  absl::StatusOr<std::vector<std::string>> found =
       Read([&](JobReader& rows) { return rows.FindEnded(rows.Now() - keep, limit); });
   if (!found.ok() || found->empty()) return found;
   return Write([&](JobRows& rows, PostCommit&) -> absl::StatusOr<std::vector<std::string>> {

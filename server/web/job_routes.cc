@@ -116,8 +116,9 @@ absl::StatusOr<http::Response> AnswerJobRoute(const Caller& caller, const api::J
                                               const BlobStore& tensors,
                                               const http::RouteMatch& match,
                                               const http::Request& request) {
-  if (match.route == http::Route::kDensity)
+  if (match.route == http::Route::kDensity) {
     return AnswerDensity(caller, api, tensors, match, request);
+  }
   if (match.route == http::Route::kJobs) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsRequest list, ParseListJobs(request.query));
     return AsJson(request, api.ListJobs(caller, list));
