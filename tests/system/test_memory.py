@@ -111,7 +111,7 @@ def test_tokens_that_do_not_fit_stay_in_a_file_and_the_result_is_the_same(tmp_pa
             results.append(json.loads(done.stdout)["results"])
             folder = tmp_path / budget
             left = {entry.name for entry in folder.iterdir() if entry.is_file()}
-            assert left <= {"lock", "jobs.sqlite3", "jobs.sqlite3-wal", "jobs.sqlite3-shm"}, left
+            assert left <= {"lock", "jobs.reserve", "jobs.sqlite3", "jobs.sqlite3-wal", "jobs.sqlite3-shm", "jobs.watermark"}, left
             assert not list((folder / "uploads").iterdir())
     assert int(estimate["memoryRebuildingAttentionBytes"]) > 100 << 20 > int(estimate["memoryBytes"])
     assert peaks[1] < 1.2 * int(estimate["memoryBytes"]), (peaks, estimate)
