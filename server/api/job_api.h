@@ -38,9 +38,8 @@ class JobApi {
   JobApi(const JobApiOptions& options, JobStore* jobs, const TensorApi* tensors,
          QueueOutlook* outlook);
 
-  // OK means that the job is on disk (fsync); with validate_only nothing is
-  // stored, nor need the tensors be. origin: kept
-  // with the job, unless the request is repeated.
+  // OK means that the job is on disk (fsync); with validate_only nothing is stored, nor need the
+  // tensors be. origin: kept with the job, unless the request is repeated.
   absl::StatusOr<v1::Job> CreateJob(const access::Caller& caller,
                                     const v1::CreateJobRequest& request,
                                     const JobOrigin& origin) const;

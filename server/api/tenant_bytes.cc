@@ -25,14 +25,16 @@ absl::StatusOr<int64_t> TenantBytes::StoredBytes(const std::string& tenant) {
   return bytes;
 }
 
-absl::Status TenantBytes::CheckRoom(const std::string& tenant, int64_t size, int64_t committed) {
+absl::Status TenantBytes::CheckRoom(const UploadSpec& spec) {
   if (limit_ == 0) return absl::OkStatus();
-  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t stored, StoredBytes(tenant));
-  const int64_t others = stored + tensors_->UploadBytesOf(tenant) - committed;
-  if (size <= limit_ - others) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat("tensors of one tenant must take at most ",
-                                                   limit_, " bytes together, ", others,
-                                                   " are taken and this one has ", size));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t stored, StoredBytes(spec.tenant));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t committed,
+                             tensors_->CommittedBytes(spec.tenant, spec.upload_id));
+  const int64_t others = stored + tensors_->UploadBytesOf(spec.tenant) - committed;
+  if (spec.size_bytes <= limit_ - others) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("tensors of one tenant must take at most ", limit_, " bytes together, ", others,
+                   " are taken and this one has ", spec.size_bytes));
 }
 
 void TenantBytes::Add(const std::string& tenant, int64_t size) {

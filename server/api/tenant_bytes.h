@@ -12,6 +12,7 @@
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "server/blobs/blob_store.h"
+#include "server/blobs/upload_spec.h"
 #include "server/queue/job_store.h"
 
 namespace attnprune::api {
@@ -24,9 +25,10 @@ class TenantBytes {
   TenantBytes(int64_t limit, BlobStore* tensors, JobStore* jobs, const Clock* clock)
       : limit_(limit), tensors_(tensors), jobs_(jobs), clock_(clock) {}
 
-  // Whether an upload may begin, or go on where `committed` bytes of it are there.
-  // RESOURCE_EXHAUSTED: says how much the tenant has. Errors of JobStore.
-  absl::Status CheckRoom(const std::string& tenant, int64_t size, int64_t committed);
+  // Whether an upload may begin or go on: what there is of it already counts as room.
+  // RESOURCE_EXHAUSTED: says how much the tenant has. Errors of JobStore and
+  // BlobStore::CommittedBytes.
+  absl::Status CheckRoom(const UploadSpec& spec);
   // An upload of it is finished.
   void Add(const std::string& tenant, int64_t size);
 

@@ -65,7 +65,7 @@ absl::StatusOr<std::unique_ptr<Upload>> TensorApi::StartUpload(const access::Cal
   ATTNPRUNE_RETURN_IF_ERROR(CheckUploadSpec(spec));
   ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(caller, spec.sha256));
   if (bytes_ != nullptr && !there && !caller.tenant.empty()) {
-    const absl::Status room = bytes_->CheckRoom(caller.tenant, spec.size_bytes, offset);
+    const absl::Status room = bytes_->CheckRoom(spec);
     if (!room.ok()) return absl::IsResourceExhausted(room) ? WithRetryAfter(room, kRetry) : room;
   }
   return tensors_->StartUpload(spec, offset,

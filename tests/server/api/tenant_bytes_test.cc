@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <limits>
 #include <string>
 
 #include "core/io/sha256.h"
@@ -69,6 +70,16 @@ TEST_F(TenantBytesTest, HaveUploadsThatAreUnderWayAndLeftOnesInThem) {
   EXPECT_FALSE(Upload("a", std::string(501, '3')).ok()) << "what is left counts";
   EXPECT_TRUE(api_.StartUpload(Of("a"), SpecOf("large", large), 500).ok()) << "it can be resumed";
   EXPECT_TRUE(Upload("b", std::string(1000, '3')).ok());
+}
+
+TEST_F(TenantBytesTest, AreNotWhatAClientSaysOfItsUpload) {
+  EXPECT_TRUE(Upload("a", std::string(600, '1')).ok());
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  for (const int64_t offset : {int64_t{500}, kMost, -kMost - 1}) {
+    EXPECT_EQ(api_.StartUpload(Of("a"), SpecOf("u", std::string(500, '2')), offset).status().code(),
+              absl::StatusCode::kResourceExhausted)
+        << offset;
+  }
 }
 
 TEST_F(TenantBytesTest, HaveResultsInThemThatCameMeanwhile) {
