@@ -47,8 +47,8 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
+  ReleaseMapping(guard_);  // first: another mapping may get the same address next
   if (data_ != nullptr) munmap(const_cast<char*>(data_), size_);
-  ReleaseMapping(guard_);
 }
 
 void ReleasePages(absl::Span<const char> bytes) {
