@@ -66,10 +66,8 @@ absl::Status AppendToTokenFile(const std::string& path, absl::string_view line) 
   if (!text.empty() && !absl::EndsWith(text, "\n")) text += '\n';
   absl::StrAppend(&text, line);
   ATTNPRUNE_RETURN_IF_ERROR(Annotate(TokenTable::Parse(text).status(), path));
-  const mode_t former = umask(077);
-  const absl::Status written = WriteFileAtomically(target, {absl::MakeConstSpan(text)});
-  umask(former);
-  ATTNPRUNE_RETURN_IF_ERROR(written);
+  ATTNPRUNE_RETURN_IF_ERROR(
+      WriteFileAtomically(target, {absl::MakeConstSpan(text)}, Readers::kOwner));
   return is_new ? absl::OkStatus() : Restore(target, facts);
 }
 

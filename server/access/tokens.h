@@ -52,7 +52,6 @@ absl::StatusOr<std::string> ReadTokenFile(const std::string& path);
 // Adds a line to the file, whole or not at all, and on disk when it returns OK; a file that is not
 // there is made with mode 0600, another keeps mode and owner. One call at a time on a folder waits
 // for the other. Errors: of TokenTable::Parse where the file would not be one, and the system's.
-// Sets the process's umask while it writes: for a program that does nothing else.
 absl::Status AppendToTokenFile(const std::string& path, absl::string_view line);
 
 }  // namespace attnprune::access
