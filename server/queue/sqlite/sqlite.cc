@@ -285,6 +285,23 @@ absl::StatusOr<Row> Unseal(absl::string_view table, Row row) {
   return absl::DataLossError(absl::StrCat("database: a row of table ", table, " is damaged"));
 }
 
+absl::StatusOr<absl::optional<Row>> NextSealed(absl::string_view table, Query& query) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const bool found, query.Next());
+  if (!found) return absl::optional<Row>();
+  ATTNPRUNE_ASSIGN_OR_RETURN(Row row, Unseal(table, query.ReadRow()));
+  return absl::optional<Row>(std::move(row));
+}
+
+absl::Status ForEachSealed(Database& database, absl::string_view table, const std::string& sql,
+                           absl::Span<const Value> values, absl::FunctionRef<void(Row)> visit) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(Query query, database.Start(sql, values));
+  while (true) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed(table, query));
+    if (!row.has_value()) return absl::OkStatus();
+    visit(*std::move(row));
+  }
+}
+
 absl::Status InsertSealed(Database* database, const std::string& table, Row row) {
   const Row sealed = Seal(table, std::move(row));
   const std::vector<std::string> places(sealed.size(), "?");

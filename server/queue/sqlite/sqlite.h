@@ -9,9 +9,11 @@
 #include <variant>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 
 struct sqlite3;
@@ -124,6 +126,13 @@ Row Seal(absl::string_view table, Row row);
 
 // The row without its checksum. DATA_LOSS naming the table if it does not fit.
 absl::StatusOr<Row> Unseal(absl::string_view table, Row row);
+
+// The next row of `query`, a SELECT of all of the table's columns, unsealed; nothing at its end.
+absl::StatusOr<absl::optional<Row>> NextSealed(absl::string_view table, Query& query);
+
+// Visits every row of such a query.
+absl::Status ForEachSealed(Database& database, absl::string_view table, const std::string& sql,
+                           absl::Span<const Value> values, absl::FunctionRef<void(Row)> visit);
 
 // "INSERT INTO table VALUES (?, …)" of the sealed row.
 absl::Status InsertSealed(Database* database, const std::string& table, Row row);

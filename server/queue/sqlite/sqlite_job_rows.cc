@@ -13,38 +13,15 @@ namespace attnprune {
 namespace {
 
 using sqlite::Bytes;
+using sqlite::ForEachSealed;
+using sqlite::NextSealed;
 using sqlite::Query;
 using sqlite::Row;
 using sqlite::Value;
 
-// The next row of `query`, a SELECT of all of the table's columns; nothing at its end.
-absl::StatusOr<absl::optional<Row>> NextSealed(absl::string_view table, Query& query) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const bool found, query.Next());
-  if (!found) return absl::optional<Row>();
-  ATTNPRUNE_ASSIGN_OR_RETURN(Row row, sqlite::Unseal(table, query.ReadRow()));
-  return absl::optional<Row>(std::move(row));
-}
-
-// Visits every row of such a query.
-absl::Status ForEachSealed(sqlite::Database& database, absl::string_view table,
-                           const std::string& sql, absl::Span<const Value> values,
-                           absl::FunctionRef<void(Row)> visit) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(Query query, database.Start(sql, values));
-  while (true) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<Row> row, NextSealed(table, query));
-    if (!row.has_value()) return absl::OkStatus();
-    visit(*std::move(row));
-  }
-}
-
 absl::Status Missing(absl::string_view what, int64_t number) {
   return absl::DataLossError(
       absl::StrCat("database: ", what, " of job number ", number, " is missing"));
-}
-
-absl::optional<PartRow> First(std::vector<PartRow> parts) {
-  if (parts.empty()) return absl::nullopt;
-  return std::move(parts[0]);
 }
 
 std::string Places(size_t count) {
@@ -113,22 +90,6 @@ absl::StatusOr<absl::optional<JobRow>> SqliteJobRows::FindNextToClaim(
       " WHERE state = 2 GROUP BY tenant HAVING count(*) >= ?)"
       " ORDER BY priority DESC, ifnull(turn, 0), number LIMIT 1)",
       {most});
-}
-
-absl::Status SqliteJobRows::TakeTurn(absl::string_view tenant) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const int64_t newest, database_.ReadInteger("SELECT ifnull(max(turn), 0) FROM tenant_turns"));
-  return database_.Execute("INSERT OR REPLACE INTO tenant_turns VALUES (?, ?, ?)",
-                           sqlite::Seal("tenant_turns", {std::string(tenant), newest + 1}));
-}
-
-absl::StatusOr<std::map<std::string, int64_t>> SqliteJobRows::ReadTurns() {
-  std::map<std::string, int64_t> turns;
-  ATTNPRUNE_RETURN_IF_ERROR(ForEachSealed(
-      database_, "tenant_turns", "SELECT * FROM tenant_turns", {}, [&turns](const Row& row) {
-        turns[std::get<std::string>(row[0])] = std::get<int64_t>(row[1]);
-      }));
-  return turns;
 }
 
 absl::StatusOr<std::vector<JobRow>> SqliteJobRows::ReadOutstanding() {
@@ -230,13 +191,6 @@ absl::StatusOr<int64_t> SqliteJobRows::CountQueued() {
   return database_.ReadInteger("SELECT count(*) FROM jobs WHERE state = 1");
 }
 
-absl::StatusOr<int64_t> SqliteJobRows::CountQueuedOf(absl::string_view tenant) {
-  return database_.ReadInteger(
-      "SELECT count(*) FROM jobs INDEXED BY jobs_to_claim JOIN job_tenants ON job = number"
-      " WHERE state = 1 AND tenant = ?",
-      {std::string(tenant)});
-}
-
 absl::StatusOr<std::map<JobState, int64_t>> SqliteJobRows::CountByState() {
   std::map<JobState, int64_t> counts;
   for (const JobState state : kJobStates) counts[state] = 0;
@@ -321,117 +275,6 @@ absl::StatusOr<std::set<std::string>> SqliteJobRows::ReadTensors() {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<PartRow> parts, FindParts("job_parts", {}));
   for (const PartRow& part : parts) digests.insert(part.states.begin(), part.states.end());
   return digests;
-}
-
-// --- Tensors of tenants ---
-
-absl::StatusOr<bool> SqliteJobRows::HasTensor(absl::string_view tenant, const std::string& digest) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const int64_t has,
-      database_.ReadInteger(
-          "SELECT EXISTS (SELECT 1 FROM tenant_tensors WHERE tenant = ?1 AND digest = ?2)"
-          " OR EXISTS (SELECT 1 FROM job_tensors INDEXED BY jobs_by_tensor"
-          " JOIN job_tenants USING (job) WHERE digest = ?2 AND tenant = ?1)",
-          {std::string(tenant), digest}));
-  return has != 0;
-}
-
-absl::StatusOr<std::set<std::string>> SqliteJobRows::ReadTensorsOf(absl::string_view tenant) {
-  std::set<std::string> digests;
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      Query query,
-      database_.Start("SELECT digest FROM tenant_tensors WHERE tenant = ?1"
-                      " UNION SELECT digest FROM job_tenants JOIN job_tensors USING (job)"
-                      " WHERE tenant = ?1",
-                      {std::string(tenant)}));
-  while (true) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, query.Next());
-    if (!more) return digests;
-    digests.insert(query.Text(0));
-  }
-}
-
-absl::Status SqliteJobRows::NoteTensor(absl::string_view tenant, const std::string& digest,
-                                       absl::Time time) {
-  return database_.Execute(
-      "INSERT OR REPLACE INTO tenant_tensors VALUES (?, ?, ?, ?)",
-      sqlite::Seal("tenant_tensors", {std::string(tenant), digest, absl::ToUnixNanos(time)}));
-}
-
-absl::Status SqliteJobRows::ForgetTensors(absl::Time until) {
-  return database_.Execute("DELETE FROM tenant_tensors WHERE time <= ?",
-                           {absl::ToUnixNanos(until)});
-}
-
-// --- Parts ---
-
-absl::StatusOr<std::vector<PartRow>> SqliteJobRows::FindParts(const std::string& from,
-                                                              absl::Span<const Value> values) {
-  std::vector<PartRow> parts;
-  ATTNPRUNE_RETURN_IF_ERROR(
-      ForEachSealed(database_, "job_parts", absl::StrCat("SELECT job_parts.* FROM ", from), values,
-                    [&parts](Row row) { parts.push_back(DecodePart(std::move(row))); }));
-  return parts;
-}
-
-absl::StatusOr<absl::optional<PartRow>> SqliteJobRows::FindPart(int64_t number, int part) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      std::vector<PartRow> parts,
-      FindParts("job_parts WHERE job = ? AND part = ?", {number, int64_t{part}}));
-  return First(std::move(parts));
-}
-
-absl::StatusOr<std::vector<PartRow>> SqliteJobRows::ReadParts(int64_t number) {
-  return FindParts("job_parts WHERE job = ? ORDER BY part", {number});
-}
-
-absl::StatusOr<absl::optional<PartRow>> SqliteJobRows::FindNextPart() {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      std::vector<PartRow> parts,
-      FindParts("jobs JOIN job_parts ON job = number"
-                " WHERE state = 2 AND NOT cancel_requested AND NOT done"
-                " AND (job_fence != jobs.fence OR (NOT own AND job_parts.lease_until <= ?))"
-                " ORDER BY priority DESC, number, part LIMIT 1",
-                {absl::ToUnixNanos(Now())}));
-  return First(std::move(parts));
-}
-
-absl::StatusOr<absl::optional<PartRow>> SqliteJobRows::FindNextOwnPart(const JobRow& job) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      std::vector<PartRow> parts,
-      FindParts("job_parts WHERE job = ? AND NOT done"
-                " AND (job_fence != ? OR own OR lease_until <= ?) ORDER BY part LIMIT 1",
-                {job.number, job.record.fence, absl::ToUnixNanos(Now())}));
-  return First(std::move(parts));
-}
-
-absl::Status SqliteJobRows::SavePart(const PartRow& part) {
-  return database_.Execute("INSERT OR REPLACE INTO job_parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                           sqlite::Seal("job_parts", EncodePart(part)));
-}
-
-absl::Status SqliteJobRows::RemoveParts(int64_t number) {
-  return database_.Execute("DELETE FROM job_parts WHERE job = ?", {number});
-}
-
-absl::StatusOr<PartCheckpoints> SqliteJobRows::ReadPartCheckpoints(int64_t number) {
-  PartCheckpoints checkpoints;
-  ATTNPRUNE_RETURN_IF_ERROR(ForEachSealed(
-      database_, "job_part_checkpoints", "SELECT * FROM job_part_checkpoints WHERE job = ?",
-      {number}, [&checkpoints](Row row) {
-        checkpoints[static_cast<int>(std::get<int64_t>(row[1]))] = {
-            std::get<std::string>(std::move(row[2])), std::get<int64_t>(row[3]),
-            std::get<int64_t>(row[4])};
-      }));
-  return checkpoints;
-}
-
-absl::Status SqliteJobRows::SavePartCheckpoint(int64_t number, int part, const CheckpointRef& ref) {
-  ATTNPRUNE_RETURN_IF_ERROR(database_.Execute(
-      "DELETE FROM job_part_checkpoints WHERE job = ? AND part = ?", {number, int64_t{part}}));
-  if (ref.name.empty()) return absl::OkStatus();
-  return sqlite::InsertSealed(&database_, "job_part_checkpoints",
-                              {number, int64_t{part}, ref.name, ref.size, ref.checksum});
 }
 
 absl::Status SqliteJobRows::AddEvent(const JobRow& row, const StoredEvent& event) {

@@ -1,6 +1,7 @@
 // What belongs to whom: jobs, request ids and tensors of tenants.
 #include <gmock/gmock.h>
 
+#include <random>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,23 @@ TEST_P(JobStoreConformance, RemembersWhoseAJobIs) {
   EXPECT_EQ((*claimed)->tenant, "a");
   Reopen();  // requeued
   EXPECT_EQ(Get(of_a).tenant, "a");
+}
+
+TEST_P(JobStoreConformance, TenantsTakeTurnsAsTheSchedulerSays) {
+  std::mt19937 random(2);
+  for (int i = 0; i < 60; ++i) {
+    NewJob job = WithPriority(static_cast<int>(random() % 2));
+    job.tenant = std::string(1, static_cast<char>('a' + random() % 5 % 3));
+    CreateJob(job);
+  }
+  for (int i = 0; i < 60; ++i) {
+    const absl::StatusOr<Snapshot> snapshot = store().ReadOutstanding();
+    ASSERT_TRUE(snapshot.ok());
+    const OutstandingJob* const next = NextJob(*snapshot);
+    ASSERT_NE(next, nullptr);
+    ASSERT_EQ(Claim().id, next->id) << "claim " << i;
+    if (i == 30) Reopen();
+  }
 }
 
 TEST_P(JobStoreConformance, ListsATenantsJobsOnly) {

@@ -48,23 +48,6 @@ TEST_P(JobStoreConformance, ClaimAgreesWithTheScheduler) {
   }
 }
 
-TEST_P(JobStoreConformance, TenantsTakeTurnsAsTheSchedulerSays) {
-  std::mt19937 random(2);
-  for (int i = 0; i < 60; ++i) {
-    NewJob job = WithPriority(static_cast<int>(random() % 2));
-    job.tenant = std::string(1, static_cast<char>('a' + random() % 5 % 3));
-    CreateJob(job);
-  }
-  for (int i = 0; i < 60; ++i) {
-    const absl::StatusOr<Snapshot> snapshot = store().ReadOutstanding();
-    ASSERT_TRUE(snapshot.ok());
-    const OutstandingJob* const next = NextJob(*snapshot);
-    ASSERT_NE(next, nullptr);
-    ASSERT_EQ(Claim().id, next->id) << "claim " << i;
-    if (i == 30) Reopen();
-  }
-}
-
 TEST_P(JobStoreConformance, PrioritiesOutliveTheServer) {
   const std::string low = CreateJob(WithPriority(-5)), middle = CreateJob();
   const std::string high = CreateJob(WithPriority(5));
