@@ -1,16 +1,15 @@
 // attnprune-server: flags, a Server, and an orderly end.
 //
-// `attnprune-server token new` makes a token instead.
-// SIGHUP: the audit log is opened anew.
+// `attnprune-server token new` makes a token instead, `attnprune-server backup` copies a data
+// folder: exit codes 0, 1 failed or left something out, 2 wrong usage.
 //
-// attnprune-server backup copies a data folder; exit codes 0, 1 failed, or something was left out.
+// SIGHUP: the audit log is opened anew.
 //
 // Exit codes: 0 drained after SIGTERM or SIGINT; 1 cannot start; 2 wrong usage; 128 + signal when a
 // second one cut the draining short.
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -127,11 +126,9 @@ int BackUpFolder(int argc, char** argv) {
 }  // namespace attnprune
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string_view(argv[1]) == "token") {
-    return attnprune::RunTokenCommand(argc - 1, argv + 1);
-  }
-  const bool backup = argc > 1 && std::strcmp(argv[1], "backup") == 0;
-  if (backup) return attnprune::BackUpFolder(argc - 1, argv + 1);
+  const std::string_view command = argc > 1 ? argv[1] : "";
+  if (command == "token") return attnprune::RunTokenCommand(argc - 1, argv + 1);
+  if (command == "backup") return attnprune::BackUpFolder(argc - 1, argv + 1);
   attnprune::CatchStopRequests();
   attnprune::CatchHangups();
   attnprune::RaiseOpenFileLimit();

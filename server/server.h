@@ -63,11 +63,10 @@ struct ServerOptions {
 class Server {
  public:
   // OK means that it serves and that the jobs of the folder run on. InitializeBlas must have been
-  // called. INVALID_ARGUMENT: an option (named), a file of TLS among
-  // them; FAILED_PRECONDITION: another server uses the
-  // folder; PERMISSION_DENIED: the folder cannot be written; UNAVAILABLE: the address cannot be
-  // listened on; DATA_LOSS: the database is damaged, or jobs that were accepted are missing from
-  // it; RESOURCE_EXHAUSTED: the disk is full.
+  // called. INVALID_ARGUMENT: an option (named), a file of TLS or of tokens among them;
+  // FAILED_PRECONDITION: another server uses the folder; PERMISSION_DENIED: the folder cannot be
+  // written; UNAVAILABLE: the address cannot be listened on; DATA_LOSS: the database is damaged, or
+  // jobs that were accepted are missing from it; RESOURCE_EXHAUSTED: the disk is full.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
 
   virtual ~Server() = default;  // Drain, with no time given

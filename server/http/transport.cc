@@ -21,7 +21,8 @@ Transport::Transport(asio::ip::tcp::socket socket, const std::shared_ptr<SSL_CTX
 
 bool Transport::MetHttp(const boost::system::error_code& error) {
   return error.category() == asio::error::get_ssl_category() &&
-         ERR_GET_REASON(static_cast<unsigned long>(error.value())) == SSL_R_HTTP_REQUEST;  // NOLINT
+         ERR_GET_REASON(static_cast<unsigned long>(error.value())) ==
+             SSL_R_HTTP_REQUEST;  // NOLINT(google-runtime-int): as OpenSSL has it
 }
 
 void Transport::EndTls() {
