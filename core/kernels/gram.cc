@@ -85,6 +85,17 @@ GramMatrix Gram(MatrixView x, ThreadPool& pool) {
   return gram;
 }
 
+void AddColumnSquares(MatrixView x, std::vector<double>& squares) {
+  squares.resize(static_cast<size_t>(x.cols()));
+  for (Index i = 0; i < x.rows(); ++i) {
+    const float* const row = x.row(i);
+    for (size_t j = 0; j < squares.size(); ++j) {
+      const double entry = row[j];
+      squares[j] += entry * entry;
+    }
+  }
+}
+
 std::vector<double> ColumnNorms(MatrixView x, ThreadPool& pool) {
   std::vector<double> norms(static_cast<size_t>(x.cols()));
   pool.ParallelFor(CeilDivide(x.cols(), kColumnsPerPanel), [&](Index panel) {

@@ -37,6 +37,10 @@ void AddGram(MatrixView x, ThreadPool& pool, GramMatrix& gram);
 // cross += X'Y of x and y, tokens x d each, likewise; not symmetric.
 void AddCross(MatrixView x, MatrixView y, ThreadPool& pool, GramMatrix& cross);
 
+// squares_j += ||X_j||_2^2 of every column of x, summed in float64, row by row. squares: empty
+// before the first.
+void AddColumnSquares(MatrixView x, std::vector<double>& squares);
+
 // ||X_j||_2 of every column of x, summed in float64. The bits do not depend on the pool's threads.
 std::vector<double> ColumnNorms(MatrixView x, ThreadPool& pool);
 

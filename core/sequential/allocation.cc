@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/status_macros.h"
+#include "core/kernels/gram.h"
 
 namespace attnprune {
 namespace {
@@ -16,17 +17,6 @@ constexpr Index kScoreRows = 64;
 // Sums of the squares of the inputs of each group's maps, entry by entry.
 std::vector<std::vector<double>> NoSquares() {
   return std::vector<std::vector<double>>(kMapGroups);
-}
-
-void AddSquares(MatrixView input, std::vector<double>& squares) {
-  squares.resize(static_cast<size_t>(input.cols()));
-  for (Index i = 0; i < input.rows(); ++i) {
-    const float* const row = input.row(i);
-    for (size_t b = 0; b < squares.size(); ++b) {
-      const double entry = row[b];
-      squares[b] += entry * entry;
-    }
-  }
 }
 
 // Calls visit(score) for |w_ab| ||X_b|| of some rows.
@@ -100,7 +90,7 @@ absl::StatusOr<std::vector<double>> OutlierShares(const Forward& forward, Thread
     LayerHooks hooks;
     for (size_t g = 0; g < squares.size(); ++g) {
       hooks.*(GroupAt(g).input) = [&squares, g](Index, MatrixView input) {
-        AddSquares(input, squares[g]);
+        AddColumnSquares(input, squares[g]);
       };
     }
     if (listener) {

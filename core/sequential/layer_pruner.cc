@@ -45,6 +45,7 @@ absl::Status LayerPruner::Load(Index layer, double dense_share) {
   attention_calibration_ = {};
   attention_held_out_ = {};
   dense_share_ = dense_share;
+  curvature_.reset();
   ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights_));
   if (dense_share_ == 0) return absl::OkStatus();
   return forward_.weights().LoadLayer(layer, pool_, dense_);
@@ -64,18 +65,23 @@ absl::StatusOr<Matrix> LayerPruner::TargetOf(MatrixView dense, size_t inputs) {
   return TargetWeights(dense, calibration_[inputs], *moments_.cross, dense_share_, pool_);
 }
 
-absl::StatusOr<PruneResult> LayerPruner::PruneRows(MatrixView dense, size_t inputs,
+absl::StatusOr<PruneResult> LayerPruner::PruneRows(absl::Span<const LinearMap> maps, size_t inputs,
                                                    const Method& method, const Sparsity& sparsity,
                                                    const RunOptions& options,
                                                    ProgressObserver& observer) {
+  const MatrixView dense = weights_.RowsOf(maps);
   Matrix target;
   NamedWeight wanted{"weight", dense, /*inputs_are_rows=*/false};
   if (dense_share_ > 0) {
     ATTNPRUNE_ASSIGN_OR_RETURN(target, TargetOf(dense, inputs));
     wanted.dense = target;
   }
-  const LinearProblem problem{
-      .maps = {wanted}, .inputs = calibration_[inputs], .sparsity = sparsity};
+  OutputCurvature curvature;
+  if (curvature_.has_value()) curvature = curvature_->OfRows(maps);
+  const LinearProblem problem{.maps = {wanted},
+                              .inputs = calibration_[inputs],
+                              .sparsity = sparsity,
+                              .curvature = curvature_.has_value() ? &curvature : nullptr};
   ATTNPRUNE_ASSIGN_OR_RETURN(PruneResult result,
                              method.PruneLinear(problem, pool_, options, observer));
   if (result.reason == TerminationReason::kStopped) return Interrupted();
@@ -87,9 +93,9 @@ absl::StatusOr<PrunedWeights> LayerPruner::Prune(const Stretch::Tensor& tensor,
                                                  const Method& method, const Sparsity& sparsity,
                                                  const RunOptions& options,
                                                  ProgressObserver& observer) {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const PruneResult result,
-                             PruneRows(weights_.RowsOf(tensor.what.maps), tensor.inputs, method,
-                                       sparsity, options, observer));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const PruneResult result,
+      PruneRows(tensor.what.maps, tensor.inputs, method, sparsity, options, observer));
   std::vector<PrunedRows> rows;
   Index first = 0;
   for (const LinearMap map : tensor.what.maps) {
@@ -168,7 +174,7 @@ absl::StatusOr<PrunedWeights> LayerPruner::FinishAttention(
     }
     ATTNPRUNE_ASSIGN_OR_RETURN(
         apart.emplace_back(),
-        PruneRows(weights_.of(map).weight, tensor.inputs, others, sparsity, options, observer));
+        PruneRows({&map, 1}, tensor.inputs, others, sparsity, options, observer));
     rows.push_back({.matrix = &apart.back().matrices[0], .first = 0});
   }
   return Finish(tensor, rows, steps);

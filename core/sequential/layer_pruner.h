@@ -22,6 +22,7 @@
 #include "core/objective/attention_objective.h"
 #include "core/problem/batches.h"
 #include "core/problem/sparsity.h"
+#include "core/sequential/layer_curvature.h"
 #include "core/sequential/stretch.h"
 #include "core/tensor/bit_mask.h"
 #include "core/tensor/matrix.h"
@@ -86,6 +87,8 @@ class LayerPruner {
   // it gives in the dense model (target.h), in [0, 1]; above 0 with Passes::kByGroup only, and then
   // the layer is held twice.
   absl::Status Load(Index layer, double dense_share = 0);
+  // Of the layer that was loaded last: Prune's methods weigh its maps' outputs by it.
+  void TakeCurvature(LayerCurvature curvature) { curvature_ = std::move(curvature); }
 
   // The states of the calibration tokens in the model as it is pruned so far; in the dense one, for
   // a dense_share above 0, else empty; of held-out ones, which may be empty.
@@ -158,10 +161,10 @@ class LayerPruner {
   // Copies rows of the states and runs them through a layer as far as the hooks say.
   void RunRows(const TokenStates& states, Index first, absl::Span<const Index> lengths,
                const LayerWeights& weights, const LayerHooks& hooks);
-  // Some rows of the layer's storage, dense, by a method for linear maps.
-  absl::StatusOr<PruneResult> PruneRows(MatrixView dense, size_t inputs, const Method& method,
-                                        const Sparsity& sparsity, const RunOptions& options,
-                                        ProgressObserver& observer);
+  // Maps whose rows lie behind each other, dense, as one matrix by a method for linear maps.
+  absl::StatusOr<PruneResult> PruneRows(absl::Span<const LinearMap> maps, size_t inputs,
+                                        const Method& method, const Sparsity& sparsity,
+                                        const RunOptions& options, ProgressObserver& observer);
   // What `dense`, rows of the layer's storage, is pruned to instead, for a dense_share above 0.
   absl::StatusOr<Matrix> TargetOf(MatrixView dense, size_t inputs);
   absl::StatusOr<Problem> AttentionProblem(const Stretch::Piece& piece, const Sparsity& sparsity);
@@ -180,6 +183,7 @@ class LayerPruner {
   LayerForward layer_;
   LayerWeights weights_, dense_;
   double dense_share_ = 0;
+  absl::optional<LayerCurvature> curvature_;
   Index loaded_ = 0;
   // Of the stretch; those of the calibration tokens are in calibration_ once they are whole.
   StretchMoments moments_;

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/types/optional.h"
 #include "core/base/status_macros.h"
 
@@ -40,6 +41,12 @@ absl::StatusOr<std::vector<TensorMaps>> TensorsOf(const ModelWeights& model, Ind
 }  // namespace
 
 const MapGroup& GroupAt(size_t group) { return Groups()[group]; }
+
+size_t GroupOf(LinearMap map) {
+  size_t group = 0;
+  while (!absl::c_linear_search(GroupAt(group).maps, map)) ++group;
+  return group;
+}
 
 bool TensorMaps::has_attention_maps() const {
   return std::any_of(maps.begin(), maps.end(), IsAttentionMap);

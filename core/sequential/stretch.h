@@ -21,6 +21,7 @@ struct MapGroup {
 };
 inline constexpr size_t kMapGroups = 4;  // q, k, v; o; gate, up; down
 const MapGroup& GroupAt(size_t group);
+size_t GroupOf(LinearMap map);
 
 inline bool IsAttentionMap(LinearMap map) {
   return map == LinearMap::kQuery || map == LinearMap::kKey;

@@ -26,6 +26,12 @@ absl::Status Damaged(absl::string_view what) {
   return absl::DataLossError(absl::StrCat("the stored ", what, " is not a message of the API"));
 }
 
+// What only the server goes on from.
+void HideState(v1::RunResult& result) {
+  result.clear_states();
+  result.clear_curvature();
+}
+
 // Everything but the name.
 template <typename Message>
 absl::Status Fill(const JobRecord& record, Message& message) {
@@ -70,7 +76,7 @@ absl::StatusOr<v1::Run> RunToProto(const JobRecord& record) {
   run.set_name(RunName(record.id));
   run.set_results_done(run.results_size());
   auto& results = *run.mutable_results();
-  for (v1::RunResult& result : results) result.clear_states();
+  for (v1::RunResult& result : results) HideState(result);
   // In INDEPENDENT order they come as workers get done.
   std::stable_sort(results.begin(), results.end(),
                    [](const auto& a, const auto& b) { return a.block() < b.block(); });
@@ -102,7 +108,7 @@ absl::StatusOr<v1::JobEvent> ToProto(const StoredEvent& event, JobKind kind) {
     case EventKind::kMethodResult:
       if (kind == JobKind::kRun) {
         if (!message.mutable_run_result()->ParseFromString(event.payload)) return Damaged("result");
-        message.mutable_run_result()->clear_states();
+        HideState(*message.mutable_run_result());
         return message;
       }
       if (message.mutable_method_result()->ParseFromString(event.payload)) return message;

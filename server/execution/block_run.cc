@@ -13,6 +13,7 @@
 #include "core/io/messages.h"
 #include "core/methods/solver_state.h"
 #include "server/execution/run_choice.h"
+#include "server/execution/run_curvature.h"
 #include "server/execution/run_messages.h"
 #include "server/execution/run_plan.h"
 #include "server/execution/tensor_files.h"
@@ -73,6 +74,11 @@ absl::Status AdvanceCalibration(RunTools& tools, Index block, LayerPruner& prune
 
 absl::Status BlockRun::Prune(const LayerPruner::Tokens& tokens) {
   ATTNPRUNE_RETURN_IF_ERROR(pruner_.Load(block_, tools_.run.spec.dense_target));
+  if (tools_.run.spec.curvature.has_value()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(LayerCurvature curvature,
+                               ReadCurvature(tools_, block_, pruner_.weights()));
+    pruner_.TakeCurvature(std::move(curvature));
+  }
   pieces_done_ = 0;
   for (size_t i = 0; i < stretches().size(); ++i) {
     ATTNPRUNE_RETURN_IF_ERROR(PruneStretch(i, tokens));
@@ -175,7 +181,7 @@ absl::Status BlockRun::PrunePiece(size_t stretch, const Stretch::Piece& piece, d
   const Stretch::Tensor& first = piece.tensors[0];
   const RunSpec& spec = tools_.run.spec;
   const absl::optional<RunChoice> choice =
-      ChoiceOf(spec, tools_.run.plan.block_sparsities, block_, first.what);
+      ChoiceOf(spec, tools_.run.plan.Sparsities(block_), first.what);
   if (!choice.has_value()) return absl::InternalError("a tensor of the plan is not chosen");
   const char* const method = (piece.attention ? *spec.attention_method : choice->method).info->name;
   tools_.progress.Begin(v1::PRUNING, block_, operations, piece.maps(), method);

@@ -41,7 +41,8 @@ absl::Status AllocateSparsities(ClaimedJob& job, OpenRun& run, RunResults& resul
 void TakeUpAllocation(RunTools& tools) {
   const std::vector<double>& stored = tools.results.block_sparsities();
   if (!stored.empty()) tools.run.plan.block_sparsities = stored;
-  tools.progress.Skip(tools.run.plan.allocate_operations);
+  tools.run.plan.tensor_sparsities = tools.results.tensor_sparsities();
+  tools.progress.Skip(tools.run.plan.allocate_operations + tools.run.plan.measure_operations);
 }
 
 }  // namespace attnprune

@@ -48,13 +48,17 @@ bool IsByAttention(const RunSpec& run, const TensorMaps& tensor) {
          !choice->own_method;
 }
 
-absl::optional<RunChoice> ChoiceOf(const RunSpec& run, absl::Span<const double> block_sparsities,
-                                   Index block, const TensorMaps& tensor) {
+absl::optional<RunChoice> ChoiceOf(const RunSpec& run, const SharedSparsities& shared,
+                                   const TensorMaps& tensor) {
   const RunChoice* const base = BaseChoiceOf(run, tensor);
   if (base == nullptr) return absl::nullopt;
   RunChoice choice = *base;
-  if (!block_sparsities.empty() && !choice.own_sparsity) {
-    choice.sparsity = Sparsity::Fraction(block_sparsities[static_cast<size_t>(block)]);
+  if (choice.own_sparsity) return choice;
+  const auto found = shared.by_tensor.find(tensor.stored->name);
+  if (found != shared.by_tensor.end()) {
+    choice.sparsity = Sparsity::Fraction(found->second);
+  } else if (shared.of_block.has_value()) {
+    choice.sparsity = Sparsity::Fraction(*shared.of_block);
   }
   return choice;
 }

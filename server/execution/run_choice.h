@@ -2,11 +2,12 @@
 #ifndef ATTNPRUNE_SERVER_EXECUTION_RUN_CHOICE_H_
 #define ATTNPRUNE_SERVER_EXECUTION_RUN_CHOICE_H_
 
+#include <map>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/optional.h"
-#include "absl/types/span.h"
 #include "core/sequential/stretch.h"
 #include "server/execution/run_spec.h"
 
@@ -17,10 +18,14 @@ const RunRule* RuleOf(const RunSpec& run, const TensorMaps& tensor);
 
 // Of that rule, or the run's; nullptr: the tensor stays dense.
 const RunChoice* BaseChoiceOf(const RunSpec& run, const TensorMaps& tensor);
-// The same with the block's sparsity. block_sparsities: one a block; empty where they are not known
-// or do not differ.
-absl::optional<RunChoice> ChoiceOf(const RunSpec& run, absl::Span<const double> block_sparsities,
-                                   Index block, const TensorMaps& tensor);
+// What an allocation gives, where it differs from the run's.
+struct SharedSparsities {
+  absl::optional<double> of_block;
+  const std::map<std::string, double>& by_tensor;  // by name; goes before the block's
+};
+// The same as BaseChoiceOf with the allocation's sparsity. nullopt: the tensor stays dense.
+absl::optional<RunChoice> ChoiceOf(const RunSpec& run, const SharedSparsities& shared,
+                                   const TensorMaps& tensor);
 
 // Whether Run.attention_method prunes the q and k that lie in it.
 bool IsByAttention(const RunSpec& run, const TensorMaps& tensor);

@@ -13,7 +13,7 @@
 #include "core/model/pass_estimate.h"
 #include "core/problem/shape_check.h"
 #include "core/sequential/allocation.h"
-#include "server/execution/run_choice.h"
+#include "core/sequential/curvature.h"
 
 namespace attnprune {
 namespace {
@@ -88,6 +88,7 @@ class Planner {
 
  private:
   absl::Status AddAllocation();
+  void AddCurvature();
   absl::Status AddBlock(Index layer);
   absl::Status AddStretch(Index layer, const Stretch& stretch, BlockCost& cost);
   absl::Status AddTensor(Index layer, const Stretch::Tensor& tensor);
@@ -110,6 +111,7 @@ class Planner {
   const RunMachine machine_;
   RunPlan plan_;
   double calibration_pass_ = 0, held_out_pass_ = 0;  // of one block
+  CurvatureEstimate curvature_;
   double most_method_bytes_ = 0, most_moments_bytes_ = 0, pruned_bytes_ = 0;
   std::array<double, std::size(kWays)> most_attention_bytes_ = {};
   // By block, of its piece that is pruned as attention.
@@ -142,6 +144,17 @@ absl::Status Planner::AddAllocation() {
   plan_.allocate_operations = pass.map_operations + pass.attention_operations;
   ++plan_.results;
   return absl::OkStatus();
+}
+
+void Planner::AddCurvature() {
+  if (!run_.curvature.has_value()) return;
+  const CurvatureChoice& choice = *run_.curvature;
+  const Tokens rows = SomeRows({.ids = {}, .lengths = {calibration_.begin(), calibration_.end()}},
+                               choice.rows);
+  curvature_ = EstimateCurvature(model_.options(), rows.lengths,
+                                 {.draws = choice.draws, .widest = choice.widest});
+  plan_.measure_operations = curvature_.operations;
+  ++plan_.results;
 }
 
 absl::Status Planner::AddTensor(Index layer, const Stretch::Tensor& tensor) {
@@ -307,20 +320,25 @@ void Planner::AddMemory() {
   const double hidden = kFloat * features * states;
   // The layer once more for the dense pass where the two differ.
   const bool layer_twice = !held_out_.empty() || twice;
-  const double fixed = pass.bytes + (layer_twice ? pass.bytes / 2 : 0) + most_moments_bytes_;
+  const double fixed = pass.bytes + (layer_twice ? pass.bytes / 2 : 0) + most_moments_bytes_ +
+                       curvature_.layer_bytes;
   const double tokens = kFloat * features * (TotalOf(calibration_) + TotalOf(held_out_));
-  plan_.disk_bytes = 2 * hidden + pruned_bytes_;
+  plan_.disk_bytes = 2 * hidden + pruned_bytes_ + curvature_.stored_bytes;
+  // Before the blocks: a layer as it is passed back, the states of all, B and what is stored of it.
+  const double measuring = 2 * pass.bytes + 1.5 * curvature_.layer_bytes;
   const auto fits_by = [&](bool spilled, size_t way) {
     plan_.places = {.spilled = spilled, .attention = kWays[way]};
-    plan_.memory_bytes =
+    const double pruning =
         (spilled ? 0 : hidden) + fixed + std::max(most_method_bytes_, most_attention_bytes_[way]);
+    plan_.memory_bytes =
+        std::max(pruning, measuring + (spilled ? 0 : curvature_.state_bytes));
     return machine_.memory_budget <= 0 ||
            plan_.memory_bytes <= static_cast<double>(machine_.memory_budget);
   };
   const bool fits = fits_by(false, 0) || fits_by(true, 0) ||
                     (run_.attention_method.has_value() && (fits_by(true, 1) || fits_by(true, 2)));
   if (fits && !plan_.places.spilled) return;
-  plan_.disk_bytes += hidden;
+  plan_.disk_bytes += std::max(hidden, curvature_.state_bytes);
   if (plan_.places.attention == DenseAttention::kRecompute) plan_.disk_bytes += tokens;
 }
 
@@ -332,7 +350,8 @@ void Planner::AddAttentionCosts() {
 }
 
 void Planner::AddUp() {
-  plan_.operations = plan_.allocate_operations + plan_.score_operations;
+  plan_.operations =
+      plan_.allocate_operations + plan_.measure_operations + plan_.score_operations;
   for (const BlockCost& cost : plan_.costs) plan_.operations += cost.All();
 }
 
@@ -350,6 +369,7 @@ absl::StatusOr<RunPlan> Planner::Make() {
     return FieldError("run.rules", "must leave a map to be pruned, got none left");
   }
   ATTNPRUNE_RETURN_IF_ERROR(AddAllocation());
+  AddCurvature();
   if (!held_out_.empty()) {
     const double head = static_cast<double>(model_.options().hidden_size) *
                         static_cast<double>(model_.options().vocab);
@@ -383,6 +403,12 @@ absl::Status CheckBlockSparsities(absl::Span<const double> block_sparsities) {
                      absl::StrCat(block_sparsities[i], " for block ", i));
   }
   return absl::OkStatus();
+}
+
+SharedSparsities RunPlan::Sparsities(Index block) const {
+  SharedSparsities shared{.of_block = absl::nullopt, .by_tensor = tensor_sparsities};
+  if (!block_sparsities.empty()) shared.of_block = block_sparsities[static_cast<size_t>(block)];
+  return shared;
 }
 
 double BlockCost::OfPieces(int count) const {

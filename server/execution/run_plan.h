@@ -3,6 +3,7 @@
 #define ATTNPRUNE_SERVER_EXECUTION_RUN_PLAN_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "core/objective/attention_objective.h"
 #include "core/sequential/layer_pruner.h"
 #include "server/execution/job_runner.h"
+#include "server/execution/run_choice.h"
 #include "server/execution/run_spec.h"
 
 namespace attnprune {
@@ -47,12 +49,18 @@ struct RunMachine {
 };
 
 struct RunPlan {
+  SharedSparsities Sparsities(Index block) const;
+
   std::vector<std::vector<Stretch>> blocks;
   // By block; empty: the run's, or, of an OWL allocation, not known yet.
   std::vector<double> block_sparsities;
-  int results = 0;  // RunResults in all: one a piece, one a block, one for the losses, one for OWL
+  // By a tensor's name, of a by_loss allocation once they are known.
+  std::map<std::string, double> tensor_sparsities;
+  int results = 0;  // RunResults in all: one a piece, one a block, one each for
+                    // the losses, OWL and the curvature
   std::vector<BlockCost> costs;
   double allocate_operations = 0;  // of OWL's pass
+  double measure_operations = 0;   // of the curvature's passes
   double score_operations = 0;     // of the losses
   double operations = 0;           // of everything
   // The first of these that the budget has room for, or the last: everything in memory; hidden

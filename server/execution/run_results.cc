@@ -10,23 +10,39 @@ namespace attnprune {
 
 std::vector<std::string> StatesOf(const v1::RunResult& result) {
   std::vector<std::string> digests;
-  digests.reserve(static_cast<size_t>(result.states_size()));
+  digests.reserve(static_cast<size_t>(result.states_size() + result.curvature_size()));
   for (const v1::HiddenStates& states : result.states()) {
     digests.push_back(states.tensor().sha256());
   }
+  digests.insert(digests.end(), result.curvature().begin(), result.curvature().end());
   return digests;
 }
 
+namespace {
+
+// What a run goes on from: the newest end of a block, or before the first of these its curvature,
+// which lies behind all blocks. results: by block. Null: there is none.
+const v1::RunResult* NewestState(absl::Span<const v1::RunResult> results) {
+  const v1::RunResult* newest = nullptr;
+  for (const v1::RunResult& result : results) {
+    if (result.states_size() > 0 || (newest == nullptr && result.has_measured_curvature())) newest = &result;
+  }
+  return newest;
+}
+
+}  // namespace
+
 int64_t StoredBytes(absl::Span<const v1::RunResult> results, const BlobStore& tensors) {
   std::set<std::string> digests;
-  std::vector<std::string> states;
   for (const v1::RunResult& result : results) {
     for (const v1::PrunedTensor& tensor : result.tensors()) {
       digests.insert({tensor.weights().sha256(), tensor.mask().sha256()});
     }
-    if (result.states_size() > 0) states = StatesOf(result);
   }
-  digests.insert(states.begin(), states.end());
+  if (const v1::RunResult* const newest = NewestState(results); newest != nullptr) {
+    const std::vector<std::string> states = StatesOf(*newest);
+    digests.insert(states.begin(), states.end());
+  }
   int64_t bytes = 0;
   for (const std::string& digest : digests) bytes += tensors.SizeOf(digest).value_or(0);
   return bytes;
@@ -37,6 +53,9 @@ absl::Status RunResults::Read(absl::Span<const std::string> results) {
   tensors_.clear();
   blocks_.clear();
   block_sparsities_.clear();
+  tensor_sparsities_.clear();
+  curvature_.clear();
+  kept_states_.clear();
   old_.reserve(results.size());
   for (const std::string& bytes : results) {
     if (!old_.emplace_back().ParseFromString(bytes)) {
@@ -47,6 +66,10 @@ absl::Status RunResults::Read(absl::Span<const std::string> results) {
   std::stable_sort(old_.begin(), old_.end(),
                    [](const auto& a, const auto& b) { return a.block() < b.block(); });
   for (int i = 0; i < old_count(); ++i) Enter(i);
+  if (const v1::RunResult* const newest = NewestState(old_); newest != nullptr) {
+    kept_states_ = StatesOf(*newest);
+    curvature_.assign(newest->curvature().begin(), newest->curvature().end());
+  }
   return absl::OkStatus();
 }
 
@@ -56,13 +79,19 @@ void RunResults::Enter(int number) {
     const v1::PrunedTensor& tensor = result.tensors(place);
     tensors_[tensor.name()] = {number, place, &tensor};
   }
+  TakeUp(result.tensor_sparsities());
   const auto& sparsities = result.block_sparsities();
   if (!sparsities.empty()) {
     block_sparsities_.assign(sparsities.begin(), sparsities.end());
-  } else if (result.tensors_size() == 0 && !result.has_model_score()) {
+  } else if (result.tensors_size() == 0 && !result.has_model_score() &&
+             !result.has_measured_curvature()) {
     blocks_[result.block()] = number;
   }
-  if (result.states_size() > 0) kept_states_ = StatesOf(result);
+}
+
+void RunResults::TakeUp(const google::protobuf::Map<std::string, double>& tensor_sparsities) {
+  if (tensor_sparsities.empty()) return;
+  tensor_sparsities_ = {tensor_sparsities.begin(), tensor_sparsities.end()};
 }
 
 RunResults::OldTensor RunResults::FindTensor(const std::string& name) const {
@@ -75,6 +104,11 @@ const v1::RunResult* RunResults::FindBlock(Index block) const {
   return found == blocks_.end() ? nullptr : &old_[static_cast<size_t>(found->second)];
 }
 
+std::string RunResults::CurvatureOf(Index block, Index blocks) const {
+  const Index place = block - (blocks - std::ssize(curvature_));
+  return place < 0 ? "" : curvature_[static_cast<size_t>(place)];
+}
+
 absl::Status RunResults::Store(v1::RunResult& result, absl::Span<const std::string> digests,
                                const absl::optional<std::vector<std::string>>& state) {
   const auto now = std::chrono::steady_clock::now();
@@ -83,6 +117,8 @@ absl::Status RunResults::Store(v1::RunResult& result, absl::Span<const std::stri
   ATTNPRUNE_RETURN_IF_ERROR(job_.StoreResult(next_, result.SerializeAsString(), digests, state));
   ++next_;
   if (!state.has_value()) return absl::OkStatus();
+  curvature_.assign(result.curvature().begin(), result.curvature().end());
+  TakeUp(result.tensor_sparsities());
   for (const std::string& digest : std::exchange(kept_states_, *state)) {
     const bool still_used = std::find(state->begin(), state->end(), digest) != state->end();
     if (!still_used) job_.tensors()->Remove(digest).IgnoreError();

@@ -18,7 +18,7 @@
 
 namespace attnprune {
 
-// Digests of the hidden states that a result carries.
+// Digests of what a run goes on from after the result: hidden states, curvature.
 std::vector<std::string> StatesOf(const v1::RunResult& result);
 
 // What the disk holds already of a run with these results: pruned tensors, masks and the hidden
@@ -46,6 +46,12 @@ class RunResults {
   const v1::RunResult* FindBlock(Index block) const;  // that ended the block
   // Every block's; empty: no result has them.
   const std::vector<double>& block_sparsities() const { return block_sparsities_; }
+  // By a tensor's name, of a by_loss allocation; empty: no result has them.
+  const std::map<std::string, double>& tensor_sparsities() const { return tensor_sparsities_; }
+  // Digests of the curvature of the last blocks: as many as there are.
+  const std::vector<std::string>& curvature() const { return curvature_; }
+  // Of one block of so many; empty: there is none.
+  std::string CurvatureOf(Index block, Index blocks) const;
 
   // Stores one more, with the digests of its tensors. Its seconds are those since the result
   // before, or since this was made. state: as JobStore::FinishMethod; the states before are removed
@@ -55,12 +61,15 @@ class RunResults {
 
  private:
   void Enter(int number);
+  void TakeUp(const google::protobuf::Map<std::string, double>& tensor_sparsities);
 
   ClaimedJob& job_;
   std::vector<v1::RunResult> old_;
   std::map<std::string, OldTensor> tensors_;
   std::map<int, int> blocks_;  // by block: the number of the result that ended it
   std::vector<double> block_sparsities_;
+  std::map<std::string, double> tensor_sparsities_;
+  std::vector<std::string> curvature_;
   int next_;
   std::vector<std::string> kept_states_;  // of the newest result with states
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();

@@ -21,6 +21,7 @@
 #include "server/execution/open_run.h"
 #include "server/execution/run_allocation.h"
 #include "server/execution/run_checkpoint.h"
+#include "server/execution/run_curvature.h"
 #include "server/execution/run_parts.h"
 #include "server/execution/run_plan.h"
 #include "server/execution/run_progress.h"
@@ -82,6 +83,9 @@ absl::Status ModelRun::RunAll() {
   ATTNPRUNE_RETURN_IF_ERROR(CheckDisk(*run));
   if (run->spec.owl() != nullptr) {
     ATTNPRUNE_RETURN_IF_ERROR(AllocateSparsities(job_, *run, *results_));
+  }
+  if (run->spec.curvature.has_value()) {
+    ATTNPRUNE_RETURN_IF_ERROR(TakeCurvature(job_, *run, *results_));
   }
   RunPace pace;
   if (run->spec.independent) ATTNPRUNE_RETURN_IF_ERROR(PruneInParts(*run, pace));
@@ -193,6 +197,7 @@ absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& prune
   }
   ATTNPRUNE_RETURN_IF_ERROR(job_.CheckStop());
   if ((!last && !independent) || held_out) ATTNPRUNE_RETURN_IF_ERROR(states.Store(job_, result));
+  KeepCurvature(tools, block, result);
   tools.progress.End();
   ATTNPRUNE_RETURN_IF_ERROR(results_->Store(result, {}, StatesOf(result)));
   tools.checkpoint.Forget();

@@ -19,7 +19,9 @@ namespace {
 constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 constexpr int kMaxRules = 1000;
 constexpr size_t kMaxPattern = 256;
-constexpr double kMostOutlier = 1e6, kMostLimit = 0.5;
+constexpr int64_t kMostRows = int64_t{1} << 20, kMostDraws = 64;  // of a curvature
+constexpr int64_t kLeastWidest = 16, kMostWidest = 16384;
+constexpr double kMostOutlier = 1e6, kMostLimit = 0.5, kMostRange = 0.5;
 constexpr Index kLeastTokens = 2;  // of a row: one that is predicted
 
 // 0 < tokens in all, in 63 bits.
@@ -154,8 +156,15 @@ absl::StatusOr<AllocationChoice> DecodeAllocation(const v1::Allocation& allocati
     return MustError("run.allocation.owl.limit", absl::StrCat("be in [0, ", kMostLimit, "]"),
                      owl.limit);
   }
+  if (allocation.has_by_loss()) {
+    ByLossChoice by_loss;
+    if (allocation.by_loss().has_range()) by_loss.range = allocation.by_loss().range();
+    if (by_loss.range >= 0 && by_loss.range <= kMostRange) return by_loss;
+    return MustError("run.allocation.by_loss.range", absl::StrCat("be in [0, ", kMostRange, "]"),
+                     by_loss.range);
+  }
   if (!allocation.has_progression()) {
-    return FieldError("run.allocation.kind", "must be owl or progression, got neither");
+    return FieldError("run.allocation.kind", "must be owl, progression or by_loss, got none");
   }
   ProgressionChoice progression;
   if (!allocation.progression().has_step()) return progression;
@@ -164,13 +173,44 @@ absl::StatusOr<AllocationChoice> DecodeAllocation(const v1::Allocation& allocati
   return MustError("run.allocation.progression.step", "be in [-1, 1]", *progression.step);
 }
 
+// 0: the default, which `value` has.
+template <typename Value>
+absl::Status DecodeCount(const char* field, int64_t given, int64_t least, int64_t most,
+                         Value& value) {
+  if (given == 0) return absl::OkStatus();
+  if (given < least || given > most) {
+    return MustError(absl::StrCat("run.curvature.", field),
+                     absl::StrCat("be in [", least, ", ", most, "], or 0"), given);
+  }
+  value = static_cast<Value>(given);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<CurvatureChoice> DecodeCurvature(const v1::Curvature& curvature) {
+  CurvatureChoice choice;
+  ATTNPRUNE_RETURN_IF_ERROR(DecodeCount("rows", curvature.rows(), 1, kMostRows, choice.rows));
+  ATTNPRUNE_RETURN_IF_ERROR(DecodeCount("draws", curvature.draws(), 1, kMostDraws, choice.draws));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      DecodeCount("widest", curvature.widest(), kLeastWidest, kMostWidest, choice.widest));
+  return choice;
+}
+
 absl::Status DecodeHow(const v1::Run& run, RunSpec& spec) {
+  if (run.has_curvature()) {
+    if (spec.independent) {
+      return FieldError("run.curvature", "must be absent in INDEPENDENT order, got one");
+    }
+    ATTNPRUNE_ASSIGN_OR_RETURN(spec.curvature, DecodeCurvature(run.curvature()));
+  }
   if (run.has_attention_method()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(spec.attention_method,
                                DecodeAnyMethod("run.attention_method", run.attention_method()));
   }
   if (!run.has_allocation()) return absl::OkStatus();
   ATTNPRUNE_ASSIGN_OR_RETURN(spec.allocation, DecodeAllocation(run.allocation()));
+  if (spec.by_loss() != nullptr && !spec.curvature.has_value()) {
+    return FieldError("run.allocation.by_loss", "must be absent without run.curvature, got one");
+  }
   if (!spec.choice.sparsity.structured()) return absl::OkStatus();
   return MustError("run.allocation", "be absent where run.sparsity is n_of_m",
                    ToString(spec.choice.sparsity));
@@ -264,9 +304,9 @@ absl::StatusOr<ModelWeights> ModelOf(const RunSpec& run, std::vector<MappedFile>
       Checkpoint::Of("run.model.tensors", std::move(tensors), std::move(files)));
   ModelWeights model = ModelWeights::Of(std::move(checkpoint), *std::move(options));
   absl::Status status = model.Check();
-  if (status.ok() && (run.held_out.given() || run.held_out_fraction > 0)) {
-    status = CheckPredicts(model);
-  }
+  const bool predicts =
+      run.held_out.given() || run.held_out_fraction > 0 || run.curvature.has_value();
+  if (status.ok() && predicts) status = CheckPredicts(model);
   if (status.ok()) return model;
   return WithField(
       absl::InvalidArgumentError(absl::StrCat("run.model.tensors: ", status.message())),

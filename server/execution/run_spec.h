@@ -47,7 +47,18 @@ struct OwlChoice {
 struct ProgressionChoice {
   absl::optional<double> step;  // nullopt: by the number of blocks
 };
-using AllocationChoice = std::variant<std::monostate, OwlChoice, ProgressionChoice>;
+struct ByLossChoice {
+  double range = 0.05;
+};
+using AllocationChoice =
+    std::variant<std::monostate, OwlChoice, ProgressionChoice, ByLossChoice>;
+
+// Of Run.curvature, with its defaults.
+struct CurvatureChoice {
+  Index rows = 64;
+  int draws = 1;
+  Index widest = 2048;
+};
 
 struct RunSpec {
   std::string config;
@@ -57,6 +68,7 @@ struct RunSpec {
   RunChoice choice;                               // of maps that no rule matches
   absl::optional<ChosenMethod> attention_method;  // of q and k, together
   AllocationChoice allocation;
+  absl::optional<CurvatureChoice> curvature;
   std::vector<RunRule> rules;
   bool independent = false;
   double dense_target = 0;
@@ -64,6 +76,7 @@ struct RunSpec {
 
   std::vector<const JobTensor*> Tensors() const;  // all that it reads
   const OwlChoice* owl() const { return std::get_if<OwlChoice>(&allocation); }
+  const ByLossChoice* by_loss() const { return std::get_if<ByLossChoice>(&allocation); }
 };
 
 // INVALID_ARGUMENT with the path of the field at fault, "run.model.tensors[3].dtype", unless every

@@ -58,6 +58,9 @@ LogFields RunResultFields(const StoredEvent& event) {
   v1::RunResult result;
   if (!result.ParseFromString(event.payload)) return fields;
   fields.emplace_back("block", absl::StrCat(result.block()));
+  if (result.has_measured_curvature()) {
+    fields.emplace_back("curvature_tokens", absl::StrCat(result.measured_curvature().tokens()));
+  }
   if (result.tensors().empty()) return fields;
   std::vector<std::string> names;  // more than one where q and k were pruned together
   for (const v1::PrunedTensor& tensor : result.tensors()) names.push_back(tensor.name());

@@ -105,6 +105,7 @@ Object ProvenanceJson(const v1::Run& run, const std::string& version) {
                  {"configSha256", Sha256Of(run.model().config())},
                  {"calibration", TokensJson(run.calibration())}};
   if (run.has_attention_method()) json["attentionMethod"] = MethodText(run.attention_method());
+  if (run.has_curvature()) json["curvature"] = CurvatureText(run.curvature());
   if (run.has_allocation()) json["allocation"] = AllocationText(run.allocation());
   if (run.has_held_out()) json["heldOut"] = TokensJson(run.held_out());
   if (run.held_out_fraction() > 0) json["heldOutFraction"] = run.held_out_fraction();
@@ -251,6 +252,9 @@ std::string RunReportJson(const v1::Run& run, const std::string& version) {
                    {"bytes", SizesJson(SizesOf(run))}};
   if (const v1::ModelScore* const score = ScoreOf(run)) json["model"]["loss"] = ScoreJson(*score);
   for (const v1::RunResult& result : run.results()) {
+    for (const auto& [name, sparsity] : result.tensor_sparsities()) {
+      json["model"]["tensorSparsities"][name] = sparsity;
+    }
     if (result.block_sparsities_size() == 0) continue;
     json["model"]["blockSparsities"] =
         std::vector<double>(result.block_sparsities().begin(), result.block_sparsities().end());

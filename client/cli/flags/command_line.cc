@@ -70,6 +70,8 @@ template void Command::Add(const std::string&, int&, const std::string&, const F
 template void Command::Add(const std::string&, int64_t&, const std::string&, const FlagRules&);
 template void Command::Add(const std::string&, uint64_t&, const std::string&, const FlagRules&);
 template void Command::Add(const std::string&, double&, const std::string&, const FlagRules&);
+template void Command::Add(const std::string&, std::optional<std::string>&, const std::string&,
+                           const FlagRules&);
 template void Command::Add(const std::string&, std::optional<double>&, const std::string&,
                            const FlagRules&);
 template void Command::Add(const std::string&, std::vector<std::string>&, const std::string&,

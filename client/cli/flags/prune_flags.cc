@@ -1,5 +1,7 @@
 #include "client/cli/flags/prune_flags.h"
 
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,14 +18,17 @@ namespace {
 struct Recipe {
   const char* name;
   const char* method;
-  double dense_target;  // in sequential order
+  double dense_target;    // in sequential order
+  const char* curvature;  // likewise
   const char* help;
 };
 constexpr Recipe kRecipes[] = {
-    {"fast", "sparsegpt", 0, "sparsegpt for every map"},
-    {"best", "alps", 0.5,
-     "alps for every map, --dense-target 0.5: lower losses, several times the time"},
+    {"fast", "alps", 0.5, "on",
+     "alps for every map in the metric of the model's own loss, --dense-target 0.5 --curvature on"},
+    {"best", "alps", 0.5, "on:draws=4", "fast with --curvature on:draws=4"},
+    {"linear", "alps", 0.5, "off", "alps for every map by its own output, --dense-target 0.5"},
 };
+constexpr Recipe kNoRecipe = {"", "", 0, "off", ""};  // beside a --method
 
 std::string RecipesText() {
   return absl::StrJoin(kRecipes, "; ", [](std::string* text, const Recipe& recipe) {
@@ -95,6 +100,15 @@ absl::Status CheckDenseTarget(const PruneFlags& flags) {
       absl::StrCat("--dense-target must be 0 unless --order is sequential, got ", target));
 }
 
+absl::Status CheckCurvature(const PruneFlags& flags) {
+  if (!flags.curvature.has_value()) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Curvature> curvature,
+                             ParseCurvatureFlag(*flags.curvature));
+  if (!curvature.has_value() || IsSequential(flags)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--curvature must be off unless --order is sequential, got ", *flags.curvature));
+}
+
 absl::Status CheckVariantCount(const PruneFlags& flags) {
   const std::vector<std::string>&methods = flags.job.methods, &recipes = flags.recipes;
   if (flags.compare && methods.size() + recipes.size() < 2) {
@@ -118,9 +132,12 @@ std::string NameOfMethod(const std::string& method) { return method.substr(0, me
 // What the flags do not say is `recipe`'s.
 RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const Recipe& recipe) {
   const double target = IsSequential(flags) ? recipe.dense_target : 0;
+  const std::string curvature = IsSequential(flags) ? recipe.curvature : "off";
   return {.label = NameOfMethod(method),
           .method = method,
-          .dense_target = flags.dense_target.value_or(target)};
+          .dense_target = flags.dense_target.value_or(target),
+          .curvature = flags.curvature.value_or(curvature),
+          .curvature_by_recipe = !flags.curvature.has_value()};
 }
 
 absl::StatusOr<std::vector<RunVariant>> VariantsOf(const PruneFlags& flags) {
@@ -130,13 +147,14 @@ absl::StatusOr<std::vector<RunVariant>> VariantsOf(const PruneFlags& flags) {
   }
   const std::vector<std::string>& methods = flags.job.methods;
   if (!flags.compare) {
-    const Recipe recipe = recipes.empty() ? kRecipes[0] : recipes[0];
+    const Recipe& usual = methods.empty() ? kRecipes[0] : kNoRecipe;
+    const Recipe recipe = recipes.empty() ? usual : recipes[0];
     const std::string method = methods.empty() ? recipe.method : methods[0];
     return std::vector<RunVariant>{VariantOf(flags, method, recipe)};
   }
   std::vector<RunVariant> variants;
   for (const std::string& method : methods) {
-    variants.push_back(VariantOf(flags, method, kRecipes[0]));
+    variants.push_back(VariantOf(flags, method, kNoRecipe));
   }
   for (const Recipe& recipe : recipes) {
     variants.push_back(VariantOf(flags, recipe.method, recipe));
@@ -181,20 +199,27 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
       "In sequential order, how much of what a map is to give is what it gives in the dense "
       "model, 0 to 1; the rest is what it would give dense on its inputs in the pruned one. "
       "0.5 loses less, for twice the passes; default: 0, or the recipe's");
+  command.Add("--curvature", flags.curvature,
+              "In sequential order: on[:rows=64,draws=1,widest=2048], the curvature of the model's "
+              "own loss is taken first, and alps counts each output's error as the loss feels it; "
+              "or off. Of so many calibration rows, with so many labels drawn a token; outputs "
+              "beyond the widest are weighed in several blocks. Default: off, or the recipe's",
+              {.type = "on[:PARAMETER=NUMBER,...]"});
   command.Add("--attention-method", flags.attention_method,
               "Prunes the queries and keys of a block together, so that its attention matrix "
               "changes least: any method of run (kfac, joint, ...). Rules that name a method or "
               "skip go before it. Default: q and k by --method, each by itself",
               {.type = "NAME[:PARAMETER=NUMBER,...]"});
   command.Add("--allocation", flags.allocation,
-              "Which blocks lose more, of a sparsity that is a fraction: uniform, none; "
+              "What loses more, of a sparsity that is a fraction: uniform, none; "
               "owl[:outlier=5,limit=0.08], those whose scores have fewer outliers; "
               "progression[:step=NUMBER], each step more than the one before it (default: 0.06 "
-              "from the first to the last)",
+              "from the first to the last); loss[:range=0.05], each tensor by one threshold on "
+              "what the model's loss feels of its weights, which needs --curvature",
               {.type = "NAME[:PARAMETER=NUMBER,...]", .show_default = true});
   command.Add("--recipe", flags.recipes,
-              absl::StrCat("What other flags leave open, by name. Repeatable with --compare. ",
-                           RecipesText()),
+              absl::StrCat("What other flags leave open, by name; without --method the default is ",
+                           kRecipes[0].name, ". Repeatable with --compare. ", RecipesText()),
               {.type = "NAME", .repeatable = true});
   AddFormatFlag(command, flags.format);
   command.Add(
@@ -215,8 +240,7 @@ void AddPruneFlags(Command& command, PruneFlags& flags) {
               {.show_default = true});
   AddSparsityFlag(command, job.sparsity);
   command.Add("--method", job.methods,
-              absl::StrCat("Of every linear map; default: ", kRecipes[0].method,
-                           ". Repeatable with --compare"),
+              "Of every linear map; default: by --recipe. Repeatable with --compare",
               {.type = "NAME[:PARAMETER=NUMBER,...]", .repeatable = true});
   AddOnlyRunFlags(command, flags);
   AddPlaceFlags(command, job);
@@ -252,8 +276,8 @@ absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text) {
 absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::string& text) {
   const auto refused = [&text](const std::string& why) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--allocation must be uniform, owl[:outlier=NUMBER,limit=NUMBER] or "
-                     "progression[:step=NUMBER], got ",
+        absl::StrCat("--allocation must be uniform, owl[:outlier=NUMBER,limit=NUMBER], "
+                     "progression[:step=NUMBER] or loss[:range=NUMBER], got ",
                      text, why));
   };
   const absl::StatusOr<MethodSpec> spec = ParseMethodSpec(text);
@@ -263,6 +287,8 @@ absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::str
     allocation.mutable_owl();
   } else if (spec->name == "progression") {
     allocation.mutable_progression();
+  } else if (spec->name == "loss") {
+    allocation.mutable_by_loss();
   } else if (spec->name != "uniform") {
     return refused("");
   }
@@ -273,12 +299,42 @@ absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::str
       allocation.mutable_owl()->set_limit(value);
     } else if (allocation.has_progression() && name == "step") {
       allocation.mutable_progression()->set_step(value);
+    } else if (allocation.has_by_loss() && name == "range") {
+      allocation.mutable_by_loss()->set_range(value);
     } else {
       return refused(absl::StrCat(": ", spec->name, " has no parameter ", name));
     }
   }
   if (spec->name == "uniform") return std::nullopt;
   return allocation;
+}
+
+absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::string& text) {
+  const auto refused = [&text](const std::string& why) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--curvature must be off or on[:rows=COUNT,draws=COUNT,widest=COUNT], got ", text, why));
+  };
+  const absl::StatusOr<MethodSpec> spec = ParseMethodSpec(text);
+  if (!spec.ok()) return refused(absl::StrCat(": ", spec.status().message()));
+  if (spec->name == "off" && spec->parameters.empty()) return std::nullopt;
+  if (spec->name != "on") return refused("");
+  v1::Curvature curvature;
+  for (const auto& [name, value] : spec->parameters) {
+    if (!(value >= 1 && value <= std::numeric_limits<int32_t>::max() && value == std::trunc(value))) {
+      return refused(absl::StrCat(": ", name, " must be a whole number from 1 on"));
+    }
+    const auto count = static_cast<int32_t>(value);
+    if (name == "rows") {
+      curvature.set_rows(count);
+    } else if (name == "draws") {
+      curvature.set_draws(count);
+    } else if (name == "widest") {
+      curvature.set_widest(count);
+    } else {
+      return refused(absl::StrCat(": on has no parameter ", name));
+    }
+  }
+  return curvature;
 }
 
 absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
@@ -290,6 +346,7 @@ absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckDenseTarget(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckVariantCount(flags));
   ATTNPRUNE_RETURN_IF_ERROR(ParseAllocationFlag(flags.allocation).status());
+  ATTNPRUNE_RETURN_IF_ERROR(CheckCurvature(flags));
   ATTNPRUNE_ASSIGN_OR_RETURN(flags.variants, VariantsOf(flags));
   return flags;
 }
@@ -302,6 +359,7 @@ absl::Status CheckNoRunFlags(const PruneFlags& flags) {
       {"--skip", !flags.skips.empty()},
       {"--order", flags.order != PruneFlags().order},
       {"--dense-target", flags.dense_target.has_value()},
+      {"--curvature", flags.curvature.has_value()},
       {"--attention-method", !flags.attention_method.empty()},
       {"--allocation", flags.allocation != PruneFlags().allocation},
       {"--recipe", !flags.recipes.empty()},

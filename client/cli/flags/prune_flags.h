@@ -27,6 +27,8 @@ struct RunVariant {
   std::string label;   // of its folder and its row
   std::string method;  // as --method has it
   double dense_target = 0;
+  std::string curvature;             // as --curvature has it
+  bool curvature_by_recipe = false;  // which nobody asked for by the flag
 };
 
 struct PruneFlags {
@@ -35,6 +37,7 @@ struct PruneFlags {
   std::vector<std::string> rules, skips;  // PATTERN=METHOD@SPARSITY; PATTERN
   std::string order = "sequential";
   std::optional<double> dense_target;
+  std::optional<std::string> curvature;
   std::string attention_method;  // as --method has one; empty: none
   std::string allocation = "uniform";
   std::vector<std::string> recipes;
@@ -63,6 +66,9 @@ absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text);
 // "owl:outlier=5,limit=0.08" or "progression:step=0.02"; nullopt: "uniform". INVALID_ARGUMENT names
 // --allocation.
 absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::string& text);
+
+// "on" or "on:rows=64,draws=1,widest=2048"; nullopt: "off". INVALID_ARGUMENT names --curvature.
+absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::string& text);
 
 }  // namespace attnprune::cli
 

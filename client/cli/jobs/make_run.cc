@@ -19,6 +19,7 @@ namespace {
 struct RunTokens {
   TokenInput calibration, held_out;  // no rows of the second: none is given
   std::string held_out_file;
+  absl::Status predicts;  // of the model, Forward::CheckPredicts
 };
 
 TokenFlags HeldOutFlags(const PruneFlags& flags) {
@@ -66,11 +67,14 @@ absl::StatusOr<RunTokens> ReadRunTokens(const PruneFlags& flags) {
                                ReadWindows(held_out, flags.job.model, forward->options()));
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckTokens(*forward, flags, tokens));
+  tokens.predicts = forward->CheckPredicts();
   return tokens;
 }
 
-absl::Status AddTokens(const PruneFlags& flags, JobTensors& tensors, v1::Run& run) {
+absl::Status AddTokens(const PruneFlags& flags, JobTensors& tensors, v1::Run& run,
+                       absl::Status& predicts) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const RunTokens tokens, ReadRunTokens(flags));
+  predicts = tokens.predicts;
   for (const TokenInput* input : {&tokens.calibration, &tokens.held_out}) {
     for (const std::string& note : input->notes) tensors.AddNote(note);
   }
@@ -108,6 +112,21 @@ absl::Status AddHow(const PruneFlags& flags, v1::Run& run) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Allocation> allocation,
                              ParseAllocationFlag(flags.allocation));
   if (allocation.has_value()) *run.mutable_allocation() = *allocation;
+  return absl::OkStatus();
+}
+
+// What only a recipe asks for is left out where `predicts` says that the model has no loss.
+absl::Status AddCurvature(const RunVariant& variant, const absl::Status& predicts,
+                          JobTensors& tensors, v1::Run& run) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Curvature> curvature,
+                             ParseCurvatureFlag(variant.curvature));
+  if (!curvature.has_value()) return absl::OkStatus();
+  if (variant.curvature_by_recipe && !predicts.ok()) {
+    tensors.AddNote(absl::StrCat("no curvature is taken, and maps are pruned as by --recipe linear: ",
+                                 predicts.message()));
+    return absl::OkStatus();
+  }
+  *run.mutable_curvature() = *curvature;
   return absl::OkStatus();
 }
 
@@ -153,12 +172,14 @@ absl::StatusOr<std::vector<v1::Run>> MakeRuns(const PruneFlags& flags, JobTensor
   for (const RunVariant& variant : flags.variants) {
     ATTNPRUNE_ASSIGN_OR_RETURN(methods.emplace_back(), ParseMethodFlag(variant.method));
   }
-  ATTNPRUNE_RETURN_IF_ERROR(AddTokens(flags, tensors, run));
+  absl::Status predicts;
+  ATTNPRUNE_RETURN_IF_ERROR(AddTokens(flags, tensors, run, predicts));
   ATTNPRUNE_ASSIGN_OR_RETURN(*run.mutable_model(), tensors.AddModel(job.model));
   std::vector<v1::Run> runs(methods.size(), run);
   for (size_t i = 0; i < runs.size(); ++i) {
     *runs[i].mutable_method() = methods[i];
     runs[i].set_dense_target(flags.variants[i].dense_target);
+    ATTNPRUNE_RETURN_IF_ERROR(AddCurvature(flags.variants[i], predicts, tensors, runs[i]));
   }
   return runs;
 }

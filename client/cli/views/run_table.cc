@@ -70,6 +70,7 @@ std::string AskedText(const v1::Run& run) {
       OrderText(run.order()),
       run.dense_target() > 0 ? absl::StrCat(", dense target ", FormatNumber(run.dense_target()))
                              : "",
+      run.has_curvature() ? absl::StrCat(", curvature ", CurvatureText(run.curvature())) : "",
       run.has_allocation() ? absl::StrCat(", allocation ", AllocationText(run.allocation())) : "",
       "\n");
   for (const v1::Rule& rule : run.rules()) {
@@ -134,11 +135,24 @@ std::string AllocationText(const v1::Allocation& allocation) {
     shown.set_name("owl");
     if (allocation.owl().has_outlier()) parameters["outlier"] = allocation.owl().outlier();
     if (allocation.owl().has_limit()) parameters["limit"] = allocation.owl().limit();
+  } else if (allocation.has_by_loss()) {
+    shown.set_name("loss");
+    if (allocation.by_loss().has_range()) parameters["range"] = allocation.by_loss().range();
   } else {
     shown.set_name("progression");
     const v1::Progression& progression = allocation.progression();
     if (progression.has_step()) parameters["step"] = progression.step();
   }
+  return MethodText(shown);
+}
+
+std::string CurvatureText(const v1::Curvature& curvature) {
+  v1::Method shown;  // written as a method is
+  shown.set_name("on");
+  auto& parameters = *shown.mutable_parameters();
+  if (curvature.rows() > 0) parameters["rows"] = curvature.rows();
+  if (curvature.draws() > 0) parameters["draws"] = curvature.draws();
+  if (curvature.widest() > 0) parameters["widest"] = curvature.widest();
   return MethodText(shown);
 }
 

@@ -23,6 +23,8 @@ std::string PlaceText(const v1::RunProgress& progress) {
       return "reading the model";
     case v1::ALLOCATING:
       return "sharing the sparsity out";
+    case v1::MEASURING:
+      return "taking the curvature";
     case v1::SCORING:
       return progress.block() < progress.blocks() ? "scoring" : "taking the losses";
     default:
@@ -145,6 +147,11 @@ std::vector<std::string> RunResultLines(const v1::RunResult& result) {
   std::vector<std::string> lines;
   if (result.block_sparsities_size() > 0) {
     lines.push_back(absl::StrCat("sparsities by block  ", BlockSparsitiesText(result)));
+  }
+  if (result.has_measured_curvature()) {
+    const v1::MeasuredCurvature& measured = result.measured_curvature();
+    lines.push_back(absl::StrCat("curvature  of ", measured.rows(), " rows, ", measured.tokens(),
+                                 " tokens, labels drawn ", measured.draws(), " times"));
   }
   for (const v1::PrunedTensor& tensor : result.tensors()) {
     lines.push_back(TensorLine(result.block(), tensor));

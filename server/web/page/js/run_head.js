@@ -95,7 +95,7 @@ const orderText = (order) => (order === "INDEPENDENT" ? "independent" : "sequent
 
 function placeText({ phase, block, blocks }) {
   if (phase === "READING") return "reading";
-  if (phase === "ALLOCATING") return "before the blocks";
+  if (phase === "ALLOCATING" || phase === "MEASURING") return "before the blocks";
   if (phase === "SCORING" && block >= blocks) return "losses";
   return `block ${block} of ${blocks}`;
 }
@@ -109,6 +109,7 @@ function workText({ phase, maps = [], method, step, steps, block, blocks }) {
       COLLECTING: `inputs of ${maps.join(", ")}`,
       PRUNING: `pruning ${maps.join(", ")} by ${method}${taken}`,
       ADVANCING: "on to the next block",
+      MEASURING: "curvature of the loss, in the dense model",
       ALLOCATING: "outliers by block, in the dense model",
       SCORING: block < blocks ? "scoring" : "of the dense and the pruned model",
     }[phase] ?? ""
@@ -138,6 +139,7 @@ function describe(run) {
     ["method", run.method && methodText(run.method)],
     ["attention method", run.attentionMethod && methodText(run.attentionMethod)],
     ["allocation", allocationText(run.allocation)],
+    ["curvature", curvatureText(run.curvature)],
     ["sparsity", sparsityInWords(run.sparsity)],
     ["order", orderText(run.order)],
     ["dense target", number(run.denseTarget) > 0 ? String(run.denseTarget) : undefined],
@@ -162,6 +164,14 @@ function describe(run) {
 function allocationText(allocation) {
   const [kind, values] = Object.entries(allocation ?? {})[0] ?? [];
   return kind && [kind, ...Object.entries(values).map(([name, value]) => `${name} ${value}`)].join(", ");
+}
+
+// "on, draws 4"; none where it is not taken.
+function curvatureText(curvature) {
+  return (
+    curvature &&
+    ["on", ...Object.entries(curvature).map(([name, value]) => `${name} ${value}`)].join(", ")
+  );
 }
 
 function ruleText({ pattern, skip, method, sparsity: asked }) {

@@ -129,8 +129,9 @@ function isNews(run, time, { attempt }) {
 }
 
 // A tensor, the end of a block or the end of the run: each has one result, whatever is resumed.
-function resultKey({ block, tensors = [], modelScore }) {
-  return JSON.stringify([block, tensors.map(({ name }) => name), Boolean(modelScore)]);
+function resultKey({ block, tensors = [], modelScore, measuredCurvature }) {
+  const kinds = [Boolean(modelScore), Boolean(measuredCurvature)];
+  return JSON.stringify([block, tensors.map(({ name }) => name), ...kinds]);
 }
 
 // The error that people look at: on held-out rows where there are any.

@@ -1,0 +1,208 @@
+#include "core/sequential/curvature.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "core/base/status_macros.h"
+#include "core/io/spilled_matrix.h"
+#include "core/kernels/gram.h"
+#include "core/model/head_backward.h"
+#include "core/model/layer_backward.h"
+#include "core/model/pass_estimate.h"
+#include "core/tensor/copy_rows.h"
+
+namespace attnprune {
+namespace {
+
+// How much of the pass each part is, in passes forward.
+constexpr double kForward = 1, kBackward = 3;
+
+constexpr double kHeadProducts = 3;  // its logits twice, and the gradient
+
+// By LinearMap; 0: the family has no such map.
+std::array<Index, kLinearMaps> OutputsOf(const ModelOptions& model) {
+  const Index q = model.heads * model.head_dim, kv = model.kv_heads * model.head_dim;
+  const Index gate = model.mlp == MlpKind::kPlain ? 0 : model.ffn;
+  return {q, kv, kv, model.hidden_size, gate, model.ffn, model.hidden_size};
+}
+
+// A group's inputs count once: with the map that every family has.
+void AddSquares(LinearMap map, MatrixView input, LayerCurvature& curvature) {
+  if (map == LinearMap::kKey || map == LinearMap::kValue || map == LinearMap::kGate) return;
+  AddColumnSquares(input, curvature.squares[GroupOf(map)]);
+}
+
+// The states of a model on their way forward and back.
+class Pass {
+ public:
+  Pass(Forward& forward, ThreadPool& pool, const Tokens& rows, const CurvatureOptions& options,
+       const PassListener& listener)
+      : forward_(forward), pool_(pool), rows_(rows), options_(options), listener_(listener) {}
+
+  absl::Status Run(const PassOptions& places, const CurvatureSink& sink);
+
+ private:
+  absl::Status MakeRoom(const PassOptions& places);
+  absl::Status RunForward();
+  absl::Status TakeGradients();
+  absl::Status RunBack(Index layer, const CurvatureSink& sink);
+
+  Index layers() const { return forward_.options().layer_count(); }
+  double tokens() const { return static_cast<double>(rows_.total()); }
+  MutableMatrixView Kept(Index layer) {
+    return kept_[0].view().Rows(layer * rows_.total(), rows_.total());
+  }
+  MutableMatrixView Gradient(int draw) {
+    return gradients_[0].view().Rows(draw * rows_.total(), rows_.total());
+  }
+  // passes: of a layer, that are done.
+  bool Tell(double passes) const {
+    const double all = static_cast<double>(layers()) * (kForward + options_.draws * kBackward);
+    return !listener_ || listener_(passes / all);
+  }
+
+  Forward& forward_;
+  ThreadPool& pool_;
+  const Tokens& rows_;
+  const CurvatureOptions& options_;
+  const PassListener& listener_;
+  std::vector<ScratchMatrix> kept_;       // one: the input of every layer
+  std::vector<ScratchMatrix> gradients_;  // one: of every draw
+};
+
+absl::Status Pass::MakeRoom(const PassOptions& places) {
+  const ModelOptions& model = forward_.options();
+  const Index wanted = rows_.total() * (layers() + options_.draws);
+  const bool spill =
+      places.memory_budget > 0 && HiddenStatesBytes(model, wanted) > places.memory_budget;
+  const std::string folder = spill ? places.spill_folder : "";
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      ScratchMatrix kept,
+      ScratchMatrix::Create(rows_.total() * layers(), model.hidden_size, folder));
+  kept_.push_back(std::move(kept));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      ScratchMatrix gradients,
+      ScratchMatrix::Create(rows_.total() * options_.draws, model.hidden_size, folder));
+  gradients_.push_back(std::move(gradients));
+  return absl::OkStatus();
+}
+
+// The last layer's output is in the first draw's place.
+absl::Status Pass::RunForward() {
+  const MutableMatrixView x = Gradient(0);
+  ATTNPRUNE_RETURN_IF_ERROR(forward_.Embed(rows_, x));
+  for (Index layer = 0; layer < layers(); ++layer) {
+    CopyRows(x, Kept(layer));
+    LayerHooks hooks;
+    hooks.goes_on = [&](Index done) {
+      return Tell(kForward * (static_cast<double>(layer) + static_cast<double>(done) / tokens()));
+    };
+    ATTNPRUNE_RETURN_IF_ERROR(forward_.RunLayer(layer, rows_.lengths, x, hooks));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Pass::TakeGradients() {
+  for (int draw = 1; draw < options_.draws; ++draw) CopyRows(Gradient(0), Gradient(draw));
+  const double done = kForward * static_cast<double>(layers());
+  for (int draw = 0; draw < options_.draws; ++draw) {
+    ATTNPRUNE_RETURN_IF_ERROR(
+        SampledLabelGradient(forward_.weights(), pool_, rows_, LabelSeed{options_.seed, draw},
+                             Gradient(draw), [&](double) { return Tell(done); }));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Pass::RunBack(Index layer, const CurvatureSink& sink) {
+  LayerWeights weights;
+  ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights));
+  LayerCurvature curvature = NoCurvature(weights, options_.widest);
+  LayerBackward backward(forward_.options(), pool_);
+  for (int draw = 0; draw < options_.draws; ++draw) {
+    BackwardHooks hooks;
+    hooks.map_gradient = [&](LinearMap map, Index, MatrixView input, MatrixView gradient) {
+      AddSquares(map, input, curvature);
+      for (OutputCurvature::Block& block : curvature.maps[static_cast<size_t>(map)].blocks) {
+        AddGram(gradient.Cols(block.first, block.moments.size()), pool_, block.moments);
+      }
+    };
+    const double before = kForward * static_cast<double>(layers()) +
+                          kBackward * static_cast<double>((layers() - 1 - layer) * options_.draws +
+                                                          draw);
+    hooks.goes_on = [&](Index done) {
+      return Tell(before + kBackward * static_cast<double>(done) / tokens());
+    };
+    if (!backward.Run(layer, weights, rows_.lengths, Kept(layer), Gradient(draw), hooks)) {
+      return absl::CancelledError("interrupted");
+    }
+  }
+  return sink(layer, weights, curvature);
+}
+
+absl::Status Pass::Run(const PassOptions& places, const CurvatureSink& sink) {
+  ATTNPRUNE_RETURN_IF_ERROR(forward_.CheckPredicts());
+  ATTNPRUNE_RETURN_IF_ERROR(MakeRoom(places));
+  ATTNPRUNE_RETURN_IF_ERROR(RunForward());
+  ATTNPRUNE_RETURN_IF_ERROR(TakeGradients());
+  for (Index layer = layers() - 1; layer >= 0; --layer) {
+    ATTNPRUNE_RETURN_IF_ERROR(RunBack(layer, sink));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status MeasureCurvature(Forward& forward, ThreadPool& pool, const Tokens& rows,
+                              const CurvatureOptions& options, const PassOptions& places,
+                              const PassListener& listener, const CurvatureSink& sink) {
+  return Pass(forward, pool, rows, options, listener).Run(places, sink);
+}
+
+CurvatureEstimate EstimateCurvature(const ModelOptions& model, absl::Span<const Index> lengths,
+                                    const CurvatureOptions& options) {
+  const auto layers = static_cast<double>(model.layer_count());
+  const double tokens = std::accumulate(lengths.begin(), lengths.end(), 0.0);
+  const PassEstimate pass =
+      EstimatePass(model, Compute::kFloat32, lengths, model.layer_count(), /*memory_budget=*/1);
+  double entries = 0;  // of a layer's B
+  for (const Index outputs : OutputsOf(model)) {
+    const double n = static_cast<double>(outputs);
+    const double blocks = std::ceil(n / static_cast<double>(options.widest));
+    entries += n * n / blocks;
+  }
+  const double head =
+      2 * tokens * static_cast<double>(model.hidden_size) * static_cast<double>(model.vocab);
+  CurvatureEstimate estimate;
+  estimate.operations =
+      (pass.map_operations + pass.attention_operations) * (kForward + options.draws * kBackward) +
+      options.draws * (kHeadProducts * head + layers * tokens * entries);
+  estimate.state_bytes = static_cast<double>(sizeof(float)) * tokens *
+                         static_cast<double>(model.hidden_size) * (layers + options.draws);
+  estimate.layer_bytes = static_cast<double>(sizeof(double)) * entries;
+  estimate.stored_bytes = static_cast<double>(sizeof(float)) * entries * layers;
+  return estimate;
+}
+
+Tokens SomeRows(const Tokens& tokens, Index rows) {
+  const auto all = static_cast<Index>(tokens.lengths.size());
+  if (rows >= all) return tokens;
+  Tokens some;
+  Index first = 0, taken = 0;
+  for (Index i = 0; i < all; ++i) {
+    const Index length = tokens.lengths[static_cast<size_t>(i)];
+    if (i == taken * all / rows && taken < rows) {
+      const auto begin = tokens.ids.begin() + first;
+      some.ids.insert(some.ids.end(), begin, begin + length);
+      some.lengths.push_back(length);
+      ++taken;
+    }
+    first += length;
+  }
+  return some;
+}
+
+}  // namespace attnprune
