@@ -74,13 +74,13 @@ def test_every_linear_map_is_pruned_and_the_report_has_the_losses_of_the_loss_sc
 
 def test_rules_and_skips_say_what_becomes_of_each_map(tmp_path):
     out = tmp_path / "pruned"
-    done("prune", *RUN, "--sparsity", "2:4", "--skip", "*.layers.0.*", "--rule", "down=alps@0.3",
+    done("prune", *RUN, "--sparsity", "2:4", "--skip", "*.layers.0.*", "--rule", "down=wanda@0.3",
          "--rule", "q=@0.7", "--output", out)
     got = {tensor["name"]: (tensor["method"], tensor["asked"]) for tensor in report(out)["tensors"]}
     assert {name.split(".")[2] for name in got} == {"1", "2", "3"}
-    assert got["model.layers.1.mlp.down_proj.weight"] == ("alps", "0.3")
-    assert got["model.layers.1.self_attn.q_proj.weight"] == ("sparsegpt", "0.7")
-    assert got["model.layers.3.mlp.gate_proj.weight"] == ("sparsegpt", "2:4")
+    assert got["model.layers.1.mlp.down_proj.weight"] == ("wanda", "0.3")
+    assert got["model.layers.1.self_attn.q_proj.weight"] == ("alps", "0.7")
+    assert got["model.layers.3.mlp.gate_proj.weight"] == ("alps", "2:4")
 
 
 def test_a_bitmask_folder_is_smaller_and_unpacks_to_the_dense_one_bit_for_bit(server, tmp_path):
@@ -131,8 +131,9 @@ def test_interrupted_the_same_command_goes_on_and_gives_the_same_model(tmp_path)
 @pytest.mark.parametrize("how", [["--method", "alps"],
                                  ["--method", "alps:steps=10", "--attention-method", "kfac:rounds=1,steps=10",
                                   "--sparsity", "0.5", "--allocation", "owl"],
+                                 ["--recipe", "fast", "--allocation", "loss"],
                                  ["--method", "alps", "--order", "independent"]],
-                         ids=["alps", "kfac and owl", "independent"])
+                         ids=["alps", "kfac and owl", "fast by loss", "independent"])
 def test_a_server_that_is_killed_ends_no_run_and_a_watch_goes_on(server, tmp_path, how):
     at = ["--server", server.address]
     flags = [*RUN, *how]

@@ -19,16 +19,19 @@ struct Recipe {
   const char* name;
   const char* method;
   double dense_target;    // in sequential order
-  const char* curvature;  // likewise
+  const char* curvature;   // likewise
+  const char* allocation;  // likewise, of a fraction
   const char* help;
 };
 constexpr Recipe kRecipes[] = {
-    {"fast", "alps", 0.5, "on",
-     "alps for every map in the metric of the model's own loss, --dense-target 0.5 --curvature on"},
-    {"best", "alps", 0.5, "on:draws=4", "fast with --curvature on:draws=4"},
-    {"linear", "alps", 0.5, "off", "alps for every map by its own output, --dense-target 0.5"},
+    {"fast", "alps", 0.5, "on", "uniform",
+     "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
+    {"best", "alps", 0.5, "on:draws=4", "loss",
+     "the same with --curvature on:draws=4, and --allocation loss for a fraction"},
+    {"linear", "alps", 0.5, "off", "uniform",
+     "alps for every map by its own output: --dense-target 0.5"},
 };
-constexpr Recipe kNoRecipe = {"", "", 0, "off", ""};  // beside a --method
+constexpr Recipe kNoRecipe = {"", "", 0, "off", "uniform", ""};  // beside a --method
 
 std::string RecipesText() {
   return absl::StrJoin(kRecipes, "; ", [](std::string* text, const Recipe& recipe) {
@@ -129,14 +132,20 @@ absl::Status CheckVariantCount(const PruneFlags& flags) {
 
 std::string NameOfMethod(const std::string& method) { return method.substr(0, method.find(':')); }
 
+bool IsFraction(const std::string& sparsity) { return sparsity.find(':') == std::string::npos; }
+
 // What the flags do not say is `recipe`'s.
 RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const Recipe& recipe) {
   const double target = IsSequential(flags) ? recipe.dense_target : 0;
-  const std::string curvature = IsSequential(flags) ? recipe.curvature : "off";
+  const std::string curvature =
+      flags.curvature.value_or(IsSequential(flags) ? recipe.curvature : kNoRecipe.curvature);
+  const bool shares = IsFraction(flags.job.sparsity) && curvature != kNoRecipe.curvature;
   return {.label = NameOfMethod(method),
           .method = method,
           .dense_target = flags.dense_target.value_or(target),
-          .curvature = flags.curvature.value_or(curvature),
+          .curvature = curvature,
+          .allocation =
+              flags.allocation.value_or(shares ? recipe.allocation : kNoRecipe.allocation),
           .curvature_by_recipe = !flags.curvature.has_value()};
 }
 
@@ -215,8 +224,9 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
               "owl[:outlier=5,limit=0.08], those whose scores have fewer outliers; "
               "progression[:step=NUMBER], each step more than the one before it (default: 0.06 "
               "from the first to the last); loss[:range=0.05], each tensor by one threshold on "
-              "what the model's loss feels of its weights, which needs --curvature",
-              {.type = "NAME[:PARAMETER=NUMBER,...]", .show_default = true});
+              "what the model's loss feels of its weights, which needs --curvature. Default: uniform, or "
+              "the recipe's",
+              {.type = "NAME[:PARAMETER=NUMBER,...]"});
   command.Add("--recipe", flags.recipes,
               absl::StrCat("What other flags leave open, by name; without --method the default is ",
                            kRecipes[0].name, ". Repeatable with --compare. ", RecipesText()),
@@ -345,7 +355,9 @@ absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckHeldOutFlags(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckDenseTarget(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckVariantCount(flags));
-  ATTNPRUNE_RETURN_IF_ERROR(ParseAllocationFlag(flags.allocation).status());
+  if (flags.allocation.has_value()) {
+    ATTNPRUNE_RETURN_IF_ERROR(ParseAllocationFlag(*flags.allocation).status());
+  }
   ATTNPRUNE_RETURN_IF_ERROR(CheckCurvature(flags));
   ATTNPRUNE_ASSIGN_OR_RETURN(flags.variants, VariantsOf(flags));
   return flags;
@@ -361,7 +373,7 @@ absl::Status CheckNoRunFlags(const PruneFlags& flags) {
       {"--dense-target", flags.dense_target.has_value()},
       {"--curvature", flags.curvature.has_value()},
       {"--attention-method", !flags.attention_method.empty()},
-      {"--allocation", flags.allocation != PruneFlags().allocation},
+      {"--allocation", flags.allocation.has_value()},
       {"--recipe", !flags.recipes.empty()},
       {"--format", flags.format.bitmask()},
       {"--compare", flags.compare},

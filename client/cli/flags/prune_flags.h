@@ -28,6 +28,7 @@ struct RunVariant {
   std::string method;  // as --method has it
   double dense_target = 0;
   std::string curvature;             // as --curvature has it
+  std::string allocation;            // as --allocation has it
   bool curvature_by_recipe = false;  // which nobody asked for by the flag
 };
 
@@ -39,7 +40,7 @@ struct PruneFlags {
   std::optional<double> dense_target;
   std::optional<std::string> curvature;
   std::string attention_method;  // as --method has one; empty: none
-  std::string allocation = "uniform";
+  std::optional<std::string> allocation;
   std::vector<std::string> recipes;
   FormatFlag format;
   bool compare = false;

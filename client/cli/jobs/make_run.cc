@@ -109,19 +109,22 @@ absl::Status AddHow(const PruneFlags& flags, v1::Run& run) {
     ATTNPRUNE_ASSIGN_OR_RETURN(*run.mutable_attention_method(),
                                ParseMethodFlag(flags.attention_method, "--attention-method"));
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Allocation> allocation,
-                             ParseAllocationFlag(flags.allocation));
-  if (allocation.has_value()) *run.mutable_allocation() = *allocation;
   return absl::OkStatus();
 }
 
 // What only a recipe asks for is left out where `predicts` says that the model has no loss.
-absl::Status AddCurvature(const RunVariant& variant, const absl::Status& predicts,
-                          JobTensors& tensors, v1::Run& run) {
+absl::Status AddByLoss(const RunVariant& variant, const absl::Status& predicts,
+                       JobTensors& tensors, v1::Run& run) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Allocation> allocation,
+                             ParseAllocationFlag(variant.allocation));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Curvature> curvature,
                              ParseCurvatureFlag(variant.curvature));
+  const bool left_out = variant.curvature_by_recipe && !predicts.ok();
+  if (allocation.has_value() && !(left_out && allocation->has_by_loss())) {
+    *run.mutable_allocation() = *allocation;
+  }
   if (!curvature.has_value()) return absl::OkStatus();
-  if (variant.curvature_by_recipe && !predicts.ok()) {
+  if (left_out) {
     tensors.AddNote(absl::StrCat("no curvature is taken, and maps are pruned as by --recipe linear: ",
                                  predicts.message()));
     return absl::OkStatus();
@@ -179,7 +182,7 @@ absl::StatusOr<std::vector<v1::Run>> MakeRuns(const PruneFlags& flags, JobTensor
   for (size_t i = 0; i < runs.size(); ++i) {
     *runs[i].mutable_method() = methods[i];
     runs[i].set_dense_target(flags.variants[i].dense_target);
-    ATTNPRUNE_RETURN_IF_ERROR(AddCurvature(flags.variants[i], predicts, tensors, runs[i]));
+    ATTNPRUNE_RETURN_IF_ERROR(AddByLoss(flags.variants[i], predicts, tensors, runs[i]));
   }
   return runs;
 }

@@ -1,0 +1,227 @@
+// Runs that take the curvature of the model's own loss.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/base/field_error.h"
+#include "tests/server/api/run_fixture.h"
+
+namespace attnprune::api {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+class CurvatureRuns : public Runs {
+ protected:
+  // alps with a curvature.
+  v1::Run LossAware() {
+    v1::Run run = Golden();
+    run.mutable_method()->set_name("alps");
+    run.mutable_method()->clear_parameters();
+    run.mutable_curvature();
+    return run;
+  }
+  v1::Run ByLoss(double range) {
+    v1::Run run = LossAware();
+    run.mutable_sparsity()->set_fraction(0.5);
+    run.mutable_allocation()->mutable_by_loss()->set_range(range);
+    return run;
+  }
+  v1::Run Done(const v1::Run& run) {
+    v1::Run done = WorkOn(Create(run).name());
+    EXPECT_EQ(done.state(), v1::SUCCEEDED) << done.failure().message();
+    EXPECT_EQ(done.results_done(), done.results_total());
+    return done;
+  }
+};
+
+TEST_F(CurvatureRuns, TellWhatItWasTakenOnAndPruneOtherWeightsByIt) {
+  v1::Run without = LossAware();
+  without.clear_curvature();
+  const v1::Run plain = Done(without), aware = Done(LossAware());
+  EXPECT_EQ(aware.results_total(), plain.results_total() + 1);
+  int measured = 0;
+  for (const v1::RunResult& result : aware.results()) {
+    EXPECT_EQ(result.curvature_size(), 0) << "that is the server's own";
+    if (!result.has_measured_curvature()) continue;
+    ++measured;
+    EXPECT_EQ(result.measured_curvature().rows(), aware.calibration().lengths_size());
+    EXPECT_EQ(result.measured_curvature().tokens(), aware.calibration().ids().shape(0));
+    EXPECT_EQ(result.measured_curvature().draws(), 1);
+  }
+  EXPECT_EQ(measured, 1);
+  EXPECT_NE(plain.results(0).tensors(0).weights().sha256(),
+            aware.results(0).tensors(0).weights().sha256());
+}
+
+TEST_F(CurvatureRuns, TellOfThePassThatTakesIt) {
+  const std::string name = Create(LossAware()).name();
+  WorkOn(name);
+  double before = 0;
+  bool seen = false;
+  for (const v1::JobEvent& event : Events(name)) {
+    if (!event.has_run_progress()) continue;
+    seen = seen || event.run_progress().phase() == v1::MEASURING;
+    EXPECT_GE(event.run_progress().share(), before - 1e-9);
+    before = event.run_progress().share();
+  }
+  EXPECT_TRUE(seen);
+}
+
+TEST_F(CurvatureRuns, EndWithTheSameBitsHoweverOftenTheyAreStopped) {
+  const v1::Run run = ByLoss(0.1);
+  clock_.SetHook(0, [] {});
+  const std::string expected = Verdict(Done(run));
+  const int looks = clock_.looks(), stops = 12;
+  ASSERT_GT(looks, stops);
+  for (int stop_at = 1; stop_at <= looks; stop_at += looks / stops) {
+    SCOPED_TRACE(stop_at);
+    const std::string name = Create(run).name();
+    StopSignal stop;
+    clock_.SetHook(stop_at, [&] { stop.Request(StopReason::kDraining); });
+    Work(&stop);
+    if (Get(name).state() == v1::QUEUED) WorkOn(name);
+    EXPECT_EQ(Verdict(Get(name)), expected);
+  }
+}
+
+TEST_F(CurvatureRuns, GiveTheSameBitsWithinAnyMemory) {
+  const std::string in_memory = Verdict(Done(LossAware()));
+  EXPECT_EQ(Verdict(WorkOn(Create(LossAware()).name(), /*memory_budget=*/1)), in_memory);
+}
+
+TEST_F(CurvatureRuns, LeaveNoCurvatureBehind) {
+  const int64_t before = Blobs();
+  const v1::Run run = Done(LossAware());
+  std::set<std::string> stored;
+  for (const v1::RunResult& result : run.results()) {
+    for (const v1::PrunedTensor& tensor : result.tensors()) {
+      stored.insert({tensor.weights().sha256(), tensor.mask().sha256()});
+    }
+  }
+  const int64_t states = 2;  // of the held-out rows behind the last block, dense and pruned
+  EXPECT_LE(Blobs() - before, static_cast<int64_t>(stored.size()) + states);
+}
+
+TEST_F(CurvatureRuns, DependOnTheSeed) {
+  v1::Run run = LossAware();
+  run.set_seed(1);
+  const std::string one = Verdict(Done(run));
+  EXPECT_EQ(Verdict(Done(run)), one);
+  run.set_seed(2);
+  EXPECT_NE(Verdict(Done(run)), one);
+}
+
+TEST_F(CurvatureRuns, ShareTheSparsityOutByTensor) {
+  v1::Run run = ByLoss(0.1);
+  v1::Rule& rule = *run.add_rules();
+  rule.set_pattern("down");
+  rule.mutable_sparsity()->set_fraction(0.25);
+  const v1::Run done = Done(run);
+  std::map<std::string, double> shares;
+  for (const v1::RunResult& result : done.results()) {
+    shares.insert(result.tensor_sparsities().begin(), result.tensor_sparsities().end());
+  }
+  EXPECT_THAT(shares, SizeIs(2 * 6)) << "down has its own";
+  std::set<double> asked;
+  double gone = 0, all = 0;
+  for (const v1::RunResult& result : done.results()) {
+    for (const v1::PrunedTensor& tensor : result.tensors()) {
+      const double fraction = tensor.asked().fraction();
+      if (tensor.maps(0) == "down") {
+        EXPECT_EQ(fraction, 0.25);
+        continue;
+      }
+      EXPECT_EQ(fraction, shares.at(tensor.name()));
+      EXPECT_GE(fraction, 0.4);
+      EXPECT_LE(fraction, 0.6);
+      asked.insert(fraction);
+      gone += fraction * static_cast<double>(tensor.size());
+      all += static_cast<double>(tensor.size());
+    }
+  }
+  EXPECT_GT(asked.size(), 3u);
+  EXPECT_NEAR(gone / all, 0.5, 1e-6);
+}
+
+TEST_F(CurvatureRuns, ShareQueriesAndKeysThatArePrunedTogetherOutTogether) {
+  v1::Run run = ByLoss(0.1);
+  run.mutable_attention_method()->set_name("wanda");
+  for (const v1::RunResult& result : Done(run).results()) {
+    if (result.tensors_size() < 2) continue;
+    EXPECT_EQ(result.tensors(0).asked().fraction(), result.tensors(1).asked().fraction());
+  }
+}
+
+TEST_F(CurvatureRuns, CountItInTheirEstimate) {
+  const auto estimate = [this](const v1::Run& run) {
+    v1::CreateRunRequest request;
+    *request.mutable_run() = run;
+    request.set_validate_only(true);
+    return ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {})).estimate();
+  };
+  v1::Run without = LossAware();
+  without.clear_curvature();
+  v1::Run draws = LossAware();
+  draws.mutable_curvature()->set_draws(8);
+  EXPECT_GT(estimate(LossAware()).seconds(), estimate(without).seconds());
+  EXPECT_GT(estimate(LossAware()).disk_bytes(), estimate(without).disk_bytes());
+  EXPECT_GT(estimate(draws).seconds(), estimate(LossAware()).seconds());
+}
+
+TEST_F(CurvatureRuns, ThatCannotBeAreRefused) {
+  struct Row {
+    const char* field;
+    const char* message;
+    std::function<void(v1::Run&)> spoil;
+  };
+  const std::vector<Row> rows = {
+      {"run.curvature", "must be absent in INDEPENDENT order",
+       [](v1::Run& run) { run.set_order(v1::INDEPENDENT); }},
+      {"run.curvature", "must be read by a method of the run (alps), got none",
+       [](v1::Run& run) { run.mutable_method()->set_name("wanda"); }},
+      {"run.curvature.rows", "must be in [1, 1048576], or 0, got -1",
+       [](v1::Run& run) { run.mutable_curvature()->set_rows(-1); }},
+      {"run.curvature.draws", "must be in [1, 64], or 0, got 65",
+       [](v1::Run& run) { run.mutable_curvature()->set_draws(65); }},
+      {"run.curvature.widest", "must be in [16, 16384], or 0, got 15",
+       [](v1::Run& run) { run.mutable_curvature()->set_widest(15); }},
+      {"run.allocation.by_loss.range", "[0, 0.5], got 0.6",
+       [](v1::Run& run) { run.mutable_allocation()->mutable_by_loss()->set_range(0.6); }},
+      {"run.allocation.by_loss", "must be absent without run.curvature",
+       [](v1::Run& run) {
+         run.clear_curvature();
+         run.mutable_allocation()->mutable_by_loss();
+       }},
+  };
+  for (const Row& row : rows) {
+    v1::Run run = LossAware();
+    row.spoil(run);
+    const absl::Status status = ErrorOf(run);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << row.field;
+    EXPECT_EQ(FieldAtFault(status), row.field) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(row.message)) << row.field;
+  }
+}
+
+TEST_F(CurvatureRuns, OfAModelWithoutAHeadAreRefused) {
+  v1::Run run = LossAware();
+  run.clear_held_out();
+  auto& tensors = *run.mutable_model()->mutable_tensors();
+  const auto head = std::find_if(tensors.begin(), tensors.end(), [](const v1::TensorRef& tensor) {
+    return tensor.name() == "lm_head.weight";
+  });
+  ASSERT_NE(head, tensors.end());
+  tensors.erase(head);
+  EXPECT_THAT(std::string(ErrorOf(run).message()), HasSubstr("lm_head"));
+}
+
+}  // namespace
+}  // namespace attnprune::api
