@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "core/methods/method.h"
 #include "core/problem/problem_shape.h"
@@ -46,6 +47,17 @@ class ParameterValues {
   std::map<std::string, double> values_;
 };
 
+// What a linear method needs of a map whose outputs' curvature is known (LinearProblem), in blocks
+// of so many outputs. As MethodInfo's, without the curvature itself.
+struct CoupledCosts {
+  std::function<double(absl::Span<const Index> blocks, Index inputs, const ParameterValues& values,
+                       int threads)>
+      bytes;
+  std::function<double(absl::Span<const Index> blocks, Index inputs,
+                       const ParameterValues& values)>
+      operations;
+};
+
 struct MethodInfo {
   const char* name;
   const char* summary;
@@ -72,6 +84,8 @@ struct MethodInfo {
   std::function<double(const ProblemShape& shape, const ParameterValues& values,
                        DenseAttention dense)>
       operations;
+  // In place of both where the curvature is known; nullopt: it does not read it.
+  absl::optional<CoupledCosts> coupled = {};
 };
 
 // A method as a text or a job asks for it; not checked.

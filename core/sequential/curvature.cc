@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -170,9 +169,9 @@ CurvatureEstimate EstimateCurvature(const ModelOptions& model, absl::Span<const 
       EstimatePass(model, Compute::kFloat32, lengths, model.layer_count(), /*memory_budget=*/1);
   double entries = 0;  // of a layer's B
   for (const Index outputs : OutputsOf(model)) {
-    const double n = static_cast<double>(outputs);
-    const double blocks = std::ceil(n / static_cast<double>(options.widest));
-    entries += n * n / blocks;
+    for (const Index block : CurvatureBlocks(outputs, options.widest)) {
+      entries += static_cast<double>(block * block);
+    }
   }
   const double head =
       2 * tokens * static_cast<double>(model.hidden_size) * static_cast<double>(model.vocab);

@@ -7,11 +7,10 @@ namespace {
 
 OutputCurvature NoCurvatureOf(Index outputs, Index widest) {
   OutputCurvature curvature;
-  const Index blocks = (outputs + widest - 1) / widest;
-  for (Index b = 0, first = 0; b < blocks; ++b) {
-    const Index end = outputs * (b + 1) / blocks;
-    curvature.blocks.push_back({.first = first, .moments = GramMatrix(end - first)});
-    first = end;
+  Index first = 0;
+  for (const Index block : CurvatureBlocks(outputs, widest)) {
+    curvature.blocks.push_back({.first = first, .moments = GramMatrix(block)});
+    first += block;
   }
   return curvature;
 }
@@ -38,6 +37,15 @@ std::vector<double> LayerCurvature::DiagonalOf(LinearMap map) const {
     for (Index i = 0; i < block.moments.size(); ++i) diagonal.push_back(block.moments(i, i));
   }
   return diagonal;
+}
+
+std::vector<Index> CurvatureBlocks(Index outputs, Index widest) {
+  const Index blocks = (outputs + widest - 1) / widest;
+  std::vector<Index> sizes;
+  for (Index b = 0; b < blocks; ++b) {
+    sizes.push_back(outputs * (b + 1) / blocks - outputs * b / blocks);
+  }
+  return sizes;
 }
 
 LayerCurvature NoCurvature(const LayerWeights& layer, Index widest) {

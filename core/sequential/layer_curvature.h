@@ -24,7 +24,10 @@ struct LayerCurvature {
   std::vector<double> DiagonalOf(LinearMap map) const;  // of B
 };
 
-// All zeros; the blocks of a map are as even as can be.
+// The sizes of the blocks of B of a map with so many outputs: as even as can be, none wider.
+std::vector<Index> CurvatureBlocks(Index outputs, Index widest);
+
+// All zeros, in such blocks.
 LayerCurvature NoCurvature(const LayerWeights& layer, Index widest);
 
 }  // namespace attnprune

@@ -92,6 +92,12 @@ class Planner {
   absl::Status AddBlock(Index layer);
   absl::Status AddStretch(Index layer, const Stretch& stretch, BlockCost& cost);
   absl::Status AddTensor(Index layer, const Stretch::Tensor& tensor);
+  // A method on maps that are pruned as one matrix; operations of it, and bytes.
+  struct Cost {
+    double operations = 0, bytes = 0;
+  };
+  absl::StatusOr<Cost> CostOf(Index layer, absl::Span<const LinearMap> maps,
+                              const ChosenMethod& method) const;
   absl::StatusOr<double> LinearOperations(Index layer, const TensorMaps& tensor,
                                           bool by_attention) const;
   absl::Status AddAttention(Index layer, const Stretch::Piece& piece);
@@ -157,18 +163,37 @@ void Planner::AddCurvature() {
   ++plan_.results;
 }
 
+absl::StatusOr<Planner::Cost> Planner::CostOf(Index layer, absl::Span<const LinearMap> maps,
+                                              const ChosenMethod& method) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size, SizeOfMaps(model_, layer, maps));
+  const MethodInfo& info = *method.info;
+  const auto keep = DenseAttention::kKeep;
+  if (!run_.curvature.has_value() || !info.coupled.has_value()) {
+    const ProblemShape shape = LinearShape(size);
+    return Cost{.operations = info.operations(shape, method.values, keep),
+                .bytes = info.bytes(shape, method.values, keep, machine_.threads)};
+  }
+  std::vector<Index> blocks;
+  for (const LinearMap map : maps) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize one, SizeOfMaps(model_, layer, {&map, 1}));
+    const std::vector<Index> of_map =
+        CurvatureBlocks(static_cast<Index>(one.out), run_.curvature->widest);
+    blocks.insert(blocks.end(), of_map.begin(), of_map.end());
+  }
+  return Cost{.operations = info.coupled->operations(blocks, size.in, method.values),
+              .bytes = info.coupled->bytes(blocks, size.in, method.values, machine_.threads)};
+}
+
 absl::Status Planner::AddTensor(Index layer, const Stretch::Tensor& tensor) {
   const RunChoice& choice = *BaseChoiceOf(run_, tensor.what);
   ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size, SizeOfMaps(model_, layer, tensor.what.maps));
   ATTNPRUNE_RETURN_IF_ERROR(CheckFits(run_, tensor.what, choice.sparsity, size.in));
-  const ProblemShape shape = LinearShape(size);
-  const MethodInfo& info = *choice.method.info;
-  const auto keep = DenseAttention::kKeep;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Cost cost, CostOf(layer, tensor.what.maps, choice.method));
   const double bytes_per_entry = static_cast<double>(SizeOf(tensor.what.stored->dtype));
   // The method's own, its result, the tensor as it was, as stored, and its mask.
-  most_method_bytes_ = std::max(
-      most_method_bytes_, info.bytes(shape, choice.method.values, keep, machine_.threads) +
-                              size.entries() * (3 * kFloat + bytes_per_entry + 1 / kMaskBits));
+  most_method_bytes_ =
+      std::max(most_method_bytes_,
+               cost.bytes + size.entries() * (3 * kFloat + bytes_per_entry + 1 / kMaskBits));
   pruned_bytes_ += size.entries() * (bytes_per_entry + 1 / kMaskBits);
   return absl::OkStatus();
 }
@@ -179,9 +204,9 @@ absl::StatusOr<double> Planner::LinearOperations(Index layer, const TensorMaps& 
   std::vector<LinearMap> maps = tensor.maps;
   if (by_attention) std::erase_if(maps, IsAttentionMap);
   if (maps.empty()) return 0;
-  ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size, SizeOfMaps(model_, layer, maps));
-  const ChosenMethod& method = BaseChoiceOf(run_, tensor)->method;
-  return method.info->operations(LinearShape(size), method.values, DenseAttention::kKeep);
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Cost cost,
+                             CostOf(layer, maps, BaseChoiceOf(run_, tensor)->method));
+  return cost.operations;
 }
 
 absl::Status Planner::CheckAttention(Index layer) const {

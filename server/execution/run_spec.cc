@@ -216,6 +216,24 @@ absl::Status DecodeHow(const v1::Run& run, RunSpec& spec) {
                    ToString(spec.choice.sparsity));
 }
 
+bool ReadsCurvature(const RunChoice& choice) { return choice.method.info->coupled.has_value(); }
+
+// Whether what a curvature costs is of use.
+absl::Status CheckCurvatureIsRead(const RunSpec& run) {
+  if (!run.curvature.has_value() || run.by_loss() != nullptr || ReadsCurvature(run.choice)) {
+    return absl::OkStatus();
+  }
+  for (const RunRule& rule : run.rules) {
+    if (rule.choice.has_value() && ReadsCurvature(*rule.choice)) return absl::OkStatus();
+  }
+  std::string names;
+  for (const MethodInfo& info : Methods()) {
+    if (info.coupled.has_value()) absl::StrAppend(&names, names.empty() ? "" : ", ", info.name);
+  }
+  return FieldError("run.curvature", absl::StrCat("must be read by a method of the run (", names,
+                                                  "), got none"));
+}
+
 absl::Status CheckDenseTarget(const RunSpec& run) {
   const double share = run.dense_target;
   if (!(share >= 0 && share <= 1)) {  // written so that NaN fails too
@@ -280,6 +298,7 @@ absl::StatusOr<RunSpec> DecodeRun(const v1::Run& run, int64_t max_tensor_bytes) 
         RunRule rule, DecodeRule(absl::StrCat("run.rules[", i, "]"), run.rules(i), spec.choice));
     spec.rules.push_back(std::move(rule));
   }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckCurvatureIsRead(spec));
   return spec;
 }
 

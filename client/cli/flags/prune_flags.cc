@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -132,13 +133,21 @@ absl::Status CheckVariantCount(const PruneFlags& flags) {
 
 std::string NameOfMethod(const std::string& method) { return method.substr(0, method.find(':')); }
 
+bool ReadsCurvature(const std::string& method) {
+  const std::string name = NameOfMethod(method);
+  return absl::c_any_of(Methods(), [&name](const MethodInfo& info) {
+    return info.name == name && info.coupled.has_value();
+  });
+}
+
 bool IsFraction(const std::string& sparsity) { return sparsity.find(':') == std::string::npos; }
 
 // What the flags do not say is `recipe`'s.
 RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const Recipe& recipe) {
   const double target = IsSequential(flags) ? recipe.dense_target : 0;
+  const bool measures = IsSequential(flags) && ReadsCurvature(method);
   const std::string curvature =
-      flags.curvature.value_or(IsSequential(flags) ? recipe.curvature : kNoRecipe.curvature);
+      flags.curvature.value_or(measures ? recipe.curvature : kNoRecipe.curvature);
   const bool shares = IsFraction(flags.job.sparsity) && curvature != kNoRecipe.curvature;
   return {.label = NameOfMethod(method),
           .method = method,

@@ -104,32 +104,23 @@ absl::Status AddRules(const PruneFlags& flags, v1::Run& run) {
   return absl::OkStatus();
 }
 
-absl::Status AddHow(const PruneFlags& flags, v1::Run& run) {
-  if (!flags.attention_method.empty()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(*run.mutable_attention_method(),
-                               ParseMethodFlag(flags.attention_method, "--attention-method"));
-  }
-  return absl::OkStatus();
-}
-
 // What only a recipe asks for is left out where `predicts` says that the model has no loss.
-absl::Status AddByLoss(const RunVariant& variant, const absl::Status& predicts,
-                       JobTensors& tensors, v1::Run& run) {
+absl::Status AddVariant(const RunVariant& variant, const absl::Status& predicts,
+                        JobTensors& tensors, v1::Run& run) {
+  run.set_dense_target(variant.dense_target);
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Allocation> allocation,
                              ParseAllocationFlag(variant.allocation));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Curvature> curvature,
                              ParseCurvatureFlag(variant.curvature));
-  const bool left_out = variant.curvature_by_recipe && !predicts.ok();
-  if (allocation.has_value() && !(left_out && allocation->has_by_loss())) {
-    *run.mutable_allocation() = *allocation;
-  }
-  if (!curvature.has_value()) return absl::OkStatus();
+  const bool left_out = curvature.has_value() && variant.curvature_by_recipe && !predicts.ok();
   if (left_out) {
-    tensors.AddNote(absl::StrCat("no curvature is taken, and maps are pruned as by --recipe linear: ",
-                                 predicts.message()));
-    return absl::OkStatus();
+    tensors.AddNote(absl::StrCat(
+        "no curvature is taken, and maps are pruned as by --recipe linear: ", predicts.message()));
+  } else if (curvature.has_value()) {
+    *run.mutable_curvature() = *curvature;
   }
-  *run.mutable_curvature() = *curvature;
+  const bool needs_it = allocation.has_value() && allocation->has_by_loss();
+  if (allocation.has_value() && !(left_out && needs_it)) *run.mutable_allocation() = *allocation;
   return absl::OkStatus();
 }
 
@@ -170,7 +161,10 @@ absl::StatusOr<std::vector<v1::Run>> MakeRuns(const PruneFlags& flags, JobTensor
   run.set_order(flags.order == "independent" ? v1::INDEPENDENT : v1::SEQUENTIAL);
   run.set_held_out_fraction(job.held_out_fraction);
   if (job.timeout > absl::ZeroDuration()) *run.mutable_timeout() = TimeoutOf(job);
-  ATTNPRUNE_RETURN_IF_ERROR(AddHow(flags, run));
+  if (!flags.attention_method.empty()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(*run.mutable_attention_method(),
+                               ParseMethodFlag(flags.attention_method, "--attention-method"));
+  }
   std::vector<v1::Method> methods;
   for (const RunVariant& variant : flags.variants) {
     ATTNPRUNE_ASSIGN_OR_RETURN(methods.emplace_back(), ParseMethodFlag(variant.method));
@@ -181,8 +175,7 @@ absl::StatusOr<std::vector<v1::Run>> MakeRuns(const PruneFlags& flags, JobTensor
   std::vector<v1::Run> runs(methods.size(), run);
   for (size_t i = 0; i < runs.size(); ++i) {
     *runs[i].mutable_method() = methods[i];
-    runs[i].set_dense_target(flags.variants[i].dense_target);
-    ATTNPRUNE_RETURN_IF_ERROR(AddByLoss(flags.variants[i], predicts, tensors, runs[i]));
+    ATTNPRUNE_RETURN_IF_ERROR(AddVariant(flags.variants[i], predicts, tensors, runs[i]));
   }
   return runs;
 }

@@ -58,20 +58,42 @@ TEST(ParseRuleFlag, NamesTheFlagTheRuleAndTheValue) {
 std::vector<std::string> VariantsOf(const PruneFlags& flags) {
   std::vector<std::string> texts;
   for (const RunVariant& variant : testing::ValueOrDie(CompletePruneFlags(flags)).variants) {
-    texts.push_back(absl::StrCat(variant.label, "=", variant.method, "@", variant.dense_target));
+    texts.push_back(absl::StrCat(variant.label, "=", variant.method, "@", variant.dense_target, " ",
+                                 variant.curvature, " ", variant.allocation));
   }
   return texts;
 }
 
 TEST(CompletePruneFlags, TakesFromTheRecipeWhatIsNotGiven) {
   PruneFlags flags = Least();
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("sparsegpt=sparsegpt@0"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on uniform"));
+  flags.recipes = {"linear"};
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 off uniform"));
   flags.recipes = {"best"};
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:draws=4 loss"));
+  flags.job.sparsity = "2:4";
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:draws=4 uniform"));
+  flags.job.sparsity = "0.5";
+  flags.curvature = "on:rows=8";
+  flags.allocation = "owl";
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:rows=8 owl"));
+  flags.curvature = "off";
+  flags.allocation.reset();
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 off uniform"));
+  flags.curvature.reset();
   flags.job.methods = {"wanda"};
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("wanda=wanda@0.5"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("wanda=wanda@0.5 off uniform"))
+      << "wanda reads no curvature";
   flags.order = "independent";
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("wanda=wanda@0"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("wanda=wanda@0 off uniform"));
+  flags.job.methods.clear();
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0 off uniform"));
+  flags.recipes.clear();
+  flags.order = PruneFlags().order;
+  flags.job.methods = {"alps"};
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0 off uniform")) << "as published";
+  flags.recipes = {"best"};
+  flags.order = "independent";
   flags.dense_target = 0.25;
   EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()), HasSubstr("--order is sequential"));
   flags.dense_target = 1.5;
@@ -80,7 +102,7 @@ TEST(CompletePruneFlags, TakesFromTheRecipeWhatIsNotGiven) {
   flags = Least();
   flags.recipes = {"slow"};
   EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()),
-              AllOf(HasSubstr("--recipe"), HasSubstr("got slow"), HasSubstr("best: alps")));
+              AllOf(HasSubstr("--recipe"), HasSubstr("got slow"), HasSubstr("linear: alps")));
 }
 
 TEST(CompletePruneFlags, ComparesMethodsAndRecipes) {
@@ -88,8 +110,9 @@ TEST(CompletePruneFlags, ComparesMethodsAndRecipes) {
   flags.compare = true;
   flags.job.methods = {"magnitude", "alps:steps=9", "alps"};
   flags.recipes = {"best"};
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("magnitude=magnitude@0", "alps=alps:steps=9@0",
-                                             "alps#2=alps@0", "best=alps@0.5"));
+  EXPECT_THAT(VariantsOf(flags),
+              ElementsAre("magnitude=magnitude@0 off uniform", "alps=alps:steps=9@0 off uniform",
+                          "alps#2=alps@0 off uniform", "best=alps@0.5 on:draws=4 loss"));
 }
 
 TEST(CompletePruneFlags, RefusesWhatDoesNotGoTogether) {
@@ -114,6 +137,22 @@ TEST(CompletePruneFlags, RefusesWhatDoesNotGoTogether) {
   PruneFlags no_text = Least();
   no_text.job.tokens.text.clear();
   EXPECT_THAT(TextOf(CompletePruneFlags(no_text).status()), HasSubstr("--text"));
+}
+
+TEST(CompletePruneFlags, RefusesACurvatureThatIsNone) {
+  const auto error = [](const std::string& text, const char* order = "sequential") {
+    PruneFlags flags = Least();
+    flags.curvature = text;
+    flags.order = order;
+    return TextOf(CompletePruneFlags(flags).status());
+  };
+  EXPECT_THAT(error("yes"), HasSubstr("--curvature must be off or on[:rows=COUNT"));
+  EXPECT_THAT(error("on:rows=0"), HasSubstr("rows must be a whole number from 1 on"));
+  EXPECT_THAT(error("on:draws=1.5"), HasSubstr("draws must be a whole number"));
+  EXPECT_THAT(error("on:seed=3"), HasSubstr("on has no parameter seed"));
+  EXPECT_THAT(error("off:rows=3"), HasSubstr("got off:rows=3"));
+  EXPECT_THAT(error("on", "independent"), HasSubstr("must be off unless --order is sequential"));
+  EXPECT_EQ(error("off", "independent"), "");
 }
 
 TEST(CompletePruneFlags, RefusesFlagsThatSayALayer) {
