@@ -14,6 +14,7 @@
 #include "core/problem/shape_check.h"
 #include "core/sequential/allocation.h"
 #include "core/sequential/curvature.h"
+#include "server/execution/run_map_cost.h"
 
 namespace attnprune {
 namespace {
@@ -26,25 +27,6 @@ double TotalOf(absl::Span<const Index> lengths) {
   return static_cast<double>(std::accumulate(lengths.begin(), lengths.end(), Index{0}));
 }
 
-// Of the matrix that all maps of a tensor make, (out, in).
-struct MatrixSize {
-  double out = 0;
-  Index in = 0;
-  double entries() const { return out * static_cast<double>(in); }
-};
-
-absl::StatusOr<MatrixSize> SizeOfMaps(const ModelWeights& model, Index layer,
-                                      absl::Span<const LinearMap> maps) {
-  MatrixSize size;
-  for (const LinearMap map : maps) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> stored, model.Map(layer, map));
-    if (!stored.has_value()) continue;
-    size.out += static_cast<double>(stored->out);
-    size.in = stored->in;
-  }
-  return size;
-}
-
 absl::Status CheckFits(const RunSpec& run, const TensorMaps& tensor, const Sparsity& sparsity,
                        Index inputs) {
   if (!sparsity.structured() || inputs % sparsity.group == 0) return absl::OkStatus();
@@ -53,15 +35,6 @@ absl::Status CheckFits(const RunSpec& run, const TensorMaps& tensor, const Spars
   return MustError(absl::StrCat(place, ".sparsity.n_of_m.m"),
                    absl::StrCat("divide the ", inputs, " inputs of ", tensor.stored->name),
                    sparsity.group);
-}
-
-// A linear map as the registry's costs know shapes.
-ProblemShape LinearShape(const MatrixSize& size) {
-  ProjectionShape layer;
-  layer.w_q = {static_cast<Index>(size.out), size.in};
-  ProblemShape shape;
-  shape.weights = layer;
-  return shape;
 }
 
 std::vector<BatchGroup> GroupsOf(absl::Span<const Index> lengths, Index features) {
@@ -92,12 +65,6 @@ class Planner {
   absl::Status AddBlock(Index layer);
   absl::Status AddStretch(Index layer, const Stretch& stretch, BlockCost& cost);
   absl::Status AddTensor(Index layer, const Stretch::Tensor& tensor);
-  // A method on maps that are pruned as one matrix; operations of it, and bytes.
-  struct Cost {
-    double operations = 0, bytes = 0;
-  };
-  absl::StatusOr<Cost> CostOf(Index layer, absl::Span<const LinearMap> maps,
-                              const ChosenMethod& method) const;
   absl::StatusOr<double> LinearOperations(Index layer, const TensorMaps& tensor,
                                           bool by_attention) const;
   absl::Status AddAttention(Index layer, const Stretch::Piece& piece);
@@ -163,32 +130,13 @@ void Planner::AddCurvature() {
   ++plan_.results;
 }
 
-absl::StatusOr<Planner::Cost> Planner::CostOf(Index layer, absl::Span<const LinearMap> maps,
-                                              const ChosenMethod& method) const {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size, SizeOfMaps(model_, layer, maps));
-  const MethodInfo& info = *method.info;
-  const auto keep = DenseAttention::kKeep;
-  if (!run_.curvature.has_value() || !info.coupled.has_value()) {
-    const ProblemShape shape = LinearShape(size);
-    return Cost{.operations = info.operations(shape, method.values, keep),
-                .bytes = info.bytes(shape, method.values, keep, machine_.threads)};
-  }
-  std::vector<Index> blocks;
-  for (const LinearMap map : maps) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize one, SizeOfMaps(model_, layer, {&map, 1}));
-    const std::vector<Index> of_map =
-        CurvatureBlocks(static_cast<Index>(one.out), run_.curvature->widest);
-    blocks.insert(blocks.end(), of_map.begin(), of_map.end());
-  }
-  return Cost{.operations = info.coupled->operations(blocks, size.in, method.values),
-              .bytes = info.coupled->bytes(blocks, size.in, method.values, machine_.threads)};
-}
-
 absl::Status Planner::AddTensor(Index layer, const Stretch::Tensor& tensor) {
   const RunChoice& choice = *BaseChoiceOf(run_, tensor.what);
   ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size, SizeOfMaps(model_, layer, tensor.what.maps));
   ATTNPRUNE_RETURN_IF_ERROR(CheckFits(run_, tensor.what, choice.sparsity, size.in));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Cost cost, CostOf(layer, tensor.what.maps, choice.method));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const MapCost cost,
+      CostOf(run_, model_, layer, tensor.what.maps, choice.method, machine_.threads));
   const double bytes_per_entry = static_cast<double>(SizeOf(tensor.what.stored->dtype));
   // The method's own, its result, the tensor as it was, as stored, and its mask.
   most_method_bytes_ =
@@ -204,8 +152,9 @@ absl::StatusOr<double> Planner::LinearOperations(Index layer, const TensorMaps& 
   std::vector<LinearMap> maps = tensor.maps;
   if (by_attention) std::erase_if(maps, IsAttentionMap);
   if (maps.empty()) return 0;
-  ATTNPRUNE_ASSIGN_OR_RETURN(const Cost cost,
-                             CostOf(layer, maps, BaseChoiceOf(run_, tensor)->method));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MapCost cost,
+                             CostOf(run_, model_, layer, maps, BaseChoiceOf(run_, tensor)->method,
+                                    machine_.threads));
   return cost.operations;
 }
 

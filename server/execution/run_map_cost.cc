@@ -1,0 +1,58 @@
+#include "server/execution/run_map_cost.h"
+
+#include <vector>
+
+#include "absl/types/optional.h"
+#include "core/base/status_macros.h"
+#include "core/problem/problem_shape.h"
+#include "core/sequential/layer_curvature.h"
+
+namespace attnprune {
+namespace {
+
+// A linear map as the registry's costs know shapes.
+ProblemShape LinearShape(const MatrixSize& size) {
+  ProjectionShape layer;
+  layer.w_q = {static_cast<Index>(size.out), size.in};
+  ProblemShape shape;
+  shape.weights = layer;
+  return shape;
+}
+
+}  // namespace
+
+absl::StatusOr<MatrixSize> SizeOfMaps(const ModelWeights& model, Index layer,
+                                      absl::Span<const LinearMap> maps) {
+  MatrixSize size;
+  for (const LinearMap map : maps) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> stored, model.Map(layer, map));
+    if (!stored.has_value()) continue;
+    size.out += static_cast<double>(stored->out);
+    size.in = stored->in;
+  }
+  return size;
+}
+
+absl::StatusOr<MapCost> CostOf(const RunSpec& run, const ModelWeights& model, Index layer,
+                               absl::Span<const LinearMap> maps, const ChosenMethod& method,
+                               int threads) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size, SizeOfMaps(model, layer, maps));
+  const MethodInfo& info = *method.info;
+  const auto keep = DenseAttention::kKeep;
+  if (!run.curvature.has_value() || !info.coupled.has_value()) {
+    const ProblemShape shape = LinearShape(size);
+    return MapCost{.operations = info.operations(shape, method.values, keep),
+                .bytes = info.bytes(shape, method.values, keep, threads)};
+  }
+  std::vector<Index> blocks;
+  for (const LinearMap map : maps) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize one, SizeOfMaps(model, layer, {&map, 1}));
+    const std::vector<Index> of_map =
+        CurvatureBlocks(static_cast<Index>(one.out), run.curvature->widest);
+    blocks.insert(blocks.end(), of_map.begin(), of_map.end());
+  }
+  return MapCost{.operations = info.coupled->operations(blocks, size.in, method.values),
+              .bytes = info.coupled->bytes(blocks, size.in, method.values, threads)};
+}
+
+}  // namespace attnprune

@@ -1,0 +1,34 @@
+// What a method costs on some linear maps of a run's model.
+#ifndef ATTNPRUNE_SERVER_EXECUTION_RUN_MAP_COST_H_
+#define ATTNPRUNE_SERVER_EXECUTION_RUN_MAP_COST_H_
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/methods/registry.h"
+#include "core/model/model_weights.h"
+#include "core/tensor/matrix.h"
+#include "server/execution/run_spec.h"
+
+namespace attnprune {
+
+// Of the matrix that maps of the same inputs make, (out, in).
+struct MatrixSize {
+  double out = 0;
+  Index in = 0;
+  double entries() const { return out * static_cast<double>(in); }
+};
+absl::StatusOr<MatrixSize> SizeOfMaps(const ModelWeights& model, Index layer,
+                                      absl::Span<const LinearMap> maps);
+
+// As MethodInfo's; with the run's curvature, where the method reads it.
+struct MapCost {
+  double operations = 0, bytes = 0;
+};
+// Of maps that are pruned as one matrix.
+absl::StatusOr<MapCost> CostOf(const RunSpec& run, const ModelWeights& model, Index layer,
+                               absl::Span<const LinearMap> maps, const ChosenMethod& method,
+                               int threads);
+
+}  // namespace attnprune
+
+#endif  // ATTNPRUNE_SERVER_EXECUTION_RUN_MAP_COST_H_
