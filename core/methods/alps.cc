@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -10,15 +11,23 @@
 #include "core/methods/alps_search.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/methods.h"
+#include "core/methods/output_metric.h"
 
 namespace attnprune {
 namespace {
 
 struct AlpsOptions {
   double damping;
-  int steps, refine_steps;
+  int steps, refine_steps, coupled_refine_steps;
+  double metric_share;
   bool by_factors;
 };
+
+// Coupled through the outputs' metric, they come near more slowly.
+int RefineSteps(const ParameterValues& values, bool coupled) {
+  if (!std::isnan(values.Get("refine_steps"))) return values.GetInt("refine_steps");
+  return coupled ? 20 : 10;
+}
 
 // The weights of the attention: the product of the factors, where those were pruned.
 std::vector<Matrix> AttentionWeightsOf(const Problem& problem, std::vector<Matrix> pruned) {
@@ -97,7 +106,9 @@ class AlpsMethod final : public Method {
   explicit AlpsMethod(const ParameterValues& values)
       : options_{.damping = values.Get("damping"),
                  .steps = values.GetInt("steps"),
-                 .refine_steps = values.GetInt("refine_steps"),
+                 .refine_steps = RefineSteps(values, /*coupled=*/false),
+                 .coupled_refine_steps = RefineSteps(values, /*coupled=*/true),
+                 .metric_share = values.Get("metric_share"),
                  .by_factors = values.GetSwitch("factors")} {}
 
   absl::string_view name() const override { return "alps"; }
@@ -111,26 +122,47 @@ class AlpsMethod final : public Method {
     AlpsSearch search(LinearMaps(problem, options_.by_factors), inputs, problem.sparsity,
                       prepared.pool(), prepared.Fingerprint(name(), Parameters()));
     AlpsLoop loop(&prepared, options_, run.evaluate_every, search, observer);
-    return Finish(search, loop, run);
+    return Finish(search, loop, options_.refine_steps, run);
   }
 
   absl::StatusOr<PruneResult> DoPruneLinear(const LinearProblem& problem, ThreadPool& pool,
                                             RunOptions& run,
                                             ProgressObserver& observer) const override {
+    if (problem.curvature != nullptr) return PruneCoupled(problem, pool, run, observer);
     ATTNPRUNE_ASSIGN_OR_RETURN(const AlpsInputs* const inputs,
                                problem.inputs.Alps(options_.damping));
     AlpsSearch search(problem.maps, *inputs, problem.sparsity, pool,
                       Fingerprint(problem, name(), Parameters()));
     AlpsLoop loop(nullptr, options_, 0, search, observer);
-    return Finish(search, loop, run);
+    return Finish(search, loop, options_.refine_steps, run);
+  }
+
+  // The eigenvectors of both sides are found at the same time.
+  absl::StatusOr<PruneResult> PruneCoupled(const LinearProblem& problem, ThreadPool& pool,
+                                           RunOptions& run, ProgressObserver& observer) const {
+    absl::StatusOr<const AlpsInputs*> inputs = nullptr;
+    ATTNPRUNE_ASSIGN_OR_RETURN(const OutputMetric outputs,
+                               PrepareMetric(*problem.curvature, options_.metric_share, pool, [&] {
+                                 inputs = problem.inputs.Alps(options_.damping);
+                               }));
+    ATTNPRUNE_RETURN_IF_ERROR(inputs.status());
+    AlpsSearch search(problem.maps, **inputs, problem.sparsity, pool,
+                      Fingerprint(problem, name(), CoupledParameters()), &outputs);
+    AlpsLoop loop(nullptr, options_, 0, search, observer);
+    return Finish(search, loop, options_.coupled_refine_steps, run);
   }
 
   std::vector<double> Parameters() const {
     return {options_.damping, static_cast<double>(options_.steps),
             static_cast<double>(options_.refine_steps), options_.by_factors ? 1.0 : 0.0};
   }
+  std::vector<double> CoupledParameters() const {
+    return {options_.damping, static_cast<double>(options_.steps),
+            static_cast<double>(options_.coupled_refine_steps), options_.metric_share};
+  }
 
-  absl::StatusOr<PruneResult> Finish(AlpsSearch& search, AlpsLoop& loop, RunOptions& run) const {
+  absl::StatusOr<PruneResult> Finish(AlpsSearch& search, AlpsLoop& loop, int refine_steps,
+                                     RunOptions& run) const {
     if (!run.resume_from.empty()) {
       const std::string state = std::exchange(run.resume_from, {});
       ATTNPRUNE_RETURN_IF_ERROR(search.Restore(state, options_.steps));
@@ -139,7 +171,7 @@ class AlpsMethod final : public Method {
     ATTNPRUNE_ASSIGN_OR_RETURN(result.reason, loop.Run());
     result.steps = search.steps_taken();
     const bool stopped = result.reason == TerminationReason::kStopped;
-    result.matrices = search.Result(stopped ? 0 : options_.refine_steps);
+    result.matrices = search.Result(stopped ? 0 : refine_steps);
     return result;
   }
 
@@ -149,6 +181,8 @@ class AlpsMethod final : public Method {
 // Floats of the weights' size at the peak, which is a checkpoint; and of d x d. Doubles of d x d
 // while the eigenvectors are found: the copy of X'X and LAPACK's room for two.
 constexpr double kWeightFloats = 11, kSquareFloats = 2, kSquareDoubles = 3;
+// With the outputs' metric a product's half too, and the block that B is mixed into.
+constexpr double kCoupledFloats = kWeightFloats + 1, kBlockDoubles = kSquareDoubles + 1;
 
 double AlpsBytes(const ProblemShape& shape, const ParameterValues&, DenseAttention, int) {
   const double d = static_cast<double>(shape.features());
@@ -159,25 +193,58 @@ double AlpsBytes(const ProblemShape& shape, const ParameterValues&, DenseAttenti
 
 double AlpsOperations(const ProblemShape& shape, const ParameterValues& values, DenseAttention) {
   const double d = static_cast<double>(shape.features());
-  const double products = 2.0 * values.GetInt("steps") + values.GetInt("refine_steps") + 1;
+  const double products = 2.0 * values.GetInt("steps") + RefineSteps(values, /*coupled=*/false) + 1;
   return 2 * CalibrationSize(shape).tokens * d * d + 9 * d * d * d +
          2 * products * Entries(shape) * d;
 }
 
 std::vector<Parameter> AlpsParameters() {
   using Kind = Parameter::Kind;
-  return {{"damping", Kind::kReal, 0.01, 0, 10,
-           "What keeps weights near the dense ones, as a fraction of the mean of X'X's diagonal"},
-          {"steps", Kind::kInteger, 300, 1, 1e6,
-           "Steps of ADMM at most; it ends when the support stands still"},
-          {"refine_steps", Kind::kInteger, 10, 0, 1e6,
-           "Steps of conjugate gradients on the weights that are kept"},
-          {"factors", Kind::kSwitch, 1, 0, 1,
-           "1: prune W_Q and W_K apart where a fused problem has them; 0: prune the fused W itself "
-           "as the map x -> x W. No effect on projections."}};
+  return {
+      {"damping", Kind::kReal, 0.01, 0, 10,
+       "What keeps weights near the dense ones, as a fraction of the mean of X'X's diagonal"},
+      {"steps", Kind::kInteger, 300, 1, 1e6,
+       "Steps of ADMM at most; it ends when the support stands still"},
+      {"refine_steps", Kind::kInteger, kAutomatic, 0, 1e6,
+       "Steps of conjugate gradients on the weights that are kept. Default: 10, or 20 where the "
+       "curvature of the outputs is known"},
+      {"metric_share", Kind::kReal, 0.9, 0, 1,
+       "Where the curvature of the outputs is known: its share of the metric in which their "
+       "errors count; the rest counts all alike"},
+      {"factors", Kind::kSwitch, 1, 0, 1,
+       "1: prune W_Q and W_K apart where a fused problem has them; 0: prune the fused W itself "
+       "as the map x -> x W. No effect on projections."}};
 }
 
 }  // namespace
+
+double AlpsCoupledBytes(absl::Span<const Index> blocks, Index inputs, int threads) {
+  const double d = static_cast<double>(inputs);
+  double outputs = 0, kept = kSquareFloats * sizeof(float) * d * d, most = 0;
+  for (const Index block : blocks) {
+    const double n = static_cast<double>(block);
+    outputs += n;
+    kept += kSquareFloats * sizeof(float) * n * n;
+    most = std::max(most, n * n);
+  }
+  const double many = static_cast<double>(blocks.size()), workers = threads;
+  const double beside = std::min(workers - 1, many), alone = std::min(workers, many);
+  const double prepare = std::max(kSquareDoubles * d * d + beside * kBlockDoubles * most,
+                                  alone * kBlockDoubles * most);
+  return kept + std::max(kCoupledFloats * sizeof(float) * outputs * d, sizeof(double) * prepare);
+}
+
+double AlpsCoupledOperations(absl::Span<const Index> blocks, Index inputs,
+                             const ParameterValues& values) {
+  const double d = static_cast<double>(inputs);
+  const double products = 2.0 * values.GetInt("steps") + RefineSteps(values, /*coupled=*/true) + 2;
+  double operations = 9 * d * d * d;
+  for (const Index block : blocks) {
+    const double n = static_cast<double>(block);
+    operations += 9 * n * n * n + 2 * products * n * d * (n + d);
+  }
+  return operations;
+}
 
 const MethodInfo& AlpsInfo() {
   static const MethodInfo info = {

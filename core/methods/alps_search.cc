@@ -88,20 +88,31 @@ class MaskedGradients {
 }  // namespace
 
 AlpsSearch::AlpsSearch(const std::vector<NamedWeight>& maps, const AlpsInputs& inputs,
-                       const Sparsity& sparsity, ThreadPool& pool, uint64_t fingerprint)
+                       const Sparsity& sparsity, ThreadPool& pool, uint64_t fingerprint,
+                       const OutputMetric* outputs)
     : inputs_(inputs), sparsity_(sparsity), pool_(pool), fingerprint_(fingerprint) {
+  if (outputs != nullptr) coupled_.emplace(inputs, *outputs, pool);
   for (const NamedWeight& stored : maps) {
     Map& map = maps_.emplace_back(Map{.stored = stored, .w = OutIn(stored)});
-    const Index outputs = map.w.rows(), d = map.w.cols();
-    ScaleColumns(map.w, inputs_.scale, /*divide=*/false, map.w);
-    map.c = Matrix(outputs, d);
-    ForRowShards(outputs, pool_, [&](ShardRows rows, size_t) {
-      Gemm(Trans::kNo, Trans::kNo, 1.0f, MatrixView(map.w).Rows(rows.first, rows.count), inputs_.h,
-           0.0f, MutableMatrixView(map.c).Rows(rows.first, rows.count));
-    });
-    map.admm = AdmmState(outputs, d, sparsity_);
+    Aim(map);
+    map.admm = AdmmState(map.w.rows(), map.w.cols(), sparsity_);
     map.admm.Begin(map.w, sparsity_, pool_);
   }
+}
+
+void AlpsSearch::Aim(Map& map) {
+  const Index outputs = map.w.rows();
+  map.c = Matrix(outputs, map.w.cols());
+  if (coupled_.has_value()) {
+    coupled_->Scale(map.w, map.w);
+    coupled_->Multiply(map.w, map.c);
+    return;
+  }
+  ScaleColumns(map.w, inputs_.scale, /*divide=*/false, map.w);
+  ForRowShards(outputs, pool_, [&](ShardRows rows, size_t) {
+    Gemm(Trans::kNo, Trans::kNo, 1.0f, MatrixView(map.w).Rows(rows.first, rows.count), inputs_.h,
+         0.0f, MutableMatrixView(map.c).Rows(rows.first, rows.count));
+  });
 }
 
 BitMask AlpsSearch::Largest(const Matrix& magnitudes) const {
@@ -127,7 +138,8 @@ double AlpsSearch::Step() {
 }
 
 void AlpsSearch::StepOf(Map& map) {
-  map.loss = Solve(map);
+  if (!SameShape(scores_, map.w)) scores_ = Matrix(map.w.rows(), map.w.cols());
+  map.loss = coupled_.has_value() ? SolveCoupled(map) : Solve(map);
   // What is not finite has no order.
   if (!AllFinite(scores_.flat())) {
     map.admm.settled = true;
@@ -142,7 +154,6 @@ void AlpsSearch::StepOf(Map& map) {
 double AlpsSearch::Solve(Map& map) {
   const Index d = map.w.cols();
   const auto r = static_cast<float>(map.admm.r);
-  if (!SameShape(scores_, map.w)) scores_ = Matrix(map.w.rows(), d);
   std::vector<double> losses(RowShards(map.w.rows()));
   ForRowShards(map.w.rows(), pool_, [&](ShardRows rows, size_t shard) {
     const auto of = [&](const Matrix& m) {
@@ -165,11 +176,41 @@ double AlpsSearch::Solve(Map& map) {
   return Sum(losses);
 }
 
-Matrix AlpsSearch::Refined(const Map& map, const BitMask& support, int steps) const {
+// The gradient at U is C - V + r D - r U less C here too.
+double AlpsSearch::SolveCoupled(Map& map) {
+  const auto r = static_cast<float>(map.admm.r);
+  ForRowShards(map.w.rows(), pool_, [&](ShardRows rows, size_t) {
+    const auto of = [&](const Matrix& m) {
+      return ArrayOf(MatrixView(m).Rows(rows.first, rows.count));
+    };
+    ArrayOf(MutableMatrixView(scores_).Rows(rows.first, rows.count)) =
+        of(map.c) - of(map.admm.v) + r * of(map.admm.d);
+  });
+  coupled_->Solve(scores_, r, map.admm.u);
+  std::vector<double> losses(RowShards(map.w.rows()));
+  ForRowShards(map.w.rows(), pool_, [&](ShardRows rows, size_t shard) {
+    for (Index i = rows.first; i < rows.first + rows.count; ++i) {
+      const float *const u = map.admm.u.row(i), *const v = map.admm.v.row(i);
+      float* const target = scores_.row(i);
+      for (Index j = 0; j < map.w.cols(); ++j) {
+        const float gradient = target[j] - r * u[j] - map.c(i, j);
+        losses[shard] += 0.5 * static_cast<double>((u[j] - map.w(i, j)) * gradient);
+        target[j] = std::abs(u[j] + v[j] / r);
+      }
+    }
+  });
+  return Sum(losses);
+}
+
+Matrix AlpsSearch::Refined(const Map& map, const BitMask& support, int steps) {
   Matrix result(map.w.rows(), map.w.cols());
   support.ApplyInto(map.admm.u, result);
   if (steps == 0) return result;
   const Matrix mask = support.ToMatrix();
+  if (coupled_.has_value()) {
+    coupled_->Refine(map.c, mask, steps, result);
+    return result;
+  }
   ForRowShards(map.w.rows(), pool_, [&](ShardRows rows, size_t) {
     const auto of = [&](const Matrix& m) { return MatrixView(m).Rows(rows.first, rows.count); };
     MaskedGradients gradients(inputs_.h, of(map.c), of(mask),
@@ -181,7 +222,11 @@ Matrix AlpsSearch::Refined(const Map& map, const BitMask& support, int steps) co
 
 Matrix AlpsSearch::Unscaled(const Map& map, const Matrix& scaled) const {
   Matrix weights(scaled.rows(), scaled.cols());
-  ScaleColumns(scaled, inputs_.scale, /*divide=*/true, weights);
+  if (coupled_.has_value()) {
+    coupled_->Unscale(scaled, weights);
+  } else {
+    ScaleColumns(scaled, inputs_.scale, /*divide=*/true, weights);
+  }
   return AsStored(map.stored, weights);
 }
 
@@ -191,7 +236,7 @@ std::vector<Matrix> AlpsSearch::Weights() const {
   return weights;
 }
 
-std::vector<PrunedMatrix> AlpsSearch::Result(int refine_steps) const {
+std::vector<PrunedMatrix> AlpsSearch::Result(int refine_steps) {
   std::vector<PrunedMatrix> result;
   for (const Map& map : maps_) {
     if (sparsity_.PrunedOf(map.w.size()) == 0) {

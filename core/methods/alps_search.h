@@ -9,6 +9,13 @@
 //   U <- (C - V + r D) Q diag(1 / (l + r)) Q';   D <- P(U + V / r);   V <- V + r (U - D)
 //
 // The last two, P, r and when a map is settled: admm.h.
+//
+// Where the loss's curvature at the map's outputs is known, B = P diag(b) P' (output_metric.h),
+// what is minimised is tr(B (W - D) H (W - D)'), in both sides' scale, with C = B W H:
+//
+//   U <- P [(P' (C - V + r D) Q) / (b l' + r)] Q'
+//
+// and the conjugate gradients are coupled through B. B = I is ALPS itself.
 #ifndef ATTNPRUNE_CORE_METHODS_ALPS_SEARCH_H_
 #define ATTNPRUNE_CORE_METHODS_ALPS_SEARCH_H_
 
@@ -17,10 +24,13 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/optional.h"
 #include "core/base/thread_pool.h"
 #include "core/methods/admm.h"
 #include "core/methods/alps_inputs.h"
+#include "core/methods/coupled_system.h"
 #include "core/methods/method.h"
+#include "core/methods/output_metric.h"
 #include "core/problem/problem.h"
 #include "core/problem/sparsity.h"
 #include "core/tensor/bit_mask.h"
@@ -31,24 +41,27 @@ namespace attnprune {
 // One run on linear maps that share their inputs, each with an r of its own. One caller at a time.
 class AlpsSearch final : public Resumable {
  public:
-  // Everything borrowed must outlive the run.
+  // Everything borrowed must outlive the run. outputs: of the one map; null: B = I.
   AlpsSearch(const std::vector<NamedWeight>& maps, const AlpsInputs& inputs,
-             const Sparsity& sparsity, ThreadPool& pool, uint64_t fingerprint);
+             const Sparsity& sparsity, ThreadPool& pool, uint64_t fingerprint,
+             const OutputMetric* outputs = nullptr);
 
   // Whether no map moves any more.
   bool settled() const;
   int steps_taken() const { return steps_taken_; }
 
   // A step of every map that is not settled. Returns the sum over all maps of
-  // 1/2 ||X (W - U)'||^2 + 1/2 lambda ||W - U||^2 of the real-valued U of their last steps.
+  // 1/2 ||X (W - U)'||^2 + 1/2 lambda ||W - U||^2 of the real-valued U of their last steps; with a
+  // metric of 1/2 tr(B (W - U) H (W - U)').
   double Step();
   // Whether every number is finite; else there is no result.
   bool finite() const;
 
   // D of every map in the weights' own scale, as stored.
   std::vector<Matrix> Weights() const;
-  // P(U) with `refine_steps` of conjugate gradients on the weights that stay, each output alone.
-  std::vector<PrunedMatrix> Result(int refine_steps) const;
+  // P(U) with `refine_steps` of conjugate gradients on the weights that stay, each output alone or,
+  // with a metric, each block of it.
+  std::vector<PrunedMatrix> Result(int refine_steps);
 
   void AppendState(std::string* out) const override;
   // Takes over what AppendState wrote after at most `max_steps` steps. ResumeRefused.
@@ -63,11 +76,14 @@ class AlpsSearch final : public Resumable {
     double loss = 0;
   };
 
+  // Into the scale, and C.
+  void Aim(Map& map);
   void StepOf(Map& map);
   // Solves for U; scores_ = |U + V / r|.
   double Solve(Map& map);
+  double SolveCoupled(Map& map);
   BitMask Largest(const Matrix& magnitudes) const;
-  Matrix Refined(const Map& map, const BitMask& support, int steps) const;
+  Matrix Refined(const Map& map, const BitMask& support, int steps);
   Matrix Unscaled(const Map& map, const Matrix& scaled) const;
 
   const AlpsInputs& inputs_;
@@ -75,6 +91,7 @@ class AlpsSearch final : public Resumable {
   ThreadPool& pool_;
   const uint64_t fingerprint_;
   std::vector<Map> maps_;
+  absl::optional<CoupledSystem> coupled_;
   Matrix scores_;
   int steps_taken_ = 0;
 };

@@ -29,6 +29,22 @@ absl::Status CheckMap(const NamedWeight& map, Index inputs) {
   return absl::OkStatus();
 }
 
+absl::Status CheckOutputs(const LinearProblem& problem) {
+  if (problem.curvature == nullptr) return absl::OkStatus();
+  if (problem.maps.size() != 1) {
+    return MustError("curvature", "be of one map", absl::StrCat(problem.maps.size(), " maps"));
+  }
+  return Validate(*problem.curvature, Outputs(problem.maps[0]));
+}
+
+void AddCurvature(const OutputCurvature& curvature, Hasher& hasher) {
+  hasher.Text("curvature");
+  for (const OutputCurvature::Block& block : curvature.blocks) {
+    hasher.Integer(block.moments.size());
+    hasher.Bytes(block.moments.flat().data(), block.moments.flat().size() * sizeof(double));
+  }
+}
+
 }  // namespace
 
 absl::Status Validate(const LinearProblem& problem) {
@@ -37,6 +53,7 @@ absl::Status Validate(const LinearProblem& problem) {
   for (const NamedWeight& map : problem.maps) {
     if (absl::Status checked = CheckMap(map, inputs); !checked.ok()) return checked;
   }
+  if (absl::Status checked = CheckOutputs(problem); !checked.ok()) return checked;
   const absl::Span<const double> moments = problem.inputs.moments().flat();
   if (!std::all_of(moments.begin(), moments.end(), [](double m) { return std::isfinite(m); })) {
     return FieldError("moments", "must be finite in float32: the inputs are too large");
@@ -59,6 +76,7 @@ uint64_t Fingerprint(const LinearProblem& problem, absl::string_view method,
   }
   const absl::Span<const double> moments = problem.inputs.moments().flat();
   hasher.Bytes(moments.data(), moments.size() * sizeof(double));
+  if (problem.curvature != nullptr) AddCurvature(*problem.curvature, hasher);
   hasher.Real(problem.sparsity.fraction);
   hasher.Integer(problem.sparsity.pruned);
   hasher.Integer(problem.sparsity.group);
