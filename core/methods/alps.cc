@@ -198,6 +198,36 @@ double AlpsOperations(const ProblemShape& shape, const ParameterValues& values, 
          2 * products * Entries(shape) * d;
 }
 
+double CoupledBytes(absl::Span<const Index> blocks, Index inputs, const ParameterValues&,
+                    int threads) {
+  const double d = static_cast<double>(inputs);
+  double outputs = 0, kept = kSquareFloats * sizeof(float) * d * d, most = 0;
+  for (const Index block : blocks) {
+    const double n = static_cast<double>(block);
+    outputs += n;
+    kept += kSquareFloats * sizeof(float) * n * n;
+    most = std::max(most, n * n);
+  }
+  const double many = static_cast<double>(blocks.size()), workers = threads;
+  const double beside = std::min(workers - 1, many), alone = std::min(workers, many);
+  const double prepare = std::max(kSquareDoubles * d * d + beside * kBlockDoubles * most,
+                                  alone * kBlockDoubles * most);
+  return kept + std::max(kCoupledFloats * sizeof(float) * outputs * d, sizeof(double) * prepare);
+}
+
+// A step costs, of P weights in blocks of n outputs and d inputs, 4 P (d + n) in place of 4 P d.
+double CoupledOperations(absl::Span<const Index> blocks, Index inputs,
+                         const ParameterValues& values) {
+  const double d = static_cast<double>(inputs);
+  const double products = 2.0 * values.GetInt("steps") + RefineSteps(values, /*coupled=*/true) + 2;
+  double operations = 9 * d * d * d;
+  for (const Index block : blocks) {
+    const double n = static_cast<double>(block);
+    operations += 9 * n * n * n + 2 * products * n * d * (n + d);
+  }
+  return operations;
+}
+
 std::vector<Parameter> AlpsParameters() {
   using Kind = Parameter::Kind;
   return {
@@ -218,34 +248,6 @@ std::vector<Parameter> AlpsParameters() {
 
 }  // namespace
 
-double AlpsCoupledBytes(absl::Span<const Index> blocks, Index inputs, int threads) {
-  const double d = static_cast<double>(inputs);
-  double outputs = 0, kept = kSquareFloats * sizeof(float) * d * d, most = 0;
-  for (const Index block : blocks) {
-    const double n = static_cast<double>(block);
-    outputs += n;
-    kept += kSquareFloats * sizeof(float) * n * n;
-    most = std::max(most, n * n);
-  }
-  const double many = static_cast<double>(blocks.size()), workers = threads;
-  const double beside = std::min(workers - 1, many), alone = std::min(workers, many);
-  const double prepare = std::max(kSquareDoubles * d * d + beside * kBlockDoubles * most,
-                                  alone * kBlockDoubles * most);
-  return kept + std::max(kCoupledFloats * sizeof(float) * outputs * d, sizeof(double) * prepare);
-}
-
-double AlpsCoupledOperations(absl::Span<const Index> blocks, Index inputs,
-                             const ParameterValues& values) {
-  const double d = static_cast<double>(inputs);
-  const double products = 2.0 * values.GetInt("steps") + RefineSteps(values, /*coupled=*/true) + 2;
-  double operations = 9 * d * d * d;
-  for (const Index block : blocks) {
-    const double n = static_cast<double>(block);
-    operations += 9 * n * n * n + 2 * products * n * d * (n + d);
-  }
-  return operations;
-}
-
 const MethodInfo& AlpsInfo() {
   static const MethodInfo info = {
       .name = "alps",
@@ -260,7 +262,8 @@ const MethodInfo& AlpsInfo() {
       },
       .steps = [](const ParameterValues& values) { return values.GetInt("steps"); },
       .bytes = AlpsBytes,
-      .operations = AlpsOperations};
+      .operations = AlpsOperations,
+      .coupled = CoupledCosts{.bytes = CoupledBytes, .operations = CoupledOperations}};
   return info;
 }
 

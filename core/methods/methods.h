@@ -3,9 +3,7 @@
 #ifndef ATTNPRUNE_CORE_METHODS_METHODS_H_
 #define ATTNPRUNE_CORE_METHODS_METHODS_H_
 
-#include "absl/types/span.h"
 #include "core/methods/registry.h"
-#include "core/tensor/matrix.h"
 
 namespace attnprune {
 
@@ -13,13 +11,6 @@ namespace attnprune {
 // tokens; the fused W itself counts as the map x -> x W. Of a linear problem with the curvature of
 // its outputs (LinearProblem::curvature), in that metric too.
 const MethodInfo& AlpsInfo();
-
-// What `alps` needs in place of its MethodInfo's bytes and operations for a linear map whose
-// curvature has `blocks` of so many outputs, without the curvature itself. A step costs, of P
-// weights in blocks of n outputs and d inputs, 4 P (d + n) operations in place of 4 P d.
-double AlpsCoupledBytes(absl::Span<const Index> blocks, Index inputs, int threads);
-double AlpsCoupledOperations(absl::Span<const Index> blocks, Index inputs,
-                             const ParameterValues& values);
 
 // "gd": the paper's Algorithm 1. Gradient descent with momentum on a real-valued mask under the
 // attention loss, then binarisation.

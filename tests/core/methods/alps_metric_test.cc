@@ -412,14 +412,21 @@ TEST_F(AlpsMetricOf, RefusesSeveralMapsAndWhatHasNoEigenvectors) {
 }
 
 TEST(AlpsMetricCosts, OfBlocksAreLessThanOfOneAndGrowWithTheSteps) {
-  const auto operations = [](const std::vector<Index>& blocks, const std::string& method) {
-    return AlpsCoupledOperations(blocks, 256,
-                                 ChooseMethod(ParseMethodSpec(method).value()).value().values);
+  const auto chosen = [](const char* text) {
+    return ChooseMethod(ParseMethodSpec(text).value()).value();
+  };
+  const auto operations = [&](const std::vector<Index>& blocks, const char* text) {
+    const ChosenMethod method = chosen(text);
+    return method.info->coupled->operations(blocks, 256, method.values);
+  };
+  const auto bytes = [&](const std::vector<Index>& blocks) {
+    const ChosenMethod method = chosen("alps");
+    return method.info->coupled->bytes(blocks, 256, method.values, 2);
   };
   const double square = 256.0 * 256 * 256;
   EXPECT_DOUBLE_EQ(operations({256}, "alps:steps=100"), (18 + 2 * 222 * 2) * square);
   EXPECT_LT(operations({128, 128}, "alps"), operations({256}, "alps"));
-  EXPECT_GT(AlpsCoupledBytes({256}, 256, 2), AlpsCoupledBytes({128, 128}, 256, 2));
+  EXPECT_GT(bytes({256}), bytes({128, 128}));
 }
 
 }  // namespace
