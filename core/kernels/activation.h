@@ -34,6 +34,14 @@ void Activate(Activation activation, MutableMatrixView x);
 // x <- act(x) o up. Same shapes.
 void ActivateGate(Activation activation, MutableMatrixView x, MatrixView up);
 
+// x <- d o act'(x): from d, the gradient at act(x), to the one at x. act' within 1e-6 (1 + |x|) of
+// the exact value; 0 at the kink of relu. Same shapes.
+void ActivateBackward(Activation activation, MatrixView d, MutableMatrixView x);
+// x <- d o up o act'(x) and up <- d o act(x): from d, the gradient at act(x) o up, to those at x
+// and up. Same shapes.
+void ActivateGateBackward(Activation activation, MatrixView d, MutableMatrixView x,
+                          MutableMatrixView up);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_KERNELS_ACTIVATION_H_

@@ -1,7 +1,6 @@
 #include "core/model/forward.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -13,14 +12,14 @@
 #include "core/kernels/blas.h"
 #include "core/kernels/log_sum_exp.h"
 #include "core/model/bf16_products.h"
-#include "core/objective/sharded_gemm.h"
+#include "core/model/vocabulary_head.h"
+#include "core/tensor/copy_rows.h"
 
 namespace attnprune {
 namespace {
 
-constexpr Index kHeadRows = 1024;    // of the head's input at a time
-constexpr Index kVocabulary = 4096;  // of the head's rows at a time
-constexpr Index kEmbedRows = 64;     // tokens a shard embeds
+constexpr Index kHeadRows = 1024;  // of the head's input that are made at a time
+constexpr Index kEmbedRows = 64;   // tokens a shard embeds
 
 absl::Status FirstError(const std::vector<absl::Status>& statuses) {
   for (const absl::Status& status : statuses) ATTNPRUNE_RETURN_IF_ERROR(status);
@@ -35,20 +34,6 @@ struct NextToken {
 
   double nats() const { return all.value() - logit; }
 };
-
-// logit_scale, softcap.
-void FinishLogits(const ModelOptions& options, MutableMatrixView logits) {
-  const auto scale = static_cast<float>(options.logit_scale);
-  const auto cap = static_cast<float>(options.logit_softcap);
-  for (Index i = 0; i < logits.rows(); ++i) {
-    float* const row = logits.row(i);
-    if (scale != 1) {
-      for (Index j = 0; j < logits.cols(); ++j) row[j] *= scale;
-    }
-    if (cap == 0) continue;
-    for (Index j = 0; j < logits.cols(); ++j) row[j] = cap * std::tanh(row[j] / cap);
-  }
-}
 
 void AddBias(const std::vector<float>& bias, Index first, MutableMatrixView to) {
   if (bias.empty()) return;
@@ -232,29 +217,17 @@ absl::StatusOr<MatrixView> Forward::HeadInputInPlace(MutableMatrixView x) {
   return x.Cols(0, width);
 }
 
-absl::Status Forward::LoadVocabulary(const StoredMap& head, Index first, Index count, Matrix& out) {
-  const Index shards = (count + kEmbedRows - 1) / kEmbedRows;
-  std::vector<absl::Status> read(static_cast<size_t>(shards));
-  pool_.ParallelFor(shards, [&](Index shard) {
-    const Index row = shard * kEmbedRows, rows = std::min(kEmbedRows, count - row);
-    read[static_cast<size_t>(shard)] =
-        ReadRows(head, first + row, MutableMatrixView(out).Rows(row, rows));
-  });
-  const size_t row_bytes = static_cast<size_t>(head.in) * SizeOf(head.weight->dtype);
-  ReleasePages(head.weight->bytes.subspan(static_cast<size_t>(first) * row_bytes,
-                                          static_cast<size_t>(count) * row_bytes));
-  return FirstError(read);
-}
-
 absl::StatusOr<Matrix> Forward::Logits(MatrixView x) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const Matrix input, HeadInput(x));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const StoredMap head, weights_.Head());
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> bias, ReadBias(head));
-  Matrix weight(head.out, head.in), logits(x.rows(), head.out);
-  ATTNPRUNE_RETURN_IF_ERROR(LoadVocabulary(head, 0, head.out, weight));
-  Gemm(Trans::kNo, Trans::kYes, 1.0f, input, weight, 0.0f, logits);
-  AddBias(bias, 0, logits);
-  FinishLogits(options(), logits);
+  ATTNPRUNE_ASSIGN_OR_RETURN(VocabularyHead head,
+                             VocabularyHead::Open(weights_, pool_, Compute::kFloat32));
+  Matrix logits(x.rows(), head.vocabulary());
+  for (Index first = 0; first < head.vocabulary(); first += head.count()) {
+    ATTNPRUNE_RETURN_IF_ERROR(head.Load(first));
+    head.ForLogits(input, [&](Index row, MutableMatrixView piece) {
+      CopyRows(piece, MutableMatrixView(logits).Block(row, first, piece.rows(), piece.cols()));
+    });
+  }
   return logits;
 }
 
@@ -277,8 +250,7 @@ absl::Status Forward::AttentionInput(Index layer, MatrixView x, MutableMatrixVie
 absl::StatusOr<std::vector<double>> Forward::TokenLosses(
     const Tokens& tokens, MutableMatrixView x, const std::function<bool(double share)>& goes_on) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckPredicts());
-  ATTNPRUNE_ASSIGN_OR_RETURN(const StoredMap head, weights_.Head());
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> bias, ReadBias(head));
+  ATTNPRUNE_ASSIGN_OR_RETURN(VocabularyHead head, VocabularyHead::Open(weights_, pool_, compute_));
   std::vector<NextToken> next;
   for (size_t i = 0; i < tokens.lengths.size(); ++i) {
     const size_t first = next.size(), last = first + static_cast<size_t>(tokens.lengths[i]) - 1;
@@ -286,40 +258,24 @@ absl::StatusOr<std::vector<double>> Forward::TokenLosses(
     next.emplace_back();
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixView input, HeadInputInPlace(x));
-  Matrix weight(std::min(kVocabulary, head.out), head.in);
-  Matrix logits(std::min(kHeadRows, x.rows()), weight.rows());
-  Bf16Matrix half_weight, half_input;
-  for (Index first = 0; first < head.out; first += kVocabulary) {
-    const Index count = std::min(kVocabulary, head.out - first);
-    ATTNPRUNE_RETURN_IF_ERROR(LoadVocabulary(head, first, count, weight));
-    if (compute_ == Compute::kBf16) {
-      ConvertToBf16(pool_, MatrixView(weight).Rows(0, count), half_weight);
-    }
-    for (Index first_row = 0; first_row < x.rows(); first_row += kHeadRows) {
-      const Index rows = std::min(kHeadRows, x.rows() - first_row);
-      const MutableMatrixView block = MutableMatrixView(logits).Block(0, 0, rows, count);
-      const auto finish = [&](Index, Index col, MutableMatrixView tile) {
-        AddBias(bias, first + col, tile);
-        FinishLogits(options(), tile);
-      };
-      const MatrixView here = input.Rows(first_row, rows);
-      if (compute_ == Compute::kBf16) {
-        ConvertToBf16(pool_, here, half_input);
-        ShardedBf16Gemm(pool_, half_input, half_weight, block, finish);
-      } else {
-        ShardedGemm(pool_, here, Trans::kYes, MatrixView(weight).Rows(0, count), block, 1, finish);
-      }
-      pool_.ParallelFor((rows + kEmbedRows - 1) / kEmbedRows, [&](Index shard) {
-        for (Index i = shard * kEmbedRows; i < std::min(rows, (shard + 1) * kEmbedRows); ++i) {
-          NextToken& token = next[static_cast<size_t>(first_row + i)];
+  for (Index first = 0; first < head.vocabulary(); first += head.count()) {
+    ATTNPRUNE_RETURN_IF_ERROR(head.Load(first));
+    head.ForLogits(input, [&](Index row, MutableMatrixView logits) {
+      pool_.ParallelFor((logits.rows() + kEmbedRows - 1) / kEmbedRows, [&](Index shard) {
+        const Index end = std::min(logits.rows(), (shard + 1) * kEmbedRows);
+        for (Index i = shard * kEmbedRows; i < end; ++i) {
+          NextToken& token = next[static_cast<size_t>(row + i)];
           if (token.id < 0) continue;
-          token.all.Add(block.row(i), count);
+          token.all.Add(logits.row(i), logits.cols());
           const Index place = token.id - first;
-          if (place >= 0 && place < count) token.logit = static_cast<double>(block(i, place));
+          if (place >= 0 && place < logits.cols()) {
+            token.logit = static_cast<double>(logits(i, place));
+          }
         }
       });
-    }
-    const double share = static_cast<double>(first + count) / static_cast<double>(head.out);
+    });
+    const double share =
+        static_cast<double>(first + head.count()) / static_cast<double>(head.vocabulary());
     if (goes_on && !goes_on(share)) return absl::CancelledError("interrupted");
   }
   std::vector<double> losses;

@@ -44,6 +44,7 @@ class Forward {
   const ModelOptions& options() const { return weights_.options(); }
   const ModelWeights& weights() const { return weights_; }
   Compute compute() const { return compute_; }
+  ThreadPool& pool() const { return pool_; }
 
   absl::Status Check(const Tokens& tokens) const { return CheckTokens(weights_, tokens); }
 
@@ -85,7 +86,6 @@ class Forward {
 
   absl::StatusOr<Matrix> HeadInput(MatrixView x);
   absl::StatusOr<MatrixView> HeadInputInPlace(MutableMatrixView x);
-  absl::Status LoadVocabulary(const StoredMap& head, Index first, Index count, Matrix& out);
 
   const ModelWeights weights_;
   ThreadPool& pool_;

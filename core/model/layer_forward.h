@@ -4,14 +4,14 @@
 
 #include <array>
 #include <functional>
-#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "core/base/thread_pool.h"
-#include "core/kernels/attention.h"
 #include "core/kernels/bf16_gemm.h"
 #include "core/kernels/rope.h"
+#include "core/model/attention_shards.h"
+#include "core/model/layer_parts.h"
 #include "core/model/model_options.h"
 #include "core/model/model_weights.h"
 #include "core/tensor/matrix.h"
@@ -73,25 +73,18 @@ class LayerForward {
   Matrix Attention(Index layer, MatrixView q, MatrixView k, Index head) const;
 
  private:
-  // Some sequences that are worked on together.
-  struct Chunk {
-    Index first_row, rows;
-    absl::Span<const Index> lengths;
-  };
-
-  void RunChunk(Index layer, const LayerWeights& weights, const Chunk& chunk, MutableMatrixView x,
-                const LayerHooks& hooks);
+  void RunChunk(Index layer, const LayerWeights& weights, const LayerChunk& chunk,
+                MutableMatrixView x, const LayerHooks& hooks);
   // mixed_ = the weighted values of every head; from `input`, the input of q, k and v.
-  void Attend(Index layer, const LayerWeights& weights, const Chunk& chunk, MatrixView input,
+  void Attend(Index layer, const LayerWeights& weights, const LayerChunk& chunk, MatrixView input,
               const LayerHooks& hooks);
-  void Position(const LayerWeights& weights, const Chunk& chunk);
-  void Mix(Index layer, const Chunk& chunk);
+  void Position(const LayerWeights& weights, const LayerChunk& chunk);
+  void Mix(Index layer, const LayerChunk& chunk);
   // out = MLP(input).
   void RunMlp(const LayerWeights& weights, Index first_row, MatrixView input, MutableMatrixView out,
               const LayerHooks& hooks);
   // out = input W' + b.
   void Apply(const LayerWeights& weights, LinearMap which, MatrixView input, MutableMatrixView out);
-  void ApplyNorm(const OptionalNorm& norm, MatrixView x, MutableMatrixView y);
 
   const ModelOptions& options_;
   ThreadPool& pool_;
@@ -101,7 +94,7 @@ class LayerForward {
   RopeTables rope_;
   bool has_rope_ = false;
   Matrix normed_, q_, k_, v_, mixed_, attention_out_, mlp_out_, gate_, up_;
-  std::vector<std::vector<float>> scratch_;  // one a thread
+  ThreadScratch scratch_;
 };
 
 }  // namespace attnprune
