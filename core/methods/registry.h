@@ -53,8 +53,7 @@ struct CoupledCosts {
   std::function<double(absl::Span<const Index> blocks, Index inputs, const ParameterValues& values,
                        int threads)>
       bytes;
-  std::function<double(absl::Span<const Index> blocks, Index inputs,
-                       const ParameterValues& values)>
+  std::function<double(absl::Span<const Index> blocks, Index inputs, const ParameterValues& values)>
       operations;
 };
 

@@ -35,6 +35,12 @@ void AddSquares(LinearMap map, MatrixView input, LayerCurvature& curvature) {
   AddColumnSquares(input, curvature.squares[GroupOf(map)]);
 }
 
+// Of one draw of the labels.
+uint64_t DrawSeed(uint64_t seed, int draw) {
+  constexpr uint64_t kOddFraction = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio: no two seeds meet
+  return seed + kOddFraction * static_cast<uint64_t>(draw);
+}
+
 // The states of a model on their way forward and back.
 class Pass {
  public:
@@ -69,33 +75,30 @@ class Pass {
   const Tokens& rows_;
   const CurvatureOptions& options_;
   const PassListener& listener_;
-  std::vector<ScratchMatrix> kept_;       // one: the input of every layer
+  std::vector<ScratchMatrix> kept_;       // one: the input of every layer, the last one's output
   std::vector<ScratchMatrix> gradients_;  // one: of every draw
 };
 
 absl::Status Pass::MakeRoom(const PassOptions& places) {
   const ModelOptions& model = forward_.options();
-  const Index wanted = rows_.total() * (layers() + options_.draws);
+  const Index kept_rows = rows_.total() * (layers() + 1), rows = rows_.total() * options_.draws;
   const bool spill =
-      places.memory_budget > 0 && HiddenStatesBytes(model, wanted) > places.memory_budget;
+      places.memory_budget > 0 && HiddenStatesBytes(model, kept_rows + rows) > places.memory_budget;
   const std::string folder = spill ? places.spill_folder : "";
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      ScratchMatrix kept,
-      ScratchMatrix::Create(rows_.total() * layers(), model.hidden_size, folder));
+  ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix kept,
+                             ScratchMatrix::Create(kept_rows, model.hidden_size, folder));
   kept_.push_back(std::move(kept));
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      ScratchMatrix gradients,
-      ScratchMatrix::Create(rows_.total() * options_.draws, model.hidden_size, folder));
+  ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix gradients,
+                             ScratchMatrix::Create(rows, model.hidden_size, folder));
   gradients_.push_back(std::move(gradients));
   return absl::OkStatus();
 }
 
-// The last layer's output is in the first draw's place.
 absl::Status Pass::RunForward() {
-  const MutableMatrixView x = Gradient(0);
-  ATTNPRUNE_RETURN_IF_ERROR(forward_.Embed(rows_, x));
+  ATTNPRUNE_RETURN_IF_ERROR(forward_.Embed(rows_, Kept(0)));
   for (Index layer = 0; layer < layers(); ++layer) {
-    CopyRows(x, Kept(layer));
+    const MutableMatrixView x = Kept(layer + 1);
+    CopyRows(Kept(layer), x);
     LayerHooks hooks;
     hooks.goes_on = [&](Index done) {
       return Tell(kForward * (static_cast<double>(layer) + static_cast<double>(done) / tokens()));
@@ -106,12 +109,12 @@ absl::Status Pass::RunForward() {
 }
 
 absl::Status Pass::TakeGradients() {
-  for (int draw = 1; draw < options_.draws; ++draw) CopyRows(Gradient(0), Gradient(draw));
   const double done = kForward * static_cast<double>(layers());
   for (int draw = 0; draw < options_.draws; ++draw) {
     ATTNPRUNE_RETURN_IF_ERROR(
-        SampledLabelGradient(forward_.weights(), pool_, rows_, LabelSeed{options_.seed, draw},
-                             Gradient(draw), [&](double) { return Tell(done); }));
+        SampledLabelGradient(forward_, rows_.lengths, {.seed = DrawSeed(options_.seed, draw)},
+                             Kept(layers()), Gradient(draw), [&](double) { return Tell(done); })
+            .status());
   }
   return absl::OkStatus();
 }
@@ -129,9 +132,9 @@ absl::Status Pass::RunBack(Index layer, const CurvatureSink& sink) {
         AddGram(gradient.Cols(block.first, block.moments.size()), pool_, block.moments);
       }
     };
-    const double before = kForward * static_cast<double>(layers()) +
-                          kBackward * static_cast<double>((layers() - 1 - layer) * options_.draws +
-                                                          draw);
+    const double before =
+        kForward * static_cast<double>(layers()) +
+        kBackward * static_cast<double>((layers() - 1 - layer) * options_.draws + draw);
     hooks.goes_on = [&](Index done) {
       return Tell(before + kBackward * static_cast<double>(done) / tokens());
     };
@@ -180,7 +183,7 @@ CurvatureEstimate EstimateCurvature(const ModelOptions& model, absl::Span<const 
       (pass.map_operations + pass.attention_operations) * (kForward + options.draws * kBackward) +
       options.draws * (kHeadProducts * head + layers * tokens * entries);
   estimate.state_bytes = static_cast<double>(sizeof(float)) * tokens *
-                         static_cast<double>(model.hidden_size) * (layers + options.draws);
+                         static_cast<double>(model.hidden_size) * (layers + 1 + options.draws);
   estimate.layer_bytes = static_cast<double>(sizeof(double)) * entries;
   estimate.stored_bytes = static_cast<double>(sizeof(float)) * entries * layers;
   return estimate;

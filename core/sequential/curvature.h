@@ -31,10 +31,9 @@ struct CurvatureOptions {
 using CurvatureSink = std::function<absl::Status(Index layer, const LayerWeights& weights,
                                                  const LayerCurvature& curvature)>;
 
-// A pass forward, and one back for each draw. The states of all layers are kept: layers x tokens x
-// hidden_size floats, and draws + 1 times tokens x hidden_size, each in memory or a file as
-// `places` says, and one layer's B. CANCELLED: the listener ended it; CheckPredicts's errors.
-// The bits depend on the input and the CPU type only.
+// A pass forward, and one back for each draw. Kept are layers + 1 + draws times tokens x
+// hidden_size floats, in memory or a file as `places` says, and one layer's B. CANCELLED: the
+// listener ended it; CheckPredicts's errors. The bits depend on the input and the CPU type only.
 absl::Status MeasureCurvature(Forward& forward, ThreadPool& pool, const Tokens& rows,
                               const CurvatureOptions& options, const PassOptions& places,
                               const PassListener& listener, const CurvatureSink& sink);

@@ -15,7 +15,7 @@ namespace attnprune {
 
 // Of a layer. Sums over the tokens and labels that it was taken on.
 struct LayerCurvature {
-  std::array<OutputCurvature, kLinearMaps> maps;         // B; empty: the family has no such map
+  std::array<OutputCurvature, kLinearMaps> maps;        // B; empty: the family has no such map
   std::array<std::vector<double>, kMapGroups> squares;  // x_b^2 of each group's inputs
 
   const OutputCurvature& of(LinearMap map) const { return maps[static_cast<size_t>(map)]; }

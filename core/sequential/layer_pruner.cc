@@ -172,9 +172,8 @@ absl::StatusOr<PrunedWeights> LayerPruner::FinishAttention(
       steps = attention.steps;
       continue;
     }
-    ATTNPRUNE_ASSIGN_OR_RETURN(
-        apart.emplace_back(),
-        PruneRows({&map, 1}, tensor.inputs, others, sparsity, options, observer));
+    ATTNPRUNE_ASSIGN_OR_RETURN(apart.emplace_back(), PruneRows({&map, 1}, tensor.inputs, others,
+                                                               sparsity, options, observer));
     rows.push_back({.matrix = &apart.back().matrices[0], .first = 0});
   }
   return Finish(tensor, rows, steps);

@@ -72,8 +72,8 @@ class LossShares {
   }
 
   void ShareOut(v1::RunResult& result) const {
-    const std::vector<double> sparsities = SparsitiesByLoss(
-        scores_, run_.spec.choice.sparsity.fraction, run_.spec.by_loss()->range);
+    const std::vector<double> sparsities =
+        SparsitiesByLoss(scores_, run_.spec.choice.sparsity.fraction, run_.spec.by_loss()->range);
     for (size_t i = 0; i < pieces_.size(); ++i) {
       for (const Stretch::Tensor& tensor : pieces_[i].tensors) {
         (*result.mutable_tensor_sparsities())[tensor.what.stored->name] = sparsities[i];
@@ -107,10 +107,10 @@ absl::Status TakeCurvature(ClaimedJob& job, OpenRun& run, RunResults& results) {
     return absl::OkStatus();
   };
   const Tokens rows = SomeRows(run.rows.calibration, choice.rows);
-  ATTNPRUNE_RETURN_IF_ERROR(MeasureCurvature(
-      *run.forward, run.pool, rows,
-      {.seed = run.spec.seed, .draws = choice.draws, .widest = choice.widest},
-      PassOptionsOf(run.plan, job.options()), ListenerOf(job, progress), store));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      MeasureCurvature(*run.forward, run.pool, rows,
+                       {.seed = run.spec.seed, .draws = choice.draws, .widest = choice.widest},
+                       PassOptionsOf(run.plan, job.options()), ListenerOf(job, progress), store));
   progress.End();
   v1::RunResult result;
   result.set_block(static_cast<int>(run.plan.blocks.size()));

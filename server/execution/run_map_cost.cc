@@ -42,7 +42,7 @@ absl::StatusOr<MapCost> CostOf(const RunSpec& run, const ModelWeights& model, In
   if (!run.curvature.has_value() || !info.coupled.has_value()) {
     const ProblemShape shape = LinearShape(size);
     return MapCost{.operations = info.operations(shape, method.values, keep),
-                .bytes = info.bytes(shape, method.values, keep, threads)};
+                   .bytes = info.bytes(shape, method.values, keep, threads)};
   }
   std::vector<Index> blocks;
   for (const LinearMap map : maps) {
@@ -52,7 +52,7 @@ absl::StatusOr<MapCost> CostOf(const RunSpec& run, const ModelWeights& model, In
     blocks.insert(blocks.end(), of_map.begin(), of_map.end());
   }
   return MapCost{.operations = info.coupled->operations(blocks, size.in, method.values),
-              .bytes = info.coupled->bytes(blocks, size.in, method.values, threads)};
+                 .bytes = info.coupled->bytes(blocks, size.in, method.values, threads)};
 }
 
 }  // namespace attnprune

@@ -122,8 +122,8 @@ absl::Status Planner::AddAllocation() {
 void Planner::AddCurvature() {
   if (!run_.curvature.has_value()) return;
   const CurvatureChoice& choice = *run_.curvature;
-  const Tokens rows = SomeRows({.ids = {}, .lengths = {calibration_.begin(), calibration_.end()}},
-                               choice.rows);
+  const Tokens rows =
+      SomeRows({.ids = {}, .lengths = {calibration_.begin(), calibration_.end()}}, choice.rows);
   curvature_ = EstimateCurvature(model_.options(), rows.lengths,
                                  {.draws = choice.draws, .widest = choice.widest});
   plan_.measure_operations = curvature_.operations;
@@ -134,9 +134,8 @@ absl::Status Planner::AddTensor(Index layer, const Stretch::Tensor& tensor) {
   const RunChoice& choice = *BaseChoiceOf(run_, tensor.what);
   ATTNPRUNE_ASSIGN_OR_RETURN(const MatrixSize size, SizeOfMaps(model_, layer, tensor.what.maps));
   ATTNPRUNE_RETURN_IF_ERROR(CheckFits(run_, tensor.what, choice.sparsity, size.in));
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const MapCost cost,
-      CostOf(run_, model_, layer, tensor.what.maps, choice.method, machine_.threads));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const MapCost cost, CostOf(run_, model_, layer, tensor.what.maps,
+                                                        choice.method, machine_.threads));
   const double bytes_per_entry = static_cast<double>(SizeOf(tensor.what.stored->dtype));
   // The method's own, its result, the tensor as it was, as stored, and its mask.
   most_method_bytes_ =
@@ -152,9 +151,9 @@ absl::StatusOr<double> Planner::LinearOperations(Index layer, const TensorMaps& 
   std::vector<LinearMap> maps = tensor.maps;
   if (by_attention) std::erase_if(maps, IsAttentionMap);
   if (maps.empty()) return 0;
-  ATTNPRUNE_ASSIGN_OR_RETURN(const MapCost cost,
-                             CostOf(run_, model_, layer, maps, BaseChoiceOf(run_, tensor)->method,
-                                    machine_.threads));
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const MapCost cost,
+      CostOf(run_, model_, layer, maps, BaseChoiceOf(run_, tensor)->method, machine_.threads));
   return cost.operations;
 }
 
@@ -304,8 +303,7 @@ void Planner::AddMemory() {
     plan_.places = {.spilled = spilled, .attention = kWays[way]};
     const double pruning =
         (spilled ? 0 : hidden) + fixed + std::max(most_method_bytes_, most_attention_bytes_[way]);
-    plan_.memory_bytes =
-        std::max(pruning, measuring + (spilled ? 0 : curvature_.state_bytes));
+    plan_.memory_bytes = std::max(pruning, measuring + (spilled ? 0 : curvature_.state_bytes));
     return machine_.memory_budget <= 0 ||
            plan_.memory_bytes <= static_cast<double>(machine_.memory_budget);
   };
@@ -324,8 +322,7 @@ void Planner::AddAttentionCosts() {
 }
 
 void Planner::AddUp() {
-  plan_.operations =
-      plan_.allocate_operations + plan_.measure_operations + plan_.score_operations;
+  plan_.operations = plan_.allocate_operations + plan_.measure_operations + plan_.score_operations;
   for (const BlockCost& cost : plan_.costs) plan_.operations += cost.All();
 }
 

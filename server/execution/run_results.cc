@@ -25,7 +25,8 @@ namespace {
 const v1::RunResult* NewestState(absl::Span<const v1::RunResult> results) {
   const v1::RunResult* newest = nullptr;
   for (const v1::RunResult& result : results) {
-    if (result.states_size() > 0 || (newest == nullptr && result.has_measured_curvature())) newest = &result;
+    if (result.states_size() > 0 || (newest == nullptr && result.has_measured_curvature()))
+      newest = &result;
   }
   return newest;
 }

@@ -230,8 +230,8 @@ absl::Status CheckCurvatureIsRead(const RunSpec& run) {
   for (const MethodInfo& info : Methods()) {
     if (info.coupled.has_value()) absl::StrAppend(&names, names.empty() ? "" : ", ", info.name);
   }
-  return FieldError("run.curvature", absl::StrCat("must be read by a method of the run (", names,
-                                                  "), got none"));
+  return FieldError("run.curvature",
+                    absl::StrCat("must be read by a method of the run (", names, "), got none"));
 }
 
 absl::Status CheckDenseTarget(const RunSpec& run) {

@@ -50,8 +50,7 @@ struct ProgressionChoice {
 struct ByLossChoice {
   double range = 0.05;
 };
-using AllocationChoice =
-    std::variant<std::monostate, OwlChoice, ProgressionChoice, ByLossChoice>;
+using AllocationChoice = std::variant<std::monostate, OwlChoice, ProgressionChoice, ByLossChoice>;
 
 // Of Run.curvature, with its defaults.
 struct CurvatureChoice {

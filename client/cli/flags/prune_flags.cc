@@ -19,7 +19,7 @@ namespace {
 struct Recipe {
   const char* name;
   const char* method;
-  double dense_target;    // in sequential order
+  double dense_target;     // in sequential order
   const char* curvature;   // likewise
   const char* allocation;  // likewise, of a fraction
   const char* help;
@@ -149,13 +149,13 @@ RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const R
   const std::string curvature =
       flags.curvature.value_or(measures ? recipe.curvature : kNoRecipe.curvature);
   const bool shares = IsFraction(flags.job.sparsity) && curvature != kNoRecipe.curvature;
-  return {.label = NameOfMethod(method),
-          .method = method,
-          .dense_target = flags.dense_target.value_or(target),
-          .curvature = curvature,
-          .allocation =
-              flags.allocation.value_or(shares ? recipe.allocation : kNoRecipe.allocation),
-          .curvature_by_recipe = !flags.curvature.has_value()};
+  return {
+      .label = NameOfMethod(method),
+      .method = method,
+      .dense_target = flags.dense_target.value_or(target),
+      .curvature = curvature,
+      .allocation = flags.allocation.value_or(shares ? recipe.allocation : kNoRecipe.allocation),
+      .curvature_by_recipe = !flags.curvature.has_value()};
 }
 
 absl::StatusOr<std::vector<RunVariant>> VariantsOf(const PruneFlags& flags) {
@@ -228,14 +228,15 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
               "changes least: any method of run (kfac, joint, ...). Rules that name a method or "
               "skip go before it. Default: q and k by --method, each by itself",
               {.type = "NAME[:PARAMETER=NUMBER,...]"});
-  command.Add("--allocation", flags.allocation,
-              "What loses more, of a sparsity that is a fraction: uniform, none; "
-              "owl[:outlier=5,limit=0.08], those whose scores have fewer outliers; "
-              "progression[:step=NUMBER], each step more than the one before it (default: 0.06 "
-              "from the first to the last); loss[:range=0.05], each tensor by one threshold on "
-              "what the model's loss feels of its weights, which needs --curvature. Default: uniform, or "
-              "the recipe's",
-              {.type = "NAME[:PARAMETER=NUMBER,...]"});
+  command.Add(
+      "--allocation", flags.allocation,
+      "What loses more, of a sparsity that is a fraction: uniform, none; "
+      "owl[:outlier=5,limit=0.08], those whose scores have fewer outliers; "
+      "progression[:step=NUMBER], each step more than the one before it (default: 0.06 "
+      "from the first to the last); loss[:range=0.05], each tensor by one threshold on "
+      "what the model's loss feels of its weights, which needs --curvature. Default: uniform, or "
+      "the recipe's",
+      {.type = "NAME[:PARAMETER=NUMBER,...]"});
   command.Add("--recipe", flags.recipes,
               absl::StrCat("What other flags leave open, by name; without --method the default is ",
                            kRecipes[0].name, ". Repeatable with --compare. ", RecipesText()),
@@ -339,7 +340,8 @@ absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::strin
   if (spec->name != "on") return refused("");
   v1::Curvature curvature;
   for (const auto& [name, value] : spec->parameters) {
-    if (!(value >= 1 && value <= std::numeric_limits<int32_t>::max() && value == std::trunc(value))) {
+    if (!(value >= 1 && value <= std::numeric_limits<int32_t>::max() &&
+          value == std::trunc(value))) {
       return refused(absl::StrCat(": ", name, " must be a whole number from 1 on"));
     }
     const auto count = static_cast<int32_t>(value);

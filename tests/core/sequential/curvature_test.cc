@@ -36,13 +36,13 @@ std::vector<LayerCurvature> CurvatureOf(const std::string& model, int threads,
   const std::unique_ptr<Forward> forward = ValueOrDie(Forward::Open(GoldenModel(model), pool));
   std::vector<LayerCurvature> layers(static_cast<size_t>(forward->options().layer_count()));
   std::vector<Index> order;
-  const absl::Status status = MeasureCurvature(
-      *forward, pool, ThreeRows(), options, places, nullptr,
-      [&](Index layer, const LayerWeights&, const LayerCurvature& curvature) {
-        order.push_back(layer);
-        layers[static_cast<size_t>(layer)] = curvature;
-        return absl::OkStatus();
-      });
+  const absl::Status status =
+      MeasureCurvature(*forward, pool, ThreeRows(), options, places, nullptr,
+                       [&](Index layer, const LayerWeights&, const LayerCurvature& curvature) {
+                         order.push_back(layer);
+                         layers[static_cast<size_t>(layer)] = curvature;
+                         return absl::OkStatus();
+                       });
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(order.front(), forward->options().layer_count() - 1);
   EXPECT_EQ(order.back(), 0);
@@ -75,7 +75,8 @@ TEST(CurvatureTest, IsTheSumOfTheGradientsOuterProducts) {
     input = Matrix::CopyFrom(x);
     ASSERT_TRUE(forward->RunLayer(layer, rows.lengths, x).ok());
   }
-  ASSERT_TRUE(SampledLabelGradient(forward->weights(), pool, rows, {5, 0}, x, nullptr).ok());
+  Matrix gradient(rows.total(), d);
+  ASSERT_TRUE(SampledLabelGradient(*forward, rows.lengths, {.seed = 5}, x, gradient).ok());
   LayerWeights weights;
   ASSERT_TRUE(forward->weights().LoadLayer(layers - 1, pool, weights).ok());
   const Index outputs = weights.of(LinearMap::kUp).weight.rows();
@@ -92,8 +93,8 @@ TEST(CurvatureTest, IsTheSumOfTheGradientsOuterProducts) {
       }
     }
   };
-  ASSERT_TRUE(
-      LayerBackward(forward->options(), pool).Run(layers - 1, weights, rows.lengths, input, x, hooks));
+  ASSERT_TRUE(LayerBackward(forward->options(), pool)
+                  .Run(layers - 1, weights, rows.lengths, input, gradient, hooks));
   const LayerCurvature last = CurvatureOf("llama", 2, {.seed = 5}).back();
   const GramMatrix& moments = last.of(LinearMap::kUp).blocks[0].moments;
   ASSERT_EQ(moments.size(), outputs);
@@ -113,8 +114,10 @@ TEST(CurvatureTest, HasTheSameBitsOnAnyNumberOfThreadsAndInFiles) {
 }
 
 TEST(CurvatureTest, DependsOnTheSeedAndTheDraws) {
-  const GramMatrix a = CurvatureOf("llama", 1, {.seed = 3})[0].of(LinearMap::kDown).blocks[0].moments;
-  const GramMatrix b = CurvatureOf("llama", 1, {.seed = 4})[0].of(LinearMap::kDown).blocks[0].moments;
+  const GramMatrix a =
+      CurvatureOf("llama", 1, {.seed = 3})[0].of(LinearMap::kDown).blocks[0].moments;
+  const GramMatrix b =
+      CurvatureOf("llama", 1, {.seed = 4})[0].of(LinearMap::kDown).blocks[0].moments;
   EXPECT_NE(a.flat(), b.flat());
   const GramMatrix two =
       CurvatureOf("llama", 1, {.seed = 3, .draws = 2})[0].of(LinearMap::kDown).blocks[0].moments;
@@ -130,7 +133,8 @@ TEST(CurvatureTest, DependsOnTheSeedAndTheDraws) {
 TEST(CurvatureTest, AWideMapHasTheDiagonalBlocksOfTheWholeB) {
   const OutputCurvature whole = CurvatureOf("llama", 1, {.seed = 1})[0].of(LinearMap::kUp);
   ASSERT_EQ(whole.blocks.size(), 1u);
-  const OutputCurvature cut = CurvatureOf("llama", 1, {.seed = 1, .widest = 20})[0].of(LinearMap::kUp);
+  const OutputCurvature cut =
+      CurvatureOf("llama", 1, {.seed = 1, .widest = 20})[0].of(LinearMap::kUp);
   ASSERT_GT(cut.blocks.size(), 1u);
   Index next = 0;
   for (const OutputCurvature::Block& block : cut.blocks) {
@@ -173,8 +177,8 @@ TEST(CurvatureTest, AListenerEndsIt) {
     last = share;
     return share < 0.7;
   };
-  EXPECT_TRUE(absl::IsCancelled(
-      MeasureCurvature(*forward, pool, ThreeRows(), {}, {}, listener, sink)));
+  EXPECT_TRUE(
+      absl::IsCancelled(MeasureCurvature(*forward, pool, ThreeRows(), {}, {}, listener, sink)));
   EXPECT_GE(last, 0.7);
 }
 
