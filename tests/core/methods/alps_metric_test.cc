@@ -30,9 +30,9 @@ using testing::Values;
 
 using Float64 = Eigen::MatrixXd;
 
-constexpr double kDamping = 0.01, kShare = 0.9;
+constexpr double kInputDamping = 0.01, kMetricShare = 0.9;
 
-Float64 InFloat64(MatrixView m) { return ArrayOf(m).matrix().cast<double>(); }
+Float64 AsFloat64(MatrixView m) { return ArrayOf(m).matrix().cast<double>(); }
 
 // Vectors whose entries go together, and are of very different sizes.
 Matrix Mixed(Index count, Index size, unsigned seed) {
@@ -113,7 +113,7 @@ Eigen::VectorXd Flat(const Matrix& m) {
 }
 
 double Objective(const Float64& h, const Float64& b, const Matrix& weights, const Matrix& dense) {
-  const Float64 off = InFloat64(weights) - InFloat64(dense);
+  const Float64 off = AsFloat64(weights) - AsFloat64(dense);
   return (b * off * h).cwiseProduct(off).sum();
 }
 
@@ -131,8 +131,8 @@ class AlpsMetric : public ::testing::TestWithParam<std::vector<Index>> {
     return MakeMethod(method)->PruneLinear(problem, pool_).value();
   }
   double ObjectiveOf(const PruneResult& result) const {
-    return Objective(DampedInputs(inputs_.moments(), kDamping), MetricOf(curvature_, kShare),
-                     result.matrices[0].weights, w_);
+    return Objective(DampedInputs(inputs_.moments(), kInputDamping),
+                     MetricOf(curvature_, kMetricShare), result.matrices[0].weights, w_);
   }
 
   ThreadPool pool_{2};
@@ -146,8 +146,8 @@ INSTANTIATE_TEST_SUITE_P(Blocks, AlpsMetric,
                                            std::vector<Index>{1, 7, 2}));
 
 TEST_P(AlpsMetric, IsTheCurvatureWithUnitMeanAndATenthOfTheIdentity) {
-  const OutputMetric metric = PrepareMetric(curvature_, kShare, pool_).value();
-  const Float64 expected = MetricOf(curvature_, kShare);
+  const OutputMetric metric = PrepareMetric(curvature_, kMetricShare, pool_).value();
+  const Float64 expected = MetricOf(curvature_, kMetricShare);
   ASSERT_EQ(metric.blocks.size(), curvature_.blocks.size());
   EXPECT_NEAR(expected.diagonal().mean(), 1, 1e-12);
   for (const OutputMetric::Block& block : metric.blocks) {
@@ -162,10 +162,10 @@ TEST_P(AlpsMetric, IsTheCurvatureWithUnitMeanAndATenthOfTheIdentity) {
 }
 
 TEST_P(AlpsMetric, SolvesAStepAsTheDenseSystemDoes) {
-  const OutputMetric metric = PrepareMetric(curvature_, kShare, pool_).value();
-  CoupledSystem system(*inputs_.Alps(kDamping).value(), metric, pool_);
-  const Float64 k = Kronecker(WithUnitDiagonal(MetricOf(curvature_, kShare)),
-                              WithUnitDiagonal(DampedInputs(inputs_.moments(), kDamping)));
+  const OutputMetric metric = PrepareMetric(curvature_, kMetricShare, pool_).value();
+  CoupledSystem system(*inputs_.Alps(kInputDamping).value(), metric, pool_);
+  const Float64 k = Kronecker(WithUnitDiagonal(MetricOf(curvature_, kMetricShare)),
+                              WithUnitDiagonal(DampedInputs(inputs_.moments(), kInputDamping)));
   for (const float r : {0.01f, 0.1f, 2.0f}) {
     Matrix u(kOutputs, kInputs);
     system.Solve(w_, r, u);
@@ -181,8 +181,8 @@ TEST_P(AlpsMetric, SolvesAStepAsTheDenseSystemDoes) {
 TEST_P(AlpsMetric, RefinesTheKeptWeightsToTheLeastObjective) {
   const PruneResult result =
       Prune("alps:refine_steps=200", Problem(Sparsity::Fraction(0.6), &curvature_));
-  const Float64 b = MetricOf(curvature_, kShare);
-  const Float64 k = Kronecker(b, DampedInputs(inputs_.moments(), kDamping));
+  const Float64 b = MetricOf(curvature_, kMetricShare);
+  const Float64 k = Kronecker(b, DampedInputs(inputs_.moments(), kInputDamping));
   const Eigen::VectorXd c = k * Flat(w_);
   std::vector<Index> kept;
   for (Index i = 0; i < w_.size(); ++i) {
@@ -293,8 +293,8 @@ TEST_F(AlpsMetricOf, TheIdentityIsPlainAlps) {
     const PruneResult plain = Prune("alps:refine_steps=200", Problem(w_, sparsity, nullptr));
     EXPECT_EQ(with.steps, plain.steps);
     EXPECT_EQ(with.matrices[0].mask, plain.matrices[0].mask);
-    const Float64 expected = InFloat64(plain.matrices[0].weights);
-    EXPECT_LT((InFloat64(with.matrices[0].weights) - expected).norm(), 1e-4 * expected.norm());
+    const Float64 expected = AsFloat64(plain.matrices[0].weights);
+    EXPECT_LT((AsFloat64(with.matrices[0].weights) - expected).norm(), 1e-4 * expected.norm());
   }
 }
 
@@ -339,7 +339,7 @@ TEST_F(AlpsMetricOf, InputsThatAreFewerThanTheirFeaturesAreNoTrouble) {
   for (const char* const method : {"alps", "alps:damping=0", "alps:damping=0,metric_share=1"}) {
     const PruneResult result = Prune(method, problem);
     EXPECT_EQ(result.matrices[0].mask.CountPruned(), 384) << method;
-    EXPECT_LT(InFloat64(result.matrices[0].weights).cwiseAbs().maxCoeff(), 100) << method;
+    EXPECT_LT(AsFloat64(result.matrices[0].weights).cwiseAbs().maxCoeff(), 100) << method;
   }
 }
 
@@ -411,7 +411,8 @@ TEST_F(AlpsMetricOf, RefusesSeveralMapsAndAMeanThatOverflows) {
               HasSubstr("curvature must be of one map, got 2 maps"));
   OutputCurvature endless = IdentityCurvature(24);
   for (Index i = 0; i < 24; ++i) endless.blocks[0].moments(i, i) = 1e308;
-  EXPECT_THAT(PrepareMetric(endless, kShare, pool_).status().message(), HasSubstr("curvature"));
+  EXPECT_THAT(PrepareMetric(endless, kMetricShare, pool_).status().message(),
+              HasSubstr("curvature"));
 }
 
 TEST(AlpsMetricCosts, OfBlocksAreLessThanOfOneAndGrowWithTheSteps) {
