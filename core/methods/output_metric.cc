@@ -64,6 +64,10 @@ absl::Status Validate(const OutputCurvature& curvature, Index outputs) {
 absl::StatusOr<OutputMetric> PrepareMetric(const OutputCurvature& curvature, double share,
                                            ThreadPool& pool, absl::FunctionRef<void()> beside) {
   const double mean = MeanOfDiagonals(curvature);
+  if (!std::isfinite(mean)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("curvature: the mean of its diagonal must be finite, got ", mean));
+  }
   const double of_block = mean > 0 ? share / mean : 0, of_identity = mean > 0 ? 1 - share : 1;
   std::vector<absl::optional<absl::StatusOr<AlpsInputs>>> made(curvature.blocks.size());
   pool.ParallelFor(1 + std::ssize(made), [&](Index shard) {

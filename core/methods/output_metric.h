@@ -34,7 +34,7 @@ struct OutputCurvature {
 absl::Status Validate(const OutputCurvature& curvature, Index outputs);
 
 // B made ready, each block as alps_inputs.h makes X'X: in the outputs' own scale, with its
-// eigenvectors. Immutable.
+// eigenvectors.
 struct OutputMetric {
   struct Block {
     Index first = 0;
@@ -43,11 +43,11 @@ struct OutputMetric {
   std::vector<Block> blocks;
 };
 
-// Of share * B / mean(diag B) + (1 - share) * I, the mean over all blocks; of I where B is 0.
-// `share` in [0, 1]; at 1 the weights of an output whose B is 0 become 0. A block a thread: O(n^3)
-// of its n outputs, float64 inside. beside: called once on a thread of the pool while others make
-// blocks. FAILED_PRECONDITION naming `curvature` where eigenvectors are not found. The curvature
-// must be valid.
+// Of share * B / mean(diag B) + (1 - share) * I, the mean over all blocks; of I where B is 0. share
+// in [0, 1]; at 1 the weights of an output whose B is 0 become 0. The curvature must be valid.
+// beside: called once on a thread of the pool while others make blocks. FAILED_PRECONDITION naming
+// `curvature` where the mean is not finite or eigenvectors are not found. O(n^3) of a block of n
+// outputs on one thread, float64 inside.
 absl::StatusOr<OutputMetric> PrepareMetric(
     const OutputCurvature& curvature, double share, ThreadPool& pool,
     absl::FunctionRef<void()> beside = [] {});
