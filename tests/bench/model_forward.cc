@@ -2,7 +2,10 @@
 // takes. Random token ids.
 //
 //   model_forward --model=DIR [--sequences=8] [--tokens=512] [--threads=2] [--rounds=1]
+//   [--backward]
 //
+// With --backward also the pass back, from labels drawn from the model to the input of layer 0; it
+// is float32 in any case.
 // Prints seconds, the share of the sgemm rate (products of 1024 x 2048 x 2048 on all threads at
 // once, in this process, before and after), and the peak of resident memory.
 #include <algorithm>
@@ -16,8 +19,12 @@
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
+#include "absl/status/statusor.h"
+#include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
 #include "core/model/forward.h"
+#include "core/model/head_backward.h"
+#include "core/model/layer_backward.h"
 #include "core/model/model_pass.h"
 #include "tests/support/timing.h"
 
@@ -27,6 +34,7 @@ ABSL_FLAG(int, tokens, 512, "of a sequence");
 ABSL_FLAG(int, threads, 2, "threads");
 ABSL_FLAG(int, rounds, 1, "rounds");
 ABSL_FLAG(bool, bf16, false, "products in bf16");
+ABSL_FLAG(bool, backward, false, "the pass back too");
 
 namespace attnprune {
 namespace {
@@ -81,6 +89,35 @@ double Operations(const ModelOptions& o, double sequences, double tokens) {
          (layers * (2 * tokens * maps + attention) + 2 * tokens * d * static_cast<double>(o.vocab));
 }
 
+struct BackwardSeconds {
+  double head = 0, layers = 0;
+};
+
+absl::StatusOr<BackwardSeconds> RunBackward(Forward& forward, const Tokens& tokens) {
+  const ModelOptions& options = forward.options();
+  std::vector<Matrix> inputs;
+  Matrix x(tokens.total(), options.hidden_size), gradient(tokens.total(), options.hidden_size);
+  ATTNPRUNE_RETURN_IF_ERROR(forward.Embed(tokens, x));
+  for (Index layer = 0; layer < options.layer_count(); ++layer) {
+    inputs.push_back(x.Clone());
+    ATTNPRUNE_RETURN_IF_ERROR(forward.RunLayer(layer, tokens.lengths, x));
+  }
+  BackwardSeconds seconds;
+  auto begin = Clock::now();
+  ATTNPRUNE_RETURN_IF_ERROR(
+      SampledLabelGradient(forward, tokens.lengths, {}, x, gradient).status());
+  seconds.head = SecondsSince(begin);
+  begin = Clock::now();
+  LayerBackward backward(options, forward.pool());
+  LayerWeights weights;
+  for (Index layer = options.layer_count() - 1; layer >= 0; --layer) {
+    ATTNPRUNE_RETURN_IF_ERROR(forward.weights().LoadLayer(layer, forward.pool(), weights));
+    backward.Run(layer, weights, tokens.lengths, inputs[static_cast<size_t>(layer)], gradient);
+  }
+  seconds.layers = SecondsSince(begin);
+  return seconds;
+}
+
 int Main() {
   ThreadPool pool(absl::GetFlag(FLAGS_threads));
   const auto opened = Forward::Open(absl::GetFlag(FLAGS_model), pool,
@@ -112,6 +149,11 @@ int Main() {
   std::printf("%.2f s, %.0f GFLOP/s, %.2f of sgemm's %.0f; %.4f nats a token; peak %.0f MiB\n",
               best, operations / best / 1e9, operations / best / rate, rate / 1e9, mean,
               PeakMebibytes());
+  if (!absl::GetFlag(FLAGS_backward)) return 0;
+  const auto back = RunBackward(forward, tokens);
+  if (!back.ok()) return 1;
+  std::printf("back: head %.2f s, layers %.2f s, together %.2f forward passes; peak %.0f MiB\n",
+              back->head, back->layers, (back->head + back->layers) / best, PeakMebibytes());
   return 0;
 }
 

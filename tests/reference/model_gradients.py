@@ -4,8 +4,8 @@
     model_gradients.py ORACLE MODELS [NAME ...]
 
 ORACLE: the folder of llm_oracle.py, the NumPy forward pass by which the golden models were made. MODELS:
-tests/data/models. The scalar is the sum of -log p(next token) over tokens 0 ... n - 2; of a masked model a random linear
-function of the last hidden state. Stored, of the tokens of expected.safetensors: hidden.L, the gradient in
+tests/data/models. The scalar is the sum of -log p(next token) over tokens 0 ... n - 2; of a masked model a random
+linear function of the last hidden state. Stored, of the tokens of expected.safetensors: hidden.L, the gradient in
 the input of layer L (of the last: in the last layer's output), and layer.L.MAP, in the output of each linear map, of
 tokens 1, 4, 7, ... only.
 
