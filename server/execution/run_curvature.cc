@@ -60,7 +60,8 @@ class LossShares {
            ThreadPool& pool) {
     for (const Stretch& stretch : run_.plan.blocks[static_cast<size_t>(block)]) {
       for (const Stretch::Piece& piece : stretch.Pieces()) {
-        if (BaseChoiceOf(run_.spec, piece.tensors[0].what)->own_sparsity) continue;
+        const RunChoice* const choice = BaseChoiceOf(run_.spec, piece.tensors[0].what);
+        if (choice == nullptr || choice->own_sparsity) continue;
         pieces_.push_back(piece);
         ScoreHistogram& scores = scores_.emplace_back();
         for (const LinearMap map : piece.maps()) {
