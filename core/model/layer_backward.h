@@ -75,10 +75,10 @@ class LayerBackward {
   void RunChunk(const Pass& pass);
   Values Recompute(const Pass& pass);
   AttentionValues RecomputeHeads(const Pass& pass, Values& values);
-  // gradient: at mlp_after's input on return. The result: at the MLP's input.
+  // Leaves the gradient at mlp_after's input. The result: at the MLP's input.
   MutableMatrixView RunMlp(const Pass& pass, const Values& values);
   void RunMlpRows(const Pass& pass, const Values& values, Index first, MutableMatrixView d_input);
-  // gradient: at mlp_out's output, times r, in rows from `first` on. The result: at down's output.
+  // Takes the gradient of rows from `first` on through mlp_after. The result: at down's output.
   MutableMatrixView IntoMlp(const Pass& pass, const Values& values, Index first, MatrixView inner);
   // d_attended: at o's output. The result: at the input of q, k and v.
   MutableMatrixView RunAttention(const Pass& pass, const Values& values, MatrixView d_attended);
