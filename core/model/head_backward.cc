@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/lanes.h"
 #include "core/kernels/log_sum_exp.h"
