@@ -155,7 +155,8 @@ TEST_F(CurvatureRuns, ShareTheSparsityOutByTensor) {
 TEST_F(CurvatureRuns, ShareQueriesAndKeysThatArePrunedTogetherOutTogether) {
   v1::Run run = ByLoss(0.1);
   run.mutable_attention_method()->set_name("wanda");
-  for (const v1::RunResult& result : Done(run).results()) {
+  const v1::Run done = Done(run);
+  for (const v1::RunResult& result : done.results()) {
     if (result.tensors_size() < 2) continue;
     EXPECT_EQ(result.tensors(0).asked().fraction(), result.tensors(1).asked().fraction());
   }
