@@ -47,8 +47,9 @@ void ToProbabilities(double log_sum, float* values, Index count) {
     return ExpNonPositive(below > 0.0f ? Lanes{} : below) * rest;
   };
   const Index whole = FloorToLanes(count);
-  for (Index j = 0; j < whole; j += kLanes)
+  for (Index j = 0; j < whole; j += kLanes) {
     StoreLanes(values + j, probability(LoadLanes(values + j)));
+  }
   Lanes tail{};
   for (Index j = whole; j < count; ++j) tail[j - whole] = values[j];
   tail = probability(tail);
@@ -225,6 +226,7 @@ absl::StatusOr<std::vector<Index>> SampledLabelGradient(Forward& forward,
   }
   ATTNPRUNE_RETURN_IF_ERROR(run.Run(x, rows, gradient));
   std::vector<Index> labels;
+  labels.reserve(rows.size());
   for (const LabelledRow& of : rows) labels.push_back(of.label);
   return labels;
 }

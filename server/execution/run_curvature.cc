@@ -108,9 +108,10 @@ absl::Status TakeCurvature(ClaimedJob& job, OpenRun& run, RunResults& results) {
     return absl::OkStatus();
   };
   const Tokens rows = SomeRows(run.rows.calibration, choice.rows);
+  const int draws = choice.Draws(rows.total());
   ATTNPRUNE_RETURN_IF_ERROR(
       MeasureCurvature(*run.forward, run.pool, rows,
-                       {.seed = run.spec.seed, .draws = choice.draws, .widest = choice.widest},
+                       {.seed = run.spec.seed, .draws = draws, .widest = choice.widest},
                        PassOptionsOf(run.plan, job.options()), ListenerOf(job, progress), store));
   progress.End();
   v1::RunResult result;
@@ -119,7 +120,7 @@ absl::Status TakeCurvature(ClaimedJob& job, OpenRun& run, RunResults& results) {
   v1::MeasuredCurvature& measured = *result.mutable_measured_curvature();
   measured.set_rows(std::ssize(rows.lengths));
   measured.set_tokens(rows.total());
-  measured.set_draws(choice.draws);
+  measured.set_draws(draws);
   if (run.spec.by_loss() != nullptr) shares.ShareOut(result);
   return results.Store(result, {}, StatesOf(result));
 }

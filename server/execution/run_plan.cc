@@ -124,8 +124,9 @@ void Planner::AddCurvature() {
   const CurvatureChoice& choice = *run_.curvature;
   const Tokens rows =
       SomeRows({.ids = {}, .lengths = {calibration_.begin(), calibration_.end()}}, choice.rows);
-  curvature_ = EstimateCurvature(model_.options(), rows.lengths,
-                                 {.draws = choice.draws, .widest = choice.widest});
+  curvature_ = EstimateCurvature(
+      model_.options(), rows.lengths,
+      {.draws = choice.Draws(static_cast<Index>(TotalOf(rows.lengths))), .widest = choice.widest});
   plan_.measure_operations = curvature_.operations;
   ++plan_.results;
 }

@@ -10,7 +10,8 @@ namespace attnprune {
 
 std::vector<std::string> StatesOf(const v1::RunResult& result) {
   std::vector<std::string> digests;
-  digests.reserve(static_cast<size_t>(result.states_size() + result.curvature_size()));
+  digests.reserve(static_cast<size_t>(result.states_size()) +
+                  static_cast<size_t>(result.curvature_size()));
   for (const v1::HiddenStates& states : result.states()) {
     digests.push_back(states.tensor().sha256());
   }
@@ -25,8 +26,8 @@ namespace {
 const v1::RunResult* NewestState(absl::Span<const v1::RunResult> results) {
   const v1::RunResult* newest = nullptr;
   for (const v1::RunResult& result : results) {
-    if (result.states_size() > 0 || (newest == nullptr && result.has_measured_curvature()))
-      newest = &result;
+    const bool before_blocks = newest == nullptr && result.has_measured_curvature();
+    if (result.states_size() > 0 || before_blocks) newest = &result;
   }
   return newest;
 }

@@ -1,5 +1,7 @@
 #include "server/execution/run_spec.h"
 
+#include <algorithm>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -19,7 +21,9 @@ namespace {
 constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 constexpr int kMaxRules = 1000;
 constexpr size_t kMaxPattern = 256;
-constexpr int64_t kMostRows = int64_t{1} << 20, kMostDraws = 64;  // of a curvature
+constexpr Index kMostDraws = 64;                 // of a token's label
+constexpr int64_t kMostRows = int64_t{1} << 20;  // of a curvature
+constexpr int64_t kMostLabels = std::numeric_limits<int32_t>::max();
 constexpr int64_t kLeastWidest = 16, kMostWidest = 16384;
 constexpr double kMostOutlier = 1e6, kMostLimit = 0.5, kMostRange = 0.5;
 constexpr Index kLeastTokens = 2;  // of a row: one that is predicted
@@ -189,7 +193,8 @@ absl::Status DecodeCount(const char* field, int64_t given, int64_t least, int64_
 absl::StatusOr<CurvatureChoice> DecodeCurvature(const v1::Curvature& curvature) {
   CurvatureChoice choice;
   ATTNPRUNE_RETURN_IF_ERROR(DecodeCount("rows", curvature.rows(), 1, kMostRows, choice.rows));
-  ATTNPRUNE_RETURN_IF_ERROR(DecodeCount("draws", curvature.draws(), 1, kMostDraws, choice.draws));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      DecodeCount("labels", curvature.labels(), 1, kMostLabels, choice.labels));
   ATTNPRUNE_RETURN_IF_ERROR(
       DecodeCount("widest", curvature.widest(), kLeastWidest, kMostWidest, choice.widest));
   return choice;
@@ -257,6 +262,10 @@ absl::Status CheckHeldOutFraction(const RunSpec& run) {
 }
 
 }  // namespace
+
+int CurvatureChoice::Draws(Index tokens) const {
+  return static_cast<int>(std::clamp<Index>((labels + tokens - 1) / tokens, 1, kMostDraws));
+}
 
 std::vector<const JobTensor*> RunSpec::Tensors() const {
   std::vector<const JobTensor*> all;

@@ -54,8 +54,10 @@ using AllocationChoice = std::variant<std::monostate, OwlChoice, ProgressionChoi
 
 // Of Run.curvature, with its defaults.
 struct CurvatureChoice {
+  int Draws(Index tokens) const;  // labels of each of them
+
   Index rows = 64;
-  int draws = 1;
+  Index labels = 0;
   Index widest = 2048;
 };
 

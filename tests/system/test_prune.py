@@ -90,7 +90,7 @@ def test_a_time_chooses_the_recipe_that_fits_it(tmp_path):
         return report(tmp_path / "out")["provenance"], told.stderr
 
     best, told = chosen("1h")
-    assert (best["curvature"], best["allocation"]) == ("on:draws=4", "loss")
+    assert (best["curvature"], best["allocation"]) == ("on:labels=32768", "loss")
     assert "--time 1h: --recipe best, about " in told
     least, told = chosen("1ns")
     assert "curvature" not in least and least["method"] == "alps"

@@ -27,8 +27,8 @@ struct Recipe {
 constexpr Recipe kRecipes[] = {
     {"fast", "alps", 0.5, "on", "uniform",
      "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
-    {"best", "alps", 0.5, "on:draws=4", "loss",
-     "the same with --curvature on:draws=4, and --allocation loss for a fraction"},
+    {"best", "alps", 0.5, "on:labels=32768", "loss",
+     "the same with --curvature on:labels=32768, and --allocation loss for a fraction"},
     {"linear", "alps", 0.5, "off", "uniform",
      "alps for every map by its own output: --dense-target 0.5"},
 };
@@ -236,12 +236,14 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
       "In sequential order, how much of what a map is to give is what it gives in the dense "
       "model, 0 to 1; the rest is what it would give dense on its inputs in the pruned one. "
       "0.5 loses less, for twice the passes; default: 0, or the recipe's");
-  command.Add("--curvature", flags.curvature,
-              "In sequential order: on[:rows=64,draws=1,widest=2048], the curvature of the model's "
-              "own loss is taken first, and alps counts each output's error as the loss feels it; "
-              "or off. Of so many calibration rows, with so many labels drawn a token; outputs "
-              "beyond the widest are weighed in several blocks. Default: off, or the recipe's",
-              {.type = "on[:PARAMETER=NUMBER,...]"});
+  command.Add(
+      "--curvature", flags.curvature,
+      "In sequential order: on[:rows=64,labels=COUNT,widest=2048], the curvature of the model's "
+      "own loss is taken first, and alps counts each output's error as the loss feels it; "
+      "or off. Of so many calibration rows, with so many labels drawn at least (each token's "
+      "once); outputs "
+      "beyond the widest are weighed in several blocks. Default: off, or the recipe's",
+      {.type = "on[:PARAMETER=NUMBER,...]"});
   command.Add("--attention-method", flags.attention_method,
               "Prunes the queries and keys of a block together, so that its attention matrix "
               "changes least: any method of run (kfac, joint, ...). Rules that name a method or "
@@ -354,7 +356,7 @@ absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::str
 absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::string& text) {
   const auto refused = [&text](const std::string& why) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "--curvature must be off or on[:rows=COUNT,draws=COUNT,widest=COUNT], got ", text, why));
+        "--curvature must be off or on[:rows=COUNT,labels=COUNT,widest=COUNT], got ", text, why));
   };
   const absl::StatusOr<MethodSpec> spec = ParseMethodSpec(text);
   if (!spec.ok()) return refused(absl::StrCat(": ", spec.status().message()));
@@ -369,8 +371,8 @@ absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::strin
     const auto count = static_cast<int32_t>(value);
     if (name == "rows") {
       curvature.set_rows(count);
-    } else if (name == "draws") {
-      curvature.set_draws(count);
+    } else if (name == "labels") {
+      curvature.set_labels(count);
     } else if (name == "widest") {
       curvature.set_widest(count);
     } else {

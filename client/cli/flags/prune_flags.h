@@ -72,7 +72,7 @@ absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text);
 // --allocation.
 absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::string& text);
 
-// "on" or "on:rows=64,draws=1,widest=2048"; nullopt: "off". INVALID_ARGUMENT names --curvature.
+// "on" or "on:rows=64,labels=COUNT,widest=2048"; nullopt: "off". INVALID_ARGUMENT names --curvature.
 absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::string& text);
 
 }  // namespace attnprune::cli

@@ -151,7 +151,7 @@ std::string CurvatureText(const v1::Curvature& curvature) {
   shown.set_name("on");
   auto& parameters = *shown.mutable_parameters();
   if (curvature.rows() > 0) parameters["rows"] = curvature.rows();
-  if (curvature.draws() > 0) parameters["draws"] = curvature.draws();
+  if (curvature.labels() > 0) parameters["labels"] = curvature.labels();
   if (curvature.widest() > 0) parameters["widest"] = curvature.widest();
   return MethodText(shown);
 }

@@ -70,9 +70,9 @@ TEST(CompletePruneFlags, TakesFromTheRecipeWhatIsNotGiven) {
   flags.recipes = {"linear"};
   EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 off uniform"));
   flags.recipes = {"best"};
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:draws=4 loss"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:labels=32768 loss"));
   flags.job.sparsity = "2:4";
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:draws=4 uniform"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:labels=32768 uniform"));
   flags.job.sparsity = "0.5";
   flags.curvature = "on:rows=8";
   flags.allocation = "owl";
@@ -112,7 +112,7 @@ TEST(CompletePruneFlags, ComparesMethodsAndRecipes) {
   flags.recipes = {"best"};
   EXPECT_THAT(VariantsOf(flags),
               ElementsAre("magnitude=magnitude@0 off uniform", "alps=alps:steps=9@0 off uniform",
-                          "alps#2=alps@0 off uniform", "best=alps@0.5 on:draws=4 loss"));
+                          "alps#2=alps@0 off uniform", "best=alps@0.5 on:labels=32768 loss"));
 }
 
 TEST(CompletePruneFlags, RefusesWhatDoesNotGoTogether) {
@@ -143,7 +143,7 @@ TEST(CompletePruneFlags, TriesTheBestRecipeFirstForATime) {
   PruneFlags flags = Least();
   flags.time = absl::Minutes(30);
   EXPECT_THAT(VariantsOf(flags),
-              ElementsAre("best=alps@0.5 on:draws=4 loss", "fast=alps@0.5 on uniform",
+              ElementsAre("best=alps@0.5 on:labels=32768 loss", "fast=alps@0.5 on uniform",
                           "linear=alps@0.5 off uniform"));
   flags.recipes = {"fast"};
   EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()), HasSubstr("--time chooses the recipe"));
@@ -161,7 +161,7 @@ TEST(CompletePruneFlags, RefusesACurvatureThatIsNone) {
   };
   EXPECT_THAT(error("yes"), HasSubstr("--curvature must be off or on[:rows=COUNT"));
   EXPECT_THAT(error("on:rows=0"), HasSubstr("rows must be a whole number from 1 on"));
-  EXPECT_THAT(error("on:draws=1.5"), HasSubstr("draws must be a whole number"));
+  EXPECT_THAT(error("on:labels=1.5"), HasSubstr("labels must be a whole number"));
   EXPECT_THAT(error("on:seed=3"), HasSubstr("on has no parameter seed"));
   EXPECT_THAT(error("off:rows=3"), HasSubstr("got off:rows=3"));
   EXPECT_THAT(error("on", "independent"), HasSubstr("must be off unless --order is sequential"));

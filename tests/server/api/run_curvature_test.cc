@@ -67,9 +67,28 @@ TEST_F(CurvatureRuns, TakeItOnSomeOfTheRows) {
   run.mutable_curvature()->set_rows(2);
   const v1::Run done = Done(run);
   for (const v1::RunResult& result : done.results()) {
-    if (result.has_measured_curvature()) EXPECT_EQ(result.measured_curvature().rows(), 2);
+    if (!result.has_measured_curvature()) continue;
+    EXPECT_EQ(result.measured_curvature().rows(), 2);
   }
   EXPECT_NE(Verdict(done), Verdict(Done(LossAware())));
+}
+
+TEST_F(CurvatureRuns, DrawAsOftenAsTheLabelsNeed) {
+  const auto draws = [this](int labels) {
+    v1::Run run = LossAware();
+    run.mutable_curvature()->set_labels(labels);
+    int told = 0;
+    const v1::Run done = Done(run);
+    for (const v1::RunResult& result : done.results()) {
+      if (result.has_measured_curvature()) told = result.measured_curvature().draws();
+    }
+    return told;
+  };
+  const auto tokens = static_cast<int>(LossAware().calibration().ids().shape(0));
+  EXPECT_EQ(draws(1), 1);
+  EXPECT_EQ(draws(tokens), 1);
+  EXPECT_EQ(draws(tokens + 1), 2);
+  EXPECT_EQ(draws(1000 * tokens), 64);
 }
 
 // Held-out rows are scored, and decide nothing.
@@ -202,7 +221,7 @@ TEST_F(CurvatureRuns, CountItInTheirEstimate) {
   v1::Run without = LossAware();
   without.clear_curvature();
   v1::Run draws = LossAware();
-  draws.mutable_curvature()->set_draws(8);
+  draws.mutable_curvature()->set_labels(1 << 20);
   EXPECT_GT(estimate(LossAware()).seconds(), estimate(without).seconds());
   EXPECT_GT(estimate(LossAware()).disk_bytes(), estimate(without).disk_bytes());
   EXPECT_GT(estimate(draws).seconds(), estimate(LossAware()).seconds());
@@ -221,8 +240,8 @@ TEST_F(CurvatureRuns, ThatCannotBeAreRefused) {
        [](v1::Run& run) { run.mutable_method()->set_name("wanda"); }},
       {"run.curvature.rows", "must be in [1, 1048576], or 0, got -1",
        [](v1::Run& run) { run.mutable_curvature()->set_rows(-1); }},
-      {"run.curvature.draws", "must be in [1, 64], or 0, got 65",
-       [](v1::Run& run) { run.mutable_curvature()->set_draws(65); }},
+      {"run.curvature.labels", "must be in [1, 2147483647], or 0, got -1",
+       [](v1::Run& run) { run.mutable_curvature()->set_labels(-1); }},
       {"run.curvature.widest", "must be in [16, 16384], or 0, got 15",
        [](v1::Run& run) { run.mutable_curvature()->set_widest(15); }},
       {"run.allocation.by_loss.range", "[0, 0.5], got 0.6",

@@ -166,7 +166,7 @@ function allocationText(allocation) {
   return kind && [kind, ...Object.entries(values).map(([name, value]) => `${name} ${value}`)].join(", ");
 }
 
-// "on, draws 4"; none where it is not taken.
+// "on, labels 32768"; none where it is not taken.
 function curvatureText(curvature) {
   return (
     curvature &&
