@@ -24,7 +24,7 @@ using testing::OpenExpected;
 using testing::ValueOrDie;
 
 // The golden sequence, and its first half below it.
-Tokens TwoRows(const std::string& model) {
+Tokens WholeAndHalf(const std::string& model) {
   Tokens tokens = ExpectedIds(OpenExpected(model));
   const Index half = tokens.total() / 2;
   for (Index t = 0; t < half; ++t) tokens.ids.push_back(tokens.ids[static_cast<size_t>(t)]);
@@ -70,7 +70,7 @@ class CachedForwardTest : public ::testing::TestWithParam<std::string> {};
 TEST_P(CachedForwardTest, LosesOnEveryTokenWhatAFullPassLosesOnIt) {
   ThreadPool pool(2);
   const auto forward = ValueOrDie(Forward::Open(GoldenModel(GetParam()), pool));
-  const Tokens tokens = TwoRows(GetParam());
+  const Tokens tokens = WholeAndHalf(GetParam());
   if (forward->options().masked_model()) {
     EXPECT_EQ(CachedForward::Open(*forward, HeldWeights::kAll).status().code(),
               absl::StatusCode::kFailedPrecondition);
