@@ -230,7 +230,7 @@ command_demo() {
   echo
   build/release/bin/attnprune prune --model $model --text $model/calibration.txt \
     --held-out-text $model/held_out.txt --sequence-length 128 --sparsity 0.7 --compare \
-    --method magnitude --method sparsegpt --method alps --recipe best \
+    --method magnitude --method sparsegpt --method alps --recipe fast --recipe best \
     --output demo-output --overwrite "$@"
 }
 

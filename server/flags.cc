@@ -166,6 +166,13 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
       ->capture_default_str();
   AddBytes(app, "--max-bytes-per-tenant", o.max_bytes_per_tenant,
            "Size of the tensors that are one tenant's, and of its uploads; 0: no limit of its own");
+  AddBytes(app, "--max-upload-rate-per-tenant", o.max_upload_rate_per_tenant,
+           "A second, of all uploads of one tenant: beyond it the server reads them more slowly; "
+           "0: no limit");
+  app.add_option("--max-connections", o.max_connections,
+                 "To the gRPC port: one more takes the place of one by which no call was let in; "
+                 "0: what open files and memory allow, at most 4000")
+      ->capture_default_str();
   app.add_option("--max-streams", o.max_streams,
                  "Uploads, downloads and watches that are open at the same time")
       ->capture_default_str();

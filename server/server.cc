@@ -20,8 +20,10 @@
 #include "server/api/run_api.h"
 #include "server/api/tenant_bytes.h"
 #include "server/api/tensor_api.h"
+#include "server/api/upload_pace.h"
 #include "server/blobs/posix_blob_store.h"
 #include "server/execution/worker_pool.h"
+#include "server/grpc/connections.h"
 #include "server/grpc/grpc_host.h"
 #include "server/grpc/prune_service.h"
 #include "server/grpc/tensor_service.h"
@@ -195,6 +197,8 @@ class ComposedServer final : public Server {
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<JobListeners> listeners_;
   std::unique_ptr<Upkeep> upkeep_;
+  absl::optional<rpc::Connections> connections_;
+  absl::optional<api::UploadPace> upload_pace_;
   std::unique_ptr<rpc::PruneServiceHandle> prune_service_;
   std::unique_ptr<grpc::Service> tensor_service_;
   std::unique_ptr<tls::LiveCredentials> tls_;  // null: plain text
@@ -264,15 +268,20 @@ absl::Status ComposedServer::Serve() {
   runs_ = std::make_unique<api::RunApi>(ApiOptions(options_), jobs_.get(), tensor_api_.get(),
                                         tensors_.get(), outlook_.get());
   hub_ = std::make_unique<api::JobHub>(jobs_.get(), &clock_);
+  connections_.emplace(options_.max_connections);
+  upload_pace_.emplace(options_.max_upload_rate_per_tenant, &clock_);
   rpc::PruneServiceOptions prune_options;
   prune_options.heartbeat = options_.heartbeat;
   prune_options.on_call = TellOfRpcs(audit_.get());
+  prune_options.connections = &*connections_;
   prune_service_ = rpc::NewPruneService(prune_options, gate_.get(), api_.get(), runs_.get(),
                                         hub_.get(), outlook_.get());
   rpc::TensorServiceOptions tensor_options;
   tensor_options.max_chunk_bytes = options_.max_chunk_bytes;
   tensor_options.metrics = &metrics_.transfers;
   tensor_options.on_call = TellOfRpcs(audit_.get());
+  tensor_options.connections = &*connections_;
+  tensor_options.pace = &*upload_pace_;
   tensor_service_ = rpc::NewTensorService(tensor_options, gate_.get(), tensor_api_.get());
   workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &metrics_, &log_),
                                           jobs_.get(), tensors_.get());
@@ -284,6 +293,7 @@ absl::Status ComposedServer::Serve() {
       host_, rpc::GrpcHost::Start({.listen = options_.listen,
                                    .max_message_bytes = options_.max_message_bytes,
                                    .calls = &metrics_.rpcs,
+                                   .connections = &*connections_,
                                    .tls = tls_.get()},
                                   {prune_service_->service(), tensor_service_.get()}));
   ATTNPRUNE_RETURN_IF_ERROR(ServeHttp());

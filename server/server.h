@@ -42,6 +42,12 @@ struct ServerOptions {
   // Of one tenant, 0: no limit: queued jobs; jobs that run at the same time; the tensors that it
   // has uploaded or that its jobs have, and its uploads.
   int64_t max_queued_per_tenant = 0, max_running_per_tenant = 0, max_bytes_per_tenant = 0;
+  // Of one tenant's uploads together, a second; 0: no limit. Beyond it the server reads more
+  // slowly.
+  int64_t max_upload_rate_per_tenant = 0;
+  // To gRPC's port (grpc/connections.h). 0: 4,000, or what the limit of open files and, over TLS, a
+  // quarter of the memory leave of them.
+  int64_t max_connections = 0;
   // Uploads, downloads and watches that are open at the same time; a tenant's: 0: a half of all
   // where there are tokens.
   int64_t max_streams = 4000, max_streams_per_tenant = 0;

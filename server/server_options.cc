@@ -26,7 +26,7 @@ namespace {
 
 constexpr int64_t kMinMessageBytes = int64_t{64} << 10, kMaxMessageBytes = int64_t{1} << 30;
 // Open files that connections to HTTP leave to gRPC's, to checkpoints, tensors and the database.
-constexpr int64_t kReservedFiles = 512, kMaxHttpConnections = 2000;
+constexpr int64_t kReservedFiles = 512, kMaxHttpConnections = 2000, kMaxConnections = 4000;
 constexpr int64_t kTlsConnectionBytes = 128 << 10;  // OpenSSL's and its buffers', at the most
 constexpr int64_t kMessageOverhead = 1 << 10;       // of a message beside its chunk
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
@@ -51,6 +51,8 @@ absl::Status CheckLimits(const ServerOptions& o) {
        {std::pair("max_queued_per_tenant", o.max_queued_per_tenant),
         std::pair("max_running_per_tenant", o.max_running_per_tenant),
         std::pair("max_bytes_per_tenant", o.max_bytes_per_tenant),
+        std::pair("max_upload_rate_per_tenant", o.max_upload_rate_per_tenant),
+        std::pair("max_connections", o.max_connections),
         std::pair("max_streams_per_tenant", o.max_streams_per_tenant)}) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckRange(name, limit, 0, kNoLimit));
   }
@@ -145,15 +147,23 @@ int64_t OpenFileLimit() {
   return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, std::numeric_limits<int>::max()));
 }
 
-// All that the reserve leaves or, where that would be little, half; over TLS no more than a quarter
-// of the memory has room for.
+// Over TLS no more than a quarter of the memory has room for.
+int64_t ByMemory(int64_t connections, const Machine& machine, bool tls) {
+  if (!tls || machine.memory_bytes == 0) return connections;
+  return std::min(connections, machine.memory_bytes / 4 / kTlsConnectionBytes);
+}
+
+// All that the reserve leaves or, where that would be little, half.
 int HttpConnections(const Machine& machine, bool tls) {
   const int64_t files = machine.open_files;
-  int64_t most = files - std::min(kReservedFiles, files / 2);
-  if (tls && machine.memory_bytes > 0) {
-    most = std::min(most, machine.memory_bytes / 4 / kTlsConnectionBytes);
-  }
+  const int64_t most = ByMemory(files - std::min(kReservedFiles, files / 2), machine, tls);
   return static_cast<int>(std::clamp(most, int64_t{1}, kMaxHttpConnections));
+}
+
+// Of the files that HTTP leaves, half: tensors, checkpoints and the database need some too.
+int64_t Connections(const Machine& machine, int64_t http, bool tls) {
+  const int64_t most = ByMemory((machine.open_files - http) / 2, machine, tls);
+  return std::clamp(most, int64_t{1}, kMaxConnections);
 }
 
 }  // namespace
@@ -200,6 +210,10 @@ absl::StatusOr<ServerOptions> CheckedOptions(ServerOptions options, const Machin
   }
   if (options.max_http_connections == 0) {
     options.max_http_connections = HttpConnections(machine, !options.tls_cert_file.empty());
+  }
+  if (options.max_connections == 0) {
+    options.max_connections =
+        Connections(machine, options.max_http_connections, !options.tls_cert_file.empty());
   }
   if (options.max_job_memory_bytes == 0) {
     options.max_job_memory_bytes = machine.memory_bytes / options.workers;

@@ -11,8 +11,8 @@ namespace {
 
 // Tiles of the most rows and columns multiply at full rate; smaller ones only where those would be
 // too few for many threads.
-constexpr Index kTileRows = 256, kTileCols = 512, kLeastTile = 64;
-constexpr size_t kTilesWanted = 32;
+constexpr Index kTileRows = 256, kTileCols = 1024, kLeastTile = 64;
+constexpr size_t kTilesWanted = 16;
 
 Index SideOf(const AlpsInputs& side) { return side.h.rows(); }
 

@@ -103,13 +103,11 @@ class ShardBackward {
 void AttentionBackward(ThreadPool& pool, const AttentionShards& shards,
                        const AttentionValues& values, MatrixView d_mixed,
                        const AttentionGradients& gradients, ThreadScratch& scratch) {
-  scratch.resize(static_cast<size_t>(pool.threads()));
+  scratch.Reserve(pool, ShardBackward::Floats(shards));
   pool.ParallelFor(shards.count(), [&](Index i, int worker) {
     ScopedFlushDenormals flush;
-    std::vector<float>& room = scratch[static_cast<size_t>(worker)];
-    room.resize(static_cast<size_t>(ShardBackward::Floats(shards)));
     const AttentionShards::Shard shard = shards.at(i);
-    const ShardBackward backward(shards, shard, values, gradients, room.data());
+    const ShardBackward backward(shards, shard, values, gradients, scratch.of(worker));
     for (Index head = shard.first_head; head < shard.end_head; ++head) {
       backward.Head(head, shards.Head(shard, d_mixed, head), shards.Head(shard, gradients.q, head));
     }

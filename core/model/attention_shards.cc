@@ -1,6 +1,7 @@
 #include "core/model/attention_shards.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/kernels/alibi.h"
 #include "core/kernels/blas.h"
@@ -73,22 +74,28 @@ MatrixView AttentionShards::Softmax(const Shard& shard, Index block, Index head,
   return {room, at.rows, at.keys, at.stride};
 }
 
+void ThreadScratch::Reserve(const ThreadPool& pool, Index floats) {
+  rooms_.resize(static_cast<size_t>(pool.threads()));
+  for (std::vector<float>& room : rooms_) {
+    if (room.size() < static_cast<size_t>(floats)) room.resize(static_cast<size_t>(floats));
+  }
+}
+
 void MixValues(ThreadPool& pool, const AttentionShards& shards, MatrixView q, MatrixView k,
                MatrixView v, MutableMatrixView mixed, ThreadScratch& scratch) {
-  scratch.resize(static_cast<size_t>(pool.threads()));
+  scratch.Reserve(pool, shards.key_floats() + shards.softmax_floats());
   pool.ParallelFor(shards.count(), [&](Index i, int worker) {
     ScopedFlushDenormals flush;
     const AttentionShards::Shard shard = shards.at(i);
-    std::vector<float>& room = scratch[static_cast<size_t>(worker)];
-    room.resize(static_cast<size_t>(shards.key_floats() + shards.softmax_floats()));
-    const KeyPanels keys = shards.Pack(shard, k, room.data());
+    float* const room = scratch.of(worker);
+    const KeyPanels keys = shards.Pack(shard, k, room);
     const MatrixView values = shards.Head(shard, v, shard.kv_head);
     for (Index head = shard.first_head; head < shard.end_head; ++head) {
       const MutableMatrixView out = shards.Head(shard, mixed, head);
       for (size_t b = 0; b < shard.layout->blocks().size(); ++b) {
         const AttentionBlock& block = shard.layout->blocks()[b];
-        const MatrixView f = shards.Softmax(shard, static_cast<Index>(b), head, q, keys,
-                                            room.data() + shards.key_floats());
+        const MatrixView f =
+            shards.Softmax(shard, static_cast<Index>(b), head, q, keys, room + shards.key_floats());
         Gemm(Trans::kNo, Trans::kNo, 1.0f, f, values.Rows(block.key, block.keys), 0.0f,
              out.Rows(block.row, block.rows));
       }

@@ -57,8 +57,16 @@ class AttentionShards {
   Index key_floats_ = 0, softmax_floats_ = 0, block_floats_ = 0;
 };
 
-// A thread's scratch memory each, kept from call to call.
-using ThreadScratch = std::vector<std::vector<float>>;
+// Scratch memory of each of a pool's threads, kept from call to call: it grows only.
+class ThreadScratch {
+ public:
+  // Before a ParallelFor whose workers take `floats` of it each.
+  void Reserve(const ThreadPool& pool, Index floats);
+  float* of(int worker) { return rooms_[static_cast<size_t>(worker)].data(); }
+
+ private:
+  std::vector<std::vector<float>> rooms_;
+};
 
 // mixed = the weighted values of every head.
 void MixValues(ThreadPool& pool, const AttentionShards& shards, MatrixView q, MatrixView k,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/log_sum_exp.h"
 #include "core/model/layer_parts.h"

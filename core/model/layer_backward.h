@@ -32,11 +32,11 @@ struct BackwardHooks {
 };
 
 // Runs the layers of one model backwards, in float32. What a layer computed is computed again from
-// its input, for about 2,048 tokens at a time, or one sequence where that is longer; the working
-// memory for that is kept from call to call: some 12 hidden states a token, its queries, keys and
-// values thrice, and 1,024 tokens of the MLP's inner values thrice. Not thread-safe: one caller at
-// a time; it uses the pool's threads inside. The bits of every answer depend on the input and the
-// CPU type only, not on the number of threads.
+// its input, for about 2,048 tokens at a time, or one sequence where that is longer. The working
+// memory for that is kept from call to call: up to 8 hidden states a token, 5 times its queries, 3
+// times its keys, twice its values, and 3 times the MLP's inner values of 1,024 tokens. Not
+// thread-safe: one caller at a time; it uses the pool's threads inside. The bits of every answer
+// depend on the input and the CPU type only, not on the number of threads.
 class LayerBackward {
  public:
   // options and pool must outlive it.
@@ -75,10 +75,10 @@ class LayerBackward {
   void RunChunk(const Pass& pass);
   Values Recompute(const Pass& pass);
   AttentionValues RecomputeHeads(const Pass& pass, Values& values);
-  // gradient: at mlp_after's input on return. The result: at the MLP's input.
+  // Leaves the gradient at mlp_after's input. The result: at the MLP's input.
   MutableMatrixView RunMlp(const Pass& pass, const Values& values);
   void RunMlpRows(const Pass& pass, const Values& values, Index first, MutableMatrixView d_input);
-  // gradient: at mlp_out's output, times r, in rows from `first` on. The result: at down's output.
+  // Takes the gradient of rows from `first` on through mlp_after. The result: at down's output.
   MutableMatrixView IntoMlp(const Pass& pass, const Values& values, Index first, MatrixView inner);
   // d_attended: at o's output. The result: at the input of q, k and v.
   MutableMatrixView RunAttention(const Pass& pass, const Values& values, MatrixView d_attended);

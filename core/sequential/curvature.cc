@@ -197,8 +197,10 @@ Tokens SomeRows(const Tokens& tokens, Index rows) {
   for (Index i = 0; i < all; ++i) {
     const Index length = tokens.lengths[static_cast<size_t>(i)];
     if (i == taken * all / rows && taken < rows) {
-      const auto begin = tokens.ids.begin() + first;
-      some.ids.insert(some.ids.end(), begin, begin + length);
+      if (!tokens.ids.empty()) {
+        const auto begin = tokens.ids.begin() + first;
+        some.ids.insert(some.ids.end(), begin, begin + length);
+      }
       some.lengths.push_back(length);
       ++taken;
     }

@@ -49,7 +49,7 @@ struct CurvatureEstimate {
 CurvatureEstimate EstimateCurvature(const ModelOptions& model, absl::Span<const Index> lengths,
                                     const CurvatureOptions& options);
 
-// So many of the rows, evenly spaced; all where there are no more.
+// So many of the rows, evenly spaced; all where there are no more. ids may be left out.
 Tokens SomeRows(const Tokens& tokens, Index rows);
 
 }  // namespace attnprune

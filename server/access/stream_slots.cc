@@ -14,14 +14,15 @@ class StreamSlots::Counts {
   absl::Status Add(const std::string& tenant) {
     const MutexLock lock(&mutex_);
     if (open_ >= limits_.in_all) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          open_, " streams are open, and the limit is ", limits_.in_all, " (--max-streams)"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat(open_, " streams are open, and the limit is ", limits_.in_all, " (",
+                       limits_.in_all_by, ")"));
     }
     int64_t& of_tenant = by_tenant_[tenant];
     if (of_tenant >= limits_.per_tenant) {
       return absl::ResourceExhaustedError(
           absl::StrCat("the tenant has ", of_tenant, " streams open, and the limit is ",
-                       limits_.per_tenant, " (--max-streams-per-tenant)"));
+                       limits_.per_tenant, " (", limits_.per_tenant_by, ")"));
     }
     ++open_;
     ++of_tenant;

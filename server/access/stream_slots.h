@@ -7,11 +7,14 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace attnprune::access {
 
 struct StreamLimits {
   int64_t in_all = 4000, per_tenant = 4000;  // each at least 1
+  // What sets them, for errors.
+  absl::string_view in_all_by = "--max-streams", per_tenant_by = "--max-streams-per-tenant";
 };
 
 // The place of one stream, until its last copy is gone. May outlive its StreamSlots.

@@ -129,11 +129,12 @@ absl::Status UploadFolder::CheckSizes(const State* known, const UploadSpec& spec
         "header.size_bytes must be at most max_tensor_bytes = ", limits_.max_tensor_bytes, ", got ",
         spec.size_bytes));
   }
+  // How much is taken is not said: by it a tenant would learn whether others have its tensor too.
   const int64_t others = stored_bytes + BytesLocked() - (known == nullptr ? 0 : known->bytes);
   if (spec.size_bytes > limits_.max_total_bytes - others) {
     return absl::ResourceExhaustedError(
         absl::StrCat("tensors must take at most max_total_tensor_bytes = ", limits_.max_total_bytes,
-                     " together, ", others, " are taken and this one has ", spec.size_bytes));
+                     " together, and for the ", spec.size_bytes, " of this one there is no room"));
   }
   return absl::OkStatus();
 }

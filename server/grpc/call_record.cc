@@ -12,6 +12,7 @@
 #include "server/api/request_check.h"
 #include "server/api/status_details.h"
 #include "server/blobs/upload_spec.h"
+#include "server/grpc/connections.h"
 
 namespace attnprune::rpc {
 namespace {
@@ -52,12 +53,13 @@ CallRecord::CallRecord(const CallPort& port, const char* method,
       caller_(port.gate->Admit(method, authorization_)),
       begin_(SteadyNow()) {
   call_.method = method;
+  call_.caller.peer = PeerOf(*context);
   if (caller_.ok()) {
+    if (port.connections != nullptr) port.connections->LetIn(call_.caller.peer, caller_->tenant);
     call_.caller.tenant = caller_->tenant;
     call_.caller.who = caller_->name;
     if (kind == Kind::kStream) TakeSlot();
   }
-  call_.caller.peer = PeerOf(*context);
   call_.request =
       TraceRequest(MetadataOf(*context, kRequestIdKey), MetadataOf(*context, kTraceparentKey));
   context->AddInitialMetadata(kRequestIdKey, call_.request.request_id);

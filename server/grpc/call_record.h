@@ -19,10 +19,13 @@ class Status;
 
 namespace attnprune::rpc {
 
+class Connections;
+
 // What calls share.
 struct CallPort {
-  const access::Gate* gate;  // must outlive the records
-  RpcListener on_call;       // may be empty; the port must outlive the records
+  const access::Gate* gate;            // must outlive the records
+  RpcListener on_call;                 // may be empty; the port must outlive the records
+  Connections* connections = nullptr;  // told of who is let in; may be null; likewise
 };
 
 // One call, from its beginning. Not thread-safe.

@@ -4,30 +4,53 @@
 
 namespace attnprune::rpc {
 
-void ChunkBudget::Acquire(std::function<void()> go) {
+ChunkBudget::ChunkBudget(int chunks) : most_of_tenant_(chunks - chunks / 4), free_(chunks) {}
+
+void ChunkBudget::Acquire(const std::string& tenant, std::function<void()> go) {
   {
     const MutexLock lock(&mutex_);
-    if (free_ == 0) {
-      waiting_.push_back(std::move(go));
+    Tenant& own = tenants_[tenant];
+    if (free_ == 0 || own.on_their_way == most_of_tenant_) {
+      own.waiting.push_back(std::move(go));
       return;
     }
     --free_;
+    ++own.on_their_way;
   }
   go();
 }
 
-void ChunkBudget::Release() {
+void ChunkBudget::Release(const std::string& tenant) {
   std::function<void()> next;
   {
     const MutexLock lock(&mutex_);
-    if (waiting_.empty()) {
-      ++free_;
-      return;
-    }
-    next = std::move(waiting_.front());
-    waiting_.pop_front();
+    ++free_;
+    const auto own = tenants_.find(tenant);
+    --own->second.on_their_way;
+    next = TakeNext(tenant);
+    if (own->second.on_their_way == 0 && own->second.waiting.empty()) tenants_.erase(own);
   }
-  next();
+  if (next != nullptr) next();
+}
+
+bool ChunkBudget::MayGo(const Tenant& tenant) const {
+  return !tenant.waiting.empty() && tenant.on_their_way < most_of_tenant_;
+}
+
+// Of the tenant behind `after`, that one itself last; null: none may go.
+std::function<void()> ChunkBudget::TakeNext(const std::string& after) {
+  auto at = tenants_.upper_bound(after);
+  for (size_t i = 0; i < tenants_.size(); ++i, ++at) {
+    if (at == tenants_.end()) at = tenants_.begin();
+    Tenant& tenant = at->second;
+    if (!MayGo(tenant)) continue;
+    std::function<void()> go = std::move(tenant.waiting.front());
+    tenant.waiting.pop_front();
+    --free_;
+    ++tenant.on_their_way;
+    return go;
+  }
+  return nullptr;
 }
 
 }  // namespace attnprune::rpc

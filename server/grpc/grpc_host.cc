@@ -4,19 +4,19 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/support/server_interceptor.h>
-#include <netdb.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include <atomic>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "core/base/clock.h"
+#include "core/base/status_macros.h"
+#include "server/grpc/connections.h"
+#include "server/grpc/door.h"
 #include "server/grpc/tls_credentials.h"
 #include "server/observe/call_metrics.h"
 
@@ -28,31 +28,15 @@ constexpr int kKeepaliveMs = 60'000;         // silent clients are pinged this o
 constexpr int kKeepaliveTimeoutMs = 20'000;  // and count as gone without an answer for so long
 constexpr int kHandshakeMs = 30'000;         // a connection's time to begin, TLS included
 constexpr int kStreamsPerConnection = 1000;  // calls of a client beyond these wait at the client
+// Of reflection, the only calls that have a thread each: beyond them they are RESOURCE_EXHAUSTED.
+constexpr int kSyncThreads = 16;
+constexpr int kHealthWatches = 1000;  // that may be open at once: no token is asked of them
+constexpr char kHealthWatch[] = "/grpc.health.v1.Health/Watch";
 constexpr char kPruneService[] = "attnprune.v1.PruneService";
 constexpr char kTensorService[] = "attnprune.v1.TensorService";
 constexpr char kReady[] = "ready", kLive[] = "live";  // for probes: a draining server still lives
 
-// gRPC says only that it failed: the system is asked again, for the reason.
-std::string WhyNotListening(const std::string& listen) {
-  const size_t colon = listen.rfind(':');
-  if (colon == std::string::npos) return "not of the form HOST:PORT";
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  addrinfo* found = nullptr;
-  const std::string host = listen.substr(0, colon), port = listen.substr(colon + 1);
-  if (const int error = getaddrinfo(host.c_str(), port.c_str(), &hints, &found)) {
-    return gai_strerror(error);
-  }
-  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, &freeaddrinfo);
-  const int fd = socket(found->ai_family, found->ai_socktype, 0);
-  if (fd < 0) return std::strerror(errno);
-  const bool bound = bind(fd, found->ai_addr, found->ai_addrlen) == 0 && ::listen(fd, 1) == 0;
-  const std::string reason = bound ? "unknown reason" : std::strerror(errno);
-  close(fd);
-  return reason;
-}
-
+using FromFd = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
 using grpc::experimental::InterceptionHookPoints;
 using grpc::experimental::InterceptorBatchMethods;
 using grpc::experimental::ServerInterceptorFactoryInterface;
@@ -97,7 +81,44 @@ class CallCounting final : public ServerInterceptorFactoryInterface {
   CallMetrics* const metrics_;
 };
 
+// One of the health watches that are open. Observes only.
+class HealthWatch final : public grpc::experimental::Interceptor {
+ public:
+  explicit HealthWatch(std::atomic<int>* open) : open_(open) {}
+  ~HealthWatch() override { --*open_; }
+  void Intercept(InterceptorBatchMethods* methods) override { methods->Proceed(); }
+
+ private:
+  std::atomic<int>* const open_;
+};
+
+// Cancels one that is too many. Must outlive its calls, as gRPC sees to.
+class HealthWatchLimit final : public ServerInterceptorFactoryInterface {
+ public:
+  grpc::experimental::Interceptor* CreateServerInterceptor(ServerRpcInfo* info) override {
+    if (info->method() == nullptr || absl::string_view(info->method()) != kHealthWatch) {
+      return nullptr;
+    }
+    if (++open_ > kHealthWatches) info->server_context()->TryCancel();
+    return new HealthWatch(&open_);
+  }
+
+ private:
+  std::atomic<int> open_{0};
+};
+
+std::vector<std::unique_ptr<ServerInterceptorFactoryInterface>> Interceptors(CallMetrics* calls) {
+  std::vector<std::unique_ptr<ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(std::make_unique<HealthWatchLimit>());
+  if (calls != nullptr) interceptors.push_back(std::make_unique<CallCounting>(calls));
+  return interceptors;
+}
+
 void Configure(const GrpcHostOptions& options, grpc::ServerBuilder& builder) {
+  grpc::ResourceQuota quota("attnprune");
+  quota.SetMaxThreads(kSyncThreads);
+  // Of memory it would bound nothing: gRPC 1.51 counts calls by it, and cancels none.
+  builder.SetResourceQuota(quota);
   builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
   // gRPC looks at a message's size after it has unpacked all of it.
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
@@ -133,34 +154,50 @@ absl::StatusOr<std::unique_ptr<GrpcHost>> GrpcHost::Start(
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   Configure(options, builder);
-  int port = 0;
-  if (options.calls != nullptr) {
-    std::vector<std::unique_ptr<ServerInterceptorFactoryInterface>> counting;
-    counting.push_back(std::make_unique<CallCounting>(options.calls));
-    builder.experimental().SetInterceptorCreators(std::move(counting));
-  }
+  builder.experimental().SetInterceptorCreators(Interceptors(options.calls));
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::unique_ptr<Door> door, Door::Listen(options.listen));
   const std::shared_ptr<grpc::ServerCredentials> credentials =
       options.tls == nullptr ? grpc::InsecureServerCredentials() : TlsCredentials(options.tls);
-  builder.AddListeningPort(options.listen, credentials, &port);
+  auto acceptor =
+      builder.experimental().AddExternalConnectionAcceptor(FromFd::FROM_FD, credentials);
   for (grpc::Service* const service : services) builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", options.listen, ": ", WhyNotListening(options.listen)));
-  }
+  if (server == nullptr) return absl::InternalError("gRPC makes no server");
   SetHealth(*server, true);
-  return std::unique_ptr<GrpcHost>(new GrpcHost(credentials, std::move(server), port));
+  std::unique_ptr<GrpcHost> host(
+      new GrpcHost(credentials, std::move(acceptor), std::move(server), std::move(door)));
+  host->Open(options.connections);
+  return host;
 }
 
 GrpcHost::GrpcHost(std::shared_ptr<grpc::ServerCredentials> credentials,
-                   std::unique_ptr<grpc::Server> server, int port)
-    : credentials_(std::move(credentials)), server_(std::move(server)), port_(port) {}
+                   std::unique_ptr<Acceptor> acceptor, std::unique_ptr<grpc::Server> server,
+                   std::unique_ptr<Door> door)
+    : credentials_(std::move(credentials)),
+      acceptor_(std::move(acceptor)),
+      server_(std::move(server)),
+      door_(std::move(door)),
+      port_(door_->port()) {}
+
+void GrpcHost::Open(Connections* connections) {
+  door_->Open([this, connections](int listening, int accepted) {
+    if (connections != nullptr && !connections->Add(accepted)) {
+      close(accepted);
+      return;
+    }
+    Acceptor::NewConnectionParameters connection;
+    connection.listener_fd = listening;
+    connection.fd = accepted;
+    acceptor_->HandleNewConnection(&connection);
+  });
+}
 
 GrpcHost::~GrpcHost() { Shutdown(absl::InfinitePast()); }
 
 void GrpcHost::SetServing(bool serving) { SetHealth(*server_, serving); }
 
 void GrpcHost::Shutdown(absl::Time deadline) {
+  door_->Close();
   // gRPC takes the system's time.
   server_->Shutdown(absl::ToChronoTime(absl::Now() + (deadline - SteadyNow())));
   server_->Wait();

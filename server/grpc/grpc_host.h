@@ -22,14 +22,21 @@ namespace grpc {
 class Server;
 class ServerCredentials;
 class Service;
+namespace experimental {
+class ExternalConnectionAcceptor;
+}
 }  // namespace grpc
 
 namespace attnprune::rpc {
+
+class Connections;
+class Door;
 
 struct GrpcHostOptions {
   std::string listen;                            // HOST:PORT; port 0: any free one
   int64_t max_message_bytes = int64_t{4} << 20;  // received
   CallMetrics* calls = nullptr;  // counts them (GrpcCalls); may be null; must outlive the host
+  Connections* connections = nullptr;         // null: no limit; must outlive the host
   const tls::LiveCredentials* tls = nullptr;  // null: plain text; must outlive the host
 };
 
@@ -50,11 +57,16 @@ class GrpcHost {
   void Shutdown(absl::Time deadline);
 
  private:
-  GrpcHost(std::shared_ptr<grpc::ServerCredentials> credentials,
-           std::unique_ptr<grpc::Server> server, int port);
+  using Acceptor = grpc::experimental::ExternalConnectionAcceptor;
+
+  GrpcHost(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<Acceptor> acceptor,
+           std::unique_ptr<grpc::Server> server, std::unique_ptr<Door> door);
+  void Open(Connections* connections);
 
   const std::shared_ptr<grpc::ServerCredentials> credentials_;  // asked while the server lives
+  const std::unique_ptr<Acceptor> acceptor_;
   const std::unique_ptr<grpc::Server> server_;
+  const std::unique_ptr<Door> door_;  // closed before the server goes
   const int port_;
 };
 

@@ -32,7 +32,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                const api::RunApi* runs, api::JobHub* hub, api::QueueOutlook* outlook)
       : api_(*api),
         runs_(*runs),
-        port_{gate, options.on_call},
+        port_{gate, options.on_call, options.connections},
         io_(static_cast<size_t>(options.io_threads)),
         watch_{.hub = hub,
                .outlook = outlook,

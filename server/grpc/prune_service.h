@@ -18,10 +18,13 @@ class Service;
 
 namespace attnprune::rpc {
 
+class Connections;
+
 struct PruneServiceOptions {
   absl::Duration heartbeat = absl::Seconds(15);  // an idle watch stream gets one this often
-  int io_threads = 4;   // that wait for the disk; calls and streams share them
-  RpcListener on_call;  // told of each call's end; may be empty
+  int io_threads = 4;                  // that wait for the disk; calls and streams share them
+  RpcListener on_call;                 // told of each call's end; may be empty
+  Connections* connections = nullptr;  // told of who is let in; may be null; must outlive it
 };
 
 // Thread-safe.

@@ -119,13 +119,19 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
         stall_(std::make_shared<StallTimer>(backend->io, context)),
         record_(std::move(record)),
         response_(response),
-        strand_(backend->io.get_executor()) {
+        strand_(backend->io.get_executor()),
+        pause_(strand_) {
     backend_->calls.Begin();
     if (record_.caller().ok()) {
       Read();
     } else {
       End(record_.caller().status());
     }
+  }
+
+  // One that waits for its turn to be read notices now.
+  void OnCancel() override {
+    asio::post(strand_, [this] { pause_.cancel(); });
   }
 
   void OnReadDone(bool ok) override {
@@ -139,11 +145,13 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
     }
   }
 
+  // Behind what OnCancel may have posted.
   void OnDone() override {
     stall_->ForgetCall();
-    Calls& calls = backend_->calls;
-    delete this;
-    calls.End();
+    asio::post(strand_, [this, calls = &backend_->calls] {
+      delete this;
+      calls->End();
+    });
   }
 
  private:
@@ -174,8 +182,21 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
     if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
       metrics->uploaded.Add(static_cast<int64_t>(data.size()));
     }
-    const absl::Status status = upload_->Append(data, [this] { Read(); });
+    const absl::Duration wait = WaitAfter(static_cast<int64_t>(data.size()));
+    const absl::Status status = upload_->Append(data, [this, wait] { ReadAfter(wait); });
     if (!status.ok()) End(status);  // then no read was started
+  }
+
+  absl::Duration WaitAfter(int64_t bytes) const {
+    api::UploadPace* const pace = backend_->options.pace;
+    return pace == nullptr ? absl::ZeroDuration() : pace->After(record_.caller()->tenant, bytes);
+  }
+
+  // Meanwhile the client's flow control holds it back.
+  void ReadAfter(absl::Duration wait) {
+    if (wait == absl::ZeroDuration()) return Read();
+    pause_.expires_after(absl::ToChronoNanoseconds(wait));
+    pause_.async_wait([this](const boost::system::error_code&) { Read(); });
   }
 
   absl::Status CheckData(const std::string& data) const {
@@ -218,6 +239,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   v1::UploadTensorRequest request_;  // the read's, or OnReadDone's
   std::unique_ptr<Upload> upload_;   // the strand's
   const asio::strand<asio::thread_pool::executor_type> strand_;
+  asio::steady_timer pause_;  // the strand's
 };
 
 // One DownloadTensor stream: either a write is on its way or a task is posted that starts the next.
@@ -239,7 +261,7 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   void OnWriteDone(bool ok) override {
     stall_->Stop();
     v1::DownloadTensorResponse().Swap(&response_);  // one that waits for its turn holds no memory
-    backend_->budget.Release();
+    backend_->budget.Release(record_.caller()->tenant);
     if (!ok) return End(grpc::Status::CANCELLED);
     AwaitTurn();
   }
@@ -259,7 +281,8 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
 
   void AwaitTurn() {
     if (offset_ == tensor_->size()) return End(grpc::Status::OK);
-    backend_->budget.Acquire([this] { asio::post(backend_->io, [this] { SendNext(); }); });
+    backend_->budget.Acquire(record_.caller()->tenant,
+                             [this] { asio::post(backend_->io, [this] { SendNext(); }); });
   }
 
   absl::Status Open() {
@@ -292,7 +315,7 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   }
 
   void GiveUp(const grpc::Status& status) {
-    backend_->budget.Release();
+    backend_->budget.Release(record_.caller()->tenant);
     End(status);
   }
 
@@ -317,7 +340,7 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
                     const api::TensorApi* tensors)
       : backend_{.options = options,
                  .tensors = tensors,
-                 .port = {gate, options.on_call},
+                 .port = {gate, options.on_call, options.connections},
                  .calls = {},
                  .budget = ChunkBudget(options.download_chunks),
                  .io = asio::thread_pool(static_cast<size_t>(options.io_threads))} {}

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "server/access/gate.h"
 #include "server/api/tensor_api.h"
+#include "server/api/upload_pace.h"
 #include "server/grpc/call_record.h"
 #include "server/observe/instruments.h"
 
@@ -17,6 +18,8 @@ class Service;
 }
 
 namespace attnprune::rpc {
+
+class Connections;
 
 // Bytes of tensors that came and went.
 struct TransferMetrics {
@@ -32,6 +35,8 @@ struct TensorServiceOptions {
   int io_threads = 2;  // that read, write and hash; streams share them chunk by chunk
   TransferMetrics* metrics = nullptr;  // may be null; must outlive the service
   RpcListener on_call;                 // told of each call's end; may be empty
+  api::UploadPace* pace = nullptr;     // may be null: no limit; must outlive the service
+  Connections* connections = nullptr;  // told of who is let in; may be null; must outlive it
 };
 
 // An upload holds at most three of its chunks in memory (arriving, waiting, being hashed), a

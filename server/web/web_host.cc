@@ -1,14 +1,18 @@
 #include "server/web/web_host.h"
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/clock.h"
 #include "core/base/status_macros.h"
+#include "server/access/stream_slots.h"
 #include "server/api/request_check.h"
 #include "server/http/access.h"
 #include "server/http/io_loop.h"
@@ -60,6 +64,7 @@ class WebServer final : public WebHost, public http::Handler {
   const Assets assets_;
   const RealClock clock_;
   Login login_;
+  const access::StreamSlots viewers_;
   std::atomic<bool> serving_{true};
   boost::asio::thread_pool io_;
   http::IoLoop loop_;
@@ -72,11 +77,20 @@ http::Response Hardened(http::Response response) {
   return response;
 }
 
+// Where there are tenants, none has all places.
+access::StreamLimits ViewerLimits(int connections, bool has_tenants) {
+  const int most = MaxViewers(connections);
+  return {.in_all = std::numeric_limits<int64_t>::max(),  // OpenStream looks
+          .per_tenant = std::max(1, has_tenants ? most / 2 : most),
+          .per_tenant_by = "half of the HTTP port's"};
+}
+
 WebServer::WebServer(const WebOptions& options, WebParts parts)
     : options_(options),
       parts_(std::move(parts)),
       assets_(EmbeddedFiles()),
       login_(parts_.gate, &clock_, options.https),
+      viewers_(ViewerLimits(options.http.max_connections, parts_.gate->has_tokens())),
       io_(static_cast<size_t>(options.io_threads)),
       feed_({.hub = parts_.hub,
              .loop = &loop_,
@@ -135,12 +149,12 @@ absl::StatusOr<http::Answer> WebServer::OpenStream(const Call& call) {
         absl::StrCat("no more than ", most, " streams of events can be open at once"));
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const access::StreamSlot slot, parts_.gate->OpenStream(call.caller));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const access::StreamSlot place, viewers_.Take(call.caller.tenant));
   http::Answer answer;
   ATTNPRUNE_ASSIGN_OR_RETURN(
       answer.stream, feed_.Open(call.caller, NameOf(call.match.id), after,
-                                [this, route = call.match.route, request = call.request, slot] {
-                                  return login_.Admit(route, request).ok();
-                                }));
+                                [this, route = call.match.route, request = call.request, slot,
+                                 place] { return login_.Admit(route, request).ok(); }));
   answer.response.headers = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}};
   // To a browser that was there for the last event: nothing will follow, do not come back.
   if (answer.stream == nullptr) answer.response.status = 204;

@@ -7,6 +7,7 @@
 // block: outputs in a block of the metric at most. Shares of sgemm's rate are medians of rounds,
 // each of which measures both.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <vector>
 
@@ -65,14 +66,33 @@ double Seconds(absl::FunctionRef<void()> work) {
   return SecondsSince(start);
 }
 
+// As many operations by sgemm alone, of a size that suits it, on all threads.
+double SgemmSeconds(double operations, ThreadPool& pool) {
+  constexpr Index kSize = 512;
+  const Matrix a = Matrix::Constant(kSize, kSize, 1.0f), b = a.Clone();
+  std::vector<Matrix> products;
+  for (Index i = 0; i < pool.threads(); ++i) products.emplace_back(kSize, kSize);
+  const double count = std::max(1.0, operations / (2.0 * kSize * kSize * kSize));
+  const auto of_thread = static_cast<int>(std::ceil(count / pool.threads()));
+  const double seconds = Seconds([&] {
+    pool.ParallelFor(pool.threads(), [&](Index thread) {
+      for (int i = 0; i < of_thread; ++i) {
+        Gemm(Trans::kNo, Trans::kNo, 1.0f, a, b, 0.0f, products[static_cast<size_t>(thread)]);
+      }
+    });
+  });
+  return seconds * operations / (2.0 * kSize * kSize * kSize * of_thread * pool.threads());
+}
+
 void PrintShare(const char* name, double operations, ThreadPool& pool,
                 absl::FunctionRef<void()> work) {
   std::vector<double> shares;
   for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
-    const double rate = MeasureGemmRate(pool);
-    shares.push_back(operations / Seconds(work) / rate);
+    const double sgemm = SgemmSeconds(operations, pool);
+    shares.push_back(sgemm / Seconds(work));
   }
   std::printf("%s: %.2f of sgemm's rate\n", name, Median(shares));
+  std::fflush(stdout);
 }
 
 class LastStep final : public ProgressObserver {

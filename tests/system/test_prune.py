@@ -83,6 +83,20 @@ def test_rules_and_skips_say_what_becomes_of_each_map(tmp_path):
     assert got["model.layers.3.mlp.gate_proj.weight"] == ("alps", "2:4")
 
 
+def test_a_time_chooses_the_recipe_that_fits_it(tmp_path):
+    def chosen(time):
+        told = done("prune", *RUN, "--sparsity", "0.7", "--time", time, "--quiet", "--overwrite",
+                    "--output", tmp_path / "out")
+        return report(tmp_path / "out")["provenance"], told.stderr
+
+    best, told = chosen("1h")
+    assert (best["curvature"], best["allocation"]) == ("on:draws=4", "loss")
+    assert "--time 1h: --recipe best, about " in told
+    least, told = chosen("1ns")
+    assert "curvature" not in least and least["method"] == "alps"
+    assert "--recipe linear, about " in told and "no recipe takes less" in told
+
+
 def test_a_bitmask_folder_is_smaller_and_unpacks_to_the_dense_one_bit_for_bit(server, tmp_path):
     at = ["--server", server.address]
     name = done("submit", "--run", *RUN, "--method", "wanda", *at).stdout.strip()

@@ -10,6 +10,7 @@
 #include "client/cli/jobs/make_run.h"
 #include "client/cli/jobs/own_server.h"
 #include "client/cli/jobs/prune_runs.h"
+#include "client/cli/jobs/run_by_time.h"
 #include "client/cli/jobs/same_command.h"
 #include "client/cli/views/format.h"
 
@@ -50,7 +51,9 @@ void TellRunEstimates(const Shell& shell, const std::vector<v1::Run>& runs, int 
 
 Worked PruneOnOwn(const Shell& shell, client::Client& client, const PruneCommandFlags& flags,
                   const PruneWork& work) {
-  const auto submitted = SubmitRuns(shell, client, work.runs, work.tensors, SubmitMode::kCreate);
+  const auto runs = RunsByTime(shell, client, flags.prune, work.runs, ThreadsOr(flags.own.threads));
+  if (!runs.ok()) return {.exit_code = ServerError(shell, runs.status())};
+  const auto submitted = SubmitRuns(shell, client, *runs, work.tensors, SubmitMode::kCreate);
   if (!submitted.ok()) return {.exit_code = ServerError(shell, submitted.status())};
   if (!flags.prune.job.quiet) TellRunEstimates(shell, *submitted, ThreadsOr(flags.own.threads));
   const PrunedModels models =
@@ -63,9 +66,10 @@ Worked PruneOnOwn(const Shell& shell, client::Client& client, const PruneCommand
 
 int PruneOnServer(const Shell& shell, const PruneCommandFlags& flags, const PruneWork& work) {
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
-  ATTNPRUNE_ASSIGN_OR_EXIT(
-      ServerError, const std::vector<v1::Run> submitted,
-      SubmitRuns(shell, *client, work.runs, work.tensors, SubmitMode::kCreate));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const std::vector<v1::Run> runs,
+                           RunsByTime(shell, *client, flags.prune, work.runs, /*threads=*/1));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const std::vector<v1::Run> submitted,
+                           SubmitRuns(shell, *client, runs, work.tensors, SubmitMode::kCreate));
   const PrunedModels models =
       FollowRuns(shell, *client, submitted, work.places, flags.prune.job.quiet, flags.connect.json);
   if (!models.goes_on.has_value()) return models.exit_code;

@@ -1,6 +1,7 @@
 // attnprune submit: upload what the server lacks, create the job, or a run, and watch it if asked
 // to.
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,7 @@
 #include "client/cli/jobs/make_job.h"
 #include "client/cli/jobs/make_run.h"
 #include "client/cli/jobs/prune_runs.h"
+#include "client/cli/jobs/run_by_time.h"
 #include "client/cli/jobs/server_jobs.h"
 #include "client/cli/shell/printable.h"
 #include "client/cli/views/format.h"
@@ -96,10 +98,11 @@ int SubmitWholeModel(const Shell& shell, const SubmitFlags& given) {
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, flags.prune, CompletePruneFlags(flags.prune));
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const std::vector<RunPlaces> places, PlacesOf(flags.prune));
   JobTensors tensors;
-  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const std::vector<v1::Run> runs,
-                           MakeRuns(flags.prune, tensors));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, std::vector<v1::Run> runs, MakeRuns(flags.prune, tensors));
   TellNotes(shell, tensors);
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, runs,
+                           RunsByTime(shell, *client, flags.prune, std::move(runs), /*threads=*/1));
   ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const std::vector<v1::Run> submitted,
                            SubmitRuns(shell, *client, runs, tensors, ModeOf(flags)));
   if (!flags.watch) {

@@ -113,6 +113,13 @@ absl::Status CheckCurvature(const PruneFlags& flags) {
       absl::StrCat("--curvature must be off unless --order is sequential, got ", *flags.curvature));
 }
 
+absl::Status CheckTime(const PruneFlags& flags) {
+  const bool chosen = flags.compare || !flags.job.methods.empty() || !flags.recipes.empty();
+  if (flags.time == absl::ZeroDuration() || !chosen) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "--time chooses the recipe: --method, --recipe and --compare must not be given beside it");
+}
+
 absl::Status CheckVariantCount(const PruneFlags& flags) {
   const std::vector<std::string>&methods = flags.job.methods, &recipes = flags.recipes;
   if (flags.compare && methods.size() + recipes.size() < 2) {
@@ -158,7 +165,19 @@ RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const R
       .curvature_by_recipe = !flags.curvature.has_value()};
 }
 
+// Every recipe, the best first.
+std::vector<RunVariant> VariantsByTime(const PruneFlags& flags) {
+  std::vector<RunVariant> variants;
+  for (const char* const name : {"best", "fast", "linear"}) {
+    const Recipe recipe = *RecipeOf(name);
+    variants.push_back(VariantOf(flags, recipe.method, recipe));
+    variants.back().label = recipe.name;
+  }
+  return variants;
+}
+
 absl::StatusOr<std::vector<RunVariant>> VariantsOf(const PruneFlags& flags) {
+  if (flags.time > absl::ZeroDuration()) return VariantsByTime(flags);
   std::vector<Recipe> recipes;
   for (const std::string& name : flags.recipes) {
     ATTNPRUNE_ASSIGN_OR_RETURN(recipes.emplace_back(), RecipeOf(name));
@@ -241,6 +260,9 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
               absl::StrCat("What other flags leave open, by name; without --method the default is ",
                            kRecipes[0].name, ". Repeatable with --compare. ", RecipesText()),
               {.type = "NAME", .repeatable = true});
+  AddDuration(command, "--time", flags.time,
+              "Instead of a recipe: the best one that the server estimates to be done by then, on "
+              "all threads of a server of its own, on one of a server that is named; 0: none");
   AddFormatFlag(command, flags.format);
   command.Add(
       "--compare", flags.compare,
@@ -365,6 +387,7 @@ absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckTokenFlags(flags.job.tokens));
   ATTNPRUNE_RETURN_IF_ERROR(CheckHeldOutFlags(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckDenseTarget(flags));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckTime(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckVariantCount(flags));
   if (flags.allocation.has_value()) {
     ATTNPRUNE_RETURN_IF_ERROR(ParseAllocationFlag(*flags.allocation).status());
@@ -386,6 +409,7 @@ absl::Status CheckNoRunFlags(const PruneFlags& flags) {
       {"--attention-method", !flags.attention_method.empty()},
       {"--allocation", flags.allocation.has_value()},
       {"--recipe", !flags.recipes.empty()},
+      {"--time", flags.time > absl::ZeroDuration()},
       {"--format", flags.format.bitmask()},
       {"--compare", flags.compare},
   };

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "attnprune/v1/run.pb.h"
 #include "client/cli/flags/command_line.h"
 #include "client/cli/flags/job_flags.h"
@@ -42,9 +43,12 @@ struct PruneFlags {
   std::string attention_method;  // as --method has one; empty: none
   std::optional<std::string> allocation;
   std::vector<std::string> recipes;
+  absl::Duration time;  // that the best recipe is to fit; zero: none
   FormatFlag format;
   bool compare = false;
-  std::vector<RunVariant> variants;  // set by CompletePruneFlags: one, or several with --compare
+  // Set by CompletePruneFlags: one; several with --compare; with --time every recipe, the best
+  // first.
+  std::vector<RunVariant> variants;
 };
 
 // All of a run's, of which `prune` has no others.

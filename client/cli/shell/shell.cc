@@ -41,7 +41,10 @@ int ServerError(const Shell& shell, const absl::Status& status) {
   const ExitCode code = CodeOf(status);
   if (code == kInterrupted) return Interrupted(shell);
   const char* cause = code == kUnreachable ? "cannot reach the server: " : "the server refused: ";
-  return Complain(shell, cause + Printable(client::Explain(status)), code);
+  const char* hint = absl::IsUnauthenticated(status)
+                         ? "\n  --token-file FILE or ATTNPRUNE_TOKEN_FILE gives it the token"
+                         : "";
+  return Complain(shell, cause + Printable(client::Explain(status)) + hint, code);
 }
 
 int Interrupted(const Shell& shell) { return Complain(shell, "interrupted", kInterrupted); }

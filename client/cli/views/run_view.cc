@@ -151,7 +151,7 @@ std::vector<std::string> RunResultLines(const v1::RunResult& result) {
   if (result.has_measured_curvature()) {
     const v1::MeasuredCurvature& measured = result.measured_curvature();
     lines.push_back(absl::StrCat("curvature  of ", measured.rows(), " rows, ", measured.tokens(),
-                                 " tokens, labels drawn ", measured.draws(), " times"));
+                                 " tokens, draws ", measured.draws()));
   }
   for (const v1::PrunedTensor& tensor : result.tensors()) {
     lines.push_back(TensorLine(result.block(), tensor));

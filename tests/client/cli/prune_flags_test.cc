@@ -139,6 +139,19 @@ TEST(CompletePruneFlags, RefusesWhatDoesNotGoTogether) {
   EXPECT_THAT(TextOf(CompletePruneFlags(no_text).status()), HasSubstr("--text"));
 }
 
+TEST(CompletePruneFlags, TriesTheBestRecipeFirstForATime) {
+  PruneFlags flags = Least();
+  flags.time = absl::Minutes(30);
+  EXPECT_THAT(VariantsOf(flags),
+              ElementsAre("best=alps@0.5 on:draws=4 loss", "fast=alps@0.5 on uniform",
+                          "linear=alps@0.5 off uniform"));
+  flags.recipes = {"fast"};
+  EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()), HasSubstr("--time chooses the recipe"));
+  flags.recipes.clear();
+  flags.job.methods = {"wanda"};
+  EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()), HasSubstr("--time chooses the recipe"));
+}
+
 TEST(CompletePruneFlags, RefusesACurvatureThatIsNone) {
   const auto error = [](const std::string& text, const char* order = "sequential") {
     PruneFlags flags = Least();

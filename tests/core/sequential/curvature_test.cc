@@ -202,6 +202,8 @@ TEST(SomeRowsTest, AreEvenlySpaced) {
   EXPECT_THAT(SomeRows(tokens, 4).lengths, ElementsAre(2, 2, 2, 2));
   EXPECT_EQ(SomeRows(tokens, 10).ids, tokens.ids);
   EXPECT_EQ(SomeRows(tokens, 64).lengths, tokens.lengths);
+  tokens.ids.clear();
+  EXPECT_THAT(SomeRows(tokens, 3).lengths, ElementsAre(2, 2, 2));
 }
 
 }  // namespace

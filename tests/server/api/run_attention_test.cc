@@ -183,7 +183,8 @@ TEST_F(AttentionRuns, ThatCannotBeAreRefusedWithWhatDecides) {
          tokens.mutable_ids()->set_sha256(ValueOrDie(
              backend_.tensors().Put(absl::Span<const char>(bytes, ids.size() * sizeof(int32_t)))));
        }},
-      {"run.allocation.kind", "owl, progression or by_loss", [](v1::Run& run) { run.mutable_allocation(); }},
+      {"run.allocation.kind", "owl, progression or by_loss",
+       [](v1::Run& run) { run.mutable_allocation(); }},
       {"run.allocation", "be absent where run.sparsity is n_of_m, got 2:4",
        [](v1::Run& run) {
          run.mutable_allocation()->mutable_owl();

@@ -61,6 +61,36 @@ TEST_F(CurvatureRuns, TellWhatItWasTakenOnAndPruneOtherWeightsByIt) {
             aware.results(0).tensors(0).weights().sha256());
 }
 
+TEST_F(CurvatureRuns, TakeItOnSomeOfTheRows) {
+  v1::Run run = LossAware();
+  ASSERT_GT(run.calibration().lengths_size(), 2);
+  run.mutable_curvature()->set_rows(2);
+  const v1::Run done = Done(run);
+  for (const v1::RunResult& result : done.results()) {
+    if (result.has_measured_curvature()) EXPECT_EQ(result.measured_curvature().rows(), 2);
+  }
+  EXPECT_NE(Verdict(done), Verdict(Done(LossAware())));
+}
+
+// Held-out rows are scored, and decide nothing.
+TEST_F(CurvatureRuns, PruneTheSameWhateverIsHeldOut) {
+  const auto tensors_of = [](const v1::Run& run) {
+    std::map<std::string, std::string> digests;
+    for (const v1::RunResult& result : run.results()) {
+      for (const v1::PrunedTensor& tensor : result.tensors()) {
+        digests[tensor.name()] = tensor.weights().sha256() + tensor.mask().sha256();
+      }
+    }
+    return digests;
+  };
+  v1::Run run = ByLoss(0.1);
+  const std::map<std::string, std::string> expected = tensors_of(Done(run));
+  *run.mutable_held_out() = StoredTokens({7, 3}, 2, 5, &backend_.tensors());
+  EXPECT_EQ(tensors_of(Done(run)), expected);
+  run.clear_held_out();
+  EXPECT_EQ(tensors_of(Done(run)), expected);
+}
+
 TEST_F(CurvatureRuns, TellOfThePassThatTakesIt) {
   const std::string name = Create(LossAware()).name();
   WorkOn(name);
@@ -98,8 +128,9 @@ TEST_F(CurvatureRuns, GiveTheSameBitsWithinAnyMemory) {
 }
 
 TEST_F(CurvatureRuns, LeaveNoCurvatureBehind) {
+  const v1::Run asked = LossAware();
   const int64_t before = Blobs();
-  const v1::Run run = Done(LossAware());
+  const v1::Run run = Done(asked);
   std::set<std::string> stored;
   for (const v1::RunResult& result : run.results()) {
     for (const v1::PrunedTensor& tensor : result.tensors()) {
@@ -154,7 +185,8 @@ TEST_F(CurvatureRuns, ShareTheSparsityOutByTensor) {
 TEST_F(CurvatureRuns, ShareQueriesAndKeysThatArePrunedTogetherOutTogether) {
   v1::Run run = ByLoss(0.1);
   run.mutable_attention_method()->set_name("wanda");
-  for (const v1::RunResult& result : Done(run).results()) {
+  const v1::Run done = Done(run);
+  for (const v1::RunResult& result : done.results()) {
     if (result.tensors_size() < 2) continue;
     EXPECT_EQ(result.tensors(0).asked().fraction(), result.tensors(1).asked().fraction());
   }

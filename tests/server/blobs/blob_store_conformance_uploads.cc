@@ -306,7 +306,7 @@ TEST_P(UploadConformance, TheTotalIsStillKnownAfterARestart) {
   Reopen();
   const std::string next = RandomBytes(100, 3);
   EXPECT_THAT(store().StartUpload(SpecOf("b", next), 0).status(),
-              FailsWith(absl::StatusCode::kResourceExhausted, "160 are taken"));
+              FailsWith(absl::StatusCode::kResourceExhausted, "there is no room"));
 }
 
 TEST_P(UploadConformance, UnfinishedOnesAreBounded) {
