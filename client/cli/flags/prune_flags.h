@@ -31,6 +31,8 @@ struct RunVariant {
   std::string curvature;             // as --curvature has it
   std::string allocation;            // as --allocation has it
   bool curvature_by_recipe = false;  // which nobody asked for by the flag
+  int64_t sampled_rows = 0;          // of Run.sampled; 0: none
+  bool sampled_by_recipe = false;    // likewise
 };
 
 struct PruneFlags {
@@ -40,6 +42,7 @@ struct PruneFlags {
   std::string order = "sequential";
   std::optional<double> dense_target;
   std::optional<std::string> curvature;
+  std::optional<int64_t> sampled_rows;
   std::string attention_method;  // as --method has one; empty: none
   std::optional<std::string> allocation;
   std::vector<std::string> recipes;

@@ -119,6 +119,9 @@ absl::Status AddVariant(const RunVariant& variant, const absl::Status& predicts,
   } else if (curvature.has_value()) {
     *run.mutable_curvature() = *curvature;
   }
+  if (variant.sampled_rows > 0 && (predicts.ok() || !variant.sampled_by_recipe)) {
+    run.mutable_sampled()->set_rows(static_cast<int>(variant.sampled_rows));
+  }
   const bool needs_it = allocation.has_value() && allocation->has_by_loss();
   if (allocation.has_value() && !(left_out && needs_it)) *run.mutable_allocation() = *allocation;
   return absl::OkStatus();
