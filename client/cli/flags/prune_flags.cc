@@ -28,8 +28,9 @@ struct Recipe {
 constexpr Recipe kRecipes[] = {
     {"fast", "alps", 0.5, "on", "uniform", 0,
      "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
-    {"best", "alps", 0.5, "on:draws=4", "loss", 0,
-     "the same with --curvature on:draws=4, and --allocation loss for a fraction"},
+    {"best", "alps", 0.5, "on:draws=4", "loss", 48,
+     "the same with --curvature on:draws=4 --sampled-rows 48, and --allocation loss for a "
+     "fraction"},
     {"linear", "alps", 0.5, "off", "uniform", 0,
      "alps for every map by its own output: --dense-target 0.5"},
 };
