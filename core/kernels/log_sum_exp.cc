@@ -49,4 +49,20 @@ void LogSumExp::Add(const float* values, Index count) {
 
 double LogSumExp::value() const { return largest_ + std::log(sum_); }
 
+void ToProbabilities(double log_sum, float* values, Index count) {
+  const auto shift = static_cast<float>(log_sum);
+  const auto rest = static_cast<float>(std::exp(static_cast<double>(shift) - log_sum));
+  const auto probability = [=](Lanes v) {
+    const Lanes below = v - shift;
+    return ExpNonPositive(below > 0.0f ? Lanes{} : below) * rest;
+  };
+  const Index whole = FloorToLanes(count);
+  for (Index j = 0; j < whole; j += kLanes)
+    StoreLanes(values + j, probability(LoadLanes(values + j)));
+  Lanes tail{};
+  for (Index j = whole; j < count; ++j) tail[j - whole] = values[j];
+  tail = probability(tail);
+  for (Index j = whole; j < count; ++j) values[j] = tail[j - whole];
+}
+
 }  // namespace attnprune

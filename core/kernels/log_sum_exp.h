@@ -20,6 +20,10 @@ class LogSumExp {
   double sum_ = 0;  // of e^(value - largest_)
 };
 
+// values <- e^(value - log_sum): probabilities, where log_sum is the LogSumExp of all. A value
+// above log_sum counts as log_sum. Pure; callable from any thread.
+void ToProbabilities(double log_sum, float* values, Index count);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_KERNELS_LOG_SUM_EXP_H_

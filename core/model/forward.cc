@@ -100,9 +100,18 @@ absl::Status CheckTokens(const ModelWeights& model, const Tokens& tokens) {
 }
 
 absl::Status Forward::Embed(const Tokens& tokens, MutableMatrixView x) const {
+  std::vector<Index> positions;
+  for (const Index length : tokens.lengths) {
+    for (Index t = 0; t < length; ++t) positions.push_back(t);
+  }
+  return Embed(tokens.ids, positions, x);
+}
+
+absl::Status Forward::Embed(absl::Span<const int64_t> ids, absl::Span<const Index> positions,
+                            MutableMatrixView x) const {
   const ModelNames& names = options().names;
   ATTNPRUNE_ASSIGN_OR_RETURN(const StoredMap embedding, weights_.Embedding());
-  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> positions, weights_.Positions());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> learned, weights_.Positions());
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> token_type, weights_.TokenType());
   ATTNPRUNE_ASSIGN_OR_RETURN(const OptionalNorm norm, weights_.Norm(names.embedding_norm));
   ATTNPRUNE_ASSIGN_OR_RETURN(
@@ -115,27 +124,23 @@ absl::Status Forward::Embed(const Tokens& tokens, MutableMatrixView x) const {
     ATTNPRUNE_RETURN_IF_ERROR(ReadRows(*project, 0, projection));
     ATTNPRUNE_ASSIGN_OR_RETURN(bias, ReadBias(*project));
   }
-  std::vector<Index> position;
-  for (const Index length : tokens.lengths) {
-    for (Index t = 0; t < length; ++t) position.push_back(t + options().position_offset);
-  }
   const auto scale = static_cast<float>(options().embedding_scale);
   const auto embed = [&](Index first, MutableMatrixView out) {
-    Matrix ids(out.rows(), options().embedding_width), place(1, out.cols());
+    Matrix rows(out.rows(), options().embedding_width), place(1, out.cols());
     for (Index i = 0; i < out.rows(); ++i) {
-      const Index id = tokens.ids[static_cast<size_t>(first + i)];
-      ATTNPRUNE_RETURN_IF_ERROR(ReadRows(embedding, id, MutableMatrixView(ids).Rows(i, 1)));
+      const Index id = ids[static_cast<size_t>(first + i)];
+      ATTNPRUNE_RETURN_IF_ERROR(ReadRows(embedding, id, MutableMatrixView(rows).Rows(i, 1)));
     }
     if (project.has_value()) {
-      Gemm(Trans::kNo, Trans::kYes, 1.0f, ids, projection, 0.0f, out);
+      Gemm(Trans::kNo, Trans::kYes, 1.0f, rows, projection, 0.0f, out);
       AddBias(bias, 0, out);
     } else {
-      for (Index i = 0; i < out.rows(); ++i) std::copy_n(ids.row(i), out.cols(), out.row(i));
+      for (Index i = 0; i < out.rows(); ++i) std::copy_n(rows.row(i), out.cols(), out.row(i));
     }
     for (Index i = 0; i < out.rows(); ++i) {
-      if (positions.has_value()) {
-        ATTNPRUNE_RETURN_IF_ERROR(
-            ReadRows(*positions, position[static_cast<size_t>(first + i)], place));
+      if (learned.has_value()) {
+        const Index row = positions[static_cast<size_t>(first + i)] + options().position_offset;
+        ATTNPRUNE_RETURN_IF_ERROR(ReadRows(*learned, row, place));
         for (Index j = 0; j < out.cols(); ++j) out(i, j) += place(0, j);
       }
     }
@@ -147,12 +152,12 @@ absl::Status Forward::Embed(const Tokens& tokens, MutableMatrixView x) const {
     }
     return absl::OkStatus();
   };
-  const Index shards = (tokens.total() + kEmbedRows - 1) / kEmbedRows;
+  const Index shards = (x.rows() + kEmbedRows - 1) / kEmbedRows;
   std::vector<absl::Status> done(static_cast<size_t>(shards));
   pool_.ParallelFor(shards, [&](Index shard) {
     const Index first = shard * kEmbedRows;
     done[static_cast<size_t>(shard)] =
-        embed(first, x.Rows(first, std::min(kEmbedRows, tokens.total() - first)));
+        embed(first, x.Rows(first, std::min(kEmbedRows, x.rows() - first)));
   });
   ReleasePages(embedding.weight->bytes);
   return FirstError(done);

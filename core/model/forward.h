@@ -2,6 +2,7 @@
 #ifndef ATTNPRUNE_CORE_MODEL_FORWARD_H_
 #define ATTNPRUNE_CORE_MODEL_FORWARD_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -50,6 +51,9 @@ class Forward {
 
   // x: tokens x hidden_size; the input of layer 0. `tokens` has passed Check.
   absl::Status Embed(const Tokens& tokens, MutableMatrixView x) const;
+  // The same of single tokens, each with its position in its sequence.
+  absl::Status Embed(absl::Span<const int64_t> ids, absl::Span<const Index> positions,
+                     MutableMatrixView x) const;
 
   // x: a layer's input on entry, its output on return. CANCELLED if hooks.goes_on ended it.
   absl::Status RunLayer(Index layer, absl::Span<const Index> lengths, MutableMatrixView x,

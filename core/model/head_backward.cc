@@ -1,14 +1,13 @@
 #include "core/model/head_backward.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "core/base/status_macros.h"
-#include "core/kernels/lanes.h"
 #include "core/kernels/log_sum_exp.h"
 #include "core/model/layer_parts.h"
+#include "core/model/token_draw.h"
 #include "core/model/vocabulary_head.h"
 #include "core/tensor/copy_rows.h"
 
@@ -20,41 +19,9 @@ constexpr Index kGroupRows = 4096;  // for which the vocabulary is passed
 // One row of the last layer's output.
 struct LabelledRow {
   bool predicts = false;
-  Index label = -1;    // -1: not drawn yet
-  double uniform = 0;  // by which it is drawn
-  double reached = 0;  // sum of p over the tokens passed
+  TokenDraw label;
   LogSumExp all;
-
-  // The first token at which the sum of p exceeds `uniform`, if among these. Sums of p end within
-  // 1e-5 of 1, which draws stay below; what is left after the last piece takes the last token.
-  void Draw(const float* p, Index count, Index first, bool last_piece) {
-    constexpr double kReached = 1 - 1e-5;
-    const double bound = uniform * kReached;
-    for (Index j = 0; j < count && label < 0; ++j) {
-      reached += static_cast<double>(p[j]);
-      if (reached > bound) label = first + j;
-    }
-    if (last_piece && label < 0) label = first + count - 1;
-  }
 };
-
-// values <- e^(value - log_sum).
-void ToProbabilities(double log_sum, float* values, Index count) {
-  const auto shift = static_cast<float>(log_sum);
-  const auto rest = static_cast<float>(std::exp(static_cast<double>(shift) - log_sum));
-  const auto probability = [=](Lanes v) {
-    const Lanes below = v - shift;
-    return ExpNonPositive(below > 0.0f ? Lanes{} : below) * rest;
-  };
-  const Index whole = FloorToLanes(count);
-  for (Index j = 0; j < whole; j += kLanes) {
-    StoreLanes(values + j, probability(LoadLanes(values + j)));
-  }
-  Lanes tail{};
-  for (Index j = whole; j < count; ++j) tail[j - whole] = values[j];
-  tail = probability(tail);
-  for (Index j = whole; j < count; ++j) values[j] = tail[j - whole];
-}
 
 // From x to what the head reads and back.
 struct FinalMap {
@@ -163,8 +130,8 @@ class HeadBackwardRun {
           continue;
         }
         ToProbabilities(row.all.value(), d.row(i), d.cols());
-        row.Draw(d.row(i), d.cols(), head_.first(), last_piece);
-        const Index place = row.label - head_.first();
+        row.label.Pass(d.row(i), d.cols(), head_.first(), last_piece);
+        const Index place = row.label.token - head_.first();
         if (place >= 0 && place < d.cols()) d(i, place) -= 1.0f;  // the label may be elsewhere
       }
       head_.ThroughScaleAndSoftcap(capped ? MatrixView(kept) : MatrixView(d), d);
@@ -178,20 +145,7 @@ class HeadBackwardRun {
   double before_ = 0, share_ = 1;  // of all rows: before the group, in it
 };
 
-uint64_t Scramble(uint64_t z) {  // SplitMix64: Steele, Lea and Flood, 2014
-  z += 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
-
 }  // namespace
-
-double UniformOfDraw(uint64_t seed, Index sequence, Index position) {
-  const uint64_t of_sequence = Scramble(Scramble(seed) ^ static_cast<uint64_t>(sequence));
-  const uint64_t bits = Scramble(of_sequence ^ static_cast<uint64_t>(position));
-  return static_cast<double>(bits >> 11) * 0x1p-53;
-}
 
 absl::Status TokenLossGradient(Forward& forward, const Tokens& tokens, MatrixView x,
                                MutableMatrixView gradient, const HeadProgress& goes_on) {
@@ -201,7 +155,7 @@ absl::Status TokenLossGradient(Forward& forward, const Tokens& tokens, MatrixVie
   for (const Index length : tokens.lengths) {
     for (Index t = 0; t + 1 < length; ++t, ++row) {
       rows[row].predicts = true;
-      rows[row].label = static_cast<Index>(tokens.ids[row + 1]);
+      rows[row].label.token = static_cast<Index>(tokens.ids[row + 1]);
     }
     ++row;
   }
@@ -219,7 +173,7 @@ absl::StatusOr<std::vector<Index>> SampledLabelGradient(Forward& forward,
   for (size_t i = 0; i < lengths.size(); ++i) {
     for (Index t = 0; t + 1 < lengths[i]; ++t, ++row) {
       rows[row].predicts = true;
-      rows[row].uniform =
+      rows[row].label.uniform =
           UniformOfDraw(draws.seed, draws.first_sequence + static_cast<Index>(i), t);
     }
     ++row;
@@ -227,7 +181,7 @@ absl::StatusOr<std::vector<Index>> SampledLabelGradient(Forward& forward,
   ATTNPRUNE_RETURN_IF_ERROR(run.Run(x, rows, gradient));
   std::vector<Index> labels;
   labels.reserve(rows.size());
-  for (const LabelledRow& of : rows) labels.push_back(of.label);
+  for (const LabelledRow& of : rows) labels.push_back(of.label.token);
   return labels;
 }
 

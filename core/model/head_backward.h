@@ -49,9 +49,6 @@ absl::StatusOr<std::vector<Index>> SampledLabelGradient(Forward& forward,
                                                         MutableMatrixView gradient,
                                                         const HeadProgress& goes_on = nullptr);
 
-// The number in [0, 1) by which a label is drawn.
-double UniformOfDraw(uint64_t seed, Index sequence, Index position);
-
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_MODEL_HEAD_BACKWARD_H_

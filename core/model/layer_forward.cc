@@ -43,6 +43,10 @@ bool LayerForward::Run(Index layer, const LayerWeights& weights, absl::Span<cons
   });
 }
 
+void LayerForward::Step(const LayerWeights& weights, LayerCache& cache, MutableMatrixView x) {
+  RunChunk(/*layer=*/-1, weights, {0, x.rows(), {}, &cache}, x, {});
+}
+
 void LayerForward::RunChunk(Index layer, const LayerWeights& weights, const LayerChunk& chunk,
                             MutableMatrixView x, const LayerHooks& hooks) {
   const Index d = options_.hidden_size, rows = chunk.rows, first = chunk.first_row;
@@ -112,6 +116,10 @@ void LayerForward::Position(const LayerWeights& weights, const LayerChunk& chunk
   const MutableMatrixView k = MutableMatrixView(k_).Rows(0, chunk.rows);
   ApplyNorm(pool_, weights.q_norm, q, q);
   ApplyNorm(pool_, weights.k_norm, k, k);
+  if (chunk.cache != nullptr) {
+    for (const MutableMatrixView& heads : {q, k}) chunk.cache->Turn(pool_, heads);
+    return;
+  }
   if (!has_rope_) return;
   for (const MutableMatrixView& heads : {q, k}) {
     RotateSequences(pool_, rope_, options_.head_dim, chunk.lengths, 1.0f, heads);
@@ -119,10 +127,14 @@ void LayerForward::Position(const LayerWeights& weights, const LayerChunk& chunk
 }
 
 void LayerForward::Mix(Index layer, const LayerChunk& chunk) {
-  const AttentionShards shards(options_, layer, chunk.lengths);
   const auto rows = [&chunk](const Matrix& m) { return MatrixView(m).Rows(0, chunk.rows); };
-  MixValues(pool_, shards, rows(q_), rows(k_), rows(v_),
-            Room(mixed_, chunk.rows, options_.heads * options_.head_dim), scratch_);
+  const MutableMatrixView mixed = Room(mixed_, chunk.rows, options_.heads * options_.head_dim);
+  if (chunk.cache != nullptr) {
+    chunk.cache->Mix(pool_, rows(q_), rows(k_), rows(v_), mixed);
+    return;
+  }
+  const AttentionShards shards(options_, layer, chunk.lengths);
+  MixValues(pool_, shards, rows(q_), rows(k_), rows(v_), mixed, scratch_);
 }
 
 Matrix LayerForward::Attention(Index layer, MatrixView q, MatrixView k, Index head) const {

@@ -11,6 +11,7 @@
 #include "core/kernels/bf16_gemm.h"
 #include "core/kernels/rope.h"
 #include "core/model/attention_shards.h"
+#include "core/model/layer_cache.h"
 #include "core/model/layer_parts.h"
 #include "core/model/model_options.h"
 #include "core/model/model_weights.h"
@@ -67,6 +68,10 @@ class LayerForward {
   // hooks.goes_on ended it.
   bool Run(Index layer, const LayerWeights& weights, absl::Span<const Index> lengths,
            MutableMatrixView x, const LayerHooks& hooks = {});
+
+  // One more token of each of the first x.rows() sequences of `cache`, which is the layer's; x as
+  // Run's, a row each. In float32.
+  void Step(const LayerWeights& weights, LayerCache& cache, MutableMatrixView x);
 
   // The attention matrix of one head and sequence, n x n with zeros where a key is not allowed,
   // from what queries_and_keys showed of that sequence. For tests and plots: n^2 floats.

@@ -15,10 +15,13 @@
 
 namespace attnprune {
 
+class LayerCache;
+
 // Some sequences that a layer works on together.
 struct LayerChunk {
   Index first_row, rows;  // of all tokens
   absl::Span<const Index> lengths;
+  LayerCache* cache = nullptr;  // not null: a row is the next token of its sequence
 };
 
 // Calls work(first, rows) for runs of rows, on the pool's threads.

@@ -16,6 +16,7 @@ absl::Status AllocateSparsities(ClaimedJob& job, OpenRun& run, RunResults& resul
   if (!results.block_sparsities().empty()) return absl::OkStatus();
   RunPace pace;
   RunProgress progress(job, run.plan, pace);
+  progress.Skip(run.plan.sample_operations);
   progress.Begin(v1::ALLOCATING, 0, run.plan.allocate_operations, {});
   const RunStates::Kinds kinds = {
       .calibration = true, .beside = false, .dense = false, .pruned = false};
@@ -42,7 +43,8 @@ void TakeUpAllocation(RunTools& tools) {
   const std::vector<double>& stored = tools.results.block_sparsities();
   if (!stored.empty()) tools.run.plan.block_sparsities = stored;
   tools.run.plan.tensor_sparsities = tools.results.tensor_sparsities();
-  tools.progress.Skip(tools.run.plan.allocate_operations + tools.run.plan.measure_operations);
+  const RunPlan& plan = tools.run.plan;
+  tools.progress.Skip(plan.sample_operations + plan.allocate_operations + plan.measure_operations);
 }
 
 }  // namespace attnprune

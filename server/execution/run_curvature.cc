@@ -95,7 +95,7 @@ absl::Status TakeCurvature(ClaimedJob& job, OpenRun& run, RunResults& results) {
   const CurvatureChoice& choice = *run.spec.curvature;
   RunPace pace;
   RunProgress progress(job, run.plan, pace);
-  progress.Skip(run.plan.allocate_operations);
+  progress.Skip(run.plan.sample_operations + run.plan.allocate_operations);
   progress.Begin(v1::MEASURING, 0, run.plan.measure_operations, {});
   std::vector<std::string> digests(run.plan.blocks.size());
   LossShares shares(run);

@@ -11,6 +11,7 @@
 #include "core/base/status_macros.h"
 #include "core/model/attention_layer.h"
 #include "core/model/pass_estimate.h"
+#include "core/model/sampler.h"
 #include "core/problem/shape_check.h"
 #include "core/sequential/allocation.h"
 #include "core/sequential/curvature.h"
@@ -53,7 +54,8 @@ class Planner {
           absl::Span<const Index> held_out, const RunMachine& machine)
       : run_(run),
         model_(model),
-        calibration_(calibration),
+        real_(calibration),
+        calibration_(calibration.begin(), calibration.end()),
         held_out_(held_out),
         machine_(machine) {}
 
@@ -61,6 +63,7 @@ class Planner {
 
  private:
   absl::Status AddAllocation();
+  void AddSampling();
   void AddCurvature();
   absl::Status AddBlock(Index layer);
   absl::Status AddStretch(Index layer, const Stretch& stretch, BlockCost& cost);
@@ -80,10 +83,13 @@ class Planner {
 
   const RunSpec& run_;
   const ModelWeights& model_;
-  const absl::Span<const Index> calibration_, held_out_;
+  const absl::Span<const Index> real_;
+  std::vector<Index> calibration_;  // the real rows and those that the model writes
+  const absl::Span<const Index> held_out_;
   const RunMachine machine_;
   RunPlan plan_;
   double calibration_pass_ = 0, held_out_pass_ = 0;  // of one block
+  SampleEstimate sampling_;
   CurvatureEstimate curvature_;
   double most_method_bytes_ = 0, most_moments_bytes_ = 0, pruned_bytes_ = 0;
   std::array<double, std::size(kWays)> most_attention_bytes_ = {};
@@ -117,6 +123,17 @@ absl::Status Planner::AddAllocation() {
   plan_.allocate_operations = pass.map_operations + pass.attention_operations;
   ++plan_.results;
   return absl::OkStatus();
+}
+
+// Before anything that counts calibration rows.
+void Planner::AddSampling() {
+  if (!run_.sampled.has_value()) return;
+  const std::vector<Index> sampled = SampledLengths(real_, run_.sampled->rows);
+  calibration_.insert(calibration_.end(), sampled.begin(), sampled.end());
+  sampling_ = EstimateSampling(model_.options(), real_, run_.sampled->rows, machine_.memory_budget);
+  plan_.sample_operations = sampling_.operations;
+  plan_.disk_bytes = sizeof(int32_t) * TotalOf(sampled);
+  ++plan_.results;
 }
 
 void Planner::AddCurvature() {
@@ -297,14 +314,15 @@ void Planner::AddMemory() {
   const double fixed = pass.bytes + (layer_twice ? pass.bytes / 2 : 0) + most_moments_bytes_ +
                        curvature_.layer_bytes;
   const double tokens = kFloat * features * (TotalOf(calibration_) + TotalOf(held_out_));
-  plan_.disk_bytes = 2 * hidden + pruned_bytes_ + curvature_.stored_bytes;
+  plan_.disk_bytes += 2 * hidden + pruned_bytes_ + curvature_.stored_bytes;
   // Before the blocks: a layer as it is passed back, the states of all, B and what is stored of it.
   const double measuring = 2 * pass.bytes + 1.5 * curvature_.layer_bytes;
   const auto fits_by = [&](bool spilled, size_t way) {
     plan_.places = {.spilled = spilled, .attention = kWays[way]};
     const double pruning =
         (spilled ? 0 : hidden) + fixed + std::max(most_method_bytes_, most_attention_bytes_[way]);
-    plan_.memory_bytes = std::max(pruning, measuring + (spilled ? 0 : curvature_.state_bytes));
+    plan_.memory_bytes =
+        std::max({pruning, measuring + (spilled ? 0 : curvature_.state_bytes), sampling_.bytes});
     return machine_.memory_budget <= 0 ||
            plan_.memory_bytes <= static_cast<double>(machine_.memory_budget);
   };
@@ -323,11 +341,13 @@ void Planner::AddAttentionCosts() {
 }
 
 void Planner::AddUp() {
-  plan_.operations = plan_.allocate_operations + plan_.measure_operations + plan_.score_operations;
+  plan_.operations = plan_.sample_operations + plan_.allocate_operations +
+                     plan_.measure_operations + plan_.score_operations;
   for (const BlockCost& cost : plan_.costs) plan_.operations += cost.All();
 }
 
 absl::StatusOr<RunPlan> Planner::Make() {
+  AddSampling();
   calibration_pass_ = PassOperations(calibration_);
   held_out_pass_ = held_out_.empty() ? 0 : PassOperations(held_out_);
   matched_.assign(run_.rules.size(), false);
@@ -337,7 +357,7 @@ absl::StatusOr<RunPlan> Planner::Make() {
     ATTNPRUNE_RETURN_IF_ERROR(AddBlock(layer));
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckRulesMatch());
-  if (plan_.results == static_cast<int>(layers)) {
+  if (plan_.results == static_cast<int>(layers) + (run_.sampled.has_value() ? 1 : 0)) {
     return FieldError("run.rules", "must leave a map to be pruned, got none left");
   }
   ATTNPRUNE_RETURN_IF_ERROR(AddAllocation());

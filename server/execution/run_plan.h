@@ -57,8 +57,9 @@ struct RunPlan {
   // By a tensor's name, of a by_loss allocation once they are known.
   std::map<std::string, double> tensor_sparsities;
   int results = 0;  // RunResults in all: one a piece, one a block, one each for
-                    // the losses, OWL and the curvature
+                    // the losses, sampled rows, OWL and the curvature
   std::vector<BlockCost> costs;
+  double sample_operations = 0;    // of rows that the model writes
   double allocate_operations = 0;  // of OWL's pass
   double measure_operations = 0;   // of the curvature's passes
   double score_operations = 0;     // of the losses
@@ -70,10 +71,10 @@ struct RunPlan {
   double disk_bytes = 0;    // at the peak: hidden states twice, pruned tensors, masks, and files
 };
 
-// Of the rows as HoldOutRows leaves them. INVALID_ARGUMENT names the rule that matches no map, or
-// the sparsity that does not fit a tensor's inputs; run.rules where nothing is left to prune;
-// run.attention_method where a block's q and k cannot be pruned together; run.allocation where a
-// block's sparsity would not be in [0, 1). The plan points into `model`.
+// Of the rows as HoldOutRows leaves them, without sampled ones. INVALID_ARGUMENT names the rule
+// that matches no map, or the sparsity that does not fit a tensor's inputs; run.rules where nothing
+// is left to prune; run.attention_method where a block's q and k cannot be pruned together;
+// run.allocation where a block's sparsity would not be in [0, 1). The plan points into `model`.
 absl::StatusOr<RunPlan> MakePlan(const RunSpec& run, const ModelWeights& model,
                                  absl::Span<const Index> calibration,
                                  absl::Span<const Index> held_out, const RunMachine& machine);

@@ -40,6 +40,7 @@ int64_t StoredBytes(absl::Span<const v1::RunResult> results, const BlobStore& te
     for (const v1::PrunedTensor& tensor : result.tensors()) {
       digests.insert({tensor.weights().sha256(), tensor.mask().sha256()});
     }
+    if (result.has_sampled_rows()) digests.insert(result.sampled_rows().sha256());
   }
   if (const v1::RunResult* const newest = NewestState(results); newest != nullptr) {
     const std::vector<std::string> states = StatesOf(*newest);
@@ -86,7 +87,7 @@ void RunResults::Enter(int number) {
   if (!sparsities.empty()) {
     block_sparsities_.assign(sparsities.begin(), sparsities.end());
   } else if (result.tensors_size() == 0 && !result.has_model_score() &&
-             !result.has_measured_curvature()) {
+             !result.has_measured_curvature() && !result.has_sampled_rows()) {
     blocks_[result.block()] = number;
   }
 }
@@ -104,6 +105,13 @@ RunResults::OldTensor RunResults::FindTensor(const std::string& name) const {
 const v1::RunResult* RunResults::FindBlock(Index block) const {
   const auto found = blocks_.find(static_cast<int>(block));
   return found == blocks_.end() ? nullptr : &old_[static_cast<size_t>(found->second)];
+}
+
+const v1::TensorRef* RunResults::sampled_rows() const {
+  for (const v1::RunResult& result : old_) {
+    if (result.has_sampled_rows()) return &result.sampled_rows();
+  }
+  return nullptr;
 }
 
 std::string RunResults::CurvatureOf(Index block, Index blocks) const {

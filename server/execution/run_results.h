@@ -44,6 +44,8 @@ class RunResults {
   };
   OldTensor FindTensor(const std::string& name) const;
   const v1::RunResult* FindBlock(Index block) const;  // that ended the block
+  // Tokens of rows that the model has written; null: no result has them.
+  const v1::TensorRef* sampled_rows() const;
   // Every block's; empty: no result has them.
   const std::vector<double>& block_sparsities() const { return block_sparsities_; }
   // By a tensor's name, of a by_loss allocation; empty: no result has them.

@@ -26,6 +26,7 @@
 #include "server/execution/run_plan.h"
 #include "server/execution/run_progress.h"
 #include "server/execution/run_results.h"
+#include "server/execution/run_sampling.h"
 #include "server/execution/run_spec.h"
 #include "server/execution/run_states.h"
 
@@ -81,6 +82,9 @@ absl::Status ModelRun::RunAll() {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::unique_ptr<OpenRun> run, OpenRun::Open(job_, message));
   if (done == run->plan.results) return absl::OkStatus();
   ATTNPRUNE_RETURN_IF_ERROR(CheckDisk(*run));
+  if (run->spec.sampled.has_value()) {
+    ATTNPRUNE_RETURN_IF_ERROR(AddSampledRows(job_, *run, *results_));
+  }
   if (run->spec.owl() != nullptr) {
     ATTNPRUNE_RETURN_IF_ERROR(AllocateSparsities(job_, *run, *results_));
   }

@@ -21,9 +21,10 @@ namespace {
 constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 constexpr int kMaxRules = 1000;
 constexpr size_t kMaxPattern = 256;
-constexpr Index kMostDraws = 64;                 // of a token's label
-constexpr int64_t kMostRows = int64_t{1} << 20;  // of a curvature
+constexpr Index kMostDraws = 64;                                          // of a token's label
+constexpr int64_t kMostRows = int64_t{1} << 20, kMostPrefix = kMostRows;  // of a curvature
 constexpr int64_t kMostLabels = std::numeric_limits<int32_t>::max();
+constexpr double kColdest = 0.01, kHottest = 10;  // temperatures
 constexpr int64_t kLeastWidest = 16, kMostWidest = 16384;
 constexpr double kMostOutlier = 1e6, kMostLimit = 0.5, kMostRange = 0.5;
 constexpr Index kLeastTokens = 2;  // of a row: one that is predicted
@@ -183,8 +184,7 @@ absl::Status DecodeCount(const char* field, int64_t given, int64_t least, int64_
                          Value& value) {
   if (given == 0) return absl::OkStatus();
   if (given < least || given > most) {
-    return MustError(absl::StrCat("run.curvature.", field),
-                     absl::StrCat("be in [", least, ", ", most, "], or 0"), given);
+    return MustError(field, absl::StrCat("be in [", least, ", ", most, "], or 0"), given);
   }
   value = static_cast<Value>(given);
   return absl::OkStatus();
@@ -192,15 +192,39 @@ absl::Status DecodeCount(const char* field, int64_t given, int64_t least, int64_
 
 absl::StatusOr<CurvatureChoice> DecodeCurvature(const v1::Curvature& curvature) {
   CurvatureChoice choice;
-  ATTNPRUNE_RETURN_IF_ERROR(DecodeCount("rows", curvature.rows(), 1, kMostRows, choice.rows));
   ATTNPRUNE_RETURN_IF_ERROR(
-      DecodeCount("labels", curvature.labels(), 1, kMostLabels, choice.labels));
+      DecodeCount("run.curvature.rows", curvature.rows(), 1, kMostRows, choice.rows));
   ATTNPRUNE_RETURN_IF_ERROR(
-      DecodeCount("widest", curvature.widest(), kLeastWidest, kMostWidest, choice.widest));
+      DecodeCount("run.curvature.labels", curvature.labels(), 1, kMostLabels, choice.labels));
+  ATTNPRUNE_RETURN_IF_ERROR(DecodeCount("run.curvature.widest", curvature.widest(), kLeastWidest,
+                                        kMostWidest, choice.widest));
+  return choice;
+}
+
+absl::StatusOr<SampledChoice> DecodeSampled(const v1::SampledRows& sampled) {
+  SampledChoice choice;
+  if (sampled.rows() < 1 || sampled.rows() > kMostRows) {
+    return MustError("run.sampled.rows", absl::StrCat("be in [1, ", kMostRows, "]"),
+                     sampled.rows());
+  }
+  choice.rows = sampled.rows();
+  if (sampled.has_temperature()) choice.temperature = sampled.temperature();
+  if (!(choice.temperature >= kColdest && choice.temperature <= kHottest)) {  // NaN too
+    return MustError("run.sampled.temperature",
+                     absl::StrCat("be in [", kColdest, ", ", kHottest, "]"), choice.temperature);
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(
+      DecodeCount("run.sampled.prefix", sampled.prefix(), 1, kMostPrefix, choice.prefix));
   return choice;
 }
 
 absl::Status DecodeHow(const v1::Run& run, RunSpec& spec) {
+  if (run.has_sampled()) {
+    if (spec.independent) {
+      return FieldError("run.sampled", "must be absent in INDEPENDENT order, got one");
+    }
+    ATTNPRUNE_ASSIGN_OR_RETURN(spec.sampled, DecodeSampled(run.sampled()));
+  }
   if (run.has_curvature()) {
     if (spec.independent) {
       return FieldError("run.curvature", "must be absent in INDEPENDENT order, got one");
@@ -332,8 +356,8 @@ absl::StatusOr<ModelWeights> ModelOf(const RunSpec& run, std::vector<MappedFile>
       Checkpoint::Of("run.model.tensors", std::move(tensors), std::move(files)));
   ModelWeights model = ModelWeights::Of(std::move(checkpoint), *std::move(options));
   absl::Status status = model.Check();
-  const bool predicts =
-      run.held_out.given() || run.held_out_fraction > 0 || run.curvature.has_value();
+  const bool predicts = run.held_out.given() || run.held_out_fraction > 0 ||
+                        run.curvature.has_value() || run.sampled.has_value();
   if (status.ok() && predicts) status = CheckPredicts(model);
   if (status.ok()) return model;
   return WithField(

@@ -61,6 +61,13 @@ struct CurvatureChoice {
   Index widest = 2048;
 };
 
+// Of Run.sampled, with its defaults.
+struct SampledChoice {
+  Index rows = 0;
+  double temperature = 1;
+  Index prefix = 4;
+};
+
 struct RunSpec {
   std::string config;
   std::vector<JobTensor> tensors;  // of the model; name is theirs in the checkpoint
@@ -70,6 +77,7 @@ struct RunSpec {
   absl::optional<ChosenMethod> attention_method;  // of q and k, together
   AllocationChoice allocation;
   absl::optional<CurvatureChoice> curvature;
+  absl::optional<SampledChoice> sampled;
   std::vector<RunRule> rules;
   bool independent = false;
   double dense_target = 0;

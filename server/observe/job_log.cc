@@ -61,6 +61,9 @@ LogFields RunResultFields(const StoredEvent& event) {
   if (result.has_measured_curvature()) {
     fields.emplace_back("curvature_tokens", absl::StrCat(result.measured_curvature().tokens()));
   }
+  if (result.has_sampled_rows()) {
+    fields.emplace_back("sampled_tokens", absl::StrCat(result.sampled_rows().shape(0)));
+  }
   if (result.tensors().empty()) return fields;
   std::vector<std::string> names;  // more than one where q and k were pruned together
   for (const v1::PrunedTensor& tensor : result.tensors()) names.push_back(tensor.name());

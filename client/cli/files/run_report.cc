@@ -106,6 +106,7 @@ Object ProvenanceJson(const v1::Run& run, const std::string& version) {
                  {"calibration", TokensJson(run.calibration())}};
   if (run.has_attention_method()) json["attentionMethod"] = MethodText(run.attention_method());
   if (run.has_curvature()) json["curvature"] = CurvatureText(run.curvature());
+  if (run.has_sampled()) json["sampledRows"] = run.sampled().rows();
   if (run.has_allocation()) json["allocation"] = AllocationText(run.allocation());
   if (run.has_held_out()) json["heldOut"] = TokensJson(run.held_out());
   if (run.held_out_fraction() > 0) json["heldOutFraction"] = run.held_out_fraction();

@@ -74,6 +74,8 @@ template void Command::Add(const std::string&, std::optional<std::string>&, cons
                            const FlagRules&);
 template void Command::Add(const std::string&, std::optional<double>&, const std::string&,
                            const FlagRules&);
+template void Command::Add(const std::string&, std::optional<int64_t>&, const std::string&,
+                           const FlagRules&);
 template void Command::Add(const std::string&, std::vector<std::string>&, const std::string&,
                            const FlagRules&);
 template void Command::Add(const std::string&, std::vector<int64_t>&, const std::string&,

@@ -22,17 +22,20 @@ struct Recipe {
   double dense_target;     // in sequential order
   const char* curvature;   // likewise
   const char* allocation;  // likewise, of a fraction
+  int64_t least_rows;      // likewise, where the curvature is taken: the rest is sampled
   const char* help;
 };
 constexpr Recipe kRecipes[] = {
-    {"fast", "alps", 0.5, "on", "uniform",
+    {"fast", "alps", 0.5, "on", "uniform", 0,
      "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
-    {"best", "alps", 0.5, "on:labels=32768", "loss",
-     "the same with --curvature on:labels=32768, and --allocation loss for a fraction"},
-    {"linear", "alps", 0.5, "off", "uniform",
+    {"best", "alps", 0.5, "on:labels=32768", "loss", 64,
+     "the same with --curvature on:labels=32768, so many --sampled-rows that there are 64 rows, "
+     "and "
+     "--allocation loss for a fraction"},
+    {"linear", "alps", 0.5, "off", "uniform", 0,
      "alps for every map by its own output: --dense-target 0.5"},
 };
-constexpr Recipe kNoRecipe = {"", "", 0, "off", "uniform", ""};  // beside a --method
+constexpr Recipe kNoRecipe = {"", "", 0, "off", "uniform", 0, ""};  // beside a --method
 
 std::string RecipesText() {
   return absl::StrJoin(kRecipes, "; ", [](std::string* text, const Recipe& recipe) {
@@ -120,6 +123,17 @@ absl::Status CheckTime(const PruneFlags& flags) {
       "--time chooses the recipe: --method, --recipe and --compare must not be given beside it");
 }
 
+absl::Status CheckSampledRows(const PruneFlags& flags) {
+  const int64_t rows = flags.sampled_rows.value_or(0);
+  if (rows < 0 || rows > std::numeric_limits<int32_t>::max()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--sampled-rows must be a count of rows, got ", rows));
+  }
+  if (rows == 0 || IsSequential(flags)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--sampled-rows must be 0 unless --order is sequential, got ", rows));
+}
+
 absl::Status CheckVariantCount(const PruneFlags& flags) {
   const std::vector<std::string>&methods = flags.job.methods, &recipes = flags.recipes;
   if (flags.compare && methods.size() + recipes.size() < 2) {
@@ -162,7 +176,9 @@ RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const R
       .dense_target = flags.dense_target.value_or(target),
       .curvature = curvature,
       .allocation = flags.allocation.value_or(shares ? recipe.allocation : kNoRecipe.allocation),
-      .curvature_by_recipe = !flags.curvature.has_value()};
+      .curvature_by_recipe = !flags.curvature.has_value(),
+      .sampled_rows = flags.sampled_rows,
+      .least_rows = curvature != kNoRecipe.curvature ? recipe.least_rows : kNoRecipe.least_rows};
 }
 
 // Every recipe, the best first.
@@ -244,6 +260,11 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
       "once); outputs "
       "beyond the widest are weighed in several blocks. Default: off, or the recipe's",
       {.type = "on[:PARAMETER=NUMBER,...]"});
+  command.Add(
+      "--sampled-rows", flags.sampled_rows,
+      "In sequential order: calibration rows more, which the dense model writes itself, each "
+      "going on from the first 4 tokens of a real one. Default: 0, or what the recipe lacks of 64",
+      {.at_least = 0});
   command.Add("--attention-method", flags.attention_method,
               "Prunes the queries and keys of a block together, so that its attention matrix "
               "changes least: any method of run (kfac, joint, ...). Rules that name a method or "
@@ -395,6 +416,7 @@ absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
     ATTNPRUNE_RETURN_IF_ERROR(ParseAllocationFlag(*flags.allocation).status());
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckCurvature(flags));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckSampledRows(flags));
   ATTNPRUNE_ASSIGN_OR_RETURN(flags.variants, VariantsOf(flags));
   return flags;
 }
@@ -408,6 +430,7 @@ absl::Status CheckNoRunFlags(const PruneFlags& flags) {
       {"--order", flags.order != PruneFlags().order},
       {"--dense-target", flags.dense_target.has_value()},
       {"--curvature", flags.curvature.has_value()},
+      {"--sampled-rows", flags.sampled_rows.has_value()},
       {"--attention-method", !flags.attention_method.empty()},
       {"--allocation", flags.allocation.has_value()},
       {"--recipe", !flags.recipes.empty()},

@@ -28,9 +28,11 @@ struct RunVariant {
   std::string label;   // of its folder and its row
   std::string method;  // as --method has it
   double dense_target = 0;
-  std::string curvature;             // as --curvature has it
-  std::string allocation;            // as --allocation has it
-  bool curvature_by_recipe = false;  // which nobody asked for by the flag
+  std::string curvature;                // as --curvature has it
+  std::string allocation;               // as --allocation has it
+  bool curvature_by_recipe = false;     // which nobody asked for by the flag
+  std::optional<int64_t> sampled_rows;  // as --sampled-rows has them
+  int64_t least_rows = 0;  // else so many are sampled that there are so many calibration rows
 };
 
 struct PruneFlags {
@@ -40,6 +42,7 @@ struct PruneFlags {
   std::string order = "sequential";
   std::optional<double> dense_target;
   std::optional<std::string> curvature;
+  std::optional<int64_t> sampled_rows;
   std::string attention_method;  // as --method has one; empty: none
   std::optional<std::string> allocation;
   std::vector<std::string> recipes;
@@ -72,7 +75,8 @@ absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text);
 // --allocation.
 absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::string& text);
 
-// "on" or "on:rows=64,labels=COUNT,widest=2048"; nullopt: "off". INVALID_ARGUMENT names --curvature.
+// "on" or "on:rows=64,labels=COUNT,widest=2048"; nullopt: "off". INVALID_ARGUMENT names
+// --curvature.
 absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::string& text);
 
 }  // namespace attnprune::cli

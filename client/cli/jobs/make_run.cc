@@ -119,6 +119,9 @@ absl::Status AddVariant(const RunVariant& variant, const absl::Status& predicts,
   } else if (curvature.has_value()) {
     *run.mutable_curvature() = *curvature;
   }
+  const int64_t missing = predicts.ok() ? variant.least_rows - run.calibration().lengths_size() : 0;
+  const int64_t sampled = variant.sampled_rows.value_or(std::max<int64_t>(missing, 0));
+  if (sampled > 0) run.mutable_sampled()->set_rows(static_cast<int>(sampled));
   const bool needs_it = allocation.has_value() && allocation->has_by_loss();
   if (allocation.has_value() && !(left_out && needs_it)) *run.mutable_allocation() = *allocation;
   return absl::OkStatus();

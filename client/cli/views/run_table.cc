@@ -71,6 +71,7 @@ std::string AskedText(const v1::Run& run) {
       run.dense_target() > 0 ? absl::StrCat(", dense target ", FormatNumber(run.dense_target()))
                              : "",
       run.has_curvature() ? absl::StrCat(", curvature ", CurvatureText(run.curvature())) : "",
+      run.has_sampled() ? absl::StrCat(", ", SampledText(run.sampled())) : "",
       run.has_allocation() ? absl::StrCat(", allocation ", AllocationText(run.allocation())) : "",
       "\n");
   for (const v1::Rule& rule : run.rules()) {
@@ -144,6 +145,15 @@ std::string AllocationText(const v1::Allocation& allocation) {
     if (progression.has_step()) parameters["step"] = progression.step();
   }
   return MethodText(shown);
+}
+
+std::string SampledText(const v1::SampledRows& sampled) {
+  std::string text = absl::StrCat(sampled.rows(), " sampled rows");
+  if (sampled.has_temperature()) {
+    absl::StrAppend(&text, ", temperature ", FormatNumber(sampled.temperature()));
+  }
+  if (sampled.prefix() > 0) absl::StrAppend(&text, ", prefix ", sampled.prefix());
+  return text;
 }
 
 std::string CurvatureText(const v1::Curvature& curvature) {

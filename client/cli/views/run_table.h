@@ -21,7 +21,9 @@ std::string SparsityText(const v1::Sparsity& sparsity);
 std::string MethodText(const v1::Method& method);
 std::string MethodsText(const v1::Run& run);                   // "alps, q and k by kfac"
 std::string AllocationText(const v1::Allocation& allocation);  // "owl:limit=0.1"
-std::string CurvatureText(const v1::Curvature& curvature);  // "on:labels=32768", as --curvature has it
+std::string SampledText(const v1::SampledRows& sampled);       // "48 sampled rows"
+std::string CurvatureText(
+    const v1::Curvature& curvature);  // "on:labels=32768", as --curvature has it
 // "down=alps@0.3", "gate skipped": as --rule and --skip have them.
 std::string RuleText(const v1::Rule& rule);
 std::string OrderText(v1::Order order);  // "sequential"

@@ -23,6 +23,8 @@ std::string PlaceText(const v1::RunProgress& progress) {
       return "reading the model";
     case v1::ALLOCATING:
       return "sharing the sparsity out";
+    case v1::SAMPLING:
+      return "writing rows";
     case v1::MEASURING:
       return "taking the curvature";
     case v1::SCORING:
@@ -152,6 +154,10 @@ std::vector<std::string> RunResultLines(const v1::RunResult& result) {
     const v1::MeasuredCurvature& measured = result.measured_curvature();
     lines.push_back(absl::StrCat("curvature  of ", measured.rows(), " rows, ", measured.tokens(),
                                  " tokens, draws ", measured.draws()));
+  }
+  if (result.has_sampled_rows()) {
+    lines.push_back(absl::StrCat("sampled  ", result.sampled_rows().shape(0),
+                                 " tokens, which the dense model wrote"));
   }
   for (const v1::PrunedTensor& tensor : result.tensors()) {
     lines.push_back(TensorLine(result.block(), tensor));

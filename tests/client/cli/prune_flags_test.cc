@@ -64,6 +64,22 @@ std::vector<std::string> VariantsOf(const PruneFlags& flags) {
   return texts;
 }
 
+TEST(CompletePruneFlags, SamplesAsManyRowsAsTheRecipeOrTheFlagSays) {
+  const auto rows = [](const PruneFlags& flags) {
+    const RunVariant variant = testing::ValueOrDie(CompletePruneFlags(flags)).variants[0];
+    return absl::StrCat(variant.sampled_rows.value_or(-1), " ", variant.least_rows);
+  };
+  PruneFlags flags = Least();
+  EXPECT_EQ(rows(flags), "-1 0");
+  flags.recipes = {"best"};
+  EXPECT_EQ(rows(flags), "-1 64");
+  flags.sampled_rows = 7;
+  EXPECT_EQ(rows(flags), "7 64");
+  flags.order = "independent";
+  EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()),
+              HasSubstr("--sampled-rows must be 0 unless --order is sequential, got 7"));
+}
+
 TEST(CompletePruneFlags, TakesFromTheRecipeWhatIsNotGiven) {
   PruneFlags flags = Least();
   EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on uniform"));

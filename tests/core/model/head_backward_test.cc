@@ -16,6 +16,7 @@
 #include "absl/strings/str_replace.h"
 #include "core/io/safetensors.h"
 #include "core/kernels/norm.h"
+#include "core/model/token_draw.h"
 #include "tests/core/model/golden_models.h"
 #include "tests/core/model/gradient_distance.h"
 #include "tests/core/problem/temp_folder.h"

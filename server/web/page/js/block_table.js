@@ -10,7 +10,7 @@ export function blockTable(model) {
   const byBlock = new Map();
   const ends = new Map(); // of blocks that are done: their scores
   for (const { block, tensors = [], blockScore, modelScore, ...other } of model.results.values()) {
-    if (other.blockSparsities?.length > 0 || other.measuredCurvature) continue;
+    if (other.blockSparsities?.length > 0 || other.measuredCurvature || other.sampledRows) continue;
     if (!byBlock.has(block)) byBlock.set(block, []);
     byBlock.get(block).push(...tensors);
     if (tensors.length === 0 && !modelScore) ends.set(block, blockScore ?? {});

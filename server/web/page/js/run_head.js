@@ -95,7 +95,7 @@ const orderText = (order) => (order === "INDEPENDENT" ? "independent" : "sequent
 
 function placeText({ phase, block, blocks }) {
   if (phase === "READING") return "reading";
-  if (phase === "ALLOCATING" || phase === "MEASURING") return "before the blocks";
+  if (["SAMPLING", "ALLOCATING", "MEASURING"].includes(phase)) return "before the blocks";
   if (phase === "SCORING" && block >= blocks) return "losses";
   return `block ${block} of ${blocks}`;
 }
@@ -109,6 +109,7 @@ function workText({ phase, maps = [], method, step, steps, block, blocks }) {
       COLLECTING: `inputs of ${maps.join(", ")}`,
       PRUNING: `pruning ${maps.join(", ")} by ${method}${taken}`,
       ADVANCING: "on to the next block",
+      SAMPLING: "rows that the dense model writes",
       MEASURING: "curvature of the loss, in the dense model",
       ALLOCATING: "outliers by block, in the dense model",
       SCORING: block < blocks ? "scoring" : "of the dense and the pruned model",

@@ -129,8 +129,8 @@ function isNews(run, time, { attempt }) {
 }
 
 // A tensor, the end of a block or the end of the run: each has one result, whatever is resumed.
-function resultKey({ block, tensors = [], modelScore, measuredCurvature }) {
-  const kinds = [Boolean(modelScore), Boolean(measuredCurvature)];
+function resultKey({ block, tensors = [], modelScore, measuredCurvature, sampledRows }) {
+  const kinds = [Boolean(modelScore), Boolean(measuredCurvature), Boolean(sampledRows)];
   return JSON.stringify([block, tensors.map(({ name }) => name), ...kinds]);
 }
 

@@ -97,7 +97,7 @@ export class RunView extends LiveView {
 
 // The ends of blocks, and the losses; each tensor would be too much.
 function announceResult({ block, tensors = [], blockScore, modelScore, ...rest }) {
-  if (rest.blockSparsities?.length > 0 || rest.measuredCurvature) return;
+  if (rest.blockSparsities?.length > 0 || rest.measuredCurvature || rest.sampledRows) return;
   if (modelScore) {
     const [before, after] = [modelScore.denseNatsPerToken, modelScore.prunedNatsPerToken];
     announce(
