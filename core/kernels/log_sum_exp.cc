@@ -57,8 +57,9 @@ void ToProbabilities(double log_sum, float* values, Index count) {
     return ExpNonPositive(below > 0.0f ? Lanes{} : below) * rest;
   };
   const Index whole = FloorToLanes(count);
-  for (Index j = 0; j < whole; j += kLanes)
+  for (Index j = 0; j < whole; j += kLanes) {
     StoreLanes(values + j, probability(LoadLanes(values + j)));
+  }
   Lanes tail{};
   for (Index j = whole; j < count; ++j) tail[j - whole] = values[j];
   tail = probability(tail);
