@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/kernels/blas.h"
+#include "core/methods/linear_map.h"
 #include "core/tensor/eigen.h"
 
 namespace attnprune {
@@ -30,16 +31,6 @@ void ForRuns(Index size, Index most, const Work& work) {
     const Index first = size * run / runs;
     work(first, size * (run + 1) / runs - first);
   }
-}
-
-double InnerProduct(MatrixView a, MatrixView b) {
-  double sum = 0;
-  for (Index i = 0; i < a.rows(); ++i) {
-    for (Index j = 0; j < a.cols(); ++j) {
-      sum += static_cast<double>(a(i, j)) * static_cast<double>(b(i, j));
-    }
-  }
-  return sum;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "absl/types/optional.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/blas.h"
+#include "core/methods/linear_map.h"
 #include "core/tensor/eigen.h"
 
 namespace attnprune {
@@ -23,16 +24,6 @@ GramMatrix Times(double by, const GramMatrix& gram) {
     for (Index j = 0; j < gram.size(); ++j) result(i, j) = by * gram(i, j);
   }
   return result;
-}
-
-double Dot(MatrixView a, MatrixView b) {
-  double sum = 0;
-  for (Index i = 0; i < a.rows(); ++i) {
-    for (Index j = 0; j < a.cols(); ++j) {
-      sum += static_cast<double>(a(i, j)) * static_cast<double>(b(i, j));
-    }
-  }
-  return sum;
 }
 
 }  // namespace
@@ -98,15 +89,15 @@ void KroneckerMetric::Refine(MatrixView c, float mu, MatrixView mask, int steps,
   Multiply(x, mu, product);
   ArrayOf(residual) = (ArrayOf(c) - ArrayOf(product)) * ArrayOf(mask);
   Matrix direction = residual.Clone();
-  double norm = Dot(residual, residual);
+  double norm = InnerProduct(residual, residual);
   for (int step = 0; step < steps; ++step) {
     Multiply(direction, mu, product);
-    const double curvature = Dot(direction, product);
+    const double curvature = InnerProduct(direction, product);
     if (!(norm > 0) || !(curvature > 0)) return;  // solved, as far as float32 goes
     const auto length = static_cast<float>(norm / curvature);
     ArrayOf(x) += length * ArrayOf(direction);
     ArrayOf(residual) -= length * ArrayOf(product) * ArrayOf(mask);
-    const double before = std::exchange(norm, Dot(residual, residual));
+    const double before = std::exchange(norm, InnerProduct(residual, residual));
     ArrayOf(direction) = ArrayOf(residual) + static_cast<float>(norm / before) * ArrayOf(direction);
   }
 }

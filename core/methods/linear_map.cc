@@ -51,6 +51,16 @@ Matrix Magnitudes(MatrixView m) {
   return result;
 }
 
+double InnerProduct(MatrixView a, MatrixView b) {
+  double sum = 0;
+  for (Index i = 0; i < a.rows(); ++i) {
+    for (Index j = 0; j < a.cols(); ++j) {
+      sum += static_cast<double>(a(i, j)) * static_cast<double>(b(i, j));
+    }
+  }
+  return sum;
+}
+
 BitMask AsStored(const NamedWeight& weight, const BitMask& out_in) {
   return weight.inputs_are_rows ? Transposed(out_in) : out_in;
 }

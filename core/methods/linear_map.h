@@ -32,6 +32,9 @@ Matrix OutIn(const NamedWeight& weight);
 // |m_ij| of every entry.
 Matrix Magnitudes(MatrixView m);
 
+// The sum of the products of their entries, in float64 and in their order; of one shape.
+double InnerProduct(MatrixView a, MatrixView b);
+
 // A mask or matrix in (out, in) layout, turned as `weight` is stored.
 BitMask AsStored(const NamedWeight& weight, const BitMask& out_in);
 Matrix AsStored(const NamedWeight& weight, const Matrix& out_in);

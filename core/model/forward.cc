@@ -11,7 +11,7 @@
 #include "core/kernels/activation.h"
 #include "core/kernels/blas.h"
 #include "core/kernels/log_sum_exp.h"
-#include "core/model/bf16_products.h"
+#include "core/model/layer_parts.h"
 #include "core/model/vocabulary_head.h"
 #include "core/tensor/copy_rows.h"
 
@@ -34,13 +34,6 @@ struct NextToken {
 
   double nats() const { return all.value() - logit; }
 };
-
-void AddBias(const std::vector<float>& bias, Index first, MutableMatrixView to) {
-  if (bias.empty()) return;
-  for (Index i = 0; i < to.rows(); ++i) {
-    for (Index j = 0; j < to.cols(); ++j) to(i, j) += bias[static_cast<size_t>(first + j)];
-  }
-}
 
 }  // namespace
 
@@ -133,7 +126,7 @@ absl::Status Forward::Embed(absl::Span<const int64_t> ids, absl::Span<const Inde
     }
     if (project.has_value()) {
       Gemm(Trans::kNo, Trans::kYes, 1.0f, rows, projection, 0.0f, out);
-      AddBias(bias, 0, out);
+      AddRow(bias, 0, out);
     } else {
       for (Index i = 0; i < out.rows(); ++i) std::copy_n(rows.row(i), out.cols(), out.row(i));
     }
@@ -144,7 +137,7 @@ absl::Status Forward::Embed(absl::Span<const int64_t> ids, absl::Span<const Inde
         for (Index j = 0; j < out.cols(); ++j) out(i, j) += place(0, j);
       }
     }
-    AddBias(token_type, 0, out);
+    AddRow(token_type, 0, out);
     if (norm.has_value()) Normalize(norm->view(), out, out);
     if (scale == 1) return absl::OkStatus();
     for (Index i = 0; i < out.rows(); ++i) {
@@ -188,7 +181,7 @@ absl::StatusOr<Matrix> Forward::Final(MatrixView x) {
   ATTNPRUNE_RETURN_IF_ERROR(ReadRows(*project, 0, projection));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> bias, ReadBias(*project));
   Gemm(Trans::kNo, Trans::kYes, 1.0f, out, projection, 0.0f, projected);
-  AddBias(bias, 0, projected);
+  AddRow(bias, 0, projected);
   return projected;
 }
 
@@ -204,7 +197,7 @@ absl::StatusOr<Matrix> Forward::HeadInput(MatrixView x) {
   ATTNPRUNE_RETURN_IF_ERROR(ReadRows(*dense, 0, weight));
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<float> bias, ReadBias(*dense));
   Gemm(Trans::kNo, Trans::kYes, 1.0f, final, weight, 0.0f, out);
-  AddBias(bias, 0, out);
+  AddRow(bias, 0, out);
   Activate(options().head_activation, out);
   ATTNPRUNE_ASSIGN_OR_RETURN(const OptionalNorm norm, weights_.Norm(names.head_norm));
   if (norm.has_value()) Normalize(norm->view(), out, out);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/types/optional.h"
 #include "core/base/status_macros.h"
 #include "core/io/spilled_matrix.h"
 #include "core/kernels/gram.h"
@@ -37,7 +38,8 @@ void AddSquares(LinearMap map, MatrixView input, LayerCurvature& curvature) {
 
 // Of one draw of the labels.
 uint64_t DrawSeed(uint64_t seed, int draw) {
-  constexpr uint64_t kOddFraction = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio: no two seeds meet
+  constexpr uint64_t kOddFraction =
+      0x9e3779b97f4a7c15;  // of 2^64, the golden ratio's: small seeds do not meet
   return seed + kOddFraction * static_cast<uint64_t>(draw);
 }
 
@@ -59,10 +61,10 @@ class Pass {
   Index layers() const { return forward_.options().layer_count(); }
   double tokens() const { return static_cast<double>(rows_.total()); }
   MutableMatrixView Kept(Index layer) {
-    return kept_[0].view().Rows(layer * rows_.total(), rows_.total());
+    return kept_->view().Rows(layer * rows_.total(), rows_.total());
   }
   MutableMatrixView Gradient(int draw) {
-    return gradients_[0].view().Rows(draw * rows_.total(), rows_.total());
+    return gradients_->view().Rows(draw * rows_.total(), rows_.total());
   }
   // passes: of a layer, that are done.
   bool Tell(double passes) const {
@@ -75,8 +77,8 @@ class Pass {
   const Tokens& rows_;
   const CurvatureOptions& options_;
   const PassListener& listener_;
-  std::vector<ScratchMatrix> kept_;       // one: the input of every layer, the last one's output
-  std::vector<ScratchMatrix> gradients_;  // one: of every draw
+  absl::optional<ScratchMatrix> kept_;       // the input of every layer, the last one's output
+  absl::optional<ScratchMatrix> gradients_;  // of every draw
 };
 
 absl::Status Pass::MakeRoom(const PassOptions& places) {
@@ -87,10 +89,10 @@ absl::Status Pass::MakeRoom(const PassOptions& places) {
   const std::string folder = spill ? places.spill_folder : "";
   ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix kept,
                              ScratchMatrix::Create(kept_rows, model.hidden_size, folder));
-  kept_.push_back(std::move(kept));
+  kept_.emplace(std::move(kept));
   ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix gradients,
                              ScratchMatrix::Create(rows, model.hidden_size, folder));
-  gradients_.push_back(std::move(gradients));
+  gradients_.emplace(std::move(gradients));
   return absl::OkStatus();
 }
 

@@ -357,7 +357,8 @@ absl::StatusOr<RunPlan> Planner::Make() {
     ATTNPRUNE_RETURN_IF_ERROR(AddBlock(layer));
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckRulesMatch());
-  if (plan_.results == static_cast<int>(layers) + (run_.sampled.has_value() ? 1 : 0)) {
+  const auto stays_dense = [](const BlockCost& cost) { return cost.prune.empty(); };
+  if (std::all_of(plan_.costs.begin(), plan_.costs.end(), stays_dense)) {
     return FieldError("run.rules", "must leave a map to be pruned, got none left");
   }
   ATTNPRUNE_RETURN_IF_ERROR(AddAllocation());

@@ -15,7 +15,7 @@
 namespace attnprune::cli {
 namespace {
 
-// A named set of flags, which stand where they are not given themselves.
+// A named set of flags, which stand where they are not given themselves. The best first.
 struct Recipe {
   const char* name;
   const char* method;
@@ -26,15 +26,16 @@ struct Recipe {
   const char* help;
 };
 constexpr Recipe kRecipes[] = {
-    {"fast", "alps", 0.5, "on", "uniform", 0,
-     "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
     {"best", "alps", 0.5, "on:labels=32768", "loss", 64,
-     "the same with --curvature on:labels=32768, so many --sampled-rows that there are 64 rows, "
+     "fast with --curvature on:labels=32768, so many --sampled-rows that there are 64 rows, "
      "and "
      "--allocation loss for a fraction"},
+    {"fast", "alps", 0.5, "on", "uniform", 0,
+     "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
     {"linear", "alps", 0.5, "off", "uniform", 0,
      "alps for every map by its own output: --dense-target 0.5"},
 };
+constexpr const Recipe& kDefaultRecipe = kRecipes[1];               // fast
 constexpr Recipe kNoRecipe = {"", "", 0, "off", "uniform", 0, ""};  // beside a --method
 
 std::string RecipesText() {
@@ -184,8 +185,7 @@ RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const R
 // Every recipe, the best first.
 std::vector<RunVariant> VariantsByTime(const PruneFlags& flags) {
   std::vector<RunVariant> variants;
-  for (const char* const name : {"best", "fast", "linear"}) {
-    const Recipe recipe = *RecipeOf(name);
+  for (const Recipe& recipe : kRecipes) {
     variants.push_back(VariantOf(flags, recipe.method, recipe));
     variants.back().label = recipe.name;
   }
@@ -200,7 +200,7 @@ absl::StatusOr<std::vector<RunVariant>> VariantsOf(const PruneFlags& flags) {
   }
   const std::vector<std::string>& methods = flags.job.methods;
   if (!flags.compare) {
-    const Recipe& usual = methods.empty() ? kRecipes[0] : kNoRecipe;
+    const Recipe& usual = methods.empty() ? kDefaultRecipe : kNoRecipe;
     const Recipe recipe = recipes.empty() ? usual : recipes[0];
     const std::string method = methods.empty() ? recipe.method : methods[0];
     return std::vector<RunVariant>{VariantOf(flags, method, recipe)};
@@ -257,8 +257,8 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
       "In sequential order: on[:rows=64,labels=COUNT,widest=2048], the curvature of the model's "
       "own loss is taken first, and alps counts each output's error as the loss feels it; "
       "or off. Of so many calibration rows, with so many labels drawn at least (each token's "
-      "once); outputs "
-      "beyond the widest are weighed in several blocks. Default: off, or the recipe's",
+      "once); outputs beyond the widest are weighed in several blocks. Default: off, or the "
+      "recipe's",
       {.type = "on[:PARAMETER=NUMBER,...]"});
   command.Add(
       "--sampled-rows", flags.sampled_rows,
@@ -281,7 +281,7 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
       {.type = "NAME[:PARAMETER=NUMBER,...]"});
   command.Add("--recipe", flags.recipes,
               absl::StrCat("What other flags leave open, by name; without --method the default is ",
-                           kRecipes[0].name, ". Repeatable with --compare. ", RecipesText()),
+                           kDefaultRecipe.name, ". Repeatable with --compare. ", RecipesText()),
               {.type = "NAME", .repeatable = true});
   AddDuration(command, "--time", flags.time,
               "Instead of a recipe: the best one that the server estimates to be done by then, on "

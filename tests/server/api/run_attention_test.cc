@@ -30,21 +30,6 @@ class AttentionRuns : public Runs {
     run.mutable_allocation()->mutable_owl()->set_outlier(outlier);
     return run;
   }
-  // The run stopped at some places, each time taken up again: ends with `expected`.
-  void ExpectTheSameHoweverOftenStopped(const v1::Run& run, const std::string& expected,
-                                        int stops) {
-    const int looks = clock_.looks();
-    ASSERT_GT(looks, stops);
-    for (int stop_at = 1; stop_at <= looks; stop_at += looks / stops) {
-      SCOPED_TRACE(stop_at);
-      const std::string name = Create(run).name();
-      StopSignal stop;
-      clock_.SetHook(stop_at, [&] { stop.Request(StopReason::kDraining); });
-      Work(&stop);
-      if (Get(name).state() == v1::QUEUED) WorkOn(name);
-      EXPECT_EQ(Verdict(Get(name)), expected);
-    }
-  }
 };
 
 TEST_F(AttentionRuns, HaveQueriesAndKeysInOneResultWithTheErrorOfTheirAttention) {
@@ -128,32 +113,21 @@ TEST_F(AttentionRuns, PruneTowardsTheDenseTarget) {
 }
 
 TEST_F(AttentionRuns, CountTheMethodInTheirEstimate) {
-  const auto estimate = [this](const v1::Run& run) {
-    v1::CreateRunRequest request;
-    *request.mutable_run() = run;
-    request.set_validate_only(true);
-    return ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {})).estimate();
-  };
   v1::Run run = ByAttention("joint");
-  const v1::RunEstimate without = estimate(Golden()), with = estimate(run);
+  const v1::RunEstimate without = EstimateOf(Golden()), with = EstimateOf(run);
   EXPECT_GT(with.seconds(), 2 * without.seconds());
   (*run.mutable_attention_method()->mutable_parameters())["steps"] = 4000;
-  EXPECT_GT(estimate(run).seconds(), 1.5 * with.seconds());
+  EXPECT_GT(EstimateOf(run).seconds(), 1.5 * with.seconds());
   EXPECT_GE(with.memory_bytes(), without.memory_bytes());
 }
 
 TEST_F(AttentionRuns, ThatCannotBeAreRefusedWithWhatDecides) {
-  struct Row {
-    const char* field;
-    const char* message;
-    std::function<void(v1::Run&)> spoil;
-  };
   const auto rule = [](v1::Run& run, const char* pattern) -> v1::Rule& {
     v1::Rule& added = *run.add_rules();
     added.set_pattern(pattern);
     return added;
   };
-  const std::vector<Row> rows = {
+  const std::vector<Spoilt> rows = {
       {"run.attention_method.name", "must be one of",
        [](v1::Run& run) { run.mutable_attention_method()->set_name("none"); }},
       {"run.attention_method.parameters", "no parameter",
@@ -200,14 +174,7 @@ TEST_F(AttentionRuns, ThatCannotBeAreRefusedWithWhatDecides) {
       {"run.allocation", "give every block a sparsity in [0, 1)",
        [](v1::Run& run) { run.mutable_allocation()->mutable_progression()->set_step(1); }},
   };
-  for (const Row& row : rows) {
-    v1::Run run = ByAttention("kfac");
-    row.spoil(run);
-    const absl::Status status = ErrorOf(run);
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << row.field;
-    EXPECT_EQ(FieldAtFault(status).substr(0, std::string(row.field).size()), row.field) << status;
-    EXPECT_THAT(std::string(status.message()), HasSubstr(row.message)) << row.field;
-  }
+  ExpectRefused(ByAttention("kfac"), rows);
 }
 
 TEST_F(AttentionRuns, LeaveQueriesAndKeysToARuleThatTakesBoth) {

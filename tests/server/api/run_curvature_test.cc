@@ -34,12 +34,6 @@ class CurvatureRuns : public Runs {
     run.mutable_allocation()->mutable_by_loss()->set_range(range);
     return run;
   }
-  v1::Run Done(const v1::Run& run) {
-    v1::Run done = WorkOn(Create(run).name());
-    EXPECT_EQ(done.state(), v1::SUCCEEDED) << done.failure().message();
-    EXPECT_EQ(done.results_done(), done.results_total());
-    return done;
-  }
 };
 
 TEST_F(CurvatureRuns, TellWhatItWasTakenOnAndPruneOtherWeightsByIt) {
@@ -128,17 +122,7 @@ TEST_F(CurvatureRuns, EndWithTheSameBitsHoweverOftenTheyAreStopped) {
   const v1::Run run = ByLoss(0.1);
   clock_.SetHook(0, [] {});
   const std::string expected = Verdict(Done(run));
-  const int looks = clock_.looks(), stops = 12;
-  ASSERT_GT(looks, stops);
-  for (int stop_at = 1; stop_at <= looks; stop_at += looks / stops) {
-    SCOPED_TRACE(stop_at);
-    const std::string name = Create(run).name();
-    StopSignal stop;
-    clock_.SetHook(stop_at, [&] { stop.Request(StopReason::kDraining); });
-    Work(&stop);
-    if (Get(name).state() == v1::QUEUED) WorkOn(name);
-    EXPECT_EQ(Verdict(Get(name)), expected);
-  }
+  ExpectTheSameHoweverOftenStopped(run, expected, 12);
 }
 
 TEST_F(CurvatureRuns, GiveTheSameBitsWithinAnyMemory) {
@@ -212,28 +196,17 @@ TEST_F(CurvatureRuns, ShareQueriesAndKeysThatArePrunedTogetherOutTogether) {
 }
 
 TEST_F(CurvatureRuns, CountItInTheirEstimate) {
-  const auto estimate = [this](const v1::Run& run) {
-    v1::CreateRunRequest request;
-    *request.mutable_run() = run;
-    request.set_validate_only(true);
-    return ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {})).estimate();
-  };
   v1::Run without = LossAware();
   without.clear_curvature();
   v1::Run draws = LossAware();
   draws.mutable_curvature()->set_labels(1 << 20);
-  EXPECT_GT(estimate(LossAware()).seconds(), estimate(without).seconds());
-  EXPECT_GT(estimate(LossAware()).disk_bytes(), estimate(without).disk_bytes());
-  EXPECT_GT(estimate(draws).seconds(), estimate(LossAware()).seconds());
+  EXPECT_GT(EstimateOf(LossAware()).seconds(), EstimateOf(without).seconds());
+  EXPECT_GT(EstimateOf(LossAware()).disk_bytes(), EstimateOf(without).disk_bytes());
+  EXPECT_GT(EstimateOf(draws).seconds(), EstimateOf(LossAware()).seconds());
 }
 
 TEST_F(CurvatureRuns, ThatCannotBeAreRefused) {
-  struct Row {
-    const char* field;
-    const char* message;
-    std::function<void(v1::Run&)> spoil;
-  };
-  const std::vector<Row> rows = {
+  const std::vector<Spoilt> rows = {
       {"run.curvature", "must be absent in INDEPENDENT order",
        [](v1::Run& run) { run.set_order(v1::INDEPENDENT); }},
       {"run.curvature", "must be read by a method of the run (alps), got none",
@@ -252,27 +225,10 @@ TEST_F(CurvatureRuns, ThatCannotBeAreRefused) {
          run.mutable_allocation()->mutable_by_loss();
        }},
   };
-  for (const Row& row : rows) {
-    v1::Run run = LossAware();
-    row.spoil(run);
-    const absl::Status status = ErrorOf(run);
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << row.field;
-    EXPECT_EQ(FieldAtFault(status), row.field) << status;
-    EXPECT_THAT(std::string(status.message()), HasSubstr(row.message)) << row.field;
-  }
+  ExpectRefused(LossAware(), rows);
 }
 
-TEST_F(CurvatureRuns, OfAModelWithoutAHeadAreRefused) {
-  v1::Run run = LossAware();
-  run.clear_held_out();
-  auto& tensors = *run.mutable_model()->mutable_tensors();
-  const auto head = std::find_if(tensors.begin(), tensors.end(), [](const v1::TensorRef& tensor) {
-    return tensor.name() == "lm_head.weight";
-  });
-  ASSERT_NE(head, tensors.end());
-  tensors.erase(head);
-  EXPECT_THAT(std::string(ErrorOf(run).message()), HasSubstr("lm_head"));
-}
+TEST_F(CurvatureRuns, OfAModelWithoutAHeadAreRefused) { ExpectRefusedWithoutAHead(LossAware()); }
 
 }  // namespace
 }  // namespace attnprune::api

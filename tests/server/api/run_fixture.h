@@ -2,11 +2,15 @@
 #ifndef ATTNPRUNE_TESTS_SERVER_API_RUN_FIXTURE_H_
 #define ATTNPRUNE_TESTS_SERVER_API_RUN_FIXTURE_H_
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "core/base/field_error.h"
 #include "server/api/event_log.h"
 #include "server/execution/job_runner.h"
 #include "tests/server/api/backend.h"
@@ -45,6 +49,12 @@ class Runs : public ::testing::Test {
     *request.mutable_run() = run;
     return backend_.runs().CreateRun(access::Everyone(), request, {}).status();
   }
+  v1::RunEstimate EstimateOf(const v1::Run& run) {
+    v1::CreateRunRequest request;
+    *request.mutable_run() = run;
+    request.set_validate_only(true);
+    return ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {})).estimate();
+  }
   v1::Run Get(const std::string& name) {
     return ValueOrDie(backend_.runs().GetRun(access::Everyone(), name));
   }
@@ -71,7 +81,59 @@ class Runs : public ::testing::Test {
     Work(&stop, memory_budget);
     return Get(name);
   }
+  // Created and worked on to its end.
+  v1::Run Done(const v1::Run& run) {
+    v1::Run done = WorkOn(Create(run).name());
+    EXPECT_EQ(done.state(), v1::SUCCEEDED) << done.failure().message();
+    EXPECT_EQ(done.results_done(), done.results_total());
+    return done;
+  }
   v1::Run Golden() { return GoldenRun(kGolden, &backend_.tensors()); }
+
+  // The run stopped at some of its looks at the clock, each time taken up again: ends with
+  // `expected`. After one that was not stopped, whose looks are counted.
+  void ExpectTheSameHoweverOftenStopped(const v1::Run& run, const std::string& expected,
+                                        int stops) {
+    const int looks = clock_.looks();
+    ASSERT_GT(looks, stops);
+    for (int stop_at = 1; stop_at <= looks; stop_at += looks / stops) {
+      SCOPED_TRACE(stop_at);
+      const std::string name = Create(run).name();
+      StopSignal stop;
+      clock_.SetHook(stop_at, [&] { stop.Request(StopReason::kDraining); });
+      Work(&stop);
+      if (Get(name).state() == v1::QUEUED) WorkOn(name);
+      EXPECT_EQ(Verdict(Get(name)), expected);
+    }
+  }
+
+  // A run that is spoilt, and the field that it is refused by.
+  struct Spoilt {
+    const char* field;
+    const char* message;
+    std::function<void(v1::Run&)> spoil;
+  };
+  void ExpectRefused(const v1::Run& good, const std::vector<Spoilt>& rows) {
+    for (const Spoilt& row : rows) {
+      v1::Run run = good;
+      row.spoil(run);
+      const absl::Status status = ErrorOf(run);
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << row.field;
+      EXPECT_EQ(FieldAtFault(status), row.field) << status;
+      EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(row.message)) << row.field;
+    }
+  }
+  // Of a model whose head is missing, without held-out rows: for whatever needs its losses.
+  void ExpectRefusedWithoutAHead(v1::Run run) {
+    run.clear_held_out();
+    auto& tensors = *run.mutable_model()->mutable_tensors();
+    const auto head = std::find_if(tensors.begin(), tensors.end(), [](const v1::TensorRef& tensor) {
+      return tensor.name() == "lm_head.weight";
+    });
+    ASSERT_NE(head, tensors.end());
+    tensors.erase(head);
+    EXPECT_THAT(std::string(ErrorOf(run).message()), ::testing::HasSubstr("lm_head"));
+  }
 
   std::vector<v1::JobEvent> Events(const std::string& name) {
     std::vector<v1::JobEvent> events;

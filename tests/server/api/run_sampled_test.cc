@@ -34,12 +34,6 @@ class SampledRuns : public Runs {
     run.set_dense_target(0.5);
     return run;
   }
-  v1::Run Done(const v1::Run& run) {
-    v1::Run done = WorkOn(Create(run).name());
-    EXPECT_EQ(done.state(), v1::SUCCEEDED) << done.failure().message();
-    EXPECT_EQ(done.results_done(), done.results_total());
-    return done;
-  }
   static v1::TensorRef RowsOf(const v1::Run& run) {
     v1::TensorRef rows;
     int found = 0;
@@ -89,17 +83,7 @@ TEST_F(SampledRuns, EndWithTheSameBitsHoweverOftenTheyAreStopped) {
   const v1::Run run = OfAllStages();
   clock_.SetHook(0, [] {});
   const std::string expected = Verdict(Done(run));
-  const int looks = clock_.looks(), stops = 6;
-  ASSERT_GT(looks, stops);
-  for (int stop_at = 1; stop_at <= looks; stop_at += looks / stops) {
-    SCOPED_TRACE(stop_at);
-    const std::string name = Create(run).name();
-    StopSignal stop;
-    clock_.SetHook(stop_at, [&] { stop.Request(StopReason::kDraining); });
-    Work(&stop);
-    if (Get(name).state() == v1::QUEUED) WorkOn(name);
-    EXPECT_EQ(Verdict(Get(name)), expected);
-  }
+  ExpectTheSameHoweverOftenStopped(run, expected, 6);
 }
 
 TEST_F(SampledRuns, GiveTheSameBitsWithinAnyMemory) {
@@ -134,25 +118,14 @@ TEST_F(SampledRuns, NeverWriteOnFromHeldOutRows) {
 }
 
 TEST_F(SampledRuns, CountTheRowsInTheirEstimate) {
-  const auto estimate = [this](const v1::Run& run) {
-    v1::CreateRunRequest request;
-    *request.mutable_run() = run;
-    request.set_validate_only(true);
-    return ValueOrDie(backend_.runs().CreateRun(access::Everyone(), request, {})).estimate();
-  };
-  const v1::RunEstimate few = estimate(Sampled(2)), many = estimate(Sampled(2000));
+  const v1::RunEstimate few = EstimateOf(Sampled(2)), many = EstimateOf(Sampled(2000));
   EXPECT_GT(many.seconds(), few.seconds());
   EXPECT_GT(many.disk_bytes(), few.disk_bytes());
   EXPECT_GT(many.memory_bytes(), few.memory_bytes());
 }
 
 TEST_F(SampledRuns, ThatCannotBeAreRefused) {
-  struct Row {
-    const char* field;
-    const char* message;
-    std::function<void(v1::Run&)> spoil;
-  };
-  const std::vector<Row> rows = {
+  const std::vector<Spoilt> rows = {
       {"run.sampled", "must be absent in INDEPENDENT order",
        [](v1::Run& run) { run.set_order(v1::INDEPENDENT); }},
       {"run.sampled.rows", "must be in [1, 1048576], got 0",
@@ -166,27 +139,10 @@ TEST_F(SampledRuns, ThatCannotBeAreRefused) {
       {"run.sampled.prefix", "must be in [1, 1048576], or 0, got -1",
        [](v1::Run& run) { run.mutable_sampled()->set_prefix(-1); }},
   };
-  for (const Row& row : rows) {
-    v1::Run run = Sampled();
-    row.spoil(run);
-    const absl::Status status = ErrorOf(run);
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << row.field;
-    EXPECT_EQ(FieldAtFault(status), row.field) << status;
-    EXPECT_THAT(std::string(status.message()), HasSubstr(row.message)) << row.field;
-  }
+  ExpectRefused(Sampled(), rows);
 }
 
-TEST_F(SampledRuns, OfAModelWithoutAHeadAreRefused) {
-  v1::Run run = Sampled();
-  run.clear_held_out();
-  auto& tensors = *run.mutable_model()->mutable_tensors();
-  const auto head = std::find_if(tensors.begin(), tensors.end(), [](const v1::TensorRef& tensor) {
-    return tensor.name() == "lm_head.weight";
-  });
-  ASSERT_NE(head, tensors.end());
-  tensors.erase(head);
-  EXPECT_THAT(std::string(ErrorOf(run).message()), HasSubstr("lm_head"));
-}
+TEST_F(SampledRuns, OfAModelWithoutAHeadAreRefused) { ExpectRefusedWithoutAHead(Sampled()); }
 
 }  // namespace
 }  // namespace attnprune::api
