@@ -46,6 +46,7 @@ TEST_F(TensorServiceTest, ReadersThatTakeNothingAreLeftAndOthersGetTheirTurn) {
   const auto stalled = stub_->DownloadTensor(&first, request);
   ASSERT_TRUE(stalled->Read(&response));
   const auto too = stub_->DownloadTensor(&second, request);
+  ASSERT_TRUE(too->Read(&response));  // the first is left by now
   std::string got;
   EXPECT_TRUE(Download(Sha256Of(bytes), 0, &got).ok());
   EXPECT_EQ(got, bytes);
