@@ -1,6 +1,7 @@
 #include "server/api/status_details.h"
 
 #include <google/protobuf/util/time_util.h>
+#include <utf8proc.h>
 
 #include <algorithm>
 #include <utility>
@@ -21,12 +22,22 @@ constexpr absl::string_view kTypePrefix = "type.googleapis.com/google.rpc.";
 constexpr size_t kMaxText = 600;
 constexpr size_t kMaxSubjects = 30;
 
-// At most kMaxText bytes and dots, cut between two characters of UTF-8.
-std::string Shortened(absl::string_view text) {
-  if (text.size() <= kMaxText) return std::string(text);
-  size_t end = kMaxText;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return absl::StrCat(text.substr(0, end), "...");
+// At most kMaxText bytes and dots, as the well-formed UTF-8 that a message's string must be: what a
+// client sent over HTTP need not be.
+std::string Legible(absl::string_view text) {
+  constexpr absl::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+  std::string legible;
+  while (!text.empty()) {
+    utf8proc_int32_t ignored = 0;
+    const auto length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                         static_cast<utf8proc_ssize_t>(text.size()), &ignored);
+    const size_t taken = length > 0 ? static_cast<size_t>(length) : 1;
+    const absl::string_view character = length > 0 ? text.substr(0, taken) : kReplacement;
+    if (legible.size() + character.size() > kMaxText) return legible + "...";
+    absl::StrAppend(&legible, character);
+    text.remove_prefix(taken);
+  }
+  return legible;
 }
 
 absl::Status WithDetail(absl::Status status, const google::protobuf::Message& detail) {
@@ -38,8 +49,8 @@ absl::Status WithDetail(absl::Status status, const google::protobuf::Message& de
 absl::Status WithBadRequest(const absl::Status& status, const std::string& field) {
   v1::BadRequest detail;
   v1::BadRequest::FieldViolation& violation = *detail.add_field_violations();
-  violation.set_field(Shortened(field));
-  violation.set_description(Shortened(status.message()));
+  violation.set_field(Legible(field));
+  violation.set_description(Legible(status.message()));
   return WithDetail(status, detail);
 }
 
@@ -67,7 +78,7 @@ absl::Status WithPreconditions(absl::Status status, absl::string_view type,
   for (size_t i = 0; i < std::min(subjects.size(), kMaxSubjects); ++i) {
     v1::PreconditionFailure::Violation& violation = *detail.add_violations();
     violation.set_type(std::string(type));
-    violation.set_subject(Shortened(subjects[i]));
+    violation.set_subject(Legible(subjects[i]));
   }
   return WithDetail(std::move(status), detail);
 }
@@ -77,7 +88,7 @@ v1::RpcStatus ToRpcStatus(const absl::Status& status) {
   const absl::Status full = field.empty() ? status : WithBadRequest(status, field);
   v1::RpcStatus wire;
   wire.set_code(static_cast<int>(full.code()));
-  wire.set_message(Shortened(full.message()));
+  wire.set_message(Legible(full.message()));
   full.ForEachPayload([&wire](absl::string_view type, const absl::Cord& payload) {
     if (!absl::StartsWith(type, kTypePrefix)) return;
     google::protobuf::Any& detail = *wire.add_details();

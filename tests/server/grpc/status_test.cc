@@ -2,6 +2,8 @@
 
 #include <grpcpp/support/status.h>
 
+#include <string>
+
 #include "attnprune/v1/errors.pb.h"
 #include "core/base/field_error.h"
 #include "core/problem/sparsity.h"
@@ -48,6 +50,21 @@ TEST(ToGrpc, TurnsAFieldAtFaultIntoBadRequest) {
   EXPECT_EQ(detail.field_violations(0).field(), "job.priority");
   EXPECT_EQ(detail.field_violations(0).description(),
             "job.priority must be in [-1000, 1000], got 5000");
+}
+
+TEST(ToGrpc, MakesWellFormedTextOfAnyBytes) {
+  const auto detail =
+      Only<v1::BadRequest>(ToGrpc(FieldError("page\xC6", "is unknown \xE2\x82")), "BadRequest");
+  EXPECT_EQ(detail.field_violations(0).field(), "page\xEF\xBF\xBD");
+  EXPECT_EQ(detail.field_violations(0).description(),
+            "page\xEF\xBF\xBD is unknown \xEF\xBF\xBD\xEF\xBF\xBD");
+}
+
+TEST(ToGrpc, CutsLongTextBetweenTwoCharacters) {
+  std::string name(599, 'x');
+  const auto detail =
+      Only<v1::BadRequest>(ToGrpc(FieldError(name + "\xC3\xA4", "is unknown")), "BadRequest");
+  EXPECT_EQ(detail.field_violations(0).field(), name + "...");
 }
 
 TEST(ToGrpc, HasTheFieldOfAnErrorOfTheCore) {
