@@ -6,50 +6,19 @@
 #include "absl/functional/function_ref.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/log_sum_exp.h"
+#include "core/model/final_map.h"
 #include "core/model/layer_parts.h"
 #include "core/model/token_draw.h"
 #include "core/model/vocabulary_head.h"
-#include "core/tensor/copy_rows.h"
 
 namespace attnprune {
 namespace {
-
-constexpr Index kGroupRows = 4096;  // for which the vocabulary is passed
 
 // One row of the last layer's output.
 struct LabelledRow {
   bool predicts = false;
   TokenDraw label;
   LogSumExp all;
-};
-
-// From x to what the head reads and back.
-struct FinalMap {
-  OptionalNorm norm;
-  Matrix projection;  // empty: none
-
-  static absl::StatusOr<FinalMap> Load(const ModelWeights& weights) {
-    const ModelOptions& options = weights.options();
-    FinalMap final;
-    ATTNPRUNE_ASSIGN_OR_RETURN(final.norm, weights.Norm(options.names.final_norm));
-    ATTNPRUNE_ASSIGN_OR_RETURN(
-        const absl::optional<StoredMap> project,
-        weights.Plain(options.names.project_out, options.embedding_width, options.hidden_size));
-    if (!project.has_value()) return final;
-    final.projection = Matrix(project->out, project->in);
-    ATTNPRUNE_RETURN_IF_ERROR(ReadRows(*project, 0, final.projection));
-    return final;
-  }
-
-  // d: at the head's input. gradient: at x.
-  void Backward(ThreadPool& pool, MatrixView x, MatrixView d, MutableMatrixView gradient) const {
-    if (projection.empty()) {
-      CopyRows(d, gradient);
-    } else {
-      ApplyMapBackward(pool, projection, d, Into::kReplace, gradient);
-    }
-    ApplyNormBackward(pool, norm, x, gradient);
-  }
 };
 
 // The loop of both functions over groups of rows and pieces of the vocabulary.
@@ -65,8 +34,8 @@ class HeadBackwardRun {
   }
 
   absl::Status Run(MatrixView x, std::vector<LabelledRow>& rows, MutableMatrixView gradient) {
-    for (Index first = 0; first < x.rows(); first += kGroupRows) {
-      const Index count = std::min(kGroupRows, x.rows() - first);
+    for (Index first = 0; first < x.rows(); first += VocabularyHead::kGroup) {
+      const Index count = std::min(VocabularyHead::kGroup, x.rows() - first);
       before_ = static_cast<double>(first) / static_cast<double>(x.rows());
       share_ = static_cast<double>(count) / static_cast<double>(x.rows());
       ATTNPRUNE_RETURN_IF_ERROR(RunGroup(x.Rows(first, count),

@@ -25,6 +25,9 @@ struct PassEstimate {
   double Seconds(double map_rate, double attention_rate) const;
 };
 
+// What a layer's way back costs, with what it computes again, in passes forward through it.
+inline constexpr double kBackwardPasses = 3;
+
 // Of layers [0, layers) on sequences of `lengths` tokens. memory_budget: PassOptions's.
 PassEstimate EstimatePass(const ModelOptions& model, Compute compute,
                           absl::Span<const Index> lengths, Index layers, int64_t memory_budget);

@@ -22,6 +22,7 @@ class VocabularyHead {
  public:
   static constexpr Index kPiece = 4096;  // tokens of the vocabulary
   static constexpr Index kRows = 1024;   // of the head's input that are multiplied at a time
+  static constexpr Index kGroup = 4096;  // rows for which callers pass the vocabulary
 
   // weights and pool must outlive it. ModelWeights::Head's errors.
   static absl::StatusOr<VocabularyHead> Open(const ModelWeights& weights, ThreadPool& pool,

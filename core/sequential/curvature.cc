@@ -18,9 +18,6 @@
 namespace attnprune {
 namespace {
 
-// How much of the pass each part is, in passes forward.
-constexpr double kForward = 1, kBackward = 3;
-
 constexpr double kHeadProducts = 3;  // its logits twice, and the gradient
 
 // By LinearMap; 0: the family has no such map.
@@ -68,7 +65,7 @@ class Pass {
   }
   // passes: of a layer, that are done.
   bool Tell(double passes) const {
-    const double all = static_cast<double>(layers()) * (kForward + options_.draws * kBackward);
+    const double all = static_cast<double>(layers()) * (1 + options_.draws * kBackwardPasses);
     return !listener_ || listener_(passes / all);
   }
 
@@ -103,7 +100,7 @@ absl::Status Pass::RunForward() {
     CopyRows(Kept(layer), x);
     LayerHooks hooks;
     hooks.goes_on = [&](Index done) {
-      return Tell(kForward * (static_cast<double>(layer) + static_cast<double>(done) / tokens()));
+      return Tell(static_cast<double>(layer) + static_cast<double>(done) / tokens());
     };
     ATTNPRUNE_RETURN_IF_ERROR(forward_.RunLayer(layer, rows_.lengths, x, hooks));
   }
@@ -111,7 +108,7 @@ absl::Status Pass::RunForward() {
 }
 
 absl::Status Pass::TakeGradients() {
-  const double done = kForward * static_cast<double>(layers());
+  const double done = static_cast<double>(layers());
   for (int draw = 0; draw < options_.draws; ++draw) {
     ATTNPRUNE_RETURN_IF_ERROR(
         SampledLabelGradient(forward_, rows_.lengths, {.seed = DrawSeed(options_.seed, draw)},
@@ -135,10 +132,10 @@ absl::Status Pass::RunBack(Index layer, const CurvatureSink& sink) {
       }
     };
     const double before =
-        kForward * static_cast<double>(layers()) +
-        kBackward * static_cast<double>((layers() - 1 - layer) * options_.draws + draw);
+        static_cast<double>(layers()) +
+        kBackwardPasses * static_cast<double>((layers() - 1 - layer) * options_.draws + draw);
     hooks.goes_on = [&](Index done) {
-      return Tell(before + kBackward * static_cast<double>(done) / tokens());
+      return Tell(before + kBackwardPasses * static_cast<double>(done) / tokens());
     };
     if (!backward.Run(layer, weights, rows_.lengths, Kept(layer), Gradient(draw), hooks)) {
       return absl::CancelledError("interrupted");
@@ -182,7 +179,7 @@ CurvatureEstimate EstimateCurvature(const ModelOptions& model, absl::Span<const 
       2 * tokens * static_cast<double>(model.hidden_size) * static_cast<double>(model.vocab);
   CurvatureEstimate estimate;
   estimate.operations =
-      (pass.map_operations + pass.attention_operations) * (kForward + options.draws * kBackward) +
+      (pass.map_operations + pass.attention_operations) * (1 + options.draws * kBackwardPasses) +
       options.draws * (kHeadProducts * head + layers * tokens * entries);
   estimate.state_bytes = static_cast<double>(sizeof(float)) * tokens *
                          static_cast<double>(model.hidden_size) * (layers + 1 + options.draws);

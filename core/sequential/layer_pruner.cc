@@ -15,26 +15,12 @@
 #include "core/model/attention_layer.h"
 #include "core/objective/prepared_problem.h"
 #include "core/sequential/target.h"
+#include "core/sequential/tensor_bytes.h"
 
 namespace attnprune {
 namespace {
 
 absl::Status Interrupted() { return absl::CancelledError("interrupted"); }
-
-// Calls visit(flat entry of the tensor, flat entry of the matrix) for all entries of a map whose
-// first row is row `first` of a matrix of all maps of the tensor.
-template <typename Visit>
-void ForEntries(const StoredMap& map, Index first, const Visit& visit) {
-  const Index columns = map.weight->shape[1];
-  Index row = first;
-  for (const RowRun& run : map.rows) {
-    for (Index i = run.first; i < run.first + run.count; ++i, ++row) {
-      for (Index j = 0; j < map.in; ++j) {
-        visit(map.transposed ? j * columns + i : i * columns + j, row * map.in + j);
-      }
-    }
-  }
-}
 
 }  // namespace
 
@@ -49,16 +35,6 @@ absl::Status LayerPruner::Load(Index layer, double dense_share) {
   ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights_));
   if (dense_share_ == 0) return absl::OkStatus();
   return forward_.weights().LoadLayer(layer, pool_, dense_);
-}
-
-absl::StatusOr<std::vector<StoredMap>> LayerPruner::StoredMapsOf(const TensorMaps& tensor) const {
-  std::vector<StoredMap> stored;
-  for (const LinearMap map : tensor.maps) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<StoredMap> one, forward_.weights().Map(loaded_, map));
-    if (!one.has_value()) return absl::InternalError("a map of the tensor is not in the layer");
-    stored.push_back(*std::move(one));
-  }
-  return stored;
 }
 
 absl::StatusOr<Matrix> LayerPruner::TargetOf(MatrixView dense, size_t inputs) {
@@ -182,7 +158,8 @@ absl::StatusOr<PrunedWeights> LayerPruner::FinishAttention(
 absl::StatusOr<PrunedWeights> LayerPruner::Finish(const Stretch::Tensor& tensor,
                                                   const std::vector<PrunedRows>& rows, int steps) {
   const TensorInfo& stored = *tensor.what.stored;
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<StoredMap> maps, StoredMapsOf(tensor.what));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<StoredMap> maps,
+                             StoredMapsOf(forward_.weights(), loaded_, tensor.what));
   Matrix values(stored.shape[0], stored.shape[1]);
   PrunedWeights pruned{.mask = BitMask(values.rows(), values.cols(), /*kept=*/true),
                        .steps = steps};
@@ -219,7 +196,8 @@ absl::Status LayerPruner::Put(const TensorMaps& tensor, absl::Span<const char> b
                                             " bytes, got ", bytes.size()));
   }
   pruned.bytes = bytes;
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<StoredMap> maps, StoredMapsOf(tensor));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<StoredMap> maps,
+                             StoredMapsOf(forward_.weights(), loaded_, tensor));
   for (size_t i = 0; i < maps.size(); ++i) {
     StoredMap map = maps[i];
     map.weight = &pruned;

@@ -140,6 +140,8 @@ class LayerPruner {
                        Index first = 0);
 
   const LayerWeights& weights() const { return weights_; }
+  // Gives the layer away as it is now; a Load comes before anything else.
+  LayerWeights Release() { return std::exchange(weights_, {}); }
 
  private:
   // The pruned rows of one map: those of `matrix` from `first` on.
@@ -150,7 +152,6 @@ class LayerPruner {
   // Inputs of a layer's attention as they come, chunk by chunk.
   class InputKeeper;
 
-  absl::StatusOr<std::vector<StoredMap>> StoredMapsOf(const TensorMaps& tensor) const;
   absl::Status CheckBegun(const Stretch& stretch, const Tokens& tokens) const;
   // Adds the rows from `done` on.
   absl::Status AddMoments(const Stretch& stretch, const TokenStates& states,

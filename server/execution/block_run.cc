@@ -159,13 +159,12 @@ absl::Status BlockRun::PutOld(const Stretch::Piece& piece) {
     if (old.tensor == nullptr) {
       return absl::DataLossError(absl::StrCat(tensor.what.stored->name, ": has no result"));
     }
-    const JobTensor pruned{
-        .field = absl::StrCat("run.results[", old.result, "].tensors[", old.place, "].weights"),
-        .matrix = {},
-        .sha256 = old.tensor->weights().sha256(),
-        .name = old.tensor->name(),
-        .dtype = tensor.what.stored->dtype,
-        .extents = tensor.what.stored->shape};
+    const JobTensor pruned{.field = old.field,
+                           .matrix = {},
+                           .sha256 = old.weights,
+                           .name = old.tensor->name(),
+                           .dtype = tensor.what.stored->dtype,
+                           .extents = tensor.what.stored->shape};
     ATTNPRUNE_RETURN_IF_ERROR(job.CheckStop());
     ATTNPRUNE_RETURN_IF_ERROR(VerifyTensor(job.tensors(), pruned));
     ATTNPRUNE_ASSIGN_OR_RETURN(const MappedFile file, MapTensor(*job.tensors(), pruned));

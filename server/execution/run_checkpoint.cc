@@ -270,6 +270,9 @@ void RunCheckpoint::Forget() {
   for (const v1::RunCheckpoint::Rows& rows : message_.advanced()) {
     job_.tensors()->Remove(rows.digest()).IgnoreError();
   }
+  for (const std::string& digest : message_.training().layers()) {
+    job_.tensors()->Remove(digest).IgnoreError();
+  }
   message_.Clear();
 }
 

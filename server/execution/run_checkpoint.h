@@ -17,6 +17,7 @@
 #include "absl/types/span.h"
 #include "attnprune/v1/run.pb.h"
 #include "core/methods/method.h"
+#include "core/sequential/distillation.h"
 #include "core/sequential/layer_pruner.h"
 #include "core/sequential/stretch.h"
 #include "server/execution/claimed_job.h"
@@ -40,12 +41,17 @@ class RunCheckpoint {
   // Reads what is through the block into `states`, and returns how many rows that is.
   Index TakeAdvanced(Index block, v1::HiddenStates::Kind kind, MutableMatrixView states);
 
+  // Where the distillation goes on, once all its layers are added; nothing: at its beginning.
+  void TakeTraining(Distillation& distillation, Index layers);
+
   // Each saves only where that is worth its time, or the last chance: the run drains.
   void SaveMoments(Index block, size_t stretch, const LayerPruner& pruner);
   // whole: the stretch has moments to go on from; else its pass is done anew.
   void SaveMethod(Index block, size_t stretch, const LayerPruner& pruner, bool whole,
                   const std::string& tensor, const Resumable& run);
   void SaveAdvanced(Index block, v1::HiddenStates::Kind kind, MatrixView states, Index rows);
+
+  void SaveTraining(Distillation& distillation, Index layers);
 
   // A result was stored, which drops the checkpoint: what is left of it is written anew.
   void AfterResult();
@@ -60,6 +66,7 @@ class RunCheckpoint {
   void Begin(Index block, size_t stretch);
   bool HasMomentsOf(const LayerPruner& pruner) const;
   std::vector<std::string> PutMoments(const LayerPruner& pruner);
+  absl::Status ReadTraining(Distillation& distillation, Index layers);
   absl::Status ReadMoments(StretchMoments& moments, size_t groups);
   // start, bytes: of the whole save, for the cost of the next.
   void Write(std::chrono::steady_clock::time_point start, int64_t bytes,

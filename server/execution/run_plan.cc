@@ -15,6 +15,7 @@
 #include "core/problem/shape_check.h"
 #include "core/sequential/allocation.h"
 #include "core/sequential/curvature.h"
+#include "core/sequential/distillation.h"
 #include "server/execution/run_map_cost.h"
 
 namespace attnprune {
@@ -65,6 +66,8 @@ class Planner {
   absl::Status AddAllocation();
   void AddSampling();
   void AddCurvature();
+  absl::StatusOr<double> EntriesOfMaps() const;
+  absl::Status AddDistillation();
   absl::Status AddBlock(Index layer);
   absl::Status AddStretch(Index layer, const Stretch& stretch, BlockCost& cost);
   absl::Status AddTensor(Index layer, const Stretch::Tensor& tensor);
@@ -91,6 +94,7 @@ class Planner {
   double calibration_pass_ = 0, held_out_pass_ = 0;  // of one block
   SampleEstimate sampling_;
   CurvatureEstimate curvature_;
+  DistillationEstimate distillation_;
   double most_method_bytes_ = 0, most_moments_bytes_ = 0, pruned_bytes_ = 0;
   std::array<double, std::size(kWays)> most_attention_bytes_ = {};
   // By block, of its piece that is pruned as attention.
@@ -146,6 +150,39 @@ void Planner::AddCurvature() {
       {.draws = choice.Draws(static_cast<Index>(TotalOf(rows.lengths))), .widest = choice.widest});
   plan_.measure_operations = curvature_.operations;
   ++plan_.results;
+}
+
+// Of the whole model.
+absl::StatusOr<double> Planner::EntriesOfMaps() const {
+  double entries = 0;
+  for (Index layer = 0; layer < model_.options().layer_count(); ++layer) {
+    for (int map = 0; map < kLinearMaps; ++map) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> stored,
+                                 model_.Map(layer, static_cast<LinearMap>(map)));
+      if (!stored.has_value()) continue;
+      entries += static_cast<double>(stored->out) * static_cast<double>(stored->in);
+    }
+  }
+  return entries;
+}
+
+absl::Status Planner::AddDistillation() {
+  if (!run_.distillation.has_value()) return absl::OkStatus();
+  if (real_.size() < 2) {
+    return MustError("run.distillation", "have 2 calibration rows that are not held out",
+                     real_.size());
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const double entries, EntriesOfMaps());
+  distillation_ =
+      EstimateDistillation(model_.options(), entries, calibration_,
+                           {.steps = run_.distillation->steps, .rows = run_.distillation->rows});
+  plan_.distill_operations = distillation_.operations;
+  // The held-out rows go through the model once more.
+  plan_.score_operations += static_cast<double>(model_.options().layer_count()) * held_out_pass_;
+  // Its weights beside those of before, and of what it saves on the way two at a time.
+  plan_.disk_bytes += pruned_bytes_ + 2 * distillation_.values_bytes;
+  ++plan_.results;
+  return absl::OkStatus();
 }
 
 absl::Status Planner::AddTensor(Index layer, const Stretch::Tensor& tensor) {
@@ -321,15 +358,17 @@ void Planner::AddMemory() {
     plan_.places = {.spilled = spilled, .attention = kWays[way]};
     const double pruning =
         (spilled ? 0 : hidden) + fixed + std::max(most_method_bytes_, most_attention_bytes_[way]);
-    plan_.memory_bytes =
-        std::max({pruning, measuring + (spilled ? 0 : curvature_.state_bytes), sampling_.bytes});
+    const double distilling =
+        distillation_.bytes + (spilled ? 0 : hidden + distillation_.state_bytes);
+    plan_.memory_bytes = std::max(
+        {pruning, measuring + (spilled ? 0 : curvature_.state_bytes), sampling_.bytes, distilling});
     return machine_.memory_budget <= 0 ||
            plan_.memory_bytes <= static_cast<double>(machine_.memory_budget);
   };
   const bool fits = fits_by(false, 0) || fits_by(true, 0) ||
                     (run_.attention_method.has_value() && (fits_by(true, 1) || fits_by(true, 2)));
   if (fits && !plan_.places.spilled) return;
-  plan_.disk_bytes += std::max(hidden, curvature_.state_bytes);
+  plan_.disk_bytes += std::max({hidden + distillation_.state_bytes, curvature_.state_bytes});
   if (plan_.places.attention == DenseAttention::kRecompute) plan_.disk_bytes += tokens;
 }
 
@@ -342,7 +381,7 @@ void Planner::AddAttentionCosts() {
 
 void Planner::AddUp() {
   plan_.operations = plan_.sample_operations + plan_.allocate_operations +
-                     plan_.measure_operations + plan_.score_operations;
+                     plan_.measure_operations + plan_.distill_operations + plan_.score_operations;
   for (const BlockCost& cost : plan_.costs) plan_.operations += cost.All();
 }
 
@@ -363,10 +402,11 @@ absl::StatusOr<RunPlan> Planner::Make() {
   }
   ATTNPRUNE_RETURN_IF_ERROR(AddAllocation());
   AddCurvature();
+  ATTNPRUNE_RETURN_IF_ERROR(AddDistillation());
   if (!held_out_.empty()) {
     const double head = static_cast<double>(model_.options().hidden_size) *
                         static_cast<double>(model_.options().vocab);
-    plan_.score_operations = 2 * 2 * TotalOf(held_out_) * head;
+    plan_.score_operations += 2 * 2 * TotalOf(held_out_) * head;
     ++plan_.results;
   }
   AddMemory();

@@ -57,11 +57,12 @@ struct RunPlan {
   // By a tensor's name, of a by_loss allocation once they are known.
   std::map<std::string, double> tensor_sparsities;
   int results = 0;  // RunResults in all: one a piece, one a block, one each for
-                    // the losses, sampled rows, OWL and the curvature
+                    // the losses, sampled rows, OWL, the curvature and the distillation
   std::vector<BlockCost> costs;
   double sample_operations = 0;    // of rows that the model writes
   double allocate_operations = 0;  // of OWL's pass
   double measure_operations = 0;   // of the curvature's passes
+  double distill_operations = 0;   // of the training of what is kept
   double score_operations = 0;     // of the losses
   double operations = 0;           // of everything
   // The first of these that the budget has room for, or the last: everything in memory; hidden
@@ -73,8 +74,9 @@ struct RunPlan {
 
 // Of the rows as HoldOutRows leaves them, without sampled ones. INVALID_ARGUMENT names the rule
 // that matches no map, or the sparsity that does not fit a tensor's inputs; run.rules where nothing
-// is left to prune; run.attention_method where a block's q and k cannot be pruned together;
-// run.allocation where a block's sparsity would not be in [0, 1). The plan points into `model`.
+// is left to prune; run.distillation where a single row is left to it; run.attention_method where a
+// block's q and k cannot be pruned together; run.allocation where a block's sparsity would not be
+// in [0, 1). The plan points into `model`.
 absl::StatusOr<RunPlan> MakePlan(const RunSpec& run, const ModelWeights& model,
                                  absl::Span<const Index> calibration,
                                  absl::Span<const Index> held_out, const RunMachine& machine);

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune {
@@ -41,6 +42,9 @@ int64_t StoredBytes(absl::Span<const v1::RunResult> results, const BlobStore& te
       digests.insert({tensor.weights().sha256(), tensor.mask().sha256()});
     }
     if (result.has_sampled_rows()) digests.insert(result.sampled_rows().sha256());
+    for (const v1::TensorRef& weights : result.distilled().weights()) {
+      digests.insert(weights.sha256());
+    }
   }
   if (const v1::RunResult* const newest = NewestState(results); newest != nullptr) {
     const std::vector<std::string> states = StatesOf(*newest);
@@ -80,14 +84,23 @@ void RunResults::Enter(int number) {
   const v1::RunResult& result = old_[static_cast<size_t>(number)];
   for (int place = 0; place < result.tensors_size(); ++place) {
     const v1::PrunedTensor& tensor = result.tensors(place);
-    tensors_[tensor.name()] = {number, place, &tensor};
+    tensors_[tensor.name()] = {
+        &tensor, absl::StrCat("run.results[", number, "].tensors[", place, "].weights"),
+        tensor.weights().sha256()};
+  }
+  for (int place = 0; place < result.distilled().weights_size(); ++place) {
+    const v1::TensorRef& weights = result.distilled().weights(place);
+    OldTensor& tensor = tensors_[weights.name()];
+    tensor.field = absl::StrCat("run.results[", number, "].distilled.weights[", place, "]");
+    tensor.weights = weights.sha256();
   }
   TakeUp(result.tensor_sparsities());
   const auto& sparsities = result.block_sparsities();
   if (!sparsities.empty()) {
     block_sparsities_.assign(sparsities.begin(), sparsities.end());
   } else if (result.tensors_size() == 0 && !result.has_model_score() &&
-             !result.has_measured_curvature() && !result.has_sampled_rows()) {
+             !result.has_measured_curvature() && !result.has_sampled_rows() &&
+             !result.has_distilled()) {
     blocks_[result.block()] = number;
   }
 }
@@ -105,6 +118,13 @@ RunResults::OldTensor RunResults::FindTensor(const std::string& name) const {
 const v1::RunResult* RunResults::FindBlock(Index block) const {
   const auto found = blocks_.find(static_cast<int>(block));
   return found == blocks_.end() ? nullptr : &old_[static_cast<size_t>(found->second)];
+}
+
+const v1::Distilled* RunResults::distilled() const {
+  for (const v1::RunResult& result : old_) {
+    if (result.has_distilled()) return &result.distilled();
+  }
+  return nullptr;
 }
 
 const v1::TensorRef* RunResults::sampled_rows() const {

@@ -39,11 +39,13 @@ class RunResults {
 
   // Of an earlier attempt; nullptr, or no tensor, where there is none.
   struct OldTensor {
-    int result = 0, place = 0;  // its place in the result
     const v1::PrunedTensor* tensor = nullptr;
+    std::string field;    // "run.results[3].tensors[0].weights"
+    std::string weights;  // their digest: those of the distillation, where there are any
   };
   OldTensor FindTensor(const std::string& name) const;
   const v1::RunResult* FindBlock(Index block) const;  // that ended the block
+  const v1::Distilled* distilled() const;             // null: no result has it
   // Tokens of rows that the model has written; null: no result has them.
   const v1::TensorRef* sampled_rows() const;
   // Every block's; empty: no result has them.

@@ -22,6 +22,7 @@
 #include "server/execution/run_allocation.h"
 #include "server/execution/run_checkpoint.h"
 #include "server/execution/run_curvature.h"
+#include "server/execution/run_distillation.h"
 #include "server/execution/run_parts.h"
 #include "server/execution/run_plan.h"
 #include "server/execution/run_progress.h"
@@ -46,12 +47,15 @@ class ModelRun {
   absl::Status RunAll();
   absl::Status CheckDisk(const OpenRun& run);
   absl::Status PruneInParts(OpenRun& run, RunPace& pace);
+  absl::Status ReadResults();
   absl::StatusOr<RunStates> BeginStates(const OpenRun& run);
 
   absl::Status RunBlocks(RunTools& tools, RunStates& states);
   absl::StatusOr<bool> SkipBlock(RunTools& tools, Index block, RunStates& states);
   absl::Status RunBlock(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
   absl::Status EndBlock(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
+  absl::Status Distill(RunTools& tools, RunStates& states);
+  absl::Status AdvanceDistilled(RunTools& tools, RunStates& states);
   absl::Status Score(RunTools& tools, RunStates& states);
 
   ClaimedJob job_;
@@ -100,6 +104,7 @@ absl::Status ModelRun::RunAll() {
   TakeUpAllocation(tools);
   ATTNPRUNE_ASSIGN_OR_RETURN(RunStates states, BeginStates(*run));
   ATTNPRUNE_RETURN_IF_ERROR(RunBlocks(tools, states));
+  if (run->spec.distillation.has_value()) ATTNPRUNE_RETURN_IF_ERROR(Distill(tools, states));
   return run->rows.held_out.lengths.empty() ? absl::OkStatus() : Score(tools, states);
 }
 
@@ -113,9 +118,13 @@ absl::Status ModelRun::CheckDisk(const OpenRun& run) {
                        job_.options().min_free_disk_bytes, "the server's disk");
 }
 
-// What other workers have stored is taken up too.
 absl::Status ModelRun::PruneInParts(OpenRun& run, RunPace& pace) {
   ATTNPRUNE_RETURN_IF_ERROR(RunAllParts(job_, run, pace));
+  return ReadResults();
+}
+
+// Those of this attempt and of other workers too.
+absl::Status ModelRun::ReadResults() {
   JobRecord now;
   ATTNPRUNE_RETURN_IF_ERROR(job_.Write([&]() -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(now, job_.jobs()->Get(job_.claim().id));
@@ -205,6 +214,37 @@ absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& prune
   tools.progress.End();
   ATTNPRUNE_RETURN_IF_ERROR(results_->Store(result, {}, StatesOf(result)));
   tools.checkpoint.Forget();
+  return absl::OkStatus();
+}
+
+// --- The whole model ---
+
+absl::Status ModelRun::Distill(RunTools& tools, RunStates& states) {
+  if (results_->distilled() == nullptr) {
+    ATTNPRUNE_RETURN_IF_ERROR(ReadResults());
+    ATTNPRUNE_RETURN_IF_ERROR(TrainKeptWeights(tools));
+    ATTNPRUNE_RETURN_IF_ERROR(ReadResults());
+    tools.checkpoint.Forget();
+  } else {
+    tools.progress.Skip(tools.run.plan.distill_operations);
+  }
+  const v1::Distilled* const distilled = results_->distilled();
+  if (distilled == nullptr) return absl::InternalError("the distillation has no result");
+  const bool unchanged = distilled->weights().empty();
+  if (unchanged || tools.run.rows.held_out.lengths.empty()) return absl::OkStatus();
+  return AdvanceDistilled(tools, states);
+}
+
+// The held-out rows through the model as it is now.
+absl::Status ModelRun::AdvanceDistilled(RunTools& tools, RunStates& states) {
+  OpenRun& run = tools.run;
+  LayerPruner pruner(*run.forward, run.pool, AttentionPlaceOf(run.plan, job_.options()));
+  ATTNPRUNE_RETURN_IF_ERROR(run.forward->Embed(run.rows.held_out, states.pruned().hidden));
+  for (Index block = 0; block < static_cast<Index>(run.plan.blocks.size()); ++block) {
+    ATTNPRUNE_RETURN_IF_ERROR(BlockRun(tools, block, pruner).PutAllOld());
+    const auto goes_on = [this](double) { return !job_.StopRequested(); };
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(states.pruned(), goes_on));
+  }
   return absl::OkStatus();
 }
 

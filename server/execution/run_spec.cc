@@ -27,7 +27,9 @@ constexpr int64_t kMostLabels = std::numeric_limits<int32_t>::max();
 constexpr double kColdest = 0.01, kHottest = 10;  // temperatures
 constexpr int64_t kLeastWidest = 16, kMostWidest = 16384;
 constexpr double kMostOutlier = 1e6, kMostLimit = 0.5, kMostRange = 0.5;
-constexpr Index kLeastTokens = 2;  // of a row: one that is predicted
+constexpr int64_t kMostSteps = 100'000, kMostRowsOfAStep = 1024;
+constexpr double kRate = 0.004, kRateOfMany = 0.01, kMany = 0.7;  // of removed weights
+constexpr Index kLeastTokens = 2;                                 // of a row: one that is predicted
 
 // 0 < tokens in all, in 63 bits.
 absl::StatusOr<RunTokens> DecodeTokens(const std::string& field, const v1::TokenIds& tokens,
@@ -218,7 +220,30 @@ absl::StatusOr<SampledChoice> DecodeSampled(const v1::SampledRows& sampled) {
   return choice;
 }
 
+absl::StatusOr<DistillationChoice> DecodeDistillation(const v1::Distillation& distillation,
+                                                      const Sparsity& sparsity) {
+  DistillationChoice choice;
+  ATTNPRUNE_RETURN_IF_ERROR(
+      DecodeCount("run.distillation.steps", distillation.steps(), 1, kMostSteps, choice.steps));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      DecodeCount("run.distillation.rows", distillation.rows(), 1, kMostRowsOfAStep, choice.rows));
+  const double removed = sparsity.structured() ? static_cast<double>(sparsity.pruned) /
+                                                     static_cast<double>(sparsity.group)
+                                               : sparsity.fraction;
+  choice.rate = removed > kMany ? kRateOfMany : kRate;
+  if (distillation.has_rate()) choice.rate = distillation.rate();
+  if (choice.rate > 0 && choice.rate <= 1) return choice;  // written so that NaN fails
+  return MustError("run.distillation.rate", "be above 0 and at most 1", choice.rate);
+}
+
 absl::Status DecodeHow(const v1::Run& run, RunSpec& spec) {
+  if (run.has_distillation()) {
+    if (spec.independent) {
+      return FieldError("run.distillation", "must be absent in INDEPENDENT order, got one");
+    }
+    ATTNPRUNE_ASSIGN_OR_RETURN(spec.distillation,
+                               DecodeDistillation(run.distillation(), spec.choice.sparsity));
+  }
   if (run.has_sampled()) {
     if (spec.independent) {
       return FieldError("run.sampled", "must be absent in INDEPENDENT order, got one");
@@ -357,7 +382,8 @@ absl::StatusOr<ModelWeights> ModelOf(const RunSpec& run, std::vector<MappedFile>
   ModelWeights model = ModelWeights::Of(std::move(checkpoint), *std::move(options));
   absl::Status status = model.Check();
   const bool predicts = run.held_out.given() || run.held_out_fraction > 0 ||
-                        run.curvature.has_value() || run.sampled.has_value();
+                        run.curvature.has_value() || run.sampled.has_value() ||
+                        run.distillation.has_value();
   if (status.ok() && predicts) status = CheckPredicts(model);
   if (status.ok()) return model;
   return WithField(

@@ -68,6 +68,13 @@ struct SampledChoice {
   Index prefix = 4;
 };
 
+// Of Run.distillation, with its defaults.
+struct DistillationChoice {
+  int steps = 200;
+  Index rows = 4;
+  double rate = 0;
+};
+
 struct RunSpec {
   std::string config;
   std::vector<JobTensor> tensors;  // of the model; name is theirs in the checkpoint
@@ -78,6 +85,7 @@ struct RunSpec {
   AllocationChoice allocation;
   absl::optional<CurvatureChoice> curvature;
   absl::optional<SampledChoice> sampled;
+  absl::optional<DistillationChoice> distillation;
   std::vector<RunRule> rules;
   bool independent = false;
   double dense_target = 0;

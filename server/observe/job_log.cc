@@ -64,6 +64,9 @@ LogFields RunResultFields(const StoredEvent& event) {
   if (result.has_sampled_rows()) {
     fields.emplace_back("sampled_tokens", absl::StrCat(result.sampled_rows().shape(0)));
   }
+  if (result.has_distilled()) {
+    fields.emplace_back("distill_steps", absl::StrCat(result.distilled().steps()));
+  }
   if (result.tensors().empty()) return fields;
   std::vector<std::string> names;  // more than one where q and k were pruned together
   for (const v1::PrunedTensor& tensor : result.tensors()) names.push_back(tensor.name());

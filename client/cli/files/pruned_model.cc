@@ -16,12 +16,18 @@
 namespace attnprune::cli {
 namespace {
 
-using TensorsByName = std::map<std::string, const v1::PrunedTensor*>;
+using TensorsByName = std::map<std::string, v1::PrunedTensor>;
 
+// With the weights that a distillation made of them.
 TensorsByName PrunedTensorsOf(const v1::Run& run) {
   TensorsByName tensors;
   for (const v1::RunResult& result : run.results()) {
-    for (const v1::PrunedTensor& tensor : result.tensors()) tensors[tensor.name()] = &tensor;
+    for (const v1::PrunedTensor& tensor : result.tensors()) tensors[tensor.name()] = tensor;
+  }
+  for (const v1::RunResult& result : run.results()) {
+    for (const v1::TensorRef& weights : result.distilled().weights()) {
+      *tensors[weights.name()].mutable_weights() = weights;
+    }
   }
   return tensors;
 }
@@ -114,9 +120,9 @@ absl::Status WriteRunShard(const std::string& shard, const TensorsByName& pruned
     if (found == pruned.end()) {
       tensors[stored.name] = {stored, nullptr};
     } else if (format == ModelFormat::kDense) {
-      AddDense(stored, *found->second, tensors);
+      AddDense(stored, found->second, tensors);
     } else {
-      AddBitmask(stored, *found->second, tensors);
+      AddBitmask(stored, found->second, tensors);
       packed.push_back(&stored);
     }
   }

@@ -83,6 +83,15 @@ Object ScoreJson(const v1::ModelScore& score) {
             {"standardErrorByRow", score.difference_error_by_row()}}}};
 }
 
+Object DistilledJson(const v1::Distilled& distilled) {
+  return {{"steps", distilled.steps()},
+          {"bestStep", distilled.best_step()},
+          {"startDivergence", distilled.start_divergence()},
+          {"bestDivergence", distilled.best_divergence()},
+          {"trainingRows", distilled.training_rows()},
+          {"validationRows", distilled.validation_rows()}};
+}
+
 Object TokensJson(const v1::TokenIds& tokens) {
   const int64_t total =
       std::accumulate(tokens.lengths().begin(), tokens.lengths().end(), int64_t{0});
@@ -108,6 +117,7 @@ Object ProvenanceJson(const v1::Run& run, const std::string& version) {
   if (run.has_curvature()) json["curvature"] = CurvatureText(run.curvature());
   if (run.has_sampled()) json["sampledRows"] = run.sampled().rows();
   if (run.has_allocation()) json["allocation"] = AllocationText(run.allocation());
+  if (run.has_distillation()) json["distill"] = DistillText(run.distillation());
   if (run.has_held_out()) json["heldOut"] = TokensJson(run.held_out());
   if (run.held_out_fraction() > 0) json["heldOutFraction"] = run.held_out_fraction();
   return json;
@@ -147,6 +157,17 @@ std::string LossSection(const v1::Run& run) {
                       "by token, %.4f by row.\n\n",
                       score->difference(), score->tokens(), score->difference_error_by_token(),
                       score->difference_error_by_row()));
+}
+
+std::string DistilledSection(const v1::Run& run) {
+  for (const v1::RunResult& result : run.results()) {
+    if (!result.has_distilled()) continue;
+    return absl::StrCat(
+        "## Distillation\n\n", DistilledText(result.distilled()),
+        ". Divergences are KL(dense || pruned) in nats a token; the tensors' errors "
+        "below are those of before.\n\n");
+  }
+  return "";
 }
 
 std::string SizesSection(const v1::Run& run) {
@@ -263,6 +284,7 @@ std::string RunReportJson(const v1::Run& run, const std::string& version) {
   json["blocks"] = Object::array();
   json["tensors"] = Object::array();
   for (const v1::RunResult& result : run.results()) {
+    if (result.has_distilled()) json["model"]["distilled"] = DistilledJson(result.distilled());
     for (const v1::PrunedTensor& tensor : result.tensors()) {
       json["tensors"].push_back(TensorJson(result.block(), tensor));
     }
@@ -281,8 +303,8 @@ std::string RunReportMarkdown(const v1::Run& run, const std::string& version) {
                       "%s order.\n\n",
                       100 * ShareOf(entries.pruned, entries.size), entries.size,
                       SparsityText(run.sparsity()), MethodsText(run), OrderText(run.order())),
-      LossSection(run), SizesSection(run), BlocksSection(run), TensorsSection(run),
-      ProvenanceSection(run, version));
+      LossSection(run), DistilledSection(run), SizesSection(run), BlocksSection(run),
+      TensorsSection(run), ProvenanceSection(run, version));
 }
 
 }  // namespace attnprune::cli

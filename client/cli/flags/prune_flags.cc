@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/flags/connect.h"
+#include "client/cli/flags/loss_flags.h"
 #include "core/base/status_macros.h"
 #include "core/methods/registry.h"
 
@@ -23,20 +24,20 @@ struct Recipe {
   const char* curvature;   // likewise
   const char* allocation;  // likewise, of a fraction
   int64_t least_rows;      // likewise, where the curvature is taken: the rest is sampled
+  const char* distill;     // likewise
   const char* help;
 };
 constexpr Recipe kRecipes[] = {
-    {"best", "alps", 0.5, "on:labels=32768", "loss", 64,
+    {"best", "alps", 0.5, "on:labels=32768", "loss", 64, "on",
      "fast with --curvature on:labels=32768, so many --sampled-rows that there are 64 rows, "
-     "and "
-     "--allocation loss for a fraction"},
-    {"fast", "alps", 0.5, "on", "uniform", 0,
+     "--allocation loss for a fraction, and --distill on"},
+    {"fast", "alps", 0.5, "on", "uniform", 0, "off",
      "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
-    {"linear", "alps", 0.5, "off", "uniform", 0,
+    {"linear", "alps", 0.5, "off", "uniform", 0, "off",
      "alps for every map by its own output: --dense-target 0.5"},
 };
-constexpr const Recipe& kDefaultRecipe = kRecipes[1];               // fast
-constexpr Recipe kNoRecipe = {"", "", 0, "off", "uniform", 0, ""};  // beside a --method
+constexpr const Recipe& kDefaultRecipe = kRecipes[1];                      // fast
+constexpr Recipe kNoRecipe = {"", "", 0, "off", "uniform", 0, "off", ""};  // beside a --method
 
 std::string RecipesText() {
   return absl::StrJoin(kRecipes, "; ", [](std::string* text, const Recipe& recipe) {
@@ -117,6 +118,15 @@ absl::Status CheckCurvature(const PruneFlags& flags) {
       absl::StrCat("--curvature must be off unless --order is sequential, got ", *flags.curvature));
 }
 
+absl::Status CheckDistill(const PruneFlags& flags) {
+  if (!flags.distill.has_value()) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Distillation> distillation,
+                             ParseDistillFlag(*flags.distill));
+  if (!distillation.has_value() || IsSequential(flags)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--distill must be off unless --order is sequential, got ", *flags.distill));
+}
+
 absl::Status CheckTime(const PruneFlags& flags) {
   const bool chosen = flags.compare || !flags.job.methods.empty() || !flags.recipes.empty();
   if (flags.time == absl::ZeroDuration() || !chosen) return absl::OkStatus();
@@ -179,7 +189,9 @@ RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const R
       .allocation = flags.allocation.value_or(shares ? recipe.allocation : kNoRecipe.allocation),
       .curvature_by_recipe = !flags.curvature.has_value(),
       .sampled_rows = flags.sampled_rows,
-      .least_rows = curvature != kNoRecipe.curvature ? recipe.least_rows : kNoRecipe.least_rows};
+      .least_rows = curvature != kNoRecipe.curvature ? recipe.least_rows : kNoRecipe.least_rows,
+      .distill = flags.distill.value_or(IsSequential(flags) ? recipe.distill : kNoRecipe.distill),
+      .distill_by_recipe = !flags.distill.has_value()};
 }
 
 // Every recipe, the best first.
@@ -265,6 +277,16 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
       "In sequential order: calibration rows more, which the dense model writes itself, each "
       "going on from the first 4 tokens of a real one. Default: 0, or what the recipe lacks of 64",
       {.at_least = 0});
+  command.Add(
+      "--distill", flags.distill,
+      "In sequential order: on[:steps=200,rows=4,rate=NUMBER], the kept weights of the whole "
+      "pruned "
+      "model are trained at the end to predict what the dense one does, so many steps of so many "
+      "calibration rows (the rate's default: 0.004, or 0.01 beyond a sparsity of 0.7); every "
+      "eighth "
+      "row is not trained on and decides which weights stand; or off. Default: off, or the "
+      "recipe's",
+      {.type = "on[:PARAMETER=NUMBER,...]"});
   command.Add("--attention-method", flags.attention_method,
               "Prunes the queries and keys of a block together, so that its attention matrix "
               "changes least: any method of run (kfac, joint, ...). Rules that name a method or "
@@ -374,35 +396,6 @@ absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::str
   return allocation;
 }
 
-absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::string& text) {
-  const auto refused = [&text](const std::string& why) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--curvature must be off or on[:rows=COUNT,labels=COUNT,widest=COUNT], got ", text, why));
-  };
-  const absl::StatusOr<MethodSpec> spec = ParseMethodSpec(text);
-  if (!spec.ok()) return refused(absl::StrCat(": ", spec.status().message()));
-  if (spec->name == "off" && spec->parameters.empty()) return std::nullopt;
-  if (spec->name != "on") return refused("");
-  v1::Curvature curvature;
-  for (const auto& [name, value] : spec->parameters) {
-    if (!(value >= 1 && value <= std::numeric_limits<int32_t>::max() &&
-          value == std::trunc(value))) {
-      return refused(absl::StrCat(": ", name, " must be a whole number from 1 on"));
-    }
-    const auto count = static_cast<int32_t>(value);
-    if (name == "rows") {
-      curvature.set_rows(count);
-    } else if (name == "labels") {
-      curvature.set_labels(count);
-    } else if (name == "widest") {
-      curvature.set_widest(count);
-    } else {
-      return refused(absl::StrCat(": on has no parameter ", name));
-    }
-  }
-  return curvature;
-}
-
 absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
   PruneFlags flags = given;
   if (flags.job.model.empty()) return absl::InvalidArgumentError("--model DIR is required");
@@ -417,6 +410,7 @@ absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckCurvature(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckSampledRows(flags));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDistill(flags));
   ATTNPRUNE_ASSIGN_OR_RETURN(flags.variants, VariantsOf(flags));
   return flags;
 }
@@ -431,6 +425,7 @@ absl::Status CheckNoRunFlags(const PruneFlags& flags) {
       {"--dense-target", flags.dense_target.has_value()},
       {"--curvature", flags.curvature.has_value()},
       {"--sampled-rows", flags.sampled_rows.has_value()},
+      {"--distill", flags.distill.has_value()},
       {"--attention-method", !flags.attention_method.empty()},
       {"--allocation", flags.allocation.has_value()},
       {"--recipe", !flags.recipes.empty()},

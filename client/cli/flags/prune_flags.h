@@ -33,6 +33,8 @@ struct RunVariant {
   bool curvature_by_recipe = false;     // which nobody asked for by the flag
   std::optional<int64_t> sampled_rows;  // as --sampled-rows has them
   int64_t least_rows = 0;  // else so many are sampled that there are so many calibration rows
+  std::string distill;     // as --distill has it
+  bool distill_by_recipe = false;
 };
 
 struct PruneFlags {
@@ -43,6 +45,7 @@ struct PruneFlags {
   std::optional<double> dense_target;
   std::optional<std::string> curvature;
   std::optional<int64_t> sampled_rows;
+  std::optional<std::string> distill;
   std::string attention_method;  // as --method has one; empty: none
   std::optional<std::string> allocation;
   std::vector<std::string> recipes;
@@ -74,10 +77,6 @@ absl::StatusOr<v1::Rule> ParseRuleFlag(const std::string& text);
 // "owl:outlier=5,limit=0.08" or "progression:step=0.02"; nullopt: "uniform". INVALID_ARGUMENT names
 // --allocation.
 absl::StatusOr<std::optional<v1::Allocation>> ParseAllocationFlag(const std::string& text);
-
-// "on" or "on:rows=64,labels=COUNT,widest=2048"; nullopt: "off". INVALID_ARGUMENT names
-// --curvature.
-absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::string& text);
 
 }  // namespace attnprune::cli
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/files/token_input.h"
+#include "client/cli/flags/loss_flags.h"
 #include "client/cli/jobs/make_job.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_pool.h"
@@ -119,6 +120,10 @@ absl::Status AddVariant(const RunVariant& variant, const absl::Status& predicts,
   } else if (curvature.has_value()) {
     *run.mutable_curvature() = *curvature;
   }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Distillation> distillation,
+                             ParseDistillFlag(variant.distill));
+  const bool trains = distillation.has_value() && (predicts.ok() || !variant.distill_by_recipe);
+  if (trains) *run.mutable_distillation() = *distillation;
   const int64_t missing = predicts.ok() ? variant.least_rows - run.calibration().lengths_size() : 0;
   const int64_t sampled = variant.sampled_rows.value_or(std::max<int64_t>(missing, 0));
   if (sampled > 0) run.mutable_sampled()->set_rows(static_cast<int>(sampled));

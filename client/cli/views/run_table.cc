@@ -73,6 +73,7 @@ std::string AskedText(const v1::Run& run) {
       run.has_curvature() ? absl::StrCat(", curvature ", CurvatureText(run.curvature())) : "",
       run.has_sampled() ? absl::StrCat(", ", SampledText(run.sampled())) : "",
       run.has_allocation() ? absl::StrCat(", allocation ", AllocationText(run.allocation())) : "",
+      run.has_distillation() ? absl::StrCat(", distill ", DistillText(run.distillation())) : "",
       "\n");
   for (const v1::Rule& rule : run.rules()) {
     absl::StrAppend(&text, "rule      ", RuleText(rule), "\n");
@@ -166,6 +167,28 @@ std::string CurvatureText(const v1::Curvature& curvature) {
   return MethodText(shown);
 }
 
+std::string DistillText(const v1::Distillation& distillation) {
+  v1::Method shown;
+  shown.set_name("on");
+  auto& parameters = *shown.mutable_parameters();
+  if (distillation.steps() > 0) parameters["steps"] = distillation.steps();
+  if (distillation.rows() > 0) parameters["rows"] = distillation.rows();
+  if (distillation.has_rate()) parameters["rate"] = distillation.rate();
+  return MethodText(shown);
+}
+
+std::string DistilledText(const v1::Distilled& distilled) {
+  const std::string became =
+      distilled.best_step() > 0
+          ? absl::StrFormat("to %.5f at step %d of %d", distilled.best_divergence(),
+                            distilled.best_step(), distilled.steps())
+          : absl::StrFormat("and no better in %d steps: the start stands", distilled.steps());
+  return absl::StrFormat("distilled  %d rows; divergence of %d others from %.5f ",
+                         distilled.training_rows(), distilled.validation_rows(),
+                         distilled.start_divergence()) +
+         became;
+}
+
 std::string RuleText(const v1::Rule& rule) {
   if (rule.skip()) return absl::StrCat(rule.pattern(), " skipped");
   return absl::StrCat(rule.pattern(), "=", rule.has_method() ? MethodText(rule.method()) : "",
@@ -238,6 +261,9 @@ std::string RunTable(const v1::Run& run) {
       absl::StrCat(TableText(rows),
                    HasHeldOut(run) ? "errors on held-out rows\n" : "errors on calibration rows\n");
   absl::StrAppend(&text, EntriesLine(run));
+  for (const v1::RunResult& result : run.results()) {
+    if (result.has_distilled()) absl::StrAppend(&text, DistilledText(result.distilled()), "\n");
+  }
   if (const v1::ModelScore* const score = ScoreOf(run)) {
     absl::StrAppend(&text, ScoreText(*score), "\n");
   }

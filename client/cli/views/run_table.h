@@ -24,6 +24,9 @@ std::string AllocationText(const v1::Allocation& allocation);  // "owl:limit=0.1
 std::string SampledText(const v1::SampledRows& sampled);       // "48 sampled rows"
 std::string CurvatureText(
     const v1::Curvature& curvature);  // "on:labels=32768", as --curvature has it
+std::string DistillText(const v1::Distillation& distillation);  // "on:steps=200", likewise
+// What the distillation came to, as a line.
+std::string DistilledText(const v1::Distilled& distilled);
 // "down=alps@0.3", "gate skipped": as --rule and --skip have them.
 std::string RuleText(const v1::Rule& rule);
 std::string OrderText(v1::Order order);  // "sequential"

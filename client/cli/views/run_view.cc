@@ -27,6 +27,8 @@ std::string PlaceText(const v1::RunProgress& progress) {
       return "writing rows";
     case v1::MEASURING:
       return "taking the curvature";
+    case v1::DISTILLING:
+      return "distilling";
     case v1::SCORING:
       return progress.block() < progress.blocks() ? "scoring" : "taking the losses";
     default:
@@ -46,14 +48,17 @@ std::string WorkText(const v1::RunProgress& progress) {
           progress.step() > 0 ? absl::StrCat(" ", progress.step(), "/", progress.steps()) : "");
     case v1::ADVANCING:
       return "on to the next";
+    case v1::DISTILLING:
+      return progress.step() > 0 ? absl::StrCat("step ", progress.step(), "/", progress.steps())
+                                 : "";
     default:
       return "";
   }
 }
 
 std::string LossText(const v1::RunProgress& progress) {
-  const bool has =
-      progress.phase() == v1::PRUNING && progress.step() > 0 && progress.loss() < kLargestLoss;
+  const bool steps = progress.phase() == v1::PRUNING || progress.phase() == v1::DISTILLING;
+  const bool has = steps && progress.step() > 0 && progress.loss() < kLargestLoss;
   return has ? absl::StrFormat("loss %.5g", progress.loss()) : "";
 }
 
@@ -166,6 +171,7 @@ std::vector<std::string> RunResultLines(const v1::RunResult& result) {
     lines.push_back(absl::StrFormat("block %d  output error %.5f", result.block(),
                                     result.block_score().output_error()));
   }
+  if (result.has_distilled()) lines.push_back(DistilledText(result.distilled()));
   if (result.has_model_score()) lines.push_back(ScoreText(result.model_score()));
   return lines;
 }

@@ -54,12 +54,12 @@ TEST(ParseRuleFlag, NamesTheFlagTheRuleAndTheValue) {
   EXPECT_THAT(TextOf(ParseRuleFlag("q=wanda:x").status()), HasSubstr("--rule"));
 }
 
-// "label=method@dense target" of each.
+// "label=method@dense target curvature allocation distill" of each.
 std::vector<std::string> VariantsOf(const PruneFlags& flags) {
   std::vector<std::string> texts;
   for (const RunVariant& variant : testing::ValueOrDie(CompletePruneFlags(flags)).variants) {
     texts.push_back(absl::StrCat(variant.label, "=", variant.method, "@", variant.dense_target, " ",
-                                 variant.curvature, " ", variant.allocation));
+                                 variant.curvature, " ", variant.allocation, " ", variant.distill));
   }
   return texts;
 }
@@ -82,32 +82,32 @@ TEST(CompletePruneFlags, SamplesAsManyRowsAsTheRecipeOrTheFlagSays) {
 
 TEST(CompletePruneFlags, TakesFromTheRecipeWhatIsNotGiven) {
   PruneFlags flags = Least();
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on uniform"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on uniform off"));
   flags.recipes = {"linear"};
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 off uniform"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 off uniform off"));
   flags.recipes = {"best"};
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:labels=32768 loss"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:labels=32768 loss on"));
   flags.job.sparsity = "2:4";
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:labels=32768 uniform"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:labels=32768 uniform on"));
   flags.job.sparsity = "0.5";
   flags.curvature = "on:rows=8";
   flags.allocation = "owl";
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:rows=8 owl"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:rows=8 owl on"));
   flags.curvature = "off";
   flags.allocation.reset();
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 off uniform"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 off uniform on"));
   flags.curvature.reset();
   flags.job.methods = {"wanda"};
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("wanda=wanda@0.5 off uniform"))
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("wanda=wanda@0.5 off uniform on"))
       << "wanda reads no curvature";
   flags.order = "independent";
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("wanda=wanda@0 off uniform"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("wanda=wanda@0 off uniform off"));
   flags.job.methods.clear();
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0 off uniform"));
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0 off uniform off"));
   flags.recipes.clear();
   flags.order = PruneFlags().order;
   flags.job.methods = {"alps"};
-  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0 off uniform")) << "as published";
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0 off uniform off")) << "as published";
   flags.recipes = {"best"};
   flags.order = "independent";
   flags.dense_target = 0.25;
@@ -126,9 +126,10 @@ TEST(CompletePruneFlags, ComparesMethodsAndRecipes) {
   flags.compare = true;
   flags.job.methods = {"magnitude", "alps:steps=9", "alps"};
   flags.recipes = {"best"};
-  EXPECT_THAT(VariantsOf(flags),
-              ElementsAre("magnitude=magnitude@0 off uniform", "alps=alps:steps=9@0 off uniform",
-                          "alps#2=alps@0 off uniform", "best=alps@0.5 on:labels=32768 loss"));
+  EXPECT_THAT(
+      VariantsOf(flags),
+      ElementsAre("magnitude=magnitude@0 off uniform off", "alps=alps:steps=9@0 off uniform off",
+                  "alps#2=alps@0 off uniform", "best=alps@0.5 on:labels=32768 loss"));
 }
 
 TEST(CompletePruneFlags, RefusesWhatDoesNotGoTogether) {
@@ -159,13 +160,37 @@ TEST(CompletePruneFlags, TriesTheBestRecipeFirstForATime) {
   PruneFlags flags = Least();
   flags.time = absl::Minutes(30);
   EXPECT_THAT(VariantsOf(flags),
-              ElementsAre("best=alps@0.5 on:labels=32768 loss", "fast=alps@0.5 on uniform",
+              ElementsAre("best=alps@0.5 on:labels=32768 loss on", "fast=alps@0.5 on uniform off",
                           "linear=alps@0.5 off uniform"));
   flags.recipes = {"fast"};
   EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()), HasSubstr("--time chooses the recipe"));
   flags.recipes.clear();
   flags.job.methods = {"wanda"};
   EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()), HasSubstr("--time chooses the recipe"));
+}
+
+TEST(CompletePruneFlags, DistilsAsTheRecipeOrTheFlagSays) {
+  PruneFlags flags = Least();
+  flags.distill = "on:steps=50";
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on uniform on:steps=50"));
+  flags.recipes = {"best"};
+  flags.distill = "off";
+  EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:labels=32768 loss off"));
+}
+
+TEST(CompletePruneFlags, RefusesADistillationThatIsNone) {
+  const auto error = [](const std::string& text, const char* order = "sequential") {
+    PruneFlags flags = Least();
+    flags.distill = text;
+    flags.order = order;
+    return TextOf(CompletePruneFlags(flags).status());
+  };
+  EXPECT_THAT(error("yes"), HasSubstr("--distill must be off or on[:steps=COUNT"));
+  EXPECT_THAT(error("on:steps=0"), HasSubstr("steps must be a whole number from 1 on"));
+  EXPECT_THAT(error("on:rows=1.5"), HasSubstr("rows must be a whole number"));
+  EXPECT_THAT(error("on:temperature=2"), HasSubstr("on has no parameter temperature"));
+  EXPECT_THAT(error("on", "independent"), HasSubstr("must be off unless --order is sequential"));
+  EXPECT_EQ(error("on:rate=0.01"), "");
 }
 
 TEST(CompletePruneFlags, RefusesACurvatureThatIsNone) {

@@ -96,6 +96,7 @@ const orderText = (order) => (order === "INDEPENDENT" ? "independent" : "sequent
 function placeText({ phase, block, blocks }) {
   if (phase === "READING") return "reading";
   if (["SAMPLING", "ALLOCATING", "MEASURING"].includes(phase)) return "before the blocks";
+  if (phase === "DISTILLING") return "behind the blocks";
   if (phase === "SCORING" && block >= blocks) return "losses";
   return `block ${block} of ${blocks}`;
 }
@@ -112,6 +113,7 @@ function workText({ phase, maps = [], method, step, steps, block, blocks }) {
       SAMPLING: "rows that the dense model writes",
       MEASURING: "curvature of the loss, in the dense model",
       ALLOCATING: "outliers by block, in the dense model",
+      DISTILLING: `training what is kept${taken}`,
       SCORING: block < blocks ? "scoring" : "of the dense and the pruned model",
     }[phase] ?? ""
   );
@@ -140,7 +142,8 @@ function describe(run) {
     ["method", run.method && methodText(run.method)],
     ["attention method", run.attentionMethod && methodText(run.attentionMethod)],
     ["allocation", allocationText(run.allocation)],
-    ["curvature", curvatureText(run.curvature)],
+    ["curvature", onText(run.curvature)],
+    ["distill", onText(run.distillation)],
     ["sparsity", sparsityInWords(run.sparsity)],
     ["order", orderText(run.order)],
     ["dense target", number(run.denseTarget) > 0 ? String(run.denseTarget) : undefined],
@@ -167,11 +170,11 @@ function allocationText(allocation) {
   return kind && [kind, ...Object.entries(values).map(([name, value]) => `${name} ${value}`)].join(", ");
 }
 
-// "on, labels 32768"; none where it is not taken.
-function curvatureText(curvature) {
+// "on, labels 32768"; none where the run has none.
+function onText(option) {
   return (
-    curvature &&
-    ["on", ...Object.entries(curvature).map(([name, value]) => `${name} ${value}`)].join(", ")
+    option &&
+    ["on", ...Object.entries(option).map(([name, value]) => `${name} ${value}`)].join(", ")
   );
 }
 

@@ -129,9 +129,14 @@ function isNews(run, time, { attempt }) {
 }
 
 // A tensor, the end of a block or the end of the run: each has one result, whatever is resumed.
-function resultKey({ block, tensors = [], modelScore, measuredCurvature, sampledRows }) {
-  const kinds = [Boolean(modelScore), Boolean(measuredCurvature), Boolean(sampledRows)];
+function resultKey({ block, tensors = [], modelScore, ...other }) {
+  const kinds = [modelScore, other.measuredCurvature, other.sampledRows, other.distilled].map(Boolean);
   return JSON.stringify([block, tensors.map(({ name }) => name), ...kinds]);
+}
+
+// Whether a result is of no block and no loss: of what precedes all blocks, or follows them.
+export function isOfWholeModel({ blockSparsities, measuredCurvature, sampledRows, distilled }) {
+  return blockSparsities?.length > 0 || Boolean(measuredCurvature ?? sampledRows ?? distilled);
 }
 
 // The error that people look at: on held-out rows where there are any.
