@@ -28,7 +28,7 @@
 namespace attnprune {
 
 struct DistillationOptions {
-  int steps = 200;     // at least 1
+  int steps = 400;     // at least 1
   Index rows = 4;      // a step, at least 1; all rows where there are no more
   double rate = 0.01;  // of the first step, in units of twice a map's mean |W|
   uint64_t seed = 0;   // of the order of the rows

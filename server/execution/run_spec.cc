@@ -28,7 +28,7 @@ constexpr double kColdest = 0.01, kHottest = 10;  // temperatures
 constexpr int64_t kLeastWidest = 16, kMostWidest = 16384;
 constexpr double kMostOutlier = 1e6, kMostLimit = 0.5, kMostRange = 0.5;
 constexpr int64_t kMostSteps = 100'000, kMostRowsOfAStep = 1024;
-constexpr double kRate = 0.004, kRateOfMany = 0.01, kMany = 0.7;  // of removed weights
+constexpr double kRateOfAll = 0.002, kMostRate = 0.1;  // where nothing is removed; by default
 constexpr Index kLeastTokens = 2;                                 // of a row: one that is predicted
 
 // 0 < tokens in all, in 63 bits.
@@ -230,7 +230,7 @@ absl::StatusOr<DistillationChoice> DecodeDistillation(const v1::Distillation& di
   const double removed = sparsity.structured() ? static_cast<double>(sparsity.pruned) /
                                                      static_cast<double>(sparsity.group)
                                                : sparsity.fraction;
-  choice.rate = removed > kMany ? kRateOfMany : kRate;
+  choice.rate = std::min(kRateOfAll / (1 - removed), kMostRate);
   if (distillation.has_rate()) choice.rate = distillation.rate();
   if (choice.rate > 0 && choice.rate <= 1) return choice;  // written so that NaN fails
   return MustError("run.distillation.rate", "be above 0 and at most 1", choice.rate);

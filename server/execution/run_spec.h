@@ -70,7 +70,7 @@ struct SampledChoice {
 
 // Of Run.distillation, with its defaults.
 struct DistillationChoice {
-  int steps = 200;
+  int steps = 400;
   Index rows = 4;
   double rate = 0;
 };

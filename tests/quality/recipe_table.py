@@ -2,7 +2,7 @@
 """What each recipe and published method costs a model: held-out loss less the dense model's, as a Markdown table.
 
     tests/quality/recipe_table.py [--model DIR] [--calibration FILE[:NAME]] [--held-out FILE[:NAME]]
-                                  [--sparsities 0.5,0.7,...] [--seeds 1,2,3] [--build build/release]
+                                  [--sparsities 0.5,0.7,...] [--seeds 1,2,3] [--rows best,alps] [--build build/release]
 
 Nats a token and, after ±, the mean of the standard errors by row; in brackets the range over the seeds, of what draws
 random numbers. The last column: seconds of `attnprune prune`, all its cells' mean. Needs the release programs.
@@ -34,6 +34,7 @@ def parse():
     parser.add_argument("--held-out", default=str(DATA / "held_out.safetensors"))
     parser.add_argument("--sparsities", default="0.5,0.7,0.8,0.9,2:4,4:8")
     parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--rows", help="of the table, by method or recipe: best,alps; default: all")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
     return parser.parse_args()
 
@@ -65,7 +66,10 @@ def main():
     sparsities, seeds = args.sparsities.split(","), args.seeds.split(",")
     print("| |", " | ".join(sparsities), "| seconds |")
     print("|---" * (len(sparsities) + 2) + "|")
+    wanted = args.rows.split(",") if args.rows else None
     for row, flags, draws in ROWS:
+        if wanted and flags[1] not in wanted:
+            continue
         runs = [[prune(args, flags, sparsity, seed) for seed in (seeds if draws else seeds[:1])]
                 for sparsity in sparsities]
         seconds = statistics.mean(run[2] for of_sparsity in runs for run in of_sparsity)

@@ -183,8 +183,9 @@ absl::StatusOr<WrittenFiles> WriteRunModel(const v1::Run& run, const std::string
 
 absl::Status WriteRunMasks(const v1::Run& run, const std::string& output, FetchTensor fetch) {
   FileTensors masks;
-  for (const auto& [name, tensor] : PrunedTensorsOf(run)) {
-    const v1::PrunedTensor& pruned = *tensor;
+  const TensorsByName tensors = PrunedTensorsOf(run);
+  for (const auto& [name, tensor] : tensors) {
+    const v1::PrunedTensor& pruned = tensor;
     const TensorInfo info{
         .name = name,
         .dtype = DType::kBool,

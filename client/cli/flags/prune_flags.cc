@@ -28,8 +28,8 @@ struct Recipe {
   const char* help;
 };
 constexpr Recipe kRecipes[] = {
-    {"best", "alps", 0.5, "on:labels=32768", "loss", 64, "on",
-     "fast with --curvature on:labels=32768, so many --sampled-rows that there are 64 rows, "
+    {"best", "alps", 0.5, "on:labels=32768", "loss", 256, "on",
+     "fast with --curvature on:labels=32768, so many --sampled-rows that there are 256 rows, "
      "--allocation loss for a fraction, and --distill on"},
     {"fast", "alps", 0.5, "on", "uniform", 0, "off",
      "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
@@ -275,17 +275,15 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
   command.Add(
       "--sampled-rows", flags.sampled_rows,
       "In sequential order: calibration rows more, which the dense model writes itself, each "
-      "going on from the first 4 tokens of a real one. Default: 0, or what the recipe lacks of 64",
+      "going on from the first 4 tokens of a real one. Default: 0, or what the recipe lacks of 256",
       {.at_least = 0});
   command.Add(
       "--distill", flags.distill,
-      "In sequential order: on[:steps=200,rows=4,rate=NUMBER], the kept weights of the whole "
-      "pruned "
-      "model are trained at the end to predict what the dense one does, so many steps of so many "
-      "calibration rows (the rate's default: 0.004, or 0.01 beyond a sparsity of 0.7); every "
-      "eighth "
-      "row is not trained on and decides which weights stand; or off. Default: off, or the "
-      "recipe's",
+      "In sequential order: on[:steps=400,rows=4,rate=NUMBER], the kept weights of the whole "
+      "pruned model are trained at the end to predict what the dense one does, so many steps of so "
+      "many calibration rows (the rate's default: 0.002 / (1 - sparsity)); every eighth real row "
+      "is "
+      "not trained on and decides which weights stand; or off. Default: off, or the recipe's",
       {.type = "on[:PARAMETER=NUMBER,...]"});
   command.Add("--attention-method", flags.attention_method,
               "Prunes the queries and keys of a block together, so that its attention matrix "

@@ -72,9 +72,9 @@ TEST(CompletePruneFlags, SamplesAsManyRowsAsTheRecipeOrTheFlagSays) {
   PruneFlags flags = Least();
   EXPECT_EQ(rows(flags), "-1 0");
   flags.recipes = {"best"};
-  EXPECT_EQ(rows(flags), "-1 64");
+  EXPECT_EQ(rows(flags), "-1 256");
   flags.sampled_rows = 7;
-  EXPECT_EQ(rows(flags), "7 64");
+  EXPECT_EQ(rows(flags), "7 256");
   flags.order = "independent";
   EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()),
               HasSubstr("--sampled-rows must be 0 unless --order is sequential, got 7"));
