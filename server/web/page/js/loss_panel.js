@@ -1,4 +1,4 @@
-// The loss over steps of the tensor that is at work, or was last.
+// The loss over steps of what is trained, or was last: a tensor, or all that is kept.
 import { Chart } from "./chart.js";
 import { drawLines } from "./curves_panel.js";
 import { setText } from "./dom.js";
@@ -16,13 +16,12 @@ export class LossPanel {
   update({ curve }) {
     this.parts.loss.hidden = curve === undefined;
     if (!curve) return false;
-    const { block, maps, method, losses } = curve;
+    const { what, method, losses } = curve;
     const [step, loss] = losses.last;
-    const where = `block ${block}, ${maps.join(", ")}`;
-    setText(this.parts.lossOf, `${where}, by ${method}: ${figure(loss)} at step ${count(step)}`);
+    setText(this.parts.lossOf, `${what}, by ${method}: ${figure(loss)} at step ${count(step)}`);
     const points = losses.points.filter(([, y]) => Number.isFinite(y));
     const lines = points.length > 0 ? [{ label: method, method: 0, kind: "train", points }] : [];
-    drawLines(this.chart, lines, AXES, this.parts.lossEmpty, `the loss of ${where}`);
+    drawLines(this.chart, lines, AXES, this.parts.lossEmpty, `the loss of ${what}`);
     return points.length > 1;
   }
 

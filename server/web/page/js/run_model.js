@@ -9,7 +9,7 @@ export class RunModel {
   constructor(run) {
     this.results = new Map(); // by resultKey, in their order
     this.progress = undefined; // the newest of the attempt that is running
-    this.curve = undefined; // {block, maps, method, losses: Series of [step, loss]}: what took steps last
+    this.curve = undefined; // {what, method, losses: Series of [step, loss]}: what took steps last
     this.notices = []; // {time, text, kind}: states and warnings, oldest first
     this.eventCount = 0;
     this.lastSequence = 0;
@@ -41,13 +41,16 @@ export class RunModel {
 
   onProgress(progress) {
     if (!ended(this.run.state)) this.progress = progress;
-    if (progress.phase === "PRUNING" && progress.step > 0) this.addToCurve(progress);
+    const trains = ["PRUNING", "DISTILLING"].includes(progress.phase);
+    if (trains && progress.step > 0) this.addToCurve(progress);
     return "progress";
   }
 
-  addToCurve({ block, maps, method, step, loss }) {
-    const key = JSON.stringify([block, maps, method]);
-    if (this.curve?.key !== key) this.curve = { key, block, maps, method, losses: new Series() };
+  addToCurve({ block, maps = [], method, step, loss }) {
+    const what = maps.length > 0 ? `block ${block}, ${maps.join(", ")}` : "what is kept of the model";
+    const by = method || "distillation";
+    const key = JSON.stringify([what, by]);
+    if (this.curve?.key !== key) this.curve = { key, what, method: by, losses: new Series() };
     this.curve.losses.add([step, number(loss)]);
   }
 
