@@ -257,6 +257,7 @@ const MethodInfo& AlpsInfo() {
       .parameters = AlpsParameters(),
       .uses_moments = true,
       .linear = true,
+      .reads_curvature = true,
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<AlpsMethod>(values);
       },

@@ -20,7 +20,8 @@ struct LinearProblem {
   std::vector<NamedWeight> maps;  // at least one
   LinearInputs& inputs;           // may be shared with problems of other maps of theirs
   Sparsity sparsity;
-  // Of the loss at the outputs of the one map, for methods that use it: alps. Null: unknown.
+  // Of the loss at the outputs of the one map, for methods that use it
+  // (MethodInfo::reads_curvature). Null: unknown.
   const OutputCurvature* curvature = nullptr;
 };
 

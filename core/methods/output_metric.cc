@@ -23,6 +23,13 @@ double MeanOfDiagonals(const OutputCurvature& curvature) {
   return sum / static_cast<double>(outputs);
 }
 
+struct Shares {
+  double of_block, of_identity;
+};
+Shares SharesOf(double mean, double share) {
+  return mean > 0 ? Shares{share / mean, 1 - share} : Shares{0, 1};
+}
+
 // `of_block` * block + `of_identity` * I.
 GramMatrix Mixed(const GramMatrix& block, double of_block, double of_identity) {
   GramMatrix mixed(block.size());
@@ -61,6 +68,18 @@ absl::Status Validate(const OutputCurvature& curvature, Index outputs) {
   return MustError("curvature", absl::StrCat("have the ", outputs, " outputs of the map"), next);
 }
 
+std::vector<double> MetricDiagonal(const OutputCurvature& curvature, double share) {
+  const Shares shares = SharesOf(MeanOfDiagonals(curvature), share);
+  std::vector<double> diagonal;
+  for (const OutputCurvature::Block& block : curvature.blocks) {
+    diagonal.reserve(diagonal.size() + static_cast<size_t>(block.moments.size()));
+    for (Index i = 0; i < block.moments.size(); ++i) {
+      diagonal.push_back(shares.of_block * block.moments(i, i) + shares.of_identity);
+    }
+  }
+  return diagonal;
+}
+
 absl::StatusOr<OutputMetric> PrepareMetric(const OutputCurvature& curvature, double share,
                                            ThreadPool& pool, absl::FunctionRef<void()> beside) {
   const double mean = MeanOfDiagonals(curvature);
@@ -68,7 +87,7 @@ absl::StatusOr<OutputMetric> PrepareMetric(const OutputCurvature& curvature, dou
     return absl::FailedPreconditionError(
         absl::StrCat("curvature: the mean of its diagonal must be finite, got ", mean));
   }
-  const double of_block = mean > 0 ? share / mean : 0, of_identity = mean > 0 ? 1 - share : 1;
+  const auto [of_block, of_identity] = SharesOf(mean, share);
   std::vector<absl::optional<absl::StatusOr<AlpsInputs>>> made(curvature.blocks.size());
   pool.ParallelFor(1 + std::ssize(made), [&](Index shard) {
     if (shard == 0) {

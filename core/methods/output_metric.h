@@ -1,4 +1,5 @@
-// What the loss makes of a linear map's outputs: the metric in which ALPS counts their errors.
+// What the loss makes of a linear map's outputs: the metric in which ALPS counts their errors, and
+// SparseGPT, by its diagonal, those of a weight.
 //
 // B = sum over tokens of g g', g the gradient of the loss at the map's output. H (x) B, H of the
 // map's inputs, is the Kronecker factorisation of the loss's curvature in the weights (Martens and
@@ -42,6 +43,10 @@ struct OutputMetric {
   };
   std::vector<Block> blocks;
 };
+
+// The diagonal of share * B / mean(diag B) + (1 - share) * I, of I where B is 0; by output. The
+// curvature must be valid.
+std::vector<double> MetricDiagonal(const OutputCurvature& curvature, double share);
 
 // Of share * B / mean(diag B) + (1 - share) * I, the mean over all blocks; of I where B is 0. share
 // in [0, 1]; at 1 the weights of an output whose B is 0 become 0. The curvature must be valid.

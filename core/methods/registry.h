@@ -69,6 +69,8 @@ struct MethodInfo {
   bool uses_moments = false;
   // Whether it prunes linear maps by themselves too (Method::PruneLinear).
   bool linear = false;
+  // Whether it uses the curvature of a linear map's outputs where it is known.
+  bool reads_curvature = false;
   std::function<std::unique_ptr<Method>(const ParameterValues& values)> create;
 
   // What a run needs, for estimates. `dense` is how it keeps the dense attention; threads: at
@@ -83,7 +85,7 @@ struct MethodInfo {
   std::function<double(const ProblemShape& shape, const ParameterValues& values,
                        DenseAttention dense)>
       operations;
-  // In place of both where the curvature is known; nullopt: it does not read it.
+  // In place of both where the curvature is known; nullopt: it makes no difference to them.
   absl::optional<CoupledCosts> coupled = {};
 };
 

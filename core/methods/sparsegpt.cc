@@ -14,6 +14,7 @@
 #include "core/kernels/select.h"
 #include "core/methods/linear_map.h"
 #include "core/methods/methods.h"
+#include "core/methods/output_metric.h"
 
 namespace attnprune {
 namespace {
@@ -46,9 +47,11 @@ struct Block {
 // Prunes a matrix block by block, from the first input to the last.
 class BlockPruner {
  public:
-  // u and pool must outlive the pruner.
-  BlockPruner(Matrix weights, const Matrix& u, const Sparsity& sparsity, ThreadPool& pool)
+  // u and pool must outlive the pruner. scales: of each row's scores; empty: 1.
+  BlockPruner(Matrix weights, const Matrix& u, std::vector<float> scales, const Sparsity& sparsity,
+              ThreadPool& pool)
       : u_(u),
+        scales_(std::move(scales)),
         sparsity_(sparsity),
         pool_(pool),
         weights_(std::move(weights)),
@@ -60,6 +63,9 @@ class BlockPruner {
  private:
   // The square root of the published score: the same order, and no overflow.
   float Score(float weight, Index input) const { return std::abs(weight) / u_(input, input); }
+  float ScaleOf(Index row) const {
+    return scales_.empty() ? 1.0f : scales_[static_cast<size_t>(row)];
+  }
   void ForRowShards(absl::FunctionRef<void(Index begin, Index rows)> shard);
   void SelectOverAllRows(Block block);
   void SelectInGroup(float* weights, Block group, SmallestFinder& finder, float* kept) const;
@@ -68,6 +74,7 @@ class BlockPruner {
   void RecordMask(Block block, Index begin, Index rows);
 
   const Matrix& u_;
+  const std::vector<float> scales_;
   const Sparsity sparsity_;
   ThreadPool& pool_;
   Matrix weights_;
@@ -102,7 +109,10 @@ void BlockPruner::SelectOverAllRows(Block block) {
   ForRowShards([&](Index begin, Index rows) {
     for (Index row = begin; row < begin + rows; ++row) {
       const float* weights = weights_.row(row) + block.begin;
-      for (Index j = 0; j < block.width; ++j) scores(row, j) = Score(weights[j], block.begin + j);
+      const float scale = ScaleOf(row);
+      for (Index j = 0; j < block.width; ++j) {
+        scores(row, j) = scale * Score(weights[j], block.begin + j);
+      }
     }
   });
   const Index count = PrunedOfBlock(scores.size(), sparsity_.fraction);
@@ -165,6 +175,13 @@ Matrix WithoutDeadInputs(MatrixView w, const std::vector<bool>& dead) {
   return result;
 }
 
+std::vector<float> SquareRoots(absl::Span<const double> values) {
+  std::vector<float> roots;
+  roots.reserve(values.size());
+  for (const double value : values) roots.push_back(static_cast<float>(std::sqrt(value)));
+  return roots;
+}
+
 }  // namespace
 
 absl::StatusOr<SparseGptInputs> PrepareSparseGpt(GramMatrix h, double percdamp, ThreadPool& pool) {
@@ -181,12 +198,14 @@ absl::StatusOr<SparseGptInputs> PrepareSparseGpt(GramMatrix h, double percdamp, 
 
 absl::StatusOr<SparseGptResult> SparseGpt(MatrixView w, const SparseGptInputs& inputs,
                                           const Sparsity& sparsity, Index blocksize,
-                                          ThreadPool& pool) {
+                                          ThreadPool& pool,
+                                          absl::Span<const double> output_weights) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckBlocksize(w.cols(), sparsity, blocksize));
   if (SparseGptPrunedCount(w.rows(), w.cols(), sparsity, blocksize) == 0) {
     return SparseGptResult{BitMask(w.rows(), w.cols(), /*kept=*/true), Matrix::CopyFrom(w)};
   }
-  BlockPruner pruner(WithoutDeadInputs(w, inputs.dead), inputs.u, sparsity, pool);
+  BlockPruner pruner(WithoutDeadInputs(w, inputs.dead), inputs.u, SquareRoots(output_weights),
+                     sparsity, pool);
   for (Index begin = 0; begin < w.cols(); begin += blocksize) {
     pruner.Prune({begin, std::min(blocksize, w.cols() - begin)});
   }
@@ -214,6 +233,7 @@ class SparseGptMethod : public Method {
   explicit SparseGptMethod(const ParameterValues& values)
       : percdamp_(values.Get("percdamp")),
         blocksize_(values.GetInt("blocksize")),
+        metric_share_(values.Get("metric_share")),
         by_factors_(values.GetSwitch("factors")) {}
 
   absl::string_view name() const override { return "sparsegpt"; }
@@ -242,18 +262,23 @@ class SparseGptMethod : public Method {
         CheckBlocksize(problem.inputs.moments().size(), problem.sparsity, blocksize_));
     ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptInputs* const inputs,
                                problem.inputs.SparseGpt(percdamp_, pool));
-    return PruneMaps(problem.maps, *inputs, problem.sparsity, pool);
+    std::vector<double> output_weights;
+    if (problem.curvature != nullptr) {
+      output_weights = MetricDiagonal(*problem.curvature, metric_share_);
+    }
+    return PruneMaps(problem.maps, *inputs, problem.sparsity, pool, output_weights);
   }
 
   absl::StatusOr<PruneResult> PruneMaps(const std::vector<NamedWeight>& maps,
                                         const SparseGptInputs& inputs, const Sparsity& sparsity,
-                                        ThreadPool& pool) const {
+                                        ThreadPool& pool,
+                                        absl::Span<const double> output_weights = {}) const {
     PruneResult result;
     result.damping_retries = inputs.damping_retries;
     for (const NamedWeight& weight : maps) {
       const Matrix w = OutIn(weight);
       ATTNPRUNE_ASSIGN_OR_RETURN(const SparseGptResult pruned,
-                                 SparseGpt(w, inputs, sparsity, blocksize_, pool));
+                                 SparseGpt(w, inputs, sparsity, blocksize_, pool, output_weights));
       result.matrices.push_back({.name = weight.name,
                                  .mask = AsStored(weight, pruned.mask),
                                  .weights = AsStored(weight, pruned.weights),
@@ -264,30 +289,39 @@ class SparseGptMethod : public Method {
 
   const double percdamp_;
   const Index blocksize_;
+  const double metric_share_;
   const bool by_factors_;
 };
 
 std::vector<Parameter> SparseGptParameters() {
-  return {{.name = "percdamp",
-           .kind = Parameter::Kind::kReal,
-           .default_value = 0.01,
-           .min = 0,
-           .max = 10,
-           .help = "Damping as a fraction of the mean of X'X's diagonal; raised tenfold where that "
-                   "leaves X'X not positive definite"},
-          {.name = "blocksize",
-           .kind = Parameter::Kind::kInteger,
-           .default_value = 128,
-           .min = 1,
-           .max = 1e6,
-           .help = "Inputs that share one selection; a multiple of M for N:M sparsity"},
-          {.name = "factors",
-           .kind = Parameter::Kind::kSwitch,
-           .default_value = 1,
-           .min = 0,
-           .max = 1,
-           .help = "1: prune W_Q and W_K apart where a fused problem has them, as the paper does; "
-                   "0: prune the fused W itself as the map x -> x W. No effect on projections."}};
+  return {
+      {.name = "percdamp",
+       .kind = Parameter::Kind::kReal,
+       .default_value = 0.01,
+       .min = 0,
+       .max = 10,
+       .help = "Damping as a fraction of the mean of X'X's diagonal; raised tenfold where that "
+               "leaves X'X not positive definite"},
+      {.name = "blocksize",
+       .kind = Parameter::Kind::kInteger,
+       .default_value = 128,
+       .min = 1,
+       .max = 1e6,
+       .help = "Inputs that share one selection; a multiple of M for N:M sparsity"},
+      {.name = "metric_share",
+       .kind = Parameter::Kind::kReal,
+       .default_value = 0.9,
+       .min = 0,
+       .max = 1,
+       .help = "Where the curvature of the outputs is known: its share of the weight with which "
+               "an output's errors count, unstructured; the rest counts all alike"},
+      {.name = "factors",
+       .kind = Parameter::Kind::kSwitch,
+       .default_value = 1,
+       .min = 0,
+       .max = 1,
+       .help = "1: prune W_Q and W_K apart where a fused problem has them, as the paper does; "
+               "0: prune the fused W itself as the map x -> x W. No effect on projections."}};
 }
 
 }  // namespace
@@ -299,6 +333,7 @@ const MethodInfo& SparseGptInfo() {
       .parameters = SparseGptParameters(),
       .uses_moments = true,
       .linear = true,
+      .reads_curvature = true,
       .create = [](const ParameterValues& values) -> std::unique_ptr<Method> {
         return std::make_unique<SparseGptMethod>(values);
       },

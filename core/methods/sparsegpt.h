@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/gram.h"
 #include "core/problem/sparsity.h"
@@ -41,11 +42,16 @@ struct SparseGptResult {
 // (All weights equal, the published rule would remove all of them.) With nothing to remove, no
 // weight changes.
 //
+// output_weights: a factor of each output's scores, where the errors of some outputs count more
+// than those of others; of a row's own N:M it decides nothing. Empty: all count alike, as
+// published.
+//
 // INVALID_ARGUMENT if a group would straddle the end of a block. FAILED_PRECONDITION if a weight
 // leaves the range of float32. The bits do not depend on the pool's threads. O(out in^2).
 absl::StatusOr<SparseGptResult> SparseGpt(MatrixView w, const SparseGptInputs& inputs,
                                           const Sparsity& sparsity, Index blocksize,
-                                          ThreadPool& pool);
+                                          ThreadPool& pool,
+                                          absl::Span<const double> output_weights = {});
 
 // Entries that SparseGpt prunes of outputs x inputs.
 Index SparseGptPrunedCount(Index outputs, Index inputs, const Sparsity& sparsity, Index blocksize);

@@ -270,7 +270,7 @@ absl::Status DecodeHow(const v1::Run& run, RunSpec& spec) {
                    ToString(spec.choice.sparsity));
 }
 
-bool ReadsCurvature(const RunChoice& choice) { return choice.method.info->coupled.has_value(); }
+bool ReadsCurvature(const RunChoice& choice) { return choice.method.info->reads_curvature; }
 
 // Whether what a curvature costs is of use.
 absl::Status CheckCurvatureIsRead(const RunSpec& run) {
@@ -282,7 +282,7 @@ absl::Status CheckCurvatureIsRead(const RunSpec& run) {
   }
   std::string names;
   for (const MethodInfo& info : Methods()) {
-    if (info.coupled.has_value()) absl::StrAppend(&names, names.empty() ? "" : ", ", info.name);
+    if (info.reads_curvature) absl::StrAppend(&names, names.empty() ? "" : ", ", info.name);
   }
   return FieldError("run.curvature",
                     absl::StrCat("must be read by a method of the run (", names, "), got none"));

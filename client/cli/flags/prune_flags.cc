@@ -168,7 +168,7 @@ std::string NameOfMethod(const std::string& method) { return method.substr(0, me
 bool ReadsCurvature(const std::string& method) {
   const std::string name = NameOfMethod(method);
   return absl::c_any_of(Methods(), [&name](const MethodInfo& info) {
-    return info.name == name && info.coupled.has_value();
+    return info.name == name && info.reads_curvature;
   });
 }
 

@@ -89,6 +89,18 @@ TEST(SparseGpt, ComparesAllRowsOfABlock) {
   EXPECT_THAT(Picture(result.mask), ElementsAre("xx", ".."));
 }
 
+TEST(SparseGpt, CountsTheErrorsOfSomeOutputsMore) {
+  const Matrix w = MatrixOf({{9, 8}, {1, 2}});
+  const SparseGptInputs inputs = InputsOf(Uncorrelated(2), 0);
+  ThreadPool pool(1);
+  const std::vector<double> weights = {0.01, 1};  // scores 0.9 and 0.8; 1 and 2
+  const auto picture = [&](const Sparsity& sparsity) {
+    return Picture(SparseGpt(w, inputs, sparsity, 128, pool, weights)->mask);
+  };
+  EXPECT_THAT(picture(Sparsity::Fraction(0.25)), ElementsAre("..", "xx"));
+  EXPECT_THAT(picture(kOneOfTwo), ElementsAre("x.", ".x")) << "each row by itself";
+}
+
 TEST(SparseGpt, PrunesOneMoreThanTheFractionOfABlock) {
   EXPECT_EQ(SparseGptPrunedCount(10, 10, Sparsity::Fraction(0.5), 128), 51);
   EXPECT_EQ(SparseGptPrunedCount(10, 10, Sparsity::Fraction(0.5), 4), 21 + 21 + 11);

@@ -55,6 +55,27 @@ TEST_F(CurvatureRuns, TellWhatItWasTakenOnAndPruneOtherWeightsByIt) {
             aware.results(0).tensors(0).weights().sha256());
 }
 
+TEST_F(CurvatureRuns, LetSparseGptChooseByItWhatOfAFractionGoes) {
+  const auto first = [this](const Sparsity& sparsity, bool aware) {
+    v1::Run run = LossAware();
+    run.mutable_method()->set_name("sparsegpt");
+    if (!aware) run.clear_curvature();
+    run.mutable_sparsity()->set_fraction(sparsity.fraction);
+    if (sparsity.structured()) {
+      run.mutable_sparsity()->mutable_n_of_m()->set_n(static_cast<int>(sparsity.pruned));
+      run.mutable_sparsity()->mutable_n_of_m()->set_m(static_cast<int>(sparsity.group));
+    }
+    const v1::Run done = Done(run);
+    for (const v1::RunResult& result : done.results()) {
+      if (result.tensors_size() > 0) return result.tensors(0).weights().sha256();
+    }
+    return std::string();
+  };
+  const Sparsity half = Sparsity::Fraction(0.5), two_of_four = Sparsity::NOfM(2, 4);
+  EXPECT_NE(first(half, true), first(half, false));
+  EXPECT_EQ(first(two_of_four, true), first(two_of_four, false));
+}
+
 TEST_F(CurvatureRuns, TakeItOnSomeOfTheRows) {
   v1::Run run = LossAware();
   ASSERT_GT(run.calibration().lengths_size(), 2);
@@ -209,7 +230,7 @@ TEST_F(CurvatureRuns, ThatCannotBeAreRefused) {
   const std::vector<Spoilt> rows = {
       {"run.curvature", "must be absent in INDEPENDENT order",
        [](v1::Run& run) { run.set_order(v1::INDEPENDENT); }},
-      {"run.curvature", "must be read by a method of the run (alps), got none",
+      {"run.curvature", "must be read by a method of the run (alps, sparsegpt), got none",
        [](v1::Run& run) { run.mutable_method()->set_name("wanda"); }},
       {"run.curvature.rows", "must be in [1, 1048576], or 0, got -1",
        [](v1::Run& run) { run.mutable_curvature()->set_rows(-1); }},
