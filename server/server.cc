@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -38,6 +39,7 @@
 #include "server/server_options.h"
 #include "server/tls/live_credentials.h"
 #include "server/upkeep/place_watch.h"
+#include "server/upkeep/unused_memory.h"
 #include "server/upkeep/upkeep.h"
 #include "server/web/web_host.h"
 
@@ -149,6 +151,16 @@ void LogGate(absl::string_view event, const std::string& detail) {
 
 void LogStoreWarning(absl::string_view text) {
   Log(LogLevel::kWarning, "store.warning", {{"text", std::string(text)}});
+}
+
+// Where three quarters of what the process may have are taken.
+std::function<bool()> ShortOfMemory(int64_t memory_bytes) {
+  if (memory_bytes == 0) return {};
+  return [most = memory_bytes / 4 * 3] { return ResidentBytesOfNoFile() > most; };
+}
+
+void LogStrangersClosed(int64_t connections) {
+  Log(LogLevel::kWarning, "connections.close", {{"connections", absl::StrCat(connections)}});
 }
 
 // Members are destroyed from the last to the first: each comes after those that it uses.
@@ -294,7 +306,9 @@ absl::Status ComposedServer::Serve() {
                                    .max_message_bytes = options_.max_message_bytes,
                                    .calls = &metrics_.rpcs,
                                    .connections = &*connections_,
-                                   .tls = tls_.get()},
+                                   .tls = tls_.get(),
+                                   .short_of_memory = ShortOfMemory(ThisMachine().memory_bytes),
+                                   .on_strangers_closed = LogStrangersClosed},
                                   {prune_service_->service(), tensor_service_.get()}));
   ATTNPRUNE_RETURN_IF_ERROR(ServeHttp());
   workers_->Start();
