@@ -158,7 +158,7 @@ class StrangerWatch {
   }
 
  private:
-  static constexpr absl::Duration kLook = absl::Milliseconds(50);
+  static constexpr absl::Duration kLook = absl::Milliseconds(20);
 
   Connections* const connections_;
   const std::function<bool()> short_of_memory_;
