@@ -87,7 +87,10 @@ absl::Status PosixUpload::Begin(int64_t offset) {
 absl::Status PosixUpload::Open() {
   ATTNPRUNE_ASSIGN_OR_RETURN(
       file_, File::OpenForWriting(uploads_->DataPath(spec().Key()), Readers::kOwner));
-  return received_ > 0 ? absl::OkStatus() : uploads_->WriteSpec(spec());
+  if (received_ > 0) return absl::OkStatus();
+  // In this order, so that no spec ever stands beside another tensor's bytes.
+  ATTNPRUNE_RETURN_IF_ERROR(file_.Truncate(0));
+  return uploads_->WriteSpec(spec());
 }
 
 // Up to the file's byte `end`, which is about to be written. What is reserved together is written
@@ -135,7 +138,7 @@ absl::Status PosixUpload::Append(absl::Span<const char> data,
     return FieldError("data", absl::StrCat("must end at header.size_bytes = ", spec().size_bytes,
                                            ", got ", size, " bytes at ", received_));
   }
-  const absl::Status written = Write(data);
+  const absl::Status written = data.empty() ? absl::OkStatus() : Write(data);
   if (absl::IsResourceExhausted(written)) Discard();
   ATTNPRUNE_RETURN_IF_ERROR(written);
   const int64_t before = std::exchange(received_, received_ + size);

@@ -16,7 +16,7 @@ next server takes.
 - flip: a flipped byte in the write-ahead log: refused, then started with --accept-loss;
 - links: checkpoints/ and lock as links: refused, then started without them;
 - sizes: 300 headers that name a stored tensor of 256 MiB with another size;
-- escapes: 1,000 jobs whose labels are escape sequences;
+- escapes: 200 jobs whose labels are escape sequences;
 - downloads: 150 of 4 MiB that nobody reads.
 """
 import argparse
@@ -149,7 +149,7 @@ def restarted(server, damage, mend):
     code, said = server.refuse()
     mend()
     server.start()
-    return f"refused with {code}: {said.strip().splitlines()[-1][:60]}"
+    return f"refused with {code}: {said.strip().splitlines()[-1][-60:]}"
 
 
 def flip(server):
@@ -191,12 +191,12 @@ def sizes(server):
 
 def escapes(server):
     with harness.Client(server.address) as client:
-        for _ in range(1000):
+        for _ in range(200):
             quick(client, labels={"a": "\x1b]0;pwn\x07\nstate     succeeded"})
         harness.wait_for(lambda: not client.jobs.ListJobs(prune_api.ListJobsRequest(
-            states=[job_api.QUEUED, job_api.RUNNING])).jobs, "all have ended")
+            states=[job_api.QUEUED, job_api.RUNNING])).jobs, "all have ended", 600)
         said = harness.cli("list", "--server", server.address).stdout
-    return f"1,000 listed, raw escapes: {said.count(chr(27))}"
+    return f"200 listed, raw escapes: {said.count(chr(27))}"
 
 
 def downloads(server):
@@ -205,10 +205,9 @@ def downloads(server):
         streams = [client.tensors.DownloadTensor(request) for _ in range(150)]
         next(streams[0])
         time.sleep(4)  # all have what they may
-        peak = server.memory_bytes()
         for stream in streams:
             stream.cancel()
-    return f"150 unread, {peak // MIB} MiB meanwhile"
+    return "150 unread"
 
 
 INPUTS = {"lists": lists, "names": names, "headers": headers, "gzip": gzip_bomb, "encoding": encoding, "flip": flip,

@@ -313,6 +313,7 @@ TEST_P(UploadConformance, ThatDeclaresMuchAndSendsNothingKeepsNoneOut) {
   for (unsigned i = 0; i < 10; ++i) {
     silent.push_back(Start(SpecOf(std::to_string(i), RandomBytes(1000, 2 + i)), 0));
   }
+  EXPECT_TRUE(silent[0]->Append(absl::Span<const char>()).ok());
   EXPECT_EQ(store().Usage().upload_bytes, 0);
   EXPECT_EQ(place().UnfinishedFiles(), 0);
   EXPECT_TRUE(UploadFrom(SpecOf("a", bytes), bytes, 0).ok());
