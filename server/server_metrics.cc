@@ -52,7 +52,7 @@ void ServerMetrics::AddTensors(const BlobStore& store, Exposition& out) const {
             static_cast<double>(usage.max_bytes));
   out.Gauge("attnprune_uploads", "Uploads that are not complete.",
             static_cast<double>(usage.uploads));
-  out.Gauge("attnprune_upload_bytes", "Bytes that they hold or may grow to.",
+  out.Gauge("attnprune_upload_bytes", "Bytes that came of them.",
             static_cast<double>(usage.upload_bytes));
   out.Count("attnprune_uploaded_bytes_total", "Bytes of tensors received.",
             static_cast<double>(transfers.uploaded.value()));

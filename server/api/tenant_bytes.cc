@@ -37,6 +37,16 @@ absl::Status TenantBytes::CheckRoom(const UploadSpec& spec) {
                    " are taken and this one has ", spec.size_bytes));
 }
 
+absl::Status TenantBytes::CheckNext(const std::string& tenant, int64_t bytes) {
+  if (limit_ == 0) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t stored, StoredBytes(tenant));
+  const int64_t taken = stored + tensors_->UploadBytesOf(tenant);
+  if (bytes <= limit_ - taken) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("tensors of one tenant must take at most ", limit_, " bytes together, ", taken,
+                   " are taken and for the next ", bytes, " there is no room"));
+}
+
 void TenantBytes::Add(const std::string& tenant, int64_t size) {
   const MutexLock lock(&mutex_);
   const auto found = counted_.find(tenant);

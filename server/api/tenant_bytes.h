@@ -17,18 +17,22 @@
 
 namespace attnprune::api {
 
-// Counts the tensors that a tenant has uploaded or that its jobs refer to, each once, and its
-// unfinished uploads; those of jobs that store results meanwhile up to kRecent late. Thread-safe.
+// Counts the tensors that a tenant has uploaded or that its jobs refer to, each once, and what came
+// of its unfinished uploads; those of jobs that store results meanwhile up to kRecent late.
+// Thread-safe.
 class TenantBytes {
  public:
   // limit 0: none. All must outlive it.
   TenantBytes(int64_t limit, BlobStore* tensors, JobStore* jobs, const Clock* clock)
       : limit_(limit), tensors_(tensors), jobs_(jobs), clock_(clock) {}
 
-  // Whether an upload may begin or go on: what there is of it already counts as room.
-  // RESOURCE_EXHAUSTED: says how much the tenant has. Errors of JobStore and
-  // BlobStore::CommittedBytes.
+  // Whether all of an upload would fit that is to begin or go on; what there is of it already
+  // counts as room. Takes none. RESOURCE_EXHAUSTED: says how much the tenant has. Errors of
+  // JobStore and BlobStore::CommittedBytes.
   absl::Status CheckRoom(const UploadSpec& spec);
+  // Whether the next bytes of one of the tenant's uploads fit. Messages of several uploads that
+  // come at the same moment may all pass, so the limit is kept to within a message an IO thread.
+  absl::Status CheckNext(const std::string& tenant, int64_t bytes);
   // An upload of it is finished.
   void Add(const std::string& tenant, int64_t size);
 

@@ -11,8 +11,13 @@
 namespace attnprune::api {
 namespace {
 
-constexpr absl::Duration kRetry = absl::Minutes(1);  // where a tenant has no room: told to clients
+constexpr absl::Duration kRetry = absl::Minutes(1);  // where there is no room: told to clients
 constexpr size_t kAtOnce = 500;  // digests of one call of the store, which others wait for
+
+// When to try again, of what is over a limit.
+absl::Status InAWhile(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) ? WithRetryAfter(status, kRetry) : status;
+}
 
 bool SeesAllTensors(const access::Caller& caller) { return caller.role == access::Role::kAdmin; }
 
@@ -64,12 +69,26 @@ absl::StatusOr<std::unique_ptr<Upload>> TensorApi::StartUpload(const access::Cal
   spec.tenant = caller.tenant;
   ATTNPRUNE_RETURN_IF_ERROR(CheckUploadSpec(spec));
   ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(caller, spec.sha256));
-  if (bytes_ != nullptr && !there && !caller.tenant.empty()) {
-    const absl::Status room = bytes_->CheckRoom(spec);
-    if (!room.ok()) return absl::IsResourceExhausted(room) ? WithRetryAfter(room, kRetry) : room;
+  if (!there && HasLimit(caller)) {
+    ATTNPRUNE_RETURN_IF_ERROR(InAWhile(bytes_->CheckRoom(spec)));
   }
   return tensors_->StartUpload(spec, offset,
                                there ? IfStored::kNothingToSend : IfStored::kSendAllTheSame);
+}
+
+bool TensorApi::HasLimit(const access::Caller& caller) const {
+  return bytes_ != nullptr && !caller.tenant.empty();
+}
+
+absl::Status TensorApi::Append(const access::Caller& caller, Upload& upload,
+                               absl::Span<const char> data,
+                               absl::FunctionRef<void()> on_written) const {
+  if (HasLimit(caller)) {
+    const absl::Status room = bytes_->CheckNext(caller.tenant, static_cast<int64_t>(data.size()));
+    if (absl::IsResourceExhausted(room)) upload.Discard();
+    ATTNPRUNE_RETURN_IF_ERROR(InAWhile(room));
+  }
+  return InAWhile(upload.Append(data, on_written));
 }
 
 absl::Status TensorApi::FinishUpload(const access::Caller& caller, Upload& upload) const {

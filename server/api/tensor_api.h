@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -41,6 +42,11 @@ class TensorApi {
   absl::StatusOr<std::unique_ptr<BlobReader>> OpenForReading(const access::Caller& caller,
                                                              const std::string& sha256) const;
 
+  // Upload::Append, within the tenant's limit: an upload that would pass it is removed, as one for
+  // which the disk has no room.
+  absl::Status Append(const access::Caller& caller, Upload& upload, absl::Span<const char> data,
+                      absl::FunctionRef<void()> on_written) const;
+
   // Upload::Finish, unless it was already there; OK means that the tensor is the caller's too, on
   // disk.
   absl::Status FinishUpload(const access::Caller& caller, Upload& upload) const;
@@ -52,6 +58,7 @@ class TensorApi {
   absl::Status NoteOwn(const std::string& tenant, absl::Span<const std::string> digests,
                        std::set<std::string>* own) const;
   absl::StatusOr<bool> IsThere(const access::Caller& caller, const std::string& sha256) const;
+  bool HasLimit(const access::Caller& caller) const;
 
   BlobStore* const tensors_;
   JobStore* const owners_;

@@ -43,7 +43,7 @@ struct BlobStoreUsage {
   int64_t blobs = 0;
   int64_t blob_bytes = 0;
   int64_t uploads = 0;       // unfinished, running or left
-  int64_t upload_bytes = 0;  // what they may still grow to if running, what they hold if left
+  int64_t upload_bytes = 0;  // that came of them
   int64_t max_bytes = 0;     // BlobStoreLimits::max_total_bytes
 };
 
@@ -73,10 +73,11 @@ class Upload {
   virtual bool already_there() const = 0;
   virtual int64_t received() const = 0;  // bytes from the tensor's beginning
 
-  // Writes data behind what was received, calls on_written (the moment to ask for more: a kill
-  // loses none of data any more), then hashes it. INVALID_ARGUMENT (data): more than size_bytes;
-  // nothing of data is kept. RESOURCE_EXHAUSTED: the disk is full; the upload is removed, which
-  // gives its space back. After an error only the destructor may follow.
+  // Takes room for data, writes it behind what was received, calls on_written (the moment to ask
+  // for more: a kill loses none of data any more), then hashes it. INVALID_ARGUMENT (data): more
+  // than size_bytes; nothing of data is kept. RESOURCE_EXHAUSTED: the disk is full, or the store by
+  // max_total_bytes; the upload is removed, which gives its space back. After an error only the
+  // destructor may follow.
   virtual absl::Status Append(absl::Span<const char> data,
                               absl::FunctionRef<void()> on_written) = 0;
   absl::Status Append(absl::Span<const char> data) {
@@ -87,6 +88,9 @@ class Upload {
   // upload stays) or the digest is another (header.sha256, expected and got; the upload is
   // removed).
   virtual absl::Status Finish() = 0;
+
+  // Removes the upload with what was received. Only the destructor may follow.
+  virtual void Discard() = 0;
 
  protected:
   explicit Upload(const UploadSpec& spec) : spec_(spec) {}
@@ -122,7 +126,9 @@ class BlobStore {
   // GB. Look at already_there() first. INVALID_ARGUMENT: CheckUploadSpec, another tensor than the
   // one begun, or (kNothingToSend) a size that the stored tensor does not have. OUT_OF_RANGE
   // (header.offset): not where the upload stands. ABORTED: another holds the upload.
-  // RESOURCE_EXHAUSTED names the limit.
+  // RESOURCE_EXHAUSTED names the limit. An upload takes no room by beginning: one that is clearly
+  // too large for what is left, in coarse steps so that trying sizes measures little, is refused,
+  // and all others as their bytes come.
   virtual absl::StatusOr<std::unique_ptr<Upload>> StartUpload(const UploadSpec& spec,
                                                               int64_t offset,
                                                               IfStored if_stored) = 0;
@@ -170,7 +176,7 @@ class BlobStore {
                                             absl::Duration grace) = 0;
 
   virtual BlobStoreUsage Usage() const = 0;
-  // BlobStoreUsage::upload_bytes, of one tenant's.
+  // BlobStoreUsage::upload_bytes, of one tenant's. Takes as long however many uploads there are.
   virtual int64_t UploadBytesOf(const std::string& tenant) const = 0;
   // UNAVAILABLE: what the store writes to was removed or replaced since it was opened; uploads and
   // Put say so too.

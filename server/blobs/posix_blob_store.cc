@@ -1,5 +1,6 @@
 #include "server/blobs/posix_blob_store.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <future>
 #include <unordered_set>
@@ -13,12 +14,14 @@
 #include "core/io/kept_in_place.h"
 #include "core/io/sha256.h"
 #include "server/blobs/blob_folder.h"
+#include "server/blobs/disk_room.h"
 #include "server/blobs/upload_folder.h"
 
 namespace attnprune {
 namespace {
 
 constexpr int64_t kWriteBackBytes = int64_t{8} << 20;
+constexpr int64_t kAheadBytes = int64_t{8} << 20;
 
 class FileReader final : public BlobReader {
  public:
@@ -34,58 +37,83 @@ class FileReader final : public BlobReader {
   const int64_t size_;
 };
 
-// An upload into the store.
+// An upload into the store. It has no files before its first bytes.
 class PosixUpload final : public Upload {
  public:
   // What it works with must outlive it. It is "already there" until Begin.
-  PosixUpload(const UploadSpec& spec, const PosixBlobStoreOptions& options, const Clock* clock,
-              BlobFolder* blobs, UploadFolder* uploads)
-      : Upload(spec), options_(options), clock_(clock), blobs_(blobs), uploads_(uploads) {}
+  PosixUpload(const UploadSpec& spec, const DiskRoom& disk, const Clock* clock, BlobFolder* blobs,
+              UploadFolder* uploads)
+      : Upload(spec), disk_(disk), clock_(clock), blobs_(blobs), uploads_(uploads) {}
   ~PosixUpload() override;
 
   // The caller has called UploadFolder::Hold: from now on this releases it.
   void TakeHold() { holds_id_ = true; }
   absl::Status Begin(int64_t offset);
-  void Remove();
+  void Discard() override;
 
-  bool already_there() const override { return file_.fd() < 0; }
+  bool already_there() const override { return !begun_; }
   int64_t received() const override { return received_; }
   using Upload::Append;
   absl::Status Append(absl::Span<const char> data, absl::FunctionRef<void()> on_written) override;
   absl::Status Finish() override;
 
  private:
-  absl::Status ReserveDisk();
+  absl::Status Open();
+  absl::Status Write(absl::Span<const char> data);
+  absl::Status TakeDisk(int64_t end);
   absl::Status Seal();
 
-  const PosixBlobStoreOptions& options_;
+  const DiskRoom& disk_;
   const Clock* const clock_;
   BlobFolder* const blobs_;
   UploadFolder* const uploads_;
   File file_;
   Sha256 hash_;
   int64_t received_ = 0;
+  int64_t reserved_ = 0;  // of the disk, from the file's beginning
+  bool begun_ = false;
   bool holds_id_ = false;  // false when already there, finished or removed
 };
 
 absl::Status PosixUpload::Begin(int64_t offset) {
-  received_ = offset;
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      file_, File::OpenForWriting(uploads_->DataPath(spec().Key()), Readers::kOwner));
-  if (offset == 0) {
-    // In this order, so that no spec ever stands beside another tensor's bytes.
-    ATTNPRUNE_RETURN_IF_ERROR(file_.Truncate(0));
-    ATTNPRUNE_RETURN_IF_ERROR(uploads_->WriteSpec(spec()));
-  }
-  ATTNPRUNE_RETURN_IF_ERROR(ReserveDisk());
+  ATTNPRUNE_RETURN_IF_ERROR(disk_.CheckBeginning(spec().size_bytes - offset));
+  received_ = reserved_ = offset;
+  begun_ = true;
+  if (offset == 0) return absl::OkStatus();
+  ATTNPRUNE_RETURN_IF_ERROR(Open());
   return ForEachPiece(file_, offset, [this](absl::Span<const char> piece) { hash_.Update(piece); });
 }
 
-absl::Status PosixUpload::ReserveDisk() {
-  ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t has, file_.DiskBytes());
-  ATTNPRUNE_RETURN_IF_ERROR(CheckDiskRoom(options_.folder, spec().size_bytes - has,
-                                          options_.min_free_disk_bytes, "the server's disk"));
-  return file_.Reserve(spec().size_bytes);
+absl::Status PosixUpload::Open() {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      file_, File::OpenForWriting(uploads_->DataPath(spec().Key()), Readers::kOwner));
+  if (received_ > 0) return absl::OkStatus();
+  // In this order, so that no spec ever stands beside another tensor's bytes.
+  ATTNPRUNE_RETURN_IF_ERROR(file_.Truncate(0));
+  return uploads_->WriteSpec(spec());
+}
+
+// Up to the file's byte `end`, which is about to be written. What is reserved together is written
+// several times cheaper, so as much again as has come is reserved ahead, some MiB at most: who
+// sends little keeps little from others.
+absl::Status PosixUpload::TakeDisk(int64_t end) {
+  if (end <= reserved_) return absl::OkStatus();
+  ATTNPRUNE_RETURN_IF_ERROR(disk_.CheckNext(end - reserved_));
+  const int64_t ahead = std::min({received_, kAheadBytes, spec().size_bytes - end});
+  reserved_ = end;
+  if (disk_.CheckNext(end - received_ + ahead).ok() && file_.Reserve(end + ahead).ok()) {
+    reserved_ += ahead;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PosixUpload::Write(absl::Span<const char> data) {
+  const auto size = static_cast<int64_t>(data.size());
+  ATTNPRUNE_RETURN_IF_ERROR(
+      uploads_->TakeRoom(spec().Key(), size, [this] { return blobs_->Bytes(); }));
+  if (file_.fd() < 0) ATTNPRUNE_RETURN_IF_ERROR(Open());
+  ATTNPRUNE_RETURN_IF_ERROR(TakeDisk(received_ + size));
+  return file_.WriteAt(received_, data);
 }
 
 PosixUpload::~PosixUpload() {
@@ -98,7 +126,7 @@ PosixUpload::~PosixUpload() {
   uploads_->Release(spec().Key());
 }
 
-void PosixUpload::Remove() {
+void PosixUpload::Discard() {
   uploads_->Forget(spec().Key());
   holds_id_ = false;
 }
@@ -110,8 +138,8 @@ absl::Status PosixUpload::Append(absl::Span<const char> data,
     return FieldError("data", absl::StrCat("must end at header.size_bytes = ", spec().size_bytes,
                                            ", got ", size, " bytes at ", received_));
   }
-  const absl::Status written = file_.WriteAt(received_, data);
-  if (absl::IsResourceExhausted(written)) Remove();
+  const absl::Status written = data.empty() ? absl::OkStatus() : Write(data);
+  if (absl::IsResourceExhausted(written)) Discard();
   ATTNPRUNE_RETURN_IF_ERROR(written);
   const int64_t before = std::exchange(received_, received_ + size);
   uploads_->RecordProgress(spec().Key(), received_);
@@ -135,7 +163,7 @@ absl::Status PosixUpload::Finish() {
           ? Seal()
           : FieldError("header.sha256", absl::StrCat("must be the digest of the data, expected ",
                                                      spec().sha256, ", got ", got));
-  Remove();  // its bytes are in place or of no use
+  Discard();  // its bytes are in place or of no use
   return status;
 }
 
@@ -151,6 +179,7 @@ class PosixBlobStore final : public BlobStore {
  public:
   PosixBlobStore(const PosixBlobStoreOptions& options, const Clock* clock)
       : options_(options),
+        disk_(options.folder, options.min_free_disk_bytes),
         clock_(clock),
         blobs_(options.folder + "/tensors", clock),
         uploads_(options.folder + "/uploads", options.limits, clock) {}
@@ -197,6 +226,7 @@ class PosixBlobStore final : public BlobStore {
                            absl::string_view tail) const;
 
   const PosixBlobStoreOptions options_;
+  const DiskRoom disk_;
   const Clock* const clock_;
   BlobFolder blobs_;
   UploadFolder uploads_;
@@ -237,7 +267,7 @@ absl::StatusOr<std::unique_ptr<Upload>> PosixBlobStore::StartUpload(const Upload
   if (offset < 0) {
     return MustError("header.offset", "be at least 0", offset);
   }
-  auto upload = std::make_unique<PosixUpload>(spec, options_, clock_, &blobs_, &uploads_);
+  auto upload = std::make_unique<PosixUpload>(spec, disk_, clock_, &blobs_, &uploads_);
   ATTNPRUNE_ASSIGN_OR_RETURN(const bool there, IsThere(spec, if_stored));
   if (there) {
     uploads_.ForgetUnlessHeld(spec.Key());
@@ -247,12 +277,12 @@ absl::StatusOr<std::unique_ptr<Upload>> PosixBlobStore::StartUpload(const Upload
   upload->TakeHold();
   ATTNPRUNE_ASSIGN_OR_RETURN(const bool there_now, IsThere(spec, if_stored));
   if (there_now) {  // another stream finished it since
-    upload->Remove();
+    upload->Discard();
     return upload;
   }
   const absl::Status status = upload->Begin(offset);
   if (status.ok()) return upload;
-  if (offset == 0) upload->Remove();  // there is nothing to be resumed
+  if (offset == 0) upload->Discard();  // there is nothing to be resumed
   return status;
 }
 

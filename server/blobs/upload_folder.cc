@@ -1,5 +1,7 @@
 #include "server/blobs/upload_folder.h"
 
+#include <iterator>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -8,6 +10,7 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/io/file.h"
+#include "server/blobs/disk_room.h"
 
 namespace attnprune {
 namespace {
@@ -59,7 +62,10 @@ void UploadFolder::Load(const std::string& key) {
     return;
   }
   MutexLock lock(&mutex_);
-  uploads_[key] = {.spec = *spec, .bytes = data->size, .held = false, .touched = data->changed};
+  const auto [upload, is_new] = uploads_.try_emplace(key);
+  if (!is_new) return;  // by its other file
+  upload->second = {.spec = *spec, .bytes = data->size, .touched = data->changed};
+  SetTaken(upload->second, data->size);
 }
 
 absl::Status UploadFolder::WriteSpec(const UploadSpec& spec) const {
@@ -101,7 +107,14 @@ absl::Status UploadFolder::Hold(const UploadSpec& spec, int64_t offset,
   ATTNPRUNE_RETURN_IF_ERROR(CheckOffset(known, spec, offset));
   ATTNPRUNE_RETURN_IF_ERROR(CheckSizes(known, spec, stored_bytes()));
   if (known == nullptr) ATTNPRUNE_RETURN_IF_ERROR(MakeRoom());
-  uploads_[spec.Key()] = {.spec = spec, .bytes = offset, .held = true, .touched = clock_->Now()};
+  // So that no spec ever stands beside another tensor's bytes.
+  if (known != nullptr && offset == 0) RemoveFiles(spec.Key());
+  State& upload = uploads_[spec.Key()];
+  upload.spec = spec;
+  upload.bytes = offset;
+  upload.held = true;
+  upload.touched = clock_->Now();
+  SetTaken(upload, offset);
   return absl::OkStatus();
 }
 
@@ -130,13 +143,42 @@ absl::Status UploadFolder::CheckSizes(const State* known, const UploadSpec& spec
         spec.size_bytes));
   }
   // How much is taken is not said: by it a tenant would learn whether others have its tensor too.
-  const int64_t others = stored_bytes + BytesLocked() - (known == nullptr ? 0 : known->bytes);
-  if (spec.size_bytes > limits_.max_total_bytes - others) {
+  const int64_t others = stored_bytes + taken_ - (known == nullptr ? 0 : known->taken);
+  const int64_t room = limits_.max_total_bytes - others;
+  if (spec.size_bytes > RoughRoom(room, limits_.max_total_bytes)) {
     return absl::ResourceExhaustedError(
         absl::StrCat("tensors must take at most max_total_tensor_bytes = ", limits_.max_total_bytes,
                      " together, and for the ", spec.size_bytes, " of this one there is no room"));
   }
   return absl::OkStatus();
+}
+
+absl::Status UploadFolder::TakeRoom(const std::string& key, int64_t bytes,
+                                    absl::FunctionRef<int64_t()> stored_bytes) {
+  const MutexLock lock(&mutex_);
+  State& upload = uploads_.at(key);
+  if (bytes > limits_.max_total_bytes - stored_bytes() - taken_) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("tensors must take at most max_total_tensor_bytes = ", limits_.max_total_bytes,
+                     " together, and after ", upload.bytes,
+                     " bytes of this one there is no room for the next ", bytes));
+  }
+  SetTaken(upload, upload.taken + bytes);
+  return absl::OkStatus();
+}
+
+void UploadFolder::SetTaken(State& upload, int64_t bytes) {
+  const int64_t more = bytes - std::exchange(upload.taken, bytes);
+  taken_ += more;
+  const auto of = taken_of_.try_emplace(upload.spec.tenant, 0).first;
+  of->second += more;
+  if (of->second == 0) taken_of_.erase(of);
+}
+
+UploadFolder::Uploads::iterator UploadFolder::Erase(Uploads::iterator upload) {
+  SetTaken(upload->second, 0);
+  RemoveFiles(upload->first);
+  return uploads_.erase(upload);
 }
 
 // Where the limit is reached, the upload that has been idle for longest goes.
@@ -151,8 +193,7 @@ absl::Status UploadFolder::MakeRoom() {
     return absl::ResourceExhaustedError(absl::StrCat(
         "unfinished uploads must be at most ", limits_.max_uploads, ", the limit is reached"));
   }
-  RemoveFiles(longest->first);
-  uploads_.erase(longest);
+  Erase(longest);
   return absl::OkStatus();
 }
 
@@ -171,28 +212,27 @@ void UploadFolder::RecordProgress(const std::string& key, int64_t bytes) {
 
 void UploadFolder::Release(const std::string& key) {
   MutexLock lock(&mutex_);
-  State& upload = uploads_.at(key);
+  const auto found = uploads_.find(key);
+  State& upload = found->second;
   if (upload.bytes == 0) {  // there is nothing to be resumed
-    RemoveFiles(key);
-    uploads_.erase(key);
+    Erase(found);
     return;
   }
+  SetTaken(upload, upload.bytes);
   upload.held = false;
   upload.touched = clock_->Now();
 }
 
 void UploadFolder::Forget(const std::string& key) {
   MutexLock lock(&mutex_);
-  RemoveFiles(key);
-  uploads_.erase(key);
+  Erase(uploads_.find(key));
 }
 
 void UploadFolder::ForgetUnlessHeld(const std::string& key) {
   MutexLock lock(&mutex_);
   const auto found = uploads_.find(key);
   if (found == uploads_.end() || found->second.held) return;
-  RemoveFiles(key);
-  uploads_.erase(found);
+  Erase(found);
 }
 
 // --- all of them --------------------------------------------------------------------------------
@@ -200,11 +240,13 @@ void UploadFolder::ForgetUnlessHeld(const std::string& key) {
 int64_t UploadFolder::Collect(absl::Duration grace) {
   MutexLock lock(&mutex_);
   const absl::Time now = clock_->Now();
-  return static_cast<int64_t>(std::erase_if(uploads_, [&](const auto& upload) {
-    if (upload.second.held || now - upload.second.touched < grace) return false;
-    RemoveFiles(upload.first);
-    return true;
-  }));
+  int64_t removed = 0;
+  for (auto it = uploads_.begin(); it != uploads_.end();) {
+    const bool kept = it->second.held || now - it->second.touched < grace;
+    if (!kept) ++removed;
+    it = kept ? std::next(it) : Erase(it);
+  }
+  return removed;
 }
 
 int64_t UploadFolder::Count() const {
@@ -214,24 +256,13 @@ int64_t UploadFolder::Count() const {
 
 int64_t UploadFolder::Bytes() const {
   MutexLock lock(&mutex_);
-  return BytesLocked();
+  return taken_;
 }
 
 int64_t UploadFolder::BytesOf(const std::string& tenant) const {
   MutexLock lock(&mutex_);
-  int64_t bytes = 0;
-  for (const auto& [key, upload] : uploads_) {
-    if (upload.spec.tenant == tenant) bytes += upload.Counted();
-  }
-  return bytes;
-}
-
-int64_t UploadFolder::BytesLocked() const {
-  int64_t bytes = 0;
-  for (const auto& [id, upload] : uploads_) {
-    bytes += upload.Counted();
-  }
-  return bytes;
+  const auto found = taken_of_.find(tenant);
+  return found == taken_of_.end() ? 0 : found->second;
 }
 
 }  // namespace attnprune

@@ -39,6 +39,11 @@ class UploadFolder {
   absl::Status Hold(const UploadSpec& spec, int64_t offset,
                     absl::FunctionRef<int64_t()> stored_bytes);
   absl::Status WriteSpec(const UploadSpec& spec) const;
+  // Counts `bytes` more of a held upload, which are about to be written. RESOURCE_EXHAUSTED: with
+  // them max_total_bytes would be passed. A tensor that is being finished may count twice, as
+  // upload and as tensor, for a moment.
+  absl::Status TakeRoom(const std::string& key, int64_t bytes,
+                        absl::FunctionRef<int64_t()> stored_bytes);
   void RecordProgress(const std::string& key, int64_t bytes);
   void Release(const std::string& key);  // leaves it to be resumed, if it has bytes
   void Forget(const std::string& key);
@@ -59,11 +64,11 @@ class UploadFolder {
   struct State {
     UploadSpec spec;
     int64_t bytes = 0;  // written so far
+    int64_t taken = 0;  // room: of what is being written too
     bool held = false;
     absl::Time touched;
-
-    int64_t Counted() const { return held ? spec.size_bytes : bytes; }
   };
+  using Uploads = std::unordered_map<std::string, State>;  // by key
 
   std::string SpecPath(absl::string_view key) const;
   void Load(const std::string& key);
@@ -71,7 +76,9 @@ class UploadFolder {
   absl::Status CheckSizes(const State* known, const UploadSpec& spec, int64_t stored_bytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  int64_t BytesLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetTaken(State& upload, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // With its files; the upload behind it.
+  Uploads::iterator Erase(Uploads::iterator upload) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveFiles(const std::string& key) const;
 
   const std::string folder_;
@@ -79,7 +86,10 @@ class UploadFolder {
   const Clock* const clock_;
 
   mutable Mutex mutex_;
-  std::unordered_map<std::string, State> uploads_ ABSL_GUARDED_BY(mutex_);  // by key
+  Uploads uploads_ ABSL_GUARDED_BY(mutex_);
+  int64_t taken_ ABSL_GUARDED_BY(mutex_) = 0;  // by all of them
+  // By those of each tenant that has any.
+  std::unordered_map<std::string, int64_t> taken_of_ ABSL_GUARDED_BY(mutex_);
   int64_t next_put_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

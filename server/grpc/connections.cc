@@ -13,9 +13,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/grpc/received_bytes.h"
 
 namespace attnprune::rpc {
 namespace {
+
+constexpr int64_t kStrangersBytes = 4 << 10;  // a handshake and the headers of some calls
 
 // 0: it is closed, or no socket.
 uint64_t SocketBehind(int fd) {
@@ -57,6 +60,37 @@ void Connections::ShutDown(const Connection& connection) {
   close(own);
 }
 
+// Unlike after a shutdown, what nobody has read yet is gone, and no answer waits to be taken.
+bool Connections::CloseIfItSentMuch(const Connection& connection) {
+  const int own = fcntl(connection.fd, F_DUPFD_CLOEXEC, 0);
+  if (own < 0) return false;
+  const bool much = SocketBehind(own) == connection.socket && ReceivedBytes(own) > kStrangersBytes;
+  if (much) {
+    sockaddr nobody{};
+    nobody.sa_family = AF_UNSPEC;
+    connect(own, &nobody, sizeof(nobody));
+  }
+  close(own);
+  return much;
+}
+
+int64_t Connections::CloseStrangers() {
+  const MutexLock lock(&mutex_);
+  int64_t closed = 0;
+  for (auto it = strangers_.begin(); it != strangers_.end();) {
+    const auto stranger = by_age_.find(*it++);
+    const bool goes = CloseIfItSentMuch(stranger->second);
+    if (goes) ++closed;
+    if (goes || !IsOpen(stranger->second)) Forget(stranger);
+  }
+  return closed;
+}
+
+bool Connections::HasStrangers() {
+  const MutexLock lock(&mutex_);
+  return !strangers_.empty();
+}
+
 bool Connections::Add(int fd) {
   const MutexLock lock(&mutex_);
   if (static_cast<int64_t>(by_age_.size()) >= most_) ForgetClosed();
@@ -69,6 +103,7 @@ bool Connections::Add(int fd) {
   Connection connection = {
       .fd = fd, .socket = SocketBehind(fd), .peer = PeerOfSocket(fd), .tenant = absl::nullopt};
   by_peer_[connection.peer] = next_;
+  strangers_.insert(next_);
   by_age_[next_++] = std::move(connection);
   return true;
 }
@@ -76,7 +111,10 @@ bool Connections::Add(int fd) {
 void Connections::LetIn(const std::string& peer, const std::string& tenant) {
   const MutexLock lock(&mutex_);
   const auto found = by_peer_.find(peer);
-  if (found != by_peer_.end()) by_age_.at(found->second).tenant = tenant;
+  if (found == by_peer_.end()) return;
+  Connection& connection = by_age_.at(found->second);
+  if (!connection.tenant.has_value()) strangers_.erase(found->second);
+  connection.tenant = tenant;
 }
 
 void Connections::ForgetClosed() {
@@ -101,6 +139,7 @@ Connections::ByAge::iterator Connections::ToGo() {
 void Connections::Forget(ByAge::iterator connection) {
   const auto of_peer = by_peer_.find(connection->second.peer);
   if (of_peer != by_peer_.end() && of_peer->second == connection->first) by_peer_.erase(of_peer);
+  strangers_.erase(connection->first);
   by_age_.erase(connection);
 }
 

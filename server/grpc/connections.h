@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 
@@ -22,6 +23,13 @@ class Connections {
   // Of a connected socket that gRPC is about to own: gRPC alone closes it, and tells nobody.
   // False: refused. O(1), or O(most) where the limit is reached.
   bool Add(int fd);
+  // Where the process is short of memory: closes every connection by which no call was let in and
+  // that has sent more than a few KiB, unread bytes and all. Calls that gRPC 1.51 holds, of which
+  // the headers came and no message, or that were reset faster than it gets through, go with it.
+  // How many were closed.
+  int64_t CloseStrangers();
+  // There are any by which no call was let in.
+  bool HasStrangers();
   // A call was let in, by the connection from `peer`, "127.0.0.1:40112" or "[::1]:40112".
   void LetIn(const std::string& peer, const std::string& tenant);
 
@@ -36,6 +44,7 @@ class Connections {
 
   static bool IsOpen(const Connection& connection);
   static void ShutDown(const Connection& connection);
+  static bool CloseIfItSentMuch(const Connection& connection);
   void ForgetClosed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   ByAge::iterator ToGo() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget(ByAge::iterator connection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -44,6 +53,7 @@ class Connections {
   Mutex mutex_;
   int64_t next_ ABSL_GUARDED_BY(mutex_) = 0;
   ByAge by_age_ ABSL_GUARDED_BY(mutex_);  // closed ones among them, until there is no room
+  std::set<int64_t> strangers_ ABSL_GUARDED_BY(mutex_);  // of by_age_: no call of theirs was let in
   std::unordered_map<std::string, int64_t> by_peer_ ABSL_GUARDED_BY(mutex_);
 };
 

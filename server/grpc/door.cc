@@ -110,15 +110,16 @@ absl::StatusOr<std::unique_ptr<Door>> Door::Listen(const std::string& listen) {
   return std::unique_ptr<Door>(new Door(*std::move(listening), std::move(closing), port));
 }
 
-void Door::Open(std::function<void(int listening, int accepted)> take) {
-  thread_ = std::jthread([this, take = std::move(take)] { Loop(take); });
+void Door::Open(std::function<void(int listening, int accepted)> take, std::function<int()> look) {
+  thread_ =
+      std::jthread([this, take = std::move(take), look = std::move(look)] { Loop(take, look); });
 }
 
-void Door::Loop(const std::function<void(int, int)>& take) const {
+void Door::Loop(const std::function<void(int, int)>& take, const std::function<int()>& look) const {
   std::vector<pollfd> watched = {{closing_.get(), POLLIN, 0}};
   for (const OwnedFd& fd : listening_) watched.push_back({fd.get(), POLLIN, 0});
   while (true) {
-    if (poll(watched.data(), watched.size(), -1) < 0) continue;  // a signal
+    if (poll(watched.data(), watched.size(), look()) < 0) continue;  // a signal
     if (watched[0].revents != 0) return;
     for (size_t i = 1; i < watched.size(); ++i) {
       if (watched[i].revents == 0) continue;

@@ -35,15 +35,17 @@ class Door {
 
   int port() const { return port_; }
   // Accepts from now on. take(listening, accepted): on a thread of its own; the second descriptor,
-  // which never blocks, is the callee's.
-  void Open(std::function<void(int listening, int accepted)> take);
-  // Nobody is accepted any more, and `take` is not called again. Idempotent.
+  // which never blocks, is the callee's. look: on that thread, whenever it has nothing to take;
+  // says in how many milliseconds it wants to be called again at the latest, -1: after the next
+  // that is taken.
+  void Open(std::function<void(int listening, int accepted)> take, std::function<int()> look);
+  // Nobody is accepted any more, and neither is called again. Idempotent.
   void Close();
 
  private:
   Door(std::vector<OwnedFd> listening, OwnedFd closing, int port)
       : listening_(std::move(listening)), closing_(std::move(closing)), port_(port) {}
-  void Loop(const std::function<void(int, int)>& take) const;
+  void Loop(const std::function<void(int, int)>& take, const std::function<int()>& look) const;
 
   std::vector<OwnedFd> listening_;
   const OwnedFd closing_;  // readable from Close on

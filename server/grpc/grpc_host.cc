@@ -137,6 +137,35 @@ void Configure(const GrpcHostOptions& options, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
 }
 
+// What is done about strangers where memory is short: gRPC 1.51 bounds neither calls of which the
+// headers came and no message, nor calls that are begun and reset, and both need no token.
+class StrangerWatch {
+ public:
+  explicit StrangerWatch(const GrpcHostOptions& options)
+      : connections_(options.short_of_memory ? options.connections : nullptr),
+        short_of_memory_(options.short_of_memory),
+        on_closed_(options.on_strangers_closed) {}
+
+  // As Door::Open takes it.
+  int Look() {
+    if (connections_ == nullptr || !connections_->HasStrangers()) return -1;
+    const absl::Duration since = SteadyNow() - last_;
+    if (since < kLook) return static_cast<int>(absl::ToInt64Milliseconds(kLook - since)) + 1;
+    last_ = SteadyNow();
+    const int64_t closed = short_of_memory_() ? connections_->CloseStrangers() : 0;
+    if (closed > 0 && on_closed_) on_closed_(closed);
+    return static_cast<int>(absl::ToInt64Milliseconds(kLook));
+  }
+
+ private:
+  static constexpr absl::Duration kLook = absl::Milliseconds(20);
+
+  Connections* const connections_;
+  const std::function<bool()> short_of_memory_;
+  const std::function<void(int64_t)> on_closed_;
+  absl::Time last_ = absl::InfinitePast();
+};
+
 void SetHealth(grpc::Server& server, bool serving) {
   grpc::HealthCheckServiceInterface* const health = server.GetHealthCheckService();
   health->SetServingStatus(serving);
@@ -166,7 +195,7 @@ absl::StatusOr<std::unique_ptr<GrpcHost>> GrpcHost::Start(
   SetHealth(*server, true);
   std::unique_ptr<GrpcHost> host(
       new GrpcHost(credentials, std::move(acceptor), std::move(server), std::move(door)));
-  host->Open(options.connections);
+  host->Open(options);
   return host;
 }
 
@@ -179,17 +208,20 @@ GrpcHost::GrpcHost(std::shared_ptr<grpc::ServerCredentials> credentials,
       door_(std::move(door)),
       port_(door_->port()) {}
 
-void GrpcHost::Open(Connections* connections) {
-  door_->Open([this, connections](int listening, int accepted) {
-    if (connections != nullptr && !connections->Add(accepted)) {
-      close(accepted);
-      return;
-    }
-    Acceptor::NewConnectionParameters connection;
-    connection.listener_fd = listening;
-    connection.fd = accepted;
-    acceptor_->HandleNewConnection(&connection);
-  });
+void GrpcHost::Open(const GrpcHostOptions& options) {
+  Connections* const connections = options.connections;
+  door_->Open(
+      [this, connections](int listening, int accepted) {
+        if (connections != nullptr && !connections->Add(accepted)) {
+          close(accepted);
+          return;
+        }
+        Acceptor::NewConnectionParameters connection;
+        connection.listener_fd = listening;
+        connection.fd = accepted;
+        acceptor_->HandleNewConnection(&connection);
+      },
+      [watch = StrangerWatch(options)]() mutable { return watch.Look(); });
 }
 
 GrpcHost::~GrpcHost() { Shutdown(absl::InfinitePast()); }

@@ -3,6 +3,7 @@
 #define ATTNPRUNE_SERVER_GRPC_GRPC_HOST_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,6 +39,10 @@ struct GrpcHostOptions {
   CallMetrics* calls = nullptr;  // counts them (GrpcCalls); may be null; must outlive the host
   Connections* connections = nullptr;         // null: no limit; must outlive the host
   const tls::LiveCredentials* tls = nullptr;  // null: plain text; must outlive the host
+  // Whether the process is short of memory: then Connections::CloseStrangers. Empty: never. Asked
+  // often, while there are strangers.
+  std::function<bool()> short_of_memory;
+  std::function<void(int64_t)> on_strangers_closed;  // told how many; may be empty
 };
 
 // Thread-safe.
@@ -61,7 +66,7 @@ class GrpcHost {
 
   GrpcHost(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<Acceptor> acceptor,
            std::unique_ptr<grpc::Server> server, std::unique_ptr<Door> door);
-  void Open(Connections* connections);
+  void Open(const GrpcHostOptions& options);
 
   const std::shared_ptr<grpc::ServerCredentials> credentials_;  // asked while the server lives
   const std::unique_ptr<Acceptor> acceptor_;

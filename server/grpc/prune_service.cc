@@ -4,9 +4,12 @@
 
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <memory>
+#include <string>
 #include <utility>
 
 #include "attnprune/v1/prune_service.grpc.pb.h"
+#include "server/grpc/fair_share.h"
 #include "server/grpc/status.h"
 #include "server/grpc/watch_reactor.h"
 
@@ -17,6 +20,8 @@ namespace asio = boost::asio;
 namespace {
 
 using access::Caller;
+
+constexpr char kNoTenant[] = "?";  // no tenant's name
 
 absl::Status Assign(absl::Status status, google::protobuf::Empty*) { return status; }
 
@@ -33,6 +38,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
       : api_(*api),
         runs_(*runs),
         port_{gate, options.on_call, options.connections},
+        turns_(options.io_threads),
         io_(static_cast<size_t>(options.io_threads)),
         watch_{.hub = hub,
                .outlook = outlook,
@@ -158,21 +164,25 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
                });
   }
 
-  // Runs `call` on a thread that may wait. A call whose client has gone by then is not begun, nor
-  // one whose caller may not make it.
+  // Runs `call` on a thread that may wait, when it is its tenant's turn. A call whose client has
+  // gone by then is not begun, nor one whose caller may not make it: those take turns as one
+  // tenant.
   template <typename Response, typename Call>
   grpc::ServerUnaryReactor* Run(const char* method, grpc::CallbackServerContext* context,
                                 Response* response, Call call) {
     grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-    asio::post(io_, [context, response, reactor, record = CallRecord(port_, method, context),
-                     call = std::move(call)]() mutable {
+    const auto record = std::make_shared<CallRecord>(port_, method, context);
+    const std::string tenant = record->caller().ok() ? record->caller()->tenant : kNoTenant;
+    const auto answer = [this, context, response, reactor, record, tenant, call] {
       const grpc::Status status = context->IsCancelled() ? grpc::Status::CANCELLED
-                                  : record.caller().ok()
-                                      ? ToGrpc(Assign(call(*record.caller(), record), response))
-                                      : ToGrpc(record.caller().status());
-      record.Finish(status);
+                                  : record->caller().ok()
+                                      ? ToGrpc(Assign(call(*record->caller(), *record), response))
+                                      : ToGrpc(record->caller().status());
+      record->Finish(status);
       reactor->Finish(status);
-    });
+      turns_.Release(tenant);
+    };
+    turns_.Acquire(tenant, [this, answer] { asio::post(io_, answer); });
     return reactor;
   }
 
@@ -180,6 +190,7 @@ class PruneService final : public v1::PruneService::CallbackService, public Prun
   const api::RunApi& runs_;
   const CallPort port_;
   WatchRegistry registry_;
+  FairShare turns_;  // at the threads of io_, which streams use too
   asio::thread_pool io_;
   const WatchContext watch_;
 };

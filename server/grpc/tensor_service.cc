@@ -16,7 +16,7 @@
 #include "core/base/field_error.h"
 #include "core/base/mutex.h"
 #include "core/base/status_macros.h"
-#include "server/grpc/chunk_budget.h"
+#include "server/grpc/fair_share.h"
 #include "server/grpc/status.h"
 
 namespace attnprune::rpc {
@@ -55,7 +55,7 @@ struct Backend {
   const api::TensorApi* tensors;
   CallPort port;
   Calls calls;
-  ChunkBudget budget;
+  FairShare budget;
   asio::thread_pool io;
 };
 
@@ -183,7 +183,8 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
       metrics->uploaded.Add(static_cast<int64_t>(data.size()));
     }
     const absl::Duration wait = WaitAfter(static_cast<int64_t>(data.size()));
-    const absl::Status status = upload_->Append(data, [this, wait] { ReadAfter(wait); });
+    const absl::Status status = backend_->tensors->Append(*record_.caller(), *upload_, data,
+                                                          [this, wait] { ReadAfter(wait); });
     if (!status.ok()) End(status);  // then no read was started
   }
 
@@ -342,7 +343,7 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
                  .tensors = tensors,
                  .port = {gate, options.on_call, options.connections},
                  .calls = {},
-                 .budget = ChunkBudget(options.download_chunks),
+                 .budget = FairShare(options.download_chunks),
                  .io = asio::thread_pool(static_cast<size_t>(options.io_threads))} {}
 
   ~TensorServiceImpl() override {

@@ -8,10 +8,26 @@
 
 namespace attnprune {
 
-int64_t ResidentBytes() {
-  int64_t all = 0, resident = 0;
-  if (!(std::ifstream("/proc/self/statm") >> all >> resident)) return 0;
-  return resident * sysconf(_SC_PAGESIZE);
+namespace {
+
+struct Pages {
+  int64_t resident = 0, of_files = 0;
+};
+
+Pages OwnPages() {
+  int64_t all = 0;
+  Pages pages;
+  if (!(std::ifstream("/proc/self/statm") >> all >> pages.resident >> pages.of_files)) return {};
+  return pages;
+}
+
+}  // namespace
+
+int64_t ResidentBytes() { return OwnPages().resident * sysconf(_SC_PAGESIZE); }
+
+int64_t ResidentBytesOfNoFile() {
+  const Pages pages = OwnPages();
+  return (pages.resident - pages.of_files) * sysconf(_SC_PAGESIZE);
 }
 
 bool UnusedMemory::IsWorthwhile(int64_t resident_bytes, int64_t bytes_after_last) {

@@ -8,6 +8,8 @@ namespace attnprune {
 
 // Of this process; 0: the system does not tell.
 int64_t ResidentBytes();
+// Of them, those of no file: what counts against a limit of memory and cannot be read again.
+int64_t ResidentBytesOfNoFile();
 
 // glibc keeps much of what many threads have freed: after a burst of calls, for ever. Returning 250
 // MiB of it took 143 ms, looking in vain 7 to 16 ms (2 busy cores), so that it is done only after a

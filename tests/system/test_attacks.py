@@ -2,6 +2,7 @@
 import contextlib
 import hashlib
 import os
+import pathlib
 import re
 import socket
 import threading
@@ -12,12 +13,14 @@ import urllib.request
 import grpc
 import pytest
 
+import http2
 from harness import LIMIT, Client, cli, submit, tensor_ref, wait_for
 from test_tokens import TokenClient, TokenServer, make_token
 from attnprune.v1 import prune_service_pb2 as prune_api
 from attnprune.v1 import tensor_service_pb2 as tensor_api
 
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+GET_JOB = "/attnprune.v1.PruneService/GetJob"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 
 
@@ -37,16 +40,40 @@ def two_tenants(tmp_path):
 
 
 class FlaggedServer(TokenServer):
-    """With further flags and, where they are given, so many open files at most."""
+    """With further flags and, where they are given, so many open files at most, in a cgroup."""
 
-    def __init__(self, folder, tokens, *flags, files=None):
+    def __init__(self, folder, tokens, *flags, files=None, cgroup=None):
         super().__init__(folder, tokens)
         self.flags += flags
         self.files = files
+        self.cgroup = cgroup
 
     def command(self, port=0, port_file=None):
         limit = ["prlimit", f"--nofile={self.files}"] if self.files else []
-        return limit + super().command(port, port_file)
+        enter = (["sh", "-c", f'echo $$ > {self.cgroup}/cgroup.procs && exec "$@"', "sh"]
+                 if self.cgroup else [])
+        return limit + enter + super().command(port, port_file)
+
+
+@contextlib.contextmanager
+def cgroup_of(mebibytes):
+    """For a process that may have so much memory. Needs root, as CI has, and a kernel that has such groups."""
+    first = pathlib.Path("/sys/fs/cgroup/memory")
+    top, limit = (first, "memory.limit_in_bytes") if first.exists() else (first.parent, "memory.max")
+    group = top / f"attnprune-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no memory cgroup: {error}")
+    try:
+        try:
+            (group / limit).write_text(str(mebibytes << 20))
+        except OSError as error:
+            pytest.skip(f"no memory cgroup: {error}")
+        yield group
+    finally:
+        wait_for(lambda: not (group / "cgroup.procs").read_text(), "nobody is in it")
+        group.rmdir()
 
 
 def threads(server):
@@ -145,6 +172,19 @@ def test_downloads_that_a_tenant_does_not_read_hold_up_no_other(tmp_path, tokens
         assert time.monotonic() - begin < 20, "a stalled reader is left after a minute"
         for call in unread:
             call.cancel()
+
+
+def test_calls_of_which_no_message_comes_end_with_their_connections_where_memory_is_short(tmp_path, tokens):
+    path, mine, _ = tokens
+    with cgroup_of(300) as cgroup, FlaggedServer(tmp_path / "data", path, cgroup=cgroup) as server, \
+            contextlib.ExitStack() as opened, TokenClient(server.address, mine) as client:
+        client.jobs.ListJobs(prune_api.ListJobsRequest())
+        strangers = [opened.enter_context(http2.connection(server.port, *http2.calls(1000, GET_JOB)))
+                     for _ in range(60)]
+        wait_for(lambda: sum(map(is_closed, strangers)) >= 30, "60,000 are some 700 MiB")
+        client.jobs.ListJobs(prune_api.ListJobsRequest())
+        assert server.process.poll() is None
+        assert "connections.close" in server.log
 
 
 def test_viewers_of_one_tenant_leave_places_to_another(tmp_path, tokens):

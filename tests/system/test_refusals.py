@@ -1,9 +1,11 @@
 """What goes wrong with the machine: full disk, full queue, read-only folder, a second server, a
 damaged database, a missing tensor. Each is a clear error, and nothing accepted is lost."""
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
+import threading
 
 import grpc
 import pytest
@@ -14,6 +16,7 @@ from test_uploads import random_tensor
 from attnprune.v1 import errors_pb2 as errors_api
 from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import prune_service_pb2 as prune_api
+from attnprune.v1 import tensor_service_pb2 as tensor_api
 
 FOREVER = (("gd", {"steps": 1000000}),)
 QUICK = (("magnitude", {}),)
@@ -59,6 +62,57 @@ def test_a_full_disk_refuses_new_work_and_loses_none_that_was_accepted(tmp_path,
         with Client(server.address) as client:
             listed = client.jobs.ListJobs(prune_api.ListJobsRequest(page_size=1000)).jobs
             assert {running, queued} <= {job.name for job in listed}
+
+
+def test_a_disk_that_fills_in_the_middle_of_an_upload_ends_that_upload_alone(tmp_path, dice):
+    with small_disk(tmp_path / "disk", "128M"), Server(tmp_path / "disk" / "data") as server:
+        uploads, filler = tmp_path / "disk" / "data" / "uploads", tmp_path / "disk" / "filler"
+        ref, data = random_tensor(32, dice)
+        filled = threading.Event()
+        with Client(server.address) as client:
+            ended = submit(client, "ended", methods=QUICK).name
+            assert client.finish(ended).state == job_api.SUCCEEDED
+            running = submit(client, "running", methods=FOREVER).name
+            client.wait_for_step(running)
+            silent = [client.tensors.UploadTensor.future(header_only(filled, 50 << 20, i))
+                      for i in range(10)]
+
+            def messages():
+                yield tensor_api.UploadTensorRequest(header=tensor_api.UploadHeader(
+                    upload_id="u", sha256=ref.sha256, size_bytes=len(data), dtype=ref.dtype))
+                for start in range(0, len(data), 1 << 20):
+                    if start == 8 << 20:
+                        filled.wait(LIMIT)
+                    yield tensor_api.UploadTensorRequest(data=data[start:start + (1 << 20)])
+            upload = client.tensors.UploadTensor.future(messages())
+            query = tensor_api.QueryUploadRequest(upload_id="u")
+            wait_for(lambda: client.tensors.QueryUpload(query).committed_bytes == 8 << 20, "it is half there")
+            assert {path.name for path in uploads.iterdir()} == {"u.data", "u.spec"}
+            fill(filler)
+            filled.set()
+            assert upload.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "disk is full: there is no room for the next" in upload.details()
+            assert "RetryInfo" in details(upload)
+            assert not list(uploads.iterdir())
+            for one in silent:
+                one.cancel()
+            client.cancel(running)
+            assert client.finish(running).state == job_api.CANCELLED
+            client.jobs.DeleteJob(prune_api.DeleteJobRequest(name=ended))
+        server.kill()
+        server.start()
+        filler.unlink()
+        with Client(server.address) as client:
+            assert [job.name for job in client.jobs.ListJobs(prune_api.ListJobsRequest()).jobs] == [running]
+            assert client.upload(ref, data).sha256 == ref.sha256
+
+
+def header_only(until, size, number):
+    """An upload that says its size and sends nothing."""
+    digest = hashlib.sha256(str(number).encode()).hexdigest()
+    yield tensor_api.UploadTensorRequest(header=tensor_api.UploadHeader(
+        upload_id=f"silent-{number}", sha256=digest, size_bytes=size, dtype=job_api.F32))
+    until.wait(LIMIT)
 
 
 def fill(path):

@@ -30,11 +30,15 @@ class TenantBytesTest : public ::testing::Test {
             .size_bytes = static_cast<int64_t>(bytes.size()),
             .dtype = "BITMASK"};
   }
+  absl::Status Append(const std::string& tenant, attnprune::Upload& upload,
+                      absl::Span<const char> data) {
+    return api_.Append(Of(tenant), upload, data, [] {});
+  }
   absl::Status Upload(const std::string& tenant, const std::string& bytes) {
     auto upload = api_.StartUpload(Of(tenant), SpecOf("u", bytes), 0);
     if (!upload.ok()) return upload.status();
     if ((*upload)->already_there()) return api_.FinishUpload(Of(tenant), **upload);
-    absl::Status appended = (*upload)->Append(bytes);
+    absl::Status appended = Append(tenant, **upload, bytes);
     return appended.ok() ? api_.FinishUpload(Of(tenant), **upload) : appended;
   }
 
@@ -60,16 +64,35 @@ TEST_F(TenantBytesTest, AreNoneForWhatIsTheTenantsAlready) {
   EXPECT_FALSE(Upload("a", "2").ok());
 }
 
-TEST_F(TenantBytesTest, HaveUploadsThatAreUnderWayAndLeftOnesInThem) {
-  const std::string large(700, '1'), small(200, '2');
+TEST_F(TenantBytesTest, HaveWhatCameOfUploadsThatAreUnderWayAndOfLeftOnesInThem) {
+  const std::string large(700, '1');
   auto running = api_.StartUpload(Of("a"), SpecOf("large", large), 0);
   ASSERT_TRUE(running.ok());
-  EXPECT_FALSE(Upload("a", std::string(301, '3')).ok()) << "what it may still grow to counts";
-  ASSERT_TRUE((*running)->Append(absl::MakeConstSpan(large).subspan(0, 500)).ok());
+  EXPECT_TRUE(api_.StartUpload(Of("a"), SpecOf("u", std::string(1000, '3')), 0).ok())
+      << "nothing came yet";
+  ASSERT_TRUE(Append("a", **running, absl::MakeConstSpan(large).subspan(0, 500)).ok());
+  EXPECT_FALSE(Upload("a", std::string(501, '3')).ok()) << "what came counts";
   running->reset();
   EXPECT_FALSE(Upload("a", std::string(501, '3')).ok()) << "what is left counts";
   EXPECT_TRUE(api_.StartUpload(Of("a"), SpecOf("large", large), 500).ok()) << "it can be resumed";
   EXPECT_TRUE(Upload("b", std::string(1000, '3')).ok());
+}
+
+TEST_F(TenantBytesTest, EndAnUploadThatPassesThemAndLeaveNothingOfIt) {
+  const std::string first(700, '1'), second(700, '2');
+  auto a = api_.StartUpload(Of("a"), SpecOf("first", first), 0);
+  auto b = api_.StartUpload(Of("a"), SpecOf("second", second), 0);
+  ASSERT_TRUE(a.ok() && b.ok());
+  ASSERT_TRUE(Append("a", **a, absl::MakeConstSpan(first).subspan(0, 600)).ok());
+  ASSERT_TRUE(Append("a", **b, absl::MakeConstSpan(second).subspan(0, 400)).ok());
+  const absl::Status refused = Append("a", **b, absl::MakeConstSpan(second).subspan(400));
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("at most 1000 bytes together, 1000 are taken and for the next 300"));
+  b->reset();
+  EXPECT_EQ(backend_.tensors().UploadBytesOf("a"), 600);
+  EXPECT_TRUE(Append("a", **a, absl::MakeConstSpan(first).subspan(600)).ok());
+  EXPECT_TRUE(api_.FinishUpload(Of("a"), **a).ok());
 }
 
 TEST_F(TenantBytesTest, AreNotWhatAClientSaysOfItsUpload) {

@@ -281,21 +281,97 @@ TEST_P(UploadConformance, LargerThanATensorMayBeIsRefused) {
   EXPECT_TRUE(UploadFrom(SpecOf("a", fits), fits, 0).ok());
 }
 
-TEST_P(UploadConformance, CountsInFullAgainstTheTotalWhileItRuns) {
+TEST_P(UploadConformance, CountsAgainstTheTotalWithWhatCameOfIt) {
   limits_.max_total_bytes = 250;
   Reopen();
   const std::string stored = RandomBytes(100, 1), running = RandomBytes(100, 2),
                     third = RandomBytes(100, 3), fits = RandomBytes(50, 4);
   ASSERT_TRUE(store().Put(stored).ok());
-  std::unique_ptr<Upload> upload = Start(SpecOf("a", running), 0);
-  EXPECT_THAT(store().StartUpload(SpecOf("b", third), 0).status(),
-              FailsWith(absl::StatusCode::kResourceExhausted, "max_total_tensor_bytes = 250"));
-  EXPECT_TRUE(UploadFrom(SpecOf("c", fits), fits, 0).ok());
-  ASSERT_TRUE(upload->Append(absl::MakeConstSpan(running).subspan(0, 10)).ok());
-  upload = nullptr;  // left: it takes what it has
+  std::unique_ptr<Upload> a = Start(SpecOf("a", running), 0);
+  const std::unique_ptr<Upload> b = Start(SpecOf("b", third), 0);
+  ASSERT_TRUE(a->Append(absl::MakeConstSpan(running).subspan(0, 10)).ok());
   EXPECT_EQ(store().Usage().upload_bytes, 10);
+  a = nullptr;  // left: it takes what it has
+  EXPECT_EQ(store().Usage().upload_bytes, 10);
+  EXPECT_TRUE(UploadFrom(SpecOf("c", fits), fits, 0).ok());
+  ASSERT_TRUE(b->Append(absl::MakeConstSpan(third).subspan(0, 90)).ok());
+  EXPECT_THAT(b->Append(absl::MakeConstSpan(third).subspan(90)),
+              FailsWith(absl::StatusCode::kResourceExhausted,
+                        "max_total_tensor_bytes = 250 together, and after 90 bytes of this one "
+                        "there is no room for the next 10"));
+  EXPECT_EQ(store().Usage().upload_bytes, 10) << "what did not fit is gone";
   EXPECT_TRUE(UploadFrom(SpecOf("a", running), running, 10).ok());
   EXPECT_EQ(store().Usage().blob_bytes, 250);
+}
+
+TEST_P(UploadConformance, ThatDeclaresMuchAndSendsNothingKeepsNoneOut) {
+  limits_.max_total_bytes = 1000;
+  Reopen();
+  const std::string bytes = RandomBytes(1000, 1);
+  std::vector<std::unique_ptr<Upload>> silent;
+  silent.reserve(10);
+  for (unsigned i = 0; i < 10; ++i) {
+    silent.push_back(Start(SpecOf(std::to_string(i), RandomBytes(1000, 2 + i)), 0));
+  }
+  EXPECT_TRUE(silent[0]->Append(absl::Span<const char>()).ok());
+  EXPECT_EQ(store().Usage().upload_bytes, 0);
+  EXPECT_EQ(place().UnfinishedFiles(), 0);
+  EXPECT_TRUE(UploadFrom(SpecOf("a", bytes), bytes, 0).ok());
+}
+
+TEST_P(UploadConformance, IsRefusedAtItsBeginningWhereItIsClearlyTooLargeAndNoMoreIsTold) {
+  limits_.max_total_bytes = 6400;
+  Reopen();
+  ASSERT_TRUE(store().Put(RandomBytes(3201, 1)).ok());
+  const auto begin = [&](size_t size) {
+    return store().StartUpload(SpecOf("a", RandomBytes(size, 2)), 0).status();
+  };
+  EXPECT_TRUE(begin(3199).ok());
+  EXPECT_TRUE(begin(3200).ok()) << "one byte too many, which is not told before it is sent";
+  EXPECT_THAT(begin(3201),
+              FailsWith(absl::StatusCode::kResourceExhausted, "for the 3201 of this one"));
+  const std::string bytes = RandomBytes(3200, 2);
+  EXPECT_TRUE(absl::IsResourceExhausted(UploadFrom(SpecOf("a", bytes), bytes, 0)));
+}
+
+TEST_P(UploadConformance, StartedAnewGivesItsRoomBackAtOnce) {
+  limits_.max_total_bytes = 100;
+  Reopen();
+  const std::string bytes = RandomBytes(100, 1), other = RandomBytes(40, 2);
+  UploadPart(SpecOf("a", bytes), bytes, 70);
+  const std::unique_ptr<Upload> anew = Start(SpecOf("a", bytes), 0);
+  EXPECT_EQ(place().UnfinishedFiles(), 0);
+  EXPECT_TRUE(UploadFrom(SpecOf("b", other), other, 0).ok());
+}
+
+TEST_P(UploadConformance, DiscardedLeavesNothing) {
+  const std::string bytes = RandomBytes(100, 1);
+  {
+    const std::unique_ptr<Upload> upload = Start(SpecOf("a", bytes), 0);
+    ASSERT_TRUE(upload->Append(absl::MakeConstSpan(bytes).subspan(0, 60)).ok());
+    upload->Discard();
+  }
+  EXPECT_EQ(Committed("a"), 0);
+  EXPECT_EQ(store().Usage().uploads, 0);
+  EXPECT_EQ(store().Usage().upload_bytes, 0);
+  EXPECT_EQ(place().UnfinishedFiles(), 0);
+}
+
+TEST_P(UploadConformance, BytesAreCountedForTheirTenant) {
+  const std::string bytes = RandomBytes(100, 1);
+  UploadSpec of_a = SpecOf("u", bytes), of_b = SpecOf("u", bytes);
+  of_a.tenant = "a";
+  of_b.tenant = "b";
+  UploadPart(of_a, bytes, 30);
+  UploadPart(of_b, bytes, 50);
+  EXPECT_EQ(store().UploadBytesOf("a"), 30);
+  EXPECT_EQ(store().UploadBytesOf("b"), 50);
+  EXPECT_EQ(store().UploadBytesOf("c"), 0);
+  Reopen();
+  EXPECT_EQ(store().UploadBytesOf("b"), 50);
+  EXPECT_TRUE(UploadFrom(of_b, bytes, 50).ok());
+  EXPECT_EQ(store().UploadBytesOf("b"), 0);
+  EXPECT_EQ(store().UploadBytesOf("a"), 30);
 }
 
 TEST_P(UploadConformance, TheTotalIsStillKnownAfterARestart) {
@@ -304,9 +380,10 @@ TEST_P(UploadConformance, TheTotalIsStillKnownAfterARestart) {
   UploadPart(SpecOf("a", left), left, 60);
   limits_.max_total_bytes = 259;
   Reopen();
-  const std::string next = RandomBytes(100, 3);
-  EXPECT_THAT(store().StartUpload(SpecOf("b", next), 0).status(),
-              FailsWith(absl::StatusCode::kResourceExhausted, "there is no room"));
+  const std::string next = RandomBytes(100, 3), fits = RandomBytes(99, 4);
+  EXPECT_THAT(UploadFrom(SpecOf("b", next), next, 0),
+              FailsWith(absl::StatusCode::kResourceExhausted, "no room for the next 100"));
+  EXPECT_TRUE(UploadFrom(SpecOf("b", fits), fits, 0).ok());
 }
 
 TEST_P(UploadConformance, UnfinishedOnesAreBounded) {

@@ -4,6 +4,8 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 
+#include <vector>
+
 #include "tests/server/blobs/store_fixture.h"
 
 namespace attnprune {
@@ -68,14 +70,7 @@ TEST_F(DiskFullTest, AFullDiskLosesNothingAndWorksAgainOnceThereIsRoom) {
   const std::string stored = RandomBytes(1 << 20, 1), first = RandomBytes(700 << 10, 2),
                     second = RandomBytes(700 << 10, 3);
   const std::string digest = *store_->Put(stored);
-  {
-    const std::unique_ptr<Upload> a = Start(SpecOf("a", first), 0);
-    EXPECT_THAT(store_->StartUpload(SpecOf("b", second), 0).status(),
-                FailsWith(absl::StatusCode::kResourceExhausted, "716800 bytes are to come"))
-        << "a's room is reserved before its bytes come";
-    ASSERT_TRUE(a->Append(first).ok());
-    EXPECT_TRUE(a->Finish().ok());
-  }
+  EXPECT_TRUE(UploadFrom(SpecOf("a", first), first, 0).ok());
   EXPECT_TRUE(absl::IsResourceExhausted(store_->Put(second).status()));
   EXPECT_EQ(FilesIn(UploadsFolder()), 0);
   Reopen();
@@ -84,6 +79,49 @@ TEST_F(DiskFullTest, AFullDiskLosesNothingAndWorksAgainOnceThereIsRoom) {
   clock_.Advance(absl::Hours(2));
   ASSERT_EQ(store_->Collect({digest}, absl::Hours(1))->blobs, 1);
   EXPECT_TRUE(UploadFrom(SpecOf("b", second), second, 0).ok());
+}
+
+TEST_F(DiskFullTest, UploadsThatDeclareTheWholeDiskAndSendNothingKeepNoneOut) {
+  if (!MountSmallDisk()) GTEST_SKIP() << "may not mount";
+  std::vector<std::unique_ptr<Upload>> silent;
+  silent.reserve(10);
+  for (unsigned i = 0; i < 10; ++i) {
+    silent.push_back(Start(SpecOf(std::to_string(i), RandomBytes(2 << 20, 2 + i)), 0));
+  }
+  EXPECT_EQ(FilesIn(UploadsFolder()), 0);
+  const std::string bytes = RandomBytes(1900 << 10, 1);
+  EXPECT_TRUE(UploadFrom(SpecOf("a", bytes), bytes, 0).ok());
+}
+
+TEST_F(DiskFullTest, WhatHasComeKeepsNoMoreThanAsMuchAgainFromOthers) {
+  if (!MountSmallDisk()) GTEST_SKIP() << "may not mount";
+  const std::string slow = RandomBytes(1500 << 10, 1), bytes = RandomBytes(1750 << 10, 2);
+  const std::unique_ptr<Upload> a = Start(SpecOf("a", slow), 0);
+  ASSERT_TRUE(a->Append(absl::MakeConstSpan(slow).subspan(0, 64 << 10)).ok());
+  ASSERT_TRUE(a->Append(absl::MakeConstSpan(slow).subspan(64 << 10, 64 << 10)).ok());
+  EXPECT_TRUE(UploadFrom(SpecOf("b", bytes), bytes, 0).ok());
+}
+
+TEST_F(DiskFullTest, ADiskThatFillsInTheMiddleEndsThatUploadAndLeavesNothingOfIt) {
+  options_.min_free_disk_bytes = 256 << 10;
+  if (!MountSmallDisk()) GTEST_SKIP() << "may not mount";
+  const std::string first = RandomBytes(1500 << 10, 1), second = RandomBytes(1500 << 10, 2);
+  const std::unique_ptr<Upload> a = Start(SpecOf("a", first), 0);
+  {
+    const std::unique_ptr<Upload> b = Start(SpecOf("b", second), 0);
+    ASSERT_TRUE(b->Append(absl::MakeConstSpan(second).subspan(0, 600 << 10)).ok());
+    ASSERT_TRUE(a->Append(absl::MakeConstSpan(first).subspan(0, 600 << 10)).ok());
+    EXPECT_THAT(b->Append(absl::MakeConstSpan(second).subspan(600 << 10)),
+                FailsWith(absl::StatusCode::kResourceExhausted,
+                          "no room for the next 921600 bytes beside the 262144 that must stay"));
+  }
+  EXPECT_EQ(Committed("b"), 0);
+  EXPECT_EQ(store_->Usage().uploads, 1);
+  EXPECT_EQ(store_->Usage().upload_bytes, 600 << 10);
+  EXPECT_EQ(FilesIn(UploadsFolder()), 2);
+  ASSERT_TRUE(a->Append(absl::MakeConstSpan(first).subspan(600 << 10)).ok());
+  EXPECT_TRUE(a->Finish().ok()) << "it has the room that the other gave back";
+  EXPECT_EQ(Stored(Sha256Of(first)), first);
 }
 
 TEST_F(DiskFullTest, AnUploadThatIsLeftGivesItsReservedRoomBackAndTakesItAgain) {
@@ -101,7 +139,8 @@ TEST_F(DiskFullTest, AnUploadThatCannotFitIsRefusedBeforeItIsSent) {
   if (!MountSmallDisk()) GTEST_SKIP() << "may not mount";
   const std::string bytes = RandomBytes(3 << 20, 1);
   EXPECT_THAT(store_->StartUpload(SpecOf("a", bytes), 0).status(),
-              FailsWith(absl::StatusCode::kResourceExhausted, "3145728 bytes are to come"));
+              FailsWith(absl::StatusCode::kResourceExhausted,
+                        "no room for the 3145728 bytes that are to come"));
   EXPECT_EQ(FilesIn(UploadsFolder()), 0);
 }
 
@@ -111,7 +150,7 @@ TEST_F(DiskFullTest, UploadsLeaveTheDatabaseItsRoom) {
   const std::string bytes = RandomBytes(100, 1);
   EXPECT_THAT(
       store_->StartUpload(SpecOf("a", bytes), 0).status(),
-      FailsWith(absl::StatusCode::kResourceExhausted, "1152921504606846976 must stay free"));
+      FailsWith(absl::StatusCode::kResourceExhausted, "1152921504606846976 that must stay free"));
   EXPECT_TRUE(store_->Put(bytes).ok()) << "results may use it";
 }
 

@@ -37,6 +37,7 @@ AccessWorld::AccessWorld() {
   WriteTokens();
   gate_ = ValueOrDie(access::Gate::Open({.token_file = folder_.path() + "/tokens"}));
   const auto on_call = [this](const FinishedRpc& call) {
+    if (on_call_end_) on_call_end_(call);
     const MutexLock lock(&mutex_);
     calls_.push_back(call);
   };

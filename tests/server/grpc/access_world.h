@@ -4,9 +4,11 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "attnprune/v1/prune_service.grpc.pb.h"
@@ -72,6 +74,10 @@ class AccessWorld {
   http::Received Ask(const std::string& who, const std::string& verb, const std::string& target,
                      const std::string& headers = "", const std::string& body = "");
 
+  // Called at each call's end from now on, on the call's own thread. Before the first call.
+  void OnCallEnd(std::function<void(const FinishedRpc&)> listener) {
+    on_call_end_ = std::move(listener);
+  }
   std::vector<FinishedRpc> calls() const {
     const MutexLock lock(&mutex_);
     return calls_;
@@ -86,6 +92,7 @@ class AccessWorld {
   api::Backend backend_;
   std::unique_ptr<access::Gate> gate_;
   http::WebMetrics metrics_;
+  std::function<void(const FinishedRpc&)> on_call_end_;
   mutable Mutex mutex_;
   std::vector<FinishedRpc> calls_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<PruneServiceHandle> prune_;

@@ -6,10 +6,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <string>
 #include <utility>
 
-#include "server/grpc/chunk_budget.h"
+#include "server/grpc/fair_share.h"
 
 namespace attnprune::rpc {
 namespace {
@@ -41,9 +42,22 @@ class Pair {
   std::string peer() const { return PeerOfSocket(server_); }
   // As gRPC does when the client has left.
   void CloseServer() { close(std::exchange(server_, -1)); }
+  void Send(size_t bytes) const {
+    const std::string data(bytes, 'x');
+    EXPECT_EQ(send(client_, data.data(), bytes, 0), static_cast<ssize_t>(bytes));
+  }
   bool is_shut() const {
     char byte = 0;
     return recv(client_, &byte, 1, MSG_DONTWAIT) == 0;
+  }
+  bool is_reset() const {
+    char byte = 0;
+    return recv(client_, &byte, 1, MSG_DONTWAIT) < 0 && errno == ECONNRESET;
+  }
+  // Bytes that came and were not read.
+  ssize_t unread() const {
+    std::string bytes(1 << 16, '\0');
+    return recv(server_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_PEEK);
   }
 
  private:
@@ -99,6 +113,29 @@ TEST(Connections, AreRefusedWhereTenantsShareThemAll) {
   EXPECT_FALSE(a.is_shut() || b.is_shut());
 }
 
+TEST(Connections, StrangersThatSentMuchAreClosedWithWhatTheySent) {
+  Connections connections(4);
+  const Pair loud, quiet, known;
+  Pair left;
+  for (const Pair* const pair : {&loud, &quiet, &known, static_cast<const Pair*>(&left)}) {
+    EXPECT_TRUE(connections.Add(pair->server()));
+  }
+  loud.Send(5000);
+  quiet.Send(1000);
+  known.Send(5000);
+  left.Send(5000);
+  left.CloseServer();
+  connections.LetIn(known.peer(), "a");
+  EXPECT_EQ(connections.CloseStrangers(), 1);
+  EXPECT_TRUE(loud.is_reset());
+  EXPECT_LE(loud.unread(), 0);
+  EXPECT_FALSE(quiet.is_reset() || known.is_reset());
+  EXPECT_EQ(known.unread(), 5000);
+  EXPECT_TRUE(connections.HasStrangers());
+  connections.LetIn(quiet.peer(), "a");
+  EXPECT_FALSE(connections.HasStrangers());
+}
+
 TEST(Connections, ADescriptorThatIsAnotherFileByNowIsLeftAlone) {
   Connections connections(1);
   Pair left;
@@ -112,8 +149,8 @@ TEST(Connections, ADescriptorThatIsAnotherFileByNowIsLeftAlone) {
   close(number);
 }
 
-TEST(ChunkBudget, LeavesAQuarterToOthersThanTheOneWhoTakesNothing) {
-  ChunkBudget budget(4);
+TEST(FairShare, LeavesAQuarterToOthersThanTheOneWhoTakesNothing) {
+  FairShare budget(4);
   int sent = 0;
   for (int i = 0; i < 5; ++i) budget.Acquire("stalled", [&] { ++sent; });
   EXPECT_EQ(sent, 3);
@@ -126,8 +163,8 @@ TEST(ChunkBudget, LeavesAQuarterToOthersThanTheOneWhoTakesNothing) {
   EXPECT_EQ(sent, 4);
 }
 
-TEST(ChunkBudget, TenantsTakeTurns) {
-  ChunkBudget budget(1);
+TEST(FairShare, TenantsTakeTurns) {
+  FairShare budget(1);
   std::string order;
   budget.Acquire("a", [&] { order += 'a'; });
   for (const char* const tenant : {"a", "a", "b", "c", "b"}) {

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from faults import ALL, FOR_GOOD, SYNC, WRITE, FaultyServer
-from harness import Client, digests, layer_job, tensor_ref, wait_for
+from harness import TERMINAL, Client, digests, layer_job, tensor_ref, wait_for
 from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import prune_service_pb2 as prune_api
 from attnprune.v1 import tensor_service_pb2 as tensor_api
@@ -48,6 +48,16 @@ def ended(client, name):
     assert sequences == sorted(set(sequences)), sequences
     assert [event.HasField("terminal") for event in events].count(True) == 1
     return events[-1].terminal
+
+
+def gets_further(server, name):
+    """Until the job, if it still runs, has a checkpoint in the database that it had not."""
+    folder = server.folder / "checkpoints"
+    with Client(server.address) as client:
+        for _ in range(2):  # files: when the second is there, the first is in the database
+            seen = set(os.listdir(folder))
+            wait_for(lambda: set(os.listdir(folder)) - seen or  # pylint: disable=W0640
+                     client.get(name).state in TERMINAL, "it gets further")
 
 
 class Accepted:
@@ -154,6 +164,8 @@ def test_each_call_of_a_start(tmp_path, error):
         count, _ = server.heal()
         attempts = 2
         for number in calls_to_fail(min(count, 200)):
+            if number % MOST == 0:  # of a job that is lost 20 times in a row the server thinks the worst
+                gets_further(server, name)
             server.kill()
             server.fail(number, error=error)
             try:

@@ -1,6 +1,7 @@
-// Bounds what downloads hold in memory: how many of their messages are on their way at once.
-#ifndef ATTNPRUNE_SERVER_GRPC_CHUNK_BUDGET_H_
-#define ATTNPRUNE_SERVER_GRPC_CHUNK_BUDGET_H_
+// Places that tenants take turns at: messages of downloads, which bounds what they hold in memory,
+// and threads for calls.
+#ifndef ATTNPRUNE_SERVER_GRPC_FAIR_SHARE_H_
+#define ATTNPRUNE_SERVER_GRPC_FAIR_SHARE_H_
 
 #include <deque>
 #include <functional>
@@ -11,21 +12,21 @@
 
 namespace attnprune::rpc {
 
-// Tenants take turns, and one alone has three quarters at most: readers that take nothing hold up
-// their own tenant's downloads. Thread-safe.
-class ChunkBudget {
+// Tenants take turns, and one alone has three quarters at most: readers that take nothing, and
+// calls that come faster than they are answered, hold up their own tenant's. Thread-safe.
+class FairShare {
  public:
-  explicit ChunkBudget(int chunks);  // at least 1
+  explicit FairShare(int places);  // at least 1
 
-  // Calls `go` once a message may be sent: at once, or later from Release; a tenant's are first
-  // come, first served.
+  // Calls `go` once there is a place: at once, or later from Release; a tenant's are first come,
+  // first served.
   void Acquire(const std::string& tenant, std::function<void()> go);
-  // Of a message that has gone, or never will.
+  // What `go` was called for is through.
   void Release(const std::string& tenant);
 
  private:
   struct Tenant {
-    int on_their_way = 0;
+    int taken = 0;
     std::deque<std::function<void()>> waiting;
   };
 
@@ -40,4 +41,4 @@ class ChunkBudget {
 
 }  // namespace attnprune::rpc
 
-#endif  // ATTNPRUNE_SERVER_GRPC_CHUNK_BUDGET_H_
+#endif  // ATTNPRUNE_SERVER_GRPC_FAIR_SHARE_H_
