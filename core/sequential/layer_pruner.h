@@ -104,10 +104,9 @@ class LayerPruner {
   };
   enum class Side { kCalibration, kDense, kHeldOut };
   // Takes the moments of the stretch's inputs in the layer as it is now, on the same tokens as all
-  // stretches since Load; of a piece that is pruned
-  // as attention the inputs themselves, until it is pruned. begun: what moments() was of the same
-  // stretch, layer and tokens, none of it pruned as attention; the bits are those of a whole pass.
-  // DATA_LOSS: it does not fit.
+  // stretches since Load; of a piece that is pruned as attention the inputs themselves, until it is
+  // pruned. begun: what moments() was of the same stretch, layer and tokens, none of it pruned as
+  // attention; the bits are those of a whole pass. DATA_LOSS: it does not fit.
   absl::Status Collect(const Stretch& stretch, const Tokens& tokens,
                        const PassListener& listener = nullptr, StretchMoments begun = {});
   // What is collected by now, also while a listener of Collect is told: by groups of the
@@ -166,7 +165,7 @@ class LayerPruner {
   const LayerWeights& WeightsOf(Side side) const {
     return side == Side::kDense ? dense_ : weights_;
   }
-  // Of a pass from row `done` on.
+  // Of the stretch's pass over so many rows, from row `done` on.
   absl::Status BeginPass(Side side, const Stretch& stretch, Index rows, Index done);
   // Adds what is missing of the moments of the calibration or the held-out side.
   absl::Status AddMoments(Side side, const Stretch& stretch, const TokenStates& states,
