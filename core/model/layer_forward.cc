@@ -26,6 +26,11 @@ bool ForChunks(absl::Span<const Index> lengths,
   return true;
 }
 
+LayerPoint LastPointBefore(LayerHooks::Until until) {
+  if (until == LayerHooks::Until::kAttentionInput) return LayerPoint::kInput;
+  return until == LayerHooks::Until::kOutputInput ? LayerPoint::kMixed : LayerPoint::kAttended;
+}
+
 bool LayerForward::Run(Index layer, const LayerWeights& weights, absl::Span<const Index> lengths,
                        MutableMatrixView x, const LayerHooks& hooks) {
   const absl::optional<Rope>& rope = options_.layers[static_cast<size_t>(layer)].rope;
@@ -52,19 +57,11 @@ void LayerForward::RunChunk(Index layer, const LayerWeights& weights, const Laye
   const Index d = options_.hidden_size, rows = chunk.rows, first = chunk.first_row;
   const auto scale = static_cast<float>(options_.residual_scale);
   const MutableMatrixView here = x.Rows(first, rows);
-  const MutableMatrixView normed = Room(normed_, rows, d);
-  ApplyNorm(pool_, weights.attn_in, here, normed);
-  if (hooks.attention_input) hooks.attention_input(first, normed);
-  if (hooks.until == LayerHooks::Until::kAttentionInput) return;
-  Attend(layer, weights, chunk, normed, hooks);
-  if (hooks.output_input) hooks.output_input(first, MatrixView(mixed_).Rows(0, rows));
-  if (hooks.until == LayerHooks::Until::kOutputInput) return;
   const MutableMatrixView attended = Room(attention_out_, rows, d);
-  Apply(weights, LinearMap::kOutput, MatrixView(mixed_).Rows(0, rows), attended);
-  ApplyNorm(pool_, weights.attn_out, attended, attended);
-  const MutableMatrixView mlp = Room(mlp_out_, rows, d);
+  if (!RunAttention(layer, weights, chunk, here, attended, hooks)) return;
+  const MutableMatrixView normed = Room(normed_, rows, d), mlp = Room(mlp_out_, rows, d);
   if (options_.parallel) {
-    if (weights.mlp_in.has_value()) ApplyNorm(pool_, weights.mlp_in, here, normed);
+    ApplyNorm(pool_, weights.mlp_in.has_value() ? weights.mlp_in : weights.attn_in, here, normed);
   } else {
     AddScaled(pool_, attended, scale, here);
     ApplyNorm(pool_, weights.attn_after, here, here);
@@ -78,6 +75,31 @@ void LayerForward::RunChunk(Index layer, const LayerWeights& weights, const Laye
     AddScaled(mlp.Rows(row, count), scale, here.Rows(row, count));
   });
   ApplyNorm(pool_, weights.mlp_after, here, here);
+}
+
+bool LayerForward::RunAttention(Index layer, const LayerWeights& weights, const LayerChunk& chunk,
+                                MatrixView x, MutableMatrixView attended, const LayerHooks& hooks) {
+  const Index rows = chunk.rows, first = chunk.first_row;
+  if (hooks.from == LayerPoint::kAttended) {
+    CopyRows(hooks.values.Rows(first, rows), attended);
+    return true;
+  }
+  const MutableMatrixView mixed = Room(mixed_, rows, options_.heads * options_.head_dim);
+  if (hooks.from == LayerPoint::kMixed) {
+    CopyRows(hooks.values.Rows(first, rows), mixed);
+  } else {
+    const MutableMatrixView normed = Room(normed_, rows, options_.hidden_size);
+    ApplyNorm(pool_, weights.attn_in, x, normed);
+    if (hooks.attention_input) hooks.attention_input(first, normed);
+    if (hooks.until == LayerHooks::Until::kAttentionInput) return false;
+    Attend(layer, weights, chunk, normed, hooks);
+  }
+  if (hooks.output_input) hooks.output_input(first, mixed);
+  if (hooks.until == LayerHooks::Until::kOutputInput) return false;
+  Apply(weights, LinearMap::kOutput, mixed, attended);
+  ApplyNorm(pool_, weights.attn_out, attended, attended);
+  if (hooks.attention_output) hooks.attention_output(first, attended);
+  return true;
 }
 
 void LayerForward::Apply(const LayerWeights& weights, LinearMap which, MatrixView input,

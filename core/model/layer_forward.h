@@ -19,15 +19,28 @@
 
 namespace attnprune {
 
+// Where a layer's run can begin: behind q, k and v, and behind o. In the layer's order, so that the
+// number of each is that of the groups of maps (core/sequential/stretch.h) before it.
+enum class LayerPoint {
+  kInput,     // of the layer
+  kMixed,     // the inputs of o
+  kAttended,  // what attention adds to the layer's input: of o and the norm behind it
+};
+
 // What somebody wants to see of a layer's run. All are called by the thread that runs it, in the
 // order of the rows; views are valid during the call only. Null: nobody looks.
 struct LayerHooks {
   // The input of some linear maps: rows first_row, first_row + 1, ... of all tokens.
   using Input = std::function<void(Index first_row, MatrixView input)>;
-  Input attention_input;  // of q, k and v
-  Input output_input;     // of o
-  Input mlp_input;        // of gate and up
-  Input down_input;       // of down
+  Input attention_input;   // of q, k and v
+  Input output_input;      // of o
+  Input attention_output;  // LayerPoint::kAttended
+  Input mlp_input;         // of gate and up
+  Input down_input;        // of down
+  // Where the layer is run from, and, unless that is kInput, the values there: a row for each of
+  // x, which is the layer's input all the same. Hooks before that point are not called.
+  LayerPoint from = LayerPoint::kInput;
+  MatrixView values;
   // How far the layer is run: behind that hook the rest is left out, and x is half done.
   enum class Until { kAttentionInput, kOutputInput, kMlpInput, kDownInput, kEnd };
   Until until = Until::kEnd;
@@ -37,6 +50,9 @@ struct LayerHooks {
   // Queries and keys, after norm and rotary embedding and before the scale.
   std::function<void(Index first_row, MatrixView q, MatrixView k)> queries_and_keys;
 };
+
+// The last point that a run as far as `until` comes by.
+LayerPoint LastPointBefore(LayerHooks::Until until);
 
 // In what the products of linear maps are taken; everything else is float32.
 enum class Compute {
@@ -80,6 +96,9 @@ class LayerForward {
  private:
   void RunChunk(Index layer, const LayerWeights& weights, const LayerChunk& chunk,
                 MutableMatrixView x, const LayerHooks& hooks);
+  // attended = the values at kAttended. False: the run ends before them.
+  bool RunAttention(Index layer, const LayerWeights& weights, const LayerChunk& chunk, MatrixView x,
+                    MutableMatrixView attended, const LayerHooks& hooks);
   // mixed_ = the weighted values of every head; from `input`, the input of q, k and v.
   void Attend(Index layer, const LayerWeights& weights, const LayerChunk& chunk, MatrixView input,
               const LayerHooks& hooks);

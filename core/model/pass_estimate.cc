@@ -1,6 +1,7 @@
 #include "core/model/pass_estimate.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "core/model/layer_forward.h"
@@ -19,10 +20,18 @@ double Width(const ModelOptions& model) {
   return static_cast<double>(model.heads) * static_cast<double>(model.head_dim);
 }
 
-double MapEntries(const ModelOptions& model) {
+// Of q, k, v; of o; of gate, up; of down.
+std::array<double, 4> GroupEntries(const ModelOptions& model) {
   const auto d = static_cast<double>(model.hidden_size), ffn = static_cast<double>(model.ffn);
   const auto kv = static_cast<double>(model.kv_heads * model.head_dim);
-  return 2 * d * Width(model) + 2 * d * kv + (model.mlp == MlpKind::kPlain ? 2 : 3) * d * ffn;
+  const double inner = d * ffn;
+  return {d * (Width(model) + 2 * kv), Width(model) * d,
+          (model.mlp == MlpKind::kPlain ? 1 : 2) * inner, inner};
+}
+
+double MapEntries(const ModelOptions& model) {
+  const std::array<double, 4> entries = GroupEntries(model);
+  return std::accumulate(entries.begin(), entries.end(), 0.0);
 }
 
 double AllowedEntries(const AttentionMask& mask, Index tokens) {
@@ -72,6 +81,19 @@ PassEstimate EstimatePass(const ModelOptions& model, Compute compute,
   estimate.bytes = weight * MapEntries(model) + kFloat * InnerFloats(model, chunk) +
                    (spilled ? 0 : static_cast<double>(HiddenStatesBytes(model, total))) + kAnyPass;
   return estimate;
+}
+
+// Groups before `from` are behind it, those from `until` on are not reached.
+double OperationsBetween(const ModelOptions& model, absl::Span<const Index> lengths,
+                         LayerPoint from, LayerHooks::Until until) {
+  const std::array<double, 4> entries = GroupEntries(model);
+  const auto first = static_cast<size_t>(from), end = static_cast<size_t>(until);
+  double operations = 0;
+  for (size_t group = first; group < end; ++group) {
+    operations += 2 * std::accumulate(lengths.begin(), lengths.end(), 0.0) * entries[group];
+  }
+  if (first > 0 || end == 0) return operations;
+  return operations + EstimatePass(model, Compute::kFloat32, lengths, 1, 0).attention_operations;
 }
 
 }  // namespace attnprune

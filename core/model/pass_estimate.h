@@ -32,6 +32,10 @@ inline constexpr double kBackwardPasses = 3;
 PassEstimate EstimatePass(const ModelOptions& model, Compute compute,
                           absl::Span<const Index> lengths, Index layers, int64_t memory_budget);
 
+// The operations of all of that through one layer from a point on, as far as `until`.
+double OperationsBetween(const ModelOptions& model, absl::Span<const Index> lengths,
+                         LayerPoint from, LayerHooks::Until until);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_CORE_MODEL_PASS_ESTIMATE_H_

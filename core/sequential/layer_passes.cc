@@ -122,13 +122,11 @@ absl::Status LayerPruner::Collect(const Stretch& stretch, const Tokens& tokens,
   if (dense_share_ > 0) {
     ATTNPRUNE_RETURN_IF_ERROR(CollectBeside(stretch, tokens, part(0, first)));
   } else {
-    ATTNPRUNE_RETURN_IF_ERROR(AddMoments(stretch, tokens.calibration, part(0, first),
-                                         moments_.calibration, moments_.calibration_rows,
-                                         attention_calibration_));
+    ATTNPRUNE_RETURN_IF_ERROR(
+        AddMoments(Side::kCalibration, stretch, tokens.calibration, part(0, first)));
   }
-  ATTNPRUNE_RETURN_IF_ERROR(AddMoments(stretch, tokens.held_out, part(first, all - first),
-                                       moments_.held_out, moments_.held_out_rows,
-                                       attention_held_out_));
+  ATTNPRUNE_RETURN_IF_ERROR(
+      AddMoments(Side::kHeldOut, stretch, tokens.held_out, part(first, all - first)));
   for (GramMatrix& gram : moments_.calibration) calibration_.emplace_back(std::move(gram));
   moments_.calibration.clear();
   return absl::OkStatus();
@@ -143,26 +141,36 @@ std::vector<const GramMatrix*> LayerPruner::Moments() const {
   return all;
 }
 
-void LayerPruner::RunRows(const TokenStates& states, Index first, absl::Span<const Index> lengths,
-                          const LayerWeights& weights, const LayerHooks& hooks) {
+// One that goes on in the middle has not seen the values before.
+absl::Status LayerPruner::BeginPass(Side side, const Stretch& stretch, Index rows, Index done) {
+  return KeptOf(side).BeginPass(GroupAt(stretch.groups.back()).until, rows,
+                                places_.keeps_values && done == 0);
+}
+
+void LayerPruner::RunRows(Side side, const TokenStates& states, Index first,
+                          absl::Span<const Index> lengths, LayerHooks hooks) {
   const Index rows = std::accumulate(lengths.begin(), lengths.end(), Index{0});
   if (scratch_.rows() < rows) scratch_ = Matrix(rows, forward_.options().hidden_size);
   const MutableMatrixView x = MutableMatrixView(scratch_).Rows(0, rows);
   CopyRows(states.hidden.Rows(first, rows), x);
-  layer_.Run(loaded_, weights, lengths, x, hooks);
+  KeptOf(side).Attach(first, rows, hooks);
+  layer_.Run(loaded_, WeightsOf(side), lengths, x, hooks);
 }
 
-absl::Status LayerPruner::AddMoments(const Stretch& stretch, const TokenStates& states,
-                                     const PassListener& listener, std::vector<GramMatrix>& moments,
-                                     Index& done, Batches& inputs) {
+absl::Status LayerPruner::AddMoments(Side side, const Stretch& stretch, const TokenStates& states,
+                                     const PassListener& listener) {
   if (states.lengths.empty()) return absl::OkStatus();
+  const bool held_out = side == Side::kHeldOut;
+  std::vector<GramMatrix>& moments = held_out ? moments_.held_out : moments_.calibration;
+  Index& done = held_out ? moments_.held_out_rows : moments_.calibration_rows;
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<InputKeeper> keeper,
       InputKeeper::Create(stretch, states, InputsOf(weights_, GroupAt(stretch.groups[0])),
-                          place_.tokens_folder));
+                          places_.tokens_folder));
   if (moments.empty()) {
     for (const size_t g : stretch.groups) moments.emplace_back(InputsOf(weights_, GroupAt(g)));
   }
+  ATTNPRUNE_RETURN_IF_ERROR(BeginPass(side, stretch, states.hidden.rows(), done));
   LayerHooks hooks;
   for (size_t i = 0; i < stretch.groups.size(); ++i) {
     const MapGroup& group = GroupAt(stretch.groups[i]);
@@ -175,13 +183,15 @@ absl::Status LayerPruner::AddMoments(const Stretch& stretch, const TokenStates& 
   }
   const bool whole =
       ForChunksFrom(states.lengths, done, [&](Index first, absl::Span<const Index> lengths) {
-        RunRows(states, first, lengths, weights_, hooks);
+        RunRows(side, states, first, lengths, hooks);
         done = std::accumulate(lengths.begin(), lengths.end(), first);
         return Tell(listener, done, states.hidden.rows());
       });
   if (!whole) return PassEnded();
+  KeptOf(side).EndPass();
   if (keeper != nullptr) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(inputs, keeper->Finish(states.lengths));
+    ATTNPRUNE_ASSIGN_OR_RETURN((held_out ? attention_held_out_ : attention_calibration_),
+                               keeper->Finish(states.lengths));
   }
   return absl::OkStatus();
 }
@@ -201,7 +211,11 @@ absl::Status LayerPruner::CollectBeside(const Stretch& stretch, const Tokens& to
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<InputKeeper> keeper,
-      InputKeeper::Create(stretch, tokens.calibration, inputs, place_.tokens_folder));
+      InputKeeper::Create(stretch, tokens.calibration, inputs, places_.tokens_folder));
+  for (const Side side : {Side::kCalibration, Side::kDense}) {
+    ATTNPRUNE_RETURN_IF_ERROR(
+        BeginPass(side, stretch, tokens.calibration.hidden.rows(), moments_.calibration_rows));
+  }
   Matrix beside;  // inputs of the chunk in the pruned layer
   LayerHooks pruned, dense;
   pruned.until = dense.until = group.until;
@@ -216,32 +230,38 @@ absl::Status LayerPruner::CollectBeside(const Stretch& stretch, const Tokens& to
   const bool whole = ForChunksFrom(all, done, [&](Index first, absl::Span<const Index> lengths) {
     const Index rows = std::accumulate(lengths.begin(), lengths.end(), Index{0});
     if (beside.rows() < rows) beside = Matrix(rows, inputs);
-    RunRows(tokens.calibration, first, lengths, weights_, pruned);
+    RunRows(Side::kCalibration, tokens.calibration, first, lengths, pruned);
     AddGram(MatrixView(beside).Rows(0, rows), pool_, moments_.calibration[0]);
     if (keeper != nullptr) keeper->Append(MatrixView(beside).Rows(0, rows));
-    RunRows(tokens.dense, first, lengths, dense_, dense);
+    RunRows(Side::kDense, tokens.dense, first, lengths, dense);
     done = first + rows;
     return Tell(listener, done, tokens.calibration.hidden.rows());
   });
   if (!whole) return PassEnded();
+  for (const Side side : {Side::kCalibration, Side::kDense}) KeptOf(side).EndPass();
   if (keeper != nullptr) {
     ATTNPRUNE_ASSIGN_OR_RETURN(attention_calibration_, keeper->Finish(all));
   }
   return absl::OkStatus();
 }
 
-absl::Status LayerPruner::Advance(const TokenStates& states, const PassListener& listener,
-                                  Index first) {
+absl::Status LayerPruner::Advance(Side side, const TokenStates& states,
+                                  const PassListener& listener, Index first) {
   const Index all = states.hidden.rows(), sequences = SequencesBefore(states.lengths, first);
   if (sequences < 0) {
     return absl::DataLossError("the rows that were saved do not end with a sequence");
   }
   LayerHooks hooks;
   hooks.goes_on = [&](Index rows) { return Tell(listener, first + rows, all); };
+  KeptValues& kept = KeptOf(side);
+  ATTNPRUNE_RETURN_IF_ERROR(kept.BeginPass(hooks.until, all, /*keep=*/false));
+  kept.Attach(first, all - first, hooks);
   const bool whole =
-      layer_.Run(loaded_, weights_, states.lengths.subspan(static_cast<size_t>(sequences)),
+      layer_.Run(loaded_, WeightsOf(side), states.lengths.subspan(static_cast<size_t>(sequences)),
                  states.hidden.Rows(first, all - first), hooks);
-  return whole ? absl::OkStatus() : PassEnded();
+  if (!whole) return PassEnded();
+  kept.Forget();
+  return absl::OkStatus();
 }
 
 }  // namespace attnprune

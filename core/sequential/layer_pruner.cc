@@ -32,6 +32,7 @@ absl::Status LayerPruner::Load(Index layer, double dense_share) {
   attention_held_out_ = {};
   dense_share_ = dense_share;
   curvature_.reset();
+  for (KeptValues& kept : kept_) kept.Forget();
   ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights_));
   if (dense_share_ == 0) return absl::OkStatus();
   return forward_.weights().LoadLayer(layer, pool_, dense_);
@@ -105,7 +106,7 @@ absl::StatusOr<PrunedAttention> LayerPruner::PruneAttention(const Stretch::Piece
                                                             const Sparsity& sparsity,
                                                             const RunOptions& options,
                                                             ProgressObserver& observer) {
-  const PrepareOptions prepare{.threads = pool_.threads(), .attention = place_.dense};
+  const PrepareOptions prepare{.threads = pool_.threads(), .attention = places_.attention};
   ATTNPRUNE_ASSIGN_OR_RETURN(Problem problem, AttentionProblem(piece, sparsity));
   ATTNPRUNE_ASSIGN_OR_RETURN(std::unique_ptr<PreparedProblem> prepared,
                              PreparedProblem::Create(problem, prepare));
@@ -202,6 +203,9 @@ absl::Status LayerPruner::Put(const TensorMaps& tensor, absl::Span<const char> b
     StoredMap map = maps[i];
     map.weight = &pruned;
     ATTNPRUNE_RETURN_IF_ERROR(ReadRows(map, 0, weights_.Mutable(tensor.maps[i])));
+    for (const Side side : {Side::kCalibration, Side::kHeldOut}) {
+      KeptOf(side).Change(GroupOf(tensor.maps[i]));
+    }
   }
   return absl::OkStatus();
 }

@@ -3,6 +3,7 @@
 #ifndef ATTNPRUNE_CORE_SEQUENTIAL_LAYER_PRUNER_H_
 #define ATTNPRUNE_CORE_SEQUENTIAL_LAYER_PRUNER_H_
 
+#include <array>
 #include <functional>
 #include <string>
 #include <utility>
@@ -22,6 +23,7 @@
 #include "core/objective/attention_objective.h"
 #include "core/problem/batches.h"
 #include "core/problem/sparsity.h"
+#include "core/sequential/kept_values.h"
 #include "core/sequential/layer_curvature.h"
 #include "core/sequential/stretch.h"
 #include "core/tensor/bit_mask.h"
@@ -66,10 +68,14 @@ struct PrunedAttention {
   TerminationReason reason = TerminationReason::kCompleted;  // of the method
 };
 
-// How the attention of a layer is kept while queries and keys are pruned. No bit depends on it.
-struct AttentionPlace {
-  DenseAttention dense = DenseAttention::kKeep;
-  std::string tokens_folder;  // the layer's inputs are in a file there; empty: in memory
+// Where a layer's large intermediate results are. No bit depends on it.
+struct LayerPlaces {
+  // Of a layer's attention while queries and keys are pruned together.
+  DenseAttention attention = DenseAttention::kKeep;
+  std::string tokens_folder;  // the attention's inputs are in a file there; empty: in memory
+  // Whether a pass goes on where the one before it over the same tokens ended (kept_values.h).
+  bool keeps_values = true;
+  std::string values_folder;  // as tokens_folder, of kept values
 };
 
 // Holds one layer's weights and one stretch's moments. One caller at a time. The bits depend on the
@@ -77,11 +83,12 @@ struct AttentionPlace {
 class LayerPruner {
  public:
   // Both must outlive it.
-  LayerPruner(const Forward& forward, ThreadPool& pool, AttentionPlace place = {})
+  LayerPruner(const Forward& forward, ThreadPool& pool, LayerPlaces places = {})
       : forward_(forward),
         pool_(pool),
-        place_(std::move(place)),
-        layer_(forward.options(), pool, forward.compute()) {}
+        places_(std::move(places)),
+        layer_(forward.options(), pool, forward.compute()),
+        kept_{Kept(), Kept(), Kept()} {}
 
   // The dense layer takes the place of the one before. dense_share: of a map's target that is what
   // it gives in the dense model (target.h), in [0, 1]; above 0 with Passes::kByGroup only, and then
@@ -95,10 +102,11 @@ class LayerPruner {
   struct Tokens {
     TokenStates calibration, dense, held_out;
   };
-  // Takes the moments of the stretch's inputs in the layer as it is now; of a piece that is pruned
-  // as attention the inputs themselves, until it is pruned. begun: what moments() was of the same
-  // stretch, layer and tokens, none of it pruned as attention; the bits are those of a whole pass.
-  // DATA_LOSS: it does not fit.
+  enum class Side { kCalibration, kDense, kHeldOut };
+  // Takes the moments of the stretch's inputs in the layer as it is now, on the same tokens as all
+  // stretches since Load; of a piece that is pruned as attention the inputs themselves, until it is
+  // pruned. begun: what moments() was of the same stretch, layer and tokens, none of it pruned as
+  // attention; the bits are those of a whole pass. DATA_LOSS: it does not fit.
   absl::Status Collect(const Stretch& stretch, const Tokens& tokens,
                        const PassListener& listener = nullptr, StretchMoments begun = {});
   // What is collected by now, also while a listener of Collect is told: by groups of the
@@ -134,9 +142,9 @@ class LayerPruner {
   // Puts what Prune gave for this tensor into the layer.
   absl::Status Put(const TensorMaps& tensor, absl::Span<const char> bytes);
 
-  // The states through the layer as it is now, from row `first` on: one at which a listener was
-  // told, whose rows before it are through.
-  absl::Status Advance(const TokenStates& states, const PassListener& listener = nullptr,
+  // The side's states through the layer as it is now, the dense side's through the dense one, from
+  // row `first` on: one at which a listener was told, whose rows before it are through.
+  absl::Status Advance(Side side, const TokenStates& states, const PassListener& listener = nullptr,
                        Index first = 0);
 
   const LayerWeights& weights() const { return weights_; }
@@ -153,15 +161,21 @@ class LayerPruner {
   class InputKeeper;
 
   absl::Status CheckBegun(const Stretch& stretch, const Tokens& tokens) const;
-  // Adds the rows from `done` on.
-  absl::Status AddMoments(const Stretch& stretch, const TokenStates& states,
-                          const PassListener& listener, std::vector<GramMatrix>& moments,
-                          Index& done, Batches& inputs);
+  KeptValues Kept() const { return {forward_.options(), places_.values_folder}; }
+  KeptValues& KeptOf(Side side) { return kept_[static_cast<size_t>(side)]; }
+  const LayerWeights& WeightsOf(Side side) const {
+    return side == Side::kDense ? dense_ : weights_;
+  }
+  // Of the stretch's pass over so many rows, from row `done` on.
+  absl::Status BeginPass(Side side, const Stretch& stretch, Index rows, Index done);
+  // Adds what is missing of the moments of the calibration or the held-out side.
+  absl::Status AddMoments(Side side, const Stretch& stretch, const TokenStates& states,
+                          const PassListener& listener);
   absl::Status CollectBeside(const Stretch& stretch, const Tokens& tokens,
                              const PassListener& listener);
-  // Copies rows of the states and runs them through a layer as far as the hooks say.
-  void RunRows(const TokenStates& states, Index first, absl::Span<const Index> lengths,
-               const LayerWeights& weights, const LayerHooks& hooks);
+  // Copies rows of the side's states and runs them through its layer as far as the hooks say.
+  void RunRows(Side side, const TokenStates& states, Index first, absl::Span<const Index> lengths,
+               LayerHooks hooks);
   // Maps whose rows lie behind each other, dense, as one matrix by a method for linear maps.
   absl::StatusOr<PruneResult> PruneRows(absl::Span<const LinearMap> maps, size_t inputs,
                                         const Method& method, const Sparsity& sparsity,
@@ -180,8 +194,9 @@ class LayerPruner {
 
   const Forward& forward_;
   ThreadPool& pool_;
-  const AttentionPlace place_;
+  const LayerPlaces places_;
   LayerForward layer_;
+  std::array<KeptValues, 3> kept_;  // by Side
   LayerWeights weights_, dense_;
   double dense_share_ = 0;
   absl::optional<LayerCurvature> curvature_;

@@ -69,7 +69,7 @@ absl::Status AdvanceCalibration(RunTools& tools, Index block, LayerPruner& prune
     tools.checkpoint.SaveAdvanced(block, kKind, states.hidden, rows);
     return goes_on;
   };
-  return pruner.Advance(states, listener, first);
+  return pruner.Advance(LayerPruner::Side::kCalibration, states, listener, first);
 }
 
 absl::Status BlockRun::Prune(const LayerPruner::Tokens& tokens) {

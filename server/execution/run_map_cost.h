@@ -29,6 +29,9 @@ absl::StatusOr<MapCost> CostOf(const RunSpec& run, const ModelWeights& model, In
                                absl::Span<const LinearMap> maps, const ChosenMethod& method,
                                int threads);
 
+// Of all linear maps of the model. Errors of ModelWeights::Map.
+absl::StatusOr<double> EntriesOfMaps(const ModelWeights& model);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_SERVER_EXECUTION_RUN_MAP_COST_H_

@@ -137,7 +137,7 @@ absl::Status PartRun::OpenNext(RunStates& states, LayerPruner& pruner) {
   ATTNPRUNE_RETURN_IF_ERROR(AdvanceCalibration(tools_, block_, pruner, next.calibration()));
   if (!next.dense().lengths.empty()) {
     const auto goes_on = [this](double) { return !tools_.job.StopRequested(); };
-    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(next.dense(), goes_on));
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(LayerPruner::Side::kHeldOut, next.dense(), goes_on));
   }
   const int number = static_cast<int>(block_) + 1;
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> digests,
@@ -152,7 +152,7 @@ absl::Status PartRun::Run() {
   TakeUpAllocation(tools_);
   ATTNPRUNE_ASSIGN_OR_RETURN(RunStates states, StatesBefore());
   LayerPruner pruner(*tools_.run.forward, tools_.run.pool,
-                     AttentionPlaceOf(tools_.run.plan, tools_.job.options()));
+                     LayerPlacesOf(tools_.run.plan, tools_.job.options()));
   checkpoint_.Read();
   ATTNPRUNE_RETURN_IF_ERROR(OpenNext(states, pruner));
   checkpoint_.ForgetAdvanced();

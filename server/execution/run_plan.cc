@@ -66,7 +66,6 @@ class Planner {
   absl::Status AddAllocation();
   void AddSampling();
   void AddCurvature();
-  absl::StatusOr<double> EntriesOfMaps() const;
   absl::Status AddDistillation();
   absl::Status AddBlock(Index layer);
   absl::Status AddStretch(Index layer, const Stretch& stretch, BlockCost& cost);
@@ -77,7 +76,8 @@ class Planner {
   absl::Status CheckAttention(Index layer) const;
   absl::Status CheckRulesMatch() const;
   double PassOperations(absl::Span<const Index> lengths) const;  // of one block
-  double Advance() const;
+  double SidesBetween(LayerPoint from, LayerHooks::Until until) const;
+  double Advance(LayerPoint from) const;
   double AttentionBytes(const ProblemShape& shape, DenseAttention dense) const;
   double AttentionOperations(const ProblemShape& shape, DenseAttention dense) const;
   void AddMemory();
@@ -99,6 +99,7 @@ class Planner {
   std::array<double, std::size(kWays)> most_attention_bytes_ = {};
   // By block, of its piece that is pruned as attention.
   std::vector<absl::optional<ProblemShape>> attention_;
+  bool keeps_values_ = false;
   std::vector<bool> matched_;
 };
 
@@ -108,9 +109,17 @@ double Planner::PassOperations(absl::Span<const Index> lengths) const {
   return pass.map_operations + pass.attention_operations;
 }
 
-double Planner::Advance() const {
+// Of all rows that a block is pruned on.
+double Planner::SidesBetween(LayerPoint from, LayerHooks::Until until) const {
+  return OperationsBetween(model_.options(), calibration_, from, until) *
+             (run_.dense_target > 0 ? 2 : 1) +
+         OperationsBetween(model_.options(), held_out_, from, until);
+}
+
+// from: where what the block has kept is.
+double Planner::Advance(LayerPoint from) const {
   if (run_.independent) return calibration_pass_ + held_out_pass_;
-  return calibration_pass_ * (run_.dense_target > 0 ? 2 : 1) + 2 * held_out_pass_;
+  return SidesBetween(from, LayerHooks::Until::kEnd) + held_out_pass_;
 }
 
 absl::Status Planner::AddAllocation() {
@@ -152,27 +161,13 @@ void Planner::AddCurvature() {
   ++plan_.results;
 }
 
-// Of the whole model.
-absl::StatusOr<double> Planner::EntriesOfMaps() const {
-  double entries = 0;
-  for (Index layer = 0; layer < model_.options().layer_count(); ++layer) {
-    for (int map = 0; map < kLinearMaps; ++map) {
-      ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> stored,
-                                 model_.Map(layer, static_cast<LinearMap>(map)));
-      if (!stored.has_value()) continue;
-      entries += static_cast<double>(stored->out) * static_cast<double>(stored->in);
-    }
-  }
-  return entries;
-}
-
 absl::Status Planner::AddDistillation() {
   if (!run_.distillation.has_value()) return absl::OkStatus();
   if (real_.size() < 2) {
     return MustError("run.distillation", "have 2 calibration rows that are not held out",
                      real_.size());
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(const double entries, EntriesOfMaps());
+  ATTNPRUNE_ASSIGN_OR_RETURN(const double entries, EntriesOfMaps(model_));
   distillation_ =
       EstimateDistillation(model_.options(), entries, calibration_,
                            {.steps = run_.distillation->steps, .rows = run_.distillation->rows});
@@ -290,9 +285,7 @@ absl::Status Planner::AddStretch(Index layer, const Stretch& stretch, BlockCost&
     moments += tokens * d * d;
     entries += d * d;
   }
-  // A pass as far as the stretch's inputs: a half of the block, on the mean.
-  cost.collect.push_back((moments + (calibration_pass_ + held_out_pass_) / 2) *
-                         (run_.dense_target > 0 ? 2 : 1));
+  cost.collect.push_back(moments * (run_.dense_target > 0 ? 2 : 1));
   most_moments_bytes_ = std::max(most_moments_bytes_, sides * kDouble * entries);
   return absl::OkStatus();
 }
@@ -311,10 +304,15 @@ absl::Status Planner::AddBlock(Index layer) {
                              StretchesOf(model_, layer, passes, chosen, as_attention));
   attention_.emplace_back();
   BlockCost cost;
+  LayerPoint kept = LayerPoint::kInput;
   for (const Stretch& stretch : stretches) {
     ATTNPRUNE_RETURN_IF_ERROR(AddStretch(layer, stretch, cost));
+    const LayerHooks::Until until = GroupAt(stretch.groups.back()).until;
+    cost.collect.back() += SidesBetween(kept, until);
+    if (!run_.independent) kept = LastPointBefore(until);
   }
-  cost.advance = Advance();
+  keeps_values_ = keeps_values_ || kept != LayerPoint::kInput;
+  cost.advance = Advance(kept);
   if (run_.independent) cost.score = 2 * held_out_pass_;
   ++plan_.results;
   plan_.blocks.push_back(std::move(stretches));
@@ -346,6 +344,10 @@ void Planner::AddMemory() {
   all.insert(all.end(), held_out_.begin(), held_out_.end());
   const PassEstimate pass = EstimatePass(model, Compute::kFloat32, all, 1, /*memory_budget=*/1);
   const double hidden = kFloat * features * states;
+  const double kept = keeps_values_
+                          ? kFloat * static_cast<double>(KeptWidth(model)) *
+                                (TotalOf(calibration_) * (twice ? 2 : 1) + TotalOf(held_out_))
+                          : 0;
   // The layer once more for the dense pass where the two differ.
   const bool layer_twice = !held_out_.empty() || twice;
   const double fixed = pass.bytes + (layer_twice ? pass.bytes / 2 : 0) + most_moments_bytes_ +
@@ -355,9 +357,9 @@ void Planner::AddMemory() {
   // Before the blocks: a layer as it is passed back, the states of all, B and what is stored of it.
   const double measuring = 2 * pass.bytes + 1.5 * curvature_.layer_bytes;
   const auto fits_by = [&](bool spilled, size_t way) {
-    plan_.places = {.spilled = spilled, .attention = kWays[way]};
-    const double pruning =
-        (spilled ? 0 : hidden) + fixed + std::max(most_method_bytes_, most_attention_bytes_[way]);
+    plan_.places = {.spilled = spilled, .attention = kWays[way], .keeps_values = keeps_values_};
+    const double pruning = (spilled ? 0 : hidden + kept) + fixed +
+                           std::max(most_method_bytes_, most_attention_bytes_[way]);
     const double distilling =
         distillation_.bytes + (spilled ? 0 : hidden + distillation_.state_bytes);
     plan_.memory_bytes = std::max(
@@ -368,7 +370,8 @@ void Planner::AddMemory() {
   const bool fits = fits_by(false, 0) || fits_by(true, 0) ||
                     (run_.attention_method.has_value() && (fits_by(true, 1) || fits_by(true, 2)));
   if (fits && !plan_.places.spilled) return;
-  plan_.disk_bytes += std::max({hidden + distillation_.state_bytes, curvature_.state_bytes});
+  plan_.disk_bytes +=
+      std::max({hidden + kept, hidden + distillation_.state_bytes, curvature_.state_bytes});
   if (plan_.places.attention == DenseAttention::kRecompute) plan_.disk_bytes += tokens;
 }
 
@@ -459,10 +462,14 @@ PassOptions PassOptionsOf(const RunPlan& plan, const JobRunnerOptions& options) 
   return pass;
 }
 
-AttentionPlace AttentionPlaceOf(const RunPlan& plan, const JobRunnerOptions& options) {
-  const bool in_file = plan.places.attention == DenseAttention::kRecompute;
-  return {.dense = plan.places.attention,
-          .tokens_folder = in_file ? options.spill_folder : std::string()};
+LayerPlaces LayerPlacesOf(const RunPlan& plan, const JobRunnerOptions& options) {
+  const auto folder_if = [&](bool in_file) {
+    return in_file ? options.spill_folder : std::string();
+  };
+  return {.attention = plan.places.attention,
+          .tokens_folder = folder_if(plan.places.attention == DenseAttention::kRecompute),
+          .keeps_values = plan.places.keeps_values,
+          .values_folder = folder_if(plan.places.spilled)};
 }
 
 }  // namespace attnprune

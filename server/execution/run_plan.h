@@ -40,6 +40,7 @@ struct BlockCost {
 struct RunPlaces {
   bool spilled = false;                              // hidden states are in temporary files
   DenseAttention attention = DenseAttention::kKeep;  // kRecompute: its tokens are in a file, too
+  bool keeps_values = false;                         // LayerPlaces's; where hidden states are
 };
 
 // Of the server that a run is for.
@@ -87,8 +88,8 @@ absl::Status CheckBlockSparsities(absl::Span<const double> block_sparsities);
 
 // How hidden states are held by a server of these options.
 PassOptions PassOptionsOf(const RunPlan& plan, const JobRunnerOptions& options);
-// How the attention of a block is kept while its q and k are pruned.
-AttentionPlace AttentionPlaceOf(const RunPlan& plan, const JobRunnerOptions& options);
+// How a block's intermediate results are.
+LayerPlaces LayerPlacesOf(const RunPlan& plan, const JobRunnerOptions& options);
 
 }  // namespace attnprune
 

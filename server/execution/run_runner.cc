@@ -148,7 +148,7 @@ absl::Status ModelRun::RunBlocks(RunTools& tools, RunStates& states) {
     for (const BlockCost& cost : tools.run.plan.costs) tools.progress.Skip(cost.OfPart());
   }
   LayerPruner pruner(*tools.run.forward, tools.run.pool,
-                     AttentionPlaceOf(tools.run.plan, job_.options()));
+                     LayerPlacesOf(tools.run.plan, job_.options()));
   const auto blocks = static_cast<Index>(tools.run.plan.blocks.size());
   for (Index block = 0; block < blocks; ++block) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const bool done, SkipBlock(tools, block, states));
@@ -201,10 +201,14 @@ absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& prune
   };
   if (!last && !independent) {
     ATTNPRUNE_RETURN_IF_ERROR(AdvanceCalibration(tools, block, pruner, states.calibration()));
-    if (run.spec.dense_target > 0) ATTNPRUNE_RETURN_IF_ERROR(dense_pass(states.beside()));
+    if (run.spec.dense_target > 0) {
+      const auto goes_on = [&](double) { return !job_.StopRequested(); };
+      ATTNPRUNE_RETURN_IF_ERROR(
+          pruner.Advance(LayerPruner::Side::kDense, states.beside(), goes_on));
+    }
   }
   if (held_out) {
-    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(states.pruned(), nullptr));
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(LayerPruner::Side::kHeldOut, states.pruned()));
     ATTNPRUNE_RETURN_IF_ERROR(dense_pass(states.dense()));
     result.mutable_block_score()->set_output_error(*states.OutputError());
   }

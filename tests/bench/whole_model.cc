@@ -70,11 +70,10 @@ absl::StatusOr<std::vector<double>> PrunedLosses(const Model& model, Forward& he
         ATTNPRUNE_RETURN_IF_ERROR(pruner.Prune(tensor, method, sparsity, {}, observer).status());
       }
     }
-    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance({model.calibration.lengths, x}));
-    if (share > 0) {
-      ATTNPRUNE_RETURN_IF_ERROR(head.RunLayer(layer, model.calibration.lengths, dense));
-    }
-    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance({model.held_out.lengths, scored}));
+    using Side = LayerPruner::Side;
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(Side::kCalibration, {model.calibration.lengths, x}));
+    if (share > 0) ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(Side::kDense, beside));
+    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(Side::kHeldOut, {model.held_out.lengths, scored}));
   }
   return head.TokenLosses(model.held_out, scored);
 }

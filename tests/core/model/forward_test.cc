@@ -109,6 +109,29 @@ TEST(PassEstimate, CountsProductsAndWhatIsHeld) {
                    one.map_operations / 1.7e9 + one.attention_operations / 0.85e9);
 }
 
+TEST(PassEstimate, CountsAPartOfALayer) {
+  using Until = LayerHooks::Until;
+  ThreadPool pool(1);
+  const auto forward = ValueOrDie(Forward::Open(GoldenModel("llama"), pool));
+  const ModelOptions& model = forward->options();
+  const std::vector<Index> rows = {24, 10};
+  const auto between = [&](LayerPoint from, Until until) {
+    return OperationsBetween(model, rows, from, until);
+  };
+  const PassEstimate whole = EstimatePass(model, Compute::kFloat32, rows, 1, 0);
+  EXPECT_EQ(between(LayerPoint::kInput, Until::kEnd),
+            whole.map_operations + whole.attention_operations);
+  EXPECT_EQ(between(LayerPoint::kInput, Until::kAttentionInput), 0) << "its norm is not counted";
+  const double d = static_cast<double>(model.hidden_size), inner = static_cast<double>(model.ffn);
+  EXPECT_EQ(between(LayerPoint::kMixed, Until::kMlpInput),
+            2 * 34 * d * static_cast<double>(model.heads * model.head_dim));
+  EXPECT_EQ(between(LayerPoint::kAttended, Until::kDownInput), 2 * 34 * 2 * d * inner);
+  EXPECT_EQ(between(LayerPoint::kAttended, Until::kEnd), 2 * 34 * 3 * d * inner);
+  EXPECT_EQ(
+      between(LayerPoint::kInput, Until::kOutputInput) + between(LayerPoint::kMixed, Until::kEnd),
+      between(LayerPoint::kInput, Until::kEnd));
+}
+
 TEST(Forward, TellsItsProgressAndCanBeStopped) {
   ThreadPool pool(1);
   const auto forward = ValueOrDie(Forward::Open(GoldenModel("llama"), pool));

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/model/forward.h"
+#include "core/tensor/copy_rows.h"
 #include "tests/support/value_or_die.h"
 
 namespace attnprune {
@@ -131,6 +132,38 @@ TEST_P(GoldenModelTest, TheForwardPassIsThatOfFloat64) {
   const auto forward = Forward::Open(GoldenModel(GetParam()), pool_);
   ASSERT_TRUE(forward.ok()) << forward.status();
   ExpectForward(**forward);
+}
+
+// Each layer from every point on gives what the whole one gives, and looks at nothing before it.
+TEST_P(GoldenModelTest, ALayerGoesOnFromWhatItWasWithTheSameBits) {
+  const auto forward = ValueOrDie(Forward::Open(GoldenModel(GetParam()), pool_));
+  const ModelOptions& options = forward->options();
+  Matrix x(tokens_.total(), options.hidden_size);
+  ASSERT_TRUE(forward->Embed(tokens_, x).ok());
+  for (Index layer = 0; layer < options.layer_count(); ++layer) {
+    const Matrix before = x.Clone();
+    Matrix mixed(x.rows(), options.heads * options.head_dim), attended(x.rows(), x.cols());
+    const auto copy_to = [](Matrix& all) {
+      return [&all](Index first, MatrixView values) {
+        CopyRows(values, MutableMatrixView(all).Rows(first, values.rows()));
+      };
+    };
+    LayerHooks whole;
+    whole.output_input = copy_to(mixed);
+    whole.attention_output = copy_to(attended);
+    ASSERT_TRUE(forward->RunLayer(layer, tokens_.lengths, x, whole).ok());
+    const auto go_on = [&](LayerPoint from, const Matrix& values) {
+      Matrix again = before.Clone();
+      LayerHooks hooks;
+      hooks.from = from;
+      hooks.values = values;
+      hooks.attention_input = [](Index, MatrixView) { ADD_FAILURE() << "is before that point"; };
+      EXPECT_TRUE(forward->RunLayer(layer, tokens_.lengths, again, hooks).ok());
+      EXPECT_TRUE(std::equal(x.flat().begin(), x.flat().end(), again.flat().begin())) << layer;
+    };
+    go_on(LayerPoint::kMixed, mixed);
+    go_on(LayerPoint::kAttended, attended);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenModelTest, ::testing::ValuesIn(GoldenModels()),

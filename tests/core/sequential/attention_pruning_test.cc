@@ -180,7 +180,7 @@ std::vector<std::vector<char>> BytesOf(const PrunedAttention& pruned) {
   return bytes;
 }
 
-PrunedAttention PruneLayer(Bench& bench, Passes passes, const AttentionPlace& place,
+PrunedAttention PruneLayer(Bench& bench, Passes passes, const LayerPlaces& place,
                            ProgressObserver& observer) {
   const auto method = ValueOrDie(ParseMethod("kfac")), others = ValueOrDie(ParseMethod("wanda"));
   LayerPruner pruner(*bench.forward, bench.pool, place);
@@ -199,7 +199,7 @@ TEST(PrunedTogetherTest, HaveTheSameBitsWhereverTheirTokensAndTheirAttentionAre)
   EXPECT_EQ(BytesOf(PruneLayer(bench, Passes::kOnce, {}, observer)), expected);
   EXPECT_EQ(BytesOf(PruneLayer(bench, Passes::kByGroup, {DenseAttention::kRebuild, ""}, observer)),
             expected);
-  const AttentionPlace in_a_file{DenseAttention::kRecompute, ::testing::TempDir()};
+  const LayerPlaces in_a_file{DenseAttention::kRecompute, ::testing::TempDir()};
   EXPECT_EQ(BytesOf(PruneLayer(bench, Passes::kByGroup, in_a_file, observer)), expected);
 }
 

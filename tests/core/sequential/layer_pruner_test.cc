@@ -22,6 +22,7 @@
 namespace attnprune {
 namespace {
 
+using Side = LayerPruner::Side;
 using testing::Doubles;
 using testing::GoldenModel;
 
@@ -88,8 +89,8 @@ void PruneAll(const Forward& forward, ThreadPool& pool, const GoldenRun& run, co
               ValueOrDie(pruner.Prune(tensor, method, run.sparsity, {}, observer)));
       }
     }
-    ASSERT_TRUE(pruner.Advance(calibration).ok());
-    ASSERT_TRUE(pruner.Advance(scored).ok());
+    ASSERT_TRUE(pruner.Advance(Side::kCalibration, calibration).ok());
+    ASSERT_TRUE(pruner.Advance(Side::kHeldOut, scored).ok());
   }
 }
 
@@ -222,7 +223,7 @@ TEST(LayerPruner, RefusesBytesThatDoNotFitAndStopsWhenToldTo) {
             absl::StatusCode::kDataLoss);
   const auto no = [](double) { return false; };
   EXPECT_TRUE(absl::IsCancelled(pruner.Collect(stretches[0], {states, {}, {}}, no)));
-  EXPECT_TRUE(absl::IsCancelled(pruner.Advance(states, no)));
+  EXPECT_TRUE(absl::IsCancelled(pruner.Advance(Side::kCalibration, states, no)));
 }
 
 // Sequences of which a layer works on one or two at a time.
@@ -293,6 +294,42 @@ TEST_F(LongRows, GiveTheSameMomentsWhereverTheirPassWasInterrupted) {
   }
 }
 
+// The moments of what begins where the interrupted pass ended, and of the stretches behind it.
+TEST_F(LongRows, GiveTheSameBitsInTheStretchesBehindAnInterruptedOne) {
+  Matrix x = States(), dense = States();
+  const LayerPruner::Tokens tokens{Of(x), Of(dense), {}};
+  const auto stretches = ValueOrDie(StretchesOf(forward_->weights(), 0, Passes::kByGroup, All));
+  // Those from `first` on, and what is behind the layer.
+  const auto go_on = [&](LayerPruner& pruner, size_t first, StretchMoments begun) {
+    std::vector<GramMatrix> all;
+    for (size_t i = first; i < stretches.size(); ++i) {
+      EXPECT_TRUE(pruner.Collect(stretches[i], tokens, nullptr, std::exchange(begun, {})).ok());
+      for (GramMatrix& moments : Copies(pruner)) all.push_back(std::move(moments));
+    }
+    Matrix states = States();
+    EXPECT_TRUE(pruner.Advance(Side::kCalibration, Of(states)).ok());
+    return std::pair(std::move(all), std::move(states));
+  };
+  for (size_t stretch = 1; stretch < stretches.size(); ++stretch) {
+    SCOPED_TRACE(stretch);
+    LayerPruner whole(*forward_, pool_), stopped(*forward_, pool_), again(*forward_, pool_);
+    for (LayerPruner* const pruner : {&whole, &stopped, &again}) {
+      ASSERT_TRUE(pruner->Load(0, 0.5).ok());
+    }
+    ASSERT_TRUE(whole.Collect(stretches[stretch - 1], tokens).ok());
+    const auto [moments, states] = go_on(whole, stretch, {});
+    EXPECT_TRUE(absl::IsCancelled(
+        stopped.Collect(stretches[stretch], tokens, [](double share) { return share < 0.5; })));
+    const std::vector<GramMatrix> saved = Copies(stopped);
+    const auto [same_moments, same_states] = go_on(again, stretch,
+                                                   {.calibration_rows = stopped.calibration_rows(),
+                                                    .calibration = {saved[0]},
+                                                    .cross = saved[1]});
+    ExpectSame(same_moments, moments);
+    EXPECT_TRUE(std::equal(states.flat().begin(), states.flat().end(), same_states.flat().begin()));
+  }
+}
+
 TEST_F(LongRows, RefuseMomentsOfAnotherStretchOrThatEndWithinASequence) {
   Matrix x = States();
   const auto stretches = ValueOrDie(StretchesOf(forward_->weights(), 0, Passes::kByGroup, All));
@@ -312,17 +349,18 @@ TEST_F(LongRows, AdvanceWithTheSameBitsFromWhereTheyWereStopped) {
   Matrix whole = States();
   LayerPruner pruner(*forward_, pool_);
   ASSERT_TRUE(pruner.Load(0).ok());
-  ASSERT_TRUE(pruner.Advance(Of(whole)).ok());
+  ASSERT_TRUE(pruner.Advance(Side::kCalibration, Of(whole)).ok());
   const Index ends[] = {1100, 2800, 3300};  // of what a layer works on together
   for (int stop = 1; stop <= 3; ++stop) {
     Matrix x = States();
     int seen = 0;
-    EXPECT_TRUE(absl::IsCancelled(pruner.Advance(Of(x), [&](double) { return ++seen < stop; })));
-    ASSERT_TRUE(pruner.Advance(Of(x), nullptr, ends[stop - 1]).ok());
+    EXPECT_TRUE(absl::IsCancelled(
+        pruner.Advance(Side::kCalibration, Of(x), [&](double) { return ++seen < stop; })));
+    ASSERT_TRUE(pruner.Advance(Side::kCalibration, Of(x), nullptr, ends[stop - 1]).ok());
     EXPECT_TRUE(std::equal(x.flat().begin(), x.flat().end(), whole.flat().begin()));
   }
   Matrix x = States();
-  EXPECT_TRUE(absl::IsDataLoss(pruner.Advance(Of(x), nullptr, 5)));
+  EXPECT_TRUE(absl::IsDataLoss(pruner.Advance(Side::kCalibration, Of(x), nullptr, 5)));
 }
 
 }  // namespace
