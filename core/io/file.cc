@@ -107,12 +107,6 @@ absl::StatusOr<int64_t> File::Size() const {
   return static_cast<int64_t>(facts.st_size);
 }
 
-absl::StatusOr<int64_t> File::DiskBytes() const {
-  struct stat facts;
-  if (fstat(fd_, &facts) != 0) return FileError(errno, path_, "stat");
-  return static_cast<int64_t>(facts.st_blocks) * 512;
-}
-
 uint64_t File::Inode() const {
   struct stat facts;
   return fstat(fd_, &facts) == 0 ? facts.st_ino : 0;

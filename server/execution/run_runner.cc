@@ -242,7 +242,7 @@ absl::Status ModelRun::Distill(RunTools& tools, RunStates& states) {
 // The held-out rows through the model as it is now.
 absl::Status ModelRun::AdvanceDistilled(RunTools& tools, RunStates& states) {
   OpenRun& run = tools.run;
-  LayerPruner pruner(*run.forward, run.pool, AttentionPlaceOf(run.plan, job_.options()));
+  LayerPruner pruner(*run.forward, run.pool, LayerPlacesOf(run.plan, job_.options()));
   ATTNPRUNE_RETURN_IF_ERROR(run.forward->Embed(run.rows.held_out, states.pruned().hidden));
   for (Index block = 0; block < static_cast<Index>(run.plan.blocks.size()); ++block) {
     ATTNPRUNE_RETURN_IF_ERROR(BlockRun(tools, block, pruner).PutAllOld());

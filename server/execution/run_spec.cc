@@ -29,7 +29,7 @@ constexpr int64_t kLeastWidest = 16, kMostWidest = 16384;
 constexpr double kMostOutlier = 1e6, kMostLimit = 0.5, kMostRange = 0.5;
 constexpr int64_t kMostSteps = 100'000, kMostRowsOfAStep = 1024;
 constexpr double kRateOfAll = 0.002, kMostRate = 0.1;  // where nothing is removed; by default
-constexpr Index kLeastTokens = 2;                                 // of a row: one that is predicted
+constexpr Index kLeastTokens = 2;                      // of a row: one that is predicted
 
 // 0 < tokens in all, in 63 bits.
 absl::StatusOr<RunTokens> DecodeTokens(const std::string& field, const v1::TokenIds& tokens,
