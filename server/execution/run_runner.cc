@@ -247,7 +247,8 @@ absl::Status ModelRun::AdvanceDistilled(RunTools& tools, RunStates& states) {
   for (Index block = 0; block < static_cast<Index>(run.plan.blocks.size()); ++block) {
     ATTNPRUNE_RETURN_IF_ERROR(BlockRun(tools, block, pruner).PutAllOld());
     const auto goes_on = [this](double) { return !job_.StopRequested(); };
-    ATTNPRUNE_RETURN_IF_ERROR(pruner.Advance(states.pruned(), goes_on));
+    ATTNPRUNE_RETURN_IF_ERROR(
+        pruner.Advance(LayerPruner::Side::kHeldOut, states.pruned(), goes_on));
   }
   return absl::OkStatus();
 }
