@@ -48,7 +48,7 @@ class File {
   const std::string& path() const { return path_; }
 
   absl::StatusOr<int64_t> Size() const;
-  uint64_t Inode() const;                     // 0 if the system does not tell
+  uint64_t Inode() const;  // 0 if the system does not tell
   // All of data at `offset`, or an error after which part of it may be there.
   absl::Status WriteAt(int64_t offset, absl::Span<const char> data);
   // All of data behind the file's end, wherever that is by then; as WriteAt. Usually in one write.
