@@ -86,7 +86,7 @@ def test_rules_and_skips_say_what_becomes_of_each_map(tmp_path):
 def test_a_time_chooses_the_recipe_that_fits_it(tmp_path):
     def chosen(time):
         told = done("prune", *RUN, "--sparsity", "0.7", "--time", time, "--quiet", "--overwrite",
-                    "--output", tmp_path / "out")
+                    "--sampled-rows", 0, "--distill", "off", "--output", tmp_path / "out")
         return report(tmp_path / "out")["provenance"], told.stderr
 
     best, told = chosen("1h")
@@ -95,6 +95,18 @@ def test_a_time_chooses_the_recipe_that_fits_it(tmp_path):
     least, told = chosen("1ns")
     assert "curvature" not in least and least["method"] == "alps"
     assert "--recipe linear, about " in told and "no recipe takes less" in told
+
+
+def test_what_is_kept_is_trained_to_predict_what_the_dense_model_does(tmp_path):
+    out = tmp_path / "out"
+    done("prune", *RUN, "--sparsity", "0.5", "--method", "wanda", "--distill", "on:steps=6",
+         "--output", out)
+    model = report(out)["model"]
+    assert (model["distilled"]["steps"], model["distilled"]["bestStep"]) == (6, 6)
+    assert model["distilled"]["bestDivergence"] < 0.9 * model["distilled"]["startDivergence"]
+    tokens = read_tokens(str(MODEL / "held_out.safetensors"))
+    assert model["loss"]["pruned"]["natsPerToken"] == pytest.approx(
+        Model(out).losses(tokens).mean(), abs=1e-4), "the folder has the trained weights"
 
 
 def test_a_bitmask_folder_is_smaller_and_unpacks_to_the_dense_one_bit_for_bit(server, tmp_path):
