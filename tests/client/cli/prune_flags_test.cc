@@ -129,7 +129,7 @@ TEST(CompletePruneFlags, ComparesMethodsAndRecipes) {
   EXPECT_THAT(
       VariantsOf(flags),
       ElementsAre("magnitude=magnitude@0 off uniform off", "alps=alps:steps=9@0 off uniform off",
-                  "alps#2=alps@0 off uniform", "best=alps@0.5 on:labels=32768 loss"));
+                  "alps#2=alps@0 off uniform off", "best=alps@0.5 on:labels=32768 loss on"));
 }
 
 TEST(CompletePruneFlags, RefusesWhatDoesNotGoTogether) {
@@ -161,7 +161,7 @@ TEST(CompletePruneFlags, TriesTheBestRecipeFirstForATime) {
   flags.time = absl::Minutes(30);
   EXPECT_THAT(VariantsOf(flags),
               ElementsAre("best=alps@0.5 on:labels=32768 loss on", "fast=alps@0.5 on uniform off",
-                          "linear=alps@0.5 off uniform"));
+                          "linear=alps@0.5 off uniform off"));
   flags.recipes = {"fast"};
   EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()), HasSubstr("--time chooses the recipe"));
   flags.recipes.clear();
