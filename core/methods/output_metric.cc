@@ -87,7 +87,7 @@ absl::StatusOr<OutputMetric> PrepareMetric(const OutputCurvature& curvature, dou
     return absl::FailedPreconditionError(
         absl::StrCat("curvature: the mean of its diagonal must be finite, got ", mean));
   }
-  const auto [of_block, of_identity] = SharesOf(mean, share);
+  const Shares shares = SharesOf(mean, share);
   std::vector<absl::optional<absl::StatusOr<AlpsInputs>>> made(curvature.blocks.size());
   pool.ParallelFor(1 + std::ssize(made), [&](Index shard) {
     if (shard == 0) {
@@ -95,7 +95,8 @@ absl::StatusOr<OutputMetric> PrepareMetric(const OutputCurvature& curvature, dou
       return;
     }
     const auto b = static_cast<size_t>(shard - 1);
-    made[b] = PrepareAlps(Mixed(curvature.blocks[b].moments, of_block, of_identity), /*damping=*/0);
+    made[b] = PrepareAlps(Mixed(curvature.blocks[b].moments, shares.of_block, shares.of_identity),
+                          /*damping=*/0);
   });
   OutputMetric metric;
   for (size_t b = 0; b < made.size(); ++b) {
