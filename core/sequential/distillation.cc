@@ -45,8 +45,8 @@ std::vector<Index> ShuffledRows(uint64_t seed, Index epoch, Index rows) {
 
 }  // namespace
 
-Distillation::Distillation(Forward& forward, ThreadPool& pool, Tokens training, Tokens validation,
-                           const DistillationOptions& options)
+Distillation::Distillation(Forward& forward, ThreadPool& pool, const Tokens& training,
+                           const Tokens& validation, const DistillationOptions& options)
     : forward_(forward),
       pool_(pool),
       tokens_(Joined(training, validation)),

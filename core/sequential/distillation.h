@@ -51,7 +51,7 @@ class Distillation {
  public:
   // forward and pool must outlive it. The dense model is forward's. training and validation: at
   // least one row each.
-  Distillation(Forward& forward, ThreadPool& pool, Tokens training, Tokens validation,
+  Distillation(Forward& forward, ThreadPool& pool, const Tokens& training, const Tokens& validation,
                const DistillationOptions& options);
 
   // The next layer, the first first: its weights after pruning, and which maps are trained.
