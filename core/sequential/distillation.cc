@@ -77,10 +77,6 @@ std::vector<absl::Span<float>> Distillation::Values(Index layer) {
 
 // --- Progress ---
 
-double Distillation::StepPasses(Index tokens) const {
-  return (1 + kBackwardPasses) * static_cast<double>(tokens);
-}
-
 double Distillation::AllPasses() const {
   const auto all = static_cast<double>(tokens_.total());
   const auto split = static_cast<size_t>(training_);
@@ -212,7 +208,8 @@ absl::StatusOr<double> Distillation::Step() {
   const double loss = sum / static_cast<double>(tokens);
   if (!std::isfinite(loss)) return loss;
   ATTNPRUNE_RETURN_IF_ERROR(StepLayers(batch, gradient));
-  if (!Tell(StepPasses(tokens))) return absl::CancelledError("interrupted");
+  if (!Tell((1 + kBackwardPasses) * static_cast<double>(tokens)))
+    return absl::CancelledError("interrupted");
   return loss;
 }
 

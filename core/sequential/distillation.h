@@ -90,7 +90,6 @@ class Distillation {
   // token_passes: of a token through the model, that are done since the last call. Whether to go
   // on.
   bool Tell(double token_passes);
-  double StepPasses(Index tokens) const;
   double AllPasses() const;
 
   Forward& forward_;

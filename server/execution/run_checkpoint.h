@@ -41,8 +41,10 @@ class RunCheckpoint {
   // Reads what is through the block into `states`, and returns how many rows that is.
   Index TakeAdvanced(Index block, v1::HiddenStates::Kind kind, MutableMatrixView states);
 
-  // Where the distillation goes on, once all its layers are added; nothing: at its beginning.
-  void TakeTraining(Distillation& distillation, Index layers);
+  // Takes the distillation, all of whose layers are added, to where it goes on. A warning where
+  // that is damaged or gone: it stays at its beginning. CANCELLED: the job is to stop; or what was
+  // whole a moment ago cannot be read.
+  absl::Status TakeTraining(Distillation& distillation, Index layers);
 
   // Each saves only where that is worth its time, or the last chance: the run drains.
   void SaveMoments(Index block, size_t stretch, const LayerPruner& pruner);
@@ -66,7 +68,7 @@ class RunCheckpoint {
   void Begin(Index block, size_t stretch);
   bool HasMomentsOf(const LayerPruner& pruner) const;
   std::vector<std::string> PutMoments(const LayerPruner& pruner);
-  absl::Status ReadTraining(Distillation& distillation, Index layers);
+  absl::Status CheckTraining(Distillation& distillation, Index layers);
   absl::Status ReadMoments(StretchMoments& moments, size_t groups);
   // start, bytes: of the whole save, for the cost of the next.
   void Write(std::chrono::steady_clock::time_point start, int64_t bytes,

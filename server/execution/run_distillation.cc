@@ -100,25 +100,22 @@ absl::Status StoreTrained(RunTools& tools, const Split& rows, const Distillation
 
 absl::Status TrainKeptWeights(RunTools& tools) {
   OpenRun& run = tools.run;
-  const DistillationChoice& choice = *run.spec.distillation;
+  const DistillationOptions& options = *run.spec.distillation;
   const Index blocks = std::ssize(run.plan.blocks);
   const Split rows = SplitRows(run);
   tools.progress.Begin(v1::DISTILLING, blocks, run.plan.distill_operations, {});
-  Distillation distillation(
-      *run.forward, run.pool, rows.training, rows.validation,
-      {.steps = choice.steps, .rows = choice.rows, .rate = choice.rate, .seed = run.spec.seed});
+  Distillation distillation(*run.forward, run.pool, rows.training, rows.validation, options);
   ATTNPRUNE_RETURN_IF_ERROR(AddLayers(tools, distillation));
-  tools.checkpoint.TakeTraining(distillation, blocks);
-  ATTNPRUNE_RETURN_IF_ERROR(tools.job.CheckStop());
+  ATTNPRUNE_RETURN_IF_ERROR(tools.checkpoint.TakeTraining(distillation, blocks));
   const auto observer = [&](const DistillationPoint& point, double loss) {
-    tools.progress.Step({.step = point.steps, .steps = choice.steps, .attention_loss = loss});
+    tools.progress.Step({.step = point.steps, .steps = options.steps, .attention_loss = loss});
     tools.checkpoint.SaveTraining(distillation, blocks);
     return !tools.job.StopRequested();
   };
   const auto listener = [&tools](double) { return !tools.job.StopRequested(); };
   ATTNPRUNE_RETURN_IF_ERROR(
       distillation.Run(PassOptionsOf(run.plan, tools.job.options()), listener, observer));
-  if (distillation.point().steps < choice.steps) {
+  if (distillation.point().steps < options.steps) {
     tools.job.writer().AddWarning(absl::StrCat(
         "distillation: the loss is no longer finite after ", distillation.point().steps,
         " steps; the weights are those of step ", distillation.point().best_step));

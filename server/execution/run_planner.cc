@@ -167,9 +167,7 @@ absl::Status Planner::AddDistillation() {
                      real_.size());
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const double entries, EntriesOfMaps(model_));
-  distillation_ =
-      EstimateDistillation(model_.options(), entries, calibration_,
-                           {.steps = run_.distillation->steps, .rows = run_.distillation->rows});
+  distillation_ = EstimateDistillation(model_.options(), entries, calibration_, *run_.distillation);
   plan_.distill_operations = distillation_.operations;
   // The held-out rows go through the model once more.
   plan_.score_operations += static_cast<double>(model_.options().layer_count()) * held_out_pass_;

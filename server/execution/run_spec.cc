@@ -220,40 +220,43 @@ absl::StatusOr<SampledChoice> DecodeSampled(const v1::SampledRows& sampled) {
   return choice;
 }
 
-absl::StatusOr<DistillationChoice> DecodeDistillation(const v1::Distillation& distillation,
-                                                      const Sparsity& sparsity) {
-  DistillationChoice choice;
+absl::StatusOr<DistillationOptions> DecodeDistillation(const v1::Distillation& distillation,
+                                                       const RunSpec& run) {
+  DistillationOptions options{.seed = run.seed};
   ATTNPRUNE_RETURN_IF_ERROR(
-      DecodeCount("run.distillation.steps", distillation.steps(), 1, kMostSteps, choice.steps));
+      DecodeCount("run.distillation.steps", distillation.steps(), 1, kMostSteps, options.steps));
   ATTNPRUNE_RETURN_IF_ERROR(
-      DecodeCount("run.distillation.rows", distillation.rows(), 1, kMostRowsOfAStep, choice.rows));
+      DecodeCount("run.distillation.rows", distillation.rows(), 1, kMostRowsOfAStep, options.rows));
+  const Sparsity& sparsity = run.choice.sparsity;
   const double removed = sparsity.structured() ? static_cast<double>(sparsity.pruned) /
                                                      static_cast<double>(sparsity.group)
                                                : sparsity.fraction;
-  choice.rate = std::min(kRateOfAll / (1 - removed), kMostRate);
-  if (distillation.has_rate()) choice.rate = distillation.rate();
-  if (choice.rate > 0 && choice.rate <= 1) return choice;  // written so that NaN fails
-  return MustError("run.distillation.rate", "be above 0 and at most 1", choice.rate);
+  options.rate = std::min(kRateOfAll / (1 - removed), kMostRate);
+  if (distillation.has_rate()) options.rate = distillation.rate();
+  if (options.rate > 0 && options.rate <= 1) return options;  // written so that NaN fails
+  return MustError("run.distillation.rate", "be above 0 and at most 1", options.rate);
+}
+
+// What needs hidden states that go through the whole model.
+absl::Status CheckOnlySequential(const v1::Run& run) {
+  const std::pair<const char*, bool> given[] = {{"run.distillation", run.has_distillation()},
+                                                {"run.sampled", run.has_sampled()},
+                                                {"run.curvature", run.has_curvature()}};
+  for (const auto& [field, is_given] : given) {
+    if (is_given) return FieldError(field, "must be absent in INDEPENDENT order, got one");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status DecodeHow(const v1::Run& run, RunSpec& spec) {
+  if (spec.independent) ATTNPRUNE_RETURN_IF_ERROR(CheckOnlySequential(run));
   if (run.has_distillation()) {
-    if (spec.independent) {
-      return FieldError("run.distillation", "must be absent in INDEPENDENT order, got one");
-    }
-    ATTNPRUNE_ASSIGN_OR_RETURN(spec.distillation,
-                               DecodeDistillation(run.distillation(), spec.choice.sparsity));
+    ATTNPRUNE_ASSIGN_OR_RETURN(spec.distillation, DecodeDistillation(run.distillation(), spec));
   }
   if (run.has_sampled()) {
-    if (spec.independent) {
-      return FieldError("run.sampled", "must be absent in INDEPENDENT order, got one");
-    }
     ATTNPRUNE_ASSIGN_OR_RETURN(spec.sampled, DecodeSampled(run.sampled()));
   }
   if (run.has_curvature()) {
-    if (spec.independent) {
-      return FieldError("run.curvature", "must be absent in INDEPENDENT order, got one");
-    }
     ATTNPRUNE_ASSIGN_OR_RETURN(spec.curvature, DecodeCurvature(run.curvature()));
   }
   if (run.has_attention_method()) {

@@ -17,6 +17,7 @@
 #include "core/model/model_weights.h"
 #include "core/model/tokens.h"
 #include "core/problem/sparsity.h"
+#include "core/sequential/distillation.h"
 #include "server/execution/job_tensor.h"
 
 namespace attnprune {
@@ -68,13 +69,6 @@ struct SampledChoice {
   Index prefix = 4;
 };
 
-// Of Run.distillation, with its defaults.
-struct DistillationChoice {
-  int steps = 400;
-  Index rows = 4;
-  double rate = 0;
-};
-
 struct RunSpec {
   std::string config;
   std::vector<JobTensor> tensors;  // of the model; name is theirs in the checkpoint
@@ -85,7 +79,7 @@ struct RunSpec {
   AllocationChoice allocation;
   absl::optional<CurvatureChoice> curvature;
   absl::optional<SampledChoice> sampled;
-  absl::optional<DistillationChoice> distillation;
+  absl::optional<DistillationOptions> distillation;
   std::vector<RunRule> rules;
   bool independent = false;
   double dense_target = 0;

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "server/execution/own_blobs.h"
 #include "server/execution/run_checkpoint.h"
@@ -26,22 +27,42 @@ std::vector<float> Gathered(absl::Span<const absl::Span<float>> values) {
 
 }  // namespace
 
-absl::Status RunCheckpoint::ReadTraining(Distillation& distillation, Index layers) {
+// Whether all that was saved is there, before any of it is taken up.
+absl::Status RunCheckpoint::CheckTraining(Distillation& distillation, Index layers) {
   const v1::RunCheckpoint::Training& training = message_.training();
   if (training.layers_size() != layers) return absl::DataLossError("not of these layers");
-  // All of them before the first is changed.
-  std::vector<std::vector<float>> read(static_cast<size_t>(layers));
   for (Index layer = 0; layer < layers; ++layer) {
-    std::vector<float>& values = read[static_cast<size_t>(layer)];
-    values.resize(CountOfValues(distillation.Values(layer)));
-    ATTNPRUNE_RETURN_IF_ERROR(ReadOwnBlob(job_, training.layers(static_cast<int>(layer)), tail_,
-                                          MutableBytesOf(absl::MakeSpan(values))));
+    const std::string& digest = training.layers(static_cast<int>(layer));
+    ATTNPRUNE_RETURN_IF_ERROR(job_.CheckStop());
+    ATTNPRUNE_RETURN_IF_ERROR(job_.tensors()->Verify(digest));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t bytes, job_.tensors()->SizeOf(digest));
+    const size_t expected =
+        CountOfValues(distillation.Values(layer)) * sizeof(float) + tail_.size();
+    if (bytes != static_cast<int64_t>(expected)) {
+      return absl::DataLossError(absl::StrCat("must have ", expected, " bytes, got ", bytes));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunCheckpoint::TakeTraining(Distillation& distillation, Index layers) {
+  if (!message_.has_training()) return absl::OkStatus();
+  const v1::RunCheckpoint::Training& training = message_.training();
+  const absl::Status whole = CheckTraining(distillation, layers);
+  if (absl::IsCancelled(whole)) return whole;
+  if (!whole.ok()) {
+    Warn("training that was saved", whole);
+    return absl::OkStatus();
   }
   for (Index layer = 0; layer < layers; ++layer) {
-    auto next = read[static_cast<size_t>(layer)].begin();
-    for (const absl::Span<float> values : distillation.Values(layer)) {
-      std::copy_n(next, values.size(), values.begin());
-      next += static_cast<std::ptrdiff_t>(values.size());
+    const std::vector<absl::Span<float>> values = distillation.Values(layer);
+    std::vector<float> read(CountOfValues(values));
+    ATTNPRUNE_RETURN_IF_ERROR(ReadOwnBlob(job_, training.layers(static_cast<int>(layer)), tail_,
+                                          MutableBytesOf(absl::MakeSpan(read))));
+    auto next = read.begin();
+    for (const absl::Span<float> some : values) {
+      std::copy_n(next, some.size(), some.begin());
+      next += static_cast<std::ptrdiff_t>(some.size());
     }
   }
   distillation.SetPoint({.steps = training.steps(),
@@ -49,12 +70,6 @@ absl::Status RunCheckpoint::ReadTraining(Distillation& distillation, Index layer
                          .best = training.best(),
                          .best_step = training.best_step()});
   return absl::OkStatus();
-}
-
-void RunCheckpoint::TakeTraining(Distillation& distillation, Index layers) {
-  if (!message_.has_training()) return;
-  const absl::Status status = ReadTraining(distillation, layers);
-  if (!status.ok() && !absl::IsCancelled(status)) Warn("training that was saved", status);
 }
 
 void RunCheckpoint::SaveTraining(Distillation& distillation, Index layers) {

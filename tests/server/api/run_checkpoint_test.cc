@@ -45,15 +45,6 @@ class RunCheckpoints : public Runs {
     return name;
   }
 
-  std::string CheckpointOf(const std::string& name) {
-    const JobRecord job = *ValueOrDie(backend_.jobs().Claim("test", absl::Hours(1)));
-    const JobClaim claim{job.id, job.fence};
-    const std::string bytes = ValueOrDie(backend_.jobs().ReadCheckpoint(claim)).value_or("");
-    EXPECT_EQ(job.id, name.substr(5));
-    EXPECT_TRUE(backend_.jobs().Requeue(claim, RequeueCause::kDraining, "").ok());
-    return bytes;
-  }
-
   // Events since the last time that the run began.
   std::vector<v1::JobEvent> LastAttempt(const std::string& name) {
     std::vector<v1::JobEvent> events;
@@ -115,11 +106,7 @@ TEST_F(RunCheckpoints, ThatAreLostCostTheirWorkAndNothingElse) {
   ASSERT_GT(checkpoint.moments_size(), 0);
   ASSERT_TRUE(backend_.tensors().Remove(checkpoint.moments(0)).ok());
   EXPECT_EQ(Verdict(WorkOn(name)), expected);
-  std::vector<std::string> warnings;
-  for (const v1::JobEvent& event : Events(name)) {
-    if (!event.warning().empty()) warnings.push_back(event.warning());
-  }
-  EXPECT_THAT(warnings, Contains(HasSubstr("moments that were saved")));
+  EXPECT_THAT(Warnings(name), Contains(HasSubstr("moments that were saved")));
 }
 
 }  // namespace

@@ -145,6 +145,22 @@ class Runs : public ::testing::Test {
     } while (batch->full);
     return events;
   }
+  // What a run that is queued again has saved; it stays queued.
+  std::string CheckpointOf(const std::string& name) {
+    const JobRecord job = *ValueOrDie(backend_.jobs().Claim("test", absl::Hours(1)));
+    const JobClaim claim{job.id, job.fence};
+    const std::string bytes = ValueOrDie(backend_.jobs().ReadCheckpoint(claim)).value_or("");
+    EXPECT_EQ(job.id, name.substr(5));
+    EXPECT_TRUE(backend_.jobs().Requeue(claim, RequeueCause::kDraining, "").ok());
+    return bytes;
+  }
+  std::vector<std::string> Warnings(const std::string& name) {
+    std::vector<std::string> warnings;
+    for (const v1::JobEvent& event : Events(name)) {
+      if (!event.warning().empty()) warnings.push_back(event.warning());
+    }
+    return warnings;
+  }
   // Blobs of hidden states that are stored.
   int64_t Blobs() { return backend_.tensors().Usage().blobs; }
 
