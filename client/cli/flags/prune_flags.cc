@@ -98,33 +98,34 @@ absl::Status CheckHeldOutFlags(const PruneFlags& flags) {
 
 bool IsSequential(const PruneFlags& flags) { return flags.order == PruneFlags().order; }
 
+// Of a flag for which only `none` goes with another order.
+template <typename Value>
+absl::Status CheckOrder(const PruneFlags& flags, const char* flag, const char* none,
+                        const Value& given, bool is_none) {
+  if (is_none || IsSequential(flags)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, " must be ", none, " unless --order is sequential, got ", given));
+}
+
 absl::Status CheckDenseTarget(const PruneFlags& flags) {
   const double target = flags.dense_target.value_or(0);
   if (!(target >= 0 && target <= 1)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--dense-target must be in [0, 1], got ", target));
   }
-  if (target == 0 || IsSequential(flags)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--dense-target must be 0 unless --order is sequential, got ", target));
+  return CheckOrder(flags, "--dense-target", "0", target, target == 0);
 }
 
 absl::Status CheckCurvature(const PruneFlags& flags) {
   if (!flags.curvature.has_value()) return absl::OkStatus();
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Curvature> curvature,
-                             ParseCurvatureFlag(*flags.curvature));
-  if (!curvature.has_value() || IsSequential(flags)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--curvature must be off unless --order is sequential, got ", *flags.curvature));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const auto curvature, ParseCurvatureFlag(*flags.curvature));
+  return CheckOrder(flags, "--curvature", "off", *flags.curvature, !curvature.has_value());
 }
 
 absl::Status CheckDistill(const PruneFlags& flags) {
   if (!flags.distill.has_value()) return absl::OkStatus();
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Distillation> distillation,
-                             ParseDistillFlag(*flags.distill));
-  if (!distillation.has_value() || IsSequential(flags)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--distill must be off unless --order is sequential, got ", *flags.distill));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const auto distillation, ParseDistillFlag(*flags.distill));
+  return CheckOrder(flags, "--distill", "off", *flags.distill, !distillation.has_value());
 }
 
 absl::Status CheckTime(const PruneFlags& flags) {
@@ -140,9 +141,7 @@ absl::Status CheckSampledRows(const PruneFlags& flags) {
     return absl::InvalidArgumentError(
         absl::StrCat("--sampled-rows must be a count of rows, got ", rows));
   }
-  if (rows == 0 || IsSequential(flags)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--sampled-rows must be 0 unless --order is sequential, got ", rows));
+  return CheckOrder(flags, "--sampled-rows", "0", rows, rows == 0);
 }
 
 absl::Status CheckVariantCount(const PruneFlags& flags) {
