@@ -97,6 +97,17 @@ class DistillationTest : public ::testing::Test {
     return outcome;
   }
 
+  // Of one map a layer.
+  std::unique_ptr<Distillation> OfDown(const Tokens& training, const Tokens& validation,
+                                       int steps) {
+    auto run = std::make_unique<Distillation>(*forward_, pool_, training, validation,
+                                              DistillationOptions{.steps = steps});
+    for (Index layer = 0; layer < forward_->options().layer_count(); ++layer) {
+      EXPECT_TRUE(run->Add(Pruned(*forward_, layer), {LinearMap::kDown}).ok());
+    }
+    return run;
+  }
+
   // As given, before any training.
   std::vector<float> Start() {
     ThreadPool pool(1);
@@ -110,6 +121,8 @@ class DistillationTest : public ::testing::Test {
   }
 
   std::string model_ = "llama";
+  ThreadPool pool_{1};
+  const std::unique_ptr<Forward> forward_ = ValueOrDie(Forward::Open(GoldenModel("llama"), pool_));
 };
 
 TEST_F(DistillationTest, PredictsMoreLikeTheDenseModelOnRowsItDoesNotTrainOn) {
@@ -142,17 +155,12 @@ TEST_F(DistillationTest, ChangesWeightsThatAreKeptAndNoOthers) {
 }
 
 TEST_F(DistillationTest, LeavesMapsThatAreNotTrained) {
-  ThreadPool pool(1);
-  const auto forward = ValueOrDie(Forward::Open(GoldenModel(model_), pool));
-  Distillation run(*forward, pool, Rows(0, {9, 5, 7, 8, 6}), Rows(40, {8, 6}), {.steps = 24});
-  for (Index layer = 0; layer < forward->options().layer_count(); ++layer) {
-    ASSERT_TRUE(run.Add(Pruned(*forward, layer), {LinearMap::kDown}).ok());
-  }
-  ASSERT_TRUE(run.Run({}, nullptr, nullptr).ok());
-  ASSERT_GT(run.point().best_step, 0);
-  const LayerWeights start = Pruned(*forward, 0);
+  const std::unique_ptr<Distillation> run = OfDown(Rows(0, {9, 5, 7, 8, 6}), Rows(40, {8, 6}), 24);
+  ASSERT_TRUE(run->Run({}, nullptr, nullptr).ok());
+  ASSERT_GT(run->point().best_step, 0);
+  const LayerWeights start = Pruned(*forward_, 0);
   const auto same = [&](LinearMap map) {
-    const MatrixView a = start.of(map).weight, b = run.layer(0).of(map).weight;
+    const MatrixView a = start.of(map).weight, b = run->layer(0).of(map).weight;
     return std::equal(a.data(), a.data() + a.size(), b.data());
   };
   EXPECT_TRUE(same(LinearMap::kQuery));
@@ -193,30 +201,20 @@ TEST_F(DistillationTest, TakesItsRowsInAnOrderOfTheSeed) {
 }
 
 TEST_F(DistillationTest, EndsWithTheBestWeightsWhereTheLossIsNoLongerFinite) {
-  ThreadPool pool(1);
-  const auto forward = ValueOrDie(Forward::Open(GoldenModel(model_), pool));
-  Distillation run(*forward, pool, Rows(0, {9}), Rows(40, {8}), {.steps = 20});
-  for (Index layer = 0; layer < forward->options().layer_count(); ++layer) {
-    ASSERT_TRUE(run.Add(Pruned(*forward, layer), {LinearMap::kDown}).ok());
-  }
-  const absl::Status status = run.Run({}, nullptr, [&](const DistillationPoint& point, double) {
-    if (point.steps == 7) run.Values(0)[0][1] = std::numeric_limits<float>::quiet_NaN();
+  const std::unique_ptr<Distillation> run = OfDown(Rows(0, {9}), Rows(40, {8}), 20);
+  const absl::Status status = run->Run({}, nullptr, [&](const DistillationPoint& point, double) {
+    if (point.steps == 7) run->Values(0)[0][1] = std::numeric_limits<float>::quiet_NaN();
     return true;
   });
   ASSERT_TRUE(status.ok()) << status;
-  EXPECT_EQ(run.point().steps, 7);
-  EXPECT_TRUE(std::isfinite(run.layer(0).of(LinearMap::kDown).weight(0, 1)));
+  EXPECT_EQ(run->point().steps, 7);
+  EXPECT_TRUE(std::isfinite(run->layer(0).of(LinearMap::kDown).weight(0, 1)));
 }
 
 TEST_F(DistillationTest, EndsWhereTheListenerSaysSo) {
-  ThreadPool pool(1);
-  const auto forward = ValueOrDie(Forward::Open(GoldenModel(model_), pool));
-  Distillation run(*forward, pool, Rows(0, {9}), Rows(40, {8}), {.steps = 4});
-  for (Index layer = 0; layer < forward->options().layer_count(); ++layer) {
-    ASSERT_TRUE(run.Add(Pruned(*forward, layer), {LinearMap::kDown}).ok());
-  }
+  const std::unique_ptr<Distillation> run = OfDown(Rows(0, {9}), Rows(40, {8}), 4);
   double before = 0;
-  const absl::Status status = run.Run(
+  const absl::Status status = run->Run(
       {},
       [&](double share) {
         EXPECT_GE(share, before);
@@ -225,7 +223,7 @@ TEST_F(DistillationTest, EndsWhereTheListenerSaysSo) {
       },
       nullptr);
   EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
-  EXPECT_LT(run.point().steps, 4);
+  EXPECT_LT(run->point().steps, 4);
 }
 
 }  // namespace
