@@ -40,12 +40,7 @@ class Port {
 
   // Everything that is answered to `bytes`, after which nothing comes.
   std::string Answer(absl::string_view bytes) const {
-    const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(static_cast<uint16_t>(host_->port()));
-    if (connect(socket, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) std::abort();
+    const int socket = Connect();
     while (!bytes.empty()) {
       const ssize_t sent = send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (sent <= 0) break;  // refused already
@@ -58,13 +53,34 @@ class Port {
     while ((received = recv(socket, piece, sizeof(piece), 0)) > 0) {
       answer.append(piece, static_cast<size_t>(received));
     }
-    const linger reset = {.l_onoff = 1, .l_linger = 0};  // so that no port is left waiting
-    setsockopt(socket, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     close(socket);
     return answer;
   }
 
  private:
+  static sockaddr_in Loopback(uint32_t host, uint16_t port) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl((uint32_t{IN_LOOPBACKNET} << 24) | host);
+    address.sin_port = htons(port);
+    return address;
+  }
+
+  // A port that has been connected from is taken for a minute (TIME_WAIT) and an address has 28,000
+  // of them: every 10,000th input moves on to the next address of the loopback network.
+  int Connect() const {
+    const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const sockaddr_in here = Loopback(1 + connections_++ / 10'000 % 250, 0);
+    const sockaddr_in there = Loopback(1, static_cast<uint16_t>(host_->port()));
+    if (bind(socket, reinterpret_cast<const sockaddr*>(&here), sizeof(here)) != 0 ||
+        connect(socket, reinterpret_cast<const sockaddr*>(&there), sizeof(there)) != 0) {
+      std::perror("http_fuzz: connection to the port");
+      std::abort();
+    }
+    return socket;
+  }
+
+  mutable uint32_t connections_ = 0;
   const std::unique_ptr<access::Gate> gate_ = *access::Gate::Open({});
   http::WebMetrics metrics_;
   std::unique_ptr<web::WebHost> host_;
