@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cstddef>
+#include <vector>
 
 #include "core/kernels/blas.h"
 #include "core/kernels/lanes.h"
@@ -15,7 +17,8 @@ void SetZero(MutableMatrixView m) {
 class ShardBackward {
  public:
   ShardBackward(const AttentionShards& shards, const AttentionShards::Shard& shard,
-                const AttentionValues& values, const AttentionGradients& gradients, float* room)
+                const AttentionValues& values, const AttentionGradients& gradients,
+                const AttentionPull* pull, float* room)
       : shards_(shards),
         shard_(shard),
         values_(values),
@@ -26,16 +29,22 @@ class ShardBackward {
         keys_(shards.Pack(shard, values.k, room)),
         f_(room + shards.key_floats()),
         d_logits_(f_ + shards.softmax_floats()),
-        capped_(d_logits_ + shards.block_floats()) {
+        capped_(d_logits_ + shards.block_floats()),
+        pull_(pull),
+        pulled_keys_(
+            pull == nullptr ? keys_ : shards.Pack(shard, pull->k, capped_ + shards.block_floats())),
+        pulled_(capped_ + shards.block_floats() + shards.key_floats()) {
     SetZero(d_k_);
     SetZero(d_v_);
   }
 
-  static Index Floats(const AttentionShards& shards) {
-    return shards.key_floats() + shards.softmax_floats() + 2 * shards.block_floats();
+  static Index Floats(const AttentionShards& shards, const AttentionPull* pull) {
+    const Index twice = pull == nullptr ? 1 : 2;
+    return twice * (shards.key_floats() + shards.softmax_floats()) + 2 * shards.block_floats();
   }
 
-  void Head(Index head, MatrixView d_mixed, MutableMatrixView d_q) const {
+  void Head(Index head, MatrixView d_mixed, MutableMatrixView d_q,
+            AttentionDistance& distance) const {
     const MatrixView q = shards_.Head(shard_, values_.q, head);
     const MatrixView mixed = shards_.Head(shard_, values_.mixed, head);
     for (size_t b = 0; b < shard_.layout->blocks().size(); ++b) {
@@ -49,6 +58,7 @@ class ShardBackward {
       Gemm(Trans::kYes, Trans::kNo, 1.0f, f, d_out, 1.0f, d_v_.Rows(block.key, block.keys));
       Gemm(Trans::kNo, Trans::kYes, 1.0f, d_out, v_.Rows(block.key, block.keys), 0.0f, d_logits);
       ThroughSoftmax(f, d_out, mixed.Rows(block.row, block.rows), d_logits);
+      if (pull_ != nullptr) Pull(static_cast<Index>(b), head, f, d_logits, distance);
       if (shards_.softcap() > 0) ThroughSoftcap(block, head, queries, keys, d_logits);
       Gemm(Trans::kNo, Trans::kNo, shards_.scale(), d_logits, keys, 0.0f,
            d_q.Rows(block.row, block.rows));
@@ -69,6 +79,26 @@ class ShardBackward {
       const float* const row = f.row(i);
       float* const to = d.row(i);
       for (Index j = 0; j < d.cols(); ++j) to[j] = row[j] * (to[j] - weighted);
+    }
+  }
+
+  // Adds what the pull makes of a block to the gradient at its logits.
+  void Pull(Index block, Index head, MatrixView f, MutableMatrixView d,
+            AttentionDistance& distance) const {
+    const MatrixView target = shards_.Softmax(shard_, block, head, pull_->q, pulled_keys_, pulled_);
+    const double twice = 2 * static_cast<double>(pull_->factor);
+    for (Index i = 0; i < d.rows(); ++i) {
+      double weighted = 0;  // f o (f - f*)
+      for (Index j = 0; j < d.cols(); ++j) {
+        const double at = f(i, j), wanted = target(i, j), off = at - wanted;
+        weighted += at * off;
+        distance.squared += off * off;
+        distance.target += wanted * wanted;
+      }
+      for (Index j = 0; j < d.cols(); ++j) {
+        const double at = f(i, j), off = at - static_cast<double>(target(i, j));
+        d(i, j) += static_cast<float>(twice * at * (off - weighted));
+      }
     }
   }
 
@@ -96,22 +126,34 @@ class ShardBackward {
   const MutableMatrixView d_k_, d_v_;
   const KeyPanels keys_;
   float *const f_, *const d_logits_, *const capped_;
+  const AttentionPull* const pull_;
+  const KeyPanels pulled_keys_;
+  float* const pulled_;
 };
 
 }  // namespace
 
-void AttentionBackward(ThreadPool& pool, const AttentionShards& shards,
-                       const AttentionValues& values, MatrixView d_mixed,
-                       const AttentionGradients& gradients, ThreadScratch& scratch) {
-  scratch.Reserve(pool, ShardBackward::Floats(shards));
+AttentionDistance AttentionBackward(ThreadPool& pool, const AttentionShards& shards,
+                                    const AttentionValues& values, MatrixView d_mixed,
+                                    const AttentionGradients& gradients, ThreadScratch& scratch,
+                                    const AttentionPull* pull) {
+  scratch.Reserve(pool, ShardBackward::Floats(shards, pull));
+  std::vector<AttentionDistance> distances(static_cast<size_t>(shards.count()));
   pool.ParallelFor(shards.count(), [&](Index i, int worker) {
     ScopedFlushDenormals flush;
     const AttentionShards::Shard shard = shards.at(i);
-    const ShardBackward backward(shards, shard, values, gradients, scratch.of(worker));
+    const ShardBackward backward(shards, shard, values, gradients, pull, scratch.of(worker));
     for (Index head = shard.first_head; head < shard.end_head; ++head) {
-      backward.Head(head, shards.Head(shard, d_mixed, head), shards.Head(shard, gradients.q, head));
+      backward.Head(head, shards.Head(shard, d_mixed, head), shards.Head(shard, gradients.q, head),
+                    distances[static_cast<size_t>(i)]);
     }
   });
+  AttentionDistance all;
+  for (const AttentionDistance& one : distances) {
+    all.squared += one.squared;
+    all.target += one.target;
+  }
+  return all;
 }
 
 }  // namespace attnprune

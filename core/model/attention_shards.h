@@ -79,14 +79,29 @@ struct AttentionGradients {
   MutableMatrixView q, k, v;
 };
 
+// What the attention matrices of all heads and sequences are pulled towards: those that other
+// queries and keys give, f*. Shapes as AttentionValues's.
+struct AttentionPull {
+  MatrixView q, k;
+  float factor;  // factor ||f - f*||_F^2 is part of the scalar whose gradient is taken
+};
+// Sums over heads and sequences.
+struct AttentionDistance {
+  double squared = 0;  // ||f - f*||_F^2
+  double target = 0;   // ||f*||_F^2
+};
+
 // From d_mixed, the gradient at what MixValues makes of q, k and v, to theirs. With S~ the capped
 // logits, f = softmax(S~) and O = f V of a head:
 //   dV = f' dO,  dS = f o (dO V' - rowsum(dO o O)) o (1 - (S~ / c)^2),  dQ = s dS K,  dK = s dS' Q
 // (c the softcap, s the scale), dK and dV summed over the heads that share them, in their order.
-// By blocks of rows: no n x n temporary exists. O(n^2 head_dim) a head.
-void AttentionBackward(ThreadPool& pool, const AttentionShards& shards,
-                       const AttentionValues& values, MatrixView d_mixed,
-                       const AttentionGradients& gradients, ThreadScratch& scratch);
+// By blocks of rows: no n x n temporary exists. O(n^2 head_dim) a head. With a pull dO V' has 2
+// factor (f - f*) in addition, rowsum(dO o O) that part's rowsum(f o ...), and the result is the
+// distance; without one it is 0.
+AttentionDistance AttentionBackward(ThreadPool& pool, const AttentionShards& shards,
+                                    const AttentionValues& values, MatrixView d_mixed,
+                                    const AttentionGradients& gradients, ThreadScratch& scratch,
+                                    const AttentionPull* pull = nullptr);
 
 }  // namespace attnprune
 

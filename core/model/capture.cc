@@ -51,7 +51,7 @@ absl::StatusOr<CaptureResult> Capture(Forward& forward, const TokenRows& rows,
   ATTNPRUNE_ASSIGN_OR_RETURN(CaptureFiles files,
                              CaptureFiles::Open(rows, model.hidden_size, options));
   ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden,
-                             MakeHiddenStates(model, rows.tokens, options.pass));
+                             MakeHiddenStates(model, rows.tokens.total(), options.pass));
   const MutableMatrixView x = hidden.view();
   CaptureResult result;
   result.resumed_at = files.next_layer();

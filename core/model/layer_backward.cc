@@ -40,6 +40,7 @@ bool LayerBackward::Run(Index layer, const LayerWeights& weights, absl::Span<con
   const absl::optional<Rope>& rope = options_.layers[static_cast<size_t>(layer)].rope;
   rope_ = rope.has_value() ? RopeTables(*rope, options_.head_dim, lengths) : RopeTables();
   has_rope_ = rope.has_value();
+  if (hooks.pull != nullptr) *hooks.distance = {};
   return ForChunks(lengths, [&](Index first, absl::Span<const Index> together) {
     const Index rows = std::accumulate(together.begin(), together.end(), Index{0});
     const AttentionShards shards(options_, layer, together);
@@ -228,7 +229,7 @@ MutableMatrixView LayerBackward::RunAttention(const Pass& pass, const Values& va
                    d_mixed);
   const AttentionGradients d{Room(d_q_, rows, heads.q.cols()), Room(d_k_, rows, heads.k.cols()),
                              Room(d_v_, rows, heads.v.cols())};
-  AttentionBackward(pool_, pass.shards, heads, d_mixed, d, scratch_);
+  BackThroughAttention(pass, heads, d_mixed, d);
   ToProjections(pass, values, d);
   const MutableMatrixView d_input = Room(d_input_, rows, options_.hidden_size);
   const auto back = [&](LinearMap map, MatrixView gradient, Into into) {
@@ -239,6 +240,21 @@ MutableMatrixView LayerBackward::RunAttention(const Pass& pass, const Values& va
   back(LinearMap::kKey, d.k, Into::kAdd);
   back(LinearMap::kValue, d.v, Into::kAdd);
   return d_input;
+}
+
+void LayerBackward::BackThroughAttention(const Pass& pass, const AttentionValues& heads,
+                                         MatrixView d_mixed, const AttentionGradients& d) {
+  if (pass.hooks.pull == nullptr) {
+    AttentionBackward(pool_, pass.shards, heads, d_mixed, d, scratch_);
+    return;
+  }
+  const AttentionPull& all = *pass.hooks.pull;
+  const AttentionPull pull{all.q.Rows(pass.chunk.first_row, pass.chunk.rows),
+                           all.k.Rows(pass.chunk.first_row, pass.chunk.rows), all.factor};
+  const AttentionDistance distance =
+      AttentionBackward(pool_, pass.shards, heads, d_mixed, d, scratch_, &pull);
+  pass.hooks.distance->squared += distance.squared;
+  pass.hooks.distance->target += distance.target;
 }
 
 // Back through rotary embedding, norm and clip.

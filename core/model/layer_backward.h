@@ -29,6 +29,9 @@ struct BackwardHooks {
   // After the rows of some sequences are done, with how many rows of all are; false ends the run,
   // which leaves the gradient half done.
   std::function<bool(Index rows)> goes_on;
+  // Of the layer's attention, on all tokens; null: none. Then *distance becomes that of all.
+  const AttentionPull* pull = nullptr;
+  AttentionDistance* distance = nullptr;
 };
 
 // Runs the layers of one model backwards, in float32. What a layer computed is computed again from
@@ -82,6 +85,8 @@ class LayerBackward {
   MutableMatrixView IntoMlp(const Pass& pass, const Values& values, Index first, MatrixView inner);
   // d_attended: at o's output. The result: at the input of q, k and v.
   MutableMatrixView RunAttention(const Pass& pass, const Values& values, MatrixView d_attended);
+  void BackThroughAttention(const Pass& pass, const AttentionValues& heads, MatrixView d_mixed,
+                            const AttentionGradients& d);
   void ToProjections(const Pass& pass, const Values& values, const AttentionGradients& d);
 
   MatrixView Normed(const OptionalNorm& norm, MatrixView x, Matrix& room);

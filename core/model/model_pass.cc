@@ -13,12 +13,11 @@ int64_t HiddenStatesBytes(const ModelOptions& model, Index tokens) {
   return tokens * model.hidden_size * static_cast<int64_t>(sizeof(float));
 }
 
-absl::StatusOr<ScratchMatrix> MakeHiddenStates(const ModelOptions& model, const Tokens& tokens,
+absl::StatusOr<ScratchMatrix> MakeHiddenStates(const ModelOptions& model, Index tokens,
                                                const PassOptions& options) {
   const bool spill =
-      options.memory_budget > 0 && HiddenStatesBytes(model, tokens.total()) > options.memory_budget;
-  return ScratchMatrix::Create(tokens.total(), model.hidden_size,
-                               spill ? options.spill_folder : "");
+      options.memory_budget > 0 && HiddenStatesBytes(model, tokens) > options.memory_budget;
+  return ScratchMatrix::Create(tokens, model.hidden_size, spill ? options.spill_folder : "");
 }
 
 LayerHooks PassHooks(const PassOptions& options, Index layer, Index layers, Index total) {
@@ -37,7 +36,8 @@ absl::StatusOr<std::vector<double>> TokenLosses(Forward& forward, const Tokens& 
   const ModelOptions& model = forward.options();
   ATTNPRUNE_RETURN_IF_ERROR(forward.CheckPredicts());
   ATTNPRUNE_RETURN_IF_ERROR(forward.Check(tokens));
-  ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden, MakeHiddenStates(model, tokens, options));
+  ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden,
+                             MakeHiddenStates(model, tokens.total(), options));
   const MutableMatrixView x = hidden.view();
   ATTNPRUNE_RETURN_IF_ERROR(forward.Embed(tokens, x));
   const Index layers = model.layer_count();

@@ -31,8 +31,8 @@ struct PassOptions {
 
 int64_t HiddenStatesBytes(const ModelOptions& model, Index tokens);
 
-// Room for the hidden states of `tokens`.
-absl::StatusOr<ScratchMatrix> MakeHiddenStates(const ModelOptions& model, const Tokens& tokens,
+// Room for the hidden states of so many tokens.
+absl::StatusOr<ScratchMatrix> MakeHiddenStates(const ModelOptions& model, Index tokens,
                                                const PassOptions& options);
 
 // Hooks that tell the pass's progress within `layer` of a pass over `layers` of them, and let it be

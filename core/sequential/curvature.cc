@@ -121,9 +121,12 @@ absl::Status Pass::TakeGradients() {
 absl::Status Pass::RunBack(Index layer, const CurvatureSink& sink) {
   LayerWeights weights;
   ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights));
-  LayerCurvature curvature = NoCurvature(weights, options_.widest);
+  LayerCurvature curvature = NoCurvature(weights, options_.widest, options_.output);
   LayerBackward backward(forward_.options(), pool_);
   for (int draw = 0; draw < options_.draws; ++draw) {
+    for (OutputCurvature::Block& block : curvature.output.blocks) {
+      AddGram(Gradient(draw).Cols(block.first, block.moments.size()), pool_, block.moments);
+    }
     BackwardHooks hooks;
     hooks.map_gradient = [&](LinearMap map, Index, MatrixView input, MatrixView gradient) {
       AddSquares(map, input, curvature);
@@ -174,6 +177,10 @@ CurvatureEstimate EstimateCurvature(const ModelOptions& model, absl::Span<const 
     for (const Index block : CurvatureBlocks(outputs, options.widest)) {
       entries += static_cast<double>(block * block);
     }
+  }
+  for (const Index block :
+       CurvatureBlocks(options.output ? model.hidden_size : 0, options.widest)) {
+    entries += static_cast<double>(block * block);
   }
   const double head =
       2 * tokens * static_cast<double>(model.hidden_size) * static_cast<double>(model.vocab);

@@ -25,6 +25,7 @@ struct CurvatureOptions {
   uint64_t seed = 0;    // of the labels
   int draws = 1;        // labels of each token, at least 1
   Index widest = 2048;  // outputs of a block of B: a wider map's B has several on its diagonal
+  bool output = false;  // R too, of each layer's output
 };
 
 // Told of each layer, from the last to the first, with its weights; an error ends the pass.

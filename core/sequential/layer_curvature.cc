@@ -48,11 +48,14 @@ std::vector<Index> CurvatureBlocks(Index outputs, Index widest) {
   return sizes;
 }
 
-LayerCurvature NoCurvature(const LayerWeights& layer, Index widest) {
+LayerCurvature NoCurvature(const LayerWeights& layer, Index widest, bool output) {
   LayerCurvature curvature;
   for (size_t i = 0; i < curvature.maps.size(); ++i) {
     const MatrixView weight = layer.maps[i].weight;
     if (weight.size() > 0) curvature.maps[i] = NoCurvatureOf(weight.rows(), widest);
+  }
+  if (output) {
+    curvature.output = NoCurvatureOf(layer.of(LinearMap::kDown).weight.rows(), widest);
   }
   return curvature;
 }

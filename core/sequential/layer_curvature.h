@@ -17,6 +17,7 @@ namespace attnprune {
 struct LayerCurvature {
   std::array<OutputCurvature, kLinearMaps> maps;        // B; empty: the family has no such map
   std::array<std::vector<double>, kMapGroups> squares;  // x_b^2 of each group's inputs
+  OutputCurvature output;  // R, of the layer's output; empty: not asked
 
   const OutputCurvature& of(LinearMap map) const { return maps[static_cast<size_t>(map)]; }
   // Of maps whose rows lie behind each other, as one matrix.
@@ -27,8 +28,8 @@ struct LayerCurvature {
 // The sizes of the blocks of B of a map with so many outputs: as even as can be, none wider.
 std::vector<Index> CurvatureBlocks(Index outputs, Index widest);
 
-// All zeros, in such blocks.
-LayerCurvature NoCurvature(const LayerWeights& layer, Index widest);
+// All zeros, in such blocks. output: with R.
+LayerCurvature NoCurvature(const LayerWeights& layer, Index widest, bool output);
 
 }  // namespace attnprune
 

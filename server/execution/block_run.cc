@@ -86,8 +86,8 @@ absl::Status BlockRun::Prune(const LayerPruner::Tokens& tokens) {
   return absl::OkStatus();
 }
 
-absl::Status BlockRun::PutAllOld() {
-  ATTNPRUNE_RETURN_IF_ERROR(pruner_.Load(block_));
+absl::Status BlockRun::PutAllOld(double dense_share) {
+  ATTNPRUNE_RETURN_IF_ERROR(pruner_.Load(block_, dense_share));
   for (const Stretch& stretch : stretches()) {
     ATTNPRUNE_RETURN_IF_ERROR(PutOld({.tensors = stretch.tensors}));
   }

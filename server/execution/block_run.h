@@ -47,8 +47,9 @@ class BlockRun {
   // back, a stretch of such without a look at its inputs. Each other one is stored as a result.
   // DATA_LOSS names a pruned tensor that is lost.
   absl::Status Prune(const LayerPruner::Tokens& tokens);
-  // Loads the layer as it was pruned. DATA_LOSS as above.
-  absl::Status PutAllOld();
+  // Loads the layer as it was pruned, and trained. dense_share: LayerPruner::Load's. DATA_LOSS as
+  // above.
+  absl::Status PutAllOld(double dense_share = 0);
 
  private:
   // A method's steps on their way to the watchers and into checkpoints.

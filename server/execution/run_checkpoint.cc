@@ -259,7 +259,7 @@ void RunCheckpoint::ForgetAdvanced() {
 void RunCheckpoint::ForgetStretch(Index block, size_t stretch) {
   const bool of_it = message_.block() == block &&
                      static_cast<size_t>(message_.stretch()) == stretch &&
-                     message_.advanced().empty();
+                     message_.advanced().empty() && !message_.has_training();
   if (of_it) Forget();
 }
 

@@ -17,9 +17,9 @@
 #include "absl/types/span.h"
 #include "attnprune/v1/run.pb.h"
 #include "core/methods/method.h"
-#include "core/sequential/distillation.h"
 #include "core/sequential/layer_pruner.h"
 #include "core/sequential/stretch.h"
+#include "core/sequential/training.h"
 #include "server/execution/claimed_job.h"
 
 namespace attnprune {
@@ -41,10 +41,10 @@ class RunCheckpoint {
   // Reads what is through the block into `states`, and returns how many rows that is.
   Index TakeAdvanced(Index block, v1::HiddenStates::Kind kind, MutableMatrixView states);
 
-  // Takes the distillation, all of whose layers are added, to where it goes on. A warning where
-  // that is damaged or gone: it stays at its beginning. CANCELLED: the job is to stop; or what was
-  // whole a moment ago cannot be read.
-  absl::Status TakeTraining(Distillation& distillation, Index layers);
+  // Takes a block's reconstruction to where it goes on; or the distillation, all of whose layers
+  // are added: of the number of blocks. A warning where that is damaged or gone: it stays at its
+  // beginning. CANCELLED: the job is to stop; or what was whole a moment ago cannot be read.
+  absl::Status TakeTraining(Index block, Training& training);
 
   // Each saves only where that is worth its time, or the last chance: the run drains.
   void SaveMoments(Index block, size_t stretch, const LayerPruner& pruner);
@@ -53,7 +53,7 @@ class RunCheckpoint {
                   const std::string& tensor, const Resumable& run);
   void SaveAdvanced(Index block, v1::HiddenStates::Kind kind, MatrixView states, Index rows);
 
-  void SaveTraining(Distillation& distillation, Index layers);
+  void SaveTraining(Index block, Training& training);
 
   // A result was stored, which drops the checkpoint: what is left of it is written anew.
   void AfterResult();
@@ -68,7 +68,7 @@ class RunCheckpoint {
   void Begin(Index block, size_t stretch);
   bool HasMomentsOf(const LayerPruner& pruner) const;
   std::vector<std::string> PutMoments(const LayerPruner& pruner);
-  absl::Status CheckTraining(Distillation& distillation, Index layers);
+  absl::Status CheckTraining(Training& training);
   absl::Status ReadMoments(StretchMoments& moments, size_t groups);
   // start, bytes: of the whole save, for the cost of the next.
   void Write(std::chrono::steady_clock::time_point start, int64_t bytes,

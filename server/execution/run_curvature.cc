@@ -19,12 +19,13 @@ std::string TailOfCurvature(const ClaimedJob& job) {
   return absl::StrCat(job.record().id, ".curvature");
 }
 
-// Calls visit(moments) for every block of every map, in their order.
+// Calls visit(moments) for every block of every map, in their order, and of the layer's output.
 template <typename Curvature, typename Visit>
 void ForMoments(Curvature& curvature, const Visit& visit) {
   for (auto& map : curvature.maps) {
     for (auto& block : map.blocks) visit(block.moments);
   }
+  for (auto& block : curvature.output.blocks) visit(block.moments);
 }
 
 std::vector<float> ToFloats(const LayerCurvature& curvature) {
@@ -109,10 +110,13 @@ absl::Status TakeCurvature(ClaimedJob& job, OpenRun& run, RunResults& results) {
   };
   const Tokens rows = SomeRows(run.rows.calibration, choice.rows);
   const int draws = choice.Draws(rows.total());
-  ATTNPRUNE_RETURN_IF_ERROR(
-      MeasureCurvature(*run.forward, run.pool, rows,
-                       {.seed = run.spec.seed, .draws = draws, .widest = choice.widest},
-                       PassOptionsOf(run.plan, job.options()), ListenerOf(job, progress), store));
+  ATTNPRUNE_RETURN_IF_ERROR(MeasureCurvature(*run.forward, run.pool, rows,
+                                             {.seed = run.spec.seed,
+                                              .draws = draws,
+                                              .widest = choice.widest,
+                                              .output = run.spec.reconstruction.has_value()},
+                                             PassOptionsOf(run.plan, job.options()),
+                                             ListenerOf(job, progress), store));
   progress.End();
   v1::RunResult result;
   result.set_block(static_cast<int>(run.plan.blocks.size()));
@@ -128,7 +132,8 @@ absl::Status TakeCurvature(ClaimedJob& job, OpenRun& run, RunResults& results) {
 absl::StatusOr<LayerCurvature> ReadCurvature(RunTools& tools, Index block,
                                              const LayerWeights& layer) {
   const auto blocks = static_cast<Index>(tools.run.plan.blocks.size());
-  LayerCurvature curvature = NoCurvature(layer, tools.run.spec.curvature->widest);
+  LayerCurvature curvature = NoCurvature(layer, tools.run.spec.curvature->widest,
+                                         tools.run.spec.reconstruction.has_value());
   std::vector<float> floats(CountOf(curvature));
   const std::string digest = tools.results.CurvatureOf(block, blocks);
   const absl::Status status = ReadOwnBlob(tools.job, digest, TailOfCurvature(tools.job),

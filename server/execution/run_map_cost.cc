@@ -55,15 +55,22 @@ absl::StatusOr<MapCost> CostOf(const RunSpec& run, const ModelWeights& model, In
                  .bytes = info.coupled->bytes(blocks, size.in, method.values, threads)};
 }
 
+absl::StatusOr<double> EntriesOfLayer(const ModelWeights& model, Index layer) {
+  double entries = 0;
+  for (int map = 0; map < kLinearMaps; ++map) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> stored,
+                               model.Map(layer, static_cast<LinearMap>(map)));
+    if (!stored.has_value()) continue;
+    entries += static_cast<double>(stored->out) * static_cast<double>(stored->in);
+  }
+  return entries;
+}
+
 absl::StatusOr<double> EntriesOfMaps(const ModelWeights& model) {
   double entries = 0;
   for (Index layer = 0; layer < model.options().layer_count(); ++layer) {
-    for (int map = 0; map < kLinearMaps; ++map) {
-      ATTNPRUNE_ASSIGN_OR_RETURN(const absl::optional<StoredMap> stored,
-                                 model.Map(layer, static_cast<LinearMap>(map)));
-      if (!stored.has_value()) continue;
-      entries += static_cast<double>(stored->out) * static_cast<double>(stored->in);
-    }
+    ATTNPRUNE_ASSIGN_OR_RETURN(const double of_layer, EntriesOfLayer(model, layer));
+    entries += of_layer;
   }
   return entries;
 }

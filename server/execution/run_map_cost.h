@@ -29,7 +29,8 @@ absl::StatusOr<MapCost> CostOf(const RunSpec& run, const ModelWeights& model, In
                                absl::Span<const LinearMap> maps, const ChosenMethod& method,
                                int threads);
 
-// Of all linear maps of the model. Errors of ModelWeights::Map.
+// Of all linear maps of a layer; of the model. Errors of ModelWeights::Map.
+absl::StatusOr<double> EntriesOfLayer(const ModelWeights& model, Index layer);
 absl::StatusOr<double> EntriesOfMaps(const ModelWeights& model);
 
 }  // namespace attnprune

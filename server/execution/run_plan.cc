@@ -36,7 +36,9 @@ double BlockCost::OfPieces(int count) const {
   return collected + std::accumulate(prune.begin(), end, 0.0);
 }
 
-double BlockCost::OfPart() const { return advance + OfPieces(static_cast<int>(prune.size())); }
+double BlockCost::OfPart() const {
+  return advance + reconstruct + OfPieces(static_cast<int>(prune.size()));
+}
 
 PassOptions PassOptionsOf(const RunPlan& plan, const JobRunnerOptions& options) {
   PassOptions pass;

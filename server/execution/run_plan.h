@@ -26,6 +26,7 @@ std::vector<std::string> RolesOf(absl::Span<const LinearMap> maps);
 struct BlockCost {
   std::vector<double> collect;  // by stretch; the only one in INDEPENDENT order
   std::vector<double> prune;    // by Stretch::Piece, over all stretches
+  double reconstruct = 0;       // of the training of what is kept of the block
   // Of hidden states: through the block once it is pruned; in INDEPENDENT order through the dense
   // one, before.
   double advance = 0;
@@ -58,7 +59,8 @@ struct RunPlan {
   // By a tensor's name, of a by_loss allocation once they are known.
   std::map<std::string, double> tensor_sparsities;
   int results = 0;  // RunResults in all: one a piece, one a block, one each for
-                    // the losses, sampled rows, OWL, the curvature and the distillation
+                    // the losses, sampled rows, OWL, the curvature, the distillation and each
+                    // block's reconstruction
   std::vector<BlockCost> costs;
   double sample_operations = 0;    // of rows that the model writes
   double allocate_operations = 0;  // of OWL's pass
@@ -75,9 +77,9 @@ struct RunPlan {
 
 // Of the rows as HoldOutRows leaves them, without sampled ones. INVALID_ARGUMENT names the rule
 // that matches no map, or the sparsity that does not fit a tensor's inputs; run.rules where nothing
-// is left to prune; run.distillation where a single row is left to it; run.attention_method where a
-// block's q and k cannot be pruned together; run.allocation where a block's sparsity would not be
-// in [0, 1). The plan points into `model`.
+// is left to prune; run.distillation or run.reconstruction where a single row is left to it;
+// run.attention_method where a block's q and k cannot be pruned together; run.allocation where a
+// block's sparsity would not be in [0, 1). The plan points into `model`.
 absl::StatusOr<RunPlan> MakePlan(const RunSpec& run, const ModelWeights& model,
                                  absl::Span<const Index> calibration,
                                  absl::Span<const Index> held_out, const RunMachine& machine);

@@ -12,6 +12,7 @@
 #include "core/model/sampler.h"
 #include "core/problem/shape_check.h"
 #include "core/sequential/allocation.h"
+#include "core/sequential/block_reconstruction.h"
 #include "core/sequential/curvature.h"
 #include "core/sequential/distillation.h"
 #include "server/execution/run_map_cost.h"
@@ -65,6 +66,8 @@ class Planner {
   absl::Status AddAllocation();
   void AddSampling();
   void AddCurvature();
+  absl::Status CheckRowsDecide() const;
+  absl::Status AddReconstruction(Index layer, BlockCost& cost);
   absl::Status AddDistillation();
   absl::Status AddBlock(Index layer);
   absl::Status AddStretch(Index layer, const Stretch& stretch, BlockCost& cost);
@@ -93,6 +96,7 @@ class Planner {
   double calibration_pass_ = 0, held_out_pass_ = 0;  // of one block
   SampleEstimate sampling_;
   CurvatureEstimate curvature_;
+  ReconstructionEstimate reconstruction_;  // the most of any block
   DistillationEstimate distillation_;
   double most_method_bytes_ = 0, most_moments_bytes_ = 0, pruned_bytes_ = 0;
   std::array<double, std::size(kWays)> most_attention_bytes_ = {};
@@ -153,19 +157,40 @@ void Planner::AddCurvature() {
   const CurvatureChoice& choice = *run_.curvature;
   const Tokens rows =
       SomeRows({.ids = {}, .lengths = {calibration_.begin(), calibration_.end()}}, choice.rows);
-  curvature_ = EstimateCurvature(
-      model_.options(), rows.lengths,
-      {.draws = choice.Draws(static_cast<Index>(TotalOf(rows.lengths))), .widest = choice.widest});
+  curvature_ = EstimateCurvature(model_.options(), rows.lengths,
+                                 {.draws = choice.Draws(static_cast<Index>(TotalOf(rows.lengths))),
+                                  .widest = choice.widest,
+                                  .output = run_.reconstruction.has_value()});
   plan_.measure_operations = curvature_.operations;
   ++plan_.results;
 }
 
+absl::Status Planner::CheckRowsDecide() const {
+  const std::pair<const char*, bool> trainings[] = {
+      {"run.reconstruction", run_.reconstruction.has_value()},
+      {"run.distillation", run_.distillation.has_value()}};
+  for (const auto& [field, is_given] : trainings) {
+    if (!is_given || real_.size() >= 2) continue;
+    return MustError(field, "have 2 calibration rows that are not held out", real_.size());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Planner::AddReconstruction(Index layer, BlockCost& cost) {
+  if (!run_.reconstruction.has_value() || cost.prune.empty()) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const double entries, EntriesOfLayer(model_, layer));
+  const ReconstructionEstimate estimate = EstimateReconstruction(
+      model_.options(), entries, calibration_, run_.dense_target > 0, *run_.reconstruction);
+  cost.reconstruct = estimate.operations;
+  reconstruction_.bytes = std::max(reconstruction_.bytes, estimate.bytes);
+  reconstruction_.state_bytes = std::max(reconstruction_.state_bytes, estimate.state_bytes);
+  reconstruction_.values_bytes = std::max(reconstruction_.values_bytes, estimate.values_bytes);
+  ++plan_.results;
+  return absl::OkStatus();
+}
+
 absl::Status Planner::AddDistillation() {
   if (!run_.distillation.has_value()) return absl::OkStatus();
-  if (real_.size() < 2) {
-    return MustError("run.distillation", "have 2 calibration rows that are not held out",
-                     real_.size());
-  }
   ATTNPRUNE_ASSIGN_OR_RETURN(const double entries, EntriesOfMaps(model_));
   distillation_ = EstimateDistillation(model_.options(), entries, calibration_, *run_.distillation);
   plan_.distill_operations = distillation_.operations;
@@ -309,7 +334,8 @@ absl::Status Planner::AddBlock(Index layer) {
     if (!run_.independent) kept = LastPointBefore(until);
   }
   keeps_values_ = keeps_values_ || kept != LayerPoint::kInput;
-  cost.advance = Advance(kept);
+  ATTNPRUNE_RETURN_IF_ERROR(AddReconstruction(layer, cost));
+  cost.advance = Advance(cost.reconstruct > 0 ? LayerPoint::kInput : kept);
   if (run_.independent) cost.score = 2 * held_out_pass_;
   ++plan_.results;
   plan_.blocks.push_back(std::move(stretches));
@@ -351,24 +377,29 @@ void Planner::AddMemory() {
                        curvature_.layer_bytes;
   const double tokens = kFloat * features * (TotalOf(calibration_) + TotalOf(held_out_));
   plan_.disk_bytes += 2 * hidden + pruned_bytes_ + curvature_.stored_bytes;
+  if (run_.reconstruction.has_value()) {
+    plan_.disk_bytes += pruned_bytes_ + 2 * reconstruction_.values_bytes;
+  }
   // Before the blocks: a layer as it is passed back, the states of all, B and what is stored of it.
   const double measuring = 2 * pass.bytes + 1.5 * curvature_.layer_bytes;
   const auto fits_by = [&](bool spilled, size_t way) {
     plan_.places = {.spilled = spilled, .attention = kWays[way], .keeps_values = keeps_values_};
     const double pruning = (spilled ? 0 : hidden + kept) + fixed +
                            std::max(most_method_bytes_, most_attention_bytes_[way]);
+    const double reconstructing = reconstruction_.bytes + curvature_.layer_bytes +
+                                  (spilled ? 0 : hidden + kept + reconstruction_.state_bytes);
     const double distilling =
         distillation_.bytes + (spilled ? 0 : hidden + distillation_.state_bytes);
-    plan_.memory_bytes = std::max(
-        {pruning, measuring + (spilled ? 0 : curvature_.state_bytes), sampling_.bytes, distilling});
+    plan_.memory_bytes = std::max({pruning, measuring + (spilled ? 0 : curvature_.state_bytes),
+                                   sampling_.bytes, reconstructing, distilling});
     return machine_.memory_budget <= 0 ||
            plan_.memory_bytes <= static_cast<double>(machine_.memory_budget);
   };
   const bool fits = fits_by(false, 0) || fits_by(true, 0) ||
                     (run_.attention_method.has_value() && (fits_by(true, 1) || fits_by(true, 2)));
   if (fits && !plan_.places.spilled) return;
-  plan_.disk_bytes +=
-      std::max({hidden + kept, hidden + distillation_.state_bytes, curvature_.state_bytes});
+  plan_.disk_bytes += std::max({hidden + kept + reconstruction_.state_bytes,
+                                hidden + distillation_.state_bytes, curvature_.state_bytes});
   if (plan_.places.attention == DenseAttention::kRecompute) plan_.disk_bytes += tokens;
 }
 
@@ -390,6 +421,7 @@ absl::StatusOr<RunPlan> Planner::Make() {
   calibration_pass_ = PassOperations(calibration_);
   held_out_pass_ = held_out_.empty() ? 0 : PassOperations(held_out_);
   matched_.assign(run_.rules.size(), false);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRowsDecide());
   const Index layers = model_.options().layer_count();
   for (Index layer = 0; layer < layers; ++layer) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckAttention(layer));

@@ -42,8 +42,8 @@ int64_t StoredBytes(absl::Span<const v1::RunResult> results, const BlobStore& te
       digests.insert({tensor.weights().sha256(), tensor.mask().sha256()});
     }
     if (result.has_sampled_rows()) digests.insert(result.sampled_rows().sha256());
-    for (const v1::TensorRef& weights : result.distilled().weights()) {
-      digests.insert(weights.sha256());
+    for (const v1::Trained* const trained : {&result.reconstructed(), &result.distilled()}) {
+      for (const v1::TensorRef& weights : trained->weights()) digests.insert(weights.sha256());
     }
   }
   if (const v1::RunResult* const newest = NewestState(results); newest != nullptr) {
@@ -88,20 +88,25 @@ void RunResults::Enter(int number) {
         &tensor, absl::StrCat("run.results[", number, "].tensors[", place, "].weights"),
         tensor.weights().sha256()};
   }
-  for (int place = 0; place < result.distilled().weights_size(); ++place) {
-    const v1::TensorRef& weights = result.distilled().weights(place);
-    OldTensor& tensor = tensors_[weights.name()];
-    tensor.field = absl::StrCat("run.results[", number, "].distilled.weights[", place, "]");
-    tensor.weights = weights.sha256();
-  }
+  EnterTrained(number, "reconstructed", result.reconstructed());
+  EnterTrained(number, "distilled", result.distilled());
   TakeUp(result.tensor_sparsities());
   const auto& sparsities = result.block_sparsities();
   if (!sparsities.empty()) {
     block_sparsities_.assign(sparsities.begin(), sparsities.end());
   } else if (result.tensors_size() == 0 && !result.has_model_score() &&
              !result.has_measured_curvature() && !result.has_sampled_rows() &&
-             !result.has_distilled()) {
+             !result.has_reconstructed() && !result.has_distilled()) {
     blocks_[result.block()] = number;
+  }
+}
+
+void RunResults::EnterTrained(int number, const std::string& field, const v1::Trained& trained) {
+  for (int place = 0; place < trained.weights_size(); ++place) {
+    const v1::TensorRef& weights = trained.weights(place);
+    OldTensor& tensor = tensors_[weights.name()];
+    tensor.field = absl::StrCat("run.results[", number, "].", field, ".weights[", place, "]");
+    tensor.weights = weights.sha256();
   }
 }
 
@@ -120,9 +125,16 @@ const v1::RunResult* RunResults::FindBlock(Index block) const {
   return found == blocks_.end() ? nullptr : &old_[static_cast<size_t>(found->second)];
 }
 
-const v1::Distilled* RunResults::distilled() const {
+const v1::Trained* RunResults::distilled() const {
   for (const v1::RunResult& result : old_) {
     if (result.has_distilled()) return &result.distilled();
+  }
+  return nullptr;
+}
+
+const v1::Trained* RunResults::ReconstructedOf(Index block) const {
+  for (const v1::RunResult& result : old_) {
+    if (result.has_reconstructed() && result.block() == block) return &result.reconstructed();
   }
   return nullptr;
 }

@@ -41,11 +41,12 @@ class RunResults {
   struct OldTensor {
     const v1::PrunedTensor* tensor = nullptr;
     std::string field;    // "run.results[3].tensors[0].weights"
-    std::string weights;  // their digest: those of the distillation, where there are any
+    std::string weights;  // their digest: those of the last training, where there is any
   };
   OldTensor FindTensor(const std::string& name) const;
-  const v1::RunResult* FindBlock(Index block) const;  // that ended the block
-  const v1::Distilled* distilled() const;             // null: no result has it
+  const v1::RunResult* FindBlock(Index block) const;      // that ended the block
+  const v1::Trained* distilled() const;                   // null: no result has it
+  const v1::Trained* ReconstructedOf(Index block) const;  // likewise
   // Tokens of rows that the model has written; null: no result has them.
   const v1::TensorRef* sampled_rows() const;
   // Every block's; empty: no result has them.
@@ -65,6 +66,8 @@ class RunResults {
 
  private:
   void Enter(int number);
+  // field: within the result.
+  void EnterTrained(int number, const std::string& field, const v1::Trained& trained);
   void TakeUp(const google::protobuf::Map<std::string, double>& tensor_sparsities);
 
   ClaimedJob& job_;

@@ -22,7 +22,6 @@
 #include "server/execution/run_allocation.h"
 #include "server/execution/run_checkpoint.h"
 #include "server/execution/run_curvature.h"
-#include "server/execution/run_distillation.h"
 #include "server/execution/run_parts.h"
 #include "server/execution/run_plan.h"
 #include "server/execution/run_progress.h"
@@ -30,6 +29,7 @@
 #include "server/execution/run_sampling.h"
 #include "server/execution/run_spec.h"
 #include "server/execution/run_states.h"
+#include "server/execution/run_training.h"
 
 namespace attnprune {
 namespace {
@@ -53,6 +53,7 @@ class ModelRun {
   absl::Status RunBlocks(RunTools& tools, RunStates& states);
   absl::StatusOr<bool> SkipBlock(RunTools& tools, Index block, RunStates& states);
   absl::Status RunBlock(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
+  absl::Status Reconstruct(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
   absl::Status EndBlock(RunTools& tools, Index block, LayerPruner& pruner, RunStates& states);
   absl::Status Distill(RunTools& tools, RunStates& states);
   absl::Status AdvanceDistilled(RunTools& tools, RunStates& states);
@@ -178,10 +179,27 @@ absl::Status ModelRun::RunBlock(RunTools& tools, Index block, LayerPruner& prune
   if (!tools.run.spec.independent) {
     ATTNPRUNE_RETURN_IF_ERROR(BlockRun(tools, block, pruner)
                                   .Prune({states.calibration(), states.beside(), states.pruned()}));
+    ATTNPRUNE_RETURN_IF_ERROR(Reconstruct(tools, block, pruner, states));
   } else if (!tools.run.rows.held_out.lengths.empty()) {  // else nothing is run through it
     ATTNPRUNE_RETURN_IF_ERROR(BlockRun(tools, block, pruner).PutAllOld());
   }
   return EndBlock(tools, block, pruner, states);
+}
+
+absl::Status ModelRun::Reconstruct(RunTools& tools, Index block, LayerPruner& pruner,
+                                   RunStates& states) {
+  const RunSpec& spec = tools.run.spec;
+  const bool dense = tools.run.plan.blocks[static_cast<size_t>(block)].empty();
+  if (!spec.reconstruction.has_value() || dense) return absl::OkStatus();
+  if (results_->ReconstructedOf(block) != nullptr) {
+    tools.progress.Skip(tools.run.plan.costs[static_cast<size_t>(block)].reconstruct);
+    return absl::OkStatus();
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(
+      ReconstructBlock(tools, block, pruner, states.calibration(), states.beside()));
+  tools.checkpoint.Forget();
+  ATTNPRUNE_RETURN_IF_ERROR(ReadResults());
+  return BlockRun(tools, block, pruner).PutAllOld(spec.dense_target);
 }
 
 absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& pruner,
@@ -226,13 +244,13 @@ absl::Status ModelRun::EndBlock(RunTools& tools, Index block, LayerPruner& prune
 absl::Status ModelRun::Distill(RunTools& tools, RunStates& states) {
   if (results_->distilled() == nullptr) {
     ATTNPRUNE_RETURN_IF_ERROR(ReadResults());
-    ATTNPRUNE_RETURN_IF_ERROR(TrainKeptWeights(tools));
+    ATTNPRUNE_RETURN_IF_ERROR(DistillModel(tools));
     ATTNPRUNE_RETURN_IF_ERROR(ReadResults());
     tools.checkpoint.Forget();
   } else {
     tools.progress.Skip(tools.run.plan.distill_operations);
   }
-  const v1::Distilled* const distilled = results_->distilled();
+  const v1::Trained* const distilled = results_->distilled();
   if (distilled == nullptr) return absl::InternalError("the distillation has no result");
   const bool unchanged = distilled->weights().empty();
   if (unchanged || tools.run.rows.held_out.lengths.empty()) return absl::OkStatus();

@@ -27,6 +27,7 @@ constexpr int64_t kMostLabels = std::numeric_limits<int32_t>::max();
 constexpr double kColdest = 0.01, kHottest = 10;  // temperatures
 constexpr int64_t kLeastWidest = 16, kMostWidest = 16384;
 constexpr double kMostOutlier = 1e6, kMostLimit = 0.5, kMostRange = 0.5;
+constexpr int kReconstructionSteps = 200, kDistillationSteps = 400;  // by default
 constexpr int64_t kMostSteps = 100'000, kMostRowsOfAStep = 1024;
 constexpr double kRateOfAll = 0.002, kMostRate = 0.1;  // where nothing is removed; by default
 constexpr Index kLeastTokens = 2;                      // of a row: one that is predicted
@@ -182,7 +183,7 @@ absl::StatusOr<AllocationChoice> DecodeAllocation(const v1::Allocation& allocati
 
 // 0: the default, which `value` has.
 template <typename Value>
-absl::Status DecodeCount(const char* field, int64_t given, int64_t least, int64_t most,
+absl::Status DecodeCount(const std::string& field, int64_t given, int64_t least, int64_t most,
                          Value& value) {
   if (given == 0) return absl::OkStatus();
   if (given < least || given > most) {
@@ -220,26 +221,28 @@ absl::StatusOr<SampledChoice> DecodeSampled(const v1::SampledRows& sampled) {
   return choice;
 }
 
-absl::StatusOr<DistillationOptions> DecodeDistillation(const v1::Distillation& distillation,
-                                                       const RunSpec& run) {
-  DistillationOptions options{.seed = run.seed};
+absl::StatusOr<TrainingOptions> DecodeTraining(const std::string& field,
+                                               const v1::Training& training, int default_steps,
+                                               const RunSpec& run) {
+  TrainingOptions options{.steps = default_steps, .seed = run.seed};
   ATTNPRUNE_RETURN_IF_ERROR(
-      DecodeCount("run.distillation.steps", distillation.steps(), 1, kMostSteps, options.steps));
-  ATTNPRUNE_RETURN_IF_ERROR(
-      DecodeCount("run.distillation.rows", distillation.rows(), 1, kMostRowsOfAStep, options.rows));
+      DecodeCount(absl::StrCat(field, ".steps"), training.steps(), 1, kMostSteps, options.steps));
+  ATTNPRUNE_RETURN_IF_ERROR(DecodeCount(absl::StrCat(field, ".rows"), training.rows(), 1,
+                                        kMostRowsOfAStep, options.rows));
   const Sparsity& sparsity = run.choice.sparsity;
   const double removed = sparsity.structured() ? static_cast<double>(sparsity.pruned) /
                                                      static_cast<double>(sparsity.group)
                                                : sparsity.fraction;
   options.rate = std::min(kRateOfAll / (1 - removed), kMostRate);
-  if (distillation.has_rate()) options.rate = distillation.rate();
+  if (training.has_rate()) options.rate = training.rate();
   if (options.rate > 0 && options.rate <= 1) return options;  // written so that NaN fails
-  return MustError("run.distillation.rate", "be above 0 and at most 1", options.rate);
+  return MustError(absl::StrCat(field, ".rate"), "be above 0 and at most 1", options.rate);
 }
 
 // What needs hidden states that go through the whole model.
 absl::Status CheckOnlySequential(const v1::Run& run) {
-  const std::pair<const char*, bool> given[] = {{"run.distillation", run.has_distillation()},
+  const std::pair<const char*, bool> given[] = {{"run.reconstruction", run.has_reconstruction()},
+                                                {"run.distillation", run.has_distillation()},
                                                 {"run.sampled", run.has_sampled()},
                                                 {"run.curvature", run.has_curvature()}};
   for (const auto& [field, is_given] : given) {
@@ -250,8 +253,15 @@ absl::Status CheckOnlySequential(const v1::Run& run) {
 
 absl::Status DecodeHow(const v1::Run& run, RunSpec& spec) {
   if (spec.independent) ATTNPRUNE_RETURN_IF_ERROR(CheckOnlySequential(run));
+  if (run.has_reconstruction()) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        spec.reconstruction,
+        DecodeTraining("run.reconstruction", run.reconstruction(), kReconstructionSteps, spec));
+  }
   if (run.has_distillation()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(spec.distillation, DecodeDistillation(run.distillation(), spec));
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        spec.distillation,
+        DecodeTraining("run.distillation", run.distillation(), kDistillationSteps, spec));
   }
   if (run.has_sampled()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(spec.sampled, DecodeSampled(run.sampled()));
@@ -277,7 +287,8 @@ bool ReadsCurvature(const RunChoice& choice) { return choice.method.info->reads_
 
 // Whether what a curvature costs is of use.
 absl::Status CheckCurvatureIsRead(const RunSpec& run) {
-  if (!run.curvature.has_value() || run.by_loss() != nullptr || ReadsCurvature(run.choice)) {
+  if (!run.curvature.has_value() || run.by_loss() != nullptr || run.reconstruction.has_value() ||
+      ReadsCurvature(run.choice)) {
     return absl::OkStatus();
   }
   for (const RunRule& rule : run.rules) {

@@ -17,7 +17,7 @@
 #include "core/model/model_weights.h"
 #include "core/model/tokens.h"
 #include "core/problem/sparsity.h"
-#include "core/sequential/distillation.h"
+#include "core/sequential/training.h"
 #include "server/execution/job_tensor.h"
 
 namespace attnprune {
@@ -79,7 +79,7 @@ struct RunSpec {
   AllocationChoice allocation;
   absl::optional<CurvatureChoice> curvature;
   absl::optional<SampledChoice> sampled;
-  absl::optional<DistillationOptions> distillation;
+  absl::optional<TrainingOptions> reconstruction, distillation;
   std::vector<RunRule> rules;
   bool independent = false;
   double dense_target = 0;

@@ -57,7 +57,7 @@ absl::StatusOr<RunStates> RunStates::Begin(const Forward& forward, const RunRows
                          absl::optional<ScratchMatrix>& to) -> absl::Status {
     if (!wanted) return absl::OkStatus();
     ATTNPRUNE_ASSIGN_OR_RETURN(ScratchMatrix hidden,
-                               MakeHiddenStates(forward.options(), tokens, options));
+                               MakeHiddenStates(forward.options(), tokens.total(), options));
     if (kinds.filled) ATTNPRUNE_RETURN_IF_ERROR(forward.Embed(tokens, hidden.view()));
     to.emplace(std::move(hidden));
     return absl::OkStatus();

@@ -1,4 +1,4 @@
-// What a run's distillation writes down on its way (run_checkpoint.h).
+// What a run's trainings write down on their way (run_checkpoint.h).
 #include <algorithm>
 #include <chrono>
 #include <string>
@@ -28,16 +28,16 @@ std::vector<float> Gathered(absl::Span<const absl::Span<float>> values) {
 }  // namespace
 
 // Whether all that was saved is there, before any of it is taken up.
-absl::Status RunCheckpoint::CheckTraining(Distillation& distillation, Index layers) {
-  const v1::RunCheckpoint::Training& training = message_.training();
-  if (training.layers_size() != layers) return absl::DataLossError("not of these layers");
+absl::Status RunCheckpoint::CheckTraining(Training& training) {
+  const v1::RunCheckpoint::TrainingState& saved = message_.training();
+  const Index layers = training.trained_layers();
+  if (saved.layers_size() != layers) return absl::DataLossError("not of these layers");
   for (Index layer = 0; layer < layers; ++layer) {
-    const std::string& digest = training.layers(static_cast<int>(layer));
+    const std::string& digest = saved.layers(static_cast<int>(layer));
     ATTNPRUNE_RETURN_IF_ERROR(job_.CheckStop());
     ATTNPRUNE_RETURN_IF_ERROR(job_.tensors()->Verify(digest));
     ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t bytes, job_.tensors()->SizeOf(digest));
-    const size_t expected =
-        CountOfValues(distillation.Values(layer)) * sizeof(float) + tail_.size();
+    const size_t expected = CountOfValues(training.Values(layer)) * sizeof(float) + tail_.size();
     if (bytes != static_cast<int64_t>(expected)) {
       return absl::DataLossError(absl::StrCat("must have ", expected, " bytes, got ", bytes));
     }
@@ -45,19 +45,19 @@ absl::Status RunCheckpoint::CheckTraining(Distillation& distillation, Index laye
   return absl::OkStatus();
 }
 
-absl::Status RunCheckpoint::TakeTraining(Distillation& distillation, Index layers) {
-  if (!message_.has_training()) return absl::OkStatus();
-  const v1::RunCheckpoint::Training& training = message_.training();
-  const absl::Status whole = CheckTraining(distillation, layers);
+absl::Status RunCheckpoint::TakeTraining(Index block, Training& training) {
+  if (!message_.has_training() || message_.block() != block) return absl::OkStatus();
+  const v1::RunCheckpoint::TrainingState& saved = message_.training();
+  const absl::Status whole = CheckTraining(training);
   if (absl::IsCancelled(whole)) return whole;
   if (!whole.ok()) {
     Warn("training that was saved", whole);
     return absl::OkStatus();
   }
-  for (Index layer = 0; layer < layers; ++layer) {
-    const std::vector<absl::Span<float>> values = distillation.Values(layer);
+  for (Index layer = 0; layer < training.trained_layers(); ++layer) {
+    const std::vector<absl::Span<float>> values = training.Values(layer);
     std::vector<float> read(CountOfValues(values));
-    ATTNPRUNE_RETURN_IF_ERROR(ReadOwnBlob(job_, training.layers(static_cast<int>(layer)), tail_,
+    ATTNPRUNE_RETURN_IF_ERROR(ReadOwnBlob(job_, saved.layers(static_cast<int>(layer)), tail_,
                                           MutableBytesOf(absl::MakeSpan(read))));
     auto next = read.begin();
     for (const absl::Span<float> some : values) {
@@ -65,42 +65,43 @@ absl::Status RunCheckpoint::TakeTraining(Distillation& distillation, Index layer
       next += static_cast<std::ptrdiff_t>(some.size());
     }
   }
-  distillation.SetPoint({.steps = training.steps(),
-                         .start = training.start(),
-                         .best = training.best(),
-                         .best_step = training.best_step()});
+  training.SetPoint({.steps = saved.steps(),
+                     .start = saved.start(),
+                     .best = saved.best(),
+                     .best_step = saved.best_step()});
   return absl::OkStatus();
 }
 
-void RunCheckpoint::SaveTraining(Distillation& distillation, Index layers) {
+void RunCheckpoint::SaveTraining(Index block, Training& training) {
+  const Index layers = training.trained_layers();
   size_t count = 0;
-  for (Index layer = 0; layer < layers; ++layer) count += CountOfValues(distillation.Values(layer));
+  for (Index layer = 0; layer < layers; ++layer) count += CountOfValues(training.Values(layer));
   const auto bytes = static_cast<int64_t>(count * sizeof(float));
   if (!Due(bytes)) return;
   const auto start = std::chrono::steady_clock::now();
-  if (!message_.has_training()) Forget();
-  const DistillationPoint& point = distillation.point();
-  v1::RunCheckpoint::Training training;
-  training.set_steps(point.steps);
-  training.set_start(point.start.value_or(0));
-  training.set_best(point.best.value_or(0));
-  training.set_best_step(point.best_step);
+  if (!message_.has_training() || message_.block() != block) Forget();
+  message_.set_block(static_cast<int>(block));
+  const TrainingPoint& point = training.point();
+  v1::RunCheckpoint::TrainingState saved;
+  saved.set_steps(point.steps);
+  saved.set_start(point.start.value_or(0));
+  saved.set_best(point.best.value_or(0));
+  saved.set_best_step(point.best_step);
   for (Index layer = 0; layer < layers; ++layer) {
-    const std::vector<float> values = Gathered(distillation.Values(layer));
+    const std::vector<float> values = Gathered(training.Values(layer));
     const absl::StatusOr<std::string> digest = job_.tensors()->Put(BytesOf<float>(values), tail_);
     if (!digest.ok()) {
-      for (const std::string& put : training.layers()) job_.tensors()->Remove(put).IgnoreError();
+      for (const std::string& put : saved.layers()) job_.tensors()->Remove(put).IgnoreError();
       return job_.Report(digest.status());
     }
-    training.add_layers(*digest);
+    saved.add_layers(*digest);
   }
   std::vector<std::string> unused(message_.training().layers().begin(),
                                   message_.training().layers().end());
-  std::erase_if(unused, [&training](const std::string& digest) {
-    return std::find(training.layers().begin(), training.layers().end(), digest) !=
-           training.layers().end();
+  std::erase_if(unused, [&saved](const std::string& digest) {
+    return std::find(saved.layers().begin(), saved.layers().end(), digest) != saved.layers().end();
   });
-  *message_.mutable_training() = std::move(training);
+  *message_.mutable_training() = std::move(saved);
   Write(start, bytes, unused);
 }
 

@@ -64,6 +64,9 @@ LogFields RunResultFields(const StoredEvent& event) {
   if (result.has_sampled_rows()) {
     fields.emplace_back("sampled_tokens", absl::StrCat(result.sampled_rows().shape(0)));
   }
+  if (result.has_reconstructed()) {
+    fields.emplace_back("reconstruct_steps", absl::StrCat(result.reconstructed().steps()));
+  }
   if (result.has_distilled()) {
     fields.emplace_back("distill_steps", absl::StrCat(result.distilled().steps()));
   }

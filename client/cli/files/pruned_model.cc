@@ -18,15 +18,17 @@ namespace {
 
 using TensorsByName = std::map<std::string, v1::PrunedTensor>;
 
-// With the weights that a distillation made of them.
+// With the weights that trainings made of them, the last one's where there are several.
 TensorsByName PrunedTensorsOf(const v1::Run& run) {
   TensorsByName tensors;
   for (const v1::RunResult& result : run.results()) {
     for (const v1::PrunedTensor& tensor : result.tensors()) tensors[tensor.name()] = tensor;
   }
   for (const v1::RunResult& result : run.results()) {
-    for (const v1::TensorRef& weights : result.distilled().weights()) {
-      *tensors[weights.name()].mutable_weights() = weights;
+    for (const v1::Trained* const trained : {&result.reconstructed(), &result.distilled()}) {
+      for (const v1::TensorRef& weights : trained->weights()) {
+        *tensors[weights.name()].mutable_weights() = weights;
+      }
     }
   }
   return tensors;

@@ -83,13 +83,13 @@ Object ScoreJson(const v1::ModelScore& score) {
             {"standardErrorByRow", score.difference_error_by_row()}}}};
 }
 
-Object DistilledJson(const v1::Distilled& distilled) {
-  return {{"steps", distilled.steps()},
-          {"bestStep", distilled.best_step()},
-          {"startDivergence", distilled.start_divergence()},
-          {"bestDivergence", distilled.best_divergence()},
-          {"trainingRows", distilled.training_rows()},
-          {"validationRows", distilled.validation_rows()}};
+Object TrainedJson(const v1::Trained& trained) {
+  return {{"steps", trained.steps()},
+          {"bestStep", trained.best_step()},
+          {"startLoss", trained.start_loss()},
+          {"bestLoss", trained.best_loss()},
+          {"trainingRows", trained.training_rows()},
+          {"validationRows", trained.validation_rows()}};
 }
 
 Object TokensJson(const v1::TokenIds& tokens) {
@@ -117,7 +117,8 @@ Object ProvenanceJson(const v1::Run& run, const std::string& version) {
   if (run.has_curvature()) json["curvature"] = CurvatureText(run.curvature());
   if (run.has_sampled()) json["sampledRows"] = run.sampled().rows();
   if (run.has_allocation()) json["allocation"] = AllocationText(run.allocation());
-  if (run.has_distillation()) json["distill"] = DistillText(run.distillation());
+  if (run.has_reconstruction()) json["reconstruct"] = TrainingText(run.reconstruction());
+  if (run.has_distillation()) json["distill"] = TrainingText(run.distillation());
   if (run.has_held_out()) json["heldOut"] = TokensJson(run.held_out());
   if (run.held_out_fraction() > 0) json["heldOutFraction"] = run.held_out_fraction();
   return json;
@@ -159,15 +160,19 @@ std::string LossSection(const v1::Run& run) {
                       score->difference_error_by_row()));
 }
 
-std::string DistilledSection(const v1::Run& run) {
+std::string TrainingSection(const v1::Run& run) {
+  std::string lines;
   for (const v1::RunResult& result : run.results()) {
-    if (!result.has_distilled()) continue;
-    return absl::StrCat(
-        "## Distillation\n\n", DistilledText(result.distilled()),
-        ". Divergences are KL(dense || pruned) in nats a token; the tensors' errors "
-        "below are those of before.\n\n");
+    if (const std::string line = TrainedText(result); !line.empty()) {
+      absl::StrAppend(&lines, "- ", line, "\n");
+    }
   }
-  return "";
+  if (lines.empty()) return "";
+  return absl::StrCat(
+      "## Training of what is kept\n\n", lines,
+      "\nErrors of a block are relative to what it does to its input, as far as the loss feels "
+      "it; divergences are KL(dense || pruned) in nats a token. The tensors' errors below are "
+      "those of before.\n\n");
 }
 
 std::string SizesSection(const v1::Run& run) {
@@ -284,7 +289,12 @@ std::string RunReportJson(const v1::Run& run, const std::string& version) {
   json["blocks"] = Object::array();
   json["tensors"] = Object::array();
   for (const v1::RunResult& result : run.results()) {
-    if (result.has_distilled()) json["model"]["distilled"] = DistilledJson(result.distilled());
+    if (result.has_distilled()) json["model"]["distilled"] = TrainedJson(result.distilled());
+    if (result.has_reconstructed()) {
+      Object trained = TrainedJson(result.reconstructed());
+      trained["block"] = result.block();
+      json["reconstructed"].push_back(std::move(trained));
+    }
     for (const v1::PrunedTensor& tensor : result.tensors()) {
       json["tensors"].push_back(TensorJson(result.block(), tensor));
     }
@@ -303,7 +313,7 @@ std::string RunReportMarkdown(const v1::Run& run, const std::string& version) {
                       "%s order.\n\n",
                       100 * ShareOf(entries.pruned, entries.size), entries.size,
                       SparsityText(run.sparsity()), MethodsText(run), OrderText(run.order())),
-      LossSection(run), DistilledSection(run), SizesSection(run), BlocksSection(run),
+      LossSection(run), TrainingSection(run), SizesSection(run), BlocksSection(run),
       TensorsSection(run), ProvenanceSection(run, version));
 }
 

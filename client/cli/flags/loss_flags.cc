@@ -67,25 +67,27 @@ absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::strin
   return curvature;
 }
 
-absl::StatusOr<std::optional<v1::Distillation>> ParseDistillFlag(const std::string& text) {
-  const OnFlag flag("--distill must be off or on[:steps=COUNT,rows=COUNT,rate=NUMBER]", text);
+absl::StatusOr<std::optional<v1::Training>> ParseTrainingFlag(const std::string& name,
+                                                              const std::string& text) {
+  const OnFlag flag(absl::StrCat(name, " must be off or on[:steps=COUNT,rows=COUNT,rate=NUMBER]"),
+                    text);
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<MethodSpec> spec, flag.Parse());
   if (!spec.has_value()) return std::nullopt;
-  v1::Distillation distillation;
-  for (const auto& [name, value] : spec->parameters) {
-    if (name == "rate") {
-      distillation.set_rate(value);
-    } else if (name == "steps") {
-      ATTNPRUNE_ASSIGN_OR_RETURN(const int32_t count, flag.Count(name, value));
-      distillation.set_steps(count);
-    } else if (name == "rows") {
-      ATTNPRUNE_ASSIGN_OR_RETURN(const int32_t count, flag.Count(name, value));
-      distillation.set_rows(count);
+  v1::Training training;
+  for (const auto& [parameter, value] : spec->parameters) {
+    if (parameter == "rate") {
+      training.set_rate(value);
+    } else if (parameter == "steps") {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const int32_t count, flag.Count(parameter, value));
+      training.set_steps(count);
+    } else if (parameter == "rows") {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const int32_t count, flag.Count(parameter, value));
+      training.set_rows(count);
     } else {
-      return flag.NoParameter(name);
+      return flag.NoParameter(parameter);
     }
   }
-  return distillation;
+  return training;
 }
 
 }  // namespace attnprune::cli

@@ -14,8 +14,9 @@ namespace attnprune::cli {
 // --curvature.
 absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::string& text);
 
-// "on" or "on:steps=200,rows=4,rate=0.01"; nullopt: "off". INVALID_ARGUMENT names --distill.
-absl::StatusOr<std::optional<v1::Distillation>> ParseDistillFlag(const std::string& text);
+// "on" or "on:steps=200,rows=4,rate=0.01"; nullopt: "off". INVALID_ARGUMENT names the flag.
+absl::StatusOr<std::optional<v1::Training>> ParseTrainingFlag(const std::string& flag,
+                                                              const std::string& text);
 
 }  // namespace attnprune::cli
 

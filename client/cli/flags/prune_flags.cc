@@ -20,24 +20,26 @@ namespace {
 struct Recipe {
   const char* name;
   const char* method;
-  double dense_target;     // in sequential order
-  const char* curvature;   // likewise
-  const char* allocation;  // likewise, of a fraction
-  int64_t least_rows;      // likewise, where the curvature is taken: the rest is sampled
-  const char* distill;     // likewise
+  double dense_target;      // in sequential order
+  const char* curvature;    // likewise
+  const char* allocation;   // likewise, of a fraction
+  int64_t least_rows;       // likewise, where the curvature is taken: the rest is sampled
+  const char* reconstruct;  // likewise
+  const char* distill;      // likewise
   const char* help;
 };
 constexpr Recipe kRecipes[] = {
-    {"best", "alps", 0.5, "on:labels=32768", "loss", 256, "on",
+    {"best", "alps", 0.5, "on:labels=32768", "loss", 256, "off", "on",
      "fast with --curvature on:labels=32768, so many --sampled-rows that there are 256 rows, "
      "--allocation loss for a fraction, and --distill on"},
-    {"fast", "alps", 0.5, "on", "uniform", 0, "off",
+    {"fast", "alps", 0.5, "on", "uniform", 0, "off", "off",
      "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
-    {"linear", "alps", 0.5, "off", "uniform", 0, "off",
+    {"linear", "alps", 0.5, "off", "uniform", 0, "off", "off",
      "alps for every map by its own output: --dense-target 0.5"},
 };
-constexpr const Recipe& kDefaultRecipe = kRecipes[1];                      // fast
-constexpr Recipe kNoRecipe = {"", "", 0, "off", "uniform", 0, "off", ""};  // beside a --method
+constexpr const Recipe& kDefaultRecipe = kRecipes[1];  // fast
+constexpr Recipe kNoRecipe = {"", "",    0,     "off", "uniform",
+                              0,  "off", "off", ""};  // beside a --method
 
 std::string RecipesText() {
   return absl::StrJoin(kRecipes, "; ", [](std::string* text, const Recipe& recipe) {
@@ -122,10 +124,11 @@ absl::Status CheckCurvature(const PruneFlags& flags) {
   return CheckOrder(flags, "--curvature", "off", *flags.curvature, !curvature.has_value());
 }
 
-absl::Status CheckDistill(const PruneFlags& flags) {
-  if (!flags.distill.has_value()) return absl::OkStatus();
-  ATTNPRUNE_ASSIGN_OR_RETURN(const auto distillation, ParseDistillFlag(*flags.distill));
-  return CheckOrder(flags, "--distill", "off", *flags.distill, !distillation.has_value());
+absl::Status CheckTraining(const PruneFlags& flags, const char* flag,
+                           const std::optional<std::string>& given) {
+  if (!given.has_value()) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const auto training, ParseTrainingFlag(flag, *given));
+  return CheckOrder(flags, flag, "off", *given, !training.has_value());
 }
 
 absl::Status CheckTime(const PruneFlags& flags) {
@@ -189,7 +192,10 @@ RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const R
       .curvature_by_recipe = !flags.curvature.has_value(),
       .sampled_rows = flags.sampled_rows,
       .least_rows = curvature != kNoRecipe.curvature ? recipe.least_rows : kNoRecipe.least_rows,
+      .reconstruct = flags.reconstruct.value_or(IsSequential(flags) ? recipe.reconstruct
+                                                                    : kNoRecipe.reconstruct),
       .distill = flags.distill.value_or(IsSequential(flags) ? recipe.distill : kNoRecipe.distill),
+      .reconstruct_by_recipe = !flags.reconstruct.has_value(),
       .distill_by_recipe = !flags.distill.has_value()};
 }
 
@@ -276,6 +282,13 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
       "In sequential order: calibration rows more, which the dense model writes itself, each "
       "going on from the first 4 tokens of a real one. Default: 0, or what the recipe lacks of 256",
       {.at_least = 0});
+  command.Add(
+      "--reconstruct", flags.reconstruct,
+      "In sequential order: on[:steps=200,rows=4,rate=NUMBER], the kept weights of each pruned "
+      "block are trained so that it gives what the dense one does, as far as the loss feels it "
+      "where a curvature is taken; steps, rows, rate and deciding rows as those of --distill. Or "
+      "off. Default: off, or the recipe's",
+      {.type = "on[:PARAMETER=NUMBER,...]"});
   command.Add(
       "--distill", flags.distill,
       "In sequential order: on[:steps=400,rows=4,rate=NUMBER], the kept weights of the whole "
@@ -407,7 +420,8 @@ absl::StatusOr<PruneFlags> CompletePruneFlags(const PruneFlags& given) {
   }
   ATTNPRUNE_RETURN_IF_ERROR(CheckCurvature(flags));
   ATTNPRUNE_RETURN_IF_ERROR(CheckSampledRows(flags));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckDistill(flags));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckTraining(flags, "--reconstruct", flags.reconstruct));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckTraining(flags, "--distill", flags.distill));
   ATTNPRUNE_ASSIGN_OR_RETURN(flags.variants, VariantsOf(flags));
   return flags;
 }
@@ -422,6 +436,7 @@ absl::Status CheckNoRunFlags(const PruneFlags& flags) {
       {"--dense-target", flags.dense_target.has_value()},
       {"--curvature", flags.curvature.has_value()},
       {"--sampled-rows", flags.sampled_rows.has_value()},
+      {"--reconstruct", flags.reconstruct.has_value()},
       {"--distill", flags.distill.has_value()},
       {"--attention-method", !flags.attention_method.empty()},
       {"--allocation", flags.allocation.has_value()},

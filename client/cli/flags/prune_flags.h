@@ -33,8 +33,8 @@ struct RunVariant {
   bool curvature_by_recipe = false;     // which nobody asked for by the flag
   std::optional<int64_t> sampled_rows;  // as --sampled-rows has them
   int64_t least_rows = 0;  // else so many are sampled that there are so many calibration rows
-  std::string distill;     // as --distill has it
-  bool distill_by_recipe = false;
+  std::string reconstruct, distill;  // as --reconstruct and --distill have them
+  bool reconstruct_by_recipe = false, distill_by_recipe = false;
 };
 
 struct PruneFlags {
@@ -45,7 +45,7 @@ struct PruneFlags {
   std::optional<double> dense_target;
   std::optional<std::string> curvature;
   std::optional<int64_t> sampled_rows;
-  std::optional<std::string> distill;
+  std::optional<std::string> reconstruct, distill;
   std::string attention_method;  // as --method has one; empty: none
   std::optional<std::string> allocation;
   std::vector<std::string> recipes;

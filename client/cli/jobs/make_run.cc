@@ -120,8 +120,13 @@ absl::Status AddVariant(const RunVariant& variant, const absl::Status& predicts,
   } else if (curvature.has_value()) {
     *run.mutable_curvature() = *curvature;
   }
-  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Distillation> distillation,
-                             ParseDistillFlag(variant.distill));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Training> reconstruction,
+                             ParseTrainingFlag("--reconstruct", variant.reconstruct));
+  const bool reconstructs =
+      reconstruction.has_value() && (predicts.ok() || !variant.reconstruct_by_recipe);
+  if (reconstructs) *run.mutable_reconstruction() = *reconstruction;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::optional<v1::Training> distillation,
+                             ParseTrainingFlag("--distill", variant.distill));
   const bool trains = distillation.has_value() && (predicts.ok() || !variant.distill_by_recipe);
   if (trains) *run.mutable_distillation() = *distillation;
   const int64_t missing = predicts.ok() ? variant.least_rows - run.calibration().lengths_size() : 0;

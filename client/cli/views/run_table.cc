@@ -73,7 +73,9 @@ std::string AskedText(const v1::Run& run) {
       run.has_curvature() ? absl::StrCat(", curvature ", CurvatureText(run.curvature())) : "",
       run.has_sampled() ? absl::StrCat(", ", SampledText(run.sampled())) : "",
       run.has_allocation() ? absl::StrCat(", allocation ", AllocationText(run.allocation())) : "",
-      run.has_distillation() ? absl::StrCat(", distill ", DistillText(run.distillation())) : "",
+      run.has_reconstruction() ? absl::StrCat(", reconstruct ", TrainingText(run.reconstruction()))
+                               : "",
+      run.has_distillation() ? absl::StrCat(", distill ", TrainingText(run.distillation())) : "",
       "\n");
   for (const v1::Rule& rule : run.rules()) {
     absl::StrAppend(&text, "rule      ", RuleText(rule), "\n");
@@ -167,26 +169,30 @@ std::string CurvatureText(const v1::Curvature& curvature) {
   return MethodText(shown);
 }
 
-std::string DistillText(const v1::Distillation& distillation) {
+std::string TrainingText(const v1::Training& training) {
   v1::Method shown;
   shown.set_name("on");
   auto& parameters = *shown.mutable_parameters();
-  if (distillation.steps() > 0) parameters["steps"] = distillation.steps();
-  if (distillation.rows() > 0) parameters["rows"] = distillation.rows();
-  if (distillation.has_rate()) parameters["rate"] = distillation.rate();
+  if (training.steps() > 0) parameters["steps"] = training.steps();
+  if (training.rows() > 0) parameters["rows"] = training.rows();
+  if (training.has_rate()) parameters["rate"] = training.rate();
   return MethodText(shown);
 }
 
-std::string DistilledText(const v1::Distilled& distilled) {
+std::string TrainedText(const v1::RunResult& result) {
+  if (!result.has_distilled() && !result.has_reconstructed()) return "";
+  const bool whole = result.has_distilled();
+  const v1::Trained& trained = whole ? result.distilled() : result.reconstructed();
   const std::string became =
-      distilled.best_step() > 0
-          ? absl::StrFormat("to %.5f at step %d of %d", distilled.best_divergence(),
-                            distilled.best_step(), distilled.steps())
-          : absl::StrFormat("and no better in %d steps: the start stands", distilled.steps());
-  return absl::StrFormat("distilled  %d rows; divergence of %d others from %.5f ",
-                         distilled.training_rows(), distilled.validation_rows(),
-                         distilled.start_divergence()) +
-         became;
+      trained.best_step() > 0
+          ? absl::StrFormat("to %.5f at step %d of %d", trained.best_loss(), trained.best_step(),
+                            trained.steps())
+          : absl::StrFormat("and no better in %d steps: the start stands", trained.steps());
+  return absl::StrFormat(
+      "%s  %d rows; %s of %d others from %.5f %s",
+      whole ? "distilled" : absl::StrCat("block ", result.block(), "  reconstructed"),
+      trained.training_rows(), whole ? "divergence" : "error", trained.validation_rows(),
+      trained.start_loss(), became);
 }
 
 std::string RuleText(const v1::Rule& rule) {
@@ -262,7 +268,9 @@ std::string RunTable(const v1::Run& run) {
                    HasHeldOut(run) ? "errors on held-out rows\n" : "errors on calibration rows\n");
   absl::StrAppend(&text, EntriesLine(run));
   for (const v1::RunResult& result : run.results()) {
-    if (result.has_distilled()) absl::StrAppend(&text, DistilledText(result.distilled()), "\n");
+    if (const std::string line = TrainedText(result); !line.empty()) {
+      absl::StrAppend(&text, line, "\n");
+    }
   }
   if (const v1::ModelScore* const score = ScoreOf(run)) {
     absl::StrAppend(&text, ScoreText(*score), "\n");

@@ -23,10 +23,10 @@ std::string MethodsText(const v1::Run& run);                   // "alps, q and k
 std::string AllocationText(const v1::Allocation& allocation);  // "owl:limit=0.1"
 std::string SampledText(const v1::SampledRows& sampled);       // "48 sampled rows"
 std::string CurvatureText(
-    const v1::Curvature& curvature);  // "on:labels=32768", as --curvature has it
-std::string DistillText(const v1::Distillation& distillation);  // "on:steps=200", likewise
-// What the distillation came to, as a line.
-std::string DistilledText(const v1::Distilled& distilled);
+    const v1::Curvature& curvature);                     // "on:labels=32768", as --curvature has it
+std::string TrainingText(const v1::Training& training);  // "on:steps=200", likewise
+// What the distillation, or a block's reconstruction, came to, as a line. Empty: neither is there.
+std::string TrainedText(const v1::RunResult& result);
 // "down=alps@0.3", "gate skipped": as --rule and --skip have them.
 std::string RuleText(const v1::Rule& rule);
 std::string OrderText(v1::Order order);  // "sequential"

@@ -48,16 +48,19 @@ std::string WorkText(const v1::RunProgress& progress) {
           progress.step() > 0 ? absl::StrCat(" ", progress.step(), "/", progress.steps()) : "");
     case v1::ADVANCING:
       return "on to the next";
+    case v1::RECONSTRUCTING:
     case v1::DISTILLING:
-      return progress.step() > 0 ? absl::StrCat("step ", progress.step(), "/", progress.steps())
-                                 : "";
+      return absl::StrCat(
+          progress.phase() == v1::RECONSTRUCTING ? "reconstruction  " : "",
+          progress.step() > 0 ? absl::StrCat("step ", progress.step(), "/", progress.steps()) : "");
     default:
       return "";
   }
 }
 
 std::string LossText(const v1::RunProgress& progress) {
-  const bool steps = progress.phase() == v1::PRUNING || progress.phase() == v1::DISTILLING;
+  const bool steps = progress.phase() == v1::PRUNING || progress.phase() == v1::RECONSTRUCTING ||
+                     progress.phase() == v1::DISTILLING;
   const bool has = steps && progress.step() > 0 && progress.loss() < kLargestLoss;
   return has ? absl::StrFormat("loss %.5g", progress.loss()) : "";
 }
@@ -171,7 +174,7 @@ std::vector<std::string> RunResultLines(const v1::RunResult& result) {
     lines.push_back(absl::StrFormat("block %d  output error %.5f", result.block(),
                                     result.block_score().output_error()));
   }
-  if (result.has_distilled()) lines.push_back(DistilledText(result.distilled()));
+  if (const std::string line = TrainedText(result); !line.empty()) lines.push_back(line);
   if (result.has_model_score()) lines.push_back(ScoreText(result.model_score()));
   return lines;
 }

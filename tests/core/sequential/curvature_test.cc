@@ -59,6 +59,11 @@ void ExpectSame(const std::vector<LayerCurvature>& a, const std::vector<LayerCur
         EXPECT_EQ(one[block].moments.flat(), other[block].moments.flat());
       }
     }
+    ASSERT_EQ(a[layer].output.blocks.size(), b[layer].output.blocks.size());
+    for (size_t block = 0; block < a[layer].output.blocks.size(); ++block) {
+      EXPECT_EQ(a[layer].output.blocks[block].moments.flat(),
+                b[layer].output.blocks[block].moments.flat());
+    }
     EXPECT_EQ(a[layer].squares, b[layer].squares);
   }
 }
@@ -107,9 +112,11 @@ TEST(CurvatureTest, IsTheSumOfTheGradientsOuterProducts) {
 TEST(CurvatureTest, HasTheSameBitsOnAnyNumberOfThreadsAndInFiles) {
   for (const std::string model : {"llama", "gpt2", "gemma2"}) {
     SCOPED_TRACE(model);
-    const std::vector<LayerCurvature> one = CurvatureOf(model, 1, {.seed = 3, .draws = 2});
-    ExpectSame(one, CurvatureOf(model, 3, {.seed = 3, .draws = 2}));
-    ExpectSame(one, CurvatureOf(model, 2, {.seed = 3, .draws = 2}, {.memory_budget = 1}));
+    const std::vector<LayerCurvature> one =
+        CurvatureOf(model, 1, {.seed = 3, .draws = 2, .output = true});
+    ExpectSame(one, CurvatureOf(model, 3, {.seed = 3, .draws = 2, .output = true}));
+    ExpectSame(
+        one, CurvatureOf(model, 2, {.seed = 3, .draws = 2, .output = true}, {.memory_budget = 1}));
   }
 }
 
@@ -119,8 +126,10 @@ TEST(CurvatureTest, DependsOnTheSeedAndTheDraws) {
   const GramMatrix b =
       CurvatureOf("llama", 1, {.seed = 4})[0].of(LinearMap::kDown).blocks[0].moments;
   EXPECT_NE(a.flat(), b.flat());
-  const GramMatrix two =
-      CurvatureOf("llama", 1, {.seed = 3, .draws = 2})[0].of(LinearMap::kDown).blocks[0].moments;
+  const GramMatrix two = CurvatureOf("llama", 1, {.seed = 3, .draws = 2, .output = true})[0]
+                             .of(LinearMap::kDown)
+                             .blocks[0]
+                             .moments;
   double one_trace = 0, two_trace = 0;
   for (Index i = 0; i < a.size(); ++i) {
     EXPECT_GE(two(i, i), a(i, i));  // the first draw is in both
@@ -128,6 +137,18 @@ TEST(CurvatureTest, DependsOnTheSeedAndTheDraws) {
     two_trace += two(i, i);
   }
   EXPECT_GT(two_trace, 1.2 * one_trace);
+}
+
+// What down gives is added to the layer's input, but where a norm is between.
+TEST(CurvatureTest, OfALayersOutputIsThatOfDownWhereNothingIsBehindIt) {
+  const LayerCurvature llama = CurvatureOf("llama", 2, {.output = true}).front();
+  ASSERT_EQ(llama.output.blocks.size(), 1u);
+  EXPECT_EQ(llama.output.blocks[0].moments.flat(),
+            llama.of(LinearMap::kDown).blocks[0].moments.flat());
+  const LayerCurvature gemma2 = CurvatureOf("gemma2", 2, {.output = true}).front();
+  EXPECT_NE(gemma2.output.blocks[0].moments.flat(),
+            gemma2.of(LinearMap::kDown).blocks[0].moments.flat());
+  EXPECT_TRUE(CurvatureOf("llama", 2, {}).front().output.blocks.empty());
 }
 
 TEST(CurvatureTest, AWideMapHasTheDiagonalBlocksOfTheWholeB) {

@@ -32,6 +32,16 @@ Tokens Rows(int64_t first, const std::vector<Index>& lengths) {
   return rows;
 }
 
+// Rows that are trained on, and behind them those that decide.
+std::pair<Tokens, std::vector<bool>> Split(Tokens training, const Tokens& validation) {
+  std::vector<bool> decides(training.lengths.size(), false);
+  decides.resize(training.lengths.size() + validation.lengths.size(), true);
+  training.ids.insert(training.ids.end(), validation.ids.begin(), validation.ids.end());
+  training.lengths.insert(training.lengths.end(), validation.lengths.begin(),
+                          validation.lengths.end());
+  return {std::move(training), std::move(decides)};
+}
+
 // Every third weight of the trained maps removed.
 LayerWeights Pruned(const Forward& forward, Index layer) {
   LayerWeights weights;
@@ -47,19 +57,19 @@ class DistillationTest : public ::testing::Test {
  protected:
   struct Outcome {
     absl::Status status;
-    DistillationPoint point;
+    TrainingPoint point;
     std::vector<float> weights;  // of all layers
     std::vector<double> losses;  // by step
   };
 
   // stop_after: steps, after which it is stopped and another goes on; 0: never.
-  Outcome Train(const DistillationOptions& options, int threads = 2, int stop_after = 0,
+  Outcome Train(const TrainingOptions& options, int threads = 2, int stop_after = 0,
                 const PassOptions& places = {}) {
     ThreadPool pool(threads);
     const auto forward = ValueOrDie(Forward::Open(GoldenModel(model_), pool));
     const auto begin = [&] {
-      auto made = std::make_unique<Distillation>(*forward, pool, Rows(0, {9, 5, 7, 8, 6}),
-                                                 Rows(40, {8, 6}), options);
+      const auto [rows, decides] = Split(Rows(0, {9, 5, 7, 8, 6}), Rows(40, {8, 6}));
+      auto made = std::make_unique<Distillation>(*forward, pool, rows, decides, options);
       for (Index layer = 0; layer < forward->options().layer_count(); ++layer) {
         EXPECT_TRUE(
             made->Add(Pruned(*forward, layer), {std::begin(kTrained), std::end(kTrained)}).ok());
@@ -70,7 +80,7 @@ class DistillationTest : public ::testing::Test {
     std::unique_ptr<Distillation> run = begin();
     if (stop_after > 0) {
       const absl::Status stopped =
-          run->Run(places, nullptr, [&](const DistillationPoint& point, double loss) {
+          run->Run(places, nullptr, [&](const TrainingPoint& point, double loss) {
             outcome.losses.push_back(loss);
             return point.steps < stop_after;
           });
@@ -85,7 +95,7 @@ class DistillationTest : public ::testing::Test {
       next->SetPoint(run->point());
       run = std::move(next);
     }
-    outcome.status = run->Run(places, nullptr, [&](const DistillationPoint&, double loss) {
+    outcome.status = run->Run(places, nullptr, [&](const TrainingPoint&, double loss) {
       outcome.losses.push_back(loss);
       return true;
     });
@@ -100,8 +110,9 @@ class DistillationTest : public ::testing::Test {
   // Of one map a layer.
   std::unique_ptr<Distillation> OfDown(const Tokens& training, const Tokens& validation,
                                        int steps) {
-    auto run = std::make_unique<Distillation>(*forward_, pool_, training, validation,
-                                              DistillationOptions{.steps = steps});
+    const auto [rows, decides] = Split(training, validation);
+    auto run = std::make_unique<Distillation>(*forward_, pool_, rows, decides,
+                                              TrainingOptions{.steps = steps});
     for (Index layer = 0; layer < forward_->options().layer_count(); ++layer) {
       EXPECT_TRUE(run->Add(Pruned(*forward_, layer), {LinearMap::kDown}).ok());
     }
@@ -184,7 +195,7 @@ TEST_F(DistillationTest, HasTheSameBitsOnAnyNumberOfThreadsAndInFiles) {
 }
 
 TEST_F(DistillationTest, HasTheSameBitsWhereverItIsStopped) {
-  const DistillationOptions options = {.steps = 13, .rows = 2};
+  const TrainingOptions options = {.steps = 13, .rows = 2};
   const Outcome whole = Train(options);
   for (const int stop_after : {1, 6, 12, 13}) {
     SCOPED_TRACE(stop_after);
@@ -202,7 +213,7 @@ TEST_F(DistillationTest, TakesItsRowsInAnOrderOfTheSeed) {
 
 TEST_F(DistillationTest, EndsWithTheBestWeightsWhereTheLossIsNoLongerFinite) {
   const std::unique_ptr<Distillation> run = OfDown(Rows(0, {9}), Rows(40, {8}), 20);
-  const absl::Status status = run->Run({}, nullptr, [&](const DistillationPoint& point, double) {
+  const absl::Status status = run->Run({}, nullptr, [&](const TrainingPoint& point, double) {
     if (point.steps == 7) run->Values(0)[0][1] = std::numeric_limits<float>::quiet_NaN();
     return true;
   });

@@ -21,8 +21,8 @@ class DistilledRuns : public Runs {
     run.mutable_distillation()->set_rate(0.01);
     return run;
   }
-  static v1::Distilled ResultOf(const v1::Run& run) {
-    v1::Distilled distilled;
+  static v1::Trained ResultOf(const v1::Run& run) {
+    v1::Trained distilled;
     int found = 0;
     for (const v1::RunResult& result : run.results()) {
       if (!result.has_distilled()) continue;
@@ -49,10 +49,10 @@ TEST_F(DistilledRuns, GiveEveryPrunedTensorOtherWeightsAndPredictMoreLikeTheDens
   without.clear_distillation();
   const v1::Run plain = Done(without), trained = Done(Distilled());
   EXPECT_EQ(trained.results_total(), plain.results_total() + 1);
-  const v1::Distilled distilled = ResultOf(trained);
+  const v1::Trained distilled = ResultOf(trained);
   EXPECT_EQ(distilled.steps(), 24);
   EXPECT_GT(distilled.best_step(), 0);
-  EXPECT_LT(distilled.best_divergence(), distilled.start_divergence());
+  EXPECT_LT(distilled.best_loss(), distilled.start_loss());
   EXPECT_GE(distilled.validation_rows(), 1);
   EXPECT_EQ(distilled.training_rows() + distilled.validation_rows(),
             trained.calibration().lengths_size());
@@ -72,7 +72,7 @@ TEST_F(DistilledRuns, GiveEveryPrunedTensorOtherWeightsAndPredictMoreLikeTheDens
 TEST_F(DistilledRuns, LeaveZerosZero) {
   const v1::Run run = Done(Distilled());
   std::map<std::string, v1::TensorRef> trained;
-  const v1::Distilled distilled = ResultOf(run);
+  const v1::Trained distilled = ResultOf(run);
   for (const v1::TensorRef& weights : distilled.weights()) trained[weights.name()] = weights;
   for (const v1::RunResult& result : run.results()) {
     for (const v1::PrunedTensor& tensor : result.tensors()) {
@@ -136,7 +136,7 @@ TEST_F(DistilledRuns, GiveTheSameBitsWithinAnyMemory) {
 
 TEST_F(DistilledRuns, AreTheSameWhateverIsHeldOut) {
   const auto weights_of = [](const v1::Run& run) {
-    const v1::Distilled distilled = ResultOf(run);
+    const v1::Trained distilled = ResultOf(run);
     std::vector<std::string> digests;
     for (const v1::TensorRef& weights : distilled.weights()) digests.push_back(weights.sha256());
     return digests;
@@ -151,9 +151,9 @@ TEST_F(DistilledRuns, AreTheSameWhateverIsHeldOut) {
 
 TEST_F(DistilledRuns, TrainOnSampledRowsTooAndDecideByRealOnes) {
   v1::Run run = Distilled();
-  const v1::Distilled alone = ResultOf(Done(run));
+  const v1::Trained alone = ResultOf(Done(run));
   run.mutable_sampled()->set_rows(5);
-  const v1::Distilled more = ResultOf(Done(run));
+  const v1::Trained more = ResultOf(Done(run));
   EXPECT_EQ(more.training_rows(), alone.training_rows() + 5);
   EXPECT_EQ(more.validation_rows(), alone.validation_rows());
 }

@@ -1,6 +1,6 @@
 // A run's results as a table, blocks x maps, with nothing of the screen.
 import { ended, number } from "./format.js";
-import { isOfWholeModel, judgedError, ROLES } from "./run_model.js";
+import { isBetweenTensors, judgedError, ROLES } from "./run_model.js";
 
 // {columns: roles, hasOutput, rows: [{block, cells, output}], low, high}: errors from `low` to `high`,
 // of those above 0, undefined without any. A cell {from, span, roles, state, tensor?, error?} covers `span`
@@ -10,7 +10,7 @@ export function blockTable(model) {
   const byBlock = new Map();
   const ends = new Map(); // of blocks that are done: their scores
   for (const { block, tensors = [], blockScore, modelScore, ...other } of model.results.values()) {
-    if (isOfWholeModel(other)) continue;
+    if (isBetweenTensors(other)) continue;
     if (!byBlock.has(block)) byBlock.set(block, []);
     byBlock.get(block).push(...tensors);
     if (tensors.length === 0 && !modelScore) ends.set(block, blockScore ?? {});

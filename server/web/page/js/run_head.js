@@ -113,6 +113,7 @@ function workText({ phase, maps = [], method, step, steps, block, blocks }) {
       SAMPLING: "rows that the dense model writes",
       MEASURING: "curvature of the loss, in the dense model",
       ALLOCATING: "outliers by block, in the dense model",
+      RECONSTRUCTING: `training what is kept of it${taken}`,
       DISTILLING: `training what is kept${taken}`,
       SCORING: block < blocks ? "scoring" : "of the dense and the pruned model",
     }[phase] ?? ""
@@ -143,6 +144,7 @@ function describe(run) {
     ["attention method", run.attentionMethod && methodText(run.attentionMethod)],
     ["allocation", allocationText(run.allocation)],
     ["curvature", onText(run.curvature)],
+    ["reconstruct", onText(run.reconstruction)],
     ["distill", onText(run.distillation)],
     ["sparsity", sparsityInWords(run.sparsity)],
     ["order", orderText(run.order)],

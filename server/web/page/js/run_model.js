@@ -41,14 +41,15 @@ export class RunModel {
 
   onProgress(progress) {
     if (!ended(this.run.state)) this.progress = progress;
-    const trains = ["PRUNING", "DISTILLING"].includes(progress.phase);
+    const trains = ["PRUNING", "RECONSTRUCTING", "DISTILLING"].includes(progress.phase);
     if (trains && progress.step > 0) this.addToCurve(progress);
     return "progress";
   }
 
-  addToCurve({ block, maps = [], method, step, loss }) {
-    const what = maps.length > 0 ? `block ${block}, ${maps.join(", ")}` : "what is kept of the model";
-    const by = method || "distillation";
+  addToCurve({ phase, block, maps = [], method, step, loss }) {
+    const ofBlock = maps.length > 0 ? `block ${block}, ${maps.join(", ")}` : `what is kept of block ${block}`;
+    const what = phase === "DISTILLING" ? "what is kept of the model" : ofBlock;
+    const by = method || (phase === "DISTILLING" ? "distillation" : "reconstruction");
     const key = JSON.stringify([what, by]);
     if (this.curve?.key !== key) this.curve = { key, what, method: by, losses: new Series() };
     this.curve.losses.add([step, number(loss)]);
@@ -133,13 +134,14 @@ function isNews(run, time, { attempt }) {
 
 // A tensor, the end of a block or the end of the run: each has one result, whatever is resumed.
 function resultKey({ block, tensors = [], modelScore, ...other }) {
-  const kinds = [modelScore, other.measuredCurvature, other.sampledRows, other.distilled].map(Boolean);
-  return JSON.stringify([block, tensors.map(({ name }) => name), ...kinds]);
+  const kinds = [modelScore, other.measuredCurvature, other.sampledRows, other.reconstructed, other.distilled];
+  return JSON.stringify([block, tensors.map(({ name }) => name), ...kinds.map(Boolean)]);
 }
 
-// Whether a result is of no block and no loss: of what precedes all blocks, or follows them.
-export function isOfWholeModel({ blockSparsities, measuredCurvature, sampledRows, distilled }) {
-  return blockSparsities?.length > 0 || Boolean(measuredCurvature ?? sampledRows ?? distilled);
+// Whether a result is of no tensor, no block's end and no loss: of what precedes or follows them.
+export function isBetweenTensors({ blockSparsities, measuredCurvature, sampledRows, reconstructed, distilled }) {
+  const others = measuredCurvature ?? sampledRows ?? reconstructed ?? distilled;
+  return blockSparsities?.length > 0 || Boolean(others);
 }
 
 // The error that people look at: on held-out rows where there are any.

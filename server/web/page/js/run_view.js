@@ -8,7 +8,7 @@ import { LiveView } from "./live_view.js";
 import { LossPanel } from "./loss_panel.js";
 import { Notices } from "./notices.js";
 import { RunHead } from "./run_head.js";
-import { isOfWholeModel, RunModel } from "./run_model.js";
+import { isBetweenTensors, RunModel } from "./run_model.js";
 
 export class RunView extends LiveView {
   constructor(main, id) {
@@ -97,7 +97,7 @@ export class RunView extends LiveView {
 
 // The ends of blocks, and the losses; each tensor would be too much.
 function announceResult({ block, tensors = [], blockScore, modelScore, ...rest }) {
-  if (isOfWholeModel(rest)) return;
+  if (isBetweenTensors(rest)) return;
   if (modelScore) {
     const [before, after] = [modelScore.denseNatsPerToken, modelScore.prunedNatsPerToken];
     announce(
