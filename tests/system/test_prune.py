@@ -99,8 +99,12 @@ def test_a_time_chooses_the_recipe_that_fits_it(tmp_path):
 
 def test_what_is_kept_is_trained_to_predict_what_the_dense_model_does(tmp_path):
     out = tmp_path / "out"
-    done("prune", *RUN, "--sparsity", "0.5", "--method", "wanda", "--distill", "on:steps=6",
-         "--output", out)
+    done("prune", *RUN, "--sparsity", "0.5", "--method", "wanda", "--reconstruct", "on:steps=4",
+         "--distill", "on:steps=6", "--output", out)
+    blocks = report(out)["reconstructed"]
+    assert [(block["block"], block["steps"]) for block in blocks] == [(i, 4) for i in range(4)]
+    assert all(block["bestLoss"] < block["startLoss"] for block in blocks)
+    assert (out / "report.md").read_text().count("reconstructed") == 4
     model = report(out)["model"]
     assert (model["distilled"]["steps"], model["distilled"]["bestStep"]) == (6, 6)
     assert model["distilled"]["bestLoss"] < 0.9 * model["distilled"]["startLoss"]

@@ -29,9 +29,9 @@ struct Recipe {
   const char* help;
 };
 constexpr Recipe kRecipes[] = {
-    {"best", "alps", 0.5, "on:labels=32768", "loss", 256, "off", "on",
+    {"best", "alps", 0.5, "on:labels=32768", "loss", 256, "on", "on",
      "fast with --curvature on:labels=32768, so many --sampled-rows that there are 256 rows, "
-     "--allocation loss for a fraction, and --distill on"},
+     "--allocation loss for a fraction, --reconstruct on and --distill on"},
     {"fast", "alps", 0.5, "on", "uniform", 0, "off", "off",
      "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
     {"linear", "alps", 0.5, "off", "uniform", 0, "off", "off",

@@ -178,13 +178,29 @@ TEST(CompletePruneFlags, DistilsAsTheRecipeOrTheFlagSays) {
   EXPECT_THAT(VariantsOf(flags), ElementsAre("alps=alps@0.5 on:labels=32768 loss off"));
 }
 
-TEST(CompletePruneFlags, RefusesADistillationThatIsNone) {
+TEST(CompletePruneFlags, ReconstructsAsTheRecipeOrTheFlagSays) {
+  const auto reconstruct = [](const PruneFlags& flags) {
+    return testing::ValueOrDie(CompletePruneFlags(flags)).variants[0].reconstruct;
+  };
+  PruneFlags flags = Least();
+  EXPECT_EQ(reconstruct(flags), "off");
+  flags.recipes = {"best"};
+  EXPECT_EQ(reconstruct(flags), "on");
+  flags.reconstruct = "on:steps=50";
+  EXPECT_EQ(reconstruct(flags), "on:steps=50");
+}
+
+TEST(CompletePruneFlags, RefusesATrainingThatIsNone) {
   const auto error = [](const std::string& text, const char* order = "sequential") {
     PruneFlags flags = Least();
     flags.distill = text;
     flags.order = order;
     return TextOf(CompletePruneFlags(flags).status());
   };
+  PruneFlags flags = Least();
+  flags.reconstruct = "yes";
+  EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()),
+              HasSubstr("--reconstruct must be off or on[:steps=COUNT"));
   EXPECT_THAT(error("yes"), HasSubstr("--distill must be off or on[:steps=COUNT"));
   EXPECT_THAT(error("on:steps=0"), HasSubstr("steps must be a whole number from 1 on"));
   EXPECT_THAT(error("on:rows=1.5"), HasSubstr("rows must be a whole number"));
