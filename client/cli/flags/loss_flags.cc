@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <limits>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
 #include "core/methods/registry.h"
 
@@ -65,6 +67,38 @@ absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::strin
     }
   }
   return curvature;
+}
+
+absl::StatusOr<SampledFlag> ParseSampledFlag(const std::string& text) {
+  const auto refused = [&text](absl::string_view why) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--sampled-rows must be off, on or COUNT, with [:temperature=NUMBER,prefix=COUNT], got ",
+        text, why));
+  };
+  const absl::StatusOr<MethodSpec> spec = ParseMethodSpec(text);
+  if (!spec.ok()) return refused(absl::StrCat(": ", spec.status().message()));
+  SampledFlag flag;
+  if (spec->name == "off") {
+    flag.rows = 0;
+  } else if (spec->name != "on") {
+    int rows = 0;
+    if (!absl::SimpleAtoi(spec->name, &rows) || rows < 0) return refused("");
+    flag.rows = rows;
+  }
+  if (flag.rows == 0 && !spec->parameters.empty()) return refused(": no rows have parameters");
+  for (const auto& [name, value] : spec->parameters) {
+    if (name == "temperature") {
+      flag.how.set_temperature(value);
+    } else if (name != "prefix") {
+      return refused(absl::StrCat(": there is no parameter ", name));
+    } else if (value >= 1 && value <= std::numeric_limits<int32_t>::max() &&
+               value == std::trunc(value)) {
+      flag.how.set_prefix(static_cast<int32_t>(value));
+    } else {
+      return refused(": prefix must be a whole number from 1 on");
+    }
+  }
+  return flag;
 }
 
 absl::StatusOr<std::optional<v1::Training>> ParseTrainingFlag(const std::string& name,

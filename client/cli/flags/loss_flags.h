@@ -18,6 +18,14 @@ absl::StatusOr<std::optional<v1::Curvature>> ParseCurvatureFlag(const std::strin
 absl::StatusOr<std::optional<v1::Training>> ParseTrainingFlag(const std::string& flag,
                                                               const std::string& text);
 
+// Of --sampled-rows: "off", "on" or a count, with ":temperature=1,prefix=4" behind the two last.
+struct SampledFlag {
+  std::optional<int> rows;  // nullopt: on, as many as are missing to kEnoughRows
+  v1::SampledRows how;      // without its rows
+};
+inline constexpr int kEnoughRows = 256;
+absl::StatusOr<SampledFlag> ParseSampledFlag(const std::string& text);
+
 }  // namespace attnprune::cli
 
 #endif  // ATTNPRUNE_CLIENT_CLI_FLAGS_LOSS_FLAGS_H_

@@ -23,23 +23,23 @@ struct Recipe {
   double dense_target;      // in sequential order
   const char* curvature;    // likewise
   const char* allocation;   // likewise, of a fraction
-  int64_t least_rows;       // likewise, where the curvature is taken: the rest is sampled
+  const char* sampled;      // likewise, where the curvature is taken
   const char* reconstruct;  // likewise
   const char* distill;      // likewise
   const char* help;
 };
 constexpr Recipe kRecipes[] = {
-    {"best", "alps", 0.5, "on:labels=32768", "loss", 256, "on", "on",
-     "fast with --curvature on:labels=32768, so many --sampled-rows that there are 256 rows, "
-     "--allocation loss for a fraction, --reconstruct on and --distill on"},
-    {"fast", "alps", 0.5, "on", "uniform", 0, "off", "off",
+    {"best", "alps", 0.5, "on:labels=32768", "loss", "on", "on", "on",
+     "fast with --curvature on:labels=32768, --sampled-rows on, --allocation loss for a fraction, "
+     "--reconstruct on and --distill on"},
+    {"fast", "alps", 0.5, "on", "uniform", "off", "off", "off",
      "alps for every map in the metric of the model's own loss: --dense-target 0.5 --curvature on"},
-    {"linear", "alps", 0.5, "off", "uniform", 0, "off", "off",
+    {"linear", "alps", 0.5, "off", "uniform", "off", "off", "off",
      "alps for every map by its own output: --dense-target 0.5"},
 };
 constexpr const Recipe& kDefaultRecipe = kRecipes[1];  // fast
-constexpr Recipe kNoRecipe = {"", "",    0,     "off", "uniform",
-                              0,  "off", "off", ""};  // beside a --method
+constexpr Recipe kNoRecipe = {"",    "",    0,     "off", "uniform",
+                              "off", "off", "off", ""};  // beside a --method
 
 std::string RecipesText() {
   return absl::StrJoin(kRecipes, "; ", [](std::string* text, const Recipe& recipe) {
@@ -139,12 +139,9 @@ absl::Status CheckTime(const PruneFlags& flags) {
 }
 
 absl::Status CheckSampledRows(const PruneFlags& flags) {
-  const int64_t rows = flags.sampled_rows.value_or(0);
-  if (rows < 0 || rows > std::numeric_limits<int32_t>::max()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--sampled-rows must be a count of rows, got ", rows));
-  }
-  return CheckOrder(flags, "--sampled-rows", "0", rows, rows == 0);
+  if (!flags.sampled_rows.has_value()) return absl::OkStatus();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const SampledFlag sampled, ParseSampledFlag(*flags.sampled_rows));
+  return CheckOrder(flags, "--sampled-rows", "off", *flags.sampled_rows, sampled.rows == 0);
 }
 
 absl::Status CheckVariantCount(const PruneFlags& flags) {
@@ -190,8 +187,9 @@ RunVariant VariantOf(const PruneFlags& flags, const std::string& method, const R
       .curvature = curvature,
       .allocation = flags.allocation.value_or(shares ? recipe.allocation : kNoRecipe.allocation),
       .curvature_by_recipe = !flags.curvature.has_value(),
-      .sampled_rows = flags.sampled_rows,
-      .least_rows = curvature != kNoRecipe.curvature ? recipe.least_rows : kNoRecipe.least_rows,
+      .sampled_rows = flags.sampled_rows.value_or(
+          curvature != kNoRecipe.curvature ? recipe.sampled : kNoRecipe.sampled),
+      .sampled_by_recipe = !flags.sampled_rows.has_value(),
       .reconstruct = flags.reconstruct.value_or(IsSequential(flags) ? recipe.reconstruct
                                                                     : kNoRecipe.reconstruct),
       .distill = flags.distill.value_or(IsSequential(flags) ? recipe.distill : kNoRecipe.distill),
@@ -279,9 +277,10 @@ void AddOnlyRunFlags(Command& command, PruneFlags& flags) {
       {.type = "on[:PARAMETER=NUMBER,...]"});
   command.Add(
       "--sampled-rows", flags.sampled_rows,
-      "In sequential order: calibration rows more, which the dense model writes itself, each "
-      "going on from the first 4 tokens of a real one. Default: 0, or what the recipe lacks of 256",
-      {.at_least = 0});
+      "In sequential order: calibration rows more, which the dense model writes itself: COUNT, or "
+      "on: what is missing to 256; each goes on from the first tokens of a real one "
+      "(:temperature=1,prefix=4). Or off. Default: off, or the recipe's",
+      {.type = "off|on|COUNT[:PARAMETER=NUMBER,...]"});
   command.Add(
       "--reconstruct", flags.reconstruct,
       "In sequential order: on[:steps=200,rows=4,rate=NUMBER], the kept weights of each pruned "

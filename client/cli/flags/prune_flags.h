@@ -28,11 +28,11 @@ struct RunVariant {
   std::string label;   // of its folder and its row
   std::string method;  // as --method has it
   double dense_target = 0;
-  std::string curvature;                // as --curvature has it
-  std::string allocation;               // as --allocation has it
-  bool curvature_by_recipe = false;     // which nobody asked for by the flag
-  std::optional<int64_t> sampled_rows;  // as --sampled-rows has them
-  int64_t least_rows = 0;  // else so many are sampled that there are so many calibration rows
+  std::string curvature;             // as --curvature has it
+  std::string allocation;            // as --allocation has it
+  bool curvature_by_recipe = false;  // which nobody asked for by the flag
+  std::string sampled_rows;          // as --sampled-rows has them
+  bool sampled_by_recipe = false;
   std::string reconstruct, distill;  // as --reconstruct and --distill have them
   bool reconstruct_by_recipe = false, distill_by_recipe = false;
 };
@@ -44,7 +44,7 @@ struct PruneFlags {
   std::string order = "sequential";
   std::optional<double> dense_target;
   std::optional<std::string> curvature;
-  std::optional<int64_t> sampled_rows;
+  std::optional<std::string> sampled_rows;
   std::optional<std::string> reconstruct, distill;
   std::string attention_method;  // as --method has one; empty: none
   std::optional<std::string> allocation;

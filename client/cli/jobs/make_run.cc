@@ -129,9 +129,13 @@ absl::Status AddVariant(const RunVariant& variant, const absl::Status& predicts,
                              ParseTrainingFlag("--distill", variant.distill));
   const bool trains = distillation.has_value() && (predicts.ok() || !variant.distill_by_recipe);
   if (trains) *run.mutable_distillation() = *distillation;
-  const int64_t missing = predicts.ok() ? variant.least_rows - run.calibration().lengths_size() : 0;
-  const int64_t sampled = variant.sampled_rows.value_or(std::max<int64_t>(missing, 0));
-  if (sampled > 0) run.mutable_sampled()->set_rows(static_cast<int>(sampled));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const SampledFlag sampled, ParseSampledFlag(variant.sampled_rows));
+  const int missing = kEnoughRows - run.calibration().lengths_size();
+  const int rows = sampled.rows.value_or(std::max(missing, 0));
+  if (rows > 0 && (predicts.ok() || !variant.sampled_by_recipe)) {
+    *run.mutable_sampled() = sampled.how;
+    run.mutable_sampled()->set_rows(rows);
+  }
   const bool needs_it = allocation.has_value() && allocation->has_by_loss();
   if (allocation.has_value() && !(left_out && needs_it)) *run.mutable_allocation() = *allocation;
   return absl::OkStatus();

@@ -1,6 +1,10 @@
 #include "client/cli/flags/prune_flags.h"
 
+#include <optional>
+#include <string>
+
 #include "absl/strings/str_cat.h"
+#include "client/cli/flags/loss_flags.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/value_or_die.h"
@@ -64,20 +68,43 @@ std::vector<std::string> VariantsOf(const PruneFlags& flags) {
   return texts;
 }
 
-TEST(CompletePruneFlags, SamplesAsManyRowsAsTheRecipeOrTheFlagSays) {
+TEST(CompletePruneFlags, SamplesAsTheRecipeOrTheFlagSays) {
   const auto rows = [](const PruneFlags& flags) {
-    const RunVariant variant = testing::ValueOrDie(CompletePruneFlags(flags)).variants[0];
-    return absl::StrCat(variant.sampled_rows.value_or(-1), " ", variant.least_rows);
+    return testing::ValueOrDie(CompletePruneFlags(flags)).variants[0].sampled_rows;
   };
   PruneFlags flags = Least();
-  EXPECT_EQ(rows(flags), "-1 0");
+  EXPECT_EQ(rows(flags), "off");
   flags.recipes = {"best"};
-  EXPECT_EQ(rows(flags), "-1 256");
-  flags.sampled_rows = 7;
-  EXPECT_EQ(rows(flags), "7 256");
-  flags.order = "independent";
-  EXPECT_THAT(TextOf(CompletePruneFlags(flags).status()),
-              HasSubstr("--sampled-rows must be 0 unless --order is sequential, got 7"));
+  EXPECT_EQ(rows(flags), "on");
+  flags.sampled_rows = "7:temperature=1.5";
+  EXPECT_EQ(rows(flags), "7:temperature=1.5");
+}
+
+TEST(ParseSampledFlag, ReadsHowManyRowsAndHow) {
+  EXPECT_EQ(testing::ValueOrDie(ParseSampledFlag("off")).rows, 0);
+  EXPECT_EQ(testing::ValueOrDie(ParseSampledFlag("0")).rows, 0);
+  EXPECT_EQ(testing::ValueOrDie(ParseSampledFlag("on")).rows, std::nullopt);
+  const SampledFlag flag = testing::ValueOrDie(ParseSampledFlag("64:temperature=0.8,prefix=9"));
+  EXPECT_EQ(flag.rows, 64);
+  EXPECT_EQ(flag.how.temperature(), 0.8);
+  EXPECT_EQ(flag.how.prefix(), 9);
+}
+
+TEST(CompletePruneFlags, RefusesSampledRowsThatAreNone) {
+  const auto error = [](const std::string& text, const char* order = "sequential") {
+    PruneFlags flags = Least();
+    flags.sampled_rows = text;
+    flags.order = order;
+    return TextOf(CompletePruneFlags(flags).status());
+  };
+  EXPECT_THAT(error("-3"), HasSubstr("--sampled-rows must be off, on or COUNT"));
+  EXPECT_THAT(error("many"), HasSubstr("got many"));
+  EXPECT_THAT(error("99999999999"), HasSubstr("got 99999999999"));
+  EXPECT_THAT(error("8:prefix=0.5"), HasSubstr("prefix must be a whole number from 1 on"));
+  EXPECT_THAT(error("8:top=5"), HasSubstr("there is no parameter top"));
+  EXPECT_THAT(error("off:prefix=2"), HasSubstr("no rows have parameters"));
+  EXPECT_THAT(error("7", "independent"), HasSubstr("must be off unless --order is sequential"));
+  EXPECT_EQ(error("off", "independent"), "");
 }
 
 TEST(CompletePruneFlags, TakesFromTheRecipeWhatIsNotGiven) {
