@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
+import time
 from typing import Any, Callable
 
 # Else gRPC looks for a server that is back as late as after 5 s.
@@ -37,8 +37,8 @@ class Connection:
                                      f"machine, which would be sent it in plain text, got {target}")
         self._trace = secrets.token_hex(16)
         self.channel = _channel(target, credentials, bool(self._token))
-        self.jobs = prune_service_pb2_grpc.PruneServiceStub(self.channel)
-        self.tensors = tensor_service_pb2_grpc.TensorServiceStub(self.channel)
+        self.jobs: Any = prune_service_pb2_grpc.PruneServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        self.tensors: Any = tensor_service_pb2_grpc.TensorServiceStub(self.channel)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         self.channel.close()
@@ -93,20 +93,11 @@ class Connection:
                 return settled
 
     def wait(self, error: Error, backoff: Backoff) -> None:
-        """Waits before the next try; raises `error` if there is to be none. gRPC connects only
-        while somebody watches the channel, so that is done here."""
+        """Waits before the next try; raises `error` if there is to be none."""
         wait = None if error.for_good else backoff.next()
         if wait is None:
             raise error
-        self.channel.subscribe(_ignore, try_to_connect=True)
-        try:
-            threading.Event().wait(wait)
-        finally:
-            self.channel.unsubscribe(_ignore)
-
-
-def _ignore(_: Any) -> None:
-    pass
+        time.sleep(wait)
 
 
 def new_request_id() -> str:

@@ -146,8 +146,8 @@ class Interrupted(KeyboardInterrupt):
 
 
 def _classes() -> dict[grpc.StatusCode, type[Error]]:
-    found: list[type[Error]] = [kind for kind in Error.__subclasses__() if kind is not JobFailed]
-    return {kind.code: kind for kind in found}
+    found: list[type[Error]] = list(Error.__subclasses__())
+    return {kind.code: kind for kind in found if kind.code is not grpc.StatusCode.UNKNOWN}
 
 
 def code_of(number: int) -> grpc.StatusCode:

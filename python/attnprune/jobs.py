@@ -23,16 +23,17 @@ class _Resource(Generic[Message]):
     """`message` is what the server last said; `refresh` asks anew."""
 
     def __init__(self, client: Client, message: Message) -> None:
-        self.client, self.message = client, message
+        self.client = client
+        self.message: Message = message
 
     @property
     def name(self) -> str:
-        return self.message.name
+        return str(self.message.name)
 
     @property
     def state(self) -> str:
         """"QUEUED", "RUNNING", "SUCCEEDED", "FAILED" or "CANCELLED"."""
-        return job_pb2.JobState.Name(self.message.state)
+        return str(job_pb2.JobState.Name(self.message.state))
 
     @property
     def ended(self) -> bool:

@@ -109,7 +109,7 @@ def prune_module(model: Any, batches: Iterable[Any], *, client: Client | None = 
         report = Report(taken.attentions, jobs)
         for attention, result in zip(report.attentions, report.results):
             _take(model, attention, result, report, write)
-        return report
+    return report
 
 
 def _submit(client: Client, model: Any, attention: Attention, taken: Capture,
@@ -164,7 +164,7 @@ def prune_folder(model: str | os.PathLike[str], *, text: str | os.PathLike[str] 
         run = server.run(name).wait(progress)
         if output is not None:
             command.run("fetch", name, "--model", str(model), "--output", str(output))
-        return run
+    return run
 
 
 class _Command:

@@ -39,7 +39,7 @@ class Watch:
 
     def __next__(self) -> Event:
         try:
-            return next(self._events)
+            return self._events.__next__()
         except KeyboardInterrupt:
             self.close()
             raise Interrupted([self.name]) from None
