@@ -22,9 +22,10 @@ class RmsNorm(nn.Module):
 class Attention(nn.Module):
     def __init__(self, config):
         super().__init__()
-        self.heads, self.kv_heads, self.size = (config.num_attention_heads,
-                                                config.num_key_value_heads, config.head_dim)
-        hidden, inner, kv_inner = config.hidden_size, self.heads * self.size, self.kv_heads * self.size
+        hidden = config.hidden_size
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.size = getattr(config, "head_dim", hidden // self.heads)
+        inner, kv_inner = self.heads * self.size, self.kv_heads * self.size
         self.q_proj = nn.Linear(hidden, inner, bias=False)
         self.k_proj = nn.Linear(hidden, kv_inner, bias=False)
         self.v_proj = nn.Linear(hidden, kv_inner, bias=False)

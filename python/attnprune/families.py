@@ -6,6 +6,7 @@ what is not known is described by an Attention of one's own.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Any, Optional, Union
 
@@ -226,16 +227,18 @@ def _has_rope(family: Family, config: Any, layer: int, sliding: bool) -> bool:
 
 
 def _scale(family: Family, config: Any, head_dim: int, layer: int) -> float | None:
-    scale: float | None = None
+    """None: the usual one."""
+    usual = 1 / math.sqrt(head_dim)
+    scale = usual
     if family.scale == "query_pre_attn_scalar":
-        scale = float(option(config, family.scale, 256)) ** -0.5
+        scale = 1 / math.sqrt(option(config, family.scale, 256))
     elif family.scale:
         scale = float(option(config, family.scale, 1.0))
     elif option(config, "scale_attn_weights", True) is False:
         scale = 1.0
     if option(config, "scale_attn_by_inverse_layer_idx", False):
-        scale = (scale or head_dim ** -0.5) / (layer + 1)
-    return None if scale == head_dim ** -0.5 else scale
+        scale /= layer + 1
+    return None if scale == usual else scale
 
 
 def _add_norm(family: Family, config: Any, module: Any, prefix: str, out: Attention) -> None:
