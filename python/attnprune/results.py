@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
 import numpy as np
 
-from attnprune import tensors
 from attnprune.v1 import job_pb2, run_pb2
 
 if TYPE_CHECKING:

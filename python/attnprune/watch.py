@@ -39,7 +39,7 @@ class Watch:
 
     def __next__(self) -> Event:
         try:
-            return self._events.__next__()
+            return next(self._events)
         except KeyboardInterrupt:
             self.close()
             raise Interrupted([self.name]) from None
@@ -56,13 +56,16 @@ class Watch:
     async def __anext__(self) -> Event:
         loop = asyncio.get_running_loop()
         try:
-            event = await loop.run_in_executor(None, next, self._events, None)
+            event = await loop.run_in_executor(None, self._next)
         except asyncio.CancelledError:
             self.close()  # else the thread would wait for the next event
             raise
         if event is None:
             raise StopAsyncIteration
         return event
+
+    def _next(self) -> Event | None:
+        return next(self._events, None)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._drain().__await__()

@@ -20,7 +20,8 @@ def server(tmp_path):
 
 
 @pytest.fixture
-def client(server):  # pylint: disable=redefined-outer-name
+def alone(server):  # pylint: disable=redefined-outer-name
+    """A client of `server`, which no other test has."""
     with attnprune.Client(server.address) as connected:
         yield connected
 
@@ -29,6 +30,12 @@ def client(server):  # pylint: disable=redefined-outer-name
 def shared():
     """A server for all tests of a file, on every core."""
     with attnprune.local(server=BIN / "attnprune-server") as connected:
+        yield connected
+
+
+@pytest.fixture
+def client(shared):  # pylint: disable=redefined-outer-name
+    with attnprune.Client(shared.target) as connected:
         yield connected
 
 

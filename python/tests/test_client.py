@@ -66,13 +66,13 @@ def test_every_rpc_is_a_method():
                 ("get_", "list_", "cancel_", "create_run", "server_info", "find_missing")), name
 
 
-def test_jobs_are_listed_page_by_page_cancelled_and_deleted(client, layer, batches):
-    jobs = [client.submit(layer, batches, methods="magnitude", labels={"n": str(n)}).wait(False)
+def test_jobs_are_listed_page_by_page_cancelled_and_deleted(alone, layer, batches):
+    jobs = [alone.submit(layer, batches, methods="magnitude", labels={"n": str(n)}).wait(False)
             for n in range(5)]
-    assert [job.name for job in client.list_jobs(page_size=2)] == [job.name for job in jobs[::-1]]
-    assert [job.name for job in client.jobs(labels={"n": "3"})] == [jobs[3].name]
-    assert not list(client.jobs(states=["RUNNING"]))
-    assert client.job(jobs[0].name.split("/")[1]).cancel().state == "SUCCEEDED"
+    assert [job.name for job in alone.list_jobs(page_size=2)] == [job.name for job in jobs[::-1]]
+    assert [job.name for job in alone.jobs(labels={"n": "3"})] == [jobs[3].name]
+    assert not list(alone.jobs(states=["RUNNING"]))
+    assert alone.job(jobs[0].name.split("/")[1]).cancel().state == "SUCCEEDED"
     jobs[0].delete()
     with pytest.raises(attnprune.NotFound) as refused:
         jobs[0].refresh()
@@ -135,19 +135,19 @@ class LosesTheFirstJob(Proxy):
         super().send_down(source, sink, data)
 
 
-def test_a_lost_answer_makes_no_second_job(server, client, layer, batches):
+def test_a_lost_answer_makes_no_second_job(server, alone, layer, batches):
     proxy = LosesTheFirstJob(lambda: server.port)
     with attnprune.Client(proxy.address) as far:
         job = far.submit(layer, batches, methods="wanda")
     assert proxy.lost == 1
-    assert [one.name for one in client.list_jobs()] == [job.name]
+    assert [one.name for one in alone.list_jobs()] == [job.name]
 
 
-def test_a_call_waits_for_a_server_that_is_started_again(server, client):
+def test_a_call_waits_for_a_server_that_is_started_again(server, alone):
     server.kill()
     starter = threading.Thread(target=server.start)
     starter.start()
-    assert client.server_info().version
+    assert alone.server_info().version
     starter.join()
 
 
@@ -159,13 +159,13 @@ def test_patience_ends(server):
             client.server_info()
 
 
-def test_a_server_that_hangs_ends_the_call_at_its_deadline(server, client):
-    client.check_health()
-    client.connection.call_timeout = 0.2
+def test_a_server_that_hangs_ends_the_call_at_its_deadline(server, alone):
+    alone.check_health()
+    alone.connection.call_timeout = 0.2
     server.process.send_signal(signal.SIGSTOP)
     try:
         with pytest.raises(attnprune.DeadlineExceeded) as refused:
-            client.server_info()
+            alone.server_info()
     finally:
         server.process.send_signal(signal.SIGCONT)
     assert refused.value.request_id

@@ -24,7 +24,7 @@ def test_a_local_server_goes_with_its_folder(layer, batches):
 def test_a_job_goes_on_in_a_folder_that_stays(layer, batches, tmp_path):
     folder = tmp_path / "kept"
     with attnprune.local(folder, server=SERVER) as client:
-        name = client.submit(layer, batches, methods=("gd:steps=200",)).name
+        name = client.submit(layer, batches, methods=("gd:steps=100",)).name
         next(event for event in client.watch(name) if event.progress.step > 3)
     with attnprune.local(folder, server=SERVER) as client:
         job = client.job(name).wait(progress=False)

@@ -3,7 +3,7 @@ import numpy
 import pytest
 
 import attnprune
-from attnprune import safetensors, tensors
+from attnprune import safetensors, tensors, transfer
 from attnprune.v1 import job_pb2
 from harness import CountingProxy, MODEL, Proxy
 
@@ -79,19 +79,18 @@ class Breaks(Proxy):
         super().send_up(client, server, data)
 
 
-def test_another_process_goes_on_with_an_upload(server, client):
+def test_another_process_goes_on_with_an_upload(server, alone):
     one = attnprune.tensor(numpy.random.default_rng(1).standard_normal((4, MIB)).astype("f4"))
     with attnprune.Client(Breaks(lambda: server.port, 6 * MIB).address,
                           retry=attnprune.Retry(patience=0)) as first:
         with pytest.raises(attnprune.Unavailable):
             first.upload(one)
-    committed = client.query_upload(one.ref.sha256)
+    committed = alone.query_upload(one.ref.sha256)
     assert 0 < committed < 16 * MIB
     seen = []
-    from attnprune import transfer
-    sent = transfer.upload(client.connection, [one], lambda state: seen.append(state.sent))
+    sent = transfer.upload(alone.connection, [one], lambda state: seen.append(state.sent))
     assert sent.sent == 16 * MIB - committed and seen == sorted(seen) and sent.total == 16 * MIB
-    assert client.download_bytes(one.ref.sha256) == one.data
+    assert alone.download_bytes(one.ref.sha256) == one.data
 
 
 def test_rows_are_written_as_they_come(tmp_path):

@@ -85,10 +85,10 @@ def test_a_watch_that_is_cancelled_in_a_loop_ends(client, layer, batches):
     job.cancel()
 
 
-def test_ctrl_c_leaves_the_job_running_and_says_its_name(server, client, layer, batches):
+def test_ctrl_c_leaves_the_job_running_and_says_its_name(client, layer, batches):
     job = client.submit(layer, batches, methods=("gd:steps=1000000",))
     script = ("import attnprune, sys\n"
-              f"job = attnprune.Client('{server.address}').job('{job.name}')\n"
+              f"job = attnprune.Client('{client.target}').job('{job.name}')\n"
               "job.wait(lambda event: print(event.WhichOneof('event'), flush=True))\n")
     with subprocess.Popen([sys.executable, "-c", script], text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as waiting:
