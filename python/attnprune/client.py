@@ -18,6 +18,7 @@ from attnprune.watch import GOES_ON, Watch
 
 HEALTH = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
+RETRY, WATCH_RETRY = Retry(), Retry(patience=300.0)
 DEFAULT_TARGET = "127.0.0.1:50051"
 
 
@@ -37,7 +38,7 @@ class Client:
     def __init__(self, target: str = DEFAULT_TARGET, *, token: str | None = None, tls: bool = False,
                  ca: Pem | None = None, cert: Pem | None = None, key: Pem | None = None,
                  call_timeout: float = 30.0, timeout_per_mib: float = 10.0,
-                 retry: Retry = Retry(), watch_retry: Retry = Retry(patience=300.0)) -> None:
+                 retry: Retry = RETRY, watch_retry: Retry = WATCH_RETRY) -> None:
         self.connection = Connection(target, token=token, tls=tls, ca=ca, cert=cert, key=key,
                                      call_timeout=call_timeout, timeout_per_mib=timeout_per_mib,
                                      retry=retry, watch_retry=watch_retry)

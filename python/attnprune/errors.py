@@ -167,7 +167,7 @@ def error_of(code: grpc.StatusCode, message: str, **details: Any) -> Error:
 
 def from_rpc(rpc: grpc.RpcError) -> Error:
     """The exception of a call that failed; details that cannot be read are left out."""
-    trailing = {key: value for key, value in (rpc.trailing_metadata() or ())}
+    trailing = dict(rpc.trailing_metadata() or ())
     details = _read_details(trailing.get(DETAILS_KEY, b""))
     return error_of(rpc.code(), rpc.details() or "", request_id=trailing.get(REQUEST_ID_KEY, ""),
                     **details)

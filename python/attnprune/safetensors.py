@@ -116,7 +116,7 @@ class RowWriter:
     def __init__(self, path: Path, name: str, limit: int = 1 << 30) -> None:
         self.path, self._name, self._limit = pathlib.Path(path), name, limit
         self._part = self.path.with_suffix(".part")
-        self._file = open(self._part, "wb")  # pylint: disable=consider-using-with
+        self._file = open(self._part, "wb")  # noqa: SIM115  (close() does)
         self._shapes: list[list[int]] = []
         self._dtype = ""
 

@@ -89,7 +89,7 @@ class BertLayer(nn.Module):
         inner = nn.Module()
         inner.query, inner.key, inner.value = (nn.Linear(size, size) for _ in range(3))
         self.attention, self.intermediate, self.output = nn.Module(), nn.Module(), nn.Module()
-        setattr(self.attention, "self", inner)
+        self.attention.self = inner
         self.attention.output = nn.Module()
         self.attention.output.dense = nn.Linear(size, size)
         self.attention.output.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps)
@@ -99,7 +99,7 @@ class BertLayer(nn.Module):
         self.heads = config.num_attention_heads
 
     def forward(self, x):
-        inner = getattr(self.attention, "self")
+        inner = self.attention.self
         a = attend(inner.query(x), inner.key(x), inner.value(x), self.heads, False)
         x = self.attention.output.LayerNorm(x + self.attention.output.dense(a))
         return self.output.LayerNorm(x + self.output.dense(functional.gelu(self.intermediate.dense(x))))

@@ -82,9 +82,9 @@ class Breaks(Proxy):
 def test_another_process_goes_on_with_an_upload(server, alone):
     one = attnprune.tensor(numpy.random.default_rng(1).standard_normal((4, MIB)).astype("f4"))
     with attnprune.Client(Breaks(lambda: server.port, 6 * MIB).address,
-                          retry=attnprune.Retry(patience=0)) as first:
-        with pytest.raises(attnprune.Unavailable):
-            first.upload(one)
+                          retry=attnprune.Retry(patience=0)) as first, \
+            pytest.raises(attnprune.Unavailable):
+        first.upload(one)
     committed = alone.query_upload(one.ref.sha256)
     assert 0 < committed < 16 * MIB
     seen = []
