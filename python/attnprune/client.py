@@ -1,6 +1,7 @@
 """A server's API as plain methods."""
 from __future__ import annotations
 
+import os
 import secrets
 from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -12,7 +13,7 @@ from attnprune.connection import Connection
 from attnprune.errors import Error, FailedPrecondition, NotFound, Unavailable
 from attnprune.jobs import Job, Run
 from attnprune.progress import Progress, upload_observer
-from attnprune.security import Pem, refuse
+from attnprune.security import Pem, read_token, refuse
 from attnprune.v1 import job_pb2, prune_service_pb2, run_pb2, tensor_service_pb2
 from attnprune.watch import GOES_ON, Watch
 
@@ -29,16 +30,23 @@ class Client:
     that a server can be restarted under it). Nothing else is: a call that its deadline cut off may
     have taken effect.
 
-    token: sent with every call; without TLS to this machine only. TLS where tls, ca, cert or key is
-    given: ca holds the authorities (default: the system's), cert and key are shown to a server that
-    asks for them; PEM, a file's name or bytes. call_timeout: seconds of each try; of an upload
-    timeout_per_mib more for each MiB.
+    target: HOST:PORT. None: the environment says all that is not given, as it does to the command
+    line: ATTNPRUNE_SERVER (or else 127.0.0.1:50051), ATTNPRUNE_CA_FILE, ATTNPRUNE_CERT_FILE,
+    ATTNPRUNE_KEY_FILE and ATTNPRUNE_TOKEN_FILE. token: sent with every call; without TLS to this
+    machine only. TLS where tls, ca, cert or key is given: ca holds the authorities (default: the
+    system's), cert and key are shown to a server that asks for them; PEM, a file's name or bytes.
+    call_timeout: seconds of each try; of an upload timeout_per_mib more for each MiB.
     """
 
-    def __init__(self, target: str = DEFAULT_TARGET, *, token: str | None = None, tls: bool = False,
+    def __init__(self, target: str | None = None, *, token: str | None = None, tls: bool = False,
                  ca: Pem | None = None, cert: Pem | None = None, key: Pem | None = None,
                  call_timeout: float = 30.0, timeout_per_mib: float = 10.0,
                  retry: Retry = RETRY, watch_retry: Retry = WATCH_RETRY) -> None:
+        if target is None:
+            target = os.environ.get("ATTNPRUNE_SERVER") or DEFAULT_TARGET
+            ca, cert, key = ca or _env("CA"), cert or _env("CERT"), key or _env("KEY")
+            token_file = _env("TOKEN")
+            token = read_token(token_file) if token is None and token_file else token
         self.connection = Connection(target, token=token, tls=tls, ca=ca, cert=cert, key=key,
                                      call_timeout=call_timeout, timeout_per_mib=timeout_per_mib,
                                      retry=retry, watch_retry=watch_retry)
@@ -47,7 +55,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self.close()
 
     def close(self) -> None:
@@ -224,6 +232,10 @@ class Client:
     def download(self, ref: job_pb2.TensorRef) -> np.ndarray[Any, Any]:
         """As numpy: a mask as bool, bfloat16 as the same float32."""
         return tensors.array(ref, self.download_bytes(ref.sha256))
+
+
+def _env(name: str) -> str | None:
+    return os.environ.get(f"ATTNPRUNE_{name}_FILE") or None
 
 
 def _deleted(error: Error) -> bool | None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import secrets
 import time
 from typing import Any, Callable
@@ -31,6 +32,7 @@ class Connection:
         self.call_timeout, self.timeout_per_mib = call_timeout, timeout_per_mib
         credentials = security.credentials(tls, ca, cert, key)
         self._tls = credentials is not None
+        self.files: dict[str, security.Pem | None] = {"ca": ca, "cert": cert, "key": key}  # as given
         self._token = security.check_token(token)
         if self._token and not self._tls and not security.is_this_machine(target):
             security.refuse("token", "must go with TLS (`ca` or `tls`) to a server on another "
@@ -42,6 +44,19 @@ class Connection:
 
     def close(self) -> None:
         self.channel.close()
+
+    def flags(self, folder: pathlib.Path) -> list[str]:
+        """By which the command line calls this server alike; secrets lie in `folder`."""
+        flags = ["--server", self.target] + (["--tls"] if self._tls else [])
+        given = {**self.files, **({"token": self._token.encode()} if self._token else {})}
+        for name, pem in given.items():
+            if isinstance(pem, bytes):
+                (folder / name).touch(mode=0o600)
+                (folder / name).write_bytes(pem)
+                pem = folder / name
+            if pem is not None:
+                flags += [f"--{name}-file", str(pem)]
+        return flags
 
     def metadata(self, request_id: str) -> list[tuple[str, str]]:
         """Of a call: who calls, and what the server's log has it under."""

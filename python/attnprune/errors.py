@@ -136,13 +136,19 @@ class JobFailed(Error):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while waiting: the jobs go on. `names` are theirs."""
+    """Ctrl-C while waiting: the jobs go on, unless their server stops. `names` are theirs."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        listed = ", ".join(names)
-        super().__init__(f"{listed} {'goes' if len(names) == 1 else 'go'} on; "
+        super().__init__(f"{', '.join(names)} {'goes' if len(names) == 1 else 'go'} on; "
                          "Client.job(NAME) or Client.run(NAME) finds what is named so again")
+
+    def server_stops(self, keeps: bool) -> None:
+        """Says so. keeps: its folder stays."""
+        listed = ", ".join(self.names)
+        goes = "goes" if len(self.names) == 1 else "go"
+        self.args = (f"{listed} {goes} on when local() starts on the same data_dir again" if keeps
+                     else f"{listed} {goes} with the server of local(); its data_dir keeps jobs",)
 
 
 def _classes() -> dict[grpc.StatusCode, type[Error]]:

@@ -139,7 +139,7 @@ FAMILIES = {
 _PROJECTIONS = (("q_proj", "k_proj"), ("qkv_proj", "qkv_proj"), ("c_attn", "c_attn"),
                 ("query", "key"))
 _NORMS = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"))
-_OTHER_INPUT = re.compile(r"crossattention|encoder_attn|cross_attn")
+_OTHERS = re.compile(r"crossattention|encoder_attn|cross_attn|vision|audio")  # not of the text's tokens
 
 
 def find_attentions(model: Any) -> list[Attention]:
@@ -153,7 +153,7 @@ def find_attentions(model: Any) -> list[Attention]:
                              f"model_type is one of {', '.join(FAMILIES)}; got {kind or 'no config'}")
     found: list[Attention] = []
     for name, module in model.named_modules():
-        if _OTHER_INPUT.search(name):
+        if _OTHERS.search(name):
             continue
         for q, k in _PROJECTIONS:
             if getattr(getattr(module, q, None), "weight", None) is not None and hasattr(module, k):

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from attnprune.client import Client
-from attnprune.errors import Unavailable
+from attnprune.errors import Interrupted, Unavailable
 from attnprune.security import refuse
 
 START_SECONDS = 60.0
@@ -44,6 +44,7 @@ class LocalClient(Client):
         # In a folder of its own, which goes; jobs are there too unless data_dir is given.
         self._own = tempfile.TemporaryDirectory(prefix="attnprune-")
         folder = pathlib.Path(self._own.name)
+        self._keeps = data_dir is not None
         self.data_dir = pathlib.Path(data_dir) if data_dir is not None else folder / "data"
         self._log, port_file = folder / "log", folder / "port"
         with open(self._log, "wb") as log:
@@ -76,6 +77,11 @@ class LocalClient(Client):
     def log(self) -> str:
         """What the server has said."""
         return self._log.read_text(errors="replace")
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, Interrupted):
+            error.server_stops(keeps=self._keeps)
+        self.close()
 
     def close(self) -> None:
         """Ends the server: running jobs write a checkpoint, with which they go on when a server

@@ -19,12 +19,17 @@ def _tqdm() -> Any:
     return tqdm
 
 
+def _live_tqdm() -> Any:
+    """The same where somebody looks: in a terminal or a notebook."""
+    return _tqdm() if sys.stderr.isatty() or "ipykernel" in sys.modules else None
+
+
 def upload_observer(progress: Progress) -> tuple[transfer.Observer, Callable[[], None]]:
     """What an upload tells, and what to call at its end."""
-    tqdm = _tqdm() if progress is True else None
+    tqdm = _live_tqdm() if progress is True else None
     if tqdm is None:
         return None, _nothing
-    bar = tqdm(desc="upload", unit="B", unit_scale=True, unit_divisor=1024, disable=None)
+    bar = tqdm(desc="upload", unit="B", unit_scale=True, unit_divisor=1024, leave=False)
 
     def observe(state: transfer.Progress) -> None:
         bar.total = state.total
@@ -51,9 +56,8 @@ class Bars:
     """One bar a method, or one of a run. Without tqdm, and in a pipe, one line a method or block."""
 
     def __init__(self, title: str = "") -> None:
-        tqdm = _tqdm()
-        self._tqdm = tqdm if tqdm is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules) \
-            else None
+        self._tqdm = _live_tqdm()
+        self._ahead = -1
         self._title = f"{title} " if title else ""
         self._bars: dict[str, Any] = {}
 
@@ -67,6 +71,8 @@ class Bars:
             self._run(event.run_progress)
         elif kind == "run_result":
             self._run_result(event.run_result)
+        elif kind == "heartbeat":
+            self._waiting(event.heartbeat.waiting)
         elif kind == "warning":
             self._line(f"warning: {event.warning}")
         elif kind in ("terminal", "run_terminal"):
@@ -116,6 +122,13 @@ class Bars:
             held_out = f"  held out {one.held_out_error:.5f}" if one.HasField("held_out_error") else ""
             self._line(f"block {result.block}  {','.join(one.maps)}  {one.method}  "
                        f"{one.sparsity:.2%}  error {one.calibration_error:.5f}{held_out}")
+
+    def _waiting(self, waiting: job_pb2.Waiting) -> None:
+        """Once for each place in the queue."""
+        if waiting.ahead != self._ahead:
+            self._ahead = waiting.ahead
+            at_work = ", ".join(waiting.running) or f"{waiting.others_running} of others"
+            self._line(f"queued: {waiting.ahead} before it, at work: {at_work}")
 
     def _line(self, text: str) -> None:
         if self._tqdm is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from attnprune import problem
 from attnprune.capturing import Capture, capture
 from attnprune.client import Client
-from attnprune.errors import InvalidArgument, Interrupted
+from attnprune.errors import InvalidArgument
 from attnprune.families import Attention
 from attnprune.jobs import Job, Run, wait_for_all
 from attnprune.local_server import find_program, local
@@ -135,6 +135,7 @@ def _take(model: Any, attention: Attention, result: Result, report: Report, writ
             weights = torch.from_numpy(result.weights[field].copy())
             with torch.no_grad():
                 parameter.copy_(weights)
+    result.weights.forget()  # of a large model they are many
 
 
 def prune_folder(model: str | os.PathLike[str], *, text: str | os.PathLike[str] | None = None,
@@ -152,13 +153,13 @@ def prune_folder(model: str | os.PathLike[str], *, text: str | os.PathLike[str] 
         refuse("text", "must be given, or else tokens: one of the two")
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_server(client))
-        command = _Command(find_program("attnprune", program), server)
+        scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnprune-")))
+        command = _Command(find_program("attnprune", program), server.connection.flags(scratch))
         if text is not None:
             source = ["--text", str(text)]
         else:
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="attnprune-"))
-            np.save(f"{scratch}/tokens.npy", np.asarray(tokens, np.int32))
-            source = ["--tokens", f"{scratch}/tokens.npy"]
+            np.save(scratch / "tokens.npy", np.asarray(tokens, np.int32))
+            source = ["--tokens", str(scratch / "tokens.npy")]
         name = command.run("submit", "--run", "--model", str(model), "--sparsity", str(sparsity),
                            *(["--method", methods] if methods else []), *source, *flags).split()[-1]
         run = server.run(name).wait(progress)
@@ -168,18 +169,15 @@ def prune_folder(model: str | os.PathLike[str], *, text: str | os.PathLike[str] 
 
 
 class _Command:
-    """The command line, spoken to a client's server."""
+    """The command line, which calls a server by these flags."""
 
-    def __init__(self, program: str, client: Client) -> None:
-        self._program, self._client = program, client
+    def __init__(self, program: str, flags: list[str]) -> None:
+        self._program, self._flags = program, flags
 
     def run(self, command: str, *arguments: str) -> str:
         """What it prints; InvalidArgument with what it says where it refuses."""
-        try:
-            done = subprocess.run([self._program, command, "--server", self._client.target,
-                                   *arguments], text=True, capture_output=True, check=False)
-        except KeyboardInterrupt:
-            raise Interrupted([]) from None
+        done = subprocess.run([self._program, command, *self._flags, *arguments], text=True,
+                              capture_output=True, check=False)
         if done.returncode != 0:
             raise InvalidArgument(f"attnprune {command}: {done.stderr.strip()}")
         if done.stderr.strip():

@@ -31,6 +31,10 @@ class Lazy(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self.refs)
 
+    def forget(self) -> None:
+        """Frees what was downloaded; it is downloaded again when it is asked for."""
+        self._arrays.clear()
+
     def data(self, name: str) -> bytes:
         """The tensor's bytes as the server has them."""
         return bytes(self._client.download_bytes(self.refs[name].sha256))

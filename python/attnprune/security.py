@@ -41,13 +41,18 @@ def check_token(token: str | None) -> str:
     return token
 
 
+def read_token(file: str) -> str:
+    """What is in a token file."""
+    return (_read("token", file) or b"").decode("latin-1")
+
+
 def _read(field: str, pem: Pem | None) -> bytes | None:
     if pem is None or isinstance(pem, bytes):
         return pem
     try:
         return pathlib.Path(pem).read_bytes()
     except OSError as error:
-        refuse(field, f"must be a PEM file that can be read, got {pem}: {error.strerror}")
+        refuse(field, f"must be a file that can be read, got {pem}: {error.strerror}")
 
 
 def credentials(tls: bool, ca: Pem | None, cert: Pem | None, key: Pem | None) -> Any:

@@ -14,6 +14,7 @@ from attnprune.tensors import Tensor
 from attnprune.v1 import prune_service_pb2, tensor_service_pb2
 
 MAX_DIGESTS = 10_000  # of one FindMissingTensors
+CHUNK_BYTES = 2 * MIB  # and no more than the server takes; each costs grpcio two switches of threads
 UPLOAD = "/attnprune.v1.TensorService/UploadTensor"
 
 
@@ -39,7 +40,7 @@ def find_missing(connection: Connection, digests: Iterable[str]) -> list[str]:
 
 
 def upload(connection: Connection, tensors: Iterable[Tensor], observer: Observer = None,
-           chunk_bytes: int = MIB) -> Progress:
+           chunk_bytes: int = CHUNK_BYTES) -> Progress:
     """Sends what the server lacks, one after the other."""
     by_digest = {tensor.ref.sha256: tensor for tensor in tensors}
     progress = Progress()

@@ -59,6 +59,12 @@ def test_a_model_without_config_is_described_by_hand():
     assert [tensor.ref.name for tensor in uploads] == ["ask.weight", "answer.weight", "ask.bias"]
 
 
+def test_what_sees_and_hears_is_left_alone():
+    model = modules.skeleton("llama")
+    model.vision_tower = modules.skeleton("llama").model
+    assert len(attnprune.find_attentions(model)) == 2
+
+
 def test_torch_tensors_of_every_type_keep_their_bits(shared):
     values = torch.linspace(-3, 3, 12).reshape(3, 4)
     for kind, dtype in ((torch.float64, job_pb2.F64), (torch.float32, job_pb2.F32),

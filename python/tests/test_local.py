@@ -115,3 +115,31 @@ def test_tls_and_what_is_said_where_it_does_not_fit(tmp_path):
         attnprune.Client(ca=b"none")
     with pytest.raises(attnprune.InvalidArgument, match="key must be given"):
         attnprune.Client(cert=cert)
+
+
+def test_the_environment_names_the_server_as_for_the_command_line(tmp_path, monkeypatch):
+    (tmp_path / "token").write_text(token_of(tmp_path / "tokens", "reader"))
+    with Server(tmp_path / "data", "--token-file", tmp_path / "tokens") as server:
+        monkeypatch.setenv("ATTNPRUNE_SERVER", server.address)
+        with attnprune.Client() as client, pytest.raises(attnprune.Unauthenticated):
+            client.server_info()
+        monkeypatch.setenv("ATTNPRUNE_TOKEN_FILE", str(tmp_path / "token"))
+        with attnprune.Client() as client:
+            assert client.target == server.address and client.server_info().version
+        with attnprune.Client(server.address) as client, pytest.raises(attnprune.Unauthenticated):
+            client.server_info()  # the token is for the server of the environment
+    monkeypatch.setenv("ATTNPRUNE_TOKEN_FILE", str(tmp_path / "none"))
+    with pytest.raises(attnprune.InvalidArgument, match="token must be a file that can be read"):
+        attnprune.Client()
+
+
+@pytest.mark.parametrize("kept, said", [(True, "on the same data_dir again"),
+                                        (False, "its data_dir keeps jobs")])
+def test_ctrl_c_says_what_becomes_of_a_local_servers_job(layer, batches, tmp_path, kept, said):
+    def interrupt(event):
+        if event.WhichOneof("event") == "progress":
+            raise KeyboardInterrupt
+    with pytest.raises(attnprune.Interrupted, match=said) as stopped, \
+            attnprune.local(tmp_path / "kept" if kept else None, server=SERVER) as client:
+        client.submit(layer, batches, methods="gd:steps=1000000").wait(interrupt)
+    assert stopped.value.names[0] in str(stopped.value)

@@ -1,5 +1,6 @@
 """Torch modules pruned in place, and folders: the command line's bits."""
 import copy
+import subprocess
 
 import numpy
 import pytest
@@ -7,7 +8,7 @@ import pytest
 import attnprune
 from attnprune import safetensors
 from conftest import MODELS
-from harness import BIN, MODEL, ROOT, cli
+from harness import BIN, LIMIT, MODEL, ROOT, Server, cli
 
 torch = pytest.importorskip("torch", reason="the part with torch is not tested: no python3-torch")
 import modules  # noqa: E402  pylint: disable=wrong-import-position
@@ -126,6 +127,17 @@ def test_a_folder_is_pruned_on_tokens(shared, tmp_path):
         attnprune.prune(MODEL, client=shared)
     with pytest.raises(attnprune.InvalidArgument, match="attnprune submit: .*no-such-folder"):
         attnprune.prune(ROOT / "no-such-folder", tokens=ids, client=shared, program=BIN / "attnprune")
+
+
+def test_a_folder_is_pruned_on_a_server_that_wants_a_token(tmp_path):
+    made = subprocess.run([BIN / "attnprune-server", "token", "new", "--tenant", "a", "--role",
+                           "submitter", "--token-file", tmp_path / "tokens"], text=True,
+                          capture_output=True, timeout=LIMIT, check=True)
+    with Server(tmp_path / "data", "--token-file", tmp_path / "tokens") as server, \
+            attnprune.Client(server.address, token=made.stdout) as client:
+        run = attnprune.prune(MODELS / "llama", tokens=numpy.arange(48).reshape(2, 24) % 60, client=client,
+                              methods="magnitude", program=BIN / "attnprune", progress=False)
+        assert run.state == "SUCCEEDED"
 
 
 def test_what_a_run_lost_is_told(shared):
