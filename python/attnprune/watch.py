@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from typing import Any, AsyncIterator, Generator, Iterator
 
 import grpc
@@ -32,6 +33,7 @@ class Watch:
         self._retry = connection.retry if replay else connection.watch_retry
         self._stream: Any = None
         self._closed = False
+        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._events = self._read()
 
     def __iter__(self) -> Iterator[Event]:
@@ -56,13 +58,20 @@ class Watch:
     async def __anext__(self) -> Event:
         loop = asyncio.get_running_loop()
         try:
-            event = await loop.run_in_executor(None, self._next)
+            event = await loop.run_in_executor(self._thread(), self._next)
         except asyncio.CancelledError:
             self.close()  # else the thread would wait for the next event
             raise
         if event is None:
+            self._thread().shutdown(wait=False)
             raise StopAsyncIteration
         return event
+
+    def _thread(self) -> concurrent.futures.ThreadPoolExecutor:
+        """Its own: a watch that waits holds up no other one."""
+        if self._executor is None:
+            self._executor = concurrent.futures.ThreadPoolExecutor(1, "attnprune-watch")
+        return self._executor
 
     def _next(self) -> Event | None:
         return next(self._events, None)
@@ -104,6 +113,8 @@ class Watch:
                     yield event
         except grpc.RpcError as rpc:
             raise self._connection.explain(rpc, request_id) from None
+        finally:
+            self._stream.cancel()
 
     def _is_new(self, event: Event) -> bool:
         if event.heartbeat.HasField("waiting"):

@@ -66,6 +66,21 @@ def test_a_watch_is_iterated_and_awaited_in_a_loop(client, layer, batches):
     assert ended.name == jobs[0].name and attnprune.Job(client, ended).state == "SUCCEEDED"
 
 
+def test_a_watch_that_waits_holds_up_no_other(client, layer, batches):
+    held = client.submit(layer, batches, methods=("gd:steps=1000000",))
+    queued = client.submit(layer, batches, methods="wanda")
+
+    async def many():
+        waiting = [asyncio.ensure_future(queued.watch()._drain())  # pylint: disable=protected-access
+                   for _ in range(100)]
+        async for event in held.watch():
+            if event.progress.step > 20:
+                break
+        held.cancel()
+        return await asyncio.gather(*waiting)
+    assert {job.name for job in asyncio.run(many())} == {queued.name}
+
+
 def test_a_watch_that_is_cancelled_in_a_loop_ends(client, layer, batches):
     job = client.submit(layer, batches, methods=("gd:steps=1000000",))
 
