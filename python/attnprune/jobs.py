@@ -46,6 +46,7 @@ class _Resource(Generic[Message]):
     def _follow(self, progress: Progress) -> None:
         take = events_to(progress)
         watch = self.watch()
+        watch.away = getattr(take, "away", None)
         try:
             for event in watch:
                 take(event)
@@ -175,6 +176,7 @@ def wait_for_all(jobs: list[Job], progress: Progress = True) -> None:
         label = job.message.labels.get("layer", "") if len(jobs) > 1 else ""
         take = events_to(progress, f"layer {label}" if label else "")
         watch = job.watch()
+        watch.away = getattr(take, "away", None)
         try:
             for event in watch:
                 take(event)

@@ -5,6 +5,7 @@ import sys
 from typing import Any, Callable, Union
 
 from attnprune import transfer
+from attnprune.errors import Error
 from attnprune.v1 import job_pb2, prune_service_pb2, run_pb2
 
 Progress = Union[bool, Callable[[Any], None]]  # True: bars; a function: gets each event
@@ -94,6 +95,7 @@ class Bars:
             figures["error"] = f"{progress.calibration_error:.5g}"
         if progress.HasField("held_out_error"):
             figures["held_out"] = f"{progress.held_out_error:.5g}"
+        bar.total = progress.steps  # which may shrink
         bar.set_postfix(figures, refresh=False)
         bar.update(progress.step - bar.n)
 
@@ -103,6 +105,8 @@ class Bars:
             return
         bar = self._bars.pop(result.method, None)
         if bar is not None:
+            bar.total = max(bar.n, result.steps)  # it may have ended early
+            bar.update(result.steps - bar.n)
             bar.close()
         errors = result.relative_error
         held_out = f"  held out {errors.held_out:.5f}" if errors.HasField("held_out") else ""
@@ -129,6 +133,11 @@ class Bars:
             self._ahead = waiting.ahead
             at_work = ", ".join(waiting.running) or f"{waiting.others_running} of others"
             self._line(f"queued: {waiting.ahead} before it, at work: {at_work}")
+
+    def away(self, error: Error | None) -> None:
+        """As Watch.away."""
+        self._line("the server is back" if error is None else
+                   f"{error.message}; the job is not lost, trying again")
 
     def _line(self, text: str) -> None:
         if self._tqdm is not None:

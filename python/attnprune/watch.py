@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from typing import Any, AsyncIterator, Generator, Iterator
+from typing import Any, AsyncIterator, Callable, Generator, Iterator
 
 import grpc
 
 from attnprune.backoff import Backoff
 from attnprune.connection import Connection, new_request_id
-from attnprune.errors import Interrupted, OutOfRange, Unavailable
+from attnprune.errors import Error, Interrupted, OutOfRange, Unavailable
 from attnprune.v1 import job_pb2, prune_service_pb2
 
 GOES_ON = (job_pb2.QUEUED, job_pb2.RUNNING)
@@ -29,6 +29,8 @@ class Watch:
                  replay: bool = False) -> None:
         self.name, self.last, self.ended = name, after, None
         self.reconnects = 0
+        self.away: Callable[[Error | None], None] | None = None  # told why; None: it is back
+        self._is_away = False
         self._connection, self._replay = connection, replay
         self._retry = connection.retry if replay else connection.watch_retry
         self._stream: Any = None
@@ -98,6 +100,7 @@ class Watch:
                 if self._closed:
                     return
                 self.reconnects += 1
+                self._tell(error)
                 self._connection.wait(error, backoff)
 
     def _read_stream(self, backoff: Backoff) -> Iterator[Event]:
@@ -109,12 +112,20 @@ class Watch:
         try:
             for event in self._stream:
                 backoff.succeeded()
+                self._tell(None)
                 if self._is_new(event):
                     yield event
         except grpc.RpcError as rpc:
             raise self._connection.explain(rpc, request_id) from None
         finally:
             self._stream.cancel()
+
+    def _tell(self, error: Error | None) -> None:
+        """Each change."""
+        if self._is_away != (error is not None):
+            self._is_away = error is not None
+            if self.away is not None:
+                self.away(error)
 
     def _is_new(self, event: Event) -> bool:
         if event.heartbeat.HasField("waiting"):

@@ -45,6 +45,21 @@ def test_a_watch_goes_on_through_a_kill_without_a_gap(quick, layer, batches):
     assert kinds(events)[-1] == "terminal" and kinds(events).count("method_result") == 2
 
 
+def test_a_wait_says_that_the_server_is_away_and_back(server, alone, layer, batches, monkeypatch, capsys):
+    job, step = alone.submit(layer, batches, methods="gd:steps=30"), bars.Bars._step
+
+    def kill_once(self, progress):
+        if server.starts == 1:
+            server.kill()
+            server.start()
+        step(self, progress)
+    monkeypatch.setattr(bars.Bars, "_step", kill_once)
+    job.wait()
+    said = capsys.readouterr().err.splitlines()
+    assert any("the job is not lost, trying again" in line for line in said)
+    assert "the server is back" in said and said[-1].startswith("gd  done")
+
+
 def test_a_watch_goes_on_from_a_sequence(client, layer, batches):
     job = client.submit(layer, batches, methods=["magnitude", "wanda"]).wait(False)
     events = list(job.watch())

@@ -25,11 +25,12 @@ def milliseconds(log, value):
 
 def main(programs, mib):
     random = numpy.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder, attnprune.local(server=programs / "attnprune-server") as client:
+    server = programs / "attnprune-server"
+    with tempfile.TemporaryDirectory() as folder, attnprune.local(server=server) as client:
         weights, inputs = f"{folder}/w.safetensors", f"{folder}/x.npy"
         safetensors.write(weights, {name: random.standard_normal((8, 1024)).astype("f4") for name in "qk"})
-        command = [programs / "attnprune", "submit", "--server", client.target, "--weights", weights, "--q", "q",
-                   "--k", "k", "--heads", "1", "--calibration", inputs, "--method", "magnitude"]
+        command = [programs / "attnprune", "submit", "--server", client.target, "--weights", weights,
+                   "--q", "q", "--k", "k", "--heads", "1", "--calibration", inputs, "--method", "magnitude"]
         for _ in range(TURNS):
             values = random.standard_normal((mib, 256, 1024)).astype("f4")
             numpy.save(inputs, values)
