@@ -76,6 +76,7 @@ def _run(model: Any, batches: Iterable[Any], taps: list[_Tap]) -> None:
             spans = _spans(batch)
             for tap in taps:
                 tap.spans = spans
+                tap.mask_shape = tuple(batch["attention_mask"].shape) if spans else ()
             _call(model, batch)
             count += 1
             del batch
@@ -126,6 +127,7 @@ class _Tap:
 
     def __init__(self, model: Any, attention: Attention, folder: pathlib.Path) -> None:
         self.spans: list[tuple[int, int]] | None = None
+        self.mask_shape: tuple[int, ...] = ()
         self._name, self._seen = attention.name, 0
         self._writer = safetensors.RowWriter(folder / f"{attention.layer}.safetensors",
                                              INPUT.format(attention.layer))
@@ -148,6 +150,9 @@ class _Tap:
         if self.spans is None:
             self._writer.add(value)
             return
+        if tuple(value.shape[:-1]) != self.mask_shape:
+            refuse("attention_mask", f"must be of the inputs' own tokens, got {self.mask_shape} for "
+                                     f"{self._name}'s {tuple(value.shape)}")
         for row, (begin, end) in zip(value, self.spans):
             self._writer.add(row[begin:end])
 

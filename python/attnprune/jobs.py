@@ -1,8 +1,7 @@
 """Jobs and runs as things: watched, waited for, cancelled, and what came of them."""
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Sequence, TypeVar
 
 from attnprune import plot as plotting
 from attnprune.errors import Interrupted, JobFailed, code_of
@@ -43,19 +42,6 @@ class _Resource(Generic[Message]):
         """Its events, those after sequence `after`: a Watch."""
         return self.client.watch(self.name, after)
 
-    def _follow(self, progress: Progress) -> None:
-        take = events_to(progress)
-        watch = self.watch()
-        watch.away = getattr(take, "away", None)
-        try:
-            for event in watch:
-                take(event)
-        except Interrupted:
-            raise
-        except KeyboardInterrupt:
-            watch.close()
-            raise Interrupted([self.name]) from None
-
     def _check(self) -> None:
         if self.message.state == job_pb2.FAILED:
             failure = self.message.failure
@@ -77,7 +63,7 @@ class Job(_Resource[job_pb2.Job]):
     def wait(self, progress: Progress = True) -> Job:
         """Watches it to its end. JobFailed: it failed or was cancelled. Interrupted (Ctrl-C): it goes
         on. progress: bars; or a function that gets each event; or False."""
-        self._follow(progress)
+        follow(self, progress)
         self.refresh()._check()
         return self
 
@@ -140,7 +126,7 @@ class Run(_Resource[run_pb2.Run]):
 
     def wait(self, progress: Progress = True) -> Run:
         """As Job.wait."""
-        self._follow(progress)
+        follow(self, progress)
         self.refresh()._check()
         return self
 
@@ -170,18 +156,22 @@ class Run(_Resource[run_pb2.Run]):
         return run_rows(self.message)
 
 
+def follow(job: Job | Run, progress: Progress, title: str = "", behind: Sequence[Job] = ()) -> None:
+    """Watches it to its end. Ctrl-C: Interrupted, with its name and of those behind it."""
+    take = events_to(progress, title)
+    watch = job.watch()
+    watch.away = getattr(take, "away", None)
+    try:
+        for event in watch:
+            take(event)
+    except KeyboardInterrupt:
+        watch.close()
+        raise Interrupted([job.name, *(one.name for one in behind)]) from None
+
+
 def wait_for_all(jobs: list[Job], progress: Progress = True) -> None:
-    """Each to its end. Ctrl-C leaves all of them running and names those that go on."""
+    """Each to its end, in turn. Ctrl-C leaves all of them running and names those that go on."""
     for index, job in enumerate(jobs):
-        label = job.message.labels.get("layer", "") if len(jobs) > 1 else ""
-        take = events_to(progress, f"layer {label}" if label else "")
-        watch = job.watch()
-        watch.away = getattr(take, "away", None)
-        try:
-            for event in watch:
-                take(event)
-        except KeyboardInterrupt:
-            watch.close()
-            raise Interrupted([one.name for one in jobs[index:]]) from None
+        label = job.message.labels.get("layer", "")
+        follow(job, progress, f"layer {label}" if label else "", jobs[index + 1:])
         job.refresh()._check()
-        sys.stderr.flush()

@@ -72,8 +72,9 @@ def row_of(result: job_pb2.MethodResult) -> dict[str, Any]:
     failed = result.HasField("failure")
     errors = result.relative_error
     score = result.held_out if result.HasField("held_out") else result.calibration
-    mask_only = score.mask_only_relative_error if score.HasField(
-        "mask_only_relative_error") else errors.held_out or errors.calibration
+    mask_only = score.relative_error  # where no kept weight has moved
+    if score.HasField("mask_only_relative_error"):
+        mask_only = score.mask_only_relative_error
     return {
         "method": result.method,
         "held_out": errors.held_out if errors.HasField("held_out") else None,

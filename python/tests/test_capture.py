@@ -85,6 +85,14 @@ def test_a_mask_with_a_hole_is_refused():
                           [{"input_ids": ids, "attention_mask": torch.tensor([[1, 0, 1, 1]])}])
 
 
+def test_a_mask_of_other_tokens_is_refused():
+    model = modules.golden("llama")
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    with pytest.raises(attnprune.InvalidArgument, match=r"got \(2, 3\) for model.layers.0.self_attn's"):
+        attnprune.capture(model, [{"input_ids": torch.ones(2, 4, dtype=torch.int64),
+                                   "attention_mask": mask}])
+
+
 def test_at_most_two_batches_are_held():
     alive, most = weakref.WeakSet(), []
 
