@@ -10,7 +10,8 @@ import pytest
 import attnprune
 from attnprune.backoff import Backoff
 from attnprune.v1 import job_pb2, prune_service_pb2, tensor_service_pb2
-from harness import Proxy, digests
+from conftest import MODELS
+from harness import Proxy, cli, digests, wait_for
 
 METHODS = ["magnitude", "wanda", "sparsegpt:percdamp=0.01", ("gd", {"steps": 20})]
 
@@ -141,6 +142,59 @@ def test_a_lost_answer_makes_no_second_job(server, alone, layer, batches):
         job = far.submit(layer, batches, methods="wanda")
     assert proxy.lost == 1
     assert [one.name for one in alone.list_jobs()] == [job.name]
+
+
+class LosesAnAnswer(Proxy):
+    """Breaks the connection once what it was asked has taken effect, before the answer comes."""
+
+    def __init__(self, server, asked, effect):
+        self.asked, self.effect, self.lost = asked.encode(), effect, 0
+        self.armed = False
+        super().__init__(lambda: server.port)
+
+    def send_up(self, client, server, data):
+        self.armed = self.armed or (not self.lost and self.asked in data)
+        super().send_up(client, server, data)
+
+    def send_down(self, source, sink, data):
+        if self.armed:
+            wait_for(self.effect, "the call takes effect")
+            self.armed, self.lost = False, 1
+            self.close(source, sink)
+            raise OSError
+        super().send_down(source, sink, data)
+
+
+def test_what_a_lost_try_has_deleted_counts_as_deleted(server, alone, layer, batches):
+    name = alone.submit(layer, batches, methods="wanda").wait(False).name
+    proxy = LosesAnAnswer(server, name, lambda: not list(alone.list_jobs()))
+    with attnprune.Client(proxy.address) as far:
+        far.delete_job(name)
+        assert proxy.lost == 1
+        with pytest.raises(attnprune.NotFound):
+            far.delete_job(name)
+
+
+def test_what_a_lost_try_has_resumed_counts_as_resumed(server, alone, layer, batches):
+    alone.submit(layer, batches, methods="gd:steps=1000000")  # the worker is at it
+    done = cli("submit", "--run", "--server", server.address, "--model", MODELS / "llama", "--tokens",
+               tokens(server.folder.parent), "--method", "magnitude")
+    assert done.returncode == 0, done.stderr
+    run = alone.run(done.stdout.strip()).cancel()
+    assert run.state == "CANCELLED"
+    with pytest.raises(attnprune.NotFound):
+        alone.resume_run("runs/r-none")
+    proxy = LosesAnAnswer(server, run.name, lambda: run.refresh().state == "QUEUED")
+    with attnprune.Client(proxy.address) as far:
+        assert attnprune.Run(far, far.resume_run(run.name)).state == "QUEUED"
+    assert proxy.lost == 1
+    with pytest.raises(attnprune.FailedPrecondition):
+        run.resume()
+
+
+def tokens(folder):
+    numpy.save(folder / "tokens.npy", numpy.arange(48).reshape(2, 24))
+    return folder / "tokens.npy"
 
 
 def test_a_call_waits_for_a_server_that_is_started_again(server, alone):
