@@ -114,7 +114,9 @@ def test_a_folder_is_pruned_by_a_run_of_the_server(shared, tmp_path):
     name = "model.layers.3.mlp.down_proj.weight"
     assert (run.result().weights[name] == file.array(name)).all()
     assert not file.array(name)[~run.result().masks[name]].any()
-    assert [one.name for one in shared.runs()] == [run.name]
+    assert run.name in [one.name for one in shared.runs()]
+    events = [event.WhichOneof("event") for event in run.watch()]
+    assert events[-1] == "run_terminal" and events.count("run_result") >= 28
 
 
 def test_a_folder_is_pruned_on_tokens(shared, tmp_path):
@@ -138,9 +140,3 @@ def test_a_folder_is_pruned_on_a_server_that_wants_a_token(tmp_path):
         run = attnprune.prune(MODELS / "llama", tokens=numpy.arange(48).reshape(2, 24) % 60, client=client,
                               methods="magnitude", program=BIN / "attnprune", progress=False)
         assert run.state == "SUCCEEDED"
-
-
-def test_what_a_run_lost_is_told(shared):
-    run = shared.run(next(shared.runs()).name)
-    events = [event.WhichOneof("event") for event in run.watch()]
-    assert events[-1] == "run_terminal" and "run_result" in events
