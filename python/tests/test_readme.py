@@ -1,8 +1,8 @@
 """The README's Python part, as it stands, and its result: the command line's bits."""
 import os
+import resource
 import subprocess
 import sys
-import time
 
 import numpy
 import pytest
@@ -25,25 +25,32 @@ def snippet():
     return section.split("```python\n")[1].split("```")[0]
 
 
+def cpu_seconds():
+    """Of all processes that were waited for, the server too: whatever else the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run_snippet(folder):
-    """In a folder that has what a clone has; returns what came of it and the seconds it took."""
+    """In a folder that has what a clone has; returns what came of it and the CPU's seconds."""
     for name in ("data", "examples"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "readme.py").write_text(snippet())
-    start = time.monotonic()
+    start = cpu_seconds()
     done = subprocess.run([sys.executable, "-c", RUN], cwd=folder, text=True, capture_output=True,
                           timeout=LIMIT, check=False,
                           env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split()[:2] == ["layer", "method"] and len(
         done.stdout.splitlines()) == 9
-    return numpy.load(folder / "result.npz"), time.monotonic() - start
+    return numpy.load(folder / "result.npz"), cpu_seconds() - start
 
 
 def test_the_readme_prunes_tiny_llama_to_the_command_lines_bits(tmp_path):
     assert len([line for line in snippet().splitlines() if line]) <= 10
     result, seconds = run_snippet(tmp_path)
-    assert seconds < 60, "30 on a machine that does nothing else"
+    print(f"{seconds:.1f} s of CPU")
+    assert seconds < 60, "30 s on two cores that do nothing else"
     for layer in (0, 3):
         out, masks = tmp_path / "out.safetensors", tmp_path / "masks.safetensors"
         done = cli("run", "--model", MODEL, "--layer", layer, "--calibration",
