@@ -12,13 +12,14 @@ readonly BUILD_PACKAGES=(
   libboost-dev zlib1g-dev libpcre2-dev libutf8proc-dev libdnnl-dev)
 readonly TEST_PACKAGES=(
   clang-format libgtest-dev libgmock-dev openssl python3-grpcio python3-numpy python3-protobuf python3-pytest)
+readonly WHEEL_PACKAGES=(python3-hatchling)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-tidy libbenchmark-dev)
 readonly BENCH_PACKAGES=(libbenchmark-dev)
 # What tests of the page and of deploy/ run. kubectl and npx may be other packages', which Debian's cannot
 # stand beside.
 SYSTEM_TEST_PACKAGES=(
-  chromium chromium-driver docker-compose fonts-inter prometheus python3-jsonschema python3-selenium
-  python3-yaml systemd)
+  chromium chromium-driver docker-compose fonts-inter prometheus python3-jsonschema python3-matplotlib
+  python3-mypy python3-pandas python3-selenium python3-torch python3-tqdm python3-yaml systemd)
 command -v kubectl >/dev/null || SYSTEM_TEST_PACKAGES+=(kubernetes-client)
 readonly SYSTEM_TEST_PACKAGES
 CONTAINER_PACKAGES=(buildah ca-certificates catatonit curl debootstrap jq podman runc)
@@ -42,6 +43,8 @@ usage: ./dev.sh COMMAND
   build [OPTIONS]   release build into build/release (OPTIONS go to cmake: -DATTNPRUNE_ARCH=native)
   asan, tsan        one half of `sanitize`
   format            rewrite the sources with clang-format
+  wheel             the Python package, into build/wheel: one for any system, and one for this machine's
+                    with the two programs in it
   bench [FLAGS]     benchmarks (FLAGS go to Google Benchmark)
   fuzz [SECONDS]    libFuzzer on every reader of foreign bytes, 60 seconds each by default; findings and
                     what covers new code are in build/fuzz/
@@ -190,10 +193,13 @@ tidy_stage() { stage "clang-tidy of $1" build/tidy/tidy.log run_tidy "$2"; }
 # --- commands ---------------------------------------------------------------------------------
 
 setup_build() { install_packages "${BUILD_PACKAGES[@]}"; }
-setup_tests() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; }
-setup_checks() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"; }
+setup_tests() { install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${WHEEL_PACKAGES[@]}"; }
+setup_checks() {
+  install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${WHEEL_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"
+}
 setup_all() {
-  install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${SYSTEM_TEST_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"
+  install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${WHEEL_PACKAGES[@]}" \
+    "${SYSTEM_TEST_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"
 }
 
 command_test() {
@@ -232,6 +238,25 @@ command_demo() {
     --held-out-text $model/held_out.txt --sequence-length 128 --sparsity 0.7 --compare \
     --method magnitude --method sparsegpt --method alps --recipe fast --recipe best \
     --output demo-output --overwrite "$@"
+}
+
+# Without and with the programs; the second is for machines with this one's libraries.
+build_wheels() {
+  local programs
+  for programs in "" "$PWD/build/release/bin"; do
+    (cd python && ATTNPRUNE_WHEEL_PROGRAMS=$programs PYTHONDONTWRITEBYTECODE=1 \
+      /usr/bin/python3 -m hatchling build -t wheel -d ../build/wheel)
+  done
+}
+
+command_wheel() {
+  setup_build
+  install_packages "${WHEEL_PACKAGES[@]}"
+  stage "build (g++)" build/release/build.log build release programs -DATTNPRUNE_BUILD_TESTS=OFF
+  rm -rf build/wheel
+  stage "wheels" build/wheel.log build_wheels
+  chmod a+r build/wheel/*.whl
+  ls -1 build/wheel/*.whl
 }
 
 command_bench() {
@@ -299,6 +324,7 @@ main() {
       setup_tests
       sources '*.h' '*.cc' | xargs clang-format -i
       ;;
+    wheel) command_wheel ;;
     bench) command_bench "$@" ;;
     fuzz) command_fuzz "$@" ;;
     setup) if [ "${1:-}" = build ]; then setup_build; else setup_all; fi ;;

@@ -1,0 +1,1 @@
+"""Messages and stubs that are generated from proto/attnprune/v1."""
