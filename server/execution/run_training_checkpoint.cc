@@ -48,7 +48,7 @@ absl::Status RunCheckpoint::CheckTraining(Training& training) {
 absl::Status RunCheckpoint::TakeTraining(Index block, Training& training) {
   if (!message_.has_training() || message_.block() != block) return absl::OkStatus();
   const v1::RunCheckpoint::TrainingState& saved = message_.training();
-  const absl::Status whole = CheckTraining(training);
+  absl::Status whole = CheckTraining(training);
   if (absl::IsCancelled(whole)) return whole;
   if (!whole.ok()) {
     Warn("training that was saved", whole);
