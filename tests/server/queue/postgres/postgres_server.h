@@ -1,48 +1,61 @@
-// A PostgreSQL server of the test's own, in a temporary folder, on a unix socket alone.
+// A PostgreSQL server, and a pooler before it, of the test's own: in temporary folders, on unix
+// sockets alone.
 #ifndef ATTNPRUNE_TESTS_SERVER_QUEUE_POSTGRES_POSTGRES_SERVER_H_
 #define ATTNPRUNE_TESTS_SERVER_QUEUE_POSTGRES_POSTGRES_SERVER_H_
 
-#include <sys/types.h>
-
+#include <memory>
 #include <string>
-#include <thread>
 
 #include "server/queue/postgres/connection.h"
+#include "tests/server/queue/postgres/test_program.h"
 
 namespace attnprune::testing {
 
-// Debian's PostgreSQL 15. It refuses to run as root, so that then it runs as `postgres` or
-// `nobody`. It ends with this process, however that ends, and its folder with this object.
+// Debian's PostgreSQL 15. Users are let in as whom they say, but for `guarded`, who needs the
+// password that the test gives it.
 class PostgresServer {
  public:
   PostgresServer();
   ~PostgresServer();
-  PostgresServer(const PostgresServer&) = delete;
-  PostgresServer& operator=(const PostgresServer&) = delete;
 
   // One of the whole test program's, started when it is first asked for.
   static PostgresServer& Shared();
 
-  // Of a new, empty database.
+  // The URL of a new, empty database.
   std::string NewDatabase();
   std::string UrlOf(const std::string& database) const;
   // A session of the test's own.
-  postgres::Connection Connect(const std::string& url) const;
+  static postgres::Connection Connect(const std::string& url);
 
-  // As when its machine fails: sessions are cut off, and what was not committed is gone.
-  void Crash();
+  // As when its processes are killed: what was not committed is gone.
+  void Crash() { program_.reset(); }
   void Start();  // again
 
- private:
-  void WaitUntilReady(int log);
+  const std::string& folder() const { return folder_; }  // of its socket
 
-  std::string folder_ = "/tmp/attnprune-pg-XXXXXX";
-  pid_t process_ = -1;
-  std::thread log_reader_;
+ private:
+  const std::string folder_ = TestProgram::MakeFolder();
+  std::unique_ptr<TestProgram> program_;
   int databases_ = 0;
 };
 
-// Ends a session as the server's administrator can: its connection is lost.
+// pgbouncer, which lends a connection for one transaction.
+class Pooler {
+ public:
+  explicit Pooler(const PostgresServer& server);
+  ~Pooler();
+  Pooler(const Pooler&) = delete;
+  Pooler& operator=(const Pooler&) = delete;
+
+  // Of the server's URL.
+  std::string UrlOf(const std::string& url) const;
+
+ private:
+  const std::string folder_ = TestProgram::MakeFolder();
+  std::unique_ptr<TestProgram> program_;
+};
+
+// All of this database but this one are cut off, as an administrator can do.
 void EndOtherSessions(postgres::Connection& connection);
 
 }  // namespace attnprune::testing
