@@ -1,4 +1,5 @@
 """A PostgreSQL of the test's own: in a temporary folder, on a unix socket alone."""
+import contextlib
 import os
 import pwd
 import shutil
@@ -48,6 +49,14 @@ class Postgres:
     def stop(self):
         """As when its processes are killed."""
         self.run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    @contextlib.contextmanager
+    def stopped(self):
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
 
     def ask(self, sql):
         """The rows as text, a value each."""

@@ -7,6 +7,7 @@ import pytest
 
 from harness import Client, PersistentWatcher, Server, digests, submit, wait_for
 from postgres import Postgres
+from test_python_client import details
 from attnprune.v1 import job_pb2 as job_api
 
 LONG = (("gd", {"steps": 3000}),)
@@ -44,11 +45,11 @@ def test_kills_of_the_server_and_of_the_database_change_no_bit(tmp_path, databas
         server.start()
         with Client(server.address) as client:
             client.wait_for_step(name, 600)
-            database.stop()
-            with pytest.raises(grpc.RpcError) as refused:
-                client.get(name)
+            with database.stopped():
+                with pytest.raises(grpc.RpcError) as refused:
+                    client.get(name)
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
-            database.start()
+            assert "RetryInfo" in details(refused.value)
             job = watcher.ended()
             assert job.state == job_api.SUCCEEDED
             assert digests(job) == undisturbed(tmp_path / "other")

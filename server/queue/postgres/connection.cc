@@ -13,7 +13,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::postgres {
@@ -34,8 +35,11 @@ Integer Load(const char* bytes) {
 
 // On one line.
 std::string Words(const char* text) {
-  return absl::StrReplaceAll(absl::StripAsciiWhitespace(text == nullptr ? "" : text),
-                             {{"\n", "; "}});
+  std::vector<absl::string_view> lines;
+  for (const absl::string_view line : absl::StrSplit(text == nullptr ? "" : text, '\n')) {
+    if (const auto words = absl::StripAsciiWhitespace(line); !words.empty()) lines.push_back(words);
+  }
+  return absl::StrJoin(lines, "; ");
 }
 
 // Values in the binary form, which libpq wants as arrays.
@@ -215,7 +219,8 @@ absl::StatusOr<Result> Connection::Check(Result result, const pg_result* raw) {
   Cause cause = CauseOf(state == nullptr ? "" : state);
   std::string words = Words(raw != nullptr ? PQresultErrorField(raw, PG_DIAG_MESSAGE_PRIMARY) : "");
   if (words.empty()) words = Words(PQerrorMessage(connection_.get()));
-  if (PQstatus(connection_.get()) != CONNECTION_OK) {
+  // An error without a code is not the server's but libpq's: it cannot be heard.
+  if (state == nullptr || PQstatus(connection_.get()) != CONNECTION_OK) {
     cause.code = absl::StatusCode::kUnavailable;
     cause.trouble = Trouble::kLost;
   }

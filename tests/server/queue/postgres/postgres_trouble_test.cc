@@ -76,7 +76,8 @@ TEST(PostgresTrouble, ACrashOfTheDatabaseLosesNothingThatWasPromised) {
   const auto store = database.Open("one");
   const std::string id = store->Create({})->job.id;
   server.Crash();
-  EXPECT_EQ(store->Create({}).status().code(), absl::StatusCode::kUnavailable);
+  const absl::Status created = store->Create({}).status();
+  EXPECT_EQ(created.code(), absl::StatusCode::kUnavailable) << created;
   EXPECT_EQ(store->Get(id).status().code(), absl::StatusCode::kUnavailable);
   server.Start();
   EXPECT_EQ(store->Get(id)->state, JobState::kQueued);
