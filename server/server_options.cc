@@ -134,7 +134,7 @@ absl::Status CheckAddresses(const ServerOptions& o) {
 absl::Status CheckStore(const ServerOptions& o) {
   ATTNPRUNE_RETURN_IF_ERROR(
       CheckRange("store_connections", o.store_connections, 1, kMaxStoreConnections));
-  if (!o.store.empty()) return postgres::ParseStoreUrl(o.store, o.store_password_file).status();
+  if (!o.store.empty()) return postgres::ParseStoreUrl(o.store, "").status();
   if (o.store_password_file.empty()) return absl::OkStatus();
   return MustError("store_password_file", "be given with store only", o.store_password_file);
 }

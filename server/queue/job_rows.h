@@ -142,7 +142,7 @@ class JobDatabase {
   // From now on, on a thread of the database's, `follower` is told of jobs that other servers have
   // changed, perhaps of others too, until the database is destroyed. At most once. A database of
   // one server tells nothing.
-  virtual void Follow(ChangeFollower /*follower*/) {}
+  virtual void Follow(const ChangeFollower& /*follower*/) {}
 
   // As JobStore::CheckInPlace.
   virtual absl::Status CheckInPlace() { return absl::OkStatus(); }

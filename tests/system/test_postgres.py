@@ -10,7 +10,7 @@ from postgres import Postgres
 from test_python_client import details
 from attnprune.v1 import job_pb2 as job_api
 
-LONG = (("gd", {"steps": 3000}),)
+LONG = (("gd", {"steps": 300}),)
 QUICK = (("magnitude", {}),)
 
 
@@ -37,14 +37,14 @@ def test_kills_of_the_server_and_of_the_database_change_no_bit(tmp_path, databas
     with Server(tmp_path / "data", *flags) as server:
         with Client(server.address) as client:
             name = submit(client, "the request", methods=LONG).name
-            client.wait_for_step(name, 200)
+            client.wait_for_step(name, 30)
         watcher = PersistentWatcher(server.address, name)
         watcher.start()
         wait_for(lambda: watcher.events, "the watcher sees something")
         server.kill()
         server.start()
         with Client(server.address) as client:
-            client.wait_for_step(name, 600)
+            client.wait_for_step(name, 90)
             with database.stopped():
                 with pytest.raises(grpc.RpcError) as refused:
                     client.get(name)

@@ -60,8 +60,15 @@ ChangeFeed::~ChangeFeed() {
   close(wake_fd_);
 }
 
-void ChangeFeed::Start(ChangeFollower follower) {
-  follower_ = std::move(follower);
+absl::Status ChangeFeed::SetBegin(Connection& connection) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const Result now, connection.Query("SELECT pg_snapshot_xmin(pg_current_snapshot())::text"));
+  cursor_ = now.Text(0, 0);
+  return absl::OkStatus();
+}
+
+void ChangeFeed::Start(const ChangeFollower& follower) {
+  follower_ = follower;
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -84,7 +91,7 @@ bool ChangeFeed::stopping() const {
   return stopping_;
 }
 
-void ChangeFeed::Wake() {
+void ChangeFeed::Wake() const {
   const uint64_t one = 1;
   if (write(wake_fd_, &one, sizeof one) < 0) return;  // full: it is awake
 }
@@ -123,7 +130,7 @@ absl::Status ChangeFeed::Look() {
 absl::Status ChangeFeed::Connect() {
   ATTNPRUNE_ASSIGN_OR_RETURN(connection_, Connection::Open(url_));
   ATTNPRUNE_ASSIGN_OR_RETURN(const bool pooled, connection_->IsPooled());
-  if (pooled && options_.on_warning && cursor_.empty()) {
+  if (pooled && options_.on_warning && !std::exchange(has_warned_, true)) {
     options_.on_warning(
         absl::StrCat("a pooler stands before the database: what other servers change is noticed ",
                      "only every ", absl::FormatDuration(options_.poll_interval)));
@@ -141,10 +148,7 @@ absl::Status ChangeFeed::SendAnnouncement() {
 }
 
 absl::Status ChangeFeed::ReadChanges() {
-  const bool first = cursor_.empty();
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      const Result found,
-      connection_->Query(kChanges, {first ? std::string("9223372036854775807") : cursor_}));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Result found, connection_->Query(kChanges, {cursor_}));
   cursor_ = found.Text(0, 0);
   const std::vector<JobChange> changes = ChangesIn(found);
   if (!changes.empty()) follower_(changes);

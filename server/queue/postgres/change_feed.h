@@ -32,7 +32,9 @@ class ChangeFeed {
   ChangeFeed(const ChangeFeed&) = delete;
   ChangeFeed& operator=(const ChangeFeed&) = delete;
 
-  void Start(ChangeFollower follower);  // once
+  // Where the first look takes up: at what is committed by now. Before Start.
+  absl::Status SetBegin(Connection& connection);
+  void Start(const ChangeFollower& follower);  // once
 
   // Something was committed here: other servers are to look.
   void Announce();
@@ -42,7 +44,7 @@ class ChangeFeed {
 
  private:
   void Loop();
-  void Wake();
+  void Wake() const;
   // Until there is something to do: a notification, an announcement, the end of the interval.
   void Await(absl::Duration at_most);
   absl::Status Look();
@@ -59,7 +61,8 @@ class ChangeFeed {
   // The thread's.
   absl::optional<Connection> connection_;
   bool listens_ = false;
-  std::string cursor_;  // transactions from here on may not have been seen; empty: before the first
+  bool has_warned_ = false;
+  std::string cursor_;  // transactions from here on may not have been seen
 
   mutable Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

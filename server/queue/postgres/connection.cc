@@ -46,8 +46,9 @@ std::string Words(const char* text) {
 class Parameters {
  public:
   explicit Parameters(absl::Span<const Value> values) : integers_(values.size()) {
-    for (size_t i = 0; i < values.size(); ++i)
-      std::visit([&](const auto& v) { Add(i, v); }, values[i]);
+    for (size_t i = 0; i < values.size(); ++i) {
+      std::visit([&](const auto& value) { Add(i, value); }, values[i]);
+    }
     formats_.assign(values.size(), kBinary);
   }
   int count() const { return static_cast<int>(types_.size()); }

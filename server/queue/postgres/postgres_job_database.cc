@@ -51,6 +51,7 @@ class PostgresJobDatabase final : public JobDatabase {
         feed_(url, {.poll_interval = options.poll_interval, .on_warning = options.on_warning}) {}
 
   ConnectionPool& pool() { return pool_; }
+  ChangeFeed& feed() { return feed_; }
 
   absl::Status Read(absl::FunctionRef<absl::Status(JobReader&)> body) override {
     return Repeat([&](Connection& connection) { return ReadOnce(connection, body); });
@@ -63,7 +64,7 @@ class PostgresJobDatabase final : public JobDatabase {
     return absl::OkStatus();
   }
   bool WritesInParallel() const override { return true; }
-  void Follow(ChangeFollower follower) override { feed_.Start(std::move(follower)); }
+  void Follow(const ChangeFollower& follower) override { feed_.Start(follower); }
   absl::Status CheckInPlace() override { return feed_.status(); }
 
  private:
@@ -107,7 +108,7 @@ PostgresJobDatabase::Outcome PostgresJobDatabase::ReadOnce(
     PostgresJobRows rows(&connection, Access::kRead, Now(*now));
     status = body(rows);
   }
-  const Outcome outcome = {status, connection.trouble()};
+  Outcome outcome = {std::move(status), connection.trouble()};
   RollBack(connection);
   return outcome;
 }
@@ -119,7 +120,7 @@ PostgresJobDatabase::Outcome PostgresJobDatabase::WriteOnce(
   PostgresJobRows rows(&connection, Access::kWrite, Now(*now));
   absl::Status status = body(rows);
   if (!status.ok()) {
-    const Outcome outcome = {std::move(status), connection.trouble()};
+    Outcome outcome = {std::move(status), connection.trouble()};
     RollBack(connection);
     return outcome;
   }
@@ -175,6 +176,7 @@ absl::StatusOr<std::unique_ptr<JobDatabase>> OpenPostgresJobDatabase(
                           absl::StrCat("store: ", connection.status().message()));
     }
     ATTNPRUNE_RETURN_IF_ERROR(PrepareSchema(**connection, options.tensors));
+    ATTNPRUNE_RETURN_IF_ERROR(database->feed().SetBegin(**connection));
     WarnOfSettings(**connection, options);
   }
   return database;

@@ -137,6 +137,7 @@ absl::StatusOr<std::vector<int64_t>> PostgresJobRows::FindNumbers(const JobFilte
   absl::StrAppend(&sql, " ORDER BY number DESC LIMIT ", place(int64_t{limit}));
   ATTNPRUNE_ASSIGN_OR_RETURN(const Result found, connection_.Query(sql, values));
   std::vector<int64_t> numbers;
+  numbers.reserve(static_cast<size_t>(found.rows()));
   for (int i = 0; i < found.rows(); ++i) numbers.push_back(found.Integer(i, 0));
   return numbers;
 }
@@ -148,6 +149,7 @@ absl::StatusOr<std::vector<std::string>> PostgresJobRows::FindEnded(absl::Time b
                         " ORDER BY number LIMIT $2",
                         {absl::ToUnixNanos(before), int64_t{limit}}));
   std::vector<std::string> ids;
+  ids.reserve(static_cast<size_t>(found.rows()));
   for (int i = 0; i < found.rows(); ++i) ids.push_back(found.Text(i, 0));
   return ids;
 }
@@ -162,8 +164,8 @@ absl::StatusOr<JobRecord> PostgresJobRows::Complete(const JobRow& row) {
           " ORDER BY 1, 2",
           {row.number}));
   JobRecord record = row.record;
-  if (found.rows() == 0 || found.Integer(0, 0) != 0)
-    return MissingRow("the specification", row.number);
+  const bool has_spec = found.rows() > 0 && found.Integer(0, 0) == 0;
+  if (!has_spec) return MissingRow("the specification", row.number);
   record.spec = found.Text(0, 4);
   for (int i = 1; i < found.rows(); ++i) {
     if (found.Integer(i, 0) == 1) {

@@ -30,6 +30,7 @@ absl::StatusOr<std::vector<PartRow>> PostgresJobRows::FindParts(absl::string_vie
                                      which),
                         values));
   std::vector<PartRow> parts;
+  parts.reserve(static_cast<size_t>(found.rows()));
   for (int i = 0; i < found.rows(); ++i) parts.push_back(DecodePart(found.ReadRow(i)));
   return parts;
 }

@@ -63,7 +63,7 @@ absl::StatusOr<std::string> ReadPassword(const std::string& path) {
   ATTNPRUNE_RETURN_IF_ERROR(file->ReadAt(0, absl::MakeSpan(text)));
   text.resize(std::min(text.size(), text.find_first_of("\r\n")));
   if (text.empty())
-    return FieldError(kField, absl::StrCat("must begin with a password, ", path, " does not"));
+    return MustError(kField, "begin with a password", absl::StrCat("none in ", path));
   return text;
 }
 
