@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/base/clock.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "server/queue/postgres/change_feed.h"
@@ -160,6 +161,20 @@ void WarnOfSettings(Connection& connection, const PostgresJobStoreOptions& optio
   }
 }
 
+// Leases and what is overdue are by the database's clock, but a worker looks at its own for the
+// timeout of the job that it runs.
+void WarnOfClocks(Connection& connection, const PostgresJobStoreOptions& options) {
+  constexpr absl::Duration kMuch = absl::Seconds(2);
+  const absl::StatusOr<absl::Time> now =
+      Begin(connection, BeginText(Access::kRead, options.statement_timeout));
+  RollBack(connection);
+  if (!options.on_warning || !now.ok()) return;
+  const absl::Duration ahead = *now - SteadyNow();
+  if (absl::AbsDuration(ahead) <= kMuch) return;
+  options.on_warning(absl::StrCat("the database's clock is ", absl::FormatDuration(ahead),
+                                  " ahead of this machine's: timeouts of jobs are off by as much"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<JobDatabase>> OpenPostgresJobDatabase(
@@ -178,6 +193,7 @@ absl::StatusOr<std::unique_ptr<JobDatabase>> OpenPostgresJobDatabase(
     ATTNPRUNE_RETURN_IF_ERROR(PrepareSchema(**connection, options.tensors));
     ATTNPRUNE_RETURN_IF_ERROR(database->feed().SetBegin(**connection));
     WarnOfSettings(**connection, options);
+    WarnOfClocks(**connection, options);
   }
   return database;
 }

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "server/queue/postgres/postgres_job_rows.h"
 
@@ -44,14 +45,10 @@ absl::StatusOr<int64_t> PostgresJobRows::CountQueuedOf(absl::string_view tenant)
 absl::Status PostgresJobRows::InsertDigests(const char* table, int64_t number,
                                             const std::set<std::string>& digests) {
   if (digests.empty()) return absl::OkStatus();
-  Row values;
-  for (const std::string& digest : digests) {
-    values.emplace_back(number);
-    values.emplace_back(digest);
-  }
-  return Execute(absl::StrCat("INSERT INTO ", table, " VALUES ", PlacesOf(digests.size(), 2),
+  return Execute(absl::StrCat("INSERT INTO ", table,
+                              " SELECT $1, unnest(string_to_array($2, '\n'))"
                               " ON CONFLICT DO NOTHING"),
-                 values);
+                 {number, absl::StrJoin(digests, "\n")});
 }
 
 absl::Status PostgresJobRows::AddTensors(const JobRow& row, const std::set<std::string>& digests) {

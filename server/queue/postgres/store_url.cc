@@ -62,8 +62,7 @@ absl::StatusOr<std::string> ReadPassword(const std::string& path) {
   std::string text(static_cast<size_t>(size), '\0');
   ATTNPRUNE_RETURN_IF_ERROR(file->ReadAt(0, absl::MakeSpan(text)));
   text.resize(std::min(text.size(), text.find_first_of("\r\n")));
-  if (text.empty())
-    return MustError(kField, "begin with a password", absl::StrCat("none in ", path));
+  if (text.empty()) return MustError(kField, "begin with a password", "none in " + path);
   return text;
 }
 
