@@ -16,22 +16,35 @@
 namespace attnprune {
 namespace {
 
+constexpr char kSqliteFile[] = "/jobs.sqlite3";
+
 std::string HostName() {
   std::array<char, 256> name{};
   return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
 }
 
 absl::Status CheckNoJobsInside(const FolderLock& lock) {
-  const std::string path = lock.folder() + "/jobs.sqlite3";
+  const std::string path = lock.folder() + kSqliteFile;
   if (!LookUp(path).has_value()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("data_dir: must have no jobs of its own where store is a database, got ", path,
                    ": start without --store to go on with them, or on another folder"));
 }
 
+// An empty queue would look as if all jobs were lost.
+absl::Status CheckNoJobsElsewhere(const FolderLock& lock) {
+  // A start that did not get to its database leaves no checkpoints' folder.
+  const bool elsewhere = HasFolderId(lock.folder()) && IsFolder(lock.folder() + "/checkpoints");
+  if (!elsewhere || LookUp(lock.folder() + kSqliteFile).has_value()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("store: must be given: the jobs of ", lock.folder(),
+                   " are in a database; remove its folder-id to begin with none"));
+}
+
 absl::StatusOr<std::unique_ptr<JobStore>> OpenSqlite(const ServerOptions& options,
                                                      const FolderLock& lock,
                                                      const ServerStoreContext& context) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckNoJobsElsewhere(lock));
   *context.owner = "local";
   return OpenSqliteJobStore(lock, {.max_queued_jobs = options.max_queued_jobs,
                                    .max_queued_per_tenant = options.max_queued_per_tenant,

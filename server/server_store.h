@@ -23,7 +23,8 @@ struct ServerStoreContext {
 };
 
 // SQLite in the lock's folder or, where options.store says so, PostgreSQL, whose jobs' tensors are
-// then in that folder: FAILED_PRECONDITION if there are jobs in it, which nobody would see.
+// then in that folder. FAILED_PRECONDITION if the folder's jobs are in the other one, where nobody
+// would see them.
 absl::StatusOr<std::unique_ptr<JobStore>> OpenJobStore(const ServerOptions& options,
                                                        const FolderLock& lock,
                                                        const ServerStoreContext& context);

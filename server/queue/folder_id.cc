@@ -14,6 +14,7 @@
 namespace attnprune {
 namespace {
 
+constexpr char kFile[] = "/folder-id";
 constexpr size_t kDigits = 16;
 
 bool IsFolderId(const std::string& text) {
@@ -24,8 +25,10 @@ bool IsFolderId(const std::string& text) {
 
 }  // namespace
 
+bool HasFolderId(const std::string& folder) { return LookUp(folder + kFile).has_value(); }
+
 absl::StatusOr<std::string> FolderId(const FolderLock& lock) {
-  const std::string path = lock.folder() + "/folder-id";
+  const std::string path = lock.folder() + kFile;
   std::string id(kDigits, '\0');
   const absl::StatusOr<File> file = File::OpenForReading(path);
   if (file.ok()) {

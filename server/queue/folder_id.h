@@ -13,6 +13,9 @@ namespace attnprune {
 // the folder lives, wherever it is moved. DATA_LOSS: the file has something else.
 absl::StatusOr<std::string> FolderId(const FolderLock& lock);
 
+// Whether that was called for the folder ever.
+bool HasFolderId(const std::string& folder);
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_SERVER_QUEUE_FOLDER_ID_H_

@@ -1,11 +1,12 @@
 """A server whose jobs are in PostgreSQL: kills of either, and starts that are refused."""
 import os
 import pathlib
+import subprocess
 
 import grpc
 import pytest
 
-from harness import Client, PersistentWatcher, Server, digests, submit, wait_for
+from harness import BIN, Client, PersistentWatcher, Server, digests, submit, wait_for
 from postgres import Postgres
 from test_python_client import details
 from attnprune.v1 import job_pb2 as job_api
@@ -132,6 +133,17 @@ def test_a_folder_with_jobs_of_its_own_is_refused(tmp_path, store):
         assert server.terminate() == 0
     code, words = Server(tmp_path / "data", *store).refuse()
     assert code == 1 and "data_dir: must have no jobs of its own" in words
+
+
+def test_a_folder_whose_jobs_are_in_a_database_begins_no_other_queue(tmp_path, store):
+    with Server(tmp_path / "data", *store) as server:
+        assert server.terminate() == 0
+    code, words = Server(tmp_path / "data").refuse()
+    assert code == 1 and "store: must be given" in words
+    backup = subprocess.run([BIN / "attnprune-server", "backup", "--data-dir", tmp_path / "data",
+                             "--output", tmp_path / "backup"], text=True, capture_output=True,
+                            check=False)
+    assert backup.returncode == 1 and "its jobs are in a PostgreSQL database" in backup.stderr
 
 
 def test_a_newer_schema_is_refused(tmp_path, database, store):

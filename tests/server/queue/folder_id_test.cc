@@ -17,7 +17,9 @@ absl::StatusOr<std::string> IdOf(const std::string& folder) {
 
 TEST(FolderId, StaysThroughARenameAndIsNoOtherFolders) {
   ScratchFolder folder;
+  EXPECT_FALSE(HasFolderId(folder / "one"));
   const std::string id = *IdOf(folder / "one");
+  EXPECT_TRUE(HasFolderId(folder / "one"));
   EXPECT_THAT(id, ::testing::MatchesRegex("[0-9a-f]{16}"));
   EXPECT_EQ(*IdOf(folder / "one"), id);
   std::filesystem::rename(folder / "one", folder / "renamed");
