@@ -9,9 +9,10 @@ readonly BUILD_PACKAGES=(
   build-essential cmake ninja-build pkg-config ccache libabsl-dev libeigen3-dev
   libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libgrpc++-dev protobuf-compiler-grpc
   libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev libsqlite3-dev libssl-dev
-  libboost-dev zlib1g-dev libpcre2-dev libutf8proc-dev libdnnl-dev)
+  libboost-dev zlib1g-dev libpcre2-dev libutf8proc-dev libdnnl-dev libpq-dev)
 readonly TEST_PACKAGES=(
-  clang-format libgtest-dev libgmock-dev openssl python3-grpcio python3-numpy python3-protobuf python3-pytest)
+  clang-format libgtest-dev libgmock-dev openssl pgbouncer postgresql-15 python3-grpcio python3-numpy python3-protobuf
+  python3-pytest)
 readonly WHEEL_PACKAGES=(python3-hatchling)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-tidy libbenchmark-dev)
 readonly BENCH_PACKAGES=(libbenchmark-dev)

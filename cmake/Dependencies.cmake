@@ -18,6 +18,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(libpq REQUIRED IMPORTED_TARGET libpq)
 
 # OpenBLAS's package sets variables only; a target keeps its include path out of our warnings.
 add_library(attnprune_openblas INTERFACE)

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/queue/postgres/store_url.h"
 
 namespace attnprune {
 namespace {
@@ -116,6 +117,22 @@ void AddTlsFlags(CLI::App& app, ServerOptions& o) {
       ->type_name("FILE");
 }
 
+void AddStoreFlags(CLI::App& app, ServerOptions& o) {
+  app.add_option("--store", o.store,
+                 "postgresql://USER@HOST:PORT/DATABASE, a PostgreSQL database for the jobs; their "
+                 "tensors and checkpoints stay in the data folder. Without it the jobs are there "
+                 "too, in SQLite. All users of a machine see its processes' arguments: a URL with "
+                 "a password goes into ATTNPRUNE_STORE or --config")
+      ->type_name("URL")
+      ->envname("ATTNPRUNE_STORE");
+  app.add_option("--store-password-file", o.store_password_file,
+                 "File whose first line is the database's password")
+      ->type_name("FILE");
+  app.add_option("--store-connections", o.store_connections,
+                 "Connections to the database at most; one more hears of other servers' changes")
+      ->capture_default_str();
+}
+
 void AddServerFlags(CLI::App& app, ServerOptions& o) {
   app.add_option("--listen", o.listen, "HOST:PORT to listen on; port 0 takes any free one")
       ->type_name("HOST:PORT")
@@ -144,6 +161,7 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
                  "Folder of jobs and tensors; made if it is missing, one server at a time")
       ->type_name("DIR")
       ->capture_default_str();
+  AddStoreFlags(app, o);
   app.add_option("--audit-log", o.audit_log,
                  "File that gets a JSON line a change, upload and download: who, what, from where. "
                  "Appended to, mode 0600; opened anew at SIGHUP")
@@ -200,6 +218,19 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
               "Between two looks for jobs and tensors to remove");
 }
 
+// A password that every user of the machine has seen is one no more.
+void RefuseVisiblePassword(const std::vector<std::string>& arguments, const std::string& store) {
+  if (!postgres::HasPassword(store)) return;
+  for (const std::string& argument : arguments) {
+    if (!absl::StrContains(argument, store)) continue;
+    throw CLI::ValidationError(
+        "--store", absl::StrCat("must have no password on the command line, which all users of the "
+                                "machine see, got ",
+                                postgres::WithoutPassword(store),
+                                "; use --store-password-file or ATTNPRUNE_STORE"));
+  }
+}
+
 // CLI11 takes the next argument for the value that "--http-listen=" does not have.
 std::vector<std::string> Arguments(int argc, const char* const* argv) {
   std::vector<std::string> last_first;
@@ -244,6 +275,7 @@ absl::optional<ServerFlags> ParseServerFlags(int argc, const char* const* argv, 
   app.set_version_flag("--version", ATTNPRUNE_VERSION);
   try {
     app.parse(Arguments(argc, argv));
+    RefuseVisiblePassword(Arguments(argc, argv), flags.server.store);
   } catch (const CLI::ParseError& error) {
     *exit_code = app.exit(error) == 0 ? 0 : kWrongUsage;
     return absl::nullopt;

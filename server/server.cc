@@ -37,9 +37,9 @@
 #include "server/observe/log.h"
 #include "server/queue/folder_lock.h"
 #include "server/queue/job_store.h"
-#include "server/queue/sqlite/sqlite_job_store.h"
 #include "server/server_metrics.h"
 #include "server/server_options.h"
+#include "server/server_store.h"
 #include "server/tls/live_credentials.h"
 #include "server/upkeep/place_watch.h"
 #include "server/upkeep/unused_memory.h"
@@ -127,9 +127,10 @@ UpkeepOptions UpkeepOptionsOf(const ServerOptions& options, AuditLog* audit) {
   return upkeep;
 }
 
-WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock,
-                                ServerMetrics* metrics, JobLog* log) {
+WorkerPoolOptions WorkerOptions(const ServerOptions& options, const std::string& owner,
+                                const Clock* clock, ServerMetrics* metrics, JobLog* log) {
   WorkerPoolOptions workers;
+  workers.owner = owner;
   workers.workers = options.workers;
   workers.lease = options.lease;
   workers.runner.threads = options.threads_per_job;
@@ -150,10 +151,6 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const Clock* clock
 void LogGate(absl::string_view event, const std::string& detail) {
   const bool trouble = event != "tokens.reload";
   Log(trouble ? LogLevel::kWarning : LogLevel::kInfo, event, {{"detail", detail}});
-}
-
-void LogStoreWarning(absl::string_view text) {
-  Log(LogLevel::kWarning, "store.warning", {{"text", std::string(text)}});
 }
 
 // Calls `start` on a thread to which, and to all that it makes, threads that solve are preferred
@@ -214,6 +211,7 @@ class ComposedServer final : public Server {
   std::unique_ptr<access::Gate> gate_;
   std::unique_ptr<AuditLog> audit_;  // null: none is wanted
   absl::optional<FolderLock> lock_;
+  std::string owner_;  // of the leases of this server's workers
   std::unique_ptr<BlobStore> tensors_;
   std::unique_ptr<JobStore> jobs_;
   JobLog log_;
@@ -266,15 +264,8 @@ absl::Status ComposedServer::Open() {
   listeners_ =
       std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &metrics_.jobs});
   ATTNPRUNE_ASSIGN_OR_RETURN(
-      jobs_,
-      OpenSqliteJobStore(*lock_, {.max_queued_jobs = options_.max_queued_jobs,
-                                  .max_queued_per_tenant = options_.max_queued_per_tenant,
-                                  .max_running_per_tenant = options_.max_running_per_tenant,
-                                  .policy = {},
-                                  .clock = &clock_,
-                                  .listener = listeners_.get(),
-                                  .loss = options_.accept_loss ? Loss::kAccepted : Loss::kRefused,
-                                  .on_warning = LogStoreWarning}));
+      jobs_, OpenJobStore(options_, *lock_,
+                          {.clock = &clock_, .listener = listeners_.get(), .owner = &owner_}));
   PosixBlobStoreOptions blobs;
   blobs.folder = options_.data_dir;
   blobs.limits.max_tensor_bytes = options_.max_tensor_bytes;
@@ -299,8 +290,8 @@ absl::Status ComposedServer::Serve() {
   hub_ = std::make_unique<api::JobHub>(jobs_.get(), &clock_);
   connections_.emplace(options_.max_connections);
   upload_pace_.emplace(options_.max_upload_rate_per_tenant, &clock_);
-  workers_ = std::make_unique<WorkerPool>(WorkerOptions(options_, &clock_, &metrics_, &log_),
-                                          jobs_.get(), tensors_.get());
+  workers_ = std::make_unique<WorkerPool>(
+      WorkerOptions(options_, owner_, &clock_, &metrics_, &log_), jobs_.get(), tensors_.get());
   auto listeners = std::make_unique<JobListeners>(
       std::vector<JobStoreListener*>{&log_, &metrics_.jobs, hub_.get(), workers_.get()});
   jobs_->SetListener(listeners.get());

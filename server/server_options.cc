@@ -20,6 +20,7 @@
 #include "core/base/thread_pool.h"
 #include "server/execution/cgroup_memory.h"
 #include "server/http/access.h"
+#include "server/queue/postgres/store_url.h"
 
 namespace attnprune {
 namespace {
@@ -29,6 +30,7 @@ constexpr int64_t kMinMessageBytes = int64_t{64} << 10, kMaxMessageBytes = int64
 constexpr int64_t kReservedFiles = 512, kMaxHttpConnections = 2000, kMaxConnections = 4000;
 constexpr int64_t kTlsConnectionBytes = 128 << 10;  // OpenSSL's and its buffers', at the most
 constexpr int64_t kMessageOverhead = 1 << 10;       // of a message beside its chunk
+constexpr int64_t kMaxStoreConnections = 1000;
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
 absl::Status CheckRange(absl::string_view field, int64_t value, int64_t min, int64_t max) {
@@ -129,6 +131,14 @@ absl::Status CheckAddresses(const ServerOptions& o) {
   return CheckListen("http_listen", o.http_listen, network);
 }
 
+absl::Status CheckStore(const ServerOptions& o) {
+  ATTNPRUNE_RETURN_IF_ERROR(
+      CheckRange("store_connections", o.store_connections, 1, kMaxStoreConnections));
+  if (!o.store.empty()) return postgres::ParseStoreUrl(o.store, "").status();
+  if (o.store_password_file.empty()) return absl::OkStatus();
+  return MustError("store_password_file", "be given with store only", o.store_password_file);
+}
+
 absl::Status CheckDurations(const ServerOptions& o) {
   constexpr absl::Duration kTick = absl::Milliseconds(10);
   ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("checkpoint_interval", o.checkpoint_interval, kTick));
@@ -194,6 +204,7 @@ Machine ThisMachine() {
 absl::StatusOr<ServerOptions> CheckedOptions(ServerOptions options, const Machine& machine) {
   if (options.data_dir.empty()) return FieldError("data_dir", "must be a folder, got \"\"");
   ATTNPRUNE_RETURN_IF_ERROR(CheckAddresses(options));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckStore(options));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("workers", options.workers, 1, kMaxThreads));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("threads_per_job", options.threads_per_job, 0, kMaxThreads));
   ATTNPRUNE_RETURN_IF_ERROR(CheckLimits(options));

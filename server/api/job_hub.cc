@@ -66,27 +66,38 @@ size_t JobHub::CountWatches(const std::string& job_id) const {
 // --- News ---
 
 // A clock that was set back keeps no watcher waiting.
-bool JobHub::IsDue(const Topic& topic, absl::Span<const StoredEvent> events) const {
-  const auto is_progress = [](const StoredEvent& event) { return IsProgress(event.kind); };
-  if (topic.watches.size() <= kNoCrowd || !std::all_of(events.begin(), events.end(), is_progress)) {
-    return true;
-  }
+bool JobHub::IsDue(const Topic& topic, Urgency urgency) const {
+  if (topic.watches.size() <= kNoCrowd || urgency == Urgency::kAtOnce) return true;
   const absl::Duration since = clock_->Now() - topic.woken;
   return since < absl::ZeroDuration() ||
          since >= TurnInterval(topic.watches.size(), kWakesPerSecond);
 }
 
-void JobHub::OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) {
-  const MutexLock lock(&mutex_);
-  const auto found = topics_.find(job_id);
-  if (found == topics_.end()) return;
-  Topic& topic = *found->second;
-  topic.newest = events.back().sequence;
-  const bool due = IsDue(topic, events);
+// What other servers wrote may be told after what this one wrote later.
+void JobHub::Tell(Topic& topic, int64_t newest, Urgency urgency) {
+  topic.newest = std::max(topic.newest.load(), newest);
+  const bool due = IsDue(topic, urgency);
   if (due) topic.woken = clock_->Now();
   for (JobWatch* const watch : topic.watches) {
     if (due || watch->pace_ == Pace::kEveryWrite) watch->Wake();
   }
+}
+
+void JobHub::OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) {
+  const auto is_progress = [](const StoredEvent& event) { return IsProgress(event.kind); };
+  const MutexLock lock(&mutex_);
+  const auto found = topics_.find(job_id);
+  if (found == topics_.end()) return;
+  const bool progress = std::all_of(events.begin(), events.end(), is_progress);
+  Tell(*found->second, events.back().sequence, progress ? Urgency::kProgress : Urgency::kAtOnce);
+}
+
+void JobHub::OnRemoteChange(const JobChange& job) {
+  const MutexLock lock(&mutex_);
+  const auto found = topics_.find(job.job_id);
+  if (found == topics_.end() || job.newest_sequence <= found->second->newest) return;
+  const bool runs = job.state == JobState::kRunning;
+  Tell(*found->second, job.newest_sequence, runs ? Urgency::kProgress : Urgency::kAtOnce);
 }
 
 // --- Reading ---

@@ -59,6 +59,8 @@ class JobHub final : public JobStoreListener {
 
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
   void OnCancelRequested(const std::string&) override {}  // not in the log
+  // A crowd learns of it at its pace, at once that the job does not run any more.
+  void OnRemoteChange(const JobChange& job) override;
 
   // Waking a watcher takes some 0.2 ms of a core, the client's side included, and the solver needs
   // the cores: so many a second are woken for progress, on each job. 20 see every write of a job,
@@ -89,8 +91,9 @@ class JobHub final : public JobStoreListener {
   static constexpr size_t kKeptBatches = 4;  // watchers further behind share less
 
   void Leave(JobWatch* watch);
-  bool IsDue(const Topic& topic, absl::Span<const StoredEvent> events) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  enum class Urgency { kProgress, kAtOnce };
+  bool IsDue(const Topic& topic, Urgency urgency) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Tell(Topic& topic, int64_t newest, Urgency urgency) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<SharedBatch> ReadShared(Topic& topic, int64_t after) const;
 
   JobStore* const jobs_;

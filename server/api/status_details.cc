@@ -54,6 +54,16 @@ absl::Status WithBadRequest(const absl::Status& status, const std::string& field
   return WithDetail(status, detail);
 }
 
+// With what a client can act on: the field at fault, or when to come back.
+absl::Status WithImpliedDetail(const absl::Status& status) {
+  constexpr absl::Duration kRetry = absl::Seconds(1);  // a database or a disk is back by then
+  const std::string field = FieldAtFault(status);
+  if (!field.empty()) return WithBadRequest(status, field);
+  const std::string retry = absl::StrCat(kTypePrefix, v1::RetryInfo::descriptor()->name());
+  if (!absl::IsUnavailable(status) || status.GetPayload(retry).has_value()) return status;
+  return WithRetryAfter(status, kRetry);
+}
+
 }  // namespace
 
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay) {
@@ -84,8 +94,7 @@ absl::Status WithPreconditions(absl::Status status, absl::string_view type,
 }
 
 v1::RpcStatus ToRpcStatus(const absl::Status& status) {
-  const std::string field = FieldAtFault(status);
-  const absl::Status full = field.empty() ? status : WithBadRequest(status, field);
+  const absl::Status full = WithImpliedDetail(status);
   v1::RpcStatus wire;
   wire.set_code(static_cast<int>(full.code()));
   wire.set_message(Legible(full.message()));

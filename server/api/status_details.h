@@ -29,7 +29,7 @@ absl::Status WithPreconditions(absl::Status status, absl::string_view type,
                                const std::vector<std::string>& subjects);
 
 // As a google.rpc.Status: code, message, the details above and, for a field at fault
-// (core/base/field_error.h), BadRequest. Long texts are cut.
+// (core/base/field_error.h), BadRequest; for UNAVAILABLE RetryInfo. Long texts are cut.
 v1::RpcStatus ToRpcStatus(const absl::Status& status);
 
 }  // namespace attnprune::api

@@ -165,6 +165,21 @@ void WorkerPool::OnCancelRequested(const std::string& job_id) {
   }
 }
 
+// What is told may be older than what this server has done since: a claim lapses by its fence
+// alone.
+void WorkerPool::OnRemoteChange(const JobChange& job) {
+  for (const Running& running : RunningJobs()) {
+    if (running.claim.id != job.job_id || job.fence < running.claim.fence) continue;
+    if (job.fence > running.claim.fence || IsTerminal(job.state)) {
+      running.stop->Request(StopReason::kLapsed);
+    } else if (job.cancel_requested) {
+      running.stop->Request(StopReason::kCancelled);
+    }
+  }
+  const bool part = job.state == JobState::kRunning && job.open_part;
+  if (job.state == JobState::kQueued || part) WakeWorkers();
+}
+
 void WorkerPool::WakeWorkers() {
   {
     MutexLock lock(&mutex_);

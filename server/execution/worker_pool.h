@@ -62,6 +62,7 @@ class WorkerPool final : public JobStoreListener {
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
   void OnCancelRequested(const std::string& job_id) override;
   void OnPartOpened(const std::string& job_id) override;
+  void OnRemoteChange(const JobChange& job) override;
 
  private:
   struct Running {

@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/base/status_macros.h"
@@ -36,6 +38,14 @@ bool IsCheckpointName(absl::string_view name) {
   return has_id && numbers >= 2;
 }
 
+// Whether the claim by which the checkpoint was named has lapsed.
+bool HasLapsed(absl::string_view name, const std::map<std::string, int64_t>& fences) {
+  const std::vector<absl::string_view> words = absl::StrSplit(name, '.');
+  const auto job = fences.find(std::string(words[0]));
+  int64_t fence = 0;
+  return job == fences.end() || !absl::SimpleAtoi(words[1], &fence) || fence < job->second;
+}
+
 }  // namespace
 
 absl::StatusOr<CheckpointRef> CheckpointFiles::Write(const std::string& name,
@@ -60,11 +70,22 @@ absl::StatusOr<std::string> CheckpointFiles::Read(const CheckpointRef& ref) cons
 
 void CheckpointFiles::Remove(const std::string& name) const { RemoveFile(PathOf(name)); }
 
+std::vector<std::string> CheckpointFiles::List() const {
+  absl::StatusOr<std::vector<std::string>> files = ListFolder(folder_);
+  if (!files.ok()) return {};
+  std::erase_if(*files, [](const std::string& name) { return !IsCheckpointName(name); });
+  return *std::move(files);
+}
+
 void CheckpointFiles::RemoveAllBut(const std::set<std::string>& names) const {
-  const absl::StatusOr<std::vector<std::string>> files = ListFolder(folder_);
-  if (!files.ok()) return;
-  for (const std::string& name : *files) {
-    if (names.count(name) == 0 && IsCheckpointName(name)) Remove(name);
+  for (const std::string& name : List()) {
+    if (names.count(name) == 0) Remove(name);
+  }
+}
+
+void CheckpointFiles::RemoveLapsed(const std::vector<std::string>& listed, const Kept& kept) const {
+  for (const std::string& name : listed) {
+    if (kept.names.count(name) == 0 && HasLapsed(name, kept.fences)) Remove(name);
   }
 }
 

@@ -3,9 +3,11 @@
 #define ATTNPRUNE_SERVER_QUEUE_CHECKPOINT_FILES_H_
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -38,6 +40,15 @@ class CheckpointFiles {
   // For the folder's only user: removes what crashes and failed removals have left, by its name:
   // other files stay.
   void RemoveAllBut(const std::set<std::string>& names) const;
+
+  // For one of several: of `listed`, by List before the database was read for the rest, those that
+  // neither a row refers to nor a claim can still be writing.
+  struct Kept {
+    std::set<std::string> names;
+    std::map<std::string, int64_t> fences;  // by job, of those that have not ended
+  };
+  std::vector<std::string> List() const;  // checkpoints and their temporary files
+  void RemoveLapsed(const std::vector<std::string>& listed, const Kept& kept) const;
 
  private:
   std::string PathOf(const std::string& name) const { return folder_ + "/" + name; }

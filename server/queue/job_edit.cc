@@ -98,10 +98,7 @@ absl::Status JobEdit::ReplaceCheckpoint(int part, const CheckpointRef& ref) {
 
 absl::Status JobEdit::Save() {
   ATTNPRUNE_RETURN_IF_ERROR(rows_->Save(row_));
-  for (const StoredEvent& event : post_commit_->events) {
-    ATTNPRUNE_RETURN_IF_ERROR(rows_->AddEvent(row_, event));
-  }
-  return absl::OkStatus();
+  return rows_->AddEvents(row_, post_commit_->events);
 }
 
 }  // namespace attnprune

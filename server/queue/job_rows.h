@@ -8,6 +8,7 @@
 #define ATTNPRUNE_SERVER_QUEUE_JOB_ROWS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -19,6 +20,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "server/queue/checkpoint_files.h"
 #include "server/queue/job_store.h"
 
@@ -108,7 +110,7 @@ class JobRows : public JobReader {
   virtual absl::Status NoteTensor(absl::string_view tenant, const std::string& digest,
                                   absl::Time time) = 0;      // in place of the time noted before
   virtual absl::Status ForgetTensors(absl::Time until) = 0;  // noted then or before
-  virtual absl::Status AddEvent(const JobRow& row, const StoredEvent& event) = 0;
+  virtual absl::Status AddEvents(const JobRow& row, absl::Span<const StoredEvent> events) = 0;
   virtual absl::Status SavePart(const PartRow& part) = 0;  // new or not
   virtual absl::Status RemoveParts(int64_t number) = 0;
   // In place of the one that the part had; an empty one drops it.
@@ -122,7 +124,9 @@ class JobRows : public JobReader {
   virtual absl::Status DropEventsUpTo(int64_t number, int64_t sequence) = 0;
 };
 
-// Read is thread-safe; Write is called by one thread at a time.
+using ChangeFollower = std::function<void(absl::Span<const JobChange>)>;
+
+// Thread-safe, but for Write: unless it WritesInParallel, one thread calls it at a time.
 class JobDatabase {
  public:
   virtual ~JobDatabase() = default;
@@ -133,7 +137,14 @@ class JobDatabase {
   // written. `body` may run again from the start, when another server's transaction was in its way.
   virtual absl::Status Write(absl::FunctionRef<absl::Status(JobRows&)> body) = 0;
 
-  // As JobStore::CheckInPlace. Thread-safe.
+  virtual bool WritesInParallel() const { return false; }
+
+  // From now on, on a thread of the database's, `follower` is told of jobs that other servers have
+  // changed, perhaps of others too, until the database is destroyed. At most once. A database of
+  // one server tells nothing.
+  virtual void Follow(const ChangeFollower& /*follower*/) {}
+
+  // As JobStore::CheckInPlace.
   virtual absl::Status CheckInPlace() { return absl::OkStatus(); }
 };
 

@@ -13,7 +13,7 @@
 //
 // Errors, besides what each function says. NOT_FOUND: there is no such job (worker writes: ABORTED
 // instead). RESOURCE_EXHAUSTED: the disk is full. DATA_LOSS: stored bytes are damaged. UNAVAILABLE:
-// another program holds the database. INTERNAL: an I/O error.
+// another program holds the database, or it cannot be reached. INTERNAL: an I/O error.
 #ifndef ATTNPRUNE_SERVER_QUEUE_JOB_STORE_H_
 #define ATTNPRUNE_SERVER_QUEUE_JOB_STORE_H_
 
@@ -35,8 +35,18 @@
 
 namespace attnprune {
 
+// A job as some server has left it.
+struct JobChange {
+  std::string job_id;
+  JobState state = JobState::kQueued;
+  int64_t fence = 0;
+  int64_t newest_sequence = 0;    // of its events
+  bool cancel_requested = false;  // while it runs
+  bool open_part = false;         // a part of it may wait to be claimed
+};
+
 // Told of what was written through this store object, after the commit and, for each job, in order
-// of sequence. Called with the store's writer lock held: returns quickly, never calls the store.
+// of sequence. Called with a lock of the store's held: returns quickly, never calls the store.
 class JobStoreListener {
  public:
   virtual ~JobStoreListener() = default;
@@ -46,6 +56,9 @@ class JobStoreListener {
   virtual void OnCancelRequested(const std::string& job_id) = 0;
   // A part of a running job can be claimed.
   virtual void OnPartOpened(const std::string& /*job_id*/) {}
+  // Another server may have changed the job, and this is what it then was. Comes at any time after
+  // the change, once for several; of this store's own changes too, which may be newer than it.
+  virtual void OnRemoteChange(const JobChange& /*job*/) {}
 };
 
 // Tells each in turn: JobListeners both({&hub, &workers}); store->SetListener(&both). Thread-safe
@@ -63,6 +76,9 @@ class JobListeners final : public JobStoreListener {
   }
   void OnPartOpened(const std::string& job_id) override {
     for (JobStoreListener* listener : listeners_) listener->OnPartOpened(job_id);
+  }
+  void OnRemoteChange(const JobChange& job) override {
+    for (JobStoreListener* listener : listeners_) listener->OnRemoteChange(job);
   }
 
  private:

@@ -80,12 +80,15 @@ OutstandingJob Outstanding(const JobRow& row) {
           job.tenant};
 }
 
-void TransactionalJobStore::Conclude(const PostCommit& post_commit) {
+absl::Status TransactionalJobStore::WriteInTurn(absl::FunctionRef<absl::Status()> write) {
+  if (database_->WritesInParallel()) return write();
+  const MutexLock lock(&write_mutex_);
+  return write();
+}
+
+void TransactionalJobStore::Conclude(const PostCommit& post_commit, JobNews::Turn& turn) {
   for (const std::string& name : post_commit.unused_checkpoints) checkpoints_.Remove(name);
-  if (listener_ == nullptr) return;
-  if (!post_commit.events.empty()) listener_->OnEvents(post_commit.job_id, post_commit.events);
-  if (post_commit.cancel_requested) listener_->OnCancelRequested(post_commit.job_id);
-  if (post_commit.part_opened) listener_->OnPartOpened(post_commit.job_id);
+  news_.Tell(turn, post_commit);
 }
 
 // --- Clients ---

@@ -15,6 +15,7 @@
 #include "core/base/mutex.h"
 #include "server/queue/checkpoint_files.h"
 #include "server/queue/job_edit.h"
+#include "server/queue/job_news.h"
 #include "server/queue/job_rows.h"
 #include "server/queue/job_store.h"
 
@@ -28,7 +29,8 @@ struct TransactionalJobStoreOptions {
 };
 
 // Each call that writes is one transaction of the database (SaveCheckpoint: one of the checkpoint
-// store before it). The listener is told after the commit, still under the writer lock.
+// store before it). The listener is told after the commit; where the database does not write in
+// parallel, still under the writer lock.
 class TransactionalJobStore final : public JobStore {
  public:
   TransactionalJobStore(std::unique_ptr<JobDatabase> database, CheckpointFiles checkpoints,
@@ -36,18 +38,19 @@ class TransactionalJobStore final : public JobStore {
       : max_queued_jobs_(options.max_queued_jobs),
         max_queued_per_tenant_(options.max_queued_per_tenant),
         max_running_per_tenant_(options.max_running_per_tenant),
-        database_(std::move(database)),
         checkpoints_(std::move(checkpoints)),
-        listener_(options.listener) {}
-
-  // For the only server of its database, before any other call: no job is running any more, so
-  // running ones are requeued, failed after too many losses, or ended if they were to be cancelled.
-  absl::Status TakeBackRunningJobs(const SchedulerPolicy& policy);
-
-  void SetListener(JobStoreListener* listener) override {
-    MutexLock lock(&write_mutex_);
-    listener_ = listener;
+        news_(options.listener),
+        database_(std::move(database)) {
+    database_->Follow([this](absl::Span<const JobChange> changes) { news_.TellChanges(changes); });
   }
+
+  // Before any other call, for the only server that claims jobs as `owner`, nullopt: at all. No
+  // such job is running any more: they are requeued, failed after too many losses, or ended if they
+  // were to be cancelled.
+  absl::Status TakeBackRunningJobs(const SchedulerPolicy& policy,
+                                   const absl::optional<std::string>& owner = absl::nullopt);
+
+  void SetListener(JobStoreListener* listener) override { news_.SetListener(listener); }
 
   absl::StatusOr<CreateOutcome> Create(const NewJob& job) override;
   absl::StatusOr<JobRecord> Get(absl::string_view id) override;
@@ -105,7 +108,8 @@ class TransactionalJobStore final : public JobStore {
   auto Read(Body body) -> std::invoke_result_t<Body, JobReader&>;
   template <typename Body>
   auto Write(Body body) -> std::invoke_result_t<Body, JobRows&, PostCommit&>;
-  void Conclude(const PostCommit& post_commit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  absl::Status WriteInTurn(absl::FunctionRef<absl::Status()> write);
+  void Conclude(const PostCommit& post_commit, JobNews::Turn& turn);
 
   absl::StatusOr<CreateOutcome> Insert(const NewJob& job, JobRows& rows,
                                        PostCommit& post_commit) const;
@@ -116,11 +120,11 @@ class TransactionalJobStore final : public JobStore {
   absl::Status CheckRoom(absl::string_view tenant, JobRows& rows) const;
 
   const int64_t max_queued_jobs_, max_queued_per_tenant_, max_running_per_tenant_;
-  const std::unique_ptr<JobDatabase> database_;
   const CheckpointFiles checkpoints_;
 
-  Mutex write_mutex_;  // writers wait for each other's fsync; readers do not
-  JobStoreListener* listener_ ABSL_GUARDED_BY(write_mutex_);
+  Mutex write_mutex_;  // unless they write in parallel, writers wait for each other's fsync
+  JobNews news_;
+  const std::unique_ptr<JobDatabase> database_;  // dies first: it tells news_ of changes
 };
 
 OutstandingJob Outstanding(const JobRow& row);
@@ -142,18 +146,26 @@ template <typename Body>
 auto TransactionalJobStore::Write(Body body) -> std::invoke_result_t<Body, JobRows&, PostCommit&> {
   std::invoke_result_t<Body, JobRows&, PostCommit&> result = absl::UnknownError("");
   PostCommit post_commit;
-  MutexLock lock(&write_mutex_);
-  absl::Status status = database_->Write([&](JobRows& rows) -> absl::Status {
+  JobNews::Turn turn(&news_);
+  const auto run = [&](JobRows& rows) -> absl::Status {
+    turn.Drop();
     post_commit = PostCommit();
     result = body(rows, post_commit);
+    absl::Status status;
     if constexpr (std::is_same_v<decltype(result), absl::Status>) {
-      return result;
+      status = result;
     } else {
-      return result.status();
+      status = result.status();
     }
+    if (status.ok() && !post_commit.job_id.empty()) turn.Take(post_commit.job_id);
+    return status;
+  };
+  absl::Status status = WriteInTurn([&]() -> absl::Status {
+    absl::Status written = database_->Write(run);
+    if (written.ok()) Conclude(post_commit, turn);
+    return written;
   });
   if (!status.ok()) return status;
-  Conclude(post_commit);
   return result;
 }
 

@@ -225,7 +225,8 @@ absl::StatusOr<bool> TransactionalJobStore::HasCheckpoint(const JobRow& row) {
   return !of_parts.empty();
 }
 
-absl::Status TransactionalJobStore::TakeBackRunningJobs(const SchedulerPolicy& policy) {
+absl::Status TransactionalJobStore::TakeBackRunningJobs(const SchedulerPolicy& policy,
+                                                        const absl::optional<std::string>& owner) {
   absl::Time now;
   const auto read = [&](JobReader& rows) {
     now = rows.Now();
@@ -234,6 +235,7 @@ absl::Status TransactionalJobStore::TakeBackRunningJobs(const SchedulerPolicy& p
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<JobRow> jobs, Read(read));
   for (const JobRow& job : jobs) {
     if (job.record.state != JobState::kRunning) continue;
+    if (owner.has_value() && job.record.lease_owner != *owner) continue;
     ATTNPRUNE_RETURN_IF_ERROR(TakeBack(job, now, policy));
   }
   return absl::OkStatus();

@@ -7,6 +7,7 @@
 #include "core/base/status_macros.h"
 #include "core/io/file.h"
 #include "core/io/messages.h"
+#include "server/queue/folder_id.h"
 #include "server/queue/sqlite/job_schema.h"
 
 namespace attnprune {
@@ -18,6 +19,12 @@ std::string DatabaseIn(const std::string& folder) { return folder + "/jobs.sqlit
 
 absl::StatusOr<std::unique_ptr<JobSnapshot>> JobSnapshot::Take(const std::string& folder) {
   const std::string path = DatabaseIn(folder);
+  if (!LookUp(path).has_value() && HasFolderId(folder)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(folder,
+                     ": its jobs are in a PostgreSQL database: dump that first, then copy "
+                     "the folder"));
+  }
   if (!LookUp(path).has_value()) {
     return absl::NotFoundError(absl::StrCat(path, ": no such file: not a server's data folder"));
   }

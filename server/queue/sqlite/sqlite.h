@@ -6,7 +6,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -15,21 +14,17 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "server/queue/row_value.h"
 
 struct sqlite3;
 struct sqlite3_stmt;
 
 namespace attnprune::sqlite {
 
-struct Null {
-  bool operator==(const Null&) const { return true; }
-};
-struct Bytes {  // a BLOB; std::string is TEXT
-  std::string bytes;
-  bool operator==(const Bytes& other) const { return bytes == other.bytes; }
-};
-using Value = std::variant<Null, int64_t, std::string, Bytes>;
-using Row = std::vector<Value>;
+using db::Bytes;  // a BLOB; std::string is TEXT
+using db::Null;
+using db::Row;
+using db::Value;
 
 // A running statement. Its Database must outlive it, and may not start the same SQL meanwhile.
 class Query {

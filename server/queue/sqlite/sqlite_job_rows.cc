@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
-#include "server/queue/sqlite/job_row_codec.h"
+#include "server/queue/job_row_codec.h"
 #include "server/queue/sqlite/sqlite.h"
 
 namespace attnprune {
@@ -277,8 +277,12 @@ absl::StatusOr<std::set<std::string>> SqliteJobRows::ReadTensors() {
   return digests;
 }
 
-absl::Status SqliteJobRows::AddEvent(const JobRow& row, const StoredEvent& event) {
-  return sqlite::InsertSealed(&database_, "job_events", EncodeEvent(row.number, event));
+absl::Status SqliteJobRows::AddEvents(const JobRow& row, absl::Span<const StoredEvent> events) {
+  for (const StoredEvent& event : events) {
+    ATTNPRUNE_RETURN_IF_ERROR(
+        sqlite::InsertSealed(&database_, "job_events", EncodeEvent(row.number, event)));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<StoredEvent>> SqliteJobRows::ReadEvents(int64_t number, int64_t after,

@@ -70,7 +70,7 @@ class SqliteJobRows final : public JobRows {
   absl::Status NoteTensor(absl::string_view tenant, const std::string& digest,
                           absl::Time time) override;
   absl::Status ForgetTensors(absl::Time until) override;
-  absl::Status AddEvent(const JobRow& row, const StoredEvent& event) override;
+  absl::Status AddEvents(const JobRow& row, absl::Span<const StoredEvent> events) override;
   absl::Status SavePart(const PartRow& part) override;
   absl::Status RemoveParts(int64_t number) override;
   absl::Status SavePartCheckpoint(int64_t number, int part, const CheckpointRef& ref) override;

@@ -3,7 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
-#include "server/queue/sqlite/job_row_codec.h"
+#include "server/queue/job_row_codec.h"
 #include "server/queue/sqlite/sqlite.h"
 #include "server/queue/sqlite/sqlite_job_rows.h"
 

@@ -170,6 +170,41 @@ TEST_F(JobHubTest, CountsTheWatchesOfEachJob) {
   EXPECT_EQ(hub().CountWatches("another"), 0U);
 }
 
+TEST_F(JobHubTest, WakesAWatcherWhenAnotherServerHasWritten) {
+  int wakes = 0;
+  const auto watch = hub().Watch(claim_.id, Pace::kCrowd, [&wakes] { ++wakes; });
+  const auto change = [&](int64_t newest) {
+    hub().OnRemoteChange(
+        {.job_id = claim_.id, .state = JobState::kRunning, .newest_sequence = newest});
+  };
+  change(5);
+  EXPECT_EQ(wakes, 1);
+  EXPECT_EQ(watch->TakeNews(), 5);
+  change(5);
+  change(4);  // late
+  EXPECT_EQ(wakes, 1);
+  EXPECT_EQ(watch->TakeNews(), 5);
+  Append({Step(1)});  // event 3, told late
+  EXPECT_EQ(watch->TakeNews(), 5);
+  change(6);
+  EXPECT_EQ(watch->TakeNews(), 6);
+}
+
+TEST_F(JobHubTest, WakesACrowdAtOnceWhenAJobHasEndedElsewhere) {
+  int wakes = 0;
+  const auto crowd = JoinMany(2 * JobHub::kNoCrowd);
+  const auto watch = hub().Watch(claim_.id, Pace::kCrowd, [&wakes] { ++wakes; });
+  const auto change = [&](JobState state, int64_t newest) {
+    hub().OnRemoteChange({.job_id = claim_.id, .state = state, .newest_sequence = newest});
+  };
+  change(JobState::kRunning, 3);
+  watch->TakeNews();
+  change(JobState::kRunning, 4);  // in the same moment
+  EXPECT_EQ(wakes, 1);
+  change(JobState::kSucceeded, 5);
+  EXPECT_EQ(wakes, 2);
+}
+
 TEST_F(JobHubTest, OpensAPlaceThatTheLogHas) {
   const auto code = [&](const std::string& name, int64_t after) {
     return hub().Open(access::Everyone(), name, after).status().code();

@@ -165,5 +165,49 @@ TEST_F(WorkerPoolTest, ATimeoutEndsARunningJob) {
   EXPECT_EQ(place_.Get(id).failure.code, absl::StatusCode::kDeadlineExceeded);
 }
 
+// --- News of other servers ---
+
+TEST_F(WorkerPoolTest, LeavesAJobThatAnotherServerHasTaken) {
+  Start(1);
+  const std::string lost = CreateEndless();
+  log_.AwaitProgress(lost, 1);
+  const int64_t fence = place_.Get(lost).fence;
+  pool_->OnRemoteChange({.job_id = lost, .state = JobState::kRunning, .fence = fence + 1});
+  log_.Await(CreateShort(), JobState::kSucceeded);
+  EXPECT_EQ(place_.Get(lost).state, JobState::kRunning) << "it is the other one's to end";
+}
+
+TEST_F(WorkerPoolTest, GoesOnThoughNewsOfBeforeItsClaimComeLate) {
+  Start(1);
+  const std::string id = CreateEndless();
+  log_.AwaitProgress(id, 1);
+  const int64_t fence = place_.Get(id).fence;
+  pool_->OnRemoteChange({.job_id = id, .state = JobState::kQueued, .fence = fence - 1});
+  pool_->OnRemoteChange({.job_id = id, .state = JobState::kCancelled, .fence = fence - 1});
+  log_.AwaitProgress(id, 5);
+  ASSERT_TRUE(place_.jobs().RequestCancel(id).ok());
+  log_.Await(id, JobState::kCancelled);
+}
+
+TEST_F(WorkerPoolTest, EndsAJobThatAnotherServerWasAskedToCancel) {
+  Start(1);
+  const std::string id = CreateEndless();
+  log_.AwaitProgress(id, 1);
+  pool_->OnRemoteChange({.job_id = id,
+                         .state = JobState::kRunning,
+                         .fence = place_.Get(id).fence,
+                         .cancel_requested = true});
+  log_.Await(id, JobState::kCancelled);
+}
+
+TEST_F(WorkerPoolTest, RunsAJobThatAnotherServerHasMade) {
+  Start(1);
+  log_.Await(CreateShort(), JobState::kSucceeded);
+  place_.jobs().SetListener(&log_);  // as of another server's writes: the pool is not told
+  const std::string id = CreateShort();
+  pool_->OnRemoteChange({.job_id = id, .state = JobState::kQueued});
+  log_.Await(id, JobState::kSucceeded);
+}
+
 }  // namespace
 }  // namespace attnprune::testing

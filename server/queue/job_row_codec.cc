@@ -1,4 +1,4 @@
-#include "server/queue/sqlite/job_row_codec.h"
+#include "server/queue/job_row_codec.h"
 
 #include <string>
 #include <utility>
@@ -11,10 +11,10 @@
 namespace attnprune {
 namespace {
 
-using sqlite::Bytes;
-using sqlite::Null;
-using sqlite::Row;
-using sqlite::Value;
+using db::Bytes;
+using db::Null;
+using db::Row;
+using db::Value;
 
 int64_t Encode(absl::Time time) { return absl::ToUnixNanos(time); }
 
@@ -29,7 +29,11 @@ class RowReader {
 
   int64_t Integer() { return std::get<int64_t>(row_.at(next_++)); }
   int Int() { return static_cast<int>(Integer()); }
-  std::string Text() { return std::get<std::string>(std::move(row_.at(next_++))); }
+  std::string Text() {
+    Value& value = row_.at(next_++);
+    if (std::holds_alternative<Bytes>(value)) return std::get<Bytes>(std::move(value)).bytes;
+    return std::get<std::string>(std::move(value));
+  }
   std::string Blob() { return std::get<Bytes>(std::move(row_.at(next_++))).bytes; }
   absl::Time Time() { return absl::FromUnixNanos(Integer()); }
   bool SkipNull() {
@@ -47,7 +51,6 @@ class RowReader {
   size_t next_ = 0;
 };
 
-// jobs.request_id, which no two jobs share (job_schema.cc).
 Value EncodeRequestId(const JobRecord& job) {
   if (job.request_id.empty()) return Null{};
   return RequestKey(job.tenant, job.request_id);

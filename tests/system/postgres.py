@@ -1,0 +1,65 @@
+"""A PostgreSQL of the test's own: in a temporary folder, on a unix socket alone."""
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+
+PROGRAMS = "/usr/lib/postgresql/15/bin/"
+
+
+def as_other_user():
+    """It refuses to run as root."""
+    return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+class Postgres:
+    """Users are let in as whom they say, but for `guarded`, whose password is `opensesame`."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="attnprune-pg-", dir="/tmp")
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+        self.data = f"{self.folder}/data"
+        self.url = f"postgresql:///postgres?host={self.folder}&user=attnprune"
+
+    def __enter__(self):
+        self.run("initdb", "-U", "attnprune", "-A", "trust", "-E", "UTF8", "--locale=C",
+                 "--no-sync")
+        with open(f"{self.data}/pg_hba.conf", "w", encoding="ascii") as rules:
+            rules.write("local all guarded scram-sha-256\nlocal all all trust\n")
+        self.start()
+        self.ask("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'opensesame'")
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def run(self, program, *arguments):
+        subprocess.run([PROGRAMS + program, "-D", self.data, *arguments], check=True,
+                       cwd="/", stdout=subprocess.DEVNULL, **as_other_user())
+
+    def start(self):
+        self.run("pg_ctl", "-w", "-l", f"{self.folder}/log", "-o",
+                 f"-c listen_addresses= -c fsync=off -k {self.folder}", "start")
+
+    def stop(self):
+        """As when its processes are killed."""
+        self.run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    @contextlib.contextmanager
+    def stopped(self):
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def ask(self, sql):
+        """The rows as text, a value each."""
+        answer = subprocess.run([PROGRAMS + "psql", "-X", "-A", "-t", "-c", sql, self.url],
+                                check=True, text=True, capture_output=True)
+        return answer.stdout.split()
