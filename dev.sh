@@ -79,6 +79,12 @@ apt_install() {
     command -v sudo >/dev/null || die "needs root (or sudo) to install: $*"
     as_root=(sudo)
   fi
+  if printf '%s\n' "$@" | grep -q '^postgresql-' && ! dpkg-query -W postgresql-common >/dev/null 2>&1; then
+    # The package would make a database and start its server; tests start their own.
+    "${as_root[@]}" mkdir -p /etc/postgresql-common/createcluster.d &&
+      echo "create_main_cluster = false" |
+      "${as_root[@]}" tee /etc/postgresql-common/createcluster.d/attnprune.conf >/dev/null
+  fi
   "${as_root[@]}" apt-get update -qq &&
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
       apt-get install -y -qq --no-install-recommends "$@"
