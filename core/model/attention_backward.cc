@@ -33,7 +33,7 @@ class ShardBackward {
         pull_(pull),
         pulled_keys_(
             pull == nullptr ? keys_ : shards.Pack(shard, pull->k, capped_ + shards.block_floats())),
-        pulled_(capped_ + shards.block_floats() + shards.key_floats()) {
+        pulled_(pull == nullptr ? nullptr : capped_ + shards.block_floats() + shards.key_floats()) {
     SetZero(d_k_);
     SetZero(d_v_);
   }

@@ -95,9 +95,9 @@ struct AttentionDistance {
 // logits, f = softmax(S~) and O = f V of a head:
 //   dV = f' dO,  dS = f o (dO V' - rowsum(dO o O)) o (1 - (S~ / c)^2),  dQ = s dS K,  dK = s dS' Q
 // (c the softcap, s the scale), dK and dV summed over the heads that share them, in their order.
-// By blocks of rows: no n x n temporary exists. O(n^2 head_dim) a head. With a pull dO V' has 2
-// factor (f - f*) in addition, rowsum(dO o O) that part's rowsum(f o ...), and the result is the
-// distance; without one it is 0.
+// By blocks of rows: no n x n temporary exists. O(n^2 head_dim) a head. With a pull
+//   dS = f o (G - rowsum(f o G)) o (1 - (S~ / c)^2),  G = dO V' + 2 factor (f - f*)
+// and the result is the distance; without one it is 0.
 AttentionDistance AttentionBackward(ThreadPool& pool, const AttentionShards& shards,
                                     const AttentionValues& values, MatrixView d_mixed,
                                     const AttentionGradients& gradients, ThreadScratch& scratch,

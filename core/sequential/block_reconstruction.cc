@@ -109,7 +109,8 @@ std::vector<absl::Span<float>> BlockReconstruction::Values(Index) { return train
 
 // --- Progress ---
 
-// With its share of the looks. A batch goes through the dense layer's attention too.
+// With its share of the looks, which run backwards too. Passes of the dense layer's attention, up
+// to its softmax, are not counted.
 double BlockReconstruction::StepPasses() const {
   const Index rows = std::min(this->options().rows, training_rows());
   const double share = static_cast<double>(rows) / static_cast<double>(training_rows());
@@ -199,13 +200,15 @@ void BlockReconstruction::ApplyMetric(MatrixView from, MutableMatrixView to) {
 }
 
 void BlockReconstruction::AddOutputTerm(const RowBatch& rows, MatrixView x, MatrixView out,
-                                        MutableMatrixView gradient, Terms& terms) {
+                                        bool with_size, MutableMatrixView gradient, Terms& terms) {
   const MutableMatrixView y = Room(y_, x.rows(), x.cols());
   const MutableMatrixView weighted = Room(weighted_, x.rows(), x.cols());
   CopyRowsOf(rows, targets_->view(), y);
-  Subtract(pool_, y, x, gradient);
-  ApplyMetric(gradient, weighted);
-  terms.output_size = Dot(gradient, weighted);
+  if (with_size) {
+    Subtract(pool_, y, x, gradient);
+    ApplyMetric(gradient, weighted);
+    terms.output_size = Dot(gradient, weighted);
+  }
   Subtract(pool_, out, y, gradient);
   ApplyMetric(gradient, weighted);
   terms.output = Dot(gradient, weighted);
@@ -227,7 +230,7 @@ absl::StatusOr<BlockReconstruction::Terms> BlockReconstruction::Run(const RowBat
   CopyRows(x, out);
   layer_forward_.Run(problem_.layer, weights(), rows.lengths, out);
   Terms terms;
-  AddOutputTerm(rows, x, out, gradient, terms);
+  AddOutputTerm(rows, x, out, /*with_size=*/!train, gradient, terms);
   const AttentionPull pull = PullOf(rows);
   AttentionDistance distance;
   BackwardHooks hooks;

@@ -86,9 +86,9 @@ class BlockReconstruction : public Training {
   // Runs the rows forwards and backwards; adds gradients in the weights to gradients_ where
   // `train`.
   absl::StatusOr<Terms> Run(const RowBatch& rows, bool train);
-  // gradient: of the term in the layer's output, `out`.
-  void AddOutputTerm(const RowBatch& rows, MatrixView x, MatrixView out, MutableMatrixView gradient,
-                     Terms& terms);
+  // gradient: of the term in the layer's output, `out`. with_size: output_size too.
+  void AddOutputTerm(const RowBatch& rows, MatrixView x, MatrixView out, bool with_size,
+                     MutableMatrixView gradient, Terms& terms);
   AttentionPull PullOf(const RowBatch& rows);
   void ApplyMetric(MatrixView from, MutableMatrixView to);
   double LossOf(const Terms& terms, double tokens) const;

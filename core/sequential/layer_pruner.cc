@@ -26,16 +26,26 @@ absl::Status Interrupted() { return absl::CancelledError("interrupted"); }
 
 absl::Status LayerPruner::Load(Index layer, double dense_share) {
   loaded_ = layer;
+  ForgetLayer();
+  dense_share_ = dense_share;
+  ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights_));
+  if (dense_share_ == 0) return absl::OkStatus();
+  return forward_.weights().LoadLayer(layer, pool_, dense_);
+}
+
+void LayerPruner::ForgetLayer() {
   calibration_.clear();
   moments_ = {};
   attention_calibration_ = {};
   attention_held_out_ = {};
-  dense_share_ = dense_share;
   curvature_.reset();
   for (KeptValues& kept : kept_) kept.Forget();
-  ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights_));
-  if (dense_share_ == 0) return absl::OkStatus();
-  return forward_.weights().LoadLayer(layer, pool_, dense_);
+}
+
+LayerWeights LayerPruner::Release() {
+  ForgetLayer();
+  dense_ = {};
+  return std::exchange(weights_, {});
 }
 
 absl::StatusOr<Matrix> LayerPruner::TargetOf(MatrixView dense, size_t inputs) {

@@ -148,8 +148,10 @@ class LayerPruner {
                        Index first = 0);
 
   const LayerWeights& weights() const { return weights_; }
-  // Gives the layer away as it is now; a Load comes before anything else.
-  LayerWeights Release() { return std::exchange(weights_, {}); }
+  // Gives the layer away as it is now, and forgets all else of it; a Load comes before anything.
+  LayerWeights Release();
+  // Gives away what TakeCurvature took of the layer: once.
+  LayerCurvature ReleaseCurvature() { return *std::exchange(curvature_, absl::nullopt); }
 
  private:
   // The pruned rows of one map: those of `matrix` from `first` on.
@@ -160,6 +162,7 @@ class LayerPruner {
   // Inputs of a layer's attention as they come, chunk by chunk.
   class InputKeeper;
 
+  void ForgetLayer();  // but its weights
   absl::Status CheckBegun(const Stretch& stretch, const Tokens& tokens) const;
   KeptValues Kept() const { return {forward_.options(), places_.values_folder}; }
   KeptValues& KeptOf(Side side) { return kept_[static_cast<size_t>(side)]; }

@@ -91,14 +91,15 @@ def row_of(result: job_pb2.MethodResult) -> dict[str, Any]:
 
 class RunResult:
     """A pruned model: `weights` and `masks` by the tensors' names in the checkpoint. Those of a run
-    with a distillation are the trained ones."""
+    with a reconstruction or a distillation are the trained ones."""
 
     def __init__(self, client: Client, message: run_pb2.Run) -> None:
         self.message = message
         pruned = [one for result in message.results for one in result.tensors]
         refs = {one.name: one.weights for one in pruned}
         for result in message.results:
-            refs.update({ref.name: ref for ref in result.distilled.weights if ref.name in refs})
+            for trained in (result.reconstructed, result.distilled):
+                refs.update({ref.name: ref for ref in trained.weights if ref.name in refs})
         self.weights = Lazy(client, refs)
         self.masks = Lazy(client, {one.name: one.mask for one in pruned})
         scores = [one.model_score for one in message.results if one.HasField("model_score")]

@@ -386,8 +386,9 @@ void Planner::AddMemory() {
     plan_.places = {.spilled = spilled, .attention = kWays[way], .keeps_values = keeps_values_};
     const double pruning = (spilled ? 0 : hidden + kept) + fixed +
                            std::max(most_method_bytes_, most_attention_bytes_[way]);
-    const double reconstructing = reconstruction_.bytes + curvature_.layer_bytes +
-                                  (spilled ? 0 : hidden + kept + reconstruction_.state_bytes);
+    const double reconstructing =
+        reconstruction_.bytes + reconstruction_.values_bytes +  // as they are saved
+        curvature_.layer_bytes + (spilled ? 0 : hidden + kept + reconstruction_.state_bytes);
     const double distilling =
         distillation_.bytes + (spilled ? 0 : hidden + distillation_.state_bytes);
     plan_.memory_bytes = std::max({pruning, measuring + (spilled ? 0 : curvature_.state_bytes),

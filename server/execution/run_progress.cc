@@ -58,11 +58,11 @@ void RunProgress::Advance(double share) {
   Write();
 }
 
-void RunProgress::Step(const StepStats& stats) {
+void RunProgress::Step(const StepStats& stats, absl::optional<double> share) {
   message_.set_step(stats.step);
   message_.set_steps(stats.steps);
   message_.set_loss(stats.attention_loss);
-  Advance(static_cast<double>(stats.step) / std::max(stats.steps, 1));
+  Advance(share.value_or(static_cast<double>(stats.step) / std::max(stats.steps, 1)));
 }
 
 void RunProgress::End() {

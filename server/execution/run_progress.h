@@ -40,10 +40,11 @@ class RunProgress {
   // From here on `operations` are at work; maps and method may be empty.
   void Begin(v1::RunPhase phase, Index block, double operations, absl::Span<const LinearMap> maps,
              absl::string_view method = "");
-  void Advance(double share);         // of these operations
-  void Step(const StepStats& stats);  // of the method
-  void End();                         // they are done
-  double seconds() const;             // since Begin
+  void Advance(double share);  // of these operations
+  // Of the method, or of a training. share: of these operations; nullopt: of the steps.
+  void Step(const StepStats& stats, absl::optional<double> share = absl::nullopt);
+  void End();              // they are done
+  double seconds() const;  // since Begin
 
  private:
   void Write();

@@ -299,7 +299,8 @@ absl::Status CheckCurvatureIsRead(const RunSpec& run) {
     if (info.reads_curvature) absl::StrAppend(&names, names.empty() ? "" : ", ", info.name);
   }
   return FieldError("run.curvature",
-                    absl::StrCat("must be read by a method of the run (", names, "), got none"));
+                    absl::StrCat("must be read by a method of the run (", names,
+                                 "), run.allocation.by_loss or run.reconstruction, got none"));
 }
 
 absl::Status CheckDenseTarget(const RunSpec& run) {

@@ -1,11 +1,13 @@
 #include "server/execution/run_training.h"
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "attnprune/v1/run.pb.h"
 #include "core/base/status_macros.h"
 #include "core/methods/calibration_split.h"
@@ -13,8 +15,8 @@
 #include "core/sequential/distillation.h"
 #include "core/sequential/tensor_bytes.h"
 #include "server/execution/job_tensor.h"
-#include "server/execution/run_curvature.h"
 #include "server/execution/run_plan.h"
+#include "server/execution/stop_signal.h"
 
 namespace attnprune {
 namespace {
@@ -41,15 +43,50 @@ std::vector<LinearMap> MapsOf(const std::vector<Stretch::Tensor>& tensors) {
 }
 
 // A training on its way to the watchers and into checkpoints.
-TrainingObserver ObserverOf(RunTools& tools, Index block, const TrainingOptions& options,
-                            Training& training) {
-  return
-      [&tools, block, steps = options.steps, &training](const TrainingPoint& point, double loss) {
-        tools.progress.Step({.step = point.steps, .steps = steps, .attention_loss = loss});
-        tools.checkpoint.SaveTraining(block, training);
-        return !tools.job.StopRequested();
-      };
-}
+class Telling {
+ public:
+  // All must outlive it.
+  Telling(RunTools& tools, Index block, int steps, Training& training)
+      : tools_(tools), block_(block), steps_(steps), training_(training) {}
+
+  PassListener listener() {
+    return [this](double share) { return OnShare(share); };
+  }
+  TrainingObserver observer() {
+    return [this](const TrainingPoint& point, double loss) { return OnStep(point, loss); };
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  // A step that is finished though the server drains, so that it is saved.
+  static constexpr std::chrono::seconds kShortStep{2};
+
+  // Within a step; before the first, what is done is told.
+  bool OnShare(double share) {
+    share_ = share;
+    const bool begun = training_.point().start.has_value();
+    if (!begun) tools_.progress.Advance(share);
+    if (!tools_.job.StopRequested()) return true;
+    const bool drains = tools_.job.stop()->reason() == StopReason::kDraining;
+    return drains && begun && took_.has_value() && *took_ < kShortStep;
+  }
+
+  bool OnStep(const TrainingPoint& point, double loss) {
+    tools_.progress.Step({.step = point.steps, .steps = steps_, .attention_loss = loss}, share_);
+    tools_.checkpoint.SaveTraining(block_, training_);
+    const Clock::time_point now = Clock::now();
+    took_ = now - std::exchange(since_, now);
+    return !tools_.job.StopRequested();
+  }
+
+  RunTools& tools_;
+  const Index block_;
+  const int steps_;
+  Training& training_;
+  double share_ = 0;
+  Clock::time_point since_ = Clock::now();
+  absl::optional<Clock::duration> took_;  // the last step
+};
 
 void WarnOfEnd(RunTools& tools, const std::string& what, const TrainingOptions& options,
                const TrainingPoint& point) {
@@ -115,19 +152,15 @@ absl::Status ReconstructBlock(RunTools& tools, Index block, LayerPruner& pruner,
                                 .dense_share = run.spec.dense_target,
                                 .metric = {},
                                 .decides = DecidingRows(run)};
-  if (run.spec.curvature.has_value()) {
-    ATTNPRUNE_ASSIGN_OR_RETURN(LayerCurvature curvature,
-                               ReadCurvature(tools, block, pruner.weights()));
-    problem.metric = std::move(curvature.output);
-  }
+  if (run.spec.curvature.has_value()) problem.metric = pruner.ReleaseCurvature().output;
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const std::unique_ptr<BlockReconstruction> training,
       BlockReconstruction::Create(*run.forward, run.pool, std::move(problem), pruner.Release(),
                                   MapsOf(TensorsOf(tools, block)), options));
   ATTNPRUNE_RETURN_IF_ERROR(tools.checkpoint.TakeTraining(block, *training));
-  const auto listener = [&tools](double) { return !tools.job.StopRequested(); };
-  ATTNPRUNE_RETURN_IF_ERROR(training->Run(PassOptionsOf(run.plan, tools.job.options()), listener,
-                                          ObserverOf(tools, block, options, *training)));
+  Telling telling(tools, block, options.steps, *training);
+  ATTNPRUNE_RETURN_IF_ERROR(training->Run(PassOptionsOf(run.plan, tools.job.options()),
+                                          telling.listener(), telling.observer()));
   WarnOfEnd(tools, absl::StrCat("block ", block, ", reconstruction"), options, training->point());
   tools.progress.End();
   v1::RunResult result;
@@ -149,9 +182,9 @@ absl::Status DistillModel(RunTools& tools) {
   Distillation training(*run.forward, run.pool, run.rows.calibration, DecidingRows(run), options);
   ATTNPRUNE_RETURN_IF_ERROR(AddLayers(tools, training));
   ATTNPRUNE_RETURN_IF_ERROR(tools.checkpoint.TakeTraining(blocks, training));
-  const auto listener = [&tools](double) { return !tools.job.StopRequested(); };
-  ATTNPRUNE_RETURN_IF_ERROR(training.Run(PassOptionsOf(run.plan, tools.job.options()), listener,
-                                         ObserverOf(tools, blocks, options, training)));
+  Telling telling(tools, blocks, options.steps, training);
+  ATTNPRUNE_RETURN_IF_ERROR(training.Run(PassOptionsOf(run.plan, tools.job.options()),
+                                         telling.listener(), telling.observer()));
   WarnOfEnd(tools, "distillation", options, training.point());
   tools.progress.End();
   v1::RunResult result;

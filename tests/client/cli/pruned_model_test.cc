@@ -101,6 +101,30 @@ TEST_F(PrunedModel, DenseHasThePrunedTensorsInTheirPlacesAndTheReport) {
   EXPECT_EQ(files.size(), 5u);
 }
 
+// The last training counts.
+TEST_F(PrunedModel, HasTheWeightsThatItsTrainingsLeave) {
+  const auto add = [this](v1::Trained& trained, const std::string& bytes) {
+    v1::TensorRef& weights = *trained.add_weights();
+    weights.set_name("q");
+    weights.set_sha256(Store(bytes));
+  };
+  const auto written = [this](const std::string& out) {
+    EXPECT_TRUE(WriteModel(folder_.path() + out, ModelFormat::kDense).ok());
+    const auto file = SafetensorsFile::Open(folder_.path() + out + "/a.safetensors");
+    const absl::Span<const char> bytes = (*file->Find("q"))->bytes;
+    return std::string(bytes.begin(), bytes.end());
+  };
+  std::string reconstructed = pruned_, distilled = pruned_;
+  reconstructed[0] = 'r';
+  distilled[0] = 'd';
+  add(*run_.add_results()->mutable_reconstructed(), reconstructed);
+  EXPECT_EQ(written("/reconstructed"), reconstructed);
+  run_.add_results()->mutable_distilled()->set_steps(3);  // none better than the start
+  EXPECT_EQ(written("/start"), reconstructed);
+  add(*run_.mutable_results(2)->mutable_distilled(), distilled);
+  EXPECT_EQ(written("/distilled"), distilled);
+}
+
 TEST_F(PrunedModel, BitmaskHasABitAnEntryAndTheKeptValues) {
   ASSERT_TRUE(WriteModel(out_, ModelFormat::kBitmask).ok());
   const auto file = SafetensorsFile::Open(out_ + "/a.safetensors");

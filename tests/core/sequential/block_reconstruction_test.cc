@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/model/layer_forward.h"
 #include "tests/core/model/golden_models.h"
 #include "tests/support/matrices.h"
 #include "tests/support/value_or_die.h"
@@ -89,6 +90,27 @@ class ReconstructionTest : public ::testing::Test {
     return ValueOrDie(BlockReconstruction::Create(*forward_, *pool_, Problem(), Pruned(),
                                                   {std::begin(kKeptMaps), std::end(kKeptMaps)},
                                                   options));
+  }
+
+  // What a layer makes of one row, and its attention matrices behind each other.
+  struct Passed {
+    Matrix out;
+    std::vector<double> attention;
+  };
+  Passed Pass(const LayerWeights& weights, MatrixView x) const {
+    const ModelOptions& options = forward_->options();
+    LayerForward layer(options, *pool_);
+    Passed passed{.out = Matrix::CopyFrom(x), .attention = {}};
+    LayerHooks hooks;
+    hooks.queries_and_keys = [&](Index, MatrixView q, MatrixView k) {
+      for (Index head = 0; head < options.heads; ++head) {
+        const Matrix a = layer.Attention(kReconstructed, q, k, head);
+        passed.attention.insert(passed.attention.end(), a.data(), a.data() + a.size());
+      }
+    };
+    const Index length = x.rows();
+    EXPECT_TRUE(layer.Run(kReconstructed, weights, {&length, 1}, passed.out, hooks));
+    return passed;
   }
 
   // stop_after: steps, after which it is stopped and another goes on; 0: never.
@@ -170,6 +192,55 @@ TEST_F(ReconstructionTest, FollowsTheGradientOfCentralDifferences) {
     EXPECT_GT(squared, 0);
     EXPECT_NEAR(slope, squared, 0.01 * squared);
   }
+}
+
+// The formula of block_reconstruction.h on the row that decides, in float64 but for the layer.
+TEST_F(ReconstructionTest, StartsAtTheLossOfTheFormula) {
+  Open("llama");
+  dense_share_ = 0.3;
+  in_two_ = true;
+  const ReconstructionProblem problem = Problem();
+  const Index first = lengths_[0], n = lengths_[1], hidden = forward_->options().hidden_size;
+  const Matrix x = Matrix::CopyFrom(MatrixView(inputs_).Rows(first, n));
+  const Matrix z = Matrix::CopyFrom(MatrixView(dense_).Rows(first, n));
+  Matrix m(n, hidden);
+  for (Index i = 0; i < m.size(); ++i) m.data()[i] = 0.7f * x.data()[i] + 0.3f * z.data()[i];
+  LayerWeights dense;
+  ASSERT_TRUE(forward_->weights().LoadLayer(kReconstructed, *pool_, dense).ok());
+  const Passed own = Pass(Pruned(), x), dense_own = Pass(dense, x), beside = Pass(dense, z),
+               mixed = Pass(dense, m);
+  const auto error = [&](Index i, Index j) {
+    const double y = 0.7 * double{dense_own.out(i, j)} + 0.3 * double{beside.out(i, j)};
+    return std::pair(double{own.out(i, j)} - y, y - double{x(i, j)});
+  };
+  double mean = 0, off = 0, size = 0;
+  for (const auto& block : problem.metric.blocks) {
+    for (Index a = 0; a < block.moments.size(); ++a) {
+      mean += block.moments(a, a) / static_cast<double>(hidden);
+    }
+  }
+  for (const auto& block : problem.metric.blocks) {
+    for (Index a = 0; a < block.moments.size(); ++a) {
+      for (Index b = 0; b < block.moments.size(); ++b) {
+        const double metric = 0.9 * block.moments(a, b) / mean + (a == b ? 0.1 : 0);
+        for (Index i = 0; i < n; ++i) {
+          const auto [off_a, size_a] = error(i, block.first + a);
+          const auto [off_b, size_b] = error(i, block.first + b);
+          off += off_a * metric * off_b;
+          size += size_a * metric * size_b;
+        }
+      }
+    }
+  }
+  double attention_off = 0, attention_size = 0;
+  for (size_t i = 0; i < own.attention.size(); ++i) {
+    const double wanted = mixed.attention[i];
+    attention_off += (own.attention[i] - wanted) * (own.attention[i] - wanted);
+    attention_size += wanted * wanted;
+  }
+  const double expected = off / size + 0.1 * attention_off / attention_size;
+  EXPECT_GT(attention_off, 0);
+  EXPECT_NEAR(*Train({.steps = 1}).point.start, expected, 1e-4 * expected);
 }
 
 TEST_F(ReconstructionTest, ComesNearerToTheDenseBlockOnRowsItDoesNotTrainOn) {

@@ -230,7 +230,9 @@ TEST_F(CurvatureRuns, ThatCannotBeAreRefused) {
   const std::vector<Spoilt> rows = {
       {"run.curvature", "must be absent in INDEPENDENT order",
        [](v1::Run& run) { run.set_order(v1::INDEPENDENT); }},
-      {"run.curvature", "must be read by a method of the run (alps, sparsegpt), got none",
+      {"run.curvature",
+       "must be read by a method of the run (alps, sparsegpt), run.allocation.by_loss or "
+       "run.reconstruction, got none",
        [](v1::Run& run) { run.mutable_method()->set_name("wanda"); }},
       {"run.curvature.rows", "must be in [1, 1048576], or 0, got -1",
        [](v1::Run& run) { run.mutable_curvature()->set_rows(-1); }},

@@ -34,12 +34,37 @@ void Become(const passwd* user) {
   if (!changed) _exit(127);
 }
 
+// Whether others than root get into the root folder; not in some chroots.
+bool RootFolderIsOpen() {
+  struct stat root = {};
+  return stat("/", &root) == 0 && (root.st_mode & S_IXOTH) != 0;
+}
+
+// What becomes the user by itself, and keeps root's right to enter any folder.
+std::vector<std::string> CommandAs(const passwd* user) {
+  return {"/usr/bin/setpriv",
+          absl::StrCat("--reuid=", user->pw_uid),
+          absl::StrCat("--regid=", user->pw_gid),
+          "--clear-groups",
+          "--inh-caps=+dac_override",
+          "--ambient-caps=+dac_override",
+          "--pdeathsig=QUIT"};
+}
+
 // The process, which writes to `output`.
 pid_t Run(const std::string& path, const std::vector<std::string>& arguments, int output) {
-  std::vector<char*> argv = {const_cast<char*>(path.c_str())};
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  const passwd* user = OtherUser();
+  std::vector<std::string> command;
+  if (user != nullptr && !RootFolderIsOpen()) {
+    command = CommandAs(user);
+    user = nullptr;
+  }
+  command.push_back(path);
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  argv.reserve(command.size() + 1);
+  for (std::string& word : command) argv.push_back(word.data());
   argv.push_back(nullptr);
-  const passwd* const user = OtherUser();
   const pid_t parent = getpid();
   const pid_t process = fork();
   if (process != 0) return process;
