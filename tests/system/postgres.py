@@ -16,7 +16,8 @@ def as_other_user():
         return []
     command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     if os.stat("/").st_mode & 0o001 == 0:
-        command += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        command += ["--securebits=+no_setuid_fixup", "--inh-caps=+dac_override",
+                    "--ambient-caps=+dac_override"]
     return command
 
 

@@ -46,6 +46,7 @@ std::vector<std::string> CommandAs(const passwd* user) {
           absl::StrCat("--reuid=", user->pw_uid),
           absl::StrCat("--regid=", user->pw_gid),
           "--clear-groups",
+          "--securebits=+no_setuid_fixup",  // access(2) counts that right too
           "--inh-caps=+dac_override",
           "--ambient-caps=+dac_override",
           "--pdeathsig=QUIT"};
