@@ -107,24 +107,10 @@ TEST_F(DistilledRuns, StartTheTrainingOverWhereWhatWasSavedOfItIsLost) {
   run.clear_held_out();
   clock_.SetHook(0, [] {});
   const std::string expected = Verdict(Done(run));
-  const int looks = clock_.looks();
-  std::string name;
-  v1::RunCheckpoint checkpoint;
-  for (int look = looks; !checkpoint.has_training(); --look) {  // until the training is at work
-    ASSERT_GT(look, looks / 2);
-    if (!name.empty() && Get(name).state() == v1::QUEUED) {
-      ASSERT_TRUE(backend_.runs().CancelRun(access::Everyone(), name).ok());
-    }
-    name = Create(run).name();
-    StopSignal stop;
-    clock_.SetHook(look, [&] { stop.Request(StopReason::kDraining); });
-    Work(&stop);
-    if (Get(name).state() != v1::QUEUED) continue;  // it had ended by then
-    ASSERT_TRUE(checkpoint.ParseFromString(CheckpointOf(name)));
-  }
+  const auto [name, checkpoint] =
+      DrainedWhere(run, clock_.looks(), 1, [](const auto& saved) { return saved.has_training(); });
   ASSERT_EQ(checkpoint.training().layers_size(), 2);
   ASSERT_TRUE(backend_.tensors().Remove(checkpoint.training().layers(1)).ok());
-  clock_.SetHook(0, [] {});
   EXPECT_EQ(Verdict(WorkOn(name)), expected);
   EXPECT_THAT(Warnings(name), ::testing::Contains(::testing::HasSubstr("training that was saved")));
 }

@@ -107,6 +107,30 @@ class Runs : public ::testing::Test {
     }
   }
 
+  // A run that was drained where `wanted` holds of what it has saved: queued again. Each try is
+  // stopped `stride` looks at the clock earlier than the one before, the first at `look`.
+  struct Drained {
+    std::string name;
+    v1::RunCheckpoint checkpoint;
+  };
+  Drained DrainedWhere(const v1::Run& run, int look, int stride,
+                       const std::function<bool(const v1::RunCheckpoint&)>& wanted) {
+    Drained drained;
+    for (; look > 0; look -= stride) {
+      drained.name = Create(run).name();
+      StopSignal stop;
+      clock_.SetHook(look, [&] { stop.Request(StopReason::kDraining); });
+      Work(&stop);
+      clock_.SetHook(0, [] {});
+      if (Get(drained.name).state() != v1::QUEUED) continue;  // it had ended by then
+      EXPECT_TRUE(drained.checkpoint.ParseFromString(CheckpointOf(drained.name)));
+      if (wanted(drained.checkpoint)) return drained;
+      EXPECT_TRUE(backend_.runs().CancelRun(access::Everyone(), drained.name).ok());
+    }
+    ADD_FAILURE() << "never drained there";
+    return drained;
+  }
+
   // A run that is spoilt, and the field that it is refused by.
   struct Spoilt {
     const char* field;

@@ -93,21 +93,8 @@ TEST_F(ReconstructedRuns, GoOnInTheMiddleOfATraining) {
   run.clear_held_out();
   clock_.SetHook(0, [] {});
   const std::string expected = Verdict(Done(run));
-  std::string name;
-  v1::RunCheckpoint checkpoint;
-  for (int look = clock_.looks(); !checkpoint.has_training(); --look) {  // until it is at work
-    ASSERT_GT(look, 0);
-    if (!name.empty() && Get(name).state() == v1::QUEUED) {
-      ASSERT_TRUE(backend_.runs().CancelRun(access::Everyone(), name).ok());
-    }
-    name = Create(run).name();
-    StopSignal stop;
-    clock_.SetHook(look, [&] { stop.Request(StopReason::kDraining); });
-    Work(&stop);
-    if (Get(name).state() != v1::QUEUED) continue;  // it had ended by then
-    ASSERT_TRUE(checkpoint.ParseFromString(CheckpointOf(name)));
-  }
-  clock_.SetHook(0, [] {});
+  const auto [name, checkpoint] =
+      DrainedWhere(run, clock_.looks(), 1, [](const auto& saved) { return saved.has_training(); });
   EXPECT_EQ(Verdict(WorkOn(name)), expected);
   EXPECT_GT(checkpoint.training().steps(), 0);
   EXPECT_EQ(checkpoint.block(), 1);
@@ -127,21 +114,8 @@ TEST_F(ReconstructedRuns, SaveTheStepsOfATrainingWhenTheServerDrains) {
   run.clear_held_out();
   clock_.SetHook(0, [] {});
   const std::string expected = Verdict(Done(run));
-  std::string name;
-  v1::RunCheckpoint checkpoint;
-  for (int look = clock_.looks() - 5; checkpoint.training().steps() < 3; look -= 5) {
-    ASSERT_GT(look, 0);
-    if (!name.empty() && Get(name).state() == v1::QUEUED) {
-      ASSERT_TRUE(backend_.runs().CancelRun(access::Everyone(), name).ok());
-    }
-    name = Create(run).name();
-    StopSignal stop;
-    clock_.SetHook(look, [&] { stop.Request(StopReason::kDraining); });
-    Work(&stop);
-    if (Get(name).state() != v1::QUEUED) continue;
-    ASSERT_TRUE(checkpoint.ParseFromString(CheckpointOf(name)));
-  }
-  clock_.SetHook(0, [] {});
+  const auto [name, checkpoint] = DrainedWhere(
+      run, clock_.looks() - 5, 5, [](const auto& saved) { return saved.training().steps() >= 3; });
   EXPECT_EQ(Verdict(WorkOn(name)), expected);
 }
 
