@@ -30,12 +30,12 @@ struct SubmitFlags {
 
 absl::Status Check(const SubmitFlags& flags) {
   const JobFlags& job = flags.job;
-  const bool wants_files = !job.output.empty() || !job.save_mask.empty() || !job.plot.empty() ||
-                           !job.tensorboard.empty();
+  const bool wants_files =
+      !job.output.empty() || !job.save_mask.empty() || !job.tensorboard.empty();
   if (!flags.run) ATTNPRUNE_RETURN_IF_ERROR(CheckNoRunFlags(flags.prune));
   if (!wants_files || flags.watch) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      "--output, --save-mask, --plot and --tensorboard need --watch; or use attnprune fetch and "
+      "--output, --save-mask and --tensorboard need --watch; or use attnprune fetch and "
       "attnprune export later");
 }
 
