@@ -82,6 +82,10 @@ void TellRuns(const Shell& shell, const SubmitFlags& flags, const std::vector<v1
     *shell.out << (flags.validate_only ? EstimateText(run)
                                        : absl::StrCat(Printable(run.name()), "\n"));
   }
+  if (!flags.validate_only || runs.size() < 2) return;
+  double seconds = 0;
+  for (const v1::Run& run : runs) seconds += run.estimate().seconds();
+  *shell.out << "all of them: time " << SecondsText(seconds) << " on one idle thread\n";
 }
 
 void SayHowToFetch(const Shell& shell, const SubmitFlags& flags, const std::vector<v1::Run>& runs) {

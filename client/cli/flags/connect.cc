@@ -1,5 +1,6 @@
 #include "client/cli/flags/connect.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "absl/strings/match.h"
@@ -100,7 +101,8 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
   }
   if (flags.timeout.has_value()) options.call_timeout = *flags.timeout;
   options.interrupt = shell.interrupt;
-  if (options.watch_retry.patience >= kWorthTelling && options.retry.patience >= kWorthTelling) {
+  const absl::Duration patience = std::min(options.retry.patience, options.watch_retry.patience);
+  if (!flags.in_process && patience >= kWorthTelling) {
     options.reachable = [shell, server = flags.server](bool reachable) {
       TellReachable(shell, server, reachable);
     };

@@ -34,11 +34,13 @@ absl::StatusOr<std::vector<std::string>> Found(client::Client& client, const Cho
                                                const Findable& findable) {
   std::vector<std::string> names;
   ATTNPRUNE_ASSIGN_OR_RETURN(const auto of_runs, RequestFor<v1::ListRunsRequest>(flags, findable));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListRunsResponse runs, ListRuns(client, of_runs, kUnlimited));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListRunsResponse runs,
+                             ListRuns(client, of_runs, kUnlimited));
   AddOldestFirst(runs.runs(), names);
   if (!findable.jobs) return names;
   ATTNPRUNE_ASSIGN_OR_RETURN(const auto of_jobs, RequestFor<v1::ListJobsRequest>(flags, findable));
-  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsResponse jobs, ListJobs(client, of_jobs, kUnlimited));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsResponse jobs,
+                             ListJobs(client, of_jobs, kUnlimited));
   AddOldestFirst(jobs.jobs(), names);
   return names;
 }
@@ -46,7 +48,8 @@ absl::StatusOr<std::vector<std::string>> Found(client::Client& client, const Cho
 }  // namespace
 
 void AddChoiceFlags(Command& command, ChoiceFlags& flags, const std::string& which) {
-  command.Add("NAME", flags.names, "The jobs or runs");
+  command.Add("NAME", flags.names,
+              "The jobs or runs; of several --json prints one message after the other");
   command.Add("--label", flags.labels,
               absl::StrCat("In place of names: ", which, " with this label. Repeatable"),
               {.type = "KEY=VALUE", .repeatable = true});

@@ -27,11 +27,12 @@ int OnServerOfItsOwn(const Shell& shell, const OwnServerFlags& flags,
       LocalError, const auto server,
       EmbeddedServer::Start(flags.data_dir, flags.threads, flags.memory_budget));
   ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const auto client,
-                           Connect(shell, {.server = server->address()}));
+                           Connect(shell, {.server = server->address(), .in_process = true}));
   Shell uninterrupted = shell;
   uninterrupted.interrupt = {};
-  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const auto after,
-                           Connect(uninterrupted, {.server = server->address()}));
+  ATTNPRUNE_ASSIGN_OR_EXIT(
+      ServerError, const auto after,
+      Connect(uninterrupted, {.server = server->address(), .in_process = true}));
   const Worked worked = work({*client, *after, server->folder()});
   if (!worked.unsaved) return worked.exit_code;
   Note(shell, absl::StrCat("note: the results are kept; start\n  attnprune-server --data-dir ",
