@@ -16,7 +16,6 @@ from attnprune.reproduce import drawing
 from attnprune.reproduce.data import RealLayer, Source, Synthetic
 from attnprune.reproduce.figure import PARTIAL, FigureRun, note
 from attnprune.reproduce.plan import AXES, Options, default_axes, parse_axis, validate
-from attnprune.security import refuse
 
 # The paper's three, what it leaves out, and the best there is.
 DEFAULT_METHODS = ("gd", "wanda", "sparsegpt", "magnitude", "joint")
