@@ -99,6 +99,7 @@ absl::Status CurvaturePass::SetPoint(const CurvaturePoint& point) {
 
 absl::Status CurvaturePass::OpenLayer(Index layer) {
   ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights_));
+  curvature_ = {};  // before the next takes its memory
   curvature_ = NoCurvature(weights_, options_.widest, options_.output);
   open_ = layer;
   return absl::OkStatus();
@@ -139,7 +140,11 @@ absl::Status CurvaturePass::TakeGradients(int draw) {
                               point_.gradients = draw * tokens() + rows;
                               if (at_point_) at_point_();
                             }};
-  const auto goes_on = [this](double) { return !listener_ || listener_(share()); };
+  const auto goes_on = [this](double) {
+    if (!listener_ || listener_(share())) return true;
+    if (at_point_) at_point_();  // the last chance, where the next group is minutes away
+    return false;
+  };
   return SampledLabelGradient(forward_, rows_.lengths, draws, Input(layers()), Gradient(draw),
                               goes_on)
       .status();
@@ -183,6 +188,7 @@ absl::Status CurvaturePass::RunBack(Index layer, const CurvatureSink& sink) {
   ATTNPRUNE_RETURN_IF_ERROR(sink(layer, weights_, curvature_));
   point_.back = (layers() - layer) * all_gradients();
   open_.reset();
+  curvature_ = {};
   return Reach() ? absl::OkStatus() : absl::CancelledError("interrupted");
 }
 

@@ -57,8 +57,8 @@ class CurvaturePass {
                                                                const PassOptions& places);
 
   // To the end. at_point, unless null, is called after each chunk of rows: some 2,048 through a
-  // layer, 4,096 through the head. CANCELLED: the listener ended it; the point and what it
-  // needs are then as at_point was told last. After another error what it needs may be spoilt.
+  // layer, 4,096 through the head. CANCELLED: the listener ended it, and what the point
+  // needs was whole when at_point was called last; or the sink said so, as it may any error.
   absl::Status Run(const PassListener& listener, const CurvatureSink& sink,
                    const std::function<void()>& at_point = nullptr);
 
@@ -66,7 +66,7 @@ class CurvaturePass {
   double share() const;          // that is done at the point
   Index layers_through() const;  // whose curvature the sink has
   // Goes on from a point of a pass with the same input, once what that needs is filled. Errors of
-  // reading the weights; INVALID_ARGUMENT: no such pass has the point.
+  // reading the weights; INVALID_ARGUMENT: out of range, or not between two sequences.
   absl::Status SetPoint(const CurvaturePoint& point);
 
   // What a point needs. States behind layers, T x hidden_size each, one layer's below the other's:

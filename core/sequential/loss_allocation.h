@@ -19,7 +19,8 @@ namespace attnprune {
 class ScoreHistogram {
  public:
   ScoreHistogram() : counts_(kBins) {}
-  // As counts() of another was; nullopt: there are not bins() of them, or one is negative.
+  // As counts() of another was; nullopt: not bins() of them, or one is negative or
+  // above 2^48.
   static absl::optional<ScoreHistogram> Of(absl::Span<const int64_t> counts);
 
   // w: outputs x inputs. inputs: mean(x_b^2). outputs: B_aa. The counts do not depend on the pool's

@@ -102,8 +102,8 @@ absl::Status ClaimedJob::WriteLast(absl::FunctionRef<absl::Status()> write) {
   return written;
 }
 
-void ClaimedJob::End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome) {
-  WriteLast([&] { return WriteEnd(status, outcome); }).IgnoreError();
+bool ClaimedJob::End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome) {
+  return WriteLast([&] { return WriteEnd(status, outcome); }).ok();
 }
 
 bool ClaimedJob::EndPart(const absl::Status& status) {

@@ -52,7 +52,8 @@ class ClaimedJob {
 
   // Writes how the job ended. `status` OK: everything was done, and `outcome` says what came of it.
   // What has happened first counts: a job that has all its results is done, whatever came too late.
-  void End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
+  // Whether that is written.
+  bool End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
   // The same of a part, which is done or given back: what becomes of the job is for its own worker
   // to find. Whether it is done, and that is written.
   bool EndPart(const absl::Status& status);

@@ -162,8 +162,10 @@ void RunCheckpoint::Write(SteadyClock::time_point start, int64_t bytes,
   }
   last_ = job_.options().clock->Now();
   if (absl::IsAborted(status)) return job_.stop()->Request(StopReason::kLapsed);
+  unused_.insert(unused_.end(), unused.begin(), unused.end());
   if (!status.ok()) return job_.Report(status);
-  for (const std::string& digest : unused) job_.tensors()->Remove(digest).IgnoreError();
+  for (const std::string& digest : unused_) job_.tensors()->Remove(digest).IgnoreError();
+  unused_.clear();
 }
 
 bool RunCheckpoint::HasMomentsOf(const LayerPruner& pruner) const {
@@ -261,6 +263,13 @@ void RunCheckpoint::ForgetStretch(Index block, size_t stretch) {
                      static_cast<size_t>(message_.stretch()) == stretch &&
                      message_.advanced().empty() && !message_.has_training();
   if (of_it) Forget();
+}
+
+void RunCheckpoint::Abandon() {
+  for (const std::string& digest : message_.measuring().curvature()) {
+    job_.tensors()->Remove(digest).IgnoreError();
+  }
+  Forget();
 }
 
 void RunCheckpoint::Forget() {

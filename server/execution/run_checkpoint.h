@@ -3,7 +3,7 @@
 // before all blocks, the rows that it samples and where the pass of the curvature is.
 //
 // The bulk is in blobs that only the checkpoint names. One that is lost costs the work that it
-// holds, and nothing else.
+// holds, of a training or the curvature's pass all that was saved, and nothing else.
 #ifndef ATTNPRUNE_SERVER_EXECUTION_RUN_CHECKPOINT_H_
 #define ATTNPRUNE_SERVER_EXECUTION_RUN_CHECKPOINT_H_
 
@@ -66,7 +66,9 @@ class RunCheckpoint {
   void SaveTraining(Index block, Training& training);
   void SaveSampled(const SampledSoFar& rows);
   // measured: of the layers that are through, curvature and scores.
-  void SaveMeasuring(CurvaturePass& pass, const v1::RunCheckpoint::Measuring& measured);
+  // Nothing, where the disk has no room for it beside `needed` bytes.
+  void SaveMeasuring(CurvaturePass& pass, const v1::RunCheckpoint::Measuring& measured,
+                     int64_t needed);
 
   // A result was stored, which drops the checkpoint: what is left of it is written anew.
   void AfterResult();
@@ -74,6 +76,8 @@ class RunCheckpoint {
   void ForgetAdvanced();
   void ForgetStretch(Index block, size_t stretch);
   void Forget();
+  // The run does not go on: what no result names either.
+  void Abandon();
 
  private:
   // bytes: that the save would write.
@@ -83,6 +87,8 @@ class RunCheckpoint {
   std::vector<std::string> PutMoments(const LayerPruner& pruner);
   absl::Status CheckTraining(Training& training);
   absl::Status ReadMeasuring(CurvaturePass& pass);
+  void DropMeasuring();
+  void KeepRows(v1::RunCheckpoint::Measuring& saved);
   absl::Status PutMeasuring(CurvaturePass& pass, v1::RunCheckpoint::Measuring& saved,
                             std::vector<std::string>& put);
   absl::Status ReadMoments(StretchMoments& moments, size_t groups);
@@ -94,6 +100,7 @@ class RunCheckpoint {
   ClaimedJob& job_;
   const std::string tail_;  // of its blobs (own_blobs.h)
   v1::RunCheckpoint message_;
+  std::vector<std::string> unused_;  // to be removed once a save no longer names them
   absl::Time last_;
   absl::Duration cost_of_a_byte_;                         // by the last save of bulk
   absl::Duration cost_of_little_ = absl::ZeroDuration();  // the last save without

@@ -188,7 +188,9 @@ absl::Status Measurement::Run(RunProgress& progress) {
   ATTNPRUNE_ASSIGN_OR_RETURN(pass_, Open());
   ATTNPRUNE_RETURN_IF_ERROR(TakeUp());
   progress.Resume(pass_->share());
-  const auto save = [this] { checkpoint_.SaveMeasuring(*pass_, measured_); };
+  const auto save = [this] {
+    checkpoint_.SaveMeasuring(*pass_, measured_, static_cast<int64_t>(run_.plan.disk_bytes));
+  };
   const auto store = [this](Index layer, const LayerWeights& weights,
                             const LayerCurvature& curvature) {
     return Store(layer, weights, curvature);

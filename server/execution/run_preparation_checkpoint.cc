@@ -2,6 +2,7 @@
 // that takes the curvature.
 #include <algorithm>
 #include <chrono>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -139,13 +140,16 @@ absl::Status RunCheckpoint::ReadMeasuring(CurvaturePass& pass) {
   return absl::OkStatus();
 }
 
+// Damage leaves the blobs to the next save: whoever has the job now may need them.
 absl::StatusOr<Measuring> RunCheckpoint::TakeMeasuring(CurvaturePass& pass) {
   if (!message_.has_measuring()) return Measuring();
   const absl::Status status = ReadMeasuring(pass);
-  if (absl::IsCancelled(status)) return status;
-  if (!status.ok()) {
+  const bool damaged = absl::IsDataLoss(status) || absl::IsNotFound(status) ||
+                       absl::IsInvalidArgument(status);
+  if (!status.ok() && !damaged) return status;
+  if (damaged) {
     Warn("curvature that was saved", status);
-    Forget();
+    DropMeasuring();
     ATTNPRUNE_RETURN_IF_ERROR(pass.SetPoint({}));
     return Measuring();
   }
@@ -153,6 +157,24 @@ absl::StatusOr<Measuring> RunCheckpoint::TakeMeasuring(CurvaturePass& pass) {
   *taken.mutable_curvature() = message_.measuring().curvature();
   *taken.mutable_scores() = message_.measuring().scores();
   return taken;
+}
+
+void RunCheckpoint::DropMeasuring() {
+  const Measuring& saved = message_.measuring();
+  unused_.insert(unused_.end(), saved.sums().begin(), saved.sums().end());
+  for (const Measuring::KeptRows& rows : saved.kept()) unused_.push_back(rows.digest());
+  if (!saved.gradient_rows().empty()) unused_.push_back(saved.gradient_rows());
+  message_.clear_measuring();
+}
+
+// Rows that were saved long ago begin their grace anew; where one is gone all are to be put again.
+void RunCheckpoint::KeepRows(Measuring& saved) {
+  std::vector<std::string> digests;
+  for (const Measuring::KeptRows& rows : saved.kept()) digests.push_back(rows.digest());
+  const absl::StatusOr<std::vector<std::string>> missing = job_.tensors()->FindMissing(digests);
+  if (missing.ok() && missing->empty()) return;
+  unused_.insert(unused_.end(), digests.begin(), digests.end());
+  saved.clear_kept();
 }
 
 // Adds what is needed and not saved yet; put: its digests, as far as it came.
@@ -187,16 +209,22 @@ absl::Status RunCheckpoint::PutMeasuring(CurvaturePass& pass, Measuring& saved,
   return absl::OkStatus();
 }
 
-void RunCheckpoint::SaveMeasuring(CurvaturePass& pass, const Measuring& measured) {
+void RunCheckpoint::SaveMeasuring(CurvaturePass& pass, const Measuring& measured, int64_t needed) {
   const int64_t bytes = BytesToSave(pass, message_.measuring());
-  if (!Due(bytes)) return;
+  const JobRunnerOptions& options = job_.options();
+  if (!Due(bytes) || !CheckDiskRoom(options.spill_folder, needed + bytes,
+                                    options.min_free_disk_bytes, "the server's disk")
+                          .ok()) {
+    return;
+  }
   const auto start = std::chrono::steady_clock::now();
   Measuring saved = message_.measuring();
-  const std::vector<std::string> unneeded = TakeUnneeded(pass, saved);
+  std::vector<std::string> unneeded = TakeUnneeded(pass, saved);
+  KeepRows(saved);
   std::vector<std::string> put;
   const absl::Status status = PutMeasuring(pass, saved, put);
   if (!status.ok()) {
-    for (const std::string& digest : put) job_.tensors()->Remove(digest).IgnoreError();
+    unused_.insert(unused_.end(), put.begin(), put.end());
     return job_.Report(status);
   }
   const CurvaturePoint& point = pass.point();
@@ -206,6 +234,11 @@ void RunCheckpoint::SaveMeasuring(CurvaturePass& pass, const Measuring& measured
   *saved.mutable_curvature() = measured.curvature();
   *saved.mutable_scores() = measured.scores();
   *message_.mutable_measuring() = std::move(saved);
+  // What was put now under the digest of something older stays.
+  const std::set<std::string> named(put.begin(), put.end());
+  const auto is_named = [&named](const std::string& digest) { return named.count(digest) > 0; };
+  std::erase_if(unneeded, is_named);
+  std::erase_if(unused_, is_named);
   Write(start, bytes, unneeded);
 }
 

@@ -73,7 +73,12 @@ void ModelRun::Run() {
   const JobRunnerOptions& options = job_.options();
   const bool drains = !status.ok() && job_.stop()->reason() == StopReason::kDraining;
   if (drains && options.await_helpers) options.await_helpers();
-  job_.End(status, [] { return absl::OkStatus(); });
+  // A run that ends undone leaves nothing behind that only its checkpoint names.
+  RunCheckpoint saved(job_);
+  const bool undone = !status.ok() && !drains && job_.stop()->reason() != StopReason::kLapsed;
+  if (undone) saved.Read();
+  const bool ended = job_.End(status, [] { return absl::OkStatus(); });
+  if (undone && ended) saved.Abandon();
 }
 
 absl::Status ModelRun::RunAll() {

@@ -41,7 +41,10 @@ absl::StatusOr<Tokens> Sample(ClaimedJob& job, OpenRun& run, RunProgress& progre
                                  .memory_budget = job.options().memory_budget_bytes};
   SampledSoFar so_far = checkpoint.TakeSampled();
   const PassListener tell = ListenerOf(job, progress);
+  bool begun = false;
   const auto listener = [&](double share) {
+    if (!begun) progress.Resume(share);  // an earlier attempt's, and what the rows begin with
+    begun = true;
     checkpoint.SaveSampled(so_far);
     return tell(share);
   };

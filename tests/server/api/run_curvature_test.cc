@@ -231,6 +231,7 @@ TEST_F(CurvatureCheckpoints, GoOnWhereThePassWas) {
   EXPECT_LT(Told(back.name), Told(forward.name));
   const Drained inside = DrainedInALayer();
   EXPECT_EQ(Verdict(WorkOn(inside.name)), expected_);
+  EXPECT_LT(Told(inside.name), Told(forward.name));
   EXPECT_EQ(Blobs(), blobs_ + blobs_of_a_run_) << "what was saved is left";
   EXPECT_THAT(Warnings(inside.name), SizeIs(0));
   EXPECT_THAT(Warnings(forward.name), SizeIs(0));
