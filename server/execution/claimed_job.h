@@ -45,6 +45,8 @@ class ClaimedJob {
   absl::Status Write(absl::FunctionRef<absl::Status()> write);
   // BlobStore::Put, again and again while the disk is full.
   absl::StatusOr<std::string> Put(absl::Span<const char> bytes, absl::string_view tail = "");
+  // Of the claim, again and again while it cannot be reached.
+  absl::StatusOr<absl::optional<std::string>> ReadCheckpoint();
   // JobStore::FinishMethod after all progress, again and again likewise.
   absl::Status StoreResult(int index, const std::string& bytes,
                            absl::Span<const std::string> digests,
@@ -52,6 +54,8 @@ class ClaimedJob {
 
   // Writes how the job ended. `status` OK: everything was done, and `outcome` says what came of it.
   // What has happened first counts: a job that has all its results is done, whatever came too late.
+  // UNAVAILABLE: what it needs is away, and after a while, longer at each attempt, it is queued
+  // again.
   void End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
   // The same of a part, which is done or given back: what becomes of the job is for its own worker
   // to find. Whether it is done, and that is written.
@@ -69,6 +73,7 @@ class ClaimedJob {
   absl::Status WriteEnd(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
   absl::Status WriteStopped(StopReason reason);
   absl::Status Fail(const absl::Status& status);
+  void AwaitReturn();  // of what is away
 
   const JobRecord& record_;
   const JobClaim claim_;
