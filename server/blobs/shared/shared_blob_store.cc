@@ -209,13 +209,12 @@ absl::StatusOr<std::string> SharedBlobStore::Put(absl::Span<const char> bytes,
   const std::string sha256 = hash.Finish();
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::set<std::string> there, FindIntact({sha256}));
   if (!there.empty()) return sha256;
-  const std::string object = NewBlobObject(sha256);
   const auto size = static_cast<int64_t>(bytes.size() + tail.size());
-  ATTNPRUNE_RETURN_IF_ERROR(blobs_.ledger().Reserve({object}));
-  ATTNPRUNE_RETURN_IF_ERROR(size > blobs_.options().largest_put_bytes
-                                ? PutInParts(object, bytes, tail)
-                                : blobs_.place().Put(object, pieces));
-  ATTNPRUNE_RETURN_IF_ERROR(blobs_.Publish({sha256, object, size}));
+  const auto put = [&](const std::string& object) {
+    return size > blobs_.options().largest_put_bytes ? PutInParts(object, bytes, tail)
+                                                     : blobs_.place().Put(object, pieces);
+  };
+  ATTNPRUNE_RETURN_IF_ERROR(blobs_.PutNew(sha256, size, put));
   return sha256;
 }
 

@@ -5,10 +5,10 @@
 //   uploads/<32 digits>                 what came of an upload behind its last whole part
 //   place                               the id of the database that the place is of
 //
-// An upload's bytes wait in a nameless file of this machine's until they are a part (8 MiB). A kill
-// loses those of a part that is not whole, CommittedBytes tells; a stream that just breaks loses
-// none. An upload that went on after a break, or at another server, is read once at its end, to be
-// hashed: parts cannot be read before.
+// An upload's bytes wait in nameless files of this machine's until they are a part (8 MiB) that is
+// sent. A kill loses what was not, two parts at most, CommittedBytes tells; a stream that just
+// breaks loses none. An upload that went on after a break, or at another server, is read once at
+// its end, to be hashed: parts cannot be read before.
 //
 // Where objects are no files of this machine's, tensors are read from copies in a cache; the digest
 // is checked whenever one is made.

@@ -71,11 +71,24 @@ void SharedBlobs::Sweep(const SpareObjects& spare) const {
 absl::Status SharedBlobs::Publish(const StoredBlob& blob) {
   absl::StatusOr<SpareObjects> spare = ledger_->Publish(blob);
   held_.Invalidate();
-  // Only a server that was stopped for hours can have come too late.
-  if (absl::IsAborted(spare.status())) return absl::UnavailableError(spare.status().message());
   ATTNPRUNE_RETURN_IF_ERROR(spare.status());
   Sweep(*spare);
   return absl::OkStatus();
+}
+
+// Only a server that was stopped for hours, or a clock that was set, comes too late.
+absl::Status SharedBlobs::PutNew(const std::string& sha256, int64_t size,
+                                 absl::FunctionRef<absl::Status(const std::string& object)> put) {
+  constexpr int kTries = 3;
+  absl::Status status;
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    const std::string object = NewBlobObject(sha256);
+    ATTNPRUNE_RETURN_IF_ERROR(ledger_->Reserve({object}));
+    status = put(object);
+    if (status.ok()) status = Publish({sha256, object, size});
+    if (!absl::IsAborted(status)) return status;
+  }
+  return absl::UnavailableError(status.message());
 }
 
 absl::Status SharedBlobs::Withdraw(const StoredBlob& blob, BlobLedger::Fate fate) {

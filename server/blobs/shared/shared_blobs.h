@@ -40,8 +40,11 @@ class SharedBlobs {
 
   // Removes them; what fails is left for Collect.
   void Sweep(const SpareObjects& spare) const;
-  // The object is whole: it is the tensor now.
+  // The object is whole: it is the tensor now. ABORTED: it took too long, and is given up.
   absl::Status Publish(const StoredBlob& blob);
+  // Writes an object by `put` and publishes it; anew where it was given up meanwhile.
+  absl::Status PutNew(const std::string& sha256, int64_t size,
+                      absl::FunctionRef<absl::Status(const std::string& object)> put);
   // Whether the tensor's object is there and of its size. One that is not is withdrawn.
   absl::StatusOr<bool> IsIntact(const StoredBlob& blob);
   absl::Status Withdraw(const StoredBlob& blob, BlobLedger::Fate fate);

@@ -2,6 +2,8 @@
 #ifndef ATTNPRUNE_SERVER_BLOBS_SHARED_SHARED_UPLOAD_H_
 #define ATTNPRUNE_SERVER_BLOBS_SHARED_SHARED_UPLOAD_H_
 
+#include <future>
+#include <memory>
 #include <string>
 
 #include "core/io/sha256.h"
@@ -10,6 +12,7 @@
 
 namespace attnprune {
 
+// A part is sent while the next one comes.
 class SharedUpload final : public Upload {
  public:
   // blobs must outlive it. It is "already there" until Begin.
@@ -31,7 +34,13 @@ class SharedUpload final : public Upload {
   absl::Status ReadTail();
   absl::Status Write(absl::Span<const char> data);
   absl::Status BeginParts();
-  absl::Status PutPart();  // of what is spooled
+  struct SentPart {
+    UploadExtent extent;  // with it
+    SpareObjects spare;
+  };
+  absl::StatusOr<SentPart> SendPart(UploadExtent extent, const SpoolFile& bytes) const;
+  absl::Status PutPart();    // of what is spooled: begins
+  absl::Status AwaitPart();  // the one that is being sent, if any
   absl::Status PutTail();
   absl::Status PutWhole();
   absl::Status Complete();
@@ -42,12 +51,14 @@ class SharedUpload final : public Upload {
   const int64_t part_bytes_;
   std::string holder_;
   UploadExtent extent_;  // as the ledger has it
-  SpoolFile spool_;      // what is behind its parts
+  // What is behind its parts: first what is being sent, if anything is.
+  std::unique_ptr<SpoolFile> sending_, spool_;
   Sha256 hash_;
   bool hashed_ = true;  // all that was received
   int64_t received_ = 0;
   bool begun_ = false;
   bool holds_ = false;
+  std::future<absl::StatusOr<SentPart>> sent_;  // last: it uses all of the above
 };
 
 }  // namespace attnprune

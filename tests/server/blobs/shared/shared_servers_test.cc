@@ -25,6 +25,10 @@ class SharedServers : public ::testing::TestWithParam<PlaceKind>, public BlobSto
   static absl::Span<const char> Part(const std::string& bytes, size_t from, size_t size) {
     return absl::MakeConstSpan(bytes).subspan(from, size);
   }
+  // Of upload u, which is being sent.
+  void AwaitFirstPart() {
+    while (*b_->CommittedBytes("u") == 0) std::this_thread::yield();
+  }
   static std::string Read(const BlobStore& store, const std::string& sha256, int64_t size) {
     const auto mapped = store.Map(sha256, size);
     if (!mapped.ok()) return mapped.status().ToString();
@@ -85,9 +89,11 @@ TEST_P(SharedServers, AnUploadHasOneWriterAmongServersUntilItsHoldIsOver) {
   EXPECT_THAT(b_->StartUpload(spec, 0).status(),
               FailsWith(absl::StatusCode::kAborted, "upload u "));
   place_.clock().Advance(absl::Minutes(1));  // as when the first server is no more
+  AwaitFirstPart();
   ASSERT_EQ(*b_->CommittedBytes("u"), 8 * kMiB) << "whole parts";
   const auto upload = b_->StartUpload(spec, 8 * kMiB).value();
-  EXPECT_TRUE(absl::IsAborted(silent->Append(Part(bytes, 10 * kMiB, 8 * kMiB))));
+  EXPECT_TRUE(silent->Append(Part(bytes, 10 * kMiB, bytes.size())).ok()) << "it is on its way";
+  EXPECT_TRUE(absl::IsAborted(silent->Finish()));
   ASSERT_TRUE(upload->Append(Part(bytes, 8 * kMiB, bytes.size())).ok());
   const absl::Status finished = upload->Finish();
   ASSERT_TRUE(finished.ok()) << finished;
@@ -99,6 +105,7 @@ TEST_P(SharedServers, AServerThatStartsAgainGoesOnWithItsUploadsAtOnce) {
   const UploadSpec spec = SpecOf("u", bytes);
   const std::unique_ptr<Upload> killed = Start(spec, 0);
   ASSERT_TRUE(killed->Append(Part(bytes, 0, bytes.size())).ok());
+  AwaitFirstPart();
   const std::unique_ptr<BlobStore> again = place_.Open(place_.OptionsOf("a"));
   EXPECT_TRUE(again->StartUpload(spec, 8 * kMiB).ok());
 }
@@ -225,6 +232,8 @@ TEST_F(BucketAway, IsUnavailableByItsNameAndNothingIsLost) {
   const UploadSpec spec = SpecOf("u", bytes);
   std::unique_ptr<Upload> upload = Start(spec, 0);
   ASSERT_TRUE(upload->Append(absl::MakeConstSpan(bytes).subspan(0, 10 * kMiB)).ok());
+  const auto ledger = place_.OpenLedger();
+  while (*ledger->CommittedBytes("u") == 0) std::this_thread::yield();  // it is being sent
   S3Server::Shared().Stop();
   EXPECT_THAT(store_->Put(std::string("x")).status(),
               FailsWith(absl::StatusCode::kUnavailable, "http://127.0.0.1:"));
@@ -232,8 +241,8 @@ TEST_F(BucketAway, IsUnavailableByItsNameAndNothingIsLost) {
               FailsWith(absl::StatusCode::kUnavailable, "blobs"));
   EXPECT_TRUE(absl::IsUnavailable(store_->FindMissing({stored}).status()));
   EXPECT_TRUE(absl::IsUnavailable(store_->CheckInPlace()));
-  EXPECT_TRUE(
-      absl::IsUnavailable(upload->Append(absl::MakeConstSpan(bytes).subspan(10 * kMiB, 8 * kMiB))));
+  ASSERT_TRUE(upload->Append(absl::MakeConstSpan(bytes).subspan(10 * kMiB)).ok());
+  EXPECT_TRUE(absl::IsUnavailable(upload->Finish()));
   upload = nullptr;
   S3Server::Shared().Start();
   EXPECT_EQ(Stored(stored), small);
