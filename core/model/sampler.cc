@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/kernels/log_sum_exp.h"
 #include "core/model/pass_estimate.h"
@@ -28,22 +29,43 @@ int64_t CacheBytesOfAToken(const ModelOptions& model) {
 // A row on its way.
 struct SampledRow {
   Index number, length;
-  std::vector<int64_t> ids;  // so far, or what it begins with
+  std::vector<int64_t>* ids;  // so far
+
+  bool Has(Index position) const { return std::ssize(*ids) > position; }
 };
 
-// The row's part of the real rows, none yet written on.
-std::vector<SampledRow> Beginnings(const Tokens& real, const SampleOptions& options) {
+// Each row's part of the real rows.
+SampledSoFar Beginnings(const Tokens& real, const SampleOptions& options) {
   std::vector<Index> firsts;
   Index first = 0;
   for (const Index length : real.lengths) firsts.push_back(std::exchange(first, first + length));
-  std::vector<SampledRow> rows;
+  SampledSoFar rows;
   for (Index i = 0; i < options.rows; ++i) {
     const auto from = static_cast<size_t>(i % std::ssize(real.lengths));
-    const Index length = real.lengths[from];
     const auto begin = real.ids.begin() + firsts[from];
-    rows.push_back({i, length, {begin, begin + std::min(options.prefix, length)}});
+    rows.emplace_back(begin, begin + std::min(options.prefix, real.lengths[from]));
   }
   return rows;
+}
+
+// Whether the rows may be those of an interrupted call.
+absl::Status CheckSoFar(const SampledSoFar& rows, const SampledSoFar& beginnings,
+                        absl::Span<const Index> lengths, Index vocab) {
+  if (rows.size() != beginnings.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(beginnings.size(), " rows are to be written, got ", rows.size()));
+  }
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const std::vector<int64_t>& begun = beginnings[i];
+    const bool in_vocabulary = std::all_of(rows[i].begin(), rows[i].end(), [vocab](int64_t id) {
+      return id >= 0 && id < vocab;
+    });
+    if (rows[i].size() < begun.size() || std::ssize(rows[i]) > lengths[i] || !in_vocabulary ||
+        !std::equal(begun.begin(), begun.end(), rows[i].begin())) {
+      return absl::InvalidArgumentError(absl::StrCat("row ", i, " is not one to go on from"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 class Sampling {
@@ -54,7 +76,10 @@ class Sampling {
 
   // rows: longest first.
   absl::Status Run(absl::Span<SampledRow> rows) {
-    for (const SampledRow& row : rows) all_ += static_cast<double>(row.length);
+    for (const SampledRow& row : rows) {
+      all_ += static_cast<double>(row.length);
+      done_ += static_cast<double>(row.ids->size());
+    }
     const int64_t of_token = CacheBytesOfAToken(forward_.options());
     for (size_t first = 0; first < rows.size();) {
       size_t end = first;
@@ -70,6 +95,9 @@ class Sampling {
 
  private:
   absl::Status WriteTogether(absl::Span<SampledRow> rows) {
+    const bool written = std::all_of(rows.begin(), rows.end(),
+                                   [](const SampledRow& row) { return row.Has(row.length - 1); });
+    if (written) return absl::OkStatus();
     std::vector<Index> lengths;
     for (const SampledRow& row : rows) lengths.push_back(row.length);
     cached_.Begin(lengths);
@@ -83,19 +111,22 @@ class Sampling {
     return absl::OkStatus();
   }
 
-  // The token behind position t.
+  // The token behind position t, of rows that do not have it yet.
   absl::Status Write(absl::Span<SampledRow> rows, Index t) {
     std::vector<int64_t> ids;
-    for (const SampledRow& row : rows) ids.push_back(row.ids[static_cast<size_t>(t)]);
+    for (const SampledRow& row : rows) ids.push_back((*row.ids)[static_cast<size_t>(t)]);
     ATTNPRUNE_RETURN_IF_ERROR(cached_.Advance(ids));
-    done_ += static_cast<double>(rows.size());
-    if (t + 1 < options_.prefix) return absl::OkStatus();  // all have it
+    const auto lacking = std::count_if(rows.begin(), rows.end(),
+                                       [t](const SampledRow& row) { return !row.Has(t + 1); });
+    if (lacking == 0) return absl::OkStatus();
     ATTNPRUNE_RETURN_IF_ERROR(cached_.Logits(logits_));
     forward_.pool().ParallelFor(std::ssize(rows), [&](Index i) {
-      SampledRow& row = rows[static_cast<size_t>(i)];
-      row.ids.push_back(
+      const SampledRow& row = rows[static_cast<size_t>(i)];
+      if (row.Has(t + 1)) return;
+      row.ids->push_back(
           Draw(logits_.row(i), UniformOfDraw(options_.seed ^ kStream, row.number, t)));
     });
+    done_ += static_cast<double>(lacking);
     return absl::OkStatus();
   }
 
@@ -123,23 +154,34 @@ class Sampling {
 
 absl::StatusOr<Tokens> SampleRows(Forward& forward, const Tokens& real,
                                   const SampleOptions& options,
-                                  const std::function<bool(double share)>& goes_on) {
+                                  const std::function<bool(double share)>& goes_on,
+                                  SampledSoFar* so_far) {
   ATTNPRUNE_RETURN_IF_ERROR(forward.CheckPredicts());
   ATTNPRUNE_RETURN_IF_ERROR(forward.Check(real));
+  Tokens written;
+  written.lengths = SampledLengths(real.lengths, options.rows);
+  SampledSoFar own;
+  SampledSoFar& ids = so_far != nullptr ? *so_far : own;
+  SampledSoFar beginnings = Beginnings(real, options);
+  if (ids.empty()) {
+    ids = std::move(beginnings);
+  } else {
+    ATTNPRUNE_RETURN_IF_ERROR(
+        CheckSoFar(ids, beginnings, written.lengths, forward.options().vocab));
+  }
   const SampleEstimate estimate =
       EstimateSampling(forward.options(), real.lengths, options.rows, options.memory_budget);
   ATTNPRUNE_ASSIGN_OR_RETURN(CachedForward cached, CachedForward::Open(forward, estimate.held));
-  std::vector<SampledRow> rows = Beginnings(real, options);
+  std::vector<SampledRow> rows;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    rows.push_back({static_cast<Index>(i), written.lengths[i], &ids[i]});
+  }
   std::stable_sort(rows.begin(), rows.end(),
                    [](const auto& a, const auto& b) { return a.length > b.length; });
   ATTNPRUNE_RETURN_IF_ERROR(
       Sampling(forward, std::move(cached), options, goes_on).Run(absl::MakeSpan(rows)));
-  std::sort(rows.begin(), rows.end(),
-            [](const auto& a, const auto& b) { return a.number < b.number; });
-  Tokens written;
-  for (const SampledRow& row : rows) {
-    written.ids.insert(written.ids.end(), row.ids.begin(), row.ids.end());
-    written.lengths.push_back(row.length);
+  for (const std::vector<int64_t>& row : ids) {
+    written.ids.insert(written.ids.end(), row.begin(), row.end());
   }
   return written;
 }

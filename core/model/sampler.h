@@ -29,15 +29,21 @@ struct SampleOptions {
   int64_t memory_budget = 0;  // bytes, by which SampleEstimate::held is chosen; 0: any
 };
 
+using SampledSoFar = std::vector<std::vector<int64_t>>;  // of each row its tokens; empty: none
+
 // Each token is drawn by a number that depends on seed, row and position only. goes_on, unless
 // null, is told the share that is done after each position; where it returns false the answer is
-// CANCELLED. Errors: CheckPredicts's, CheckTokens's of `real`, which has a row at least. Rows are
+// CANCELLED. so_far, unless null, has the tokens of each row by now, also while goes_on is called;
+// what an interrupted call of the same input left there is gone on from, with the same tokens in
+// the end: only rows that had ended cost nothing, the others' keys and values are computed anew.
+// INVALID_ARGUMENT: no such call can have left it. Errors: CheckPredicts's, CheckTokens's of `real`, which has a row at least. Rows are
 // written side by side, as many as keep 2 GiB of keys and values. Not thread-safe: `forward` and
 // its pool are used. The tokens depend on the input and the CPU type only, not on the number of
 // threads nor on the budget.
 absl::StatusOr<Tokens> SampleRows(Forward& forward, const Tokens& real,
                                   const SampleOptions& options,
-                                  const std::function<bool(double share)>& goes_on = nullptr);
+                                  const std::function<bool(double share)>& goes_on = nullptr,
+                                  SampledSoFar* so_far = nullptr);
 
 // Of rows that are sampled from real ones of these lengths.
 std::vector<Index> SampledLengths(absl::Span<const Index> real, Index rows);

@@ -6,9 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/types/optional.h"
 #include "core/base/status_macros.h"
-#include "core/io/spilled_matrix.h"
 #include "core/kernels/gram.h"
 #include "core/model/head_backward.h"
 #include "core/model/layer_backward.h"
@@ -40,45 +38,33 @@ uint64_t DrawSeed(uint64_t seed, int draw) {
   return seed + kOddFraction * static_cast<uint64_t>(draw);
 }
 
-// The states of a model on their way forward and back.
-class Pass {
- public:
-  Pass(Forward& forward, ThreadPool& pool, const Tokens& rows, const CurvatureOptions& options,
-       const PassListener& listener)
-      : forward_(forward), pool_(pool), rows_(rows), options_(options), listener_(listener) {}
+}  // namespace
 
-  absl::Status Run(const PassOptions& places, const CurvatureSink& sink);
+absl::StatusOr<std::unique_ptr<CurvaturePass>> CurvaturePass::Create(
+    Forward& forward, ThreadPool& pool, const Tokens& rows, const CurvatureOptions& options,
+    const PassOptions& places) {
+  ATTNPRUNE_RETURN_IF_ERROR(forward.CheckPredicts());
+  std::unique_ptr<CurvaturePass> pass(new CurvaturePass(forward, pool, rows, options));
+  ATTNPRUNE_RETURN_IF_ERROR(pass->MakeRoom(places));
+  return pass;
+}
 
- private:
-  absl::Status MakeRoom(const PassOptions& places);
-  absl::Status RunForward();
-  absl::Status TakeGradients();
-  absl::Status RunBack(Index layer, const CurvatureSink& sink);
+MutableMatrixView CurvaturePass::Input(Index layer) {
+  return kept_->view().Rows(layer * rows_.total(), rows_.total());
+}
 
-  Index layers() const { return forward_.options().layer_count(); }
-  double tokens() const { return static_cast<double>(rows_.total()); }
-  MutableMatrixView Kept(Index layer) {
-    return kept_->view().Rows(layer * rows_.total(), rows_.total());
-  }
-  MutableMatrixView Gradient(int draw) {
-    return gradients_->view().Rows(draw * rows_.total(), rows_.total());
-  }
-  // passes: of a layer, that are done.
-  bool Tell(double passes) const {
-    const double all = static_cast<double>(layers()) * (1 + options_.draws * kBackwardPasses);
-    return !listener_ || listener_(passes / all);
-  }
+// passes: through a layer, that are done.
+double CurvaturePass::ShareOf(double passes) const {
+  return passes / (static_cast<double>(layers()) * (1 + options_.draws * kBackwardPasses));
+}
 
-  Forward& forward_;
-  ThreadPool& pool_;
-  const Tokens& rows_;
-  const CurvatureOptions& options_;
-  const PassListener& listener_;
-  absl::optional<ScratchMatrix> kept_;       // the input of every layer, the last one's output
-  absl::optional<ScratchMatrix> gradients_;  // of every draw
-};
+double CurvaturePass::share() const {
+  const Index back = point_.back.has_value() ? layers() - *point_.back : 0;
+  return ShareOf(static_cast<double>(point_.forward) +
+                 kBackwardPasses * static_cast<double>(back * options_.draws));
+}
 
-absl::Status Pass::MakeRoom(const PassOptions& places) {
+absl::Status CurvaturePass::MakeRoom(const PassOptions& places) {
   const ModelOptions& model = forward_.options();
   const Index kept_rows = rows_.total() * (layers() + 1), rows = rows_.total() * options_.draws;
   const bool spill =
@@ -93,32 +79,28 @@ absl::Status Pass::MakeRoom(const PassOptions& places) {
   return absl::OkStatus();
 }
 
-absl::Status Pass::RunForward() {
-  ATTNPRUNE_RETURN_IF_ERROR(forward_.Embed(rows_, Kept(0)));
-  for (Index layer = 0; layer < layers(); ++layer) {
-    const MutableMatrixView x = Kept(layer + 1);
-    CopyRows(Kept(layer), x);
-    LayerHooks hooks;
-    hooks.goes_on = [&](Index done) {
-      return Tell(static_cast<double>(layer) + static_cast<double>(done) / tokens());
-    };
-    ATTNPRUNE_RETURN_IF_ERROR(forward_.RunLayer(layer, rows_.lengths, x, hooks));
-  }
-  return absl::OkStatus();
+absl::Status CurvaturePass::RunForward(Index layer) {
+  const MutableMatrixView x = Input(layer + 1);
+  CopyRows(Input(layer), x);
+  LayerHooks hooks;
+  hooks.goes_on = [&](Index done) {
+    return Tell(static_cast<double>(layer) + static_cast<double>(done) / tokens());
+  };
+  return forward_.RunLayer(layer, rows_.lengths, x, hooks);
 }
 
-absl::Status Pass::TakeGradients() {
+absl::Status CurvaturePass::TakeGradients() {
   const double done = static_cast<double>(layers());
   for (int draw = 0; draw < options_.draws; ++draw) {
     ATTNPRUNE_RETURN_IF_ERROR(
         SampledLabelGradient(forward_, rows_.lengths, {.seed = DrawSeed(options_.seed, draw)},
-                             Kept(layers()), Gradient(draw), [&](double) { return Tell(done); })
+                             Input(layers()), Gradient(draw), [&](double) { return Tell(done); })
             .status());
   }
   return absl::OkStatus();
 }
 
-absl::Status Pass::RunBack(Index layer, const CurvatureSink& sink) {
+absl::Status CurvaturePass::RunBack(Index layer, const CurvatureSink& sink) {
   LayerWeights weights;
   ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights));
   LayerCurvature curvature = NoCurvature(weights, options_.widest, options_.output);
@@ -140,30 +122,32 @@ absl::Status Pass::RunBack(Index layer, const CurvatureSink& sink) {
     hooks.goes_on = [&](Index done) {
       return Tell(before + kBackwardPasses * static_cast<double>(done) / tokens());
     };
-    if (!backward.Run(layer, weights, rows_.lengths, Kept(layer), Gradient(draw), hooks)) {
+    if (!backward.Run(layer, weights, rows_.lengths, Input(layer), Gradient(draw), hooks)) {
       return absl::CancelledError("interrupted");
     }
   }
   return sink(layer, weights, curvature);
 }
 
-absl::Status Pass::Run(const PassOptions& places, const CurvatureSink& sink) {
-  ATTNPRUNE_RETURN_IF_ERROR(forward_.CheckPredicts());
-  ATTNPRUNE_RETURN_IF_ERROR(MakeRoom(places));
-  ATTNPRUNE_RETURN_IF_ERROR(RunForward());
-  ATTNPRUNE_RETURN_IF_ERROR(TakeGradients());
-  for (Index layer = layers() - 1; layer >= 0; --layer) {
-    ATTNPRUNE_RETURN_IF_ERROR(RunBack(layer, sink));
+absl::Status CurvaturePass::Run(const PassListener& listener, const CurvatureSink& sink,
+                                const std::function<void()>& at_point) {
+  listener_ = listener;
+  ATTNPRUNE_RETURN_IF_ERROR(forward_.Embed(rows_, Input(0)));
+  while (point_.forward < layers()) {
+    ATTNPRUNE_RETURN_IF_ERROR(RunForward(point_.forward));
+    ++point_.forward;
+    if (at_point) at_point();
+  }
+  if (!point_.back.has_value()) {
+    ATTNPRUNE_RETURN_IF_ERROR(TakeGradients());
+    point_.back = layers();
+  }
+  while (*point_.back > 0) {
+    ATTNPRUNE_RETURN_IF_ERROR(RunBack(*point_.back - 1, sink));
+    --*point_.back;
+    if (at_point) at_point();
   }
   return absl::OkStatus();
-}
-
-}  // namespace
-
-absl::Status MeasureCurvature(Forward& forward, ThreadPool& pool, const Tokens& rows,
-                              const CurvatureOptions& options, const PassOptions& places,
-                              const PassListener& listener, const CurvatureSink& sink) {
-  return Pass(forward, pool, rows, options, listener).Run(places, sink);
 }
 
 CurvatureEstimate EstimateCurvature(const ModelOptions& model, absl::Span<const Index> lengths,

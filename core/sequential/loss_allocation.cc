@@ -18,6 +18,16 @@ size_t BinOf(float score) { return std::bit_cast<uint32_t>(score) >> kDroppedBit
 
 }  // namespace
 
+absl::optional<ScoreHistogram> ScoreHistogram::Of(absl::Span<const int64_t> counts) {
+  const bool valid = counts.size() == kBins &&
+                     std::all_of(counts.begin(), counts.end(), [](int64_t n) { return n >= 0; });
+  if (!valid) return absl::nullopt;
+  ScoreHistogram histogram;
+  histogram.counts_.assign(counts.begin(), counts.end());
+  histogram.size_ = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  return histogram;
+}
+
 void ScoreHistogram::Add(MatrixView w, absl::Span<const double> inputs,
                          absl::Span<const double> outputs, ThreadPool& pool) {
   const Index shards = (w.rows() + kHistogramRows - 1) / kHistogramRows;

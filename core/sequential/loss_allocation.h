@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "core/base/thread_pool.h"
 #include "core/tensor/matrix.h"
@@ -18,6 +19,8 @@ namespace attnprune {
 class ScoreHistogram {
  public:
   ScoreHistogram() : counts_(kBins) {}
+  // As counts() of another was; nullopt: there are not bins() of them, or one is negative.
+  static absl::optional<ScoreHistogram> Of(absl::Span<const int64_t> counts);
 
   // w: outputs x inputs. inputs: mean(x_b^2). outputs: B_aa. The counts do not depend on the pool's
   // threads.
@@ -25,6 +28,7 @@ class ScoreHistogram {
            ThreadPool& pool);
   void Add(const ScoreHistogram& other);
 
+  absl::Span<const int64_t> counts() const { return counts_; }  // by bin
   int64_t size() const { return size_; }
   // Weights below a threshold in [0, bins()], a place among the bins; within a bin they count as
   // evenly spread.

@@ -272,6 +272,11 @@ void RunCheckpoint::Forget() {
   for (const std::string& digest : message_.training().layers()) {
     job_.tensors()->Remove(digest).IgnoreError();
   }
+  const v1::RunCheckpoint::Measuring& measuring = message_.measuring();
+  for (const std::string& digest : measuring.inputs()) {
+    job_.tensors()->Remove(digest).IgnoreError();
+  }
+  if (!measuring.gradients().empty()) job_.tensors()->Remove(measuring.gradients()).IgnoreError();
   message_.Clear();
 }
 

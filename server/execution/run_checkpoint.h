@@ -1,5 +1,6 @@
 // What a run writes down in the middle of a block, so that a crash costs seconds of it: the moments
-// of a stretch, the state of the method at work, the hidden states that are through the block.
+// of a stretch, the state of the method at work, the hidden states that are through the block; and
+// before all blocks, the rows that it samples and, layer by layer, the pass of the curvature.
 //
 // The bulk is in blobs that only the checkpoint names. One that is lost costs the work that it
 // holds, and nothing else.
@@ -17,6 +18,8 @@
 #include "absl/types/span.h"
 #include "attnprune/v1/run.pb.h"
 #include "core/methods/method.h"
+#include "core/model/sampler.h"
+#include "core/sequential/curvature.h"
 #include "core/sequential/layer_pruner.h"
 #include "core/sequential/stretch.h"
 #include "core/sequential/training.h"
@@ -46,6 +49,13 @@ class RunCheckpoint {
   // beginning. CANCELLED: the job is to stop; or what was whole a moment ago cannot be read.
   absl::Status TakeTraining(Index block, Training& training);
 
+  // Rows that the model was writing; empty: none.
+  SampledSoFar TakeSampled();
+  // Takes the pass to where it goes on, and returns what was saved with that: curvature and scores.
+  // A warning where it is damaged or gone: the pass stays at its beginning. CANCELLED: the job is
+  // to stop.
+  absl::StatusOr<v1::RunCheckpoint::Measuring> TakeMeasuring(CurvaturePass& pass);
+
   // Each saves only where that is worth its time, or the last chance: the run drains.
   void SaveMoments(Index block, size_t stretch, const LayerPruner& pruner);
   // whole: the stretch has moments to go on from; else its pass is done anew.
@@ -54,6 +64,9 @@ class RunCheckpoint {
   void SaveAdvanced(Index block, v1::HiddenStates::Kind kind, MatrixView states, Index rows);
 
   void SaveTraining(Index block, Training& training);
+  void SaveSampled(const SampledSoFar& rows);
+  // measured: of the layers that are through, curvature and scores.
+  void SaveMeasuring(CurvaturePass& pass, const v1::RunCheckpoint::Measuring& measured);
 
   // A result was stored, which drops the checkpoint: what is left of it is written anew.
   void AfterResult();
@@ -69,6 +82,7 @@ class RunCheckpoint {
   bool HasMomentsOf(const LayerPruner& pruner) const;
   std::vector<std::string> PutMoments(const LayerPruner& pruner);
   absl::Status CheckTraining(Training& training);
+  absl::Status ReadMeasuring(CurvaturePass& pass);
   absl::Status ReadMoments(StretchMoments& moments, size_t groups);
   // start, bytes: of the whole save, for the cost of the next.
   void Write(std::chrono::steady_clock::time_point start, int64_t bytes,

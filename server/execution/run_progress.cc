@@ -53,6 +53,11 @@ void RunProgress::Begin(v1::RunPhase phase, Index block, double operations,
   Write();
 }
 
+void RunProgress::Resume(double share) {
+  share_ = std::min(share, 1.0);
+  if (pace_.done_at_start.has_value()) *pace_.done_at_start += share_ * working_;
+}
+
 void RunProgress::Advance(double share) {
   share_ = std::min(share, 1.0);
   Write();

@@ -40,6 +40,7 @@ class RunProgress {
   // From here on `operations` are at work; maps and method may be empty.
   void Begin(v1::RunPhase phase, Index block, double operations, absl::Span<const LinearMap> maps,
              absl::string_view method = "");
+  void Resume(double share);   // of these operations that an earlier attempt has done
   void Advance(double share);  // of these operations
   // Of the method, or of a training. share: of these operations; nullopt: of the steps.
   void Step(const StepStats& stats, absl::optional<double> share = absl::nullopt);

@@ -11,6 +11,7 @@
 #include "core/model/tokens.h"
 #include "server/execution/block_run.h"
 #include "server/execution/own_blobs.h"
+#include "server/execution/run_checkpoint.h"
 #include "server/execution/run_progress.h"
 
 namespace attnprune {
@@ -29,19 +30,38 @@ absl::StatusOr<Tokens> ReadSampledRows(ClaimedJob& job, const OpenRun& run,
   return rows;
 }
 
+// From where an earlier attempt had them, to their end. Saves them on the way.
+absl::StatusOr<Tokens> Sample(ClaimedJob& job, OpenRun& run, RunProgress& progress,
+                              RunCheckpoint& checkpoint) {
+  const SampledChoice& choice = *run.spec.sampled;
+  const SampleOptions options = {.rows = choice.rows,
+                                 .temperature = choice.temperature,
+                                 .prefix = choice.prefix,
+                                 .seed = run.spec.seed,
+                                 .memory_budget = job.options().memory_budget_bytes};
+  SampledSoFar so_far = checkpoint.TakeSampled();
+  const PassListener tell = ListenerOf(job, progress);
+  const auto listener = [&](double share) {
+    checkpoint.SaveSampled(so_far);
+    return tell(share);
+  };
+  const bool resumes = !so_far.empty();
+  absl::StatusOr<Tokens> rows =
+      SampleRows(*run.forward, run.rows.calibration, options, listener, &so_far);
+  if (!resumes || !absl::IsInvalidArgument(rows.status())) return rows;
+  job.writer().AddWarning(absl::StrCat("rows that were saved: ", rows.status().message(),
+                                       "; that work starts over"));
+  so_far.clear();
+  return SampleRows(*run.forward, run.rows.calibration, options, listener, &so_far);
+}
+
 absl::StatusOr<Tokens> WriteSampledRows(ClaimedJob& job, OpenRun& run, RunResults& results) {
   RunPace pace;
   RunProgress progress(job, run.plan, pace);
   progress.Begin(v1::SAMPLING, 0, run.plan.sample_operations, {});
-  const SampledChoice& choice = *run.spec.sampled;
-  ATTNPRUNE_ASSIGN_OR_RETURN(Tokens rows,
-                             SampleRows(*run.forward, run.rows.calibration,
-                                        {.rows = choice.rows,
-                                         .temperature = choice.temperature,
-                                         .prefix = choice.prefix,
-                                         .seed = run.spec.seed,
-                                         .memory_budget = job.options().memory_budget_bytes},
-                                        ListenerOf(job, progress)));
+  RunCheckpoint checkpoint(job);
+  checkpoint.Read();
+  ATTNPRUNE_ASSIGN_OR_RETURN(Tokens rows, Sample(job, run, progress, checkpoint));
   progress.End();
   const std::vector<int32_t> ids(rows.ids.begin(), rows.ids.end());
   v1::RunResult result;

@@ -1,5 +1,6 @@
 #include "server/execution/run_training.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -96,6 +97,11 @@ void WarnOfEnd(RunTools& tools, const std::string& what, const TrainingOptions& 
                                              point.best_step));
 }
 
+// That an earlier attempt has done.
+double ShareOf(const TrainingPoint& point, const TrainingOptions& options) {
+  return static_cast<double>(point.steps) / std::max(options.steps, 1);
+}
+
 v1::Trained Summary(const OpenRun& run, const TrainingPoint& point) {
   int validation = 0;
   const std::vector<bool> decides = DecidingRows(run);
@@ -158,6 +164,7 @@ absl::Status ReconstructBlock(RunTools& tools, Index block, LayerPruner& pruner,
       BlockReconstruction::Create(*run.forward, run.pool, std::move(problem), pruner.Release(),
                                   MapsOf(TensorsOf(tools, block)), options));
   ATTNPRUNE_RETURN_IF_ERROR(tools.checkpoint.TakeTraining(block, *training));
+  tools.progress.Resume(ShareOf(training->point(), options));
   Telling telling(tools, block, options.steps, *training);
   ATTNPRUNE_RETURN_IF_ERROR(training->Run(PassOptionsOf(run.plan, tools.job.options()),
                                           telling.listener(), telling.observer()));
@@ -182,6 +189,7 @@ absl::Status DistillModel(RunTools& tools) {
   Distillation training(*run.forward, run.pool, run.rows.calibration, DecidingRows(run), options);
   ATTNPRUNE_RETURN_IF_ERROR(AddLayers(tools, training));
   ATTNPRUNE_RETURN_IF_ERROR(tools.checkpoint.TakeTraining(blocks, training));
+  tools.progress.Resume(ShareOf(training.point(), options));
   Telling telling(tools, blocks, options.steps, training);
   ATTNPRUNE_RETURN_IF_ERROR(training.Run(PassOptionsOf(run.plan, tools.job.options()),
                                          telling.listener(), telling.observer()));

@@ -2,10 +2,11 @@
 // takes. Random token ids.
 //
 //   model_forward --model=DIR [--sequences=8] [--tokens=512] [--threads=2] [--rounds=1]
-//   [--backward]
+//   [--backward] [--curvature]
 //
-// With --backward also the pass back, from labels drawn from the model to the input of layer 0; it
-// is float32 in any case.
+// With --backward also the pass back, from labels drawn from the model to the input of layer 0;
+// with --curvature all that B and R of every layer cost, of one draw: forward, back, and the sums.
+// Both are float32 in any case.
 // Prints seconds, the share of the sgemm rate (products of 1024 x 2048 x 2048 on all threads at
 // once, in this process, before and after), and the peak of resident memory.
 #include <algorithm>
@@ -26,6 +27,7 @@
 #include "core/model/head_backward.h"
 #include "core/model/layer_backward.h"
 #include "core/model/model_pass.h"
+#include "core/sequential/curvature.h"
 #include "tests/support/timing.h"
 
 ABSL_FLAG(std::string, model, "", "Hugging Face folder");
@@ -35,6 +37,7 @@ ABSL_FLAG(int, threads, 2, "threads");
 ABSL_FLAG(int, rounds, 1, "rounds");
 ABSL_FLAG(bool, bf16, false, "products in bf16");
 ABSL_FLAG(bool, backward, false, "the pass back too");
+ABSL_FLAG(bool, curvature, false, "the curvature too");
 
 namespace attnprune {
 namespace {
@@ -118,6 +121,31 @@ absl::StatusOr<BackwardSeconds> RunBackward(Forward& forward, const Tokens& toke
   return seconds;
 }
 
+int PrintBackward(Forward& forward, const Tokens& tokens, double forward_seconds) {
+  const auto back = RunBackward(forward, tokens);
+  if (!back.ok()) return 1;
+  std::printf("back: head %.2f s, layers %.2f s, together %.2f forward passes; peak %.0f MiB\n",
+              back->head, back->layers, (back->head + back->layers) / forward_seconds,
+              PeakMebibytes());
+  return 0;
+}
+
+int PrintCurvature(Forward& forward, const Tokens& tokens, double forward_seconds, double rate) {
+  const CurvatureOptions options{.output = true};
+  const auto sink = [](Index, const LayerWeights&, const LayerCurvature&) {
+    return absl::OkStatus();
+  };
+  const auto begin = Clock::now();
+  const auto pass = CurvaturePass::Create(forward, forward.pool(), tokens, options, {});
+  if (!pass.ok() || !(*pass)->Run(nullptr, sink).ok()) return 1;
+  const double seconds = SecondsSince(begin);
+  const double operations =
+      EstimateCurvature(forward.options(), tokens.lengths, options).operations;
+  std::printf("curvature: %.2f s, %.2f forward passes, %.2f of sgemm's rate; peak %.0f MiB\n",
+              seconds, seconds / forward_seconds, operations / seconds / rate, PeakMebibytes());
+  return 0;
+}
+
 int Main() {
   ThreadPool pool(absl::GetFlag(FLAGS_threads));
   const auto opened = Forward::Open(absl::GetFlag(FLAGS_model), pool,
@@ -149,12 +177,10 @@ int Main() {
   std::printf("%.2f s, %.0f GFLOP/s, %.2f of sgemm's %.0f; %.4f nats a token; peak %.0f MiB\n",
               best, operations / best / 1e9, operations / best / rate, rate / 1e9, mean,
               PeakMebibytes());
-  if (!absl::GetFlag(FLAGS_backward)) return 0;
-  const auto back = RunBackward(forward, tokens);
-  if (!back.ok()) return 1;
-  std::printf("back: head %.2f s, layers %.2f s, together %.2f forward passes; peak %.0f MiB\n",
-              back->head, back->layers, (back->head + back->layers) / best, PeakMebibytes());
-  return 0;
+  int status = 0;
+  if (absl::GetFlag(FLAGS_backward)) status = PrintBackward(forward, tokens, best);
+  if (absl::GetFlag(FLAGS_curvature)) status += PrintCurvature(forward, tokens, best, rate);
+  return status;
 }
 
 }  // namespace

@@ -98,10 +98,10 @@ def running_job(client):
     client.finish(name)
 
 
-def submit_run(server, *flags):
+def submit_run(server, *flags, samples=32):
     """A run of the whole of tiny-llama by the command line; its name."""
     submitted = cli("submit", "--run", "--server", server.address, "--model", MODEL,
-                    "--text", MODEL / "calibration.txt", "--samples", "32",
+                    "--text", MODEL / "calibration.txt", "--samples", samples,
                     "--held-out-text", MODEL / "held_out.txt", "--sparsity", "0.7",
                     "--method", "alps", *flags)
     assert submitted.returncode == 0, submitted.stderr
@@ -115,7 +115,7 @@ def get_run(client, name):
 @pytest.fixture(scope="module", name="pruned")
 def finished_run(server, client):
     """A run that has ended."""
-    *_, last = client.watch(submit_run(server, "--label", f"note={HOSTILE}"))
+    *_, last = client.watch(submit_run(server, "--label", f"note={HOSTILE}", samples=8))
     assert last.run_terminal.state == job_api.SUCCEEDED
     return last.run_terminal
 
@@ -350,7 +350,8 @@ def test_a_run_s_heat_map_and_losses_are_those_of_the_api(browser, server, prune
 
 
 def test_a_run_with_an_attention_method_and_an_allocation_is_shown_whole(browser, server, client):
-    name = submit_run(server, "--attention-method", "kfac:rounds=0", "--allocation", "owl:outlier=4")
+    name = submit_run(server, "--attention-method", "kfac:rounds=0", "--allocation", "owl:outlier=4",
+                      samples=8)
     browser.open(job_page(server, name))  # which sees every event
     browser.wait_for_js(WHOLE_RUN)
     described = dict(zip(browser.texts(".details dt"), browser.texts(".details dd")))

@@ -193,6 +193,46 @@ TEST_F(SampledRows, TellTheirProgressAndCanBeStopped) {
       SampleRows(*forward_, real_, options, [](double) { return false; }).status()));
 }
 
+TEST_F(SampledRows, GoOnFromWhereTheyWereInterruptedWithTheSameTokens) {
+  const SampleOptions options{.rows = 5, .prefix = 3, .seed = 2};
+  const Tokens expected = Written(options);
+  for (int stop = 1; stop <= 9; ++stop) {
+    SCOPED_TRACE(stop);
+    SampledSoFar so_far;
+    int positions = 0;
+    double share = 0;
+    const auto interrupt = [&](double done) {
+      share = done;
+      return ++positions < stop;
+    };
+    ASSERT_TRUE(absl::IsCancelled(
+        SampleRows(*forward_, real_, options, interrupt, &so_far).status()));
+    const auto goes_on = [&](double done) {
+      EXPECT_GE(done, share);
+      return true;
+    };
+    const Tokens rows = ValueOrDie(SampleRows(*forward_, real_, options, goes_on, &so_far));
+    EXPECT_EQ(rows.ids, expected.ids);
+    EXPECT_EQ(rows.lengths, expected.lengths);
+  }
+}
+
+TEST_F(SampledRows, DoNotGoOnFromWhatNoCallCanHaveLeft) {
+  const SampleOptions options{.rows = 2, .prefix = 2};
+  const SampledSoFar good = {{3, 5, 1}, {2, 4}};
+  const auto code_of = [&](SampledSoFar so_far) {
+    return SampleRows(*forward_, real_, options, nullptr, &so_far).status().code();
+  };
+  EXPECT_EQ(code_of(good), absl::StatusCode::kOk);
+  EXPECT_EQ(code_of({good[0]}), absl::StatusCode::kInvalidArgument) << "a row less";
+  EXPECT_EQ(code_of({{3}, good[1]}), absl::StatusCode::kInvalidArgument) << "without its prefix";
+  EXPECT_EQ(code_of({{3, 6}, good[1]}), absl::StatusCode::kInvalidArgument) << "another prefix";
+  EXPECT_EQ(code_of({{3, 5, -1}, good[1]}), absl::StatusCode::kInvalidArgument) << "no token";
+  EXPECT_EQ(code_of({{3, 5, 1 << 20}, good[1]}), absl::StatusCode::kInvalidArgument) << "likewise";
+  EXPECT_EQ(code_of({good[0], {2, 4, 1, 1, 1, 1, 1}}), absl::StatusCode::kInvalidArgument)
+      << "longer than its real row";
+}
+
 TEST_F(SampledRows, OfAMaskedModelOrBeyondLearnedPositionsAreRefused) {
   const auto masked = ValueOrDie(Forward::Open(GoldenModel("bert"), pool_));
   EXPECT_EQ(SampleRows(*masked, real_, {.rows = 1}).status().code(),

@@ -11,6 +11,7 @@
 
 #include "core/model/head_backward.h"
 #include "core/model/layer_backward.h"
+#include "core/tensor/copy_rows.h"
 #include "tests/core/model/golden_models.h"
 #include "tests/support/value_or_die.h"
 
@@ -36,13 +37,14 @@ std::vector<LayerCurvature> CurvatureOf(const std::string& model, int threads,
   const std::unique_ptr<Forward> forward = ValueOrDie(Forward::Open(GoldenModel(model), pool));
   std::vector<LayerCurvature> layers(static_cast<size_t>(forward->options().layer_count()));
   std::vector<Index> order;
+  const Tokens rows = ThreeRows();
+  const auto pass = ValueOrDie(CurvaturePass::Create(*forward, pool, rows, options, places));
   const absl::Status status =
-      MeasureCurvature(*forward, pool, ThreeRows(), options, places, nullptr,
-                       [&](Index layer, const LayerWeights&, const LayerCurvature& curvature) {
-                         order.push_back(layer);
-                         layers[static_cast<size_t>(layer)] = curvature;
-                         return absl::OkStatus();
-                       });
+      pass->Run(nullptr, [&](Index layer, const LayerWeights&, const LayerCurvature& curvature) {
+        order.push_back(layer);
+        layers[static_cast<size_t>(layer)] = curvature;
+        return absl::OkStatus();
+      });
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(order.front(), forward->options().layer_count() - 1);
   EXPECT_EQ(order.back(), 0);
@@ -198,18 +200,75 @@ TEST(CurvatureTest, AListenerEndsIt) {
     last = share;
     return share < 0.7;
   };
-  EXPECT_TRUE(
-      absl::IsCancelled(MeasureCurvature(*forward, pool, ThreeRows(), {}, {}, listener, sink)));
+  const Tokens rows = ThreeRows();
+  const auto pass = ValueOrDie(CurvaturePass::Create(*forward, pool, rows, {}, {}));
+  EXPECT_TRUE(absl::IsCancelled(pass->Run(listener, sink)));
   EXPECT_GE(last, 0.7);
+  EXPECT_LE(pass->share(), last);
+}
+
+// What a pass goes on from.
+struct SavedPass {
+  CurvaturePoint point;
+  std::vector<Matrix> inputs;
+  Matrix gradients;
+};
+
+SavedPass Save(CurvaturePass& pass) {
+  SavedPass saved{.point = pass.point(), .inputs = {}, .gradients = {}};
+  for (Index layer = 1; layer <= saved.point.inputs(); ++layer) {
+    saved.inputs.push_back(Matrix::CopyFrom(pass.Input(layer)));
+  }
+  if (saved.point.back.has_value()) saved.gradients = Matrix::CopyFrom(pass.Gradients());
+  return saved;
+}
+
+void Load(const SavedPass& saved, CurvaturePass& pass) {
+  for (Index layer = 1; layer <= saved.point.inputs(); ++layer) {
+    CopyRows(saved.inputs[static_cast<size_t>(layer) - 1], pass.Input(layer));
+  }
+  if (saved.point.back.has_value()) CopyRows(saved.gradients, pass.Gradients());
+  pass.SetPoint(saved.point);
+}
+
+TEST(CurvatureTest, GoesOnFromEveryPointWithTheSameBits) {
+  ThreadPool pool(2);
+  const std::unique_ptr<Forward> forward = ValueOrDie(Forward::Open(GoldenModel("gpt2"), pool));
+  const Index layers = forward->options().layer_count();
+  const CurvatureOptions options{.seed = 3, .draws = 2, .output = true};
+  const Tokens rows = ThreeRows();
+  std::vector<LayerCurvature> expected(static_cast<size_t>(layers)), again = expected;
+  const auto into = [](std::vector<LayerCurvature>& all) {
+    return [&all](Index layer, const LayerWeights&, const LayerCurvature& curvature) {
+      all[static_cast<size_t>(layer)] = curvature;
+      return absl::OkStatus();
+    };
+  };
+  std::vector<SavedPass> points;
+  const auto pass = ValueOrDie(CurvaturePass::Create(*forward, pool, rows, options, {}));
+  ASSERT_TRUE(pass->Run(nullptr, into(expected), [&] { points.push_back(Save(*pass)); }).ok());
+  ASSERT_EQ(std::ssize(points), 2 * layers) << "one behind each layer, forward and back";
+  double before = 0;
+  for (const SavedPass& saved : points) {
+    SCOPED_TRACE(saved.point.back.value_or(-saved.point.forward));
+    again = expected;
+    for (Index layer = 0; layer < saved.point.back.value_or(layers); ++layer) {
+      again[static_cast<size_t>(layer)] = {};
+    }
+    const auto other = ValueOrDie(CurvaturePass::Create(*forward, pool, rows, options, {}));
+    Load(saved, *other);
+    EXPECT_GT(other->share(), before);
+    before = other->share();
+    ASSERT_TRUE(other->Run(nullptr, into(again)).ok());
+    ExpectSame(again, expected);
+  }
+  EXPECT_NEAR(before, 1, 1e-12);
 }
 
 TEST(CurvatureTest, AMaskedModelHasNone) {
   ThreadPool pool(1);
   const std::unique_ptr<Forward> forward = ValueOrDie(Forward::Open(GoldenModel("bert"), pool));
-  const auto sink = [](Index, const LayerWeights&, const LayerCurvature&) {
-    return absl::OkStatus();
-  };
-  EXPECT_EQ(MeasureCurvature(*forward, pool, ThreeRows(), {}, {}, nullptr, sink).code(),
+  EXPECT_EQ(CurvaturePass::Create(*forward, pool, ThreeRows(), {}, {}).status().code(),
             absl::StatusCode::kFailedPrecondition);
 }
 

@@ -110,5 +110,18 @@ TEST(LossAllocationTest, CountsDoNotDependOnThreads) {
   EXPECT_EQ(one.Below(ScoreHistogram::bins()), 15000);
 }
 
+TEST(LossAllocationTest, CountsMakeTheHistogramAgain) {
+  const ScoreHistogram one = HistogramOf(RandomMap(40, 50, 1, 1));
+  const absl::optional<ScoreHistogram> again = ScoreHistogram::Of(one.counts());
+  ASSERT_TRUE(again.has_value());
+  EXPECT_EQ(again->size(), one.size());
+  EXPECT_EQ(again->counts(), one.counts());
+  std::vector<int64_t> counts(one.counts().begin(), one.counts().end());
+  counts[3] = -1;
+  EXPECT_FALSE(ScoreHistogram::Of(counts).has_value());
+  counts.pop_back();
+  EXPECT_FALSE(ScoreHistogram::Of(counts).has_value());
+}
+
 }  // namespace
 }  // namespace attnprune

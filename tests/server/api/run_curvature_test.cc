@@ -15,6 +15,7 @@
 namespace attnprune::api {
 namespace {
 
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
@@ -144,6 +145,90 @@ TEST_F(CurvatureRuns, EndWithTheSameBitsHoweverOftenTheyAreStopped) {
   clock_.SetHook(0, [] {});
   const std::string expected = Verdict(Done(run));
   ExpectTheSameHoweverOftenStopped(run, expected, 12);
+}
+
+class CurvatureCheckpoints : public CurvatureRuns {
+ protected:
+  using Measuring = v1::RunCheckpoint::Measuring;
+
+  CurvatureCheckpoints() {
+    checkpoint_interval_ = absl::ZeroDuration();
+    expected_ = Verdict(Done(run_));
+    const int64_t blobs = Blobs();
+    clock_.SetHook(0, [] {});
+    Done(run_);
+    looks_ = clock_.looks();
+    blobs_of_a_run_ = Blobs() - blobs;
+  }
+
+  // A run that was drained where the pass had saved what is wanted. place: negative, 0 or positive
+  // for what is saved before, there and behind.
+  Drained DrainedInThePass(const std::function<int(const Measuring&)>& place) {
+    int before = 0, behind = looks_;
+    while (behind - before > 1) {
+      const int look = (before + behind) / 2;
+      blobs_ = Blobs();
+      const Drained drained = DrainedWhere(run_, look, look, [](const auto&) { return true; });
+      const Measuring& saved = drained.checkpoint.measuring();
+      int at = Get(drained.name).results_done() > 0 ? 1 : -1;
+      if (drained.checkpoint.has_measuring()) at = place(saved);
+      if (at == 0) return drained;
+      (at < 0 ? before : behind) = look;
+      EXPECT_TRUE(backend_.runs().CancelRun(access::Everyone(), drained.name).ok());
+    }
+    ADD_FAILURE() << "never drained there";
+    return {};
+  }
+  Drained DrainedBehindTheFirstLayer() {
+    return DrainedInThePass([](const Measuring& saved) { return saved.forward() - 1; });
+  }
+  Drained DrainedOnTheWayBack() {
+    return DrainedInThePass([](const Measuring& saved) {
+      if (!saved.has_back()) return -1;
+      return saved.back() == 0 ? 1 : 0;
+    });
+  }
+
+  // How many times the last attempt told of the pass.
+  int Told(const std::string& name) {
+    int told = 0;
+    for (const v1::JobEvent& event : Events(name)) {
+      if (event.has_state_change() && event.state_change().state() == v1::RUNNING) told = 0;
+      told += event.run_progress().phase() == v1::MEASURING ? 1 : 0;
+    }
+    return told;
+  }
+
+  const v1::Run run_ = ByLoss(0.1);
+  std::string expected_;
+  int64_t blobs_of_a_run_ = 0;
+  int64_t blobs_ = 0;  // before the run that was drained
+  int looks_ = 0;
+};
+
+TEST_F(CurvatureCheckpoints, GoOnBehindTheLayersThatWereThrough) {
+  const Drained forward = DrainedBehindTheFirstLayer();
+  EXPECT_EQ(forward.checkpoint.measuring().inputs_size(), 1);
+  EXPECT_EQ(Verdict(WorkOn(forward.name)), expected_);
+  EXPECT_EQ(Blobs(), blobs_ + blobs_of_a_run_) << "what was saved is left";
+  const Drained back = DrainedOnTheWayBack();
+  EXPECT_EQ(back.checkpoint.measuring().curvature_size(), 1);
+  EXPECT_EQ(Verdict(WorkOn(back.name)), expected_);
+  EXPECT_EQ(Blobs(), blobs_ + blobs_of_a_run_) << "what was saved is left";
+  EXPECT_LT(Told(back.name), Told(forward.name));
+  EXPECT_THAT(Warnings(forward.name), SizeIs(0));
+  EXPECT_THAT(Warnings(back.name), SizeIs(0));
+}
+
+TEST_F(CurvatureCheckpoints, ThatAreLostCostTheirWorkAndNothingElse) {
+  const Drained gradients = DrainedOnTheWayBack();
+  ASSERT_TRUE(backend_.tensors().Remove(gradients.checkpoint.measuring().gradients()).ok());
+  EXPECT_EQ(Verdict(WorkOn(gradients.name)), expected_);
+  EXPECT_THAT(Warnings(gradients.name), Contains(HasSubstr("curvature that was saved")));
+  const Drained layer = DrainedOnTheWayBack();
+  ASSERT_TRUE(backend_.tensors().Remove(layer.checkpoint.measuring().curvature(0)).ok());
+  EXPECT_EQ(Verdict(WorkOn(layer.name)), expected_);
+  EXPECT_THAT(Warnings(layer.name), Contains(HasSubstr("a layer's curvature is gone")));
 }
 
 TEST_F(CurvatureRuns, GiveTheSameBitsWithinAnyMemory) {

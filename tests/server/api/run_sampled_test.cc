@@ -86,6 +86,40 @@ TEST_F(SampledRuns, EndWithTheSameBitsHoweverOftenTheyAreStopped) {
   ExpectTheSameHoweverOftenStopped(run, expected, 6);
 }
 
+TEST_F(SampledRuns, GoOnWithTheTokensThatWereWritten) {
+  checkpoint_interval_ = absl::ZeroDuration();
+  const v1::Run run = Sampled();
+  clock_.SetHook(0, [] {});
+  const std::string expected = Verdict(Done(run));
+  const auto [name, checkpoint] = DrainedWhere(
+      run, clock_.looks() / 2, 1, [](const auto& saved) { return saved.has_sampling(); });
+  ASSERT_EQ(checkpoint.sampling().lengths_size(), 5);
+  EXPECT_GT(checkpoint.sampling().lengths(0), 4) << "the prefix";
+  EXPECT_EQ(Verdict(WorkOn(name)), expected);
+  EXPECT_THAT(Warnings(name), ::testing::IsEmpty());
+}
+
+TEST_F(SampledRuns, StartOverWhereWhatWasWrittenIsDamaged) {
+  checkpoint_interval_ = absl::ZeroDuration();
+  const v1::Run run = Sampled();
+  clock_.SetHook(0, [] {});
+  const std::string expected = Verdict(Done(run));
+  const int looks = clock_.looks();
+  const auto damage = [&](const std::function<void(v1::RunCheckpoint::Sampling&)>& spoil) {
+    auto [name, checkpoint] = DrainedWhere(
+        run, looks / 2, 1, [](const auto& saved) { return saved.has_sampling(); });
+    spoil(*checkpoint.mutable_sampling());
+    const JobRecord job = *ValueOrDie(backend_.jobs().Claim("test", absl::Hours(1)));
+    const JobClaim claim{job.id, job.fence};
+    ASSERT_TRUE(backend_.jobs().SaveCheckpoint(claim, checkpoint.SerializeAsString()).ok());
+    ASSERT_TRUE(backend_.jobs().Requeue(claim, RequeueCause::kDraining, "").ok());
+    EXPECT_EQ(Verdict(WorkOn(name)), expected);
+    EXPECT_THAT(Warnings(name), ::testing::Contains(HasSubstr("rows that were saved")));
+  };
+  damage([](auto& sampling) { sampling.set_lengths(0, 1 << 20); });
+  damage([](auto& sampling) { sampling.set_ids(0, sampling.ids(0) + 1); });
+}
+
 TEST_F(SampledRuns, GiveTheSameBitsWithinAnyMemory) {
   const std::string in_memory = Verdict(Done(OfAllStages()));
   EXPECT_EQ(Verdict(WorkOn(Create(OfAllStages()).name(), /*memory_budget=*/1)), in_memory);
