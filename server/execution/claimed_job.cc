@@ -55,9 +55,9 @@ absl::Status ClaimedJob::CheckStop() {
   return StopRequested() ? absl::CancelledError("the job is to stop") : absl::OkStatus();
 }
 
-absl::Status ClaimedJob::Retry(absl::FunctionRef<absl::Status()> write) {
+absl::Status ClaimedJob::Retry(absl::FunctionRef<absl::Status()> call) {
   return RetryTransient(
-      write,
+      call,
       [this] { return stop_->WaitUnlessRequested(options_.retry_interval) || StopRequested(); },
       [this](const absl::Status& status) { Report(status); });
 }

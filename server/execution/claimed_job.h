@@ -43,6 +43,8 @@ class ClaimedJob {
   // A call of the job store, again and again while the disk is full or the database busy, until the
   // job is to stop. If it fails for another reason the job is left to another attempt.
   absl::Status Write(absl::FunctionRef<absl::Status()> write);
+  // Any call, again and again while what it needs is full, busy or away, until the job is to stop.
+  absl::Status Retry(absl::FunctionRef<absl::Status()> call);
   // BlobStore::Put, again and again while the disk is full.
   absl::StatusOr<std::string> Put(absl::Span<const char> bytes, absl::string_view tail = "");
   // Of the claim, again and again while it cannot be reached.
@@ -68,7 +70,6 @@ class ClaimedJob {
 
  private:
   JobWriterOptions WriterOptions();
-  absl::Status Retry(absl::FunctionRef<absl::Status()> write);
   absl::Status WriteLast(absl::FunctionRef<absl::Status()> write);
   absl::Status WriteEnd(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
   absl::Status WriteStopped(StopReason reason);

@@ -90,8 +90,8 @@ absl::StatusOr<BlobsUrl> ParseBucket(absl::string_view text) {
   for (const absl::string_view parameter : absl::StrSplit(ends.second, '&', absl::SkipEmpty())) {
     ATTNPRUNE_RETURN_IF_ERROR(TakeParameter(parameter, url));
   }
-  if (url.endpoint.empty())
-    url.endpoint = absl::StrCat("https://s3.", url.region, ".amazonaws.com");
+  const std::string of_aws = absl::StrCat("https://s3.", url.region, ".amazonaws.com");
+  if (url.endpoint.empty()) url.endpoint = of_aws;
   return url;
 }
 

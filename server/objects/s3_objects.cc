@@ -150,12 +150,12 @@ absl::Status S3Objects::CompleteParts(const std::string& name, const std::string
   }
   absl::StrAppend(&xml, "</CompleteMultipartUpload>");
   const absl::Span<const char> pieces[] = {xml};
-  const absl::Status status = http_
-                                  .Send({.method = S3Method::kPost,
-                                         .name = name,
-                                         .query = absl::StrCat("uploadId=", Escaped(writing)),
-                                         .body = pieces})
-                                  .status();
+  absl::Status status = http_
+                            .Send({.method = S3Method::kPost,
+                                   .name = name,
+                                   .query = absl::StrCat("uploadId=", Escaped(writing)),
+                                   .body = pieces})
+                            .status();
   // An earlier try, whose answer was lost, may have done it.
   if (absl::IsNotFound(status) && SizeOf(name).ok()) return absl::OkStatus();
   return status;

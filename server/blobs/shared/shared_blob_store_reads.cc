@@ -36,7 +36,7 @@ absl::Status SharedBlobs::Open() {
 absl::Status SharedBlobs::CheckPlace() {
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::string id, ledger_->PlaceId());
   std::string found;
-  const absl::Status read = place_->Read(kPlaceObject, [&](absl::Span<const char> bytes) {
+  absl::Status read = place_->Read(kPlaceObject, [&](absl::Span<const char> bytes) {
     if (found.size() <= id.size()) found.append(bytes.data(), bytes.size());
     return absl::OkStatus();
   });
@@ -144,7 +144,7 @@ absl::Status SharedBlobs::HashObject(const StoredBlob& blob) const {
 absl::Status SharedBlobs::Verify(const std::string& sha256) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const StoredBlob blob, Find(sha256));
   const bool is_file = !place_->FileOf(blob.object).empty();
-  const absl::Status status =
+  absl::Status status =
       is_file ? HashObject(blob) : FetchCopy(blob, BlobCache::Check::kNow).status();
   if (!absl::IsDataLoss(status)) return status;
   ATTNPRUNE_RETURN_IF_ERROR(Withdraw(blob, BlobLedger::Fate::kKept));
