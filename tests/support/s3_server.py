@@ -208,6 +208,10 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # somebody hung up
+            super().handle_error(request, client_address)
+
 
 def main():
     Handler.folder = pathlib.Path(sys.argv[1])

@@ -15,6 +15,16 @@ using testing::SharedPlace;
 constexpr absl::Duration kGrace = absl::Hours(1);
 constexpr size_t kMiB = 1 << 20;
 
+// Cheaper than RandomBytes; no two parts of it are alike.
+std::string ManyBytes(size_t size, unsigned seed) {
+  const std::string block = RandomBytes(65521, seed);
+  std::string bytes;
+  bytes.reserve(size + block.size());
+  while (bytes.size() < size) bytes += block;
+  bytes.resize(size);
+  return bytes;
+}
+
 class SharedServers : public ::testing::TestWithParam<PlaceKind>, public BlobStoreOps {
  protected:
   SharedServers() : place_(GetParam()) {
@@ -48,7 +58,7 @@ TEST_P(SharedServers, WhatOnePutsTheOtherReads) {
 }
 
 TEST_P(SharedServers, AnUploadBegunAtOneGoesOnAtTheOther) {
-  const std::string bytes = RandomBytes(20 * kMiB + 77, 1);
+  const std::string bytes = ManyBytes(20 * kMiB + 77, 1);
   const UploadSpec spec = SpecOf("u", bytes);
   {
     const std::unique_ptr<Upload> upload = Start(spec, 0);
@@ -68,7 +78,7 @@ TEST_P(SharedServers, AnUploadBegunAtOneGoesOnAtTheOther) {
 }
 
 TEST_P(SharedServers, AnUploadThatMovedAndWasDamagedIsNotStored) {
-  const std::string bytes = RandomBytes(9 * kMiB, 1), other = RandomBytes(9 * kMiB, 2);
+  const std::string bytes = ManyBytes(9 * kMiB, 1), other = ManyBytes(9 * kMiB, 2);
   const UploadSpec spec = SpecOf("u", bytes);
   {
     const std::unique_ptr<Upload> upload = Start(spec, 0);
@@ -82,7 +92,7 @@ TEST_P(SharedServers, AnUploadThatMovedAndWasDamagedIsNotStored) {
 }
 
 TEST_P(SharedServers, AnUploadHasOneWriterAmongServersUntilItsHoldIsOver) {
-  const std::string bytes = RandomBytes(20 * kMiB, 1);
+  const std::string bytes = ManyBytes(20 * kMiB, 1);
   const UploadSpec spec = SpecOf("u", bytes);
   const std::unique_ptr<Upload> silent = Start(spec, 0);
   ASSERT_TRUE(silent->Append(Part(bytes, 0, 10 * kMiB)).ok());
@@ -101,7 +111,7 @@ TEST_P(SharedServers, AnUploadHasOneWriterAmongServersUntilItsHoldIsOver) {
 }
 
 TEST_P(SharedServers, AServerThatStartsAgainGoesOnWithItsUploadsAtOnce) {
-  const std::string bytes = RandomBytes(9 * kMiB, 1);
+  const std::string bytes = ManyBytes(9 * kMiB, 1);
   const UploadSpec spec = SpecOf("u", bytes);
   const std::unique_ptr<Upload> killed = Start(spec, 0);
   ASSERT_TRUE(killed->Append(Part(bytes, 0, bytes.size())).ok());
@@ -187,7 +197,7 @@ TEST_P(SharedServers, AResultInPartsIsWhole) {
   options.largest_put_bytes = 1000;
   const auto c = place_.Open(options);
   for (const size_t size : {8 * kMiB - 1, 8 * kMiB, 8 * kMiB + 1}) {
-    const std::string bytes = RandomBytes(size, 1), tail = "the tail";
+    const std::string bytes = ManyBytes(size, 1), tail = "the tail";
     const std::string digest = *c->Put(bytes, tail);
     EXPECT_EQ(digest, Sha256Of(bytes + tail));
     EXPECT_TRUE(b_->Verify(digest).ok());
@@ -227,7 +237,7 @@ class BucketAway : public ::testing::Test, public BlobStoreOps {
 };
 
 TEST_F(BucketAway, IsUnavailableByItsNameAndNothingIsLost) {
-  const std::string bytes = RandomBytes(20 * kMiB, 1), small = RandomBytes(100, 2);
+  const std::string bytes = ManyBytes(20 * kMiB, 1), small = RandomBytes(100, 2);
   const std::string stored = *store_->Put(small);
   const UploadSpec spec = SpecOf("u", bytes);
   std::unique_ptr<Upload> upload = Start(spec, 0);
