@@ -33,14 +33,16 @@ class HeadBackwardRun {
     return HeadBackwardRun(forward, std::move(head), std::move(final), goes_on);
   }
 
-  absl::Status Run(MatrixView x, std::vector<LabelledRow>& rows, MutableMatrixView gradient) {
-    for (Index first = 0; first < x.rows(); first += VocabularyHead::kGroup) {
+  absl::Status Run(MatrixView x, std::vector<LabelledRow>& rows, MutableMatrixView gradient,
+                   Index done = 0, const std::function<void(Index rows)>& group_done = nullptr) {
+    for (Index first = done; first < x.rows(); first += VocabularyHead::kGroup) {
       const Index count = std::min(VocabularyHead::kGroup, x.rows() - first);
       before_ = static_cast<double>(first) / static_cast<double>(x.rows());
       share_ = static_cast<double>(count) / static_cast<double>(x.rows());
       ATTNPRUNE_RETURN_IF_ERROR(RunGroup(x.Rows(first, count),
                                          absl::MakeSpan(rows).subspan(static_cast<size_t>(first)),
                                          gradient.Rows(first, count)));
+      if (group_done) group_done(first + count);
     }
     return absl::OkStatus();
   }
@@ -147,7 +149,7 @@ absl::StatusOr<std::vector<Index>> SampledLabelGradient(Forward& forward,
     }
     ++row;
   }
-  ATTNPRUNE_RETURN_IF_ERROR(run.Run(x, rows, gradient));
+  ATTNPRUNE_RETURN_IF_ERROR(run.Run(x, rows, gradient, draws.done, draws.group_done));
   std::vector<Index> labels;
   labels.reserve(rows.size());
   for (const LabelledRow& of : rows) labels.push_back(of.label.token);

@@ -39,6 +39,10 @@ absl::Status TokenLossGradient(Forward& forward, const Tokens& tokens, MatrixVie
 struct LabelDraws {
   uint64_t seed = 0;
   Index first_sequence = 0;  // the number of the first of `lengths`, where they are some of many
+  // Rows of the gradient that are there already, from the beginning on: a number that group_done
+  // was told of an earlier call. Their labels are -1.
+  Index done = 0;
+  std::function<void(Index rows)> group_done = nullptr;  // after each 4,096 rows: how many are
 };
 
 // Labels are drawn from p, by inversion of its distribution function. Returns them, one a token of

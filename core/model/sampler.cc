@@ -57,9 +57,8 @@ absl::Status CheckSoFar(const SampledSoFar& rows, const SampledSoFar& beginnings
   }
   for (size_t i = 0; i < rows.size(); ++i) {
     const std::vector<int64_t>& begun = beginnings[i];
-    const bool in_vocabulary = std::all_of(rows[i].begin(), rows[i].end(), [vocab](int64_t id) {
-      return id >= 0 && id < vocab;
-    });
+    const bool in_vocabulary = std::all_of(rows[i].begin(), rows[i].end(),
+                                           [vocab](int64_t id) { return id >= 0 && id < vocab; });
     if (rows[i].size() < begun.size() || std::ssize(rows[i]) > lengths[i] || !in_vocabulary ||
         !std::equal(begun.begin(), begun.end(), rows[i].begin())) {
       return absl::InvalidArgumentError(absl::StrCat("row ", i, " is not one to go on from"));
@@ -96,7 +95,7 @@ class Sampling {
  private:
   absl::Status WriteTogether(absl::Span<SampledRow> rows) {
     const bool written = std::all_of(rows.begin(), rows.end(),
-                                   [](const SampledRow& row) { return row.Has(row.length - 1); });
+                                     [](const SampledRow& row) { return row.Has(row.length - 1); });
     if (written) return absl::OkStatus();
     std::vector<Index> lengths;
     for (const SampledRow& row : rows) lengths.push_back(row.length);

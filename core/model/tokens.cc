@@ -128,6 +128,16 @@ TokenRows RowsOfTokens(std::vector<int64_t> ids, Index n) {
   return out;
 }
 
+Index SequencesBefore(absl::Span<const Index> lengths, Index rows) {
+  Index count = 0;
+  for (Index before = 0; before < rows; ++count) {
+    if (count == std::ssize(lengths)) return -1;
+    before += lengths[static_cast<size_t>(count)];
+    if (before > rows) return -1;
+  }
+  return count;
+}
+
 absl::StatusOr<std::vector<MaskedRow>> ReadAttentionMask(const TensorInfo& mask,
                                                          const std::vector<Index>& shape) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const Numbers numbers, NumbersOf(mask));

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "core/io/tensor_source.h"
 #include "core/tensor/matrix.h"
 
@@ -21,6 +22,9 @@ struct Tokens {
 
   Index total() const { return static_cast<Index>(ids.size()); }
 };
+
+// How many of the sequences have `rows` tokens together; -1: none ends there.
+Index SequencesBefore(absl::Span<const Index> lengths, Index rows);
 
 // k rows of n ids, some of whose ends may be padding.
 struct TokenRows {

@@ -11,6 +11,7 @@
 #include "core/model/head_backward.h"
 #include "core/model/layer_backward.h"
 #include "core/model/pass_estimate.h"
+#include "core/model/vocabulary_head.h"
 #include "core/tensor/copy_rows.h"
 
 namespace attnprune {
@@ -38,6 +39,11 @@ uint64_t DrawSeed(uint64_t seed, int draw) {
   return seed + kOddFraction * static_cast<uint64_t>(draw);
 }
 
+// first: where a sequence begins.
+absl::Span<const Index> LengthsFrom(absl::Span<const Index> lengths, Index first) {
+  return lengths.subspan(static_cast<size_t>(SequencesBefore(lengths, first)));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CurvaturePass>> CurvaturePass::Create(
@@ -49,19 +55,53 @@ absl::StatusOr<std::unique_ptr<CurvaturePass>> CurvaturePass::Create(
   return pass;
 }
 
-MutableMatrixView CurvaturePass::Input(Index layer) {
-  return kept_->view().Rows(layer * rows_.total(), rows_.total());
-}
-
-// passes: through a layer, that are done.
-double CurvaturePass::ShareOf(double passes) const {
-  return passes / (static_cast<double>(layers()) * (1 + options_.draws * kBackwardPasses));
-}
-
 double CurvaturePass::share() const {
-  const Index back = point_.back.has_value() ? layers() - *point_.back : 0;
-  return ShareOf(static_cast<double>(point_.forward) +
-                 kBackwardPasses * static_cast<double>(back * options_.draws));
+  const double rows =
+      static_cast<double>(point_.forward) + kBackwardPasses * static_cast<double>(point_.back);
+  return rows / (static_cast<double>(layers() * tokens()) * (1 + options_.draws * kBackwardPasses));
+}
+
+Index CurvaturePass::layers_through() const { return point_.back / all_gradients(); }
+
+Index CurvaturePass::kept_rows() const {
+  if (point_.gradients < all_gradients()) return point_.forward;
+  return std::max<Index>(layers() - layers_through() - 1, 0) * tokens();
+}
+
+Index CurvaturePass::gradient_rows() const {
+  return layers_through() == layers() ? 0 : point_.gradients;
+}
+
+std::vector<absl::Span<double>> CurvaturePass::Sums() {
+  if (point_.back % all_gradients() == 0) return {};
+  return curvature_.Sums();
+}
+
+absl::Status CurvaturePass::SetPoint(const CurvaturePoint& point) {
+  const Index forward = layers() * tokens(), back = layers() * all_gradients();
+  const auto within = [](Index rows, Index all) { return rows >= 0 && rows <= all; };
+  const bool all_within = within(point.forward, forward) &&
+                          within(point.gradients, all_gradients()) && within(point.back, back);
+  const bool in_order = (point.gradients == 0 || point.forward == forward) &&
+                        (point.back == 0 || point.gradients == all_gradients());
+  const auto at_sequence = [this](Index rows) {
+    return SequencesBefore(rows_.lengths, rows % tokens()) >= 0;
+  };
+  if (!all_within || !in_order || !at_sequence(point.forward) || !at_sequence(point.back) ||
+      point.gradients % tokens() % VocabularyHead::kGroup != 0) {
+    return absl::InvalidArgumentError("not a point of this pass");
+  }
+  point_ = point;
+  open_.reset();
+  if (point.back % all_gradients() == 0) return absl::OkStatus();
+  return OpenLayer(layers() - 1 - layers_through());
+}
+
+absl::Status CurvaturePass::OpenLayer(Index layer) {
+  ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights_));
+  curvature_ = NoCurvature(weights_, options_.widest, options_.output);
+  open_ = layer;
+  return absl::OkStatus();
 }
 
 absl::Status CurvaturePass::MakeRoom(const PassOptions& places) {
@@ -79,73 +119,86 @@ absl::Status CurvaturePass::MakeRoom(const PassOptions& places) {
   return absl::OkStatus();
 }
 
+// From the row that it is at.
 absl::Status CurvaturePass::RunForward(Index layer) {
-  const MutableMatrixView x = Input(layer + 1);
-  CopyRows(Input(layer), x);
+  const Index first = point_.forward - layer * tokens(), rows = tokens() - first;
+  const MutableMatrixView x = Input(layer + 1).Rows(first, rows);
+  CopyRows(Input(layer).Rows(first, rows), x);
   LayerHooks hooks;
   hooks.goes_on = [&](Index done) {
-    return Tell(static_cast<double>(layer) + static_cast<double>(done) / tokens());
+    point_.forward = layer * tokens() + first + done;
+    return Reach();
   };
-  return forward_.RunLayer(layer, rows_.lengths, x, hooks);
+  return forward_.RunLayer(layer, LengthsFrom(rows_.lengths, first), x, hooks);
 }
 
-absl::Status CurvaturePass::TakeGradients() {
-  const double done = static_cast<double>(layers());
-  for (int draw = 0; draw < options_.draws; ++draw) {
-    ATTNPRUNE_RETURN_IF_ERROR(
-        SampledLabelGradient(forward_, rows_.lengths, {.seed = DrawSeed(options_.seed, draw)},
-                             Input(layers()), Gradient(draw), [&](double) { return Tell(done); })
-            .status());
+absl::Status CurvaturePass::TakeGradients(int draw) {
+  const LabelDraws draws = {.seed = DrawSeed(options_.seed, draw),
+                            .done = point_.gradients - draw * tokens(),
+                            .group_done = [&](Index rows) {
+                              point_.gradients = draw * tokens() + rows;
+                              if (at_point_) at_point_();
+                            }};
+  const auto goes_on = [this](double) { return !listener_ || listener_(share()); };
+  return SampledLabelGradient(forward_, rows_.lengths, draws, Input(layers()), Gradient(draw),
+                              goes_on)
+      .status();
+}
+
+absl::Status CurvaturePass::RunBack(Index layer, int draw, Index first) {
+  if (first == 0) {
+    for (OutputCurvature::Block& block : curvature_.output.blocks) {
+      AddGram(Gradient(draw).Cols(block.first, block.moments.size()), pool_, block.moments);
+    }
   }
-  return absl::OkStatus();
+  BackwardHooks hooks;
+  hooks.map_gradient = [&](LinearMap map, Index, MatrixView input, MatrixView gradient) {
+    AddSquares(map, input, curvature_);
+    for (OutputCurvature::Block& block : curvature_.maps[static_cast<size_t>(map)].blocks) {
+      AddGram(gradient.Cols(block.first, block.moments.size()), pool_, block.moments);
+    }
+  };
+  const Index before = layers_through() * all_gradients() + draw * tokens() + first;
+  hooks.goes_on = [&](Index done) {
+    const bool last = first + done == tokens() && draw + 1 == options_.draws;
+    if (last) return true;  // the point is reached once the curvature has been given away
+    point_.back = before + done;
+    return Reach();
+  };
+  const Index rows = tokens() - first;
+  LayerBackward backward(forward_.options(), pool_);
+  const bool done =
+      backward.Run(layer, weights_, LengthsFrom(rows_.lengths, first),
+                   Input(layer).Rows(first, rows), Gradient(draw).Rows(first, rows), hooks);
+  return done ? absl::OkStatus() : absl::CancelledError("interrupted");
 }
 
 absl::Status CurvaturePass::RunBack(Index layer, const CurvatureSink& sink) {
-  LayerWeights weights;
-  ATTNPRUNE_RETURN_IF_ERROR(forward_.weights().LoadLayer(layer, pool_, weights));
-  LayerCurvature curvature = NoCurvature(weights, options_.widest, options_.output);
-  LayerBackward backward(forward_.options(), pool_);
-  for (int draw = 0; draw < options_.draws; ++draw) {
-    for (OutputCurvature::Block& block : curvature.output.blocks) {
-      AddGram(Gradient(draw).Cols(block.first, block.moments.size()), pool_, block.moments);
-    }
-    BackwardHooks hooks;
-    hooks.map_gradient = [&](LinearMap map, Index, MatrixView input, MatrixView gradient) {
-      AddSquares(map, input, curvature);
-      for (OutputCurvature::Block& block : curvature.maps[static_cast<size_t>(map)].blocks) {
-        AddGram(gradient.Cols(block.first, block.moments.size()), pool_, block.moments);
-      }
-    };
-    const double before =
-        static_cast<double>(layers()) +
-        kBackwardPasses * static_cast<double>((layers() - 1 - layer) * options_.draws + draw);
-    hooks.goes_on = [&](Index done) {
-      return Tell(before + kBackwardPasses * static_cast<double>(done) / tokens());
-    };
-    if (!backward.Run(layer, weights, rows_.lengths, Input(layer), Gradient(draw), hooks)) {
-      return absl::CancelledError("interrupted");
-    }
+  const Index through = point_.back % all_gradients();
+  if (open_ != layer) ATTNPRUNE_RETURN_IF_ERROR(OpenLayer(layer));
+  const auto begun = static_cast<int>(through / tokens());
+  for (int draw = begun; draw < options_.draws; ++draw) {
+    ATTNPRUNE_RETURN_IF_ERROR(RunBack(layer, draw, draw == begun ? through % tokens() : 0));
   }
-  return sink(layer, weights, curvature);
+  ATTNPRUNE_RETURN_IF_ERROR(sink(layer, weights_, curvature_));
+  point_.back = (layers() - layer) * all_gradients();
+  open_.reset();
+  return Reach() ? absl::OkStatus() : absl::CancelledError("interrupted");
 }
 
 absl::Status CurvaturePass::Run(const PassListener& listener, const CurvatureSink& sink,
                                 const std::function<void()>& at_point) {
   listener_ = listener;
+  at_point_ = at_point;
   ATTNPRUNE_RETURN_IF_ERROR(forward_.Embed(rows_, Input(0)));
-  while (point_.forward < layers()) {
-    ATTNPRUNE_RETURN_IF_ERROR(RunForward(point_.forward));
-    ++point_.forward;
-    if (at_point) at_point();
+  while (point_.forward < layers() * tokens()) {
+    ATTNPRUNE_RETURN_IF_ERROR(RunForward(point_.forward / tokens()));
   }
-  if (!point_.back.has_value()) {
-    ATTNPRUNE_RETURN_IF_ERROR(TakeGradients());
-    point_.back = layers();
+  while (point_.gradients < all_gradients()) {
+    ATTNPRUNE_RETURN_IF_ERROR(TakeGradients(static_cast<int>(point_.gradients / tokens())));
   }
-  while (*point_.back > 0) {
-    ATTNPRUNE_RETURN_IF_ERROR(RunBack(*point_.back - 1, sink));
-    --*point_.back;
-    if (at_point) at_point();
+  while (layers_through() < layers()) {
+    ATTNPRUNE_RETURN_IF_ERROR(RunBack(layers() - 1 - layers_through(), sink));
   }
   return absl::OkStatus();
 }

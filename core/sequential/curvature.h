@@ -7,10 +7,10 @@
 #ifndef ATTNPRUNE_CORE_SEQUENTIAL_CURVATURE_H_
 #define ATTNPRUNE_CORE_SEQUENTIAL_CURVATURE_H_
 
-#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -37,13 +37,11 @@ struct CurvatureOptions {
 using CurvatureSink = std::function<absl::Status(Index layer, const LayerWeights& weights,
                                                  const LayerCurvature& curvature)>;
 
-// A place between two layers of a pass.
+// How far a pass is: counts of rows, one layer's or draw's behind the other's. T tokens.
 struct CurvaturePoint {
-  Index forward = 0;            // layers that the rows are through
-  absl::optional<Index> back;   // layers that the gradients have yet to go back through; nullopt:
-                                // they are not taken yet
-  // Of the layers whose inputs the pass needs from here on, the embedding's rows aside: 1 to this.
-  Index inputs() const { return back.has_value() ? std::max<Index>(*back - 1, 0) : forward; }
+  Index forward = 0;    // through layers on the way forward: layers * T in the end
+  Index gradients = 0;  // of gradients that are taken behind the last layer: draws * T in the end
+  Index back = 0;       // of gradients that are back through layers: layers * draws * T in the end
 };
 
 // A pass forward, and one back for each draw. Kept are layers + 1 + draws times tokens x
@@ -58,22 +56,29 @@ class CurvaturePass {
                                                                const CurvatureOptions& options,
                                                                const PassOptions& places);
 
-  Index layers() const { return forward_.options().layer_count(); }  // of the model
-  const CurvaturePoint& point() const { return point_; }
-  // Goes on from a point of a pass with the same input, once Input(1) ... Input(point.inputs())
-  // and, with point.back, Gradients() are filled with that pass's.
-  void SetPoint(const CurvaturePoint& point) { point_ = point; }
-  // Of a layer, tokens x hidden_size; Input(layers): the output of the last.
-  MutableMatrixView Input(Index layer);
-  // Of every draw at the output of layer point.back - 1, draws * tokens x hidden_size.
-  MutableMatrixView Gradients() { return gradients_->view(); }
-  double share() const;  // that is done at the point
-
-  // To the end. at_point, unless null, is called after each layer, forward and back. CANCELLED: the
-  // listener ended it; the point and what it needs are then as they were behind the last layer,
-  // but for Gradients(), which are spoilt where point.back is there.
+  // To the end. at_point, unless null, is called after each chunk of rows: some 2,048 through a
+  // layer, 4,096 through the head. CANCELLED: the listener ended it; the point and what it
+  // needs are then as at_point was told last. After another error what it needs may be spoilt.
   absl::Status Run(const PassListener& listener, const CurvatureSink& sink,
                    const std::function<void()>& at_point = nullptr);
+
+  const CurvaturePoint& point() const { return point_; }
+  double share() const;          // that is done at the point
+  Index layers_through() const;  // whose curvature the sink has
+  // Goes on from a point of a pass with the same input, once what that needs is filled. Errors of
+  // reading the weights; INVALID_ARGUMENT: no such pass has the point.
+  absl::Status SetPoint(const CurvaturePoint& point);
+
+  // What a point needs. States behind layers, T x hidden_size each, one layer's below the other's:
+  // its first rows.
+  MutableMatrixView Kept(Index rows) { return kept_->view().Rows(rows_.total(), rows); }
+  Index kept_rows() const;
+  Index most_kept_rows() const { return layers() * tokens(); }  // of any point
+  // Gradients of all draws, draws * T x hidden_size: its first rows, or none.
+  MutableMatrixView Gradients() { return gradients_->view().Rows(0, gradient_rows()); }
+  Index gradient_rows() const;
+  // Of the layer that the gradients are in the middle of; or none.
+  std::vector<absl::Span<double>> Sums();
 
  private:
   CurvaturePass(Forward& forward, ThreadPool& pool, const Tokens& rows,
@@ -82,24 +87,36 @@ class CurvaturePass {
 
   absl::Status MakeRoom(const PassOptions& places);
   absl::Status RunForward(Index layer);
-  absl::Status TakeGradients();
+  absl::Status TakeGradients(int draw);
   absl::Status RunBack(Index layer, const CurvatureSink& sink);
+  absl::Status RunBack(Index layer, int draw, Index first);
+  absl::Status OpenLayer(Index layer);
 
-  double tokens() const { return static_cast<double>(rows_.total()); }
+  Index layers() const { return forward_.options().layer_count(); }
+  Index tokens() const { return rows_.total(); }
+  Index all_gradients() const { return options_.draws * tokens(); }
+  MutableMatrixView Input(Index layer) { return kept_->view().Rows(layer * tokens(), tokens()); }
   MutableMatrixView Gradient(int draw) {
-    return gradients_->view().Rows(draw * rows_.total(), rows_.total());
+    return gradients_->view().Rows(draw * tokens(), tokens());
   }
-  double ShareOf(double passes) const;
-  bool Tell(double passes) const { return !listener_ || listener_(ShareOf(passes)); }
+  bool Reach() {  // the point
+    if (at_point_) at_point_();
+    return !listener_ || listener_(share());
+  }
 
   Forward& forward_;
   ThreadPool& pool_;
   const Tokens& rows_;
   const CurvatureOptions options_;
   PassListener listener_;
+  std::function<void()> at_point_;
   CurvaturePoint point_;
   absl::optional<ScratchMatrix> kept_;       // the input of every layer, the last one's output
   absl::optional<ScratchMatrix> gradients_;  // of every draw
+  // The layer that the gradients are in.
+  absl::optional<Index> open_;
+  LayerWeights weights_;
+  LayerCurvature curvature_;
 };
 
 // What it is expected to need, from the shapes alone.

@@ -31,6 +31,21 @@ OutputCurvature LayerCurvature::OfRows(absl::Span<const LinearMap> together) con
   return all;
 }
 
+std::vector<absl::Span<double>> LayerCurvature::Sums() {
+  std::vector<absl::Span<double>> sums;
+  const auto add = [&sums](OutputCurvature& curvature) {
+    for (OutputCurvature::Block& block : curvature.blocks) {
+      sums.emplace_back(&block.moments(0, 0), block.moments.flat().size());
+    }
+  };
+  for (OutputCurvature& map : maps) add(map);
+  add(output);
+  for (std::vector<double>& of_group : squares) {
+    if (!of_group.empty()) sums.emplace_back(absl::MakeSpan(of_group));
+  }
+  return sums;
+}
+
 std::vector<double> LayerCurvature::DiagonalOf(LinearMap map) const {
   std::vector<double> diagonal;
   for (const OutputCurvature::Block& block : of(map).blocks) {
@@ -52,7 +67,10 @@ LayerCurvature NoCurvature(const LayerWeights& layer, Index widest, bool output)
   LayerCurvature curvature;
   for (size_t i = 0; i < curvature.maps.size(); ++i) {
     const MatrixView weight = layer.maps[i].weight;
-    if (weight.size() > 0) curvature.maps[i] = NoCurvatureOf(weight.rows(), widest);
+    if (weight.size() == 0) continue;
+    curvature.maps[i] = NoCurvatureOf(weight.rows(), widest);
+    curvature.squares[GroupOf(static_cast<LinearMap>(i))].assign(static_cast<size_t>(weight.cols()),
+                                                                 0);
   }
   if (output) {
     curvature.output = NoCurvatureOf(layer.of(LinearMap::kDown).weight.rows(), widest);

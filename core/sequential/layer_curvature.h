@@ -23,6 +23,8 @@ struct LayerCurvature {
   // Of maps whose rows lie behind each other, as one matrix.
   OutputCurvature OfRows(absl::Span<const LinearMap> together) const;
   std::vector<double> DiagonalOf(LinearMap map) const;  // of B
+  // Everything above, in a fixed order.
+  std::vector<absl::Span<double>> Sums();
 };
 
 // The sizes of the blocks of B of a map with so many outputs: as even as can be, none wider.

@@ -7,6 +7,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "core/base/status_macros.h"
+#include "core/model/tokens.h"
 #include "core/sequential/layer_pruner.h"
 #include "core/tensor/copy_rows.h"
 
@@ -26,17 +27,6 @@ Index InputsOf(const LayerWeights& weights, const MapGroup& group) {
 // Told the share of `total` rows that is done.
 bool Tell(const PassListener& listener, Index done, Index total) {
   return !listener || listener(static_cast<double>(done) / static_cast<double>(total));
-}
-
-// How many sequences have `rows` rows; -1: none ends there.
-Index SequencesBefore(absl::Span<const Index> lengths, Index rows) {
-  Index count = 0;
-  for (Index before = 0; before < rows; ++count) {
-    if (count == std::ssize(lengths)) return -1;
-    before += lengths[static_cast<size_t>(count)];
-    if (before > rows) return -1;
-  }
-  return count;
 }
 
 // ForChunks from a row on at which a chunk began.

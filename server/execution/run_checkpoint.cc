@@ -273,10 +273,15 @@ void RunCheckpoint::Forget() {
     job_.tensors()->Remove(digest).IgnoreError();
   }
   const v1::RunCheckpoint::Measuring& measuring = message_.measuring();
-  for (const std::string& digest : measuring.inputs()) {
+  for (const v1::RunCheckpoint::Measuring::KeptRows& rows : measuring.kept()) {
+    job_.tensors()->Remove(rows.digest()).IgnoreError();
+  }
+  for (const std::string& digest : measuring.sums()) {
     job_.tensors()->Remove(digest).IgnoreError();
   }
-  if (!measuring.gradients().empty()) job_.tensors()->Remove(measuring.gradients()).IgnoreError();
+  if (!measuring.gradient_rows().empty()) {
+    job_.tensors()->Remove(measuring.gradient_rows()).IgnoreError();
+  }
   message_.Clear();
 }
 

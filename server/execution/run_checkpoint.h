@@ -1,6 +1,6 @@
 // What a run writes down in the middle of a block, so that a crash costs seconds of it: the moments
 // of a stretch, the state of the method at work, the hidden states that are through the block; and
-// before all blocks, the rows that it samples and, layer by layer, the pass of the curvature.
+// before all blocks, the rows that it samples and where the pass of the curvature is.
 //
 // The bulk is in blobs that only the checkpoint names. One that is lost costs the work that it
 // holds, and nothing else.
@@ -83,6 +83,8 @@ class RunCheckpoint {
   std::vector<std::string> PutMoments(const LayerPruner& pruner);
   absl::Status CheckTraining(Training& training);
   absl::Status ReadMeasuring(CurvaturePass& pass);
+  absl::Status PutMeasuring(CurvaturePass& pass, v1::RunCheckpoint::Measuring& saved,
+                            std::vector<std::string>& put);
   absl::Status ReadMoments(StretchMoments& moments, size_t groups);
   // start, bytes: of the whole save, for the cost of the next.
   void Write(std::chrono::steady_clock::time_point start, int64_t bytes,

@@ -165,7 +165,7 @@ absl::Status Measurement::TakeUp() {
   if (!by_loss() || shares_->TakeUp(measured_)) return absl::OkStatus();
   job_.writer().AddWarning("scores that were saved: they are damaged; that work starts over");
   checkpoint_.Forget();
-  pass_->SetPoint({});
+  ATTNPRUNE_RETURN_IF_ERROR(pass_->SetPoint({}));
   measured_.Clear();
   shares_.emplace(run_);
   return absl::OkStatus();
@@ -193,10 +193,7 @@ absl::Status Measurement::Run(RunProgress& progress) {
                             const LayerCurvature& curvature) {
     return Store(layer, weights, curvature);
   };
-  const absl::Status status = pass_->Run(ListenerOf(job_, progress), store, save);
-  // On the way back the gradients are spoilt.
-  if (absl::IsCancelled(status) && !pass_->point().back.has_value()) save();
-  return status;
+  return pass_->Run(ListenerOf(job_, progress), store, save);
 }
 
 v1::RunResult Measurement::Result() const {

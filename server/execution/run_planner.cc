@@ -376,7 +376,9 @@ void Planner::AddMemory() {
   const double fixed = pass.bytes + (layer_twice ? pass.bytes / 2 : 0) + most_moments_bytes_ +
                        curvature_.layer_bytes;
   const double tokens = kFloat * features * (TotalOf(calibration_) + TotalOf(held_out_));
-  plan_.disk_bytes += 2 * hidden + pruned_bytes_ + curvature_.stored_bytes;
+  // The states of the curvature's pass, as they are saved, are gone when the blocks begin.
+  plan_.disk_bytes +=
+      std::max(2 * hidden + pruned_bytes_, curvature_.state_bytes) + curvature_.stored_bytes;
   if (run_.reconstruction.has_value()) {
     plan_.disk_bytes += pruned_bytes_ + 2 * reconstruction_.values_bytes;
   }

@@ -16,42 +16,57 @@ namespace {
 
 using Measuring = v1::RunCheckpoint::Measuring;
 
+// A state that a later one takes the place of is another blob, whatever its bytes.
+std::string TailOfKept(absl::string_view tail, Index end) {
+  return absl::StrCat(tail, ".kept.", end);
+}
+
+std::string TailOfGradients(absl::string_view tail, const CurvaturePoint& point) {
+  return absl::StrCat(tail, ".gradients.", point.gradients, ".", point.back);
+}
+
+std::string TailOfSums(absl::string_view tail, const CurvaturePoint& point, size_t number) {
+  return absl::StrCat(tail, ".sums.", point.back, ".", number);
+}
+
+CurvaturePoint PointOf(const Measuring& saved) {
+  return {.forward = saved.forward(), .gradients = saved.gradients(), .back = saved.back()};
+}
+
 absl::Span<float> ValuesOf(MutableMatrixView states) {
   return {states.data(), static_cast<size_t>(states.size())};
 }
 
-int64_t ByteCount(MutableMatrixView states) {
-  return states.size() * static_cast<int64_t>(sizeof(float));
+// Rows of Kept that are saved.
+Index KeptEnd(const Measuring& saved) {
+  return saved.kept().empty() ? 0 : saved.kept().rbegin()->end();
 }
 
-// Equal states of two layers are two blobs: one is removed before the other.
-std::string TailOfInput(absl::string_view tail, Index layer) {
-  return absl::StrCat(tail, ".input.", layer);
-}
-
-std::string TailOfGradients(absl::string_view tail, Index back) {
-  return absl::StrCat(tail, ".gradients.", back);
-}
-
-CurvaturePoint PointOf(const Measuring& saved) {
-  CurvaturePoint point;
-  point.forward = saved.forward();
-  if (saved.has_back()) point.back = saved.back();
-  return point;
-}
-
-// Whether the pass can stand there, with all that it needs.
-absl::Status CheckPoint(const Measuring& saved, Index layers) {
-  const CurvaturePoint point = PointOf(saved);
-  const bool forth = point.forward >= 0 && point.forward <= layers;
-  const bool back = !point.back.has_value() || (point.forward == layers && *point.back >= 0 &&
-                                                *point.back <= layers);
-  const Index through = layers - point.back.value_or(layers);
-  if (!forth || !back || saved.inputs_size() < point.inputs() ||
-      saved.curvature_size() != through) {
-    return absl::DataLossError("not of this model");
+// That a save at the pass's point writes.
+int64_t BytesToSave(CurvaturePass& pass, const Measuring& saved) {
+  const int64_t row = pass.Kept(1).cols() * static_cast<int64_t>(sizeof(float));
+  const Index kept = std::max<Index>(pass.kept_rows() - KeptEnd(saved), 0);
+  int64_t bytes = (kept + pass.gradient_rows()) * row;
+  for (const absl::Span<double> sums : pass.Sums()) {
+    bytes += static_cast<int64_t>(sums.size() * sizeof(double));
   }
-  return absl::OkStatus();
+  return bytes;
+}
+
+// Removes what the point does not need from what is saved, and returns its digests.
+std::vector<std::string> TakeUnneeded(CurvaturePass& pass, Measuring& saved) {
+  std::vector<std::string> unneeded(saved.sums().begin(), saved.sums().end());
+  saved.clear_sums();
+  if (!saved.gradient_rows().empty()) unneeded.push_back(saved.gradient_rows());
+  saved.clear_gradient_rows();
+  const Index needed = pass.kept_rows();
+  while (saved.kept_size() > 0) {
+    const Index begin = saved.kept_size() > 1 ? saved.kept(saved.kept_size() - 2).end() : 0;
+    if (begin < needed) break;
+    unneeded.push_back(saved.kept().rbegin()->digest());
+    saved.mutable_kept()->RemoveLast();
+  }
+  return unneeded;
 }
 
 }  // namespace
@@ -91,25 +106,36 @@ void RunCheckpoint::SaveSampled(const SampledSoFar& rows) {
 
 absl::Status RunCheckpoint::ReadMeasuring(CurvaturePass& pass) {
   const Measuring& saved = message_.measuring();
-  ATTNPRUNE_RETURN_IF_ERROR(CheckPoint(saved, pass.layers()));
+  const CurvaturePoint point = PointOf(saved);
+  ATTNPRUNE_RETURN_IF_ERROR(pass.SetPoint(point));
   const std::vector<std::string> taken(saved.curvature().begin(), saved.curvature().end());
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> missing,
                              job_.tensors()->FindMissing(taken));
   if (!missing.empty()) return absl::DataLossError("a layer's curvature is gone");
-  const auto read = [this](const std::string& digest, const std::string& tail,
-                           MutableMatrixView into) {
-    return ReadOwnBlob(job_, digest, tail, MutableBytesOf(ValuesOf(into)));
-  };
-  const CurvaturePoint point = PointOf(saved);
-  for (Index layer = 1; layer <= point.inputs(); ++layer) {
-    ATTNPRUNE_RETURN_IF_ERROR(read(saved.inputs(static_cast<int>(layer) - 1),
-                                   TailOfInput(tail_, layer), pass.Input(layer)));
+  const std::vector<absl::Span<double>> sums = pass.Sums();
+  if (std::ssize(taken) != pass.layers_through() || KeptEnd(saved) < pass.kept_rows() ||
+      static_cast<size_t>(saved.sums_size()) != sums.size()) {
+    return absl::DataLossError("not of this model");
   }
-  if (point.back.has_value()) {
-    ATTNPRUNE_RETURN_IF_ERROR(
-        read(saved.gradients(), TailOfGradients(tail_, *point.back), pass.Gradients()));
+  Index begin = 0;
+  for (const Measuring::KeptRows& rows : saved.kept()) {
+    if (rows.end() <= begin || rows.end() > pass.most_kept_rows()) {
+      return absl::DataLossError("not rows of this model");
+    }
+    const MutableMatrixView into = pass.Kept(rows.end()).Rows(begin, rows.end() - begin);
+    ATTNPRUNE_RETURN_IF_ERROR(ReadOwnBlob(job_, rows.digest(), TailOfKept(tail_, rows.end()),
+                                          MutableBytesOf(ValuesOf(into))));
+    begin = rows.end();
   }
-  pass.SetPoint(point);
+  if (pass.gradient_rows() > 0) {
+    ATTNPRUNE_RETURN_IF_ERROR(ReadOwnBlob(job_, saved.gradient_rows(),
+                                          TailOfGradients(tail_, point),
+                                          MutableBytesOf(ValuesOf(pass.Gradients()))));
+  }
+  for (size_t i = 0; i < sums.size(); ++i) {
+    ATTNPRUNE_RETURN_IF_ERROR(ReadOwnBlob(job_, saved.sums(static_cast<int>(i)),
+                                          TailOfSums(tail_, point, i), MutableBytesOf(sums[i])));
+  }
   return absl::OkStatus();
 }
 
@@ -120,6 +146,7 @@ absl::StatusOr<Measuring> RunCheckpoint::TakeMeasuring(CurvaturePass& pass) {
   if (!status.ok()) {
     Warn("curvature that was saved", status);
     Forget();
+    ATTNPRUNE_RETURN_IF_ERROR(pass.SetPoint({}));
     return Measuring();
   }
   Measuring taken;
@@ -128,49 +155,58 @@ absl::StatusOr<Measuring> RunCheckpoint::TakeMeasuring(CurvaturePass& pass) {
   return taken;
 }
 
-void RunCheckpoint::SaveMeasuring(CurvaturePass& pass, const Measuring& measured) {
+// Adds what is needed and not saved yet; put: its digests, as far as it came.
+absl::Status RunCheckpoint::PutMeasuring(CurvaturePass& pass, Measuring& saved,
+                                         std::vector<std::string>& put) {
   const CurvaturePoint& point = pass.point();
-  Measuring saved = message_.measuring();
-  const auto needed = static_cast<int>(point.inputs());
-  const int64_t inputs =
-      std::max(needed - saved.inputs_size(), 0) * ByteCount(pass.Input(0));
-  const int64_t bytes = inputs + (point.back.has_value() ? ByteCount(pass.Gradients()) : 0);
-  if (!Due(bytes)) return;
-  const auto start = std::chrono::steady_clock::now();
-  std::vector<std::string> unused, put;
-  const auto add = [&](MutableMatrixView states, const std::string& tail) {
-    absl::StatusOr<std::string> digest =
-        job_.tensors()->Put(BytesOf<float>(ValuesOf(states)), tail);
+  const auto add = [&](absl::Span<const char> bytes, const std::string& tail) {
+    absl::StatusOr<std::string> digest = job_.tensors()->Put(bytes, tail);
     if (digest.ok()) put.push_back(*digest);
     return digest;
   };
-  const auto put_all = [&]() -> absl::Status {
-    while (saved.inputs_size() < needed) {
-      const Index layer = saved.inputs_size() + 1;
-      ATTNPRUNE_ASSIGN_OR_RETURN(std::string digest,
-                                 add(pass.Input(layer), TailOfInput(tail_, layer)));
-      saved.add_inputs(std::move(digest));
-    }
-    if (!point.back.has_value()) return absl::OkStatus();
-    if (!saved.gradients().empty()) unused.push_back(saved.gradients());
+  const Index begin = KeptEnd(saved), end = pass.kept_rows();
+  if (end > begin) {
+    const MutableMatrixView rows = pass.Kept(end).Rows(begin, end - begin);
+    ATTNPRUNE_ASSIGN_OR_RETURN(std::string digest,
+                               add(BytesOf<float>(ValuesOf(rows)), TailOfKept(tail_, end)));
+    Measuring::KeptRows& kept = *saved.add_kept();
+    kept.set_end(end);
+    kept.set_digest(std::move(digest));
+  }
+  if (pass.gradient_rows() > 0) {
     ATTNPRUNE_ASSIGN_OR_RETURN(
-        *saved.mutable_gradients(),
-        add(pass.Gradients(), TailOfGradients(tail_, *point.back)));
-    return absl::OkStatus();
-  };
-  const absl::Status status = put_all();
+        *saved.mutable_gradient_rows(),
+        add(BytesOf<float>(ValuesOf(pass.Gradients())), TailOfGradients(tail_, point)));
+  }
+  const std::vector<absl::Span<double>> sums = pass.Sums();
+  for (size_t i = 0; i < sums.size(); ++i) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(std::string digest,
+                               add(BytesOf<double>(sums[i]), TailOfSums(tail_, point, i)));
+    saved.add_sums(std::move(digest));
+  }
+  return absl::OkStatus();
+}
+
+void RunCheckpoint::SaveMeasuring(CurvaturePass& pass, const Measuring& measured) {
+  const int64_t bytes = BytesToSave(pass, message_.measuring());
+  if (!Due(bytes)) return;
+  const auto start = std::chrono::steady_clock::now();
+  Measuring saved = message_.measuring();
+  const std::vector<std::string> unneeded = TakeUnneeded(pass, saved);
+  std::vector<std::string> put;
+  const absl::Status status = PutMeasuring(pass, saved, put);
   if (!status.ok()) {
     for (const std::string& digest : put) job_.tensors()->Remove(digest).IgnoreError();
     return job_.Report(status);
   }
-  for (int i = needed; i < saved.inputs_size(); ++i) unused.push_back(saved.inputs(i));
-  saved.mutable_inputs()->DeleteSubrange(needed, saved.inputs_size() - needed);
-  saved.set_forward(static_cast<int>(point.forward));
-  if (point.back.has_value()) saved.set_back(static_cast<int>(*point.back));
+  const CurvaturePoint& point = pass.point();
+  saved.set_forward(point.forward);
+  saved.set_gradients(point.gradients);
+  saved.set_back(point.back);
   *saved.mutable_curvature() = measured.curvature();
   *saved.mutable_scores() = measured.scores();
   *message_.mutable_measuring() = std::move(saved);
-  Write(start, bytes, unused);
+  Write(start, bytes, unneeded);
 }
 
 }  // namespace attnprune

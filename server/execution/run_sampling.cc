@@ -49,8 +49,8 @@ absl::StatusOr<Tokens> Sample(ClaimedJob& job, OpenRun& run, RunProgress& progre
   absl::StatusOr<Tokens> rows =
       SampleRows(*run.forward, run.rows.calibration, options, listener, &so_far);
   if (!resumes || !absl::IsInvalidArgument(rows.status())) return rows;
-  job.writer().AddWarning(absl::StrCat("rows that were saved: ", rows.status().message(),
-                                       "; that work starts over"));
+  job.writer().AddWarning(
+      absl::StrCat("rows that were saved: ", rows.status().message(), "; that work starts over"));
   so_far.clear();
   return SampleRows(*run.forward, run.rows.calibration, options, listener, &so_far);
 }

@@ -111,8 +111,8 @@ TEST(JointState, GoesOnWithTheSameBitsWhereAlpsMaskIsTheBest) {
   for (size_t saved = 0; saved < states; saved += saved + 24 < states ? 9 : 1) {
     const int threads = 1 << (tries++ % 3);
     Recorder rest(Recorder::States::kSaved);
-    const PruneResult resumed = Succeed(method->Prune(
-        problem, {.resume_from = whole.states()[saved]}, rest, {.threads = threads}));
+    const PruneResult resumed = Succeed(
+        method->Prune(problem, {.resume_from = whole.states()[saved]}, rest, {.threads = threads}));
     ASSERT_EQ(rest.states().size(), states - saved - 1);
     for (size_t m = 0; m < expected.matrices.size(); ++m) {
       EXPECT_EQ(resumed.matrices[m].mask, expected.matrices[m].mask) << saved;

@@ -205,8 +205,8 @@ TEST_F(SampledRows, GoOnFromWhereTheyWereInterruptedWithTheSameTokens) {
       share = done;
       return ++positions < stop;
     };
-    ASSERT_TRUE(absl::IsCancelled(
-        SampleRows(*forward_, real_, options, interrupt, &so_far).status()));
+    ASSERT_TRUE(
+        absl::IsCancelled(SampleRows(*forward_, real_, options, interrupt, &so_far).status()));
     const auto goes_on = [&](double done) {
       EXPECT_GE(done, share);
       return true;

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -210,34 +211,43 @@ TEST(CurvatureTest, AListenerEndsIt) {
 // What a pass goes on from.
 struct SavedPass {
   CurvaturePoint point;
-  std::vector<Matrix> inputs;
-  Matrix gradients;
+  Matrix kept, gradients;
+  std::vector<std::vector<double>> sums;
 };
 
 SavedPass Save(CurvaturePass& pass) {
-  SavedPass saved{.point = pass.point(), .inputs = {}, .gradients = {}};
-  for (Index layer = 1; layer <= saved.point.inputs(); ++layer) {
-    saved.inputs.push_back(Matrix::CopyFrom(pass.Input(layer)));
-  }
-  if (saved.point.back.has_value()) saved.gradients = Matrix::CopyFrom(pass.Gradients());
+  SavedPass saved{.point = pass.point(), .kept = {}, .gradients = {}, .sums = {}};
+  saved.kept = Matrix::CopyFrom(pass.Kept(pass.kept_rows()));
+  saved.gradients = Matrix::CopyFrom(pass.Gradients());
+  for (const absl::Span<double> sums : pass.Sums())
+    saved.sums.emplace_back(sums.begin(), sums.end());
   return saved;
 }
 
 void Load(const SavedPass& saved, CurvaturePass& pass) {
-  for (Index layer = 1; layer <= saved.point.inputs(); ++layer) {
-    CopyRows(saved.inputs[static_cast<size_t>(layer) - 1], pass.Input(layer));
+  ASSERT_TRUE(pass.SetPoint(saved.point).ok());
+  ASSERT_EQ(pass.kept_rows(), saved.kept.rows());
+  ASSERT_EQ(pass.gradient_rows(), saved.gradients.rows());
+  CopyRows(saved.kept, pass.Kept(pass.kept_rows()));
+  CopyRows(saved.gradients, pass.Gradients());
+  const std::vector<absl::Span<double>> sums = pass.Sums();
+  ASSERT_EQ(sums.size(), saved.sums.size());
+  for (size_t i = 0; i < sums.size(); ++i) {
+    ASSERT_EQ(sums[i].size(), saved.sums[i].size());
+    std::copy(saved.sums[i].begin(), saved.sums[i].end(), sums[i].begin());
   }
-  if (saved.point.back.has_value()) CopyRows(saved.gradients, pass.Gradients());
-  pass.SetPoint(saved.point);
 }
 
+// Three chunks on the way through a layer, two through the head.
 TEST(CurvatureTest, GoesOnFromEveryPointWithTheSameBits) {
   ThreadPool pool(2);
-  const std::unique_ptr<Forward> forward = ValueOrDie(Forward::Open(GoldenModel("gpt2"), pool));
+  const std::unique_ptr<Forward> forward = ValueOrDie(Forward::Open(GoldenModel("llama"), pool));
   const Index layers = forward->options().layer_count();
   const CurvatureOptions options{.seed = 3, .draws = 2, .output = true};
-  const Tokens rows = ThreeRows();
-  std::vector<LayerCurvature> expected(static_cast<size_t>(layers)), again = expected;
+  Tokens rows;
+  rows.lengths = {900, 700, 800, 900, 1000};
+  for (int64_t i = 0; i < 4300; ++i) rows.ids.push_back((i * i + 3 * i) % 29);
+  std::vector<LayerCurvature> expected(static_cast<size_t>(layers));
   const auto into = [](std::vector<LayerCurvature>& all) {
     return [&all](Index layer, const LayerWeights&, const LayerCurvature& curvature) {
       all[static_cast<size_t>(layer)] = curvature;
@@ -247,22 +257,45 @@ TEST(CurvatureTest, GoesOnFromEveryPointWithTheSameBits) {
   std::vector<SavedPass> points;
   const auto pass = ValueOrDie(CurvaturePass::Create(*forward, pool, rows, options, {}));
   ASSERT_TRUE(pass->Run(nullptr, into(expected), [&] { points.push_back(Save(*pass)); }).ok());
-  ASSERT_EQ(std::ssize(points), 2 * layers) << "one behind each layer, forward and back";
+  ASSERT_EQ(std::ssize(points), layers * 3 + 2 * 2 + layers * 2 * 3);
   double before = 0;
   for (const SavedPass& saved : points) {
-    SCOPED_TRACE(saved.point.back.value_or(-saved.point.forward));
-    again = expected;
-    for (Index layer = 0; layer < saved.point.back.value_or(layers); ++layer) {
+    SCOPED_TRACE(::testing::Message()
+                 << saved.point.forward << " " << saved.point.gradients << " " << saved.point.back);
+    const auto other = ValueOrDie(CurvaturePass::Create(*forward, pool, rows, options, {}));
+    ASSERT_NO_FATAL_FAILURE(Load(saved, *other));
+    EXPECT_GE(other->share(), before);
+    before = other->share();
+    std::vector<LayerCurvature> again = expected;
+    for (Index layer = 0; layer < layers - other->layers_through(); ++layer) {
       again[static_cast<size_t>(layer)] = {};
     }
-    const auto other = ValueOrDie(CurvaturePass::Create(*forward, pool, rows, options, {}));
-    Load(saved, *other);
-    EXPECT_GT(other->share(), before);
-    before = other->share();
     ASSERT_TRUE(other->Run(nullptr, into(again)).ok());
     ExpectSame(again, expected);
   }
   EXPECT_NEAR(before, 1, 1e-12);
+}
+
+TEST(CurvatureTest, RefusesAPointThatNoPassCanHave) {
+  ThreadPool pool(1);
+  const std::unique_ptr<Forward> forward = ValueOrDie(Forward::Open(GoldenModel("llama"), pool));
+  const Tokens rows = ThreeRows();  // of 9, 5 and 7
+  const Index all = forward->options().layer_count() * rows.total(), tokens = rows.total();
+  const auto pass = ValueOrDie(CurvaturePass::Create(*forward, pool, rows, {}, {}));
+  EXPECT_TRUE(pass->SetPoint({.forward = 9}).ok());
+  EXPECT_TRUE(pass->SetPoint({.forward = all, .gradients = tokens, .back = tokens + 14}).ok());
+  for (const CurvaturePoint& point : {CurvaturePoint{.forward = -1},
+                                      {.forward = all + 9},
+                                      {.forward = 10},
+                                      {.forward = 9, .gradients = tokens},
+                                      {.forward = all, .gradients = 9},
+                                      {.forward = all, .gradients = 2 * tokens},
+                                      {.forward = all, .gradients = 0, .back = 9},
+                                      {.forward = all, .gradients = tokens, .back = 10},
+                                      {.forward = all, .gradients = tokens, .back = all + 9}}) {
+    EXPECT_EQ(pass->SetPoint(point).code(), absl::StatusCode::kInvalidArgument)
+        << point.forward << " " << point.gradients << " " << point.back;
+  }
 }
 
 TEST(CurvatureTest, AMaskedModelHasNone) {

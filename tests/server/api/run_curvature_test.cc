@@ -179,13 +179,20 @@ class CurvatureCheckpoints : public CurvatureRuns {
     ADD_FAILURE() << "never drained there";
     return {};
   }
-  Drained DrainedBehindTheFirstLayer() {
-    return DrainedInThePass([](const Measuring& saved) { return saved.forward() - 1; });
+  Drained DrainedOnTheWayForward() {
+    return DrainedInThePass([](const Measuring& saved) { return saved.gradients() > 0 ? 1 : 0; });
   }
+  // Behind the last of two layers.
   Drained DrainedOnTheWayBack() {
     return DrainedInThePass([](const Measuring& saved) {
-      if (!saved.has_back()) return -1;
-      return saved.back() == 0 ? 1 : 0;
+      if (saved.curvature_size() != 1) return saved.curvature_size() - 1;
+      return saved.sums_size() > 0 ? 1 : 0;
+    });
+  }
+  // Behind the first of its draws.
+  Drained DrainedInALayer() {
+    return DrainedInThePass([](const Measuring& saved) {
+      return saved.sums_size() > 0 ? 0 : saved.curvature_size() == 0 ? -1 : 1;
     });
   }
 
@@ -199,32 +206,46 @@ class CurvatureCheckpoints : public CurvatureRuns {
     return told;
   }
 
-  const v1::Run run_ = ByLoss(0.1);
+  // Of two draws.
+  v1::Run TwoDraws() {
+    v1::Run run = ByLoss(0.1);
+    run.mutable_curvature()->set_labels(static_cast<int>(run.calibration().ids().shape(0)) + 1);
+    return run;
+  }
+
+  const v1::Run run_ = TwoDraws();
   std::string expected_;
   int64_t blobs_of_a_run_ = 0;
   int64_t blobs_ = 0;  // before the run that was drained
   int looks_ = 0;
 };
 
-TEST_F(CurvatureCheckpoints, GoOnBehindTheLayersThatWereThrough) {
-  const Drained forward = DrainedBehindTheFirstLayer();
-  EXPECT_EQ(forward.checkpoint.measuring().inputs_size(), 1);
+TEST_F(CurvatureCheckpoints, GoOnWhereThePassWas) {
+  const Drained forward = DrainedOnTheWayForward();
+  EXPECT_GT(forward.checkpoint.measuring().kept_size(), 0);
   EXPECT_EQ(Verdict(WorkOn(forward.name)), expected_);
   EXPECT_EQ(Blobs(), blobs_ + blobs_of_a_run_) << "what was saved is left";
   const Drained back = DrainedOnTheWayBack();
-  EXPECT_EQ(back.checkpoint.measuring().curvature_size(), 1);
   EXPECT_EQ(Verdict(WorkOn(back.name)), expected_);
   EXPECT_EQ(Blobs(), blobs_ + blobs_of_a_run_) << "what was saved is left";
   EXPECT_LT(Told(back.name), Told(forward.name));
+  const Drained inside = DrainedInALayer();
+  EXPECT_EQ(Verdict(WorkOn(inside.name)), expected_);
+  EXPECT_EQ(Blobs(), blobs_ + blobs_of_a_run_) << "what was saved is left";
+  EXPECT_THAT(Warnings(inside.name), SizeIs(0));
   EXPECT_THAT(Warnings(forward.name), SizeIs(0));
   EXPECT_THAT(Warnings(back.name), SizeIs(0));
 }
 
 TEST_F(CurvatureCheckpoints, ThatAreLostCostTheirWorkAndNothingElse) {
   const Drained gradients = DrainedOnTheWayBack();
-  ASSERT_TRUE(backend_.tensors().Remove(gradients.checkpoint.measuring().gradients()).ok());
+  ASSERT_TRUE(backend_.tensors().Remove(gradients.checkpoint.measuring().gradient_rows()).ok());
   EXPECT_EQ(Verdict(WorkOn(gradients.name)), expected_);
   EXPECT_THAT(Warnings(gradients.name), Contains(HasSubstr("curvature that was saved")));
+  const Drained sums = DrainedInALayer();
+  ASSERT_TRUE(backend_.tensors().Remove(sums.checkpoint.measuring().sums(3)).ok());
+  EXPECT_EQ(Verdict(WorkOn(sums.name)), expected_);
+  EXPECT_THAT(Warnings(sums.name), Contains(HasSubstr("curvature that was saved")));
   const Drained layer = DrainedOnTheWayBack();
   ASSERT_TRUE(backend_.tensors().Remove(layer.checkpoint.measuring().curvature(0)).ok());
   EXPECT_EQ(Verdict(WorkOn(layer.name)), expected_);

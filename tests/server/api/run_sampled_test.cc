@@ -106,8 +106,8 @@ TEST_F(SampledRuns, StartOverWhereWhatWasWrittenIsDamaged) {
   const std::string expected = Verdict(Done(run));
   const int looks = clock_.looks();
   const auto damage = [&](const std::function<void(v1::RunCheckpoint::Sampling&)>& spoil) {
-    auto [name, checkpoint] = DrainedWhere(
-        run, looks / 2, 1, [](const auto& saved) { return saved.has_sampling(); });
+    auto [name, checkpoint] =
+        DrainedWhere(run, looks / 2, 1, [](const auto& saved) { return saved.has_sampling(); });
     spoil(*checkpoint.mutable_sampling());
     const JobRecord job = *ValueOrDie(backend_.jobs().Claim("test", absl::Hours(1)));
     const JobClaim claim{job.id, job.fence};
