@@ -32,8 +32,16 @@ void AddCommands(Command program) {
   AddCaptureCommand(program);
   AddEvalCommand(program);
   AddSynthCommand(program);
-  AddReproduceCommand(program);
   AddHealthCommand(program);
+}
+
+// What does the work of a command that is no longer there; empty: it is none of those.
+std::string InPlaceOf(const std::vector<std::string>& arguments) {
+  const std::string name = arguments.empty() ? "" : arguments.front();
+  if (name == "merge") return absl::StrCat("there is no merge: ", kWholeModelWay);
+  if (name != "reproduce") return "";
+  return "there is no reproduce: python3 -m attnprune.reproduce, of the Python package, draws the "
+         "figures";
 }
 
 }  // namespace
@@ -45,9 +53,8 @@ int RunCommandLine(const std::vector<std::string>& arguments, const Shell& shell
                       absl::InvalidArgumentError(absl::StrCat("arguments must be UTF-8, got \"",
                                                               absl::CHexEscape(argument), "\"")));
   }
-  if (!arguments.empty() && arguments.front() == "merge") {
-    return UsageError(
-        shell, absl::InvalidArgumentError(absl::StrCat("there is no merge: ", kWholeModelWay)));
+  if (const std::string instead = InPlaceOf(arguments); !instead.empty()) {
+    return UsageError(shell, absl::InvalidArgumentError(instead));
   }
   return RunProgram(
       {.name = "attnprune",

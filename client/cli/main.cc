@@ -17,6 +17,7 @@
 
 namespace {
 
+using attnprune::cli::Color;
 using attnprune::cli::Shell;
 
 constexpr int kNarrowestTerminal = 40, kUsualTerminal = 80;  // narrower ones get plain lines
@@ -29,6 +30,12 @@ absl::optional<int> ColumnsOf(int descriptor) {
   const bool known = ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
   if (!known) return kUsualTerminal;
   return size.ws_col < kNarrowestTerminal ? absl::nullopt : absl::make_optional<int>(size.ws_col);
+}
+
+// no-color.org
+bool WantsColor() {
+  const char* const no = getenv("NO_COLOR");
+  return no == nullptr || *no == '\0';
 }
 
 // Ctrl-C and SIGTERM request a stop; a second one leaves at once, but not the temporary
@@ -49,11 +56,15 @@ int main(int argc, char** argv) {
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // our own lines say it in our words
   const std::stop_source interrupt;
   CatchInterrupts(interrupt);
-  const Shell shell{.out = &std::cout,
-                    .err = &std::cerr,
-                    .out_columns = ColumnsOf(STDOUT_FILENO),
-                    .err_columns = ColumnsOf(STDERR_FILENO),
-                    .interrupt = interrupt.get_token()};
+  Shell shell{.out = &std::cout,
+              .err = &std::cerr,
+              .out_columns = ColumnsOf(STDOUT_FILENO),
+              .err_columns = ColumnsOf(STDERR_FILENO),
+              .interrupt = interrupt.get_token()};
+  if (WantsColor()) {
+    if (shell.out_columns.has_value()) shell.out_color = Color::kOn;
+    if (shell.err_columns.has_value()) shell.err_color = Color::kOn;
+  }
   const int code =
       attnprune::cli::RunCommandLine(std::vector<std::string>(argv + 1, argv + argc), shell);
   std::cout.flush();

@@ -19,6 +19,12 @@ std::string TimeText(const google::protobuf::Timestamp& time) {
                           absl::UTCTimeZone());
 }
 
+// Quoted where it has to be.
+std::string CsvField(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
+}
+
 std::string Row(const v1::JobEvent& event) {
   const v1::Progress& progress = event.progress();
   const auto evaluated = [](bool has, double value) { return has ? FormatNumber(value) : ""; };
@@ -40,11 +46,6 @@ std::string Row(const v1::JobEvent& event) {
 }
 
 }  // namespace
-
-std::string CsvField(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
-}
 
 std::string ProgressCsv(const std::vector<v1::JobEvent>& events) {
   std::string text = kHeading;

@@ -15,9 +15,6 @@ namespace attnprune::exporting {
 // Pure.
 std::string ProgressCsv(const std::vector<v1::JobEvent>& events);
 
-// `text` as one field: quoted where it has to be. Pure.
-std::string CsvField(const std::string& text);
-
 }  // namespace attnprune::exporting
 
 #endif  // ATTNPRUNE_CLIENT_EXPORT_CSV_H_

@@ -40,9 +40,10 @@ struct ClientOptions {
   RetryOptions retry;                            // of calls, uploads and downloads
   // Of a watch: longer, so that a server can be restarted under it.
   RetryOptions watch_retry = {.longest = absl::Seconds(5), .patience = absl::Minutes(5)};
-  // While a watch is under way: false within 2 s once the server answers nothing, also where its
-  // machine hangs or the network loses everything; true once it answers again. The watch goes on
-  // either way. From a thread of the client's, never at the same time as the watch's handler.
+  // While a watch, or a call that is no stream, is under way: false within 2 s once the server
+  // answers nothing, also where its machine hangs or the network loses everything; true once it
+  // answers again. The watch or the call goes on either way. Never at the same time as a watch's
+  // handler; may be from a thread of the client's.
   std::function<void(bool)> reachable;
   int64_t chunk_bytes = int64_t{1} << 20;  // of an upload; never more than the server takes
   // Ends all waiting: calls now under way end with CANCELLED, and so do later ones.

@@ -7,6 +7,10 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "client/library/server_probe.h"
+
 namespace attnprune::client {
 namespace {
 
@@ -75,6 +79,13 @@ absl::Status NameRequest(const absl::Status& error, const grpc::ClientContext& c
   return absl::IsDeadlineExceeded(error) ? WithRequestId(error, sent) : error;
 }
 
+// An error that is not of the server's own making names it.
+absl::Status NameServer(const absl::Status& error, const std::string& server) {
+  const bool silent = absl::IsUnavailable(error) || absl::IsDeadlineExceeded(error);
+  if (!silent || absl::StrContains(error.message(), server)) return error;
+  return WithMessage(error, absl::StrCat(server, ": ", error.message()));
+}
+
 }  // namespace
 
 Connection::Connection(ClientOptions options, Security security)
@@ -100,6 +111,13 @@ bool Connection::Sleep(absl::Duration wait) {
 
 grpc::Status Connection::AskHealth(grpc::ClientContext& context, std::string* response) const {
   return RawCall(channel_, kHealthMethod, context, response);
+}
+
+void Connection::TellReachable(bool reachable) {
+  const std::lock_guard<std::mutex> lock(telling_);
+  if (!options_.reachable || reachable == told_reachable_) return;
+  told_reachable_ = reachable;
+  options_.reachable(reachable);
 }
 
 absl::Status Connection::WaitToRetry(const absl::Status& error, Backoff& backoff) {
@@ -140,17 +158,23 @@ absl::Status Connection::TryAs(const std::string& request_id, absl::Duration tim
   if (options_.interrupt.stop_requested()) return absl::CancelledError("interrupted");
   // A server that is shutting down answers so what arrives on a connection that is still there.
   if (absl::IsCancelled(status)) return absl::UnavailableError("the server is shutting down");
-  return NameRequest(ExplainTls(status, options_, security_.tls), context, request_id);
+  status = NameServer(ExplainTls(status, options_, security_.tls), options_.server);
+  return NameRequest(status, context, request_id);
 }
 
 absl::Status Connection::Retry(const std::function<absl::Status(grpc::ClientContext&, int)>& call) {
   const std::string request_id = NextRequestId();
   Backoff backoff = NewBackoff(options_.retry);
+  std::mutex telling;
+  ServerProbe probe(*this, telling);
   for (int attempt = 1;; ++attempt) {
     const absl::Status status =
         TryAs(request_id, options_.call_timeout,
               [&](grpc::ClientContext& context) { return call(context, attempt); });
-    if (!absl::IsUnavailable(status)) return status;
+    if (!absl::IsUnavailable(status)) {
+      if (!absl::IsDeadlineExceeded(status) && !absl::IsCancelled(status)) probe.Answered();
+      return status;
+    }
     const absl::Status waited = WaitToRetry(status, backoff);
     if (!waited.ok()) return waited;
   }

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -38,7 +39,8 @@ class Connection {
   // when the patience is used up or would be in vain, CANCELLED when interrupted.
   absl::Status WaitToRetry(const absl::Status& error, Backoff& backoff);
 
-  // Runs `call` with a context of its own until it returns anything but UNAVAILABLE.
+  // Runs `call` with a context of its own until it returns anything but UNAVAILABLE; where the
+  // server keeps silent meanwhile, ClientOptions::reachable is told.
   // call: (context, number of the try from 1) -> absl::Status.
   absl::Status Retry(const std::function<absl::Status(grpc::ClientContext&, int)>& call);
 
@@ -63,6 +65,9 @@ class Connection {
   // and the bytes of the answer.
   grpc::Status AskHealth(grpc::ClientContext& context, std::string* response) const;
 
+  // Tells ClientOptions::reachable, unless it was told the same last.
+  void TellReachable(bool reachable);
+
   // One try under the interrupt. timeout InfiniteDuration: no deadline.
   absl::Status Try(absl::Duration timeout,
                    const std::function<absl::Status(grpc::ClientContext&)>& call);
@@ -81,6 +86,8 @@ class Connection {
   std::unique_ptr<v1::PruneService::Stub> jobs_;
   std::unique_ptr<v1::TensorService::Stub> tensors_;
   std::atomic<uint64_t> seed_;
+  std::mutex telling_;
+  bool told_reachable_ = true;  // by telling_
 };
 
 }  // namespace attnprune::client

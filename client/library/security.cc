@@ -7,10 +7,10 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "client/library/status_details.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "tls/pem.h"
@@ -19,7 +19,6 @@ namespace attnprune::client {
 namespace {
 
 constexpr size_t kMaxTokenBytes = 512;
-constexpr char kForGood[] = "attnprune/for-good";
 
 bool WantsTls(const ClientOptions& options) {
   return options.tls || !options.ca_file.empty() || !options.cert_file.empty() ||
@@ -69,18 +68,8 @@ std::string Authority(const ClientOptions& options) {
                                  : absl::StrCat("the authorities in ", options.ca_file);
 }
 
-absl::Status Explained(const absl::Status& error, absl::string_view why) {
-  absl::Status explained(error.code(), why);
-  error.ForEachPayload([&](absl::string_view type, const absl::Cord& payload) {
-    explained.SetPayload(type, payload);
-  });
-  return explained;
-}
-
 absl::Status ForGood(const absl::Status& error, absl::string_view why) {
-  absl::Status explained = Explained(error, why);
-  explained.SetPayload(kForGood, absl::Cord());
-  return explained;
+  return MarkForGood(WithMessage(error, why));
 }
 
 }  // namespace
@@ -133,16 +122,15 @@ absl::Status ExplainTls(const absl::Status& error, const ClientOptions& options,
   }
   if (!absl::StrContains(said, "Socket closed")) return error;
   if (!tls) {
-    return Explained(error, absl::StrCat(server, " closed the connection: it may speak TLS only, ",
-                                         "for which ca_file or tls must be given"));
+    return WithMessage(error,
+                       absl::StrCat(server, " closed the connection: it may speak TLS only, ",
+                                    "for which ca_file or tls must be given"));
   }
-  return Explained(
+  return WithMessage(
       error, absl::StrCat(server, " closed the connection: it may want a certificate ",
                           options.cert_file.empty() ? "(cert_file, key_file)"
                                                     : "of another authority, or one that is valid",
                           options.cert_file.empty() ? "" : " today"));
 }
-
-bool IsForGood(const absl::Status& error) { return error.GetPayload(kForGood).has_value(); }
 
 }  // namespace attnprune::client

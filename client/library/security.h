@@ -30,9 +30,8 @@ absl::StatusOr<Security> SecurityOf(const ClientOptions& options);
 bool IsThisMachine(absl::string_view server);
 
 // `error` in other words where gRPC's own show that TLS is why; such an error that trying again
-// does not mend is marked. Pure.
+// does not mend is marked (IsForGood). Pure.
 absl::Status ExplainTls(const absl::Status& error, const ClientOptions& options, bool tls);
-bool IsForGood(const absl::Status& error);
 
 }  // namespace attnprune::client
 

@@ -19,11 +19,16 @@ void ServerProbe::Run(const std::stop_token& stop) {
   while (Pause(stop, kSilence)) {
     const bool reachable = heard_.exchange(false) || Answers(stop);
     if (stop.stop_requested()) return;
-    if (reachable == reachable_) continue;
-    reachable_ = reachable;
     const std::lock_guard<std::mutex> lock(telling_);
-    connection_.options().reachable(reachable);
+    connection_.TellReachable(reachable);
   }
+}
+
+void ServerProbe::Answered() {
+  if (!thread_.joinable()) return;
+  thread_.request_stop();
+  thread_.join();
+  connection_.TellReachable(true);
 }
 
 // A server that drains or refuses answers too.

@@ -21,6 +21,9 @@ class ServerProbe {
   // An answer to something else came. From any thread.
   void Heard() { heard_.store(true, std::memory_order_relaxed); }
 
+  // The same, and there is nothing more to ask: tells at once that the server is back.
+  void Answered();
+
  private:
   void Run(const std::stop_token& stop);
   bool Answers(const std::stop_token& stop) const;
@@ -28,8 +31,7 @@ class ServerProbe {
   Connection& connection_;
   std::mutex& telling_;
   std::atomic<bool> heard_ = false;
-  bool reachable_ = true;  // as last told
-  std::jthread thread_;    // ends before the rest goes
+  std::jthread thread_;  // ends before the rest goes
 };
 
 }  // namespace attnprune::client

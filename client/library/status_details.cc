@@ -18,6 +18,7 @@ namespace {
 
 constexpr absl::string_view kTypePrefix = "type.googleapis.com/google.rpc.";
 constexpr absl::string_view kRequestIdPayload = "attnprune/x-request-id";
+constexpr absl::string_view kForGoodPayload = "attnprune/for-good";
 
 // The detail of that name, if the status has one that can be read.
 template <typename Detail>
@@ -80,6 +81,22 @@ std::string RequestIdOf(const absl::Status& status) {
 absl::Status WithRequestId(absl::Status status, const std::string& request_id) {
   if (IsRequestId(request_id)) status.SetPayload(kRequestIdPayload, absl::Cord(request_id));
   return status;
+}
+
+absl::Status WithMessage(const absl::Status& status, absl::string_view message) {
+  absl::Status out(status.code(), message);
+  status.ForEachPayload(
+      [&](absl::string_view type, const absl::Cord& payload) { out.SetPayload(type, payload); });
+  return out;
+}
+
+absl::Status MarkForGood(absl::Status status) {
+  status.SetPayload(kForGoodPayload, absl::Cord());
+  return status;
+}
+
+bool IsForGood(const absl::Status& status) {
+  return status.GetPayload(kForGoodPayload).has_value();
 }
 
 std::string Explain(const absl::Status& status) {

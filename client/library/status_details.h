@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 
@@ -34,6 +35,13 @@ absl::optional<int64_t> OldestSequence(const absl::Status& status);
 std::string RequestIdOf(const absl::Status& status);
 // `status` (not OK) with it, if it is one (IsRequestId).
 absl::Status WithRequestId(absl::Status status, const std::string& request_id);
+
+// `status` (not OK) with another message and the same details.
+absl::Status WithMessage(const absl::Status& status, absl::string_view message);
+
+// Trying again does not mend it.
+absl::Status MarkForGood(absl::Status status);
+bool IsForGood(const absl::Status& status);
 
 // For people: "message (RESOURCE_EXHAUSTED; try again in 5s; request 7f3c)".
 std::string Explain(const absl::Status& status);

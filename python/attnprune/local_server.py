@@ -6,12 +6,13 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from typing import Any
 
 from attnprune.client import Client
-from attnprune.errors import Interrupted, Unavailable
+from attnprune.errors import Interrupted, InvalidArgument, Unavailable
 from attnprune.security import refuse
 
 START_SECONDS = 60.0
@@ -32,6 +33,25 @@ def find_program(name: str, given: str | os.PathLike[str] | None = None) -> str:
         refuse("server" if name == "attnprune-server" else "program",
                f"must be given: {name} is neither in this wheel nor on PATH")
     return found
+
+
+class Program:
+    """One of the two programs, with flags that every call of it has. `given` as for find_program."""
+
+    def __init__(self, name: str, flags: list[str],
+                 given: str | os.PathLike[str] | None = None) -> None:
+        self._name, self._path, self._flags = name, find_program(name, given), flags
+
+    def run(self, command: str, *arguments: str, notes: bool = True) -> str:
+        """What it prints; its notes on standard error, if they are wanted. InvalidArgument with what
+        it says where it refuses."""
+        done = subprocess.run([self._path, command, *self._flags, *arguments], text=True,
+                              capture_output=True, check=False)
+        if done.returncode != 0:
+            raise InvalidArgument(f"{self._name} {command}: {done.stderr.strip()}")
+        if notes and done.stderr.strip():
+            print(done.stderr.strip(), file=sys.stderr)
+        return done.stdout
 
 
 class LocalClient(Client):

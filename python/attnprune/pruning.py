@@ -4,8 +4,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 from typing import Any, Iterable, Iterator, Mapping, Sequence, overload
 
@@ -17,7 +15,7 @@ from attnprune.client import Client
 from attnprune.errors import InvalidArgument
 from attnprune.families import Attention
 from attnprune.jobs import Job, Run, wait_for_all
-from attnprune.local_server import find_program, local
+from attnprune.local_server import Program, local
 from attnprune.progress import Progress
 from attnprune.results import Result
 from attnprune.security import refuse
@@ -154,7 +152,7 @@ def prune_folder(model: str | os.PathLike[str], *, text: str | os.PathLike[str] 
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_server(client))
         scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnprune-")))
-        command = _Command(find_program("attnprune", program), server.connection.flags(scratch))
+        command = Program("attnprune", server.connection.flags(scratch), program)
         if text is not None:
             source = ["--text", str(text)]
         else:
@@ -166,20 +164,3 @@ def prune_folder(model: str | os.PathLike[str], *, text: str | os.PathLike[str] 
         if output is not None:
             command.run("fetch", name, "--model", str(model), "--output", str(output))
     return run
-
-
-class _Command:
-    """The command line, which calls a server by these flags."""
-
-    def __init__(self, program: str, flags: list[str]) -> None:
-        self._program, self._flags = program, flags
-
-    def run(self, command: str, *arguments: str) -> str:
-        """What it prints; InvalidArgument with what it says where it refuses."""
-        done = subprocess.run([self._program, command, *self._flags, *arguments], text=True,
-                              capture_output=True, check=False)
-        if done.returncode != 0:
-            raise InvalidArgument(f"attnprune {command}: {done.stderr.strip()}")
-        if done.stderr.strip():
-            print(done.stderr.strip(), file=sys.stderr)
-        return done.stdout

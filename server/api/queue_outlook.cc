@@ -39,14 +39,16 @@ std::vector<std::shared_ptr<const v1::JobEvent>> NewestEvents(JobStore* jobs,
   return events;
 }
 
+using Events = std::vector<std::shared_ptr<const v1::JobEvent>>;
+
 // What the newest progress says is left: of a run, or of a job's method.
 struct ToldLeft {
   absl::Duration left;
   std::string method;
 };
 
-absl::optional<ToldLeft> ReadToldLeft(JobStore* jobs, absl::string_view id, absl::Time now) {
-  for (const auto& event : NewestEvents(jobs, id)) {
+absl::optional<ToldLeft> ToldLeftOf(const Events& newest, absl::Time now) {
+  for (const auto& event : newest) {
     const v1::Progress& progress = event->progress();
     const double left = event->has_run_progress() ? event->run_progress().remaining_seconds()
                                                   : progress.remaining_seconds();
@@ -82,6 +84,33 @@ Expected ExpectedOfRun(const std::string& spec) {
   v1::Run run;
   if (!run.ParseFromString(spec)) return {};
   return {run.estimate().seconds(), run.results_total(), {}};
+}
+
+// Method and share of the newest event that has any. results: of the methods of a job, or of a run,
+// that there are.
+v1::AtWork NewestWork(const Events& newest, size_t results, size_t methods) {
+  v1::AtWork work;
+  const auto set = [&](const std::string& method, double begun) {
+    work.set_method(method);
+    const double done = static_cast<double>(results) + begun;
+    work.set_share(methods < 1 ? 0 : std::min(done / static_cast<double>(methods), 1.0));
+  };
+  set("", 0);
+  for (const auto& event : newest) {
+    const v1::Progress& progress = event->progress();
+    if (event->has_run_progress()) {
+      work.set_method(event->run_progress().method());
+      work.set_share(std::clamp(event->run_progress().share(), 0.0, 1.0));
+    } else if (event->has_progress()) {
+      set(progress.method(), static_cast<double>(progress.step()) / std::max(progress.steps(), 1));
+    } else if (event->has_phase()) {  // a method is judged once its steps are done
+      set(event->phase().method(), event->phase().method().empty() ? 0 : 1);
+    } else if (!event->has_method_result()) {
+      continue;
+    }
+    break;
+  }
+  return work;
 }
 
 double ShareLeft(size_t done, int total) {
@@ -203,25 +232,45 @@ void QueueOutlook::LearnNeeds(const Snapshot& snapshot) {
 
 // Nothing of a job that cannot be read: others' forecasts do not depend on it.
 QueueOutlook::Needs QueueOutlook::ReadNeeds(const OutstandingJob& job) const {
-  Needs needs{.fence = job.fence, .whole = {}, .rest = {}, .methods = {}};
+  Needs needs{.fence = job.fence, .whole = {}, .rest = {}, .methods = {}, .results = 0};
   const absl::StatusOr<JobRecord> record = jobs_->Get(job.id);
-  if (!record.ok()) return needs;
-  Expected expected =
-      KindOf(job.id) == JobKind::kRun ? ExpectedOfRun(record->spec) : ExpectedOfJob(record->spec);
-  needs.whole = absl::Seconds(expected.seconds / options_.threads_per_job);
-  needs.rest = needs.whole * ShareLeft(record->results.size(), expected.results);
-  needs.methods = std::move(expected.methods);
+  if (record.ok()) needs = NeedsOf(*record);
+  needs.fence = job.fence;
   return needs;
+}
+
+QueueOutlook::Needs QueueOutlook::NeedsOf(const JobRecord& record) const {
+  Expected expected =
+      KindOf(record.id) == JobKind::kRun ? ExpectedOfRun(record.spec) : ExpectedOfJob(record.spec);
+  const absl::Duration whole = absl::Seconds(expected.seconds / options_.threads_per_job);
+  return {.fence = record.fence,
+          .whole = whole,
+          .rest = whole * ShareLeft(record.results.size(), expected.results),
+          .methods = std::move(expected.methods),
+          .results = expected.results};
 }
 
 absl::Duration QueueOutlook::LeftOf(const OutstandingJob& job, absl::Time now) const {
   if (job.cancel_requested) return absl::ZeroDuration();  // it ends within a step
   const Needs& needs = needs_.at(job.id);
   absl::Duration left = needs.whole - (now - job.start_time.value_or(now));
-  if (const absl::optional<ToldLeft> told = ReadToldLeft(jobs_, job.id, now)) {
+  if (const auto told = ToldLeftOf(NewestEvents(jobs_, job.id), now)) {
     left = told->left + needs.whole * ShareBehind(needs.methods, told->method);
   }
   return std::min(left, Deadline(job) - now);
+}
+
+v1::AtWork QueueOutlook::AtWorkOf(const JobRecord& job) const {
+  const absl::Time now = clock_->Now();
+  const Needs needs = NeedsOf(job);
+  const Events newest = NewestEvents(jobs_, job.id);
+  v1::AtWork work = NewestWork(newest, job.results.size(), static_cast<size_t>(needs.results));
+  absl::Duration left = needs.whole - (now - job.start_time.value_or(now));
+  if (const auto told = ToldLeftOf(newest, now)) {
+    left = told->left + needs.whole * ShareBehind(needs.methods, told->method);
+  }
+  work.set_remaining_seconds(std::max(absl::ToDoubleSeconds(left), 0.0));
+  return work;
 }
 
 // --- For answers ---
@@ -233,15 +282,21 @@ absl::optional<v1::Waiting> QueueGlance::WaitingOf(const JobRecord& record) {
   return forecast_->WaitingOf(caller_, record);
 }
 
+template <typename Resource>
+void QueueGlance::AddOutlook(const JobRecord& record, Resource& resource) {
+  if (auto waiting = WaitingOf(record)) *resource.mutable_waiting() = *std::move(waiting);
+  if (record.state == JobState::kRunning) *resource.mutable_at_work() = outlook_->AtWorkOf(record);
+}
+
 absl::StatusOr<v1::Job> QueueGlance::JobOf(const JobRecord& record) {
   ATTNPRUNE_ASSIGN_OR_RETURN(v1::Job job, ToProto(record));
-  if (auto waiting = WaitingOf(record)) *job.mutable_waiting() = *std::move(waiting);
+  AddOutlook(record, job);
   return job;
 }
 
 absl::StatusOr<v1::Run> QueueGlance::RunOf(const JobRecord& record) {
   ATTNPRUNE_ASSIGN_OR_RETURN(v1::Run run, RunToProto(record));
-  if (auto waiting = WaitingOf(record)) *run.mutable_waiting() = *std::move(waiting);
+  AddOutlook(record, run);
   return run;
 }
 

@@ -77,6 +77,9 @@ class QueueOutlook {
   // read.
   absl::optional<v1::Waiting> RecentWaitingOf(const access::Caller& caller, absl::string_view id);
 
+  // Of a job that is running; waits for nobody else's look at the queue.
+  v1::AtWork AtWorkOf(const JobRecord& job) const;
+
   static constexpr size_t kShortQueue = 100;
 
  private:
@@ -86,12 +89,14 @@ class QueueOutlook {
     absl::Duration whole;
     absl::Duration rest;               // without the share of results that it has
     std::vector<std::string> methods;  // labels, of a job
+    int results = 0;                   // of all of it
   };
 
   absl::StatusOr<std::shared_ptr<const QueueForecast>> Look(size_t fresh_up_to);
   QueueForecast ForecastOf(const Snapshot& snapshot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LearnNeeds(const Snapshot& snapshot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Needs ReadNeeds(const OutstandingJob& job) const;
+  Needs NeedsOf(const JobRecord& record) const;
   absl::Duration LeftOf(const OutstandingJob& job, absl::Time now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -104,9 +109,10 @@ class QueueOutlook {
   std::shared_ptr<const QueueForecast> newest_ ABSL_GUARDED_BY(mutex_);
 };
 
-// Jobs and runs as they are answered with: as record_convert.h makes them and, of those that are
-// queued, what they wait for, unless the queue cannot be read. Looks at it once for all jobs of an
-// answer, when the first one needs it. Not thread-safe.
+// Jobs and runs as they are answered with: as record_convert.h makes them; of those that are
+// running what they do and, of those that are queued, what they wait for, unless the queue cannot
+// be read. Looks at it once for all jobs of an answer, when the first one needs it. Not
+// thread-safe.
 class QueueGlance {
  public:
   // Both must outlive it.
@@ -118,6 +124,8 @@ class QueueGlance {
 
  private:
   absl::optional<v1::Waiting> WaitingOf(const JobRecord& record);
+  template <typename Resource>
+  void AddOutlook(const JobRecord& record, Resource& resource);
 
   QueueOutlook* const outlook_;
   const access::Caller& caller_;

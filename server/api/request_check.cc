@@ -73,6 +73,7 @@ void ClearCommonOutput(Message& message) {
   message.clear_request_id();
   message.clear_estimate();
   message.clear_waiting();
+  message.clear_at_work();
 }
 
 template <typename Message>

@@ -117,13 +117,15 @@ void JobRun::CountResult(const v1::MethodResult& result) {
 absl::Status JobRun::RunMethod(MethodRunner& runner, int index) {
   ATTNPRUNE_RETURN_IF_ERROR(CheckStop(context_));
   absl::StatusOr<MethodRunner::Produced> produced = runner.Run(index);
-  ATTNPRUNE_RETURN_IF_ERROR(CheckStop(context_));
+  ATTNPRUNE_RETURN_IF_ERROR(produced.ok() ? CheckKept(context_) : CheckStop(context_));
   if (!produced.ok()) {
     const std::string& label = spec_.methods[static_cast<size_t>(index)].label;
     return StoreResult(index, MakeFailedMethod(label, produced.status()));
   }
+  const bool cancelled = context_.stop->reason() == StopReason::kCancelled;
   ATTNPRUNE_RETURN_IF_ERROR(StoreTensors(&*produced));
-  return StoreResult(index, produced->message);
+  ATTNPRUNE_RETURN_IF_ERROR(StoreResult(index, produced->message));
+  return cancelled ? CheckStop(context_) : absl::OkStatus();
 }
 
 // --- From results to the stores ---

@@ -106,6 +106,10 @@ class MethodObserver final : public ProgressObserver {
 
 }  // namespace
 
+absl::Status CheckKept(const JobContext& context) {
+  return context.stop->reason() == StopReason::kCancelled ? absl::OkStatus() : CheckStop(context);
+}
+
 absl::Status CheckStop(const JobContext& context) {
   return context.stopped() ? absl::CancelledError("the job is to stop") : absl::OkStatus();
 }
@@ -133,7 +137,7 @@ absl::StatusOr<MethodRunner::Produced> MethodRunner::Run(int index) {
   const std::string& label = MethodAt(index).label;
   Produced produced;
   ATTNPRUNE_ASSIGN_OR_RETURN(Solved solved, Solve(index));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckStop(context_));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckKept(context_));
   ATTNPRUNE_ASSIGN_OR_RETURN(produced.weights,
                              RoundToStored(job.weights, *context_.tensors, &solved.result));
   JobPhase judging(v1::JUDGING, label, context_.writer);

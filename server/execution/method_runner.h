@@ -36,6 +36,9 @@ struct JobContext {
 
 // CANCELLED if the job is to stop.
 absl::Status CheckStop(const JobContext& context);
+// CANCELLED if the job is to stop and what its method has by now is of no use: to another attempt
+// there is the checkpoint. What a job has that somebody cancels is kept.
+absl::Status CheckKept(const JobContext& context);
 
 // One thread at a time.
 class MethodRunner {
@@ -54,8 +57,8 @@ class MethodRunner {
   // is told there.
   void Prepare();
 
-  // index: into the job's methods. Errors: CANCELLED if the job is to stop, else the method's or
-  // the judge's.
+  // index: into the job's methods. Of a job that is cancelled the result so far. Errors: of
+  // CheckKept, the method's, the judge's.
   absl::StatusOr<Produced> Run(int index);
 
  private:

@@ -66,14 +66,14 @@ class LossShares {
   // Adds the scores of the block's pieces to `measured` too.
   void Add(Index block, const LayerWeights& weights, const LayerCurvature& curvature,
            ThreadPool& pool, Measuring& measured) {
-    for (Stretch::Piece& piece : PiecesOf(block)) {
+    for (const Stretch::Piece& piece : PiecesOf(block)) {
       ScoreHistogram scores;
       for (const LinearMap map : piece.maps()) {
         scores.Add(weights.of(map).weight, curvature.squares[GroupOf(map)],
                    curvature.DiagonalOf(map), pool);
       }
       measured.add_scores()->mutable_counts()->Add(scores.counts().begin(), scores.counts().end());
-      pieces_.push_back(std::move(piece));
+      pieces_.push_back(piece);
       scores_.push_back(std::move(scores));
     }
   }
@@ -82,7 +82,7 @@ class LossShares {
   bool TakeUp(const Measuring& measured) {
     const auto blocks = static_cast<Index>(run_.plan.blocks.size());
     for (Index block = blocks - 1; block >= blocks - measured.curvature_size(); --block) {
-      for (Stretch::Piece& piece : PiecesOf(block)) pieces_.push_back(std::move(piece));
+      for (const Stretch::Piece& piece : PiecesOf(block)) pieces_.push_back(piece);
     }
     for (const Measuring::Scores& saved : measured.scores()) {
       absl::optional<ScoreHistogram> scores = ScoreHistogram::Of(saved.counts());

@@ -1,6 +1,7 @@
 """Inputs after public bug reports, each made from data/tiny-llama: what the programs say of them.
 
 A whole model is pruned on its own hidden states, so no data of one layer can be given to all (04)."""
+import contextlib
 import json
 import os
 import re
@@ -214,14 +215,23 @@ def test_10_results_outlive_an_output_that_cannot_be_written(tmp_path):
         pytest.skip("mounting a small disk needs root")
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
+    command = ["run", "--model", MODEL, "--layer", "1", "--calibration", DATA, "--method", "gd:steps=200",
+               "--output", disk / "out"]
     try:
-        ended = cli("run", "--model", MODEL, "--layer", "1", "--calibration", DATA, *QUICK,
-                    "--output", disk / "out", env={**os.environ, "TMPDIR": str(tmp_path)})
+        with subprocess.Popen([BIN / "attnprune", *command], text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE,
+                              env={**os.environ, "TMPDIR": str(tmp_path)}) as run:
+            wait_for(lambda: run.stdout.readline().startswith("gd"), "it has begun")
+            with contextlib.suppress(OSError), open(disk / "another's", "wb", 0) as filler:
+                while filler.write(bytes(1 << 16)):
+                    pass
+            _, said = run.communicate(timeout=LIMIT)
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
-    refused(ended, 1, "No space left", "note: the results are kept; start\n  attnprune-server")
-    kept = ended.stderr.split("--data-dir ")[1].split("\n")[0]
+    assert run.returncode == 1, said
+    assert "No space left" in said and "note: the results are kept; start\n  attnprune-server" in said
+    kept = said.split("--data-dir ")[1].split("\n")[0]
     with Server(kept) as server:
         job = cli("list", "--server", server.address, "--json")
         name = json.loads(job.stdout)["jobs"][0]["name"]

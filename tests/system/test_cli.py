@@ -1,11 +1,15 @@
 """The command line as a person uses it: a pruned file out of a model, exit codes, Ctrl-C."""
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import socket
+import struct
 import subprocess
-import xml.dom.minidom
+import termios
 
 import numpy
 import pytest
@@ -18,18 +22,16 @@ JOB = ["--model", MODEL, "--layer", "1", "--calibration", MODEL / "calibration.s
        "--held-out", MODEL / "held_out.safetensors"]
 
 
-def test_run_leaves_the_pruned_model_the_masks_and_the_plot(tmp_path):
+def test_run_leaves_the_pruned_model_and_the_masks(tmp_path):
     done = cli("run", *JOB, "--sparsity", "0.5", "--method", "magnitude", "--method", "wanda",
                "--method", "sparsegpt", "--method", "gd", "--output", tmp_path / "{method}",
-               "--save-mask", tmp_path / "masks-{method}.safetensors",
-               "--plot", tmp_path / "plot.svg")
+               "--save-mask", tmp_path / "masks-{method}.safetensors")
     assert done.returncode == 0, done.stderr
     table = done.stdout[done.stdout.index("method "):].splitlines()
     best_first = [line.split()[0] for line in table[1:5]]
     errors = [float(line.split()[1]) for line in table[1:5]]
     assert sorted(best_first) == ["gd", "magnitude", "sparsegpt", "wanda"]
     assert errors == sorted(errors)
-    xml.dom.minidom.parse(str(tmp_path / "plot.svg"))
 
     before = safetensors.read(MODEL / "model.safetensors")
     after = safetensors.read(tmp_path / "magnitude" / "model.safetensors")
@@ -111,7 +113,7 @@ def test_submit_watch_fetch_in_one_file_and_json_for_programs(server, tmp_path):
     assert cli("get", name, *at).returncode == 4
 
 
-def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server, client):
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server, client, tmp_path):
     name = submit(client, methods=(("gd", {"steps": 1000000}),)).name
     watch = subprocess.Popen([BIN / "attnprune", "watch", name, "--server", server.address],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -126,6 +128,10 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server, client)
     back = cli(*come_back)
     assert back.returncode == 1, "cancelled counts as not done"
     assert "cancelled" in back.stderr
+    assert re.search(r"^gd  stopped  error ", back.stdout, re.M), "what it had by then is kept"
+    fetched = cli("fetch", name, "--output", tmp_path / "unfinished.safetensors", "--server", server.address)
+    assert fetched.returncode == 0, fetched.stderr
+    assert (tmp_path / "unfinished.safetensors").exists()
 
 
 def test_a_job_that_waits_says_for_what_and_when_it_may_start(tmp_path):
@@ -137,7 +143,9 @@ def test_a_job_that_waits_says_for_what_and_when_it_may_start(tmp_path):
         last = submit(client, methods=(("magnitude", {}),)).name
         at_work = f"{endless} at work; may start in "
         assert re.search(rf"^waits +1 ahead, {at_work}", cli("get", last, *at).stdout, re.M)
-        assert re.search(rf"^{last} +queued, 2nd, in ", cli("list", *at).stdout, re.M)
+        listed = cli("list", *at).stdout
+        assert re.search(rf"^{last} +queued, 2nd .* in ", listed, re.M)
+        assert re.search(rf"^{endless} +running +gd +0 % +.* (s|min) ", listed, re.M), listed
         watches = [subprocess.Popen([BIN / "attnprune", "watch", last, *flags, *at], text=True,
                                     stdout=subprocess.PIPE) for flags in ((), ("--json",))]
         people, program = watches
@@ -177,7 +185,104 @@ def test_a_second_ctrl_c_ends_a_run_at_once_and_leaves_nothing_in_tmp(tmp_path):
 def test_a_server_that_is_not_there_exits_with_three():
     gone = cli("submit", *JOB, "--method", "wanda", "--server", "127.0.0.1:1", "--patience", "0s")
     assert gone.returncode == 3
-    assert "127.0.0.1:1" in gone.stderr
+    assert "cannot reach the server: " in gone.stderr and "127.0.0.1:1" in gone.stderr
+    assert "attnprune-server --data-dir DIR starts one" in gone.stderr
+
+
+def test_a_list_says_that_the_server_is_away_and_ends_when_it_is_back(server):
+    server.process.send_signal(signal.SIGSTOP)
+    with subprocess.Popen([BIN / "attnprune", "list", "--server", server.address], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        said = listing.stderr.readline()
+        assert said == f"server {server.address} does not answer; trying again ...\n"
+        server.process.send_signal(signal.SIGCONT)
+        out, more = listing.communicate(timeout=LIMIT)
+    assert listing.returncode == 0 and out.startswith("job ")
+    assert more == f"again connected to server {server.address}\n"
+
+
+def on_terminal(columns, *arguments, **environment):
+    """What attnprune writes on a terminal that wide, line by line as it would scroll by, and its code."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    known = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    with subprocess.Popen([BIN / "attnprune", *map(str, arguments)], stdout=slave, stderr=slave,
+                          env={**known, "TERM": "xterm", **environment}) as program:
+        os.close(slave)
+        written = b""
+        with contextlib.suppress(OSError):  # its end
+            while piece := os.read(master, 1 << 16):
+                written += piece
+    os.close(master)
+    return written.decode(), program.returncode
+
+
+ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@pytest.mark.parametrize("columns, headings", [
+    (120, "method held out mask only calibration linear pruned % steps seconds judging end"),
+    (80, "method held out mask only calibration pruned % seconds end"),
+    (40, "method held out pruned %")])
+def test_tables_and_bars_fit_the_terminal(columns, headings):
+    written, code = on_terminal(columns, "run", *JOB, "--method", "magnitude", "--method", "sparsegpt",
+                                "--method", "gd:steps=20")
+    assert code == 0, written
+    lines = ESCAPES.sub("", written).replace("\r", "").splitlines()
+    bars = [line for line in lines if re.search(r"\[[#.]+\]", line)]
+    assert bars and "0." in bars[-1], "the error of what has ended"
+    table = lines.index(next(line for line in lines if line.startswith("method ")))
+    assert lines[table].split() == headings.split()
+    assert all(len(line) < columns for line in bars + lines[table:table + 4]), lines
+
+
+def test_a_terminal_has_colours_unless_no_color_says_otherwise(server):
+    assert cli("submit", *JOB, "--method", "wanda", "--watch", "--server", server.address).returncode == 0
+    flags = ["list", "--server", server.address]
+    assert "\x1b[32msucceeded\x1b[0m" in on_terminal(80, *flags)[0]
+    assert "\x1b[" not in on_terminal(80, *flags, NO_COLOR="1")[0]
+    assert "\x1b[" not in cli(*flags).stdout
+
+
+def test_in_a_pipe_a_method_has_a_line_every_tenth_of_its_way(server):
+    done = cli("submit", *JOB, "--method", "gd:steps=60", "--watch", "--server", server.address)
+    assert done.returncode == 0, done.stderr
+    steps = re.findall(r"^gd +(\d+)/60 ", done.stdout, re.M)
+    assert steps[-1] == "60" and len(steps) <= 11, steps
+    assert len(re.findall(r"^gd  done ", done.stdout, re.M)) == 1
+
+
+def test_ctrl_c_of_a_run_keeps_the_methods_that_have_ended_and_says_where(tmp_path):
+    output = tmp_path / "{method}"
+    run = subprocess.Popen([BIN / "attnprune", "run", *JOB, "--method", "magnitude", "--method",
+                            "gd:steps=1000000", "--output", output],
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: run.stdout.readline().startswith("gd"), "the second method is at work")
+    run.send_signal(signal.SIGINT)
+    out, said = run.communicate(timeout=LIMIT)
+    assert run.returncode == 130, said
+    assert "1 of 2 methods had ended, whose results are written" in said
+    assert f"weights of magnitude: {tmp_path}/magnitude" in out
+    assert re.search(r"^magnitude +0\.\d+", out, re.M), "the table of what has ended"
+    assert (tmp_path / "magnitude" / "model.safetensors").exists()
+    assert not (tmp_path / "gd").exists()
+
+
+def test_a_run_that_has_no_room_for_its_files_says_so_before_it_begins(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=False,
+                             capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        run = cli("run", *JOB, "--method", "magnitude", "--output", small / "pruned")
+        assert run.returncode == 1
+        assert "the disk is full" in run.stderr and "running" not in run.stdout
+        assert not list(small.iterdir())
+    finally:
+        subprocess.run(["umount", small], check=True)
+
 
 
 def test_a_server_that_dies_for_good_ends_a_watch_with_three(server, client):

@@ -1,4 +1,4 @@
-// attnprune get, cancel, delete, info and health: one call each, and its answer.
+// attnprune get, cancel, delete, info and health: calls, and their answers.
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -7,9 +7,11 @@
 #include "absl/time/clock.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
+#include "client/cli/jobs/chosen.h"
 #include "client/cli/jobs/embedded_server.h"
 #include "client/cli/shell/printable.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/paint.h"
 #include "client/cli/views/result_table.h"
 #include "client/cli/views/run_table.h"
 #include "core/base/format.h"
@@ -19,58 +21,66 @@ namespace {
 
 struct JobCallFlags {
   ConnectFlags connect;
-  std::string name;
+  ChoiceFlags choice;
 };
 
-// Shows what `call` gets of a client: as JSON if that is asked for, else as `text` has it.
-template <typename Call, typename Text>
-int ShowAnswer(const Shell& shell, const ConnectFlags& flags, Call call, Text text) {
-  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags));
-  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const auto answer, call(*client));
-  *shell.out << (flags.json ? Json(answer, JsonStyle::kIndented) : text(ForPeople(answer)));
+// Shows an answer as JSON if that is asked for, else as `text` has it.
+template <typename Answer, typename Text>
+int Show(const Shell& shell, const ConnectFlags& flags, const absl::StatusOr<Answer>& answer,
+         Text text) {
+  ATTNPRUNE_EXIT_IF_ERROR(ServerError, answer.status());
+  *shell.out << (flags.json ? Json(*answer, JsonStyle::kIndented)
+                            : Painted(text(ForPeople(*answer)), shell.out_color));
   return kDone;
 }
 
-std::string CancelText(const std::string& name, v1::JobState state, bool cancel_requested) {
-  return absl::StrCat(name, "  ", StateText(state),
-                      cancel_requested ? " (cancel requested)\n" : "\n");
+// The same of what `call` gets of a client.
+template <typename Call, typename Text>
+int ShowAnswer(const Shell& shell, const ConnectFlags& flags, Call call, Text text) {
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags));
+  return Show(shell, flags, call(*client), text);
 }
 
-int GetRun(const Shell& shell, const JobCallFlags& flags) {
-  const auto call = [&](client::Client& client) { return client.GetRun(RunName(flags.name)); };
-  return ShowAnswer(shell, flags.connect, call,
-                    [](const v1::Run& run) { return RunText(run, absl::Now()); });
-}
-
-int CancelRun(const Shell& shell, const JobCallFlags& flags) {
-  const auto call = [&](client::Client& client) { return client.CancelRun(RunName(flags.name)); };
-  return ShowAnswer(shell, flags.connect, call, [](const v1::Run& run) {
-    return CancelText(run.name(), run.state(), run.cancel_requested());
-  });
+// `one` of each job and run that is chosen.
+template <typename One>
+int CallEach(const Shell& shell, const JobCallFlags& flags, const Findable& findable, One one) {
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckChoice(flags.choice));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
+  return ForEachChosen(shell, *client, flags.choice, findable,
+                       [&](const std::string& name) { return one(*client, name); });
 }
 
 int Get(const Shell& shell, const JobCallFlags& flags) {
-  if (NamesRun(flags.name)) return GetRun(shell, flags);
-  const auto call = [&](client::Client& client) { return client.GetJob(JobName(flags.name)); };
-  return ShowAnswer(shell, flags.connect, call,
-                    [](const v1::Job& job) { return JobText(job, absl::Now()); });
+  return CallEach(shell, flags, {}, [&](client::Client& client, const std::string& name) {
+    if (NamesRun(name)) {
+      return Show(shell, flags.connect, client.GetRun(name),
+                  [&](const v1::Run& run) { return RunText(run, absl::Now(), shell.out_columns); });
+    }
+    return Show(shell, flags.connect, client.GetJob(name),
+                [&](const v1::Job& job) { return JobText(job, absl::Now(), shell.out_columns); });
+  });
 }
 
 int Cancel(const Shell& shell, const JobCallFlags& flags) {
-  if (NamesRun(flags.name)) return CancelRun(shell, flags);
-  const auto call = [&](client::Client& client) { return client.CancelJob(JobName(flags.name)); };
-  return ShowAnswer(shell, flags.connect, call, [](const v1::Job& job) {
-    return CancelText(job.name(), job.state(), job.cancel_requested());
+  const auto text = [](const auto& resource) {
+    return absl::StrCat(resource.name(), "  ", StateText(resource.state()),
+                        resource.cancel_requested() ? " (cancel requested)\n" : "\n");
+  };
+  const Findable findable = {.states = {v1::QUEUED, v1::RUNNING}, .none = kDone};
+  return CallEach(shell, flags, findable, [&](client::Client& client, const std::string& name) {
+    if (NamesRun(name)) return Show(shell, flags.connect, client.CancelRun(name), text);
+    return Show(shell, flags.connect, client.CancelJob(name), text);
   });
 }
 
 int Delete(const Shell& shell, const JobCallFlags& flags) {
-  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
-  const bool is_run = NamesRun(flags.name);
-  const std::string name = is_run ? RunName(flags.name) : JobName(flags.name);
-  ATTNPRUNE_EXIT_IF_ERROR(ServerError, is_run ? client->DeleteRun(name) : client->DeleteJob(name));
-  *shell.out << (flags.connect.json ? "{}" : name + "  deleted") << "\n";
-  return kDone;
+  const Findable findable = {.states = {v1::SUCCEEDED, v1::FAILED, v1::CANCELLED}, .none = kDone};
+  return CallEach(shell, flags, findable, [&](client::Client& client, const std::string& name) {
+    ATTNPRUNE_EXIT_IF_ERROR(ServerError,
+                            NamesRun(name) ? client.DeleteRun(name) : client.DeleteJob(name));
+    *shell.out << (flags.connect.json ? "{}" : name + "  deleted") << "\n";
+    return int{kDone};
+  });
 }
 
 // --- info ---
@@ -141,25 +151,27 @@ int CheckHealth(const Shell& shell, const ConnectFlags& flags) {
 }
 
 void AddJobCall(Command& program, const std::string& name, const std::string& help,
-                int (*run)(const Shell&, const JobCallFlags&)) {
+                const std::string& which, int (*run)(const Shell&, const JobCallFlags&)) {
   Command command = program.AddCommand(name, help);
   JobCallFlags& flags = command.Runs(run);
   AddConnectFlags(command, flags.connect);
-  command.Add("NAME", flags.name, "The job or run", {.required = true});
+  AddChoiceFlags(command, flags.choice, which);
 }
 
 }  // namespace
 
 void AddGetCommand(Command& program) {
-  AddJobCall(program, "get", "Show a job or run and its results", Get);
+  AddJobCall(program, "get", "Show jobs or runs and their results", "those", Get);
 }
 
 void AddCancelCommand(Command& program) {
-  AddJobCall(program, "cancel", "End a job or run within one step", Cancel);
+  AddJobCall(program, "cancel", "End jobs or runs within one step", "those that have not ended",
+             Cancel);
 }
 
 void AddDeleteCommand(Command& program) {
-  AddJobCall(program, "delete", "Forget a job or run that has ended", Delete);
+  AddJobCall(program, "delete", "Forget jobs or runs that have ended", "those that have ended",
+             Delete);
 }
 
 void AddInfoCommand(Command& program) {

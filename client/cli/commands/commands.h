@@ -23,7 +23,6 @@ void AddInfoCommand(Command& program);
 void AddCaptureCommand(Command& program);
 void AddEvalCommand(Command& program);
 void AddSynthCommand(Command& program);
-void AddReproduceCommand(Command& program);
 void AddHealthCommand(Command& program);
 
 }  // namespace attnprune::cli

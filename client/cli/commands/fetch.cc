@@ -1,19 +1,30 @@
 // attnprune fetch: a method's pruned weights and masks as files.
+#include <string>
+#include <utility>
+
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/files/save_results.h"
 #include "client/cli/files/save_run.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/job_flags.h"
 #include "client/cli/flags/prune_flags.h"
+#include "client/cli/jobs/chosen.h"
 #include "client/cli/views/format.h"
+#include "client/export/path_part.h"
+#include "core/base/status_macros.h"
 
 namespace attnprune::cli {
 namespace {
 
+constexpr char kName[] = "{name}";
+
 struct FetchFlags {
   ConnectFlags connect;
-  std::string name, weights, model;
+  ChoiceFlags choice;
+  std::string weights, model;
   SaveFlags save;
   FormatFlag format;
 };
@@ -26,10 +37,10 @@ absl::Status CheckRunFlags(const FetchFlags& flags) {
   return absl::OkStatus();
 }
 
-int FetchRun(const Shell& shell, const FetchFlags& flags) {
+int FetchRun(const Shell& shell, client::Client& client, const FetchFlags& flags,
+             const std::string& name) {
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckRunFlags(flags));
-  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
-  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Run run, client->GetRun(RunName(flags.name)));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Run run, client.GetRun(name));
   if (run.state() != v1::SUCCEEDED) {
     return LocalError(shell, absl::FailedPreconditionError(absl::StrCat(
                                  run.name(), " has no model yet: it is ", StateText(run.state()))));
@@ -44,27 +55,54 @@ int FetchRun(const Shell& shell, const FetchFlags& flags) {
   }
   ATTNPRUNE_EXIT_IF_ERROR(UsageError, CheckRunPlaces({places}, {}));
   std::ostream& told = flags.connect.json ? *shell.err : *shell.out;
-  const int code = SaveRun(shell, told, *client, run, places);
+  const int code = SaveRun(shell, told, client, run, places);
   if (code == kDone && flags.connect.json) *shell.out << Json(run, JsonStyle::kIndented);
   return code;
 }
 
-int Run(const Shell& shell, const FetchFlags& flags) {
-  if (flags.save.output.empty() && flags.save.masks.empty()) {
-    return UsageError(shell, absl::InvalidArgumentError("--output or --save-mask is required"));
-  }
-  if (NamesRun(flags.name)) return FetchRun(shell, flags);
+int FetchJob(const Shell& shell, client::Client& client, const FetchFlags& flags,
+             const std::string& name) {
   if (flags.format.bitmask()) {
     return UsageError(shell, absl::InvalidArgumentError("--format is for runs"));
   }
   SaveFlags save = flags.save;
   save.source = flags.model.empty() ? flags.weights : flags.model;
-  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
-  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Job job, client->GetJob(JobName(flags.name)));
+  ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::Job job, client.GetJob(name));
   std::ostream& told = flags.connect.json ? *shell.err : *shell.out;
-  const int code = SaveResults(shell, told, *client, job, save);
+  const int code = SaveResults(shell, told, client, job, save);
   if (code == kDone && flags.connect.json) *shell.out << Json(job, JsonStyle::kIndented);
   return code;
+}
+
+// Files of several would be written over each other.
+absl::Status Check(const FetchFlags& flags) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckChoice(flags.choice));
+  if (flags.save.output.empty() && flags.save.masks.empty()) {
+    return absl::InvalidArgumentError("--output or --save-mask is required");
+  }
+  if (flags.choice.names.size() == 1) return absl::OkStatus();
+  for (const auto& [flag, path] :
+       {std::pair("--output", flags.save.output), std::pair("--save-mask", flags.save.masks)}) {
+    if (path.empty() || absl::StrContains(path, kName)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, " must have ", kName, " in it where several are fetched, got ", path));
+  }
+  return absl::OkStatus();
+}
+
+int Run(const Shell& shell, const FetchFlags& flags) {
+  ATTNPRUNE_EXIT_IF_ERROR(UsageError, Check(flags));
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
+  const auto fetch = [&](const std::string& name) {
+    FetchFlags one = flags;
+    const std::string part = exporting::PathPart(name.substr(name.find('/') + 1));
+    for (std::string* path : {&one.save.output, &one.save.masks}) {
+      *path = absl::StrReplaceAll(*path, {{kName, part}});
+    }
+    return NamesRun(name) ? FetchRun(shell, *client, one, name)
+                          : FetchJob(shell, *client, one, name);
+  };
+  return ForEachChosen(shell, *client, flags.choice, {.states = {v1::SUCCEEDED}}, fetch);
 }
 
 }  // namespace
@@ -74,11 +112,11 @@ void AddFetchCommand(Command& program) {
       "fetch", "Save a method's pruned weights and masks, or the model that a run has pruned");
   FetchFlags& flags = command.Runs<FetchFlags>(Run);
   AddConnectFlags(command, flags.connect);
-  command.Add("NAME", flags.name, "The job or run", {.required = true});
+  AddChoiceFlags(command, flags.choice, "those that have succeeded");
   command.Add("--method", flags.save.method, "As the job labels it; default: the best");
   command.Add("--output", flags.save.output,
-              "File for the pruned weights; {method} in it: one for each method. Of a run: folder "
-              "for the model with its report",
+              "File for the pruned weights; {method} in it: one for each method; {name} in it: the "
+              "job's or run's own, for several. Of a run: folder for the model with its report",
               {.type = "FILE"});
   command.Add("--save-mask", flags.save.masks, "File for the masks", {.type = "FILE"});
   AddOverwriteFlag(command, flags.save.overwrite);

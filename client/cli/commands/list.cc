@@ -3,8 +3,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/flags/connect.h"
@@ -13,9 +11,9 @@
 #include "client/cli/jobs/server_runs.h"
 #include "client/cli/shell/printable.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/paint.h"
 #include "client/cli/views/result_table.h"
 #include "client/cli/views/run_table.h"
-#include "client/cli/views/waiting_view.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
@@ -44,34 +42,18 @@ absl::StatusOr<Request> RequestOf(const ListFlags& flags) {
   return request;
 }
 
-std::string BestText(const v1::Job& job) {
-  const auto best = ResultOf(job, "");
-  if (!best.ok()) return "";
-  return absl::StrFormat("%s %.5f", (*best)->method(), JudgedError(**best));
+std::string TextOf(const Shell& shell, const v1::ListJobsResponse& raw) {
+  const v1::ListJobsResponse list = ForPeople(raw);
+  return Painted(
+      JobListText({list.jobs().begin(), list.jobs().end()}, absl::Now(), shell.out_columns),
+      shell.out_color);
 }
 
-// "queued, 3rd, in 4 min"
-std::string StateCell(const v1::Job& job, absl::Time now) {
-  if (!job.has_waiting()) return StateText(job.state());
-  return absl::StrCat(StateText(job.state()), ", ", QueuePlaceText(job.waiting()), ", ",
-                      StartText(job.waiting(), now));
-}
-
-std::string ListText(const v1::ListJobsResponse& list) {
-  std::vector<std::vector<std::string>> rows = {
-      {"job", "state", "priority", "created", "methods", "best"}};
-  for (const v1::Job& job : list.jobs()) {
-    std::vector<std::string> methods;
-    for (const v1::Method& method : job.methods()) methods.push_back(method.name());
-    rows.push_back({job.name(), StateCell(job, absl::Now()), absl::StrCat(job.priority()),
-                    TimeText(job.create_time()), absl::StrJoin(methods, ","), BestText(job)});
-  }
-  return TableText(rows);
-}
-
-std::string TextOf(const v1::ListRunsResponse& raw) {
+std::string TextOf(const Shell& shell, const v1::ListRunsResponse& raw) {
   const v1::ListRunsResponse list = ForPeople(raw);
-  return RunListText({list.runs().begin(), list.runs().end()}, absl::Now());
+  return Painted(
+      RunListText({list.runs().begin(), list.runs().end()}, absl::Now(), shell.out_columns),
+      shell.out_color);
 }
 
 void TellIfMore(const Shell& shell, const std::string& next_page_token) {
@@ -82,7 +64,7 @@ int ListOnlyRuns(const Shell& shell, const ListFlags& flags, client::Client& cli
                  const v1::ListRunsRequest& request) {
   ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::ListRunsResponse runs,
                            ListRuns(client, request, flags.limit));
-  *shell.out << (flags.connect.json ? Json(runs, JsonStyle::kIndented) : TextOf(runs));
+  *shell.out << (flags.connect.json ? Json(runs, JsonStyle::kIndented) : TextOf(shell, runs));
   TellIfMore(shell, runs.next_page_token());
   return kDone;
 }
@@ -99,9 +81,9 @@ int ListAll(const Shell& shell, const ListFlags& flags, client::Client& client,
             const v1::ListRunsRequest& of_runs, const v1::ListJobsResponse& jobs) {
   ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const v1::ListRunsResponse runs,
                            RunsThereAre(flags, client, of_runs));
-  if (!runs.runs().empty()) *shell.out << TextOf(runs);
+  if (!runs.runs().empty()) *shell.out << TextOf(shell, runs);
   if (!runs.runs().empty() && !jobs.jobs().empty()) *shell.out << "\n";
-  if (runs.runs().empty() || !jobs.jobs().empty()) *shell.out << ListText(ForPeople(jobs));
+  if (runs.runs().empty() || !jobs.jobs().empty()) *shell.out << TextOf(shell, jobs);
   TellIfMore(shell, runs.next_page_token() + jobs.next_page_token());
   return kDone;
 }

@@ -1,4 +1,5 @@
 // attnprune prune: a whole model pruned, on a server of its own or on one that is named.
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -7,12 +8,14 @@
 #include "client/cli/flags/connect.h"
 #include "client/cli/flags/prune_flags.h"
 #include "client/cli/jobs/captured_input.h"
+#include "client/cli/jobs/free_room.h"
 #include "client/cli/jobs/make_run.h"
 #include "client/cli/jobs/own_server.h"
 #include "client/cli/jobs/prune_runs.h"
 #include "client/cli/jobs/run_by_time.h"
 #include "client/cli/jobs/same_command.h"
 #include "client/cli/views/format.h"
+#include "core/base/status_macros.h"
 
 namespace attnprune::cli {
 namespace {
@@ -49,10 +52,45 @@ void TellRunEstimates(const Shell& shell, const std::vector<v1::Run>& runs, int 
   }
 }
 
-Worked PruneOnOwn(const Shell& shell, client::Client& client, const PruneCommandFlags& flags,
+// What the largest of the runs that are still to be created needs: they go one after the other.
+absl::StatusOr<v1::RunEstimate> LargestOf(client::Client& client,
+                                          const std::vector<v1::Run>& runs) {
+  v1::RunEstimate largest;
+  for (const v1::Run& run : runs) {
+    if (run.labels().contains(kCommandLabel)) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(const auto left, RunOfSameCommand(client, run));
+      if (left.has_value()) continue;
+    }
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Run valid,
+                               CreateRun(client, run, SubmitMode::kValidateOnly));
+    const v1::RunEstimate& one = valid.estimate();
+    largest.set_memory_bytes(std::max(largest.memory_bytes(), one.memory_bytes()));
+    largest.set_disk_bytes(std::max(largest.disk_bytes(), one.disk_bytes()));
+  }
+  return largest;
+}
+
+absl::Status CheckRoomForRuns(const OwnServer& server, const PruneCommandFlags& flags,
+                              const v1::RunEstimate& largest, const PruneWork& work) {
+  if (largest.memory_bytes() == 0) return absl::OkStatus();  // all of them go on
+  const JobFlags& job = flags.prune.job;
+  if (!job.output.empty()) {
+    const auto models = static_cast<int64_t>(work.runs.size());
+    ATTNPRUNE_RETURN_IF_ERROR(CheckRoomAt(job.output, models * BytesOf(job.model)));
+  }
+  return CheckRoom(server, flags.own, largest.memory_bytes(),
+                   BytesOf(work.tensors) + largest.disk_bytes());
+}
+
+Worked PruneOnOwn(const Shell& shell, const OwnServer& server, const PruneCommandFlags& flags,
                   const PruneWork& work) {
+  client::Client& client = server.client;
   const auto runs = RunsByTime(shell, client, flags.prune, work.runs, ThreadsOr(flags.own.threads));
   if (!runs.ok()) return {.exit_code = ServerError(shell, runs.status())};
+  const absl::StatusOr<v1::RunEstimate> largest = LargestOf(client, *runs);
+  if (!largest.ok()) return {.exit_code = ServerError(shell, largest.status())};
+  const absl::Status room = CheckRoomForRuns(server, flags, *largest, work);
+  if (!room.ok()) return {.exit_code = LocalError(shell, room)};
   const auto submitted = SubmitRuns(shell, client, *runs, work.tensors, SubmitMode::kCreate);
   if (!submitted.ok()) return {.exit_code = ServerError(shell, submitted.status())};
   if (!flags.prune.job.quiet) TellRunEstimates(shell, *submitted, ThreadsOr(flags.own.threads));
@@ -90,8 +128,8 @@ int Run(const Shell& shell, const PruneCommandFlags& given) {
   if (!flags.own.data_dir.empty()) {
     for (v1::Run& run : work.runs) LabelCommand(run);
   }
-  return OnServerOfItsOwn(shell, flags.own, [&](client::Client& client) {
-    return PruneOnOwn(shell, client, flags, work);
+  return OnServerOfItsOwn(shell, flags.own, [&](const OwnServer& server) {
+    return PruneOnOwn(shell, server, flags, work);
   });
 }
 

@@ -30,12 +30,12 @@ struct SubmitFlags {
 
 absl::Status Check(const SubmitFlags& flags) {
   const JobFlags& job = flags.job;
-  const bool wants_files = !job.output.empty() || !job.save_mask.empty() || !job.plot.empty() ||
-                           !job.tensorboard.empty();
+  const bool wants_files =
+      !job.output.empty() || !job.save_mask.empty() || !job.tensorboard.empty();
   if (!flags.run) ATTNPRUNE_RETURN_IF_ERROR(CheckNoRunFlags(flags.prune));
   if (!wants_files || flags.watch) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      "--output, --save-mask, --plot and --tensorboard need --watch; or use attnprune fetch and "
+      "--output, --save-mask and --tensorboard need --watch; or use attnprune fetch and "
       "attnprune export later");
 }
 
@@ -82,6 +82,10 @@ void TellRuns(const Shell& shell, const SubmitFlags& flags, const std::vector<v1
     *shell.out << (flags.validate_only ? EstimateText(run)
                                        : absl::StrCat(Printable(run.name()), "\n"));
   }
+  if (!flags.validate_only || runs.size() < 2) return;
+  double seconds = 0;
+  for (const v1::Run& run : runs) seconds += run.estimate().seconds();
+  *shell.out << "all of them: time " << SecondsText(seconds) << " on one idle thread\n";
 }
 
 void SayHowToFetch(const Shell& shell, const SubmitFlags& flags, const std::vector<v1::Run>& runs) {

@@ -58,6 +58,7 @@ void AddSynthCommand(Command& program) {
   command.Add("--n", o.n, "Tokens of a batch", {.show_default = true});
   command.Add("--k", o.k, "Calibration batches", {.show_default = true});
   command.Add("--rank", o.rank, "Of W_Q and W_K", {.show_default = true});
+  command.Add("--x-std", o.x_std, "Standard deviation of the tokens", {.show_default = true});
   command.Add("--held-out", o.held_out_batches, "Held-out batches", {.show_default = true});
   command.Add("--seed", o.seed, "Of the random numbers", {.show_default = true});
   command.Add("--output", flags.output, "Folder; made if it is missing",

@@ -73,6 +73,17 @@ absl::Status CheckBatches(const v1::TensorRef& ref, const std::string& path) {
                                                  ref.shape_size(), " dimensions"));
 }
 
+// Looks at the same bytes.
+client::LocalTensor LocalOf(const TensorInfo& tensor) {
+  v1::DType dtype = v1::DTYPE_UNSPECIFIED;
+  v1::DType_Parse(std::string(ToString(tensor.dtype)), &dtype);  // both have the files' names
+  v1::TensorRef ref;
+  ref.set_name(tensor.name);
+  ref.set_dtype(dtype);
+  for (const Index extent : tensor.shape) ref.add_shape(extent);
+  return client::MakeLocalTensor(std::move(ref), tensor.bytes);
+}
+
 }  // namespace
 
 std::pair<std::string, std::string> SplitFileAndName(const std::string& text) {
@@ -83,16 +94,6 @@ std::pair<std::string, std::string> SplitFileAndName(const std::string& text) {
     return {text.substr(0, colon), text.substr(colon + 1)};
   }
   return {text, ""};
-}
-
-client::LocalTensor LocalOf(const TensorInfo& tensor) {
-  v1::DType dtype = v1::DTYPE_UNSPECIFIED;
-  v1::DType_Parse(std::string(ToString(tensor.dtype)), &dtype);  // both have the files' names
-  v1::TensorRef ref;
-  ref.set_name(tensor.name);
-  ref.set_dtype(dtype);
-  for (const Index extent : tensor.shape) ref.add_shape(extent);
-  return client::MakeLocalTensor(std::move(ref), tensor.bytes);
 }
 
 TensorInfo TensorOf(const std::string& name, const Batches& batches) {

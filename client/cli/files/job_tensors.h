@@ -72,9 +72,6 @@ class JobTensors {
   std::vector<client::LocalTensor> all_;
 };
 
-// A tensor to upload, with its digest; looks at the same bytes.
-client::LocalTensor LocalOf(const TensorInfo& tensor);
-
 // A float32 tensor (k, n, d) over the batches' own storage, which must outlive it. All have the
 // first one's length.
 TensorInfo TensorOf(const std::string& name, const Batches& batches);

@@ -10,7 +10,6 @@
 #include "client/cli/files/fused_tensors.h"
 #include "client/cli/files/output_check.h"
 #include "client/cli/files/pruned_files.h"
-#include "client/cli/flags/job_flags.h"
 #include "client/cli/shell/printable.h"
 #include "client/cli/views/result_table.h"
 #include "client/export/path_part.h"
@@ -149,6 +148,14 @@ int SaveByMethod(const Shell& shell, const SaveFlags& flags,
 }
 
 }  // namespace
+
+SaveFlags SaveFlagsOf(const JobFlags& job) {
+  return {.method = {},
+          .output = job.output,
+          .masks = job.save_mask,
+          .source = job.model.empty() ? job.weights : job.model,
+          .overwrite = job.overwrite};
+}
 
 std::string WithMethod(const std::string& text, const std::string& method) {
   return absl::StrReplaceAll(text, {{kMethod, exporting::PathPart(method)}});

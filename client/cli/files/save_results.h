@@ -6,6 +6,7 @@
 #include <string>
 
 #include "attnprune/v1/job.pb.h"
+#include "client/cli/flags/job_flags.h"
 #include "client/cli/shell/shell.h"
 #include "client/library/client.h"
 
@@ -18,6 +19,8 @@ struct SaveFlags {
   std::string source;  // the file or folder the weights came from; empty: as the job's label says
   bool overwrite = false;  // also what CheckKeepsOtherMethods would keep
 };
+
+SaveFlags SaveFlagsOf(const JobFlags& job);
 
 // Tells on `told` what was written. Returns an exit code, errors told.
 int SaveResults(const Shell& shell, std::ostream& told, client::Client& client, const v1::Job& job,

@@ -100,8 +100,6 @@ Command Command::AddCommand(const std::string& name, const std::string& help) {
   return Command(app_->add_subcommand(name, help), chosen_);
 }
 
-void Command::RequireCommand() { app_->require_subcommand(1); }
-
 void Command::SetAction(Action action) {
   app_->callback([chosen = chosen_, action = std::move(action)] { *chosen = action; });
 }
@@ -113,7 +111,7 @@ int RunProgram(const ProgramText& text, void (*add)(Command program),
   app.footer(text.footer);
   Action chosen;
   Command program(&app, &chosen);
-  program.RequireCommand();
+  app.require_subcommand(1);
   add(program);
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));

@@ -57,7 +57,6 @@ class Command {
                  const FlagRules& rules);
 
   Command AddCommand(const std::string& name, const std::string& help);
-  void RequireCommand();  // of its own subcommands
 
   // Runs `run`, when it is the one that is called, with the flags that this returns.
   template <typename Flags>

@@ -1,5 +1,6 @@
 #include "client/cli/flags/connect.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "absl/strings/match.h"
@@ -8,6 +9,9 @@
 
 namespace attnprune::cli {
 namespace {
+
+// Of a patience: one that is over sooner ends with the error itself.
+constexpr absl::Duration kWorthTelling = absl::Seconds(2);
 
 absl::Status ParseDuration(const std::string& text, absl::Duration& duration) {
   if (absl::ParseDuration(text, &duration) && duration >= absl::ZeroDuration()) {
@@ -97,9 +101,12 @@ absl::StatusOr<std::unique_ptr<client::Client>> Connect(const Shell& shell,
   }
   if (flags.timeout.has_value()) options.call_timeout = *flags.timeout;
   options.interrupt = shell.interrupt;
-  options.reachable = [shell, server = flags.server](bool reachable) {
-    TellReachable(shell, server, reachable);
-  };
+  const absl::Duration patience = std::min(options.retry.patience, options.watch_retry.patience);
+  if (!flags.in_process && patience >= kWorthTelling) {
+    options.reachable = [shell, server = flags.server](bool reachable) {
+      TellReachable(shell, server, reachable);
+    };
+  }
   if (const char* const trace = getenv("TRACEPARENT")) options.traceparent = trace;
   return client::Client::Create(options);
 }

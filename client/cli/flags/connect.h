@@ -19,6 +19,7 @@ inline constexpr char kDefaultServer[] = "127.0.0.1:50051";
 struct ConnectFlags {
   std::string server = kDefaultServer;
   bool server_named = false;  // by the flag or the environment
+  bool in_process = false;    // it is never away
   // As ClientOptions has them.
   bool tls = false;
   std::string ca_file, cert_file, key_file, token_file;

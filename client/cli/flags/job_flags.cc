@@ -134,7 +134,6 @@ void AddJobFlags(Command& command, JobFlags& f) {
               {.type = "FILE"});
   command.Add("--save-mask", f.save_mask, "File for the masks, in the same way", {.type = "FILE"});
   AddOverwriteFlag(command, f.overwrite);
-  command.Add("--plot", f.plot, "File for the curves of loss and error", {.type = "FILE.svg"});
   command.Add("--quiet", f.quiet, "Watch without progress: only states, warnings and results");
   command.Add("--tensorboard", f.tensorboard,
               "Folder for TensorBoard, written while the job runs: a run for each method",

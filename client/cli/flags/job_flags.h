@@ -3,8 +3,6 @@
 #ifndef ATTNPRUNE_CLIENT_CLI_FLAGS_JOB_FLAGS_H_
 #define ATTNPRUNE_CLIENT_CLI_FLAGS_JOB_FLAGS_H_
 
-#include <google/protobuf/map.h>
-
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -16,6 +14,7 @@
 #include "attnprune/v1/job.pb.h"
 #include "client/cli/flags/command_line.h"
 #include "client/cli/flags/token_flags.h"
+#include "client/cli/views/format.h"
 
 namespace attnprune::cli {
 
@@ -59,7 +58,7 @@ struct JobFlags {
   int32_t evaluate_every = 0;
 
   // Of the results.
-  std::string output, save_mask, plot, tensorboard;
+  std::string output, save_mask, tensorboard;
   bool overwrite = false;
   bool quiet = false;
 };
@@ -78,15 +77,10 @@ absl::StatusOr<v1::Sparsity> ParseSparsityFlag(const std::string& text,
                                                absl::string_view flag = "--sparsity");
 google::protobuf::Duration TimeoutOf(const JobFlags& flags);
 
-using Labels = google::protobuf::Map<std::string, std::string>;
+using Labels = LabelMap;
 
 // Adds each "KEY=VALUE" to *labels. INVALID_ARGUMENT names --label and the text.
 absl::Status ParseLabels(const std::vector<std::string>& texts, Labels* labels);
-
-// The file or folder that a job's weights came from: `fetch` copies the rest of it.
-inline constexpr char kWeightsLabel[] = "attnprune/weights";
-// The layer of --model.
-inline constexpr char kLayerLabel[] = "attnprune/layer";
 
 // The labels that a server gives methods of these names.
 std::vector<std::string> LabelsOf(const std::vector<std::string>& names);

@@ -74,7 +74,6 @@ absl::Status CheckNoJobFlags(const JobFlags& f) {
       {"--attention", !f.attention.empty()},
       {"--compute", f.tokens.compute != "f32"},
       {"--evaluate-every", f.evaluate_every != 0},
-      {"--plot", !f.plot.empty()},
       {"--tensorboard", !f.tensorboard.empty()},
   };
   for (const auto& [flag, is_given] : given) {

@@ -1,4 +1,4 @@
-// A server inside the command line, for `run` and `reproduce` without --server.
+// A server inside the command line, for `run`, and `prune` without --server.
 #ifndef ATTNPRUNE_CLIENT_CLI_JOBS_EMBEDDED_SERVER_H_
 #define ATTNPRUNE_CLIENT_CLI_JOBS_EMBEDDED_SERVER_H_
 
@@ -25,6 +25,7 @@ class EmbeddedServer {
   ~EmbeddedServer();
 
   std::string address() const;  // HOST:PORT
+  const std::string& folder() const { return folder_; }
   // Its folder, which stays even where it was to be temporary.
   std::string KeepFolder();
 

@@ -195,11 +195,10 @@ absl::Status CheckJobOutputs(const JobFlags& flags) {
     for (const std::string& text : *data) inputs.push_back(SplitFileAndName(text).first);
   }
   const std::vector<std::string> methods = LabelsOfFlags(flags.methods);
-  Outputs outputs = OutputsOf(flags.output, flags.save_mask, source);
+  const Outputs outputs = OutputsOf(flags.output, flags.save_mask, source);
   if (!flags.overwrite) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckKeepsOtherMethods(outputs, methods));
   }
-  if (!flags.plot.empty()) outputs.push_back({"--plot", flags.plot, flags.plot});
   ATTNPRUNE_RETURN_IF_ERROR(CheckOutputs(outputs, inputs));
   return CheckTensorBoard(flags.tensorboard, methods);
 }

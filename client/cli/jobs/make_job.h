@@ -22,7 +22,7 @@ void AddWeightsLabel(const std::string& source, Labels* labels);
 // whose parameters it would refuse.
 absl::Status CheckMethods(const JobFlags& flags);
 
-// Of a job's flags: --output, --save-mask and --plot against FilesOf the model or file, the
+// Of a job's flags: --output and --save-mask against FilesOf the model or file, the
 // calibration and the held-out files; --tensorboard.
 absl::Status CheckJobOutputs(const JobFlags& flags);
 

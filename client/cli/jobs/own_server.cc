@@ -3,7 +3,9 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/flags/connect.h"
 #include "client/cli/jobs/embedded_server.h"
+#include "client/cli/jobs/free_room.h"
 #include "client/cli/views/format.h"
+#include "core/base/status_macros.h"
 
 namespace attnprune::cli {
 
@@ -20,19 +22,32 @@ void AddOwnServerFlags(Command& command, OwnServerFlags& flags, const std::strin
 }
 
 int OnServerOfItsOwn(const Shell& shell, const OwnServerFlags& flags,
-                     const std::function<Worked(client::Client& client)>& work) {
+                     const std::function<Worked(const OwnServer& server)>& work) {
   ATTNPRUNE_ASSIGN_OR_EXIT(
       LocalError, const auto server,
       EmbeddedServer::Start(flags.data_dir, flags.threads, flags.memory_budget));
   ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, const auto client,
-                           Connect(shell, {.server = server->address()}));
-  const Worked worked = work(*client);
+                           Connect(shell, {.server = server->address(), .in_process = true}));
+  Shell uninterrupted = shell;
+  uninterrupted.interrupt = {};
+  ATTNPRUNE_ASSIGN_OR_EXIT(
+      ServerError, const auto after,
+      Connect(uninterrupted, {.server = server->address(), .in_process = true}));
+  const Worked worked = work({*client, *after, server->folder()});
   if (!worked.unsaved) return worked.exit_code;
   Note(shell, absl::StrCat("note: the results are kept; start\n  attnprune-server --data-dir ",
                            ShellWord(server->KeepFolder()),
                            "\nand write them elsewhere with attnprune fetch; a run "
                            "that failed goes on with attnprune resume"));
   return worked.exit_code;
+}
+
+absl::Status CheckRoom(const OwnServer& server, const OwnServerFlags& flags, int64_t memory_bytes,
+                       int64_t disk_bytes) {
+  if (flags.memory_budget == 0) {
+    ATTNPRUNE_RETURN_IF_ERROR(CheckMemoryRoom(memory_bytes, FreeMemory()));
+  }
+  return CheckRoomAt(server.folder, disk_bytes);
 }
 
 int SayInterrupted(const Shell& shell, const OwnServerFlags& flags, const std::string& what) {

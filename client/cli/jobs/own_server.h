@@ -26,10 +26,21 @@ struct Worked {
   bool unsaved = false;  // results are there that could not be written, or of a run that failed
 };
 
+struct OwnServer {
+  client::Client& client;
+  client::Client& after;  // which an interrupt does not end
+  std::string folder;     // its data folder
+};
+
 // Does the work on a server that ends with it. Returns its exit code; says where results are that
 // are unsaved.
 int OnServerOfItsOwn(const Shell& shell, const OwnServerFlags& flags,
-                     const std::function<Worked(client::Client& client)>& work);
+                     const std::function<Worked(const OwnServer& server)>& work);
+
+// RESOURCE_EXHAUSTED where the machine has not so much memory free, unless --memory-budget is
+// given, or the disk of the server's folder.
+absl::Status CheckRoom(const OwnServer& server, const OwnServerFlags& flags, int64_t memory_bytes,
+                       int64_t disk_bytes);
 
 // Returns kInterrupted. what: the job, jobs or run that may go on.
 int SayInterrupted(const Shell& shell, const OwnServerFlags& flags, const std::string& what);

@@ -121,7 +121,10 @@ PrunedModels FollowRuns(const Shell& shell, client::Client& client,
     *shell.out << (ended.size() == 1 ? Json(ended.front(), JsonStyle::kIndented)
                                      : Json(ListOf(ended), JsonStyle::kIndented));
   }
-  if (ended.size() > 1) people << "\n" << LossTable(RunLabelsOf(places), ended);
+  if (ended.size() > 1) {
+    people << "\n"
+           << LossTable(RunLabelsOf(places), ended, json ? shell.err_columns : shell.out_columns);
+  }
   const int saved = SaveRuns(shell, people, client, ended, places);
   models.unsaved = saved == kFailed || absl::c_any_of(ended, [](const v1::Run& run) {
                      return run.state() == v1::FAILED && run.results_done() > 0;

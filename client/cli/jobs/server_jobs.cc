@@ -7,10 +7,9 @@
 #include "absl/time/clock.h"
 #include "client/cli/files/event_export.h"
 #include "client/cli/files/save_results.h"
-#include "client/cli/files/text_file.h"
 #include "client/cli/shell/printable.h"
 #include "client/cli/views/format.h"
-#include "client/cli/views/loss_plot.h"
+#include "client/cli/views/paint.h"
 #include "client/cli/views/progress_view.h"
 #include "client/cli/views/result_table.h"
 #include "client/cli/views/waiting_view.h"
@@ -35,7 +34,7 @@ client::UploadObserver UploadLine(const Shell& shell) {
   };
 }
 
-// One watch: bars or lines for people, JSON for programs, the curves as files.
+// One watch: bars or lines for people, JSON for programs, TensorBoard's files.
 class WatchSession {
  public:
   WatchSession(const Shell& shell, const v1::Job& job, const WatchWishes& wishes,
@@ -46,6 +45,7 @@ class WatchSession {
         people_(output == WatchOutput::kPeople ? shell.out : shell.err),
         quiet_(wishes.quiet),
         columns_(output == WatchOutput::kPeople ? shell.out_columns : shell.err_columns),
+        color_(output == WatchOutput::kPeople ? shell.out_color : shell.err_color),
         model_(ForPeople(job)),
         waiting_(ForPeople(job)) {}
 
@@ -67,17 +67,10 @@ class WatchSession {
     });
   }
 
-  // After Run. Returns an exit code: kFailed also where TensorBoard's files could not be written.
-  int SaveCurves(const std::string& plot) const {
-    const int code = tensorboard_failed_ ? kFailed : kDone;
-    if (plot.empty()) return code;
-    const absl::Status written = WriteText(plot, LossPlot(job_.name(), recorder_.curves()));
-    if (!written.ok()) return LocalError(shell_, written);
-    *people_ << "plot: " << plot << "\n" << std::flush;
-    return code;
+  bool tensorboard_failed() const { return tensorboard_failed_; }
+  void TellTable(const v1::Job& ended) const {
+    *people_ << "\n" << Painted(ResultTable(ForPeople(ended), columns_), color_) << std::flush;
   }
-
-  std::ostream& people() const { return *people_; }
   int64_t last_sequence() const { return last_sequence_; }
 
  private:
@@ -93,10 +86,10 @@ class WatchSession {
   std::ostream* const people_;
   const bool quiet_;
   const absl::optional<int> columns_;  // of people_, where it is a terminal
+  const Color color_;                  // there
   ProgressModel model_;
   WaitingView waiting_;
   PlainView plain_;
-  CurveRecorder recorder_;
   std::unique_ptr<exporting::LiveTensorBoard> tensorboard_;  // nullptr: not wanted, or given up
   bool tensorboard_failed_ = false;
   size_t drawn_ = 0;  // lines of bars now on the terminal
@@ -106,7 +99,6 @@ class WatchSession {
 
 void WatchSession::Show(const v1::JobEvent& event) {
   last_sequence_ = std::max(last_sequence_, event.sequence());
-  recorder_.Apply(event);
   Record(event);
   if (output_ == WatchOutput::kEvents && !event.has_heartbeat()) {
     *shell_.out << Json(event, JsonStyle::kLine) << std::flush;
@@ -123,7 +115,7 @@ void WatchSession::ShowPeople(const v1::JobEvent& event) {
     return;
   }
   const std::string line = plain_.LineOf(event, model_);
-  if (!line.empty()) *people_ << line << std::endl;
+  if (!line.empty()) *people_ << Painted(line, color_) << std::endl;
   const std::string news = quiet_ ? "" : waiting_.News(absl::Now());
   if (!news.empty()) *people_ << news << std::endl;
 }
@@ -146,7 +138,7 @@ void WatchSession::Redraw(const v1::JobEvent& event) {
   for (; drawn_ > 0; --drawn_) *people_ << "\x1b[1A\x1b[2K";
   // Bars show the progress; what they cannot show scrolls by above them.
   if (event.has_state_change() || !event.warning().empty()) {
-    *people_ << plain_.LineOf(event, model_) << "\n";
+    *people_ << Painted(plain_.LineOf(event, model_), color_) << "\n";
   }
   const std::string waits = waiting_.Line(now);
   if (!waits.empty()) Draw(waits.substr(0, static_cast<size_t>(*columns_ - 1)));
@@ -155,7 +147,7 @@ void WatchSession::Redraw(const v1::JobEvent& event) {
 }
 
 void WatchSession::Draw(const std::string& line) {
-  *people_ << line << "\n";
+  *people_ << Painted(line, color_) << "\n";
   ++drawn_;
 }
 
@@ -200,29 +192,22 @@ FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::J
     result.exit_code = result.interrupted ? int{kInterrupted} : ServerError(shell, ended.status());
     return result;
   }
-  session.people() << "\n" << ResultTable(ForPeople(*ended)) << std::flush;
+  session.TellTable(*ended);
   result.ended = *ended;
   result.exit_code = ExitCodeOf(shell, *ended);
-  const int plotted = session.SaveCurves(wishes.plot);
-  if (result.exit_code == kDone) result.exit_code = plotted;
+  if (result.exit_code == kDone && session.tensorboard_failed()) result.exit_code = kFailed;
   return result;
 }
 
 FollowResult Follow(const Shell& shell, client::Client& client, const v1::Job& job,
                     const JobFlags& flags, bool json) {
-  FollowResult result =
-      FollowToEnd(shell, client, job, {flags.plot, flags.tensorboard, flags.quiet},
-                  json ? WatchOutput::kPeopleOnErr : WatchOutput::kPeople);
+  FollowResult result = FollowToEnd(shell, client, job, {flags.tensorboard, flags.quiet},
+                                    json ? WatchOutput::kPeopleOnErr : WatchOutput::kPeople);
   if (!result.ended.has_value()) return result;
   if (json) *shell.out << Json(*result.ended, JsonStyle::kIndented);
   if (result.ended->state() != v1::SUCCEEDED) return result;
   std::ostream& people = json ? *shell.err : *shell.out;
-  const int saved = SaveResults(shell, people, client, *result.ended,
-                                {.method = {},
-                                 .output = flags.output,
-                                 .masks = flags.save_mask,
-                                 .source = flags.model.empty() ? flags.weights : flags.model,
-                                 .overwrite = flags.overwrite});
+  const int saved = SaveResults(shell, people, client, *result.ended, SaveFlagsOf(flags));
   people << std::flush;
   result.unsaved = saved == kFailed;
   if (result.exit_code == kDone) result.exit_code = saved;

@@ -44,15 +44,14 @@ struct FollowResult {
   absl::optional<v1::Job> ended;  // absent: interrupted, or the server is gone
 };
 
-// What a watch is to write beside its table. Files: each empty: none. TensorBoard's are a folder,
-// written as the events come, from the first one.
+// What a watch is to write beside its table.
 struct WatchWishes {
-  std::string plot, tensorboard;
-  bool quiet = false;  // no bars and no progress: only changes of state, warnings and results
+  std::string tensorboard;  // folder, written as the events come, from the first one; empty: none
+  bool quiet = false;       // no bars and no progress: only changes of state, warnings and results
 };
 
 // Watches the job, which is as it was before the watch, from the event after `after` to its end,
-// shows the table, and writes the curves. A failure to write TensorBoard's files is told once, and
+// and shows the table. A failure to write TensorBoard's files is told once, and
 // the watch goes on.
 FollowResult FollowToEnd(const Shell& shell, client::Client& client, const v1::Job& job,
                          const WatchWishes& wishes, WatchOutput output, int64_t after = 0);

@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "client/cli/shell/printable.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/paint.h"
 #include "client/cli/views/run_table.h"
 #include "client/cli/views/run_view.h"
 #include "client/cli/views/waiting_view.h"
@@ -27,6 +28,7 @@ class RunWatchSession {
         people_(output == WatchOutput::kPeople ? shell.out : shell.err),
         quiet_(progress == Progress::kQuiet),
         columns_(output == WatchOutput::kPeople ? shell.out_columns : shell.err_columns),
+        color_(output == WatchOutput::kPeople ? shell.out_color : shell.err_color),
         model_(run),
         waiting_(ForPeople(run)) {}
 
@@ -39,7 +41,9 @@ class RunWatchSession {
     });
   }
 
-  std::ostream& people() const { return *people_; }
+  void TellTable(const v1::Run& ended) const {
+    *people_ << "\n" << Painted(RunTable(ForPeople(ended), columns_), color_) << std::flush;
+  }
   int64_t last_sequence() const { return last_sequence_; }
 
  private:
@@ -65,7 +69,8 @@ class RunWatchSession {
   }
 
   void TellLines(const v1::JobEvent& event) {
-    for (const std::string& line : plain_.LinesOf(event, model_)) *people_ << line << std::endl;
+    for (const std::string& line : plain_.LinesOf(event, model_))
+      *people_ << Painted(line, color_) << std::endl;
   }
 
   // The bar shows the progress; what it cannot show scrolls by above it. Progress comes faster than
@@ -83,7 +88,7 @@ class RunWatchSession {
   }
 
   void Draw(const std::string& line) {
-    *people_ << line << "\n";
+    *people_ << Painted(line, color_) << "\n";
     ++drawn_;
   }
 
@@ -93,6 +98,7 @@ class RunWatchSession {
   std::ostream* const people_;
   const bool quiet_;
   const absl::optional<int> columns_;  // of people_, where it is a terminal
+  const Color color_;                  // there
   RunProgressModel model_;
   WaitingView waiting_;
   PlainRunView plain_;
@@ -133,7 +139,7 @@ FollowedRunResult FollowRunToEnd(const Shell& shell, client::Client& client, con
     result.exit_code = result.interrupted ? int{kInterrupted} : ServerError(shell, ended.status());
     return result;
   }
-  session.people() << "\n" << RunTable(ForPeople(*ended)) << std::flush;
+  session.TellTable(*ended);
   result.ended = *ended;
   result.exit_code = ExitCodeOf(shell, *ended);
   return result;

@@ -9,7 +9,9 @@ namespace attnprune::cli {
 namespace {
 
 int Complain(const Shell& shell, const std::string& text, ExitCode code) {
-  *shell.err << "attnprune: " << Printable(text, Lines::kSeveral) << std::endl;
+  const bool color = shell.err_color == Color::kOn;
+  *shell.err << (color ? "\x1b[31mattnprune:\x1b[0m " : "attnprune: ")
+             << Printable(text, Lines::kSeveral) << std::endl;
   return code;
 }
 
@@ -27,6 +29,16 @@ ExitCode CodeOf(const absl::Status& server_status) {
   }
 }
 
+// What to do about it, on a line of its own.
+std::string HintOf(const absl::Status& server_status) {
+  if (absl::IsUnauthenticated(server_status)) {
+    return "\n  --token-file FILE or ATTNPRUNE_TOKEN_FILE gives it the token";
+  }
+  if (CodeOf(server_status) != kUnreachable || client::IsForGood(server_status)) return "";
+  return "\n  attnprune-server --data-dir DIR starts one on this machine; --server HOST:PORT or "
+         "ATTNPRUNE_SERVER names another";
+}
+
 }  // namespace
 
 int UsageError(const Shell& shell, const absl::Status& status) {
@@ -41,10 +53,7 @@ int ServerError(const Shell& shell, const absl::Status& status) {
   const ExitCode code = CodeOf(status);
   if (code == kInterrupted) return Interrupted(shell);
   const char* cause = code == kUnreachable ? "cannot reach the server: " : "the server refused: ";
-  const char* hint = absl::IsUnauthenticated(status)
-                         ? "\n  --token-file FILE or ATTNPRUNE_TOKEN_FILE gives it the token"
-                         : "";
-  return Complain(shell, cause + Printable(client::Explain(status)) + hint, code);
+  return Complain(shell, cause + Printable(client::Explain(status)) + HintOf(status), code);
 }
 
 int Interrupted(const Shell& shell) { return Complain(shell, "interrupted", kInterrupted); }

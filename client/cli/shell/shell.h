@@ -20,12 +20,15 @@ enum ExitCode {
   kInterrupted = 130,  // Ctrl-C; a job on a server goes on
 };
 
+enum class Color { kOff, kOn };
+
 struct Shell {
   std::ostream* out;  // what was asked for
   std::ostream* err;  // errors and notes
   // Width in columns where it is a terminal.
   absl::optional<int> out_columns, err_columns;
   std::stop_token interrupt;
+  Color out_color = Color::kOff, err_color = Color::kOff;
 };
 
 // Each writes "attnprune: ..." to err and returns the code that belongs to it.

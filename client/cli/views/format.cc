@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
@@ -14,6 +15,46 @@
 #include "absl/time/time.h"
 
 namespace attnprune::cli {
+namespace {
+
+std::vector<size_t> WidthsOf(const Rows& rows) {
+  std::vector<size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  return widths;
+}
+
+int LineWidth(const std::vector<size_t>& widths) {
+  size_t width = 0;
+  for (const size_t column : widths) width += column + (width > 0 ? 2 : 0);
+  return static_cast<int>(width);
+}
+
+void RemoveColumn(const std::string& heading, Rows& rows) {
+  if (rows.empty()) return;
+  const auto found = std::find(rows[0].begin(), rows[0].end(), heading);
+  if (found == rows[0].end()) return;
+  const auto place = found - rows[0].begin();
+  for (auto& row : rows) {
+    if (place < static_cast<std::ptrdiff_t>(row.size())) row.erase(row.begin() + place);
+  }
+}
+
+std::string LabelText(const LabelMap& labels, const char* name) {
+  const auto found = labels.find(name);
+  return found == labels.end() ? "" : found->second;
+}
+
+}  // namespace
+
+std::string ModelText(const LabelMap& labels) {
+  const std::string path = LabelText(labels, kWeightsLabel);
+  return path.substr(path.rfind('/') + 1);
+}
+
+std::string LayerText(const LabelMap& labels) { return LabelText(labels, kLayerLabel); }
 
 std::string SecondsText(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e9) return "?";
@@ -66,11 +107,19 @@ std::string Json(const google::protobuf::Message& message, JsonStyle style) {
   return text;
 }
 
-std::string TableText(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> widths;
-  for (const auto& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+std::string Shortened(const std::string& text, size_t width) {
+  constexpr absl::string_view kCut = "...";
+  if (text.size() <= width || width < kCut.size()) return text.substr(0, width);
+  return absl::StrCat(text.substr(0, width - kCut.size()), kCut);
+}
+
+std::string TableText(Rows rows, absl::optional<int> width,
+                      const std::vector<std::string>& expendable) {
+  std::vector<size_t> widths = WidthsOf(rows);
+  for (const std::string& heading : expendable) {
+    if (!width.has_value() || LineWidth(widths) < *width) break;
+    RemoveColumn(heading, rows);
+    widths = WidthsOf(rows);
   }
   std::string text;
   for (const auto& row : rows) {

@@ -1,7 +1,5 @@
 #include "client/cli/views/progress_view.h"
 
-#include <google/protobuf/util/time_util.h>
-
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -11,8 +9,8 @@
 namespace attnprune::cli {
 namespace {
 
+constexpr char kUnfinished[] = "stopped";  // a result's termination_reason; its job was cancelled
 constexpr int kWidestBar = 30, kNarrowestBar = 5;
-constexpr int64_t kPlainIntervalMs = 1000;
 
 std::string ErrorText(const absl::optional<double>& calibration,
                       const absl::optional<double>& held_out) {
@@ -22,19 +20,28 @@ std::string ErrorText(const absl::optional<double>& calibration,
   return text;
 }
 
-std::string ResultText(const v1::MethodResult& result) {
-  if (result.has_failure()) return absl::StrCat("failed: ", result.failure().message());
-  const auto& error = result.relative_error();
-  absl::optional<double> held_out;
-  if (error.has_held_out()) held_out = error.held_out();
-  return absl::StrCat("done", ErrorText(error.calibration(), held_out), "  ",
-                      SecondsText(result.seconds()));
-}
-
 // Figures that go first where the line is too long for the terminal; never one in the middle.
 enum class Brevity { kAll, kNoLoss, kNoSpeed, kNoCalibration, kTimeOnly };
 constexpr Brevity kBrevities[] = {Brevity::kAll, Brevity::kNoLoss, Brevity::kNoSpeed,
                                   Brevity::kNoCalibration, Brevity::kTimeOnly};
+
+std::string ResultText(const v1::MethodResult& result, Brevity brevity) {
+  if (result.has_failure()) {
+    return brevity == Brevity::kAll ? absl::StrCat("failed: ", result.failure().message())
+                                    : "failed";
+  }
+  const auto& error = result.relative_error();
+  absl::optional<double> calibration = error.calibration(), held_out;
+  if (error.has_held_out()) held_out = error.held_out();
+  const std::string end = result.termination_reason() == kUnfinished ? kUnfinished : "done";
+  if (brevity == Brevity::kTimeOnly) {  // the error that ranks
+    return absl::StrFormat("%s  %.5f", end, held_out.value_or(*calibration));
+  }
+  if (brevity == Brevity::kNoCalibration && held_out.has_value()) calibration.reset();
+  return absl::StrCat(
+      end, ErrorText(calibration, held_out),
+      brevity < Brevity::kNoSpeed ? absl::StrCat("  ", SecondsText(result.seconds())) : "");
+}
 
 std::string FiguresText(const MethodProgress& method, Brevity brevity) {
   const v1::Progress& p = *method.latest;
@@ -65,7 +72,7 @@ double FractionOf(const MethodProgress& method) {
 }
 
 std::string TextOf(const MethodProgress& method, Brevity brevity) {
-  if (method.result.has_value()) return ResultText(*method.result);
+  if (method.result.has_value()) return ResultText(*method.result, brevity);
   if (method.phase.has_value()) return PhaseText(*method.phase);
   return method.latest.has_value() ? FiguresText(method, brevity) : "waiting";
 }
@@ -165,11 +172,12 @@ std::vector<std::string> BarLines(const ProgressModel& model, int columns) {
   return lines;
 }
 
-bool PlainView::IsDue(const std::string& what, const v1::JobEvent& event) {
-  const int64_t now = google::protobuf::util::TimeUtil::TimestampToMilliseconds(event.time());
-  const auto [last, is_new] = last_.try_emplace(what, now);
-  if (!is_new && now - last->second < kPlainIntervalMs) return false;
-  last->second = now;
+bool TenthSteps::IsDue(const std::string& what, double share) {
+  constexpr double kRounding = 1e-9;  // 0.3 * 10 is 3
+  const int tenth = static_cast<int>(std::clamp(share, 0.0, 1.0) * 10 + kRounding);
+  const auto [last, is_new] = tenths_.try_emplace(what, tenth);
+  if (!is_new && tenth <= last->second) return false;
+  last->second = tenth;
   return true;
 }
 
@@ -178,12 +186,13 @@ std::string PlainView::LineOf(const v1::JobEvent& event, const ProgressModel& mo
   if (!event.warning().empty()) return absl::StrCat("warning: ", event.warning());
   if (event.has_method_result()) {
     const v1::MethodResult& result = event.method_result();
-    return absl::StrCat(result.method(), "  ", ResultText(result));
+    return absl::StrCat(result.method(), "  ", ResultText(result, Brevity::kAll));
   }
   if (event.has_phase()) return PhaseLine(event);
   if (!event.has_progress()) return "";
   const v1::Progress& progress = event.progress();
-  if (!IsDue(progress.method(), event) && progress.step() != progress.steps()) return "";
+  const double share = static_cast<double>(progress.step()) / std::max(progress.steps(), 1);
+  if (!methods_.IsDue(progress.method(), share)) return "";
   for (const MethodProgress& method : model.methods()) {
     if (method.label == progress.method() && method.latest.has_value()) {
       return absl::StrCat(method.label, "  ", FiguresText(method, Brevity::kAll));
@@ -193,10 +202,10 @@ std::string PlainView::LineOf(const v1::JobEvent& event, const ProgressModel& mo
 }
 
 std::string PlainView::PhaseLine(const v1::JobEvent& event) {
+  constexpr double kWorthALine = 1;  // seconds
   const v1::PhaseProgress& phase = event.phase();
   const std::string key = absl::StrCat(phase.method(), "\n", v1::Phase_Name(phase.phase()));
-  const bool begins = phase.share() == 0;
-  if (!IsDue(key, event) || begins) return "";
+  if (phase.elapsed_seconds() < kWorthALine || !phases_.IsDue(key, phase.share())) return "";
   return phase.method().empty() ? PhaseText(phase)
                                 : absl::StrCat(phase.method(), "  ", PhaseText(phase));
 }

@@ -36,13 +36,23 @@ class ProgressModel {
   absl::optional<v1::PhaseProgress> preparing_;
 };
 
+// Says when another tenth of the way of something is done. Not thread-safe.
+class TenthSteps {
+ public:
+  // True when `share` is the first of `what`, or in a later tenth than all before.
+  bool IsDue(const std::string& what, double share);
+
+ private:
+  std::map<std::string, int> tenths_;
+};
+
 // One line a method, none wider than `columns`, below one for what they wait for, if they do:
 //   preparing  [###.........]  25 %
 //   gd         [######......]  60/100  loss 12.35  error 0.0123 held out 0.0145  41.2/s  2 s left
 std::vector<std::string> BarLines(const ProgressModel& model, int columns);
 
-// Picks the events that are worth a line, at most one progress line a second of a method or of a
-// phase, by the time that the events carry. A phase of less than a second has none.
+// Picks the events that are worth a line: of a method's progress the first and every tenth of its
+// way, of a phase that takes more than a second the same.
 class PlainView {
  public:
   // "" if the event is not worth a line. `model` has seen the event.
@@ -50,9 +60,8 @@ class PlainView {
 
  private:
   std::string PhaseLine(const v1::JobEvent& event);
-  bool IsDue(const std::string& what, const v1::JobEvent& event);  // and if so, notes it
 
-  std::map<std::string, int64_t> last_;  // time of the last line of each, in ms
+  TenthSteps methods_, phases_;  // by label; by label and phase
 };
 
 }  // namespace attnprune::cli

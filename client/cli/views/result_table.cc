@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -11,6 +12,8 @@
 
 namespace attnprune::cli {
 namespace {
+
+constexpr size_t kModelWidth = 24;  // of a list's cell
 
 std::string HeldOutText(const v1::MethodResult& result) {
   if (!result.relative_error().has_held_out()) return "-";
@@ -101,6 +104,23 @@ std::vector<std::string> RowOf(const v1::MethodResult& result) {
           result.termination_reason()};
 }
 
+// The headings of ResultTable that go first where there is little room; not of what ranks.
+std::vector<std::string> Expendable(bool held_out) {
+  if (!held_out) return {"held out", "judging", "linear", "steps", "mask only", "end", "seconds"};
+  return {"judging", "linear", "steps", "mask only", "end", "seconds", "calibration"};
+}
+
+std::string BestText(const v1::Job& job) {
+  const auto best = ResultOf(job, "");
+  return best.ok() ? absl::StrFormat("%s %.5f", (*best)->method(), JudgedError(**best)) : "";
+}
+
+double ShareDone(const v1::Job& job) {
+  if (job.has_at_work()) return job.at_work().share();
+  if (job.state() == v1::SUCCEEDED) return 1;
+  return job.methods().empty() ? 0 : static_cast<double>(job.results_size()) / job.methods_size();
+}
+
 }  // namespace
 
 double JudgedError(const v1::MethodResult& result) {
@@ -132,24 +152,28 @@ absl::StatusOr<const v1::MethodResult*> ResultOf(const v1::Job& job, const std::
                      : absl::StrCat("; there is: ", absl::StrJoin(labels, ", "))));
 }
 
-std::string ResultTable(const v1::Job& job) {
+std::string ResultTable(const v1::Job& job, absl::optional<int> width) {
   if (job.results().empty()) return "";
   std::vector<std::vector<std::string>> rows = {{"method", "held out", "mask only", "calibration",
                                                  "linear", "pruned %", "steps", "seconds",
                                                  "judging", "end"}};
-  for (const v1::MethodResult* result : BestFirst(job)) rows.push_back(RowOf(*result));
-  return absl::StrCat(TableText(rows), SettingLines(job), PatternLine(job), PreparingLine(job),
-                      SourceLine(job));
+  bool held_out = false;
+  for (const v1::MethodResult* result : BestFirst(job)) {
+    rows.push_back(RowOf(*result));
+    held_out = held_out || result->relative_error().has_held_out();
+  }
+  return absl::StrCat(TableText(rows, width, Expendable(held_out)), SettingLines(job),
+                      PatternLine(job), PreparingLine(job), SourceLine(job));
 }
 
-std::string JobText(const v1::Job& job, absl::Time now) {
+std::string JobText(const v1::Job& job, absl::Time now, absl::optional<int> width) {
   std::vector<std::string> methods;
   for (const v1::Method& method : job.methods()) {
     methods.push_back(LabelOfMethod(method));
   }
-  std::string text = absl::StrCat(job.name(), "  ", StateText(job.state()),
-                                  job.cancel_requested() ? " (cancel requested)" : "", "\n",
-                                  WaitsRow(job.waiting(), now));
+  std::string text = absl::StrCat(
+      job.name(), "  ", StateText(job.state()), job.cancel_requested() ? " (cancel requested)" : "",
+      "\n", WaitsRow(job.waiting(), now), job.has_at_work() ? AtWorkRow(job.at_work()) : "");
   absl::StrAppend(&text, "methods   ", absl::StrJoin(methods, ", "), "\n");
   absl::StrAppend(&text, "created   ", TimeText(job.create_time()), "\n");
   if (job.has_start_time()) {
@@ -165,8 +189,25 @@ std::string JobText(const v1::Job& job, absl::Time now) {
     absl::StrAppend(&text, "label     ", key, "=", value, "\n");
   }
   if (job.has_failure()) absl::StrAppend(&text, "failure   ", job.failure().message(), "\n");
-  const std::string table = ResultTable(job);
+  const std::string table = ResultTable(job, width);
   return table.empty() ? text : absl::StrCat(text, "\n", table);
+}
+
+std::string JobListText(const std::vector<v1::Job>& jobs, absl::Time now,
+                        absl::optional<int> width) {
+  Rows rows = {{"job", "state", "model", "layer", "at work", "done", "left", "best", "methods",
+                "priority", "created"}};
+  for (const v1::Job& job : jobs) {
+    std::vector<std::string> methods;
+    for (const v1::Method& method : job.methods()) methods.push_back(method.name());
+    rows.push_back({job.name(), StateCell(job), Shortened(ModelText(job.labels()), kModelWidth),
+                    LayerText(job.labels()), job.at_work().method(),
+                    absl::StrFormat("%.0f %%", 100 * ShareDone(job)), LeftCell(job, now),
+                    BestText(job), absl::StrJoin(methods, ","), absl::StrCat(job.priority()),
+                    TimeText(job.create_time())});
+  }
+  return TableText(std::move(rows), width,
+                   {"created", "priority", "methods", "best", "model", "layer", "left", "at work"});
 }
 
 }  // namespace attnprune::cli

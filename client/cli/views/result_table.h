@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "attnprune/v1/job.pb.h"
 
 namespace attnprune::cli {
@@ -25,10 +26,16 @@ absl::StatusOr<const v1::MethodResult*> ResultOf(const v1::Job& job, const std::
 // what moving the kept weights has gained. "seconds" is the solving, "judging" the scoring. Below
 // it, the settings of a method that is there more than once, how long preparing took and where the
 // held-out batches came from.
-std::string ResultTable(const v1::Job& job);
+// Less of it where a terminal is `width` wide.
+std::string ResultTable(const v1::Job& job, absl::optional<int> width = absl::nullopt);
 
-// A job at length: state, what it waits for, estimate, failure, results.
-std::string JobText(const v1::Job& job, absl::Time now);
+// A job at length: state, what it does or waits for, estimate, failure, results.
+std::string JobText(const v1::Job& job, absl::Time now, absl::optional<int> width = absl::nullopt);
+
+// Jobs, one a row with a heading, with what is at work, how much is done and the time left or, of
+// one that is queued, until it may start. Less of it where a terminal is `width` wide.
+std::string JobListText(const std::vector<v1::Job>& jobs, absl::Time now,
+                        absl::optional<int> width = absl::nullopt);
 
 }  // namespace attnprune::cli
 

@@ -1,10 +1,9 @@
 #include "client/cli/views/run_table.h"
 
-#include <google/protobuf/util/time_util.h>
-
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -16,6 +15,8 @@
 
 namespace attnprune::cli {
 namespace {
+
+constexpr size_t kRunModelWidth = 24;  // of a list's cell
 
 // Pruned tensors and the output error of each block.
 struct BlockRow {
@@ -91,18 +92,6 @@ std::string TimesText(const v1::Run& run) {
   }
   if (run.has_end_time()) absl::StrAppend(&text, "ended     ", TimeText(run.end_time()), "\n");
   return text;
-}
-
-// "queued, 3rd"
-std::string PlaceCell(const v1::Run& run) {
-  if (!run.has_waiting()) return StateText(run.state());
-  return absl::StrCat(StateText(run.state()), ", ", QueuePlaceText(run.waiting()));
-}
-
-std::string LeftText(const v1::Run& run, absl::Time now) {
-  if (run.has_waiting()) return StartText(run.waiting(), now);
-  const absl::optional<double> left = SecondsLeft(run, now);
-  return left.has_value() ? SecondsText(*left) : "";
 }
 
 }  // namespace
@@ -248,7 +237,7 @@ std::string BlockSparsitiesText(const v1::RunResult& result) {
   });
 }
 
-std::string RunTable(const v1::Run& run) {
+std::string RunTable(const v1::Run& run, absl::optional<int> width) {
   const BlockTable table = TableOf(run);
   if (table.rows.empty()) return "";
   std::vector<std::vector<std::string>> rows = {{"block"}};
@@ -264,7 +253,7 @@ std::string RunTable(const v1::Run& run) {
     cells.push_back(ErrorCell(row.output));
   }
   std::string text =
-      absl::StrCat(TableText(rows),
+      absl::StrCat(TableText(rows, width, table.columns),
                    HasHeldOut(run) ? "errors on held-out rows\n" : "errors on calibration rows\n");
   absl::StrAppend(&text, EntriesLine(run));
   for (const v1::RunResult& result : run.results()) {
@@ -278,10 +267,10 @@ std::string RunTable(const v1::Run& run) {
   return text;
 }
 
-std::string RunText(const v1::Run& run, absl::Time now) {
-  std::string text = absl::StrCat(run.name(), "  ", StateText(run.state()),
-                                  run.cancel_requested() ? " (cancel requested)" : "", "\n",
-                                  WaitsRow(run.waiting(), now));
+std::string RunText(const v1::Run& run, absl::Time now, absl::optional<int> width) {
+  std::string text = absl::StrCat(
+      run.name(), "  ", StateText(run.state()), run.cancel_requested() ? " (cancel requested)" : "",
+      "\n", WaitsRow(run.waiting(), now), run.has_at_work() ? AtWorkRow(run.at_work()) : "");
   absl::StrAppend(&text, AskedText(run), TimesText(run));
   absl::StrAppend(&text, "done      ", run.results_done(), " of ", run.results_total(),
                   " results\n");
@@ -294,31 +283,28 @@ std::string RunText(const v1::Run& run, absl::Time now) {
     absl::StrAppend(&text, "label     ", key, "=", value, "\n");
   }
   if (run.has_failure()) absl::StrAppend(&text, "failure   ", run.failure().message(), "\n");
-  const std::string table = RunTable(run);
+  const std::string table = RunTable(run, width);
   return table.empty() ? text : absl::StrCat(text, "\n", table);
 }
 
-absl::optional<double> SecondsLeft(const v1::Run& run, absl::Time now) {
-  const double share = ShareOf(run.results_done(), run.results_total());
-  if (run.state() != v1::RUNNING || share == 0 || !run.has_start_time()) return absl::nullopt;
-  const absl::Time start = absl::FromUnixMillis(
-      google::protobuf::util::TimeUtil::TimestampToMilliseconds(run.start_time()));
-  return std::max(absl::ToDoubleSeconds(now - start), 0.0) * (1 - share) / share;
-}
-
-std::string RunListText(const std::vector<v1::Run>& runs, absl::Time now) {
-  std::vector<std::vector<std::string>> rows = {
-      {"run", "state", "done", "left", "priority", "created", "sparsity", "method"}};
+std::string RunListText(const std::vector<v1::Run>& runs, absl::Time now,
+                        absl::optional<int> width) {
+  Rows rows = {{"run", "state", "model", "at work", "done", "left", "sparsity", "method",
+                "priority", "created"}};
   for (const v1::Run& run : runs) {
-    const double share = ShareOf(run.results_done(), run.results_total());
-    rows.push_back({run.name(), PlaceCell(run), absl::StrFormat("%.0f %%", 100 * share),
-                    LeftText(run, now), absl::StrCat(run.priority()), TimeText(run.create_time()),
-                    SparsityText(run.sparsity()), run.method().name()});
+    const double share = run.has_at_work() ? run.at_work().share()
+                                           : ShareOf(run.results_done(), run.results_total());
+    rows.push_back({run.name(), StateCell(run), Shortened(ModelText(run.labels()), kRunModelWidth),
+                    run.at_work().method(), absl::StrFormat("%.0f %%", 100 * share),
+                    LeftCell(run, now), SparsityText(run.sparsity()), run.method().name(),
+                    absl::StrCat(run.priority()), TimeText(run.create_time())});
   }
-  return TableText(rows);
+  return TableText(std::move(rows), width,
+                   {"created", "priority", "sparsity", "method", "model", "left", "at work"});
 }
 
-std::string LossTable(const std::vector<std::string>& names, const std::vector<v1::Run>& runs) {
+std::string LossTable(const std::vector<std::string>& names, const std::vector<v1::Run>& runs,
+                      absl::optional<int> width) {
   std::vector<std::vector<std::string>> rows = {
       {"method", "pruned %", "nats/token", "perplexity", "difference", "+- by token", "+- by row"}};
   const v1::ModelScore* dense = nullptr;
@@ -343,7 +329,8 @@ std::string LossTable(const std::vector<std::string>& names, const std::vector<v
                 {"dense", "0.00", absl::StrFormat("%.4f", dense->dense_nats_per_token()),
                  absl::StrFormat("%.4f", std::exp(dense->dense_nats_per_token())), "-", "-", "-"});
   }
-  return TableText(rows);
+  return TableText(rows, width,
+                   {"+- by row", "+- by token", "nats/token", "pruned %", "perplexity"});
 }
 
 }  // namespace attnprune::cli

@@ -50,20 +50,20 @@ std::string BlockSparsitiesText(const v1::RunResult& result);  // "0.6812 0.7188
 
 // Errors by block and map, with that of the block's output, and below it the model's score. Empty
 // before the first result.
-std::string RunTable(const v1::Run& run);
+// Fewer maps, and less of what is below, where a terminal is `width` wide.
+std::string RunTable(const v1::Run& run, absl::optional<int> width = absl::nullopt);
 
-// A run at length: state, what it waits for, what is asked for, estimate, failure, results.
-std::string RunText(const v1::Run& run, absl::Time now);
-
-// Of a run that runs, by the time it has taken for what is done. nullopt: not known.
-absl::optional<double> SecondsLeft(const v1::Run& run, absl::Time now);
+// A run at length: state, what it does or waits for, what is asked for, estimate, failure, results.
+std::string RunText(const v1::Run& run, absl::Time now, absl::optional<int> width = absl::nullopt);
 
 // Runs, one a row with a heading. "left" is the time left or, of one that is queued, until it may
 // start.
-std::string RunListText(const std::vector<v1::Run>& runs, absl::Time now);
+std::string RunListText(const std::vector<v1::Run>& runs, absl::Time now,
+                        absl::optional<int> width = absl::nullopt);
 
 // The losses of runs that differ by their methods: one a row, under these names.
-std::string LossTable(const std::vector<std::string>& names, const std::vector<v1::Run>& runs);
+std::string LossTable(const std::vector<std::string>& names, const std::vector<v1::Run>& runs,
+                      absl::optional<int> width = absl::nullopt);
 
 }  // namespace attnprune::cli
 

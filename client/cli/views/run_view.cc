@@ -1,7 +1,5 @@
 #include "client/cli/views/run_view.h"
 
-#include <google/protobuf/util/time_util.h>
-
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -14,7 +12,6 @@ namespace attnprune::cli {
 namespace {
 
 constexpr int kWidestRunBar = 30, kNarrowestRunBar = 5;
-constexpr int64_t kRunLineIntervalMs = 10'000;
 constexpr double kLargestLoss = 1e300;
 
 std::string PlaceText(const v1::RunProgress& progress) {
@@ -78,13 +75,18 @@ std::string SpacedText(const std::vector<std::string>& parts) {
   return text;
 }
 
-std::string ProgressText(const RunProgressModel& model, bool with_loss) {
+// What goes first where the line is too long for the terminal: the loss, the work, the place.
+enum class Detail { kAll, kNoLoss, kNoWork, kTimeOnly };
+constexpr Detail kDetails[] = {Detail::kAll, Detail::kNoLoss, Detail::kNoWork, Detail::kTimeOnly};
+
+std::string ProgressText(const RunProgressModel& model, Detail detail) {
   const absl::optional<v1::RunProgress>& latest = model.latest();
   const std::string share = absl::StrFormat("%3.0f %%", 100 * model.share());
   if (!latest.has_value()) return absl::StrCat(share, "  ", StateText(model.state()));
-  return absl::StrCat(
-      share, SpacedText({PlaceText(*latest), WorkText(*latest), with_loss ? LossText(*latest) : "",
-                         TimeLeftText(*latest)}));
+  return absl::StrCat(share, SpacedText({detail < Detail::kTimeOnly ? PlaceText(*latest) : "",
+                                         detail < Detail::kNoWork ? WorkText(*latest) : "",
+                                         detail < Detail::kNoLoss ? LossText(*latest) : "",
+                                         TimeLeftText(*latest)}));
 }
 
 std::string RunBar(double share, int width) {
@@ -141,11 +143,12 @@ double RunProgressModel::share() const {
 
 std::string RunBarLine(const RunProgressModel& model, int columns) {
   constexpr int kAroundBar = 3;  // its brackets and a space
-  std::string text = ProgressText(model, /*with_loss=*/true);
-  int room = columns - static_cast<int>(text.size()) - kAroundBar;
-  if (room < kNarrowestRunBar) {
-    text = ProgressText(model, /*with_loss=*/false);
+  std::string text;
+  int room = 0;
+  for (const Detail detail : kDetails) {
+    text = ProgressText(model, detail);
     room = columns - static_cast<int>(text.size()) - kAroundBar;
+    if (room >= kNarrowestRunBar) break;
   }
   const int width = std::clamp(room, kNarrowestRunBar, kWidestRunBar);
   std::string line = absl::StrCat(RunBar(model.share(), width), " ", text);
@@ -185,10 +188,8 @@ std::vector<std::string> PlainRunView::LinesOf(const v1::JobEvent& event,
   if (!event.warning().empty()) return {absl::StrCat("warning: ", event.warning())};
   if (event.has_run_result()) return RunResultLines(event.run_result());
   if (!event.has_run_progress()) return {};
-  const int64_t now = google::protobuf::util::TimeUtil::TimestampToMilliseconds(event.time());
-  if (last_.has_value() && now - *last_ < kRunLineIntervalMs) return {};
-  last_ = now;
-  return {ProgressText(model, /*with_loss=*/true)};
+  if (!progress_.IsDue("", model.share())) return {};
+  return {ProgressText(model, Detail::kAll)};
 }
 
 }  // namespace attnprune::cli

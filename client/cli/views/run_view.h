@@ -2,13 +2,13 @@
 #ifndef ATTNPRUNE_CLIENT_CLI_VIEWS_RUN_VIEW_H_
 #define ATTNPRUNE_CLIENT_CLI_VIEWS_RUN_VIEW_H_
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/types/optional.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "attnprune/v1/run.pb.h"
+#include "client/cli/views/progress_view.h"
 
 namespace attnprune::cli {
 
@@ -37,15 +37,14 @@ std::string RunBarLine(const RunProgressModel& model, int columns);
 // What a result says, a line each: its tensors, its block, the model. Empty: nothing.
 std::vector<std::string> RunResultLines(const v1::RunResult& result);
 
-// Picks the events that are worth a line, of progress one in ten seconds, by the time that the
-// events carry.
+// Picks the events that are worth a line, of progress the first and every tenth of the way.
 class PlainRunView {
  public:
   // `model` has seen the event.
   std::vector<std::string> LinesOf(const v1::JobEvent& event, const RunProgressModel& model);
 
  private:
-  absl::optional<int64_t> last_;  // time of the last line of progress, in ms
+  TenthSteps progress_;
 };
 
 }  // namespace attnprune::cli

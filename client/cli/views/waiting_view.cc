@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 
@@ -83,6 +84,12 @@ std::string WaitingText(const v1::Waiting& waiting, absl::Time now) {
 std::string WaitsRow(const v1::Waiting& waiting, absl::Time now) {
   const std::string text = WaitingText(waiting, now);
   return text.empty() ? "" : absl::StrCat("waits     ", text, "\n");
+}
+
+std::string AtWorkRow(const v1::AtWork& work) {
+  return absl::StrFormat("at work   %s%.0f %% done, %s left\n",
+                         work.method().empty() ? "" : absl::StrCat(work.method(), ", "),
+                         100 * work.share(), SecondsText(work.remaining_seconds()));
 }
 
 WaitingView::WaitingView(const v1::Job& job) : at_first_(WaitingOf(job)), attempt_(job.attempt()) {}

@@ -8,6 +8,7 @@
 #include "absl/types/optional.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "attnprune/v1/run.pb.h"
+#include "client/cli/views/format.h"
 
 namespace attnprune::cli {
 
@@ -15,8 +16,24 @@ namespace attnprune::cli {
 std::string WaitingText(const v1::Waiting& waiting, absl::Time now);
 // "waits     " and WaitingText, a line of a description; empty where that is.
 std::string WaitsRow(const v1::Waiting& waiting, absl::Time now);
+// "at work   gd, 50 % done, 2 min 05 s left", the same.
+std::string AtWorkRow(const v1::AtWork& work);
 std::string QueuePlaceText(const v1::Waiting& waiting);             // "3rd"
 std::string StartText(const v1::Waiting& waiting, absl::Time now);  // "in 4 min", or "now"
+
+// Cells of a list's row. Resource: v1::Job or v1::Run.
+// "queued, 3rd", or the state alone.
+template <typename Resource>
+std::string StateCell(const Resource& resource) {
+  return StateText(resource.state()) +
+         (resource.has_waiting() ? ", " + QueuePlaceText(resource.waiting()) : "");
+}
+// The time left or, of one that waits, until it may start.
+template <typename Resource>
+std::string LeftCell(const Resource& resource, absl::Time now) {
+  if (resource.has_waiting()) return StartText(resource.waiting(), now);
+  return resource.has_at_work() ? SecondsText(resource.at_work().remaining_seconds()) : "";
+}
 
 // What a watched job or run waits for by now. Not thread-safe.
 class WaitingView {

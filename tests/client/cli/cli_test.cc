@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "client/cli/jobs/free_room.h"
 #include "core/io/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -123,8 +124,8 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
        "DIR/calibration.safetensors --output DIR/o.safetensors --save-mask DIR/o.safetensors",
        "--save-mask must not be the file of --output"},
       {"run --method gd --weights DIR/weights.safetensors --fused w --calibration "
-       "DIR/calibration.safetensors --plot /dev/null/plot.svg",
-       "--plot must lie in a folder"},
+       "DIR/calibration.safetensors --save-mask /dev/null/masks.safetensors",
+       "--save-mask must lie in a folder"},
       {"run --method gd --heads 0", "at least 1, got 0"},
       {"run --method gd --seed -1", "from 0 to 18446744073709551615, got -1"},
       {"capture --model LLAMA --output DIR/o --seed 18446744073709551616", "--seed"},
@@ -168,7 +169,7 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"submit --run --model LLAMA --text x.txt --layer 0", "--layer is for jobs"},
       {"submit --skip q --model LLAMA --layer 0 --method gd", "--skip needs --run"},
       {"resume", "NAME"},
-      {"watch r-x --plot DIR/x.svg", "--plot"},
+      {"watch r-x --tensorboard DIR/x", "--tensorboard is for jobs"},
       {"fetch r-x", "--output"},
       {"fetch r-x --output DIR/out --method gd", "--method"},
       {"fetch x --output DIR/out --format bitmask", "--format is for runs"},
@@ -178,29 +179,22 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"unpack DIR/none --output DIR/out", "none"},
       {"export r-x --csv -", "NAME must be a job's"},
       {"submit --method gd --model LLAMA --layer 0 --calibration LLAMA/calibration.safetensors "
-       "--watch --plot LLAMA/held_out.safetensors",
-       "--plot must not be a file that is read or one of the model's folder"},
-      {"watch", "NAME"},
+       "--watch --save-mask LLAMA/held_out.safetensors",
+       "--save-mask must not be a file that is read or one of the model's folder"},
+      {"watch", "NAME or --label must be given, got neither"},
+      {"watch x y --after 3", "--after and --json are for one NAME"},
+      {"get x --label a=b", "NAME or --label must be given, got both"},
+      {"cancel --label a", "KEY=VALUE"},
+      {"fetch x y --output DIR/o.safetensors", "--output must have {name} in it"},
+      {"fetch --label a=b --save-mask DIR/{name} --output DIR/o",
+       "--output must have {name} in it"},
       {"fetch jobs/x", "--output"},
       {"fetch jobs/x --output a --weights b --model c", "--model"},
       {"list --state asleep", "asleep"},
       {"list --limit 0", "limit"},
       {"synth", "--output"},
       {"synth --d 4 --rank 9 --output DIR/none", "rank"},
-      {"reproduce", "subcommand"},
-      {"reproduce figure2", "--output"},
-      {"reproduce figure2 --output DIR/none --rho 1", "--rho must be in [0, 1), got 1"},
-      {"reproduce figure2 --output DIR/none --points many", "--points"},
-      {"reproduce figure2 --output DIR/none --seeds 0", "--seeds"},
-      {"reproduce figure2 --output DIR/none --method gd:x", "NAME:PARAMETER=NUMBER"},
-      {"reproduce figure3 --output DIR/none --model DIR --layer 0 --held-out x.npy",
-       "--calibration"},
-      {"reproduce figure3 --output DIR/none --model DIR --layer 0 --calibration x.npy --held-out "
-       "x.npy",
-       "config.json"},
-      {"reproduce figure3 --output DIR/none --model DIR --layer 0 --calibration x.npy --held-out "
-       "x.npy --axis lambda",
-       "--axis must be one of n, rho in figure3, got lambda"},
+      {"reproduce figure2 --output DIR/none", "python3 -m attnprune.reproduce"},
   };
   for (const Row& row : rows) {
     const Outcome outcome = Attnprune(row.line, dir());
@@ -213,9 +207,8 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
 TEST_F(CommandLine, HelpsOnStandardOutput) {
   const Outcome help = Attnprune({"--help"});
   EXPECT_EQ(help.code, 0);
-  for (const char* name :
-       {"prune", "run", "submit", "watch", "get", "list", "cancel", "delete", "resume", "fetch",
-        "unpack", "info", "synth", "reproduce", "health", "Exit codes"}) {
+  for (const char* name : {"prune", "run", "submit", "watch", "get", "list", "cancel", "delete",
+                           "resume", "fetch", "unpack", "info", "synth", "health", "Exit codes"}) {
     EXPECT_THAT(help.out, HasSubstr(name));
   }
   EXPECT_THAT(Attnprune({"run", "--help"}).out, HasSubstr("--calibration"));
@@ -277,7 +270,7 @@ TEST_F(CommandLine, RunsAJobWithNoSetUp) {
   const Outcome outcome = Attnprune(
       absl::StrCat("run", kJob,
                    "--method gd:steps=20 --method magnitude --output DIR/out/{method}.safetensors "
-                   "--save-mask DIR/out/masks.safetensors --plot DIR/plots/plot.svg"),
+                   "--save-mask DIR/out/masks.safetensors"),
       dir());
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("method     held out"));
@@ -292,7 +285,6 @@ TEST_F(CommandLine, RunsAJobWithNoSetUp) {
   const auto masks = SafetensorsFile::Open(dir() + "/out/masks.safetensors");
   ASSERT_TRUE(masks.ok());
   EXPECT_EQ((*masks->Find("w"))->dtype, DType::kBool);
-  EXPECT_TRUE(std::filesystem::exists(dir() + "/plots/plot.svg"));
 }
 
 TEST_F(CommandLine, PrintsTheJobAloneOnStandardOutputWithJson) {
@@ -323,69 +315,6 @@ TEST_F(CommandLine, ExitsWithOneWhenTheJobRunsOutOfTime) {
   EXPECT_THAT(outcome.err, HasSubstr("failed"));
 }
 
-std::vector<std::string> LinesOf(const std::string& path) {
-  std::ifstream file(path);
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(file, line);) lines.push_back(line);
-  return lines;
-}
-
-TEST_F(CommandLine, ReproducesFigure2AsCsvAndSvg) {
-  const Outcome outcome = Attnprune(
-      "reproduce figure2 --d 8 --n 6 --rank 2 --k 2 --k 3 --seeds 2 --axis lambda=0.04,0.08 "
-      "--axis n=4,6 --method gd:steps=5 --method magnitude --output DIR/figures",
-      dir());
-  ASSERT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_THAT(outcome.err, HasSubstr("8/8  seed 1  k 3  n 4  rho 0.5  gd:steps=5 "));
-  EXPECT_THAT(outcome.out, HasSubstr("calibration / held out"));
-  const std::vector<std::string> rows = LinesOf(dir() + "/figures/figure2-n.csv");
-  ASSERT_EQ(rows.size(), 1u + 2 * 2 * 2 * 2) << "k, n, method, seed";
-  EXPECT_THAT(rows[1], StartsWith("figure2,n,4,2,gd:steps=5,0,0."));
-  EXPECT_EQ(std::count(rows[1].begin(), rows[1].end(), ','), 8);
-  for (const char* file : {"lambda.svg", "lambda-held-out.svg", "n.svg", "n-held-out.svg"}) {
-    EXPECT_TRUE(std::filesystem::exists(dir() + "/figures/figure2-" + file)) << file;
-  }
-  EXPECT_FALSE(std::filesystem::exists(dir() + "/figures/figure2-rho.csv"));
-}
-
-TEST_F(CommandLine, ReproducesFigure3OnAModelsLayer) {
-  const std::string model = TinyLlama();
-  const std::string line =
-      absl::StrCat("reproduce figure3 --model ", model, " --layer 1 --calibration ", model,
-                   "/calibration.safetensors --held-out ", model,
-                   "/held_out.safetensors --axis n=8,16 --n 16 --output DIR/figures ");
-  const Outcome outcome =
-      Attnprune(line + "--k 4 --seeds 2 --method magnitude --method wanda", dir());
-  ASSERT_EQ(outcome.code, 0) << outcome.err;
-  const std::vector<std::string> rows = LinesOf(dir() + "/figures/figure3-n.csv");
-  ASSERT_EQ(rows.size(), 1u + 2 * 2 * 2);
-  const auto error_of = [&](size_t row) {
-    return std::vector<std::string>(absl::StrSplit(rows[row], ','));
-  };
-  // magnitude looks at no tokens: its mask, and so its held-out error, is one for both seeds.
-  EXPECT_EQ(error_of(1)[7], error_of(2)[7]);
-  EXPECT_NE(error_of(1)[6], error_of(2)[6]) << "each seed has sequences of its own";
-  EXPECT_NE(error_of(3)[7], error_of(4)[7]) << "wanda learns from them";
-
-  const Outcome many = Attnprune(line + "--k 16", dir());
-  EXPECT_EQ(many.code, 2);
-  EXPECT_THAT(many.err, HasSubstr("--k must be at most 15"));
-  const Outcome odd = Attnprune(line + "--n 129 --k 4", dir());
-  EXPECT_EQ(odd.code, 2);
-}
-
-TEST_F(CommandLine, LeavesOutDefaultMethodsThatTheServerLacksAndRefusesOthers) {
-  const std::string line =
-      "reproduce figure2 --d 4 --n 4 --rank 1 --k 1 --seeds 1 --axis rho=0.5 --output DIR/figures ";
-  const Outcome usual = Attnprune(line + "--add-method wanda:factors=0", dir());
-  EXPECT_EQ(usual.code, 0) << usual.err;
-  EXPECT_THAT(usual.out, HasSubstr("sparsegpt"));
-  EXPECT_THAT(usual.out, HasSubstr("wanda:factors=0"));
-  const Outcome unknown = Attnprune(line + "--method nosuch", dir());
-  EXPECT_EQ(unknown.code, 4);
-  EXPECT_THAT(unknown.err, HasSubstr("nosuch"));
-}
-
 absl::StatusOr<std::unique_ptr<Server>> StartServer(const TemporaryFolder& data) {
   ServerOptions options;
   options.listen = "127.0.0.1:0";
@@ -408,7 +337,8 @@ TEST_F(CommandLine, ManagesJobsOnAServer) {
   const Outcome valid = run(absl::StrCat("submit --validate-only", kJob, "--method gd"));
   EXPECT_EQ(valid.code, 0) << valid.err;
   EXPECT_THAT(valid.out, HasSubstr("memory"));
-  EXPECT_EQ(run("list").out, "job  state  priority  created  methods  best\n");
+  EXPECT_EQ(run("list").out,
+            "job  state  model  layer  at work  done  left  best  methods  priority  created\n");
 
   const Outcome submitted = run(absl::StrCat("submit", kJob, "--method magnitude"));
   ASSERT_EQ(submitted.code, 0) << submitted.err;
@@ -434,6 +364,63 @@ TEST_F(CommandLine, ManagesJobsOnAServer) {
   EXPECT_EQ(run("watch " + slow_name).code, 1);
   EXPECT_EQ(run("delete " + slow_name).code, 0);
   EXPECT_EQ(run("get " + slow_name).code, 4);
+}
+
+TEST_F(CommandLine, ManagesJobsTogetherByNameOrLabel) {
+  const TemporaryFolder data;
+  const auto server = StartServer(data);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string at = absl::StrCat(" --server ", (*server)->address(), " ");
+  const auto run = [&](const std::string& line) {
+    return Attnprune(absl::StrCat(line, at), dir());
+  };
+  const auto submit = [&](const std::string& flags) {
+    const std::string name = run(absl::StrCat("submit", kJob, flags)).out;
+    return name.substr(0, name.size() - 1);
+  };
+  const std::string a = submit("--method magnitude --label set=x");
+  const std::string b = submit("--method magnitude --seed 1 --label set=x");
+  EXPECT_EQ(run(absl::StrCat("watch ", a, " ", b)).code, 0);
+  const Outcome got = run(absl::StrCat("get jobs/none ", a, " ", b));
+  EXPECT_EQ(got.code, 4) << "one is not there, the others are shown";
+  EXPECT_THAT(got.out, AllOf(HasSubstr(a), HasSubstr(b)));
+  const Outcome fetched = run("fetch --label set=x --output DIR/both/{name}.safetensors");
+  EXPECT_EQ(fetched.code, 0) << fetched.err;
+  for (const std::string& name : {a, b}) {
+    EXPECT_TRUE(
+        SafetensorsFile::Open(absl::StrCat(dir(), "/both/", name.substr(5), ".safetensors")).ok());
+  }
+
+  const std::string slow = submit("--method gd:steps=1000000 --label set=x");
+  const std::string other = submit("--method gd:steps=1000000 --label set=y");
+  EXPECT_THAT(run("cancel --label set=x").out, StartsWith(slow)) << "what has ended is left out";
+  EXPECT_EQ(run("watch " + slow).code, 1);
+  const Outcome none = run("cancel --label set=x");
+  EXPECT_EQ(none.code, 0);
+  EXPECT_THAT(none.err, HasSubstr("there is none with the label set=x"));
+  EXPECT_EQ(run("watch --label set=none").code, 1);
+  EXPECT_EQ(run("delete --label set=x").out,
+            absl::StrCat(a, "  deleted\n", b, "  deleted\n", slow, "  deleted\n"));
+  EXPECT_THAT(run("list").out, AllOf(HasSubstr(other), ::testing::Not(HasSubstr(a))));
+  EXPECT_EQ(run("cancel " + other).code, 0);
+}
+
+TEST(FreeRoom, SaysWhatIsMissing) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path() + "/proc");
+  std::ofstream(folder.path() + "/proc/meminfo")
+      << "MemTotal:       16000000 kB\nMemFree:  10 kB\nMemAvailable:    1024 kB\n";
+  EXPECT_EQ(FreeMemory(folder.path()), 1 << 20);
+  EXPECT_EQ(FreeMemory(folder.path() + "/none"), absl::nullopt);
+  EXPECT_TRUE(CheckMemoryRoom(1 << 20, 1 << 20).ok());
+  EXPECT_TRUE(CheckMemoryRoom(1 << 20, absl::nullopt).ok());
+  EXPECT_EQ(CheckMemoryRoom(int64_t{3} << 30, int64_t{1} << 30).message(),
+            "the work needs about 3.0 GiB of memory, and 1.0 GiB are free; --memory-budget BYTES "
+            "says how much it may take all the same");
+  const std::string later = folder.path() + "/not/yet/there.safetensors";
+  EXPECT_TRUE(CheckRoomAt(later, 1).ok());
+  EXPECT_EQ(CheckRoomAt(later, int64_t{1} << 60).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(BytesOf(folder.path()), 69);
 }
 
 }  // namespace

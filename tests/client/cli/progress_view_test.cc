@@ -1,5 +1,8 @@
 #include "client/cli/views/progress_view.h"
 
+#include <string>
+#include <vector>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -77,17 +80,29 @@ TEST(BarLines, DropWholeFiguresWhereThereIsLittleRoomAndTheTimeLeftLast) {
   EXPECT_EQ(BarLines(model, 40)[0], "gd    [####.....]   50/100  3.00 s left");
 }
 
-TEST(PlainView, WritesALineASecondAndTheLastStep) {
+TEST(BarLines, KeepTheErrorThatRanksOfAMethodThatHasEnded) {
+  ProgressModel model(TwoMethods());
+  v1::JobEvent done = WandaDone();
+  done.mutable_method_result()->mutable_relative_error()->set_held_out(0.375);
+  model.Apply(done);
+  EXPECT_THAT(BarLines(model, 80)[1], HasSubstr("]  done  error 0.25000  held out 0.37500"));
+  EXPECT_EQ(BarLines(model, 45)[1], "wanda [############]  done  held out 0.37500");
+  EXPECT_EQ(BarLines(model, 30)[1], "wanda [######]  done  0.37500");
+}
+
+TEST(PlainView, WritesTheFirstStepAndEveryTenthOfTheWay) {
   ProgressModel model(TwoMethods());
   PlainView view;
   const auto line_of = [&](const v1::JobEvent& event) {
     model.Apply(event);
     return view.LineOf(event, model);
   };
-  EXPECT_THAT(line_of(ProgressAt(1, 10)), HasSubstr("gd    1/100"));
-  EXPECT_EQ(line_of(ProgressAt(2, 10)), "");
-  EXPECT_THAT(line_of(ProgressAt(3, 11)), HasSubstr("3/100"));
-  EXPECT_THAT(line_of(ProgressAt(100, 11)), HasSubstr("100/100"));
+  std::vector<int> told;
+  for (int step = 1; step <= 100; ++step) {
+    if (!line_of(ProgressAt(step, 10)).empty()) told.push_back(step);
+  }
+  EXPECT_THAT(told, ElementsAre(1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100));
+  EXPECT_EQ(line_of(ProgressAt(40, 11)), "") << "computed again after a lost worker";
   EXPECT_THAT(line_of(WandaDone()), HasSubstr("wanda  done  error 0.25000"));
 }
 
@@ -97,6 +112,7 @@ v1::JobEvent PhaseAt(v1::Phase phase, const std::string& method, double share, i
   event.mutable_phase()->set_phase(phase);
   event.mutable_phase()->set_method(method);
   event.mutable_phase()->set_share(share);
+  event.mutable_phase()->set_elapsed_seconds(static_cast<double>(seconds - 10));
   return event;
 }
 
@@ -114,13 +130,13 @@ TEST(BarLines, ShowWhatTheMethodsWaitForAndTheJudging) {
   EXPECT_THAT(BarLines(model, 60)[1], HasSubstr("done"));
 }
 
-TEST(PlainView, WritesALineASecondOfAPhaseThatTakesLonger) {
+TEST(PlainView, WritesEveryTenthOfAPhaseThatTakesMoreThanASecond) {
   ProgressModel model(TwoMethods());
   PlainView view;
-  EXPECT_EQ(view.LineOf(PhaseAt(v1::PREPARING, "", 0, 10), model), "");
   EXPECT_EQ(view.LineOf(PhaseAt(v1::PREPARING, "", 0.2, 10), model), "");
   EXPECT_EQ(view.LineOf(PhaseAt(v1::PREPARING, "", 0.4, 11), model), "preparing 40 %");
-  EXPECT_EQ(view.LineOf(PhaseAt(v1::JUDGING, "gd", 0, 11), model), "");
+  EXPECT_EQ(view.LineOf(PhaseAt(v1::PREPARING, "", 0.45, 12), model), "");
+  EXPECT_EQ(view.LineOf(PhaseAt(v1::PREPARING, "", 0.5, 13), model), "preparing 50 %");
   EXPECT_EQ(view.LineOf(PhaseAt(v1::JUDGING, "gd", 1, 12), model), "gd  judging 100 %");
 }
 

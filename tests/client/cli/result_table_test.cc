@@ -1,8 +1,13 @@
 #include "client/cli/views/result_table.h"
 
+#include <algorithm>
 #include <limits>
+#include <string>
 
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "client/cli/views/format.h"
+#include "client/cli/views/paint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -119,6 +124,86 @@ TEST(ResultTable, SaysWhereTheHeldOutBatchesCameFrom) {
   EXPECT_THAT(ResultTable(job), HasSubstr("split off the calibration set (fraction 0.25)\n"));
   job.mutable_results(2)->set_held_out_source(v1::HELD_OUT_NONE);
   EXPECT_THAT(ResultTable(job), HasSubstr("\nnothing held out: "));
+}
+
+size_t WidestLine(const std::string& text) {
+  size_t widest = 0;
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    widest = std::max(widest, line.size());
+  }
+  return widest;
+}
+
+TEST(ResultTable, SaysLessWhereThereIsLittleRoomButTheErrorThatRanks) {
+  v1::Job job;
+  AddResult(job, "sparsegpt", 0.1, 0.4).set_termination_reason("completed");
+  EXPECT_THAT(ResultTable(job), HasSubstr("judging"));
+  const std::string usual = ResultTable(job, 80);
+  EXPECT_LE(WidestLine(usual), 79u);
+  EXPECT_THAT(
+      usual,
+      StartsWith("method     held out  mask only  calibration  pruned %  seconds        end\n"));
+  EXPECT_THAT(ResultTable(job, 40), StartsWith("method     held out  pruned %\n"));
+  job.mutable_results(0)->mutable_relative_error()->clear_held_out();
+  EXPECT_THAT(ResultTable(job, 40), StartsWith("method     calibration  pruned %\n"));
+}
+
+v1::Job AtWork() {
+  v1::Job job;
+  job.set_name("jobs/e977ypsmh7yv");
+  job.set_state(v1::RUNNING);
+  job.add_methods()->set_name("gd");
+  job.mutable_at_work()->set_method("gd");
+  job.mutable_at_work()->set_share(0.5);
+  job.mutable_at_work()->set_remaining_seconds(65);
+  (*job.mutable_labels())["attnprune/weights"] = "/models/tiny-llama";
+  (*job.mutable_labels())["attnprune/layer"] = "12";
+  return job;
+}
+
+TEST(JobListText, SaysModelLayerMethodShareAndTimeLeftIn80Columns) {
+  const absl::Time now = absl::FromUnixSeconds(1000);
+  v1::Job queued;
+  queued.set_name("jobs/x");
+  queued.set_state(v1::QUEUED);
+  queued.mutable_waiting()->set_ahead(12);
+  queued.mutable_waiting()->mutable_may_start_time()->set_seconds(1240);
+  EXPECT_EQ(JobListText({AtWork(), queued}, now, 80),
+            "job                       state       model  layer  at work  done        left\n"
+            "jobs/e977ypsmh7yv       running  tiny-llama     12       gd  50 %  1 min 05 s\n"
+            "jobs/x             queued, 13th                               0 %    in 4 min\n");
+  EXPECT_EQ(JobListText({AtWork()}, now, 40),
+            "job                  state  done\n"
+            "jobs/e977ypsmh7yv  running  50 %\n");
+}
+
+TEST(JobListText, CountsEndedJobsAsDone) {
+  v1::Job job = ThreeMethods();
+  job.set_state(v1::SUCCEEDED);
+  EXPECT_THAT(JobListText({job}, absl::Now()), HasSubstr("100 %"));
+  EXPECT_THAT(JobListText({job}, absl::Now()), HasSubstr("gd 0.30000"));
+}
+
+TEST(JobText, SaysWhatIsAtWork) {
+  EXPECT_THAT(JobText(AtWork(), absl::Now()),
+              HasSubstr("running\nat work   gd, 50 % done, 1 min 05 s left\n"));
+}
+
+TEST(Shortened, EndsInDotsWhereSomethingIsMissing) {
+  EXPECT_EQ(Shortened("tiny-llama", 10), "tiny-llama");
+  EXPECT_EQ(Shortened("tiny-llama", 8), "tiny-...");
+  EXPECT_EQ(Shortened("tiny-llama", 2), "ti");
+}
+
+TEST(Painted, ColoursStatesFailuresAndTheDonePartOfBars) {
+  EXPECT_EQ(Painted("gd [##..]  failed", Color::kOff), "gd [##..]  failed");
+  EXPECT_EQ(Painted("gd [##..]  failed", Color::kOn),
+            "gd [\x1b[36m##\x1b[0m..]  \x1b[31mfailed\x1b[0m");
+  EXPECT_EQ(Painted("warning: x", Color::kOn), "\x1b[33mwarning:\x1b[0m x");
+  EXPECT_EQ(Painted("running\nrunnings unrunning job#1", Color::kOn),
+            "\x1b[36mrunning\x1b[0m\nrunnings unrunning job#1");
+  EXPECT_EQ(Painted("faile", Color::kOn), "faile");
+  EXPECT_EQ(Painted("job  done  left", Color::kOn), "job  done  left") << "a heading";
 }
 
 TEST(Format, WritesTimesAndSizesForPeople) {

@@ -8,6 +8,7 @@
 namespace attnprune::cli {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -51,18 +52,26 @@ TEST(RunProgressModel, BeginsWhereTheRunIsAndEndsWhole) {
   EXPECT_EQ(model.share(), 1);
 }
 
-TEST(PlainRunView, ShowsProgressAtMostOnceInTenSeconds) {
+TEST(RunBarLine, KeepsTheShareAndTheTimeLeftWhereThereIsLittleRoom) {
+  RunProgressModel model(Queued());
+  model.Apply(ExampleProgress(0.5, 1));
+  EXPECT_EQ(RunBarLine(model, 60), "[##########..........]  50 %  block 4 of 16  2 min 05 s left");
+  EXPECT_EQ(RunBarLine(model, 39), "[#######.......]  50 %  2 min 05 s left");
+}
+
+TEST(PlainRunView, ShowsTheFirstProgressAndEveryTenthOfTheWay) {
   RunProgressModel model(Queued());
   PlainRunView view;
-  const auto lines = [&](int64_t seconds) {
-    const v1::JobEvent event = ExampleProgress(0.25, seconds);
+  const auto lines = [&](double share) {
+    const v1::JobEvent event = ExampleProgress(share, 100);
     model.Apply(event);
     return view.LinesOf(event, model);
   };
-  EXPECT_THAT(lines(100), ElementsAre(" 25 %  block 4 of 16  gate, up  alps 12/300  loss 2.5  "
-                                      "2 min 05 s left"));
-  EXPECT_THAT(lines(109), IsEmpty());
-  EXPECT_EQ(lines(110).size(), 1u);
+  EXPECT_THAT(lines(0.25), ElementsAre(" 25 %  block 4 of 16  gate, up  alps 12/300  loss 2.5  "
+                                       "2 min 05 s left"));
+  EXPECT_THAT(lines(0.29), IsEmpty());
+  EXPECT_EQ(lines(0.3).size(), 1u);
+  EXPECT_THAT(lines(0.38), IsEmpty());
 }
 
 TEST(RunResultLines, TellEachTensorTheBlockAndTheModel) {
@@ -87,16 +96,9 @@ TEST(RunTable, HasARowABlockAndAColumnAMap) {
   EXPECT_EQ(RunTable(Queued()), "");
 }
 
-TEST(SecondsLeft, GoesByTheTimeThatTheDoneShareTook) {
-  v1::Run run;
-  run.set_state(v1::RUNNING);
-  run.mutable_start_time()->set_seconds(1000);
-  run.set_results_total(4);
-  EXPECT_EQ(SecondsLeft(run, absl::FromUnixSeconds(1010)), absl::nullopt);
-  run.set_results_done(1);
-  EXPECT_EQ(SecondsLeft(run, absl::FromUnixSeconds(1010)), 30);
-  run.set_state(v1::QUEUED);
-  EXPECT_EQ(SecondsLeft(run, absl::FromUnixSeconds(1010)), absl::nullopt);
+TEST(RunTable, ShowsFewerMapsWhereThereIsLittleRoom) {
+  EXPECT_THAT(RunTable(ExampleRun(), 25), HasSubstr("block     down   output\n"
+                                                    "0      0.50000  0.12500\n"));
 }
 
 TEST(RunListText, SaysOfAQueuedRunItsPlaceAndWhenItMayStart) {
@@ -106,7 +108,26 @@ TEST(RunListText, SaysOfAQueuedRunItsPlaceAndWhenItMayStart) {
   run.mutable_waiting()->add_running("runs/r-1");
   run.mutable_waiting()->mutable_may_start_time()->set_seconds(1240);
   const absl::Time now = absl::FromUnixSeconds(1000);
-  EXPECT_THAT(RunListText({run}, now), HasSubstr("runs/r-2  queued, 3rd   0 %  in 4 min"));
+  EXPECT_THAT(RunListText({run}, now), HasSubstr("runs/r-2  queued, 3rd"));
+  EXPECT_THAT(RunListText({run}, now), HasSubstr("0 %  in 4 min"));
+  run.clear_waiting();
+  run.set_state(v1::RUNNING);
+  run.mutable_at_work()->set_method("alps");
+  run.mutable_at_work()->set_share(0.25);
+  run.mutable_at_work()->set_remaining_seconds(125);
+  (*run.mutable_labels())["attnprune/weights"] = "/models/llama";
+  EXPECT_THAT(RunListText({run}, now, 80),
+              AllOf(HasSubstr("runs/r-2  running  llama     alps  25 %  2 min 05 s"),
+                    Not(HasSubstr("created"))));
+  EXPECT_THAT(RunText(run, now), HasSubstr("at work   alps, 25 % done, 2 min 05 s left\n"));
+}
+
+TEST(RunText, SaysWhatAQueuedRunWaitsFor) {
+  v1::Run run = Queued();
+  run.mutable_waiting()->set_ahead(2);
+  run.mutable_waiting()->add_running("runs/r-1");
+  run.mutable_waiting()->mutable_may_start_time()->set_seconds(1240);
+  const absl::Time now = absl::FromUnixSeconds(1000);
   EXPECT_THAT(RunText(run, now),
               HasSubstr("queued\nwaits     2 ahead, runs/r-1 at work; may start in 4 min\n"));
 }

@@ -247,6 +247,41 @@ TEST_F(QueueOutlookTest, ForecastsALongQueueOnceASecond) {
   EXPECT_NE(ValueOrDie(outlook_.Forecast()), first);
 }
 
+TEST_F(QueueOutlookTest, SaysWhichMethodIsAtWorkHowFarAndWhatIsLeftOfTheWhole) {
+  const std::string id = AddJob(80, 0, /*methods=*/4);
+  const JobClaim job = Claim();
+  const auto work_of = [&](const std::string& of) {
+    const v1::AtWork work = outlook_.AtWorkOf(ValueOrDie(store_->Get(of)));
+    return absl::StrCat("'", work.method(), "' ", work.share(), " ", work.remaining_seconds());
+  };
+  EXPECT_EQ(work_of(id), "'' 0 40") << "the estimate, on two threads";
+  clock_.Pass(100);
+  EXPECT_EQ(work_of(id), "'' 0 0") << "it is over";
+  ValueOrDie(store_->FinishMethod(job, 0, "", {}));
+  EXPECT_EQ(work_of(id), "'' 0.25 0");
+  v1::Progress progress;
+  progress.set_method("m1");
+  progress.set_step(5);
+  progress.set_steps(10);
+  progress.set_remaining_seconds(6);
+  Tell(job, progress);
+  EXPECT_EQ(work_of(id), "'m1' 0.375 26") << "6 s, and two quarters of 40 s";
+}
+
+TEST_F(QueueOutlookTest, SaysOfARunWhatItsNewestProgressDoes) {
+  const std::string id = AddRun(40);
+  const JobClaim run = Claim();
+  v1::Progress progress;
+  progress.mutable_run()->set_method("alps");
+  progress.mutable_run()->set_share(0.75);
+  progress.mutable_run()->set_remaining_seconds(9);
+  Tell(run, progress);
+  const v1::AtWork work = outlook_.AtWorkOf(ValueOrDie(store_->Get(id)));
+  EXPECT_EQ(work.method(), "alps");
+  EXPECT_EQ(work.share(), 0.75);
+  EXPECT_EQ(work.remaining_seconds(), 9);
+}
+
 // --- The API ---
 
 TEST(Waiting, IsSaidOfQueuedJobsAlone) {
@@ -262,6 +297,8 @@ TEST(Waiting, IsSaidOfQueuedJobsAlone) {
   const v1::ListJobsResponse list = ValueOrDie(backend.api().ListJobs(access::Everyone(), {}));
   EXPECT_THAT(list.jobs(0).waiting().running(), ElementsAre(first));
   EXPECT_FALSE(list.jobs(1).has_waiting());
+  EXPECT_TRUE(list.jobs(1).has_at_work());
+  EXPECT_FALSE(list.jobs(0).has_at_work());
   EXPECT_FALSE(
       ValueOrDie(backend.api().CancelJob(access::Everyone(), second.name())).has_waiting());
 }
@@ -270,10 +307,13 @@ TEST(Waiting, IsNotKeptOfWhatAClientSends) {
   Backend backend;
   v1::Job job = backend.GoodJob();
   job.mutable_waiting()->set_ahead(7);
+  job.mutable_at_work()->set_share(0.5);
   const std::string name = backend.Create(job).name();
   const JobClaim claim = backend.Claim();
   EXPECT_EQ(name, "jobs/" + claim.id);
-  EXPECT_FALSE(ValueOrDie(backend.api().GetJob(access::Everyone(), name)).has_waiting());
+  const v1::Job got = ValueOrDie(backend.api().GetJob(access::Everyone(), name));
+  EXPECT_FALSE(got.has_waiting());
+  EXPECT_EQ(got.at_work().share(), 0);
 }
 
 }  // namespace

@@ -119,7 +119,7 @@ TEST(Server, RunsAJobOfSeveralMethodsToItsEnd) {
   EXPECT_EQ(running.Get(ended.name()).SerializeAsString(), ended.SerializeAsString());
 }
 
-TEST(Server, CancelsARunningJobWithinAStep) {
+TEST(Server, CancelsARunningJobWithinAStepAndKeepsWhatItsMethodHas) {
   const TemporaryFolder folder;
   Running running(OptionsFor(folder));
   const std::string name = running.Create(GdJob(running, 1'000'000)).name();
@@ -129,7 +129,15 @@ TEST(Server, CancelsARunningJobWithinAStep) {
   request.set_name(name);
   v1::Job job;
   ASSERT_TRUE(running.stub->CancelJob(&context, request, &job).ok());
-  EXPECT_EQ(WatchToTheEnd(running, name).state(), v1::CANCELLED) << "no million steps";
+  const v1::Job ended = WatchToTheEnd(running, name);
+  EXPECT_EQ(ended.state(), v1::CANCELLED) << "no million steps";
+  ASSERT_EQ(ended.results_size(), 1);
+  const v1::MethodResult& result = ended.results(0);
+  EXPECT_EQ(result.termination_reason(), "stopped");
+  EXPECT_GE(result.steps(), 1);
+  EXPECT_EQ(result.sparsity(), 0.5) << "a whole mask";
+  EXPECT_TRUE(result.relative_error().has_held_out()) << "judged like any other";
+  EXPECT_FALSE(MaskOf(ended).empty());
 }
 
 TEST(Server, EndsAJobAtItsTimeout) {
