@@ -9,19 +9,21 @@ readonly BUILD_PACKAGES=(
   build-essential cmake ninja-build pkg-config ccache libabsl-dev libeigen3-dev
   libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libgrpc++-dev protobuf-compiler-grpc
   libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev libsqlite3-dev libssl-dev
-  libboost-dev zlib1g-dev libpcre2-dev libutf8proc-dev libdnnl-dev libpq-dev)
+  libboost-dev zlib1g-dev libpcre2-dev libutf8proc-dev libdnnl-dev libpq-dev
+  libcurl4-openssl-dev ca-certificates)
 readonly TEST_PACKAGES=(
   clang-format libgtest-dev libgmock-dev openssl pgbouncer postgresql-15 python3-grpcio python3-numpy python3-protobuf
   python3-pytest)
 readonly WHEEL_PACKAGES=(python3-hatchling)
 readonly CHECK_PACKAGES=(clang libclang-rt-14-dev clang-tidy libbenchmark-dev)
 readonly BENCH_PACKAGES=(libbenchmark-dev)
-# What tests of the page and of deploy/ run. kubectl and npx may be other packages', which Debian's cannot
-# stand beside.
+# What tests of the page, of deploy/ and of S3 run. kubectl and npm may be other packages', which Debian's
+# cannot stand beside.
 SYSTEM_TEST_PACKAGES=(
   chromium chromium-driver docker-compose fonts-inter prometheus python3-jsonschema python3-matplotlib
   python3-mypy python3-pandas python3-selenium python3-torch python3-tqdm python3-yaml systemd)
 command -v kubectl >/dev/null || SYSTEM_TEST_PACKAGES+=(kubernetes-client)
+command -v npm >/dev/null || SYSTEM_TEST_PACKAGES+=(npm)
 readonly SYSTEM_TEST_PACKAGES
 CONTAINER_PACKAGES=(buildah ca-certificates catatonit curl debootstrap jq podman runc)
 command -v npx >/dev/null || CONTAINER_PACKAGES+=(npm)
@@ -209,12 +211,27 @@ setup_all() {
     "${SYSTEM_TEST_PACKAGES[@]}" "${CHECK_PACKAGES[@]}"
 }
 
+# The S3-compatible server of the system tests (docs/development.md).
+install_s3rver() {
+  local folder=build/s3rver
+  cmp -s tests/system/s3rver/package-lock.json "$folder/installed.json" && return
+  mkdir -p "$folder"
+  cp tests/system/s3rver/package.json tests/system/s3rver/package-lock.json "$folder/"
+  if timeout 120 npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --fetch-retries=1 --fetch-timeout=20000; then
+    cp "$folder/package-lock.json" "$folder/installed.json"
+  else
+    echo "npm's registry gave no s3rver: the tests by it are skipped"
+  fi
+}
+
 command_test() {
   setup_tests
   start_install "${SYSTEM_TEST_PACKAGES[@]}"
   format_stage
   stage "build, warnings as errors (g++)" build/release/build.log build release all
   await_install
+  stage "install s3rver (npm)" build/s3rver.log install_s3rver
+  [ -e build/s3rver/installed.json ] || tail -n 1 build/s3rver.log
   stage "tests" build/release/test.log run_tests release
   printf '%-48sok %8d s\n' "everything" "$SECONDS"
 }

@@ -19,6 +19,7 @@ pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(libpq REQUIRED IMPORTED_TARGET libpq)
+pkg_check_modules(libcurl REQUIRED IMPORTED_TARGET libcurl)
 
 # OpenBLAS's package sets variables only; a target keeps its include path out of our warnings.
 add_library(attnprune_openblas INTERFACE)

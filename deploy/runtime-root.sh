@@ -5,6 +5,7 @@
 # as "distroless" images have it) and its licence.
 set -euo pipefail
 
+readonly AUTHORITIES=/etc/ssl/certs/ca-certificates.crt
 readonly USER_ID=65532  # the "nonroot" of other images
 readonly root=$1
 shift
@@ -47,6 +48,10 @@ for library in "${libraries[@]}"; do
   record_package "$library"
 done
 ln -s ../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 "$root/usr/lib64/"
+# By which libcurl knows https:// endpoints of --blobs.
+if [ -f "$AUTHORITIES" ]; then
+  install -D -m 644 "$AUTHORITIES" "$root$AUTHORITIES"
+fi
 write_users
 install -D -m 644 LICENSE "$root/usr/share/doc/attnprune/copyright"
 install -d -m 1777 "$root/tmp"

@@ -120,8 +120,9 @@ void AddTlsFlags(CLI::App& app, ServerOptions& o) {
 void AddStoreFlags(CLI::App& app, ServerOptions& o) {
   app.add_option("--store", o.store,
                  "postgresql://USER@HOST:PORT/DATABASE, a PostgreSQL database for the jobs; their "
-                 "tensors and checkpoints stay in the data folder. Without it the jobs are there "
-                 "too, in SQLite. All users of a machine see its processes' arguments: a URL with "
+                 "tensors and checkpoints stay in the data folder, or are where --blobs says. "
+                 "Without it the jobs are in the folder too, in SQLite. All users of a machine see "
+                 "its processes' arguments: a URL with "
                  "a password goes into ATTNPRUNE_STORE or --config")
       ->type_name("URL")
       ->envname("ATTNPRUNE_STORE");
@@ -129,8 +130,21 @@ void AddStoreFlags(CLI::App& app, ServerOptions& o) {
                  "File whose first line is the database's password")
       ->type_name("FILE");
   app.add_option("--store-connections", o.store_connections,
-                 "Connections to the database at most; one more hears of other servers' changes")
+                 "Connections to the database at most; one more hears of other servers' changes, "
+                 "and four more are of --blobs")
       ->capture_default_str();
+  app.add_option("--blobs", o.blobs,
+                 "file:///FOLDER or s3://BUCKET/PREFIX?endpoint=URL&region=REGION, for the tensors "
+                 "and checkpoints of all servers of the database, which --store names. The keys "
+                 "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment")
+      ->type_name("URL")
+      ->envname("ATTNPRUNE_BLOBS");
+  app.add_option("--blobs-credentials-file", o.blobs_credentials_file,
+                 "File of the keys, as ~/.aws/credentials, in place of the environment's; read "
+                 "again when it changes")
+      ->type_name("FILE");
+  AddBytes(app, "--blob-cache-bytes", o.blob_cache_bytes,
+           "Size of the copies of a bucket's tensors that the data folder keeps");
 }
 
 void AddServerFlags(CLI::App& app, ServerOptions& o) {
@@ -157,8 +171,10 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
          "Who may do what: lines \"SHA256 TENANT ROLE [NAME]\", made by `attnprune-server token "
          "new`; read again when it changes. Without it everyone may do everything")
       ->type_name("FILE");
-  app.add_option("--data-dir", o.data_dir,
-                 "Folder of jobs and tensors; made if it is missing, one server at a time")
+  app.add_option(
+         "--data-dir", o.data_dir,
+         "Folder of jobs and tensors, with --store and --blobs of copies alone; made if it is "
+         "missing, one server at a time")
       ->type_name("DIR")
       ->capture_default_str();
   AddStoreFlags(app, o);

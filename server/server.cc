@@ -25,7 +25,7 @@
 #include "server/api/tenant_bytes.h"
 #include "server/api/tensor_api.h"
 #include "server/api/upload_pace.h"
-#include "server/blobs/posix_blob_store.h"
+#include "server/blobs/blob_store.h"
 #include "server/execution/worker_pool.h"
 #include "server/grpc/connections.h"
 #include "server/grpc/grpc_host.h"
@@ -263,14 +263,10 @@ absl::Status ComposedServer::Open() {
   if (!lock_->notice().empty()) LogStoreWarning(lock_->notice());
   listeners_ =
       std::make_unique<JobListeners>(std::vector<JobStoreListener*>{&log_, &metrics_.jobs});
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      jobs_, OpenJobStore(options_, *lock_,
-                          {.clock = &clock_, .listener = listeners_.get(), .owner = &owner_}));
-  PosixBlobStoreOptions blobs;
-  blobs.folder = options_.data_dir;
-  blobs.limits.max_tensor_bytes = options_.max_tensor_bytes;
-  blobs.limits.max_total_bytes = options_.max_total_bytes;
-  ATTNPRUNE_ASSIGN_OR_RETURN(tensors_, OpenPosixBlobStore(blobs, &clock_));
+  ServerStoreContext context = {.clock = &clock_, .listener = listeners_.get(), .owner = &owner_};
+  ATTNPRUNE_ASSIGN_OR_RETURN(context.place, OpenPlace(options_));
+  ATTNPRUNE_ASSIGN_OR_RETURN(jobs_, OpenJobStore(options_, *lock_, context));
+  ATTNPRUNE_ASSIGN_OR_RETURN(tensors_, OpenTensors(options_, *lock_, context));
   return metrics_.jobs.FindQueued(jobs_.get());
 }
 

@@ -31,11 +31,15 @@ struct ServerOptions {
   // Who may do what (access/tokens.h); read again when it changes. Empty: everyone may do all.
   std::string token_file;
   std::string data_dir;  // made if it is missing; one server at a time. Required
-  // Where the jobs are: "postgresql://user@host:port/database"; empty: SQLite in data_dir. Their
-  // tensors and checkpoints are in data_dir, so that a database goes with one folder.
+  // Where the jobs are: "postgresql://user@host:port/database"; empty: SQLite in data_dir.
   std::string store;
   std::string store_password_file;  // its first line is the database's password; empty: none
   int store_connections = 8;        // to the database at most, and one for other servers' news
+  // Where tensors and checkpoints are that all servers of `store` share (objects/blobs_url.h);
+  // empty: in data_dir, so that a database goes with one folder.
+  std::string blobs;
+  std::string blobs_credentials_file;            // objects/s3_credentials.h; empty: the environment
+  int64_t blob_cache_bytes = int64_t{32} << 30;  // copies, in data_dir, of what is in a bucket
   std::string audit_log;     // file that gets a line a change (observe/audit_log.h); empty: none
   bool accept_loss = false;  // starts although jobs that were accepted are missing, and says so
 
@@ -75,7 +79,8 @@ class Server {
  public:
   // OK means that it serves and that the jobs of the folder run on. InitializeBlas must have been
   // called. INVALID_ARGUMENT: an option (named), a file of TLS or of tokens among them;
-  // FAILED_PRECONDITION: another server uses the folder, or the database will not do (store);
+  // FAILED_PRECONDITION: another server uses the folder, or the database (store) or the place of
+  // tensors (blobs) will not do;
   // PERMISSION_DENIED: the folder cannot be written; UNAUTHENTICATED: the database refuses user or
   // password; UNAVAILABLE: the address cannot be listened on, no database answers; DATA_LOSS: the
   // database is damaged, or jobs that were accepted are missing from it; RESOURCE_EXHAUSTED: the

@@ -20,6 +20,7 @@
 #include "core/base/thread_pool.h"
 #include "server/execution/cgroup_memory.h"
 #include "server/http/access.h"
+#include "server/objects/blobs_url.h"
 #include "server/queue/postgres/store_url.h"
 
 namespace attnprune {
@@ -139,6 +140,22 @@ absl::Status CheckStore(const ServerOptions& o) {
   return MustError("store_password_file", "be given with store only", o.store_password_file);
 }
 
+absl::Status CheckBlobs(const ServerOptions& o) {
+  ATTNPRUNE_RETURN_IF_ERROR(CheckRange("blob_cache_bytes", o.blob_cache_bytes, 0, kNoLimit));
+  if (o.blobs.empty()) {
+    if (o.blobs_credentials_file.empty()) return absl::OkStatus();
+    return MustError("blobs_credentials_file", "be given with blobs only",
+                     o.blobs_credentials_file);
+  }
+  ATTNPRUNE_ASSIGN_OR_RETURN(const BlobsUrl url, ParseBlobsUrl(o.blobs));
+  if (o.store.empty()) {
+    return MustError("blobs", "be given with store, whose database keeps account of them",
+                     url.Name());
+  }
+  if (url.folder.empty() || o.blobs_credentials_file.empty()) return absl::OkStatus();
+  return MustError("blobs_credentials_file", "be given with s3:// only", url.Name());
+}
+
 absl::Status CheckDurations(const ServerOptions& o) {
   constexpr absl::Duration kTick = absl::Milliseconds(10);
   ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("checkpoint_interval", o.checkpoint_interval, kTick));
@@ -205,6 +222,7 @@ absl::StatusOr<ServerOptions> CheckedOptions(ServerOptions options, const Machin
   if (options.data_dir.empty()) return FieldError("data_dir", "must be a folder, got \"\"");
   ATTNPRUNE_RETURN_IF_ERROR(CheckAddresses(options));
   ATTNPRUNE_RETURN_IF_ERROR(CheckStore(options));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckBlobs(options));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("workers", options.workers, 1, kMaxThreads));
   ATTNPRUNE_RETURN_IF_ERROR(CheckRange("threads_per_job", options.threads_per_job, 0, kMaxThreads));
   ATTNPRUNE_RETURN_IF_ERROR(CheckLimits(options));

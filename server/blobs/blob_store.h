@@ -4,7 +4,8 @@
 // - A tensor counts once its bytes are safe from power loss, and only with the right digest. It
 //   never changes afterwards.
 // - kill -9 loses nothing of a finished tensor, and of an upload only what was not yet passed to
-//   Append. Power loss loses nothing of a finished tensor; of an upload it can lose the end, and
+//   Append or, in a store that several servers share, what was in no part that had been stored.
+//   Power loss loses nothing of a finished tensor; of an upload it can lose the end, and
 //   CommittedBytes tells what is left. Should that be damaged, the digest does not fit in the end
 //   and the upload starts again.
 // - A refreshed grace time may fall back to an older one after a power loss.

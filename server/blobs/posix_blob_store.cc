@@ -16,6 +16,7 @@
 #include "server/blobs/blob_folder.h"
 #include "server/blobs/disk_room.h"
 #include "server/blobs/upload_folder.h"
+#include "server/blobs/upload_rules.h"
 
 namespace attnprune {
 namespace {
@@ -134,10 +135,7 @@ void PosixUpload::Discard() {
 absl::Status PosixUpload::Append(absl::Span<const char> data,
                                  absl::FunctionRef<void()> on_written) {
   const auto size = static_cast<int64_t>(data.size());
-  if (size > spec().size_bytes - received_) {
-    return FieldError("data", absl::StrCat("must end at header.size_bytes = ", spec().size_bytes,
-                                           ", got ", size, " bytes at ", received_));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckUploadEnd(spec(), received_, size));
   const absl::Status written = data.empty() ? absl::OkStatus() : Write(data);
   if (absl::IsResourceExhausted(written)) Discard();
   ATTNPRUNE_RETURN_IF_ERROR(written);
@@ -152,17 +150,9 @@ absl::Status PosixUpload::Append(absl::Span<const char> data,
 }
 
 absl::Status PosixUpload::Finish() {
-  if (received_ != spec().size_bytes) {
-    return FieldError("data", absl::StrCat("must have header.size_bytes = ", spec().size_bytes,
-                                           " bytes in all, got ", received_,
-                                           "; the upload can go on from there"));
-  }
-  const std::string got = hash_.Finish();
-  absl::Status status =
-      got == spec().sha256
-          ? Seal()
-          : FieldError("header.sha256", absl::StrCat("must be the digest of the data, expected ",
-                                                     spec().sha256, ", got ", got));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckUploadWhole(spec(), received_));
+  absl::Status status = CheckUploadDigest(spec(), hash_.Finish());
+  if (status.ok()) status = Seal();
   Discard();  // its bytes are in place or of no use
   return status;
 }
@@ -295,8 +285,7 @@ absl::StatusOr<bool> PosixBlobStore::IsThere(const UploadSpec& spec, IfStored if
   const absl::Status status = blobs_.VerifyOnce(spec.sha256);
   if (absl::IsDataLoss(status) || absl::IsNotFound(status)) return false;
   ATTNPRUNE_RETURN_IF_ERROR(status);
-  return FieldError("header.size_bytes", absl::StrCat("must be ", *size, ", the size of tensor ",
-                                                      spec.sha256, ", got ", spec.size_bytes));
+  return WrongSize(spec, *size);
 }
 
 // The disk writes while the bytes are hashed.

@@ -7,24 +7,17 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/io/file.h"
-#include "server/blobs/disk_room.h"
+#include "server/blobs/upload_rules.h"
 
 namespace attnprune {
 namespace {
 
 constexpr int64_t kLongestSidecar = 256;
-constexpr absl::Duration kIdle = absl::Minutes(1);  // where others need room, no more is kept
 constexpr absl::string_view kDataSuffix = ".data";
 constexpr absl::string_view kSpecSuffix = ".spec";
 constexpr absl::string_view kPutSuffix = ".put";
-
-// Whatever their dtypes: those are no part of what is stored.
-bool AreOfOneTensor(const UploadSpec& a, const UploadSpec& b) {
-  return a.sha256 == b.sha256 && a.size_bytes == b.size_bytes;
-}
 
 absl::optional<UploadSpec> ReadSidecar(const std::string& key, const std::string& path) {
   const absl::StatusOr<File> file = File::OpenForReading(path);
@@ -100,12 +93,11 @@ absl::Status UploadFolder::Hold(const UploadSpec& spec, int64_t offset,
   MutexLock lock(&mutex_);
   const auto found = uploads_.find(spec.Key());
   const State* const known = found == uploads_.end() ? nullptr : &found->second;
-  if (known != nullptr && known->held) {
-    return absl::AbortedError(
-        absl::StrCat("upload ", spec.upload_id, " is being written by another stream"));
-  }
-  ATTNPRUNE_RETURN_IF_ERROR(CheckOffset(known, spec, offset));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckSizes(known, spec, stored_bytes()));
+  if (known != nullptr && known->held) return UploadIsHeld(spec);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckUploadOffset(known == nullptr ? nullptr : &known->spec,
+                                              known == nullptr ? 0 : known->bytes, spec, offset));
+  const int64_t others = stored_bytes() + taken_ - (known == nullptr ? 0 : known->taken);
+  ATTNPRUNE_RETURN_IF_ERROR(CheckUploadSize(spec, others, limits_));
   if (known == nullptr) ATTNPRUNE_RETURN_IF_ERROR(MakeRoom());
   // So that no spec ever stands beside another tensor's bytes.
   if (known != nullptr && offset == 0) RemoveFiles(spec.Key());
@@ -118,51 +110,11 @@ absl::Status UploadFolder::Hold(const UploadSpec& spec, int64_t offset,
   return absl::OkStatus();
 }
 
-absl::Status UploadFolder::CheckOffset(const State* known, const UploadSpec& spec,
-                                       int64_t offset) const {
-  if (offset == 0) return absl::OkStatus();  // starts anew
-  if (known != nullptr && !AreOfOneTensor(known->spec, spec)) {
-    return FieldError(
-        "header.upload_id",
-        absl::StrCat("must be the one of this tensor, ", spec.upload_id, " is of tensor ",
-                     known->spec.sha256, " of ", known->spec.size_bytes, " bytes"));
-  }
-  const int64_t committed = known != nullptr ? known->bytes : 0;
-  if (offset == committed) return absl::OkStatus();
-  return WithField(
-      absl::OutOfRangeError(absl::StrCat("header.offset must be ", committed,
-                                         ", where the upload stands, or 0, got ", offset)),
-      "header.offset");
-}
-
-absl::Status UploadFolder::CheckSizes(const State* known, const UploadSpec& spec,
-                                      int64_t stored_bytes) const {
-  if (spec.size_bytes > limits_.max_tensor_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "header.size_bytes must be at most max_tensor_bytes = ", limits_.max_tensor_bytes, ", got ",
-        spec.size_bytes));
-  }
-  // How much is taken is not said: by it a tenant would learn whether others have its tensor too.
-  const int64_t others = stored_bytes + taken_ - (known == nullptr ? 0 : known->taken);
-  const int64_t room = limits_.max_total_bytes - others;
-  if (spec.size_bytes > RoughRoom(room, limits_.max_total_bytes)) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("tensors must take at most max_total_tensor_bytes = ", limits_.max_total_bytes,
-                     " together, and for the ", spec.size_bytes, " of this one there is no room"));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status UploadFolder::TakeRoom(const std::string& key, int64_t bytes,
                                     absl::FunctionRef<int64_t()> stored_bytes) {
   const MutexLock lock(&mutex_);
   State& upload = uploads_.at(key);
-  if (bytes > limits_.max_total_bytes - stored_bytes() - taken_) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("tensors must take at most max_total_tensor_bytes = ", limits_.max_total_bytes,
-                     " together, and after ", upload.bytes,
-                     " bytes of this one there is no room for the next ", bytes));
-  }
+  ATTNPRUNE_RETURN_IF_ERROR(CheckUploadRoom(upload.bytes, bytes, stored_bytes() + taken_, limits_));
   SetTaken(upload, upload.taken + bytes);
   return absl::OkStatus();
 }
@@ -189,9 +141,8 @@ absl::Status UploadFolder::MakeRoom() {
     const bool longer = longest == uploads_.end() || it->second.touched < longest->second.touched;
     if (!it->second.held && longer) longest = it;
   }
-  if (longest == uploads_.end() || clock_->Now() - longest->second.touched < kIdle) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "unfinished uploads must be at most ", limits_.max_uploads, ", the limit is reached"));
+  if (longest == uploads_.end() || clock_->Now() - longest->second.touched < kIdleUpload) {
+    return TooManyUploads(limits_);
   }
   Erase(longest);
   return absl::OkStatus();

@@ -72,9 +72,6 @@ class UploadFolder {
 
   std::string SpecPath(absl::string_view key) const;
   void Load(const std::string& key);
-  absl::Status CheckOffset(const State* known, const UploadSpec& spec, int64_t offset) const;
-  absl::Status CheckSizes(const State* known, const UploadSpec& spec, int64_t stored_bytes) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetTaken(State& upload, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // With its files; the upload behind it.

@@ -1,5 +1,6 @@
 #include "server/execution/claimed_job.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -54,9 +55,9 @@ absl::Status ClaimedJob::CheckStop() {
   return StopRequested() ? absl::CancelledError("the job is to stop") : absl::OkStatus();
 }
 
-absl::Status ClaimedJob::Retry(absl::FunctionRef<absl::Status()> write) {
+absl::Status ClaimedJob::Retry(absl::FunctionRef<absl::Status()> call) {
   return RetryTransient(
-      write,
+      call,
       [this] { return stop_->WaitUnlessRequested(options_.retry_interval) || StopRequested(); },
       [this](const absl::Status& status) { Report(status); });
 }
@@ -69,6 +70,16 @@ absl::StatusOr<std::string> ClaimedJob::Put(absl::Span<const char> bytes, absl::
   };
   ATTNPRUNE_RETURN_IF_ERROR(Retry(put));
   return digest;
+}
+
+absl::StatusOr<absl::optional<std::string>> ClaimedJob::ReadCheckpoint() {
+  absl::StatusOr<absl::optional<std::string>> bytes;
+  const auto read = [&] {
+    bytes = jobs_->ReadCheckpoint(claim_);
+    return bytes.status();
+  };
+  ATTNPRUNE_RETURN_IF_ERROR(Retry(read));
+  return bytes;
 }
 
 absl::Status ClaimedJob::Write(absl::FunctionRef<absl::Status()> write) {
@@ -102,8 +113,18 @@ absl::Status ClaimedJob::WriteLast(absl::FunctionRef<absl::Status()> write) {
   return written;
 }
 
-bool ClaimedJob::End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome) {
-  return WriteLast([&] { return WriteEnd(status, outcome); }).ok();
+void ClaimedJob::AwaitReturn() {
+  constexpr int kLongest = 6;  // about a minute
+  const int attempt = std::min(record_.attempt, kLongest);
+  stop_->WaitUnlessRequested(options_.retry_interval * (1 << attempt));
+}
+
+void ClaimedJob::End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome) {
+  if (absl::IsUnavailable(status) && !StopRequested()) {
+    Report(status);
+    AwaitReturn();
+  }
+  WriteLast([&] { return WriteEnd(status, outcome); }).IgnoreError();
 }
 
 bool ClaimedJob::EndPart(const absl::Status& status) {
@@ -121,7 +142,9 @@ absl::Status ClaimedJob::WriteEnd(const absl::Status& status,
     return came.ok() ? jobs_->Finish(claim_, JobState::kSucceeded, {}, "") : Fail(came);
   }
   const StopReason reason = stop_->reason();
-  return reason == StopReason::kNone ? Fail(status) : WriteStopped(reason);
+  if (reason != StopReason::kNone) return WriteStopped(reason);
+  if (!absl::IsUnavailable(status)) return Fail(status);
+  return jobs_->Requeue(claim_, RequeueCause::kDraining, status.message());
 }
 
 absl::Status ClaimedJob::WriteStopped(StopReason reason) {

@@ -43,8 +43,12 @@ class ClaimedJob {
   // A call of the job store, again and again while the disk is full or the database busy, until the
   // job is to stop. If it fails for another reason the job is left to another attempt.
   absl::Status Write(absl::FunctionRef<absl::Status()> write);
+  // Any call, again and again while what it needs is full, busy or away, until the job is to stop.
+  absl::Status Retry(absl::FunctionRef<absl::Status()> call);
   // BlobStore::Put, again and again while the disk is full.
   absl::StatusOr<std::string> Put(absl::Span<const char> bytes, absl::string_view tail = "");
+  // Of the claim, again and again while it cannot be reached.
+  absl::StatusOr<absl::optional<std::string>> ReadCheckpoint();
   // JobStore::FinishMethod after all progress, again and again likewise.
   absl::Status StoreResult(int index, const std::string& bytes,
                            absl::Span<const std::string> digests,
@@ -52,8 +56,9 @@ class ClaimedJob {
 
   // Writes how the job ended. `status` OK: everything was done, and `outcome` says what came of it.
   // What has happened first counts: a job that has all its results is done, whatever came too late.
-  // Whether that is written.
-  bool End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
+  // UNAVAILABLE: what it needs is away, and after a while, longer at each attempt, it is queued
+  // again.
+  void End(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
   // The same of a part, which is done or given back: what becomes of the job is for its own worker
   // to find. Whether it is done, and that is written.
   bool EndPart(const absl::Status& status);
@@ -65,11 +70,11 @@ class ClaimedJob {
 
  private:
   JobWriterOptions WriterOptions();
-  absl::Status Retry(absl::FunctionRef<absl::Status()> write);
   absl::Status WriteLast(absl::FunctionRef<absl::Status()> write);
   absl::Status WriteEnd(const absl::Status& status, absl::FunctionRef<absl::Status()> outcome);
   absl::Status WriteStopped(StopReason reason);
   absl::Status Fail(const absl::Status& status);
+  void AwaitReturn();  // of what is away
 
   const JobRecord& record_;
   const JobClaim claim_;

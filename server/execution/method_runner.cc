@@ -13,6 +13,7 @@
 #include "core/methods/solver_state.h"
 #include "server/execution/method_messages.h"
 #include "server/execution/problem_builder.h"
+#include "server/execution/retry.h"
 #include "server/execution/stored_weights.h"
 
 namespace attnprune {
@@ -200,8 +201,18 @@ absl::optional<MethodCheckpoint> MethodRunner::ReadCheckpoint(int index) {
   if (!record.has_checkpoint || index != static_cast<int>(record.results.size())) {
     return absl::nullopt;
   }
-  absl::StatusOr<absl::optional<std::string>> bytes = context_.jobs->ReadCheckpoint(context_.claim);
-  absl::Status status = bytes.status();
+  absl::StatusOr<absl::optional<std::string>> bytes;
+  const auto read = [&] {
+    bytes = context_.jobs->ReadCheckpoint(context_.claim);
+    return bytes.status();
+  };
+  const auto wait_or_give_up = [&] {
+    return context_.stop->WaitUnlessRequested(context_.options.retry_interval) ||
+           context_.stopped();
+  };
+  absl::Status status =
+      RetryTransient(read, wait_or_give_up, [](const absl::Status& /*failure*/) {});
+  if (IsTransient(status)) return absl::nullopt;  // the job is to stop
   if (status.ok() && bytes->has_value()) {
     absl::StatusOr<MethodCheckpoint> checkpoint = ParseMethodCheckpoint(**std::move(bytes));
     if (checkpoint.ok() && checkpoint->method_index == index) return *std::move(checkpoint);

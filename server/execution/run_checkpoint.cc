@@ -61,8 +61,7 @@ void RunCheckpoint::Warn(absl::string_view what, const absl::Status& status) {
 }
 
 void RunCheckpoint::Read() {
-  const absl::StatusOr<absl::optional<std::string>> bytes =
-      job_.jobs()->ReadCheckpoint(job_.claim());
+  const absl::StatusOr<absl::optional<std::string>> bytes = job_.ReadCheckpoint();
   if (absl::IsAborted(bytes.status())) return job_.stop()->Request(StopReason::kLapsed);
   if (!bytes.ok()) return Warn("checkpoint", bytes.status());
   if (!bytes->has_value()) return;

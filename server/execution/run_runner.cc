@@ -44,6 +44,7 @@ class ModelRun {
   void Run();
 
  private:
+  bool HasEnded();
   absl::Status RunAll();
   absl::Status CheckDisk(const OpenRun& run);
   absl::Status PruneInParts(OpenRun& run, RunPace& pace);
@@ -77,8 +78,14 @@ void ModelRun::Run() {
   RunCheckpoint saved(job_);
   const bool undone = !status.ok() && !drains && job_.stop()->reason() != StopReason::kLapsed;
   if (undone) saved.Read();
-  const bool ended = job_.End(status, [] { return absl::OkStatus(); });
-  if (undone && ended) saved.Abandon();
+  job_.End(status, [] { return absl::OkStatus(); });
+  if (undone && HasEnded()) saved.Abandon();
+}
+
+// By this claim.
+bool ModelRun::HasEnded() {
+  const absl::StatusOr<JobRecord> now = job_.jobs()->Get(job_.claim().id);
+  return now.ok() && IsTerminal(now->state) && now->fence == job_.claim().fence;
 }
 
 absl::Status ModelRun::RunAll() {

@@ -35,7 +35,7 @@ absl::Status RunCheckpoint::CheckTraining(Training& training) {
   for (Index layer = 0; layer < layers; ++layer) {
     const std::string& digest = saved.layers(static_cast<int>(layer));
     ATTNPRUNE_RETURN_IF_ERROR(job_.CheckStop());
-    ATTNPRUNE_RETURN_IF_ERROR(job_.tensors()->Verify(digest));
+    ATTNPRUNE_RETURN_IF_ERROR(job_.Retry([&] { return job_.tensors()->Verify(digest); }));
     ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t bytes, job_.tensors()->SizeOf(digest));
     const size_t expected = CountOfValues(training.Values(layer)) * sizeof(float) + tail_.size();
     if (bytes != static_cast<int64_t>(expected)) {

@@ -20,7 +20,16 @@ namespace {
 
 bool IsDigit(char c) { return absl::ascii_isdigit(static_cast<unsigned char>(c)); }
 
-// ID.NUMBER.NUMBER and so on, or that with a temporary file's ending: what a store names its files.
+// Whether the claim by which the checkpoint was named has lapsed.
+bool HasLapsed(absl::string_view name, const std::map<std::string, int64_t>& fences) {
+  const std::vector<absl::string_view> words = absl::StrSplit(name, '.');
+  const auto job = fences.find(std::string(words[0]));
+  int64_t fence = 0;
+  return job == fences.end() || !absl::SimpleAtoi(words[1], &fence) || fence < job->second;
+}
+
+}  // namespace
+
 bool IsCheckpointName(absl::string_view name) {
   name = name.substr(0, name.find(".tmp-"));
   const auto id_end = std::find(name.begin(), name.end(), '.');
@@ -37,16 +46,6 @@ bool IsCheckpointName(absl::string_view name) {
   }
   return has_id && numbers >= 2;
 }
-
-// Whether the claim by which the checkpoint was named has lapsed.
-bool HasLapsed(absl::string_view name, const std::map<std::string, int64_t>& fences) {
-  const std::vector<absl::string_view> words = absl::StrSplit(name, '.');
-  const auto job = fences.find(std::string(words[0]));
-  int64_t fence = 0;
-  return job == fences.end() || !absl::SimpleAtoi(words[1], &fence) || fence < job->second;
-}
-
-}  // namespace
 
 absl::StatusOr<CheckpointRef> CheckpointFiles::Write(const std::string& name,
                                                      absl::string_view bytes) const {
@@ -77,13 +76,13 @@ std::vector<std::string> CheckpointFiles::List() const {
   return *std::move(files);
 }
 
-void CheckpointFiles::RemoveAllBut(const std::set<std::string>& names) const {
+void CheckpointStore::RemoveAllBut(const std::set<std::string>& names) const {
   for (const std::string& name : List()) {
     if (names.count(name) == 0) Remove(name);
   }
 }
 
-void CheckpointFiles::RemoveLapsed(const std::vector<std::string>& listed, const Kept& kept) const {
+void CheckpointStore::RemoveLapsed(const std::vector<std::string>& listed, const Kept& kept) const {
   for (const std::string& name : listed) {
     if (kept.names.count(name) == 0 && HasLapsed(name, kept.fences)) Remove(name);
   }

@@ -1,4 +1,4 @@
-// Checkpoints as files in one folder.
+// Where checkpoints are, and as files in one folder.
 #ifndef ATTNPRUNE_SERVER_QUEUE_CHECKPOINT_FILES_H_
 #define ATTNPRUNE_SERVER_QUEUE_CHECKPOINT_FILES_H_
 
@@ -24,21 +24,21 @@ struct CheckpointRef {
 
 // A job store's checkpoints: bytes of any size, outside its transactions. Each is written once
 // under a name of its own, then only read. Thread-safe for calls on different names.
-class CheckpointFiles {
+class CheckpointStore {
  public:
-  // folder: must exist.
-  explicit CheckpointFiles(std::string folder) : folder_(std::move(folder)) {}
+  virtual ~CheckpointStore() = default;
 
-  // OK means that the file is on disk (fsync): it survives a power loss. A crash can leave a
-  // temporary file.
-  absl::StatusOr<CheckpointRef> Write(const std::string& name, absl::string_view bytes) const;
+  // OK means that it is safe: it survives a power loss.
+  virtual absl::StatusOr<CheckpointRef> Write(const std::string& name,
+                                              absl::string_view bytes) const = 0;
   // DATA_LOSS: it is gone or is not what was written.
-  absl::StatusOr<std::string> Read(const CheckpointRef& ref) const;
+  virtual absl::StatusOr<std::string> Read(const CheckpointRef& ref) const = 0;
   // What cannot be removed stays; no row refers to it.
-  void Remove(const std::string& name) const;
+  virtual void Remove(const std::string& name) const = 0;
+  virtual std::vector<std::string> List() const = 0;  // checkpoints and their temporary files
 
-  // For the folder's only user: removes what crashes and failed removals have left, by its name:
-  // other files stay.
+  // For the only user: removes what crashes and failed removals have left, by its name: other files
+  // stay.
   void RemoveAllBut(const std::set<std::string>& names) const;
 
   // For one of several: of `listed`, by List before the database was read for the rest, those that
@@ -47,8 +47,24 @@ class CheckpointFiles {
     std::set<std::string> names;
     std::map<std::string, int64_t> fences;  // by job, of those that have not ended
   };
-  std::vector<std::string> List() const;  // checkpoints and their temporary files
   void RemoveLapsed(const std::vector<std::string>& listed, const Kept& kept) const;
+};
+
+// ID.NUMBER.NUMBER and so on, or that with a temporary file's ending: what a store names its
+// checkpoints.
+bool IsCheckpointName(absl::string_view name);
+
+class CheckpointFiles final : public CheckpointStore {
+ public:
+  // folder: must exist.
+  explicit CheckpointFiles(std::string folder) : folder_(std::move(folder)) {}
+
+  // A crash can leave a temporary file.
+  absl::StatusOr<CheckpointRef> Write(const std::string& name,
+                                      absl::string_view bytes) const override;
+  absl::StatusOr<std::string> Read(const CheckpointRef& ref) const override;
+  void Remove(const std::string& name) const override;
+  std::vector<std::string> List() const override;
 
  private:
   std::string PathOf(const std::string& name) const { return folder_ + "/" + name; }

@@ -87,7 +87,7 @@ absl::Status TransactionalJobStore::WriteInTurn(absl::FunctionRef<absl::Status()
 }
 
 void TransactionalJobStore::Conclude(const PostCommit& post_commit, JobNews::Turn& turn) {
-  for (const std::string& name : post_commit.unused_checkpoints) checkpoints_.Remove(name);
+  for (const std::string& name : post_commit.unused_checkpoints) checkpoints_->Remove(name);
   news_.Tell(turn, post_commit);
 }
 

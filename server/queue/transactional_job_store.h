@@ -33,7 +33,8 @@ struct TransactionalJobStoreOptions {
 // parallel, still under the writer lock.
 class TransactionalJobStore final : public JobStore {
  public:
-  TransactionalJobStore(std::unique_ptr<JobDatabase> database, CheckpointFiles checkpoints,
+  TransactionalJobStore(std::unique_ptr<JobDatabase> database,
+                        std::shared_ptr<const CheckpointStore> checkpoints,
                         const TransactionalJobStoreOptions& options = {})
       : max_queued_jobs_(options.max_queued_jobs),
         max_queued_per_tenant_(options.max_queued_per_tenant),
@@ -120,7 +121,7 @@ class TransactionalJobStore final : public JobStore {
   absl::Status CheckRoom(absl::string_view tenant, JobRows& rows) const;
 
   const int64_t max_queued_jobs_, max_queued_per_tenant_, max_running_per_tenant_;
-  const CheckpointFiles checkpoints_;
+  const std::shared_ptr<const CheckpointStore> checkpoints_;
 
   Mutex write_mutex_;  // unless they write in parallel, writers wait for each other's fsync
   JobNews news_;

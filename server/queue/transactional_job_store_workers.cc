@@ -99,7 +99,7 @@ absl::Status TransactionalJobStore::SaveCheckpoint(const JobClaim& claim, absl::
   // Its name is new, so the checkpoint that is there stays whole.
   ATTNPRUNE_ASSIGN_OR_RETURN(const JobRow row, ReadRunning(claim));
   const std::string name = CheckpointName(claim, row.checkpoint_count + 1);
-  ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, checkpoints_.Write(name, bytes));
+  ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, checkpoints_->Write(name, bytes));
   absl::Status status = Write([&](JobRows& rows, PostCommit& post_commit) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(JobRow current, FindRunning(rows, claim));
     JobEdit edit(&rows, &post_commit, std::move(current));
@@ -109,7 +109,7 @@ absl::Status TransactionalJobStore::SaveCheckpoint(const JobClaim& claim, absl::
     return edit.Save();
   });
   // After an I/O error the row may yet turn out to be on disk; then it needs this one.
-  if (!status.ok() && !absl::IsInternal(status)) checkpoints_.Remove(name);
+  if (!status.ok() && !absl::IsInternal(status)) checkpoints_->Remove(name);
   return status;
 }
 
@@ -122,7 +122,7 @@ absl::StatusOr<absl::optional<std::string>> TransactionalJobStore::ReadCheckpoin
   };
   ATTNPRUNE_ASSIGN_OR_RETURN(const CheckpointRef ref, Read(find));
   if (ref.name.empty()) return absl::optional<std::string>();
-  ATTNPRUNE_ASSIGN_OR_RETURN(std::string bytes, checkpoints_.Read(ref));
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::string bytes, checkpoints_->Read(ref));
   return absl::optional<std::string>(std::move(bytes));
 }
 

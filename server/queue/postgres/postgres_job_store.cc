@@ -14,11 +14,11 @@
 namespace attnprune {
 namespace {
 
-// The folder may be other servers', too: files are listed before the jobs are read, so that of each
-// file the claim that wrote it is known.
-absl::Status RemoveLapsedCheckpoints(const CheckpointFiles& files, JobDatabase& database) {
-  const std::vector<std::string> names = files.List();
-  CheckpointFiles::Kept kept;
+// They may be other servers', too: they are listed before the jobs are read, so that of each the
+// claim that wrote it is known.
+absl::Status RemoveLapsedCheckpoints(const CheckpointStore& checkpoints, JobDatabase& database) {
+  const std::vector<std::string> names = checkpoints.List();
+  CheckpointStore::Kept kept;
   ATTNPRUNE_RETURN_IF_ERROR(database.Read([&](JobReader& rows) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<JobRow> jobs, rows.ReadOutstanding());
     for (const JobRow& job : jobs) {
@@ -30,7 +30,7 @@ absl::Status RemoveLapsedCheckpoints(const CheckpointFiles& files, JobDatabase& 
     }
     return absl::OkStatus();
   }));
-  files.RemoveLapsed(names, kept);
+  checkpoints.RemoveLapsed(names, kept);
   return absl::OkStatus();
 }
 
@@ -40,10 +40,13 @@ absl::StatusOr<std::unique_ptr<JobStore>> OpenPostgresJobStore(
     const PostgresJobStoreOptions& options) {
   ATTNPRUNE_ASSIGN_OR_RETURN(std::unique_ptr<JobDatabase> database,
                              postgres::OpenPostgresJobDatabase(options));
-  ATTNPRUNE_RETURN_IF_ERROR(MakeFolder(options.checkpoint_folder));
-  ATTNPRUNE_RETURN_IF_ERROR(CheckNoLink(options.checkpoint_folder));
-  CheckpointFiles checkpoints(options.checkpoint_folder);
-  ATTNPRUNE_RETURN_IF_ERROR(RemoveLapsedCheckpoints(checkpoints, *database));
+  std::shared_ptr<const CheckpointStore> checkpoints = options.checkpoints;
+  if (checkpoints == nullptr) {
+    ATTNPRUNE_RETURN_IF_ERROR(MakeFolder(options.checkpoint_folder));
+    ATTNPRUNE_RETURN_IF_ERROR(CheckNoLink(options.checkpoint_folder));
+    checkpoints = std::make_shared<CheckpointFiles>(options.checkpoint_folder);
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(RemoveLapsedCheckpoints(*checkpoints, *database));
   auto store = std::make_unique<TransactionalJobStore>(
       std::move(database), std::move(checkpoints),
       TransactionalJobStoreOptions{.max_queued_jobs = options.max_queued_jobs,

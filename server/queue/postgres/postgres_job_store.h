@@ -1,5 +1,5 @@
-// The job store of any number of servers: PostgreSQL, 13 or newer, for jobs, and a folder for their
-// checkpoints.
+// The job store of any number of servers: PostgreSQL, 13 or newer, for jobs, and a folder or a
+// place of objects for their checkpoints.
 #ifndef ATTNPRUNE_SERVER_QUEUE_POSTGRES_POSTGRES_JOB_STORE_H_
 #define ATTNPRUNE_SERVER_QUEUE_POSTGRES_POSTGRES_JOB_STORE_H_
 
@@ -12,14 +12,17 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/base/clock.h"
+#include "server/queue/checkpoint_files.h"
 #include "server/queue/job_store.h"
 
 namespace attnprune {
 
 struct PostgresJobStoreOptions {
-  std::string url;                // postgresql://user@host:port/database
-  std::string password_file;      // its first line is the password; empty: none
-  std::string checkpoint_folder;  // made if it is missing; every server of the database has it
+  std::string url;            // postgresql://user@host:port/database
+  std::string password_file;  // its first line is the password; empty: none
+  // Made if it is missing; every server of the database has it. Or `checkpoints` is given.
+  std::string checkpoint_folder;
+  std::shared_ptr<const CheckpointStore> checkpoints = nullptr;
   // Names the place where the jobs' tensors and checkpoints are; a database is of one.
   std::string tensors;
   // Of the leases, of this server alone. Its running jobs are those of a process before it that is

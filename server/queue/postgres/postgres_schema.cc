@@ -136,6 +136,56 @@ CREATE TABLE tenant_turns (
 INSERT INTO store VALUES (1, 1, 1, '');
 )sql";
 
+// Version 2 has a shared blob store's ledger (blob_ledger.h), which version 1 does without, and
+// duties that one server does at a time.
+//
+// blob_objects.state: 0 reserved, 1 a tensor, 2 to be removed, 3 damaged and kept.
+// blob_uploads.parts: a line a part.
+constexpr char kLedgerTables[] = R"sql(
+SET LOCAL search_path = attnprune;
+CREATE TABLE blob_place (
+  one bigint PRIMARY KEY CHECK (one = 1),
+  id text NOT NULL
+);
+CREATE TABLE blobs (
+  digest text PRIMARY KEY,
+  object text NOT NULL UNIQUE,
+  size bigint NOT NULL,
+  touched bigint NOT NULL
+);
+CREATE INDEX blobs_by_touch ON blobs (touched);
+CREATE TABLE blob_objects (
+  object text PRIMARY KEY,
+  state bigint NOT NULL,
+  since bigint NOT NULL,
+  writing text NOT NULL
+);
+CREATE INDEX blob_objects_to_do ON blob_objects (state, since) WHERE state <> 1;
+CREATE TABLE blob_uploads (
+  key text PRIMARY KEY,
+  tenant text NOT NULL,
+  digest text NOT NULL,
+  size bigint NOT NULL,
+  holder text NOT NULL,
+  hold_until bigint NOT NULL,
+  touched bigint NOT NULL,
+  object text NOT NULL DEFAULT '',
+  writing text NOT NULL DEFAULT '',
+  parts text NOT NULL DEFAULT '',
+  part_bytes bigint NOT NULL DEFAULT 0,
+  tail text NOT NULL DEFAULT '',
+  tail_bytes bigint NOT NULL DEFAULT 0
+);
+CREATE INDEX blob_uploads_by_object ON blob_uploads (object);
+CREATE INDEX blob_uploads_by_tail ON blob_uploads (tail);
+CREATE TABLE duties (
+  duty text PRIMARY KEY,
+  holder text NOT NULL,
+  until bigint NOT NULL
+);
+UPDATE store SET version = 2;
+)sql";
+
 // One server at a time makes or changes the tables.
 constexpr char kBegin[] =
     "BEGIN; SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(1635021938, 1)";
@@ -158,7 +208,7 @@ absl::Status NoteTensors(Connection& connection, const std::string& noted,
     if (jobs.Integer(0, 0) != 0) {
       return absl::FailedPreconditionError(absl::StrCat(
           "data_dir: must be the folder of the tensors of the database's jobs, ", noted, ", got ",
-          tensors, ": one folder, and one server at a time, to a database"));
+          tensors, ": a database goes with one folder, or one place of shared tensors (blobs)"));
     }
   }
   return connection.Query("UPDATE attnprune.store SET tensors = $1", {tensors}).status();
@@ -174,6 +224,9 @@ absl::Status Prepare(Connection& connection, const std::string& tensors) {
       connection.Query("SELECT version, usable_by, tensors FROM attnprune.store"));
   if (store.rows() != 1) return absl::DataLossError("store: its version is missing");
   ATTNPRUNE_RETURN_IF_ERROR(CheckUsable(store.Integer(0, 0), store.Integer(0, 1)));
+  if (store.Integer(0, 0) < 2) {
+    ATTNPRUNE_RETURN_IF_ERROR(connection.Script(kLedgerTables).status());
+  }
   ATTNPRUNE_RETURN_IF_ERROR(NoteTensors(connection, store.Text(0, 2), tensors));
   return connection.Script("COMMIT").status();
 }

@@ -9,7 +9,7 @@
 
 namespace attnprune::postgres {
 
-inline constexpr int64_t kSchemaVersion = 1;
+inline constexpr int64_t kSchemaVersion = 2;
 
 // Makes the tables where there are none, or brings those of an older version up to date, once,
 // whoever else tries to. A newer version's are used as they are where it says that this version

@@ -39,9 +39,9 @@ absl::StatusOr<std::unique_ptr<JobStore>> Open(const FolderLock& lock,
   ATTNPRUNE_RETURN_IF_ERROR(SyncFolder(lock.folder()));
   ATTNPRUNE_ASSIGN_OR_RETURN(std::unique_ptr<JobDatabase> database,
                              OpenSqliteJobDatabase(lock.folder(), options));
-  CheckpointFiles checkpoints(folder);
+  auto checkpoints = std::make_shared<CheckpointFiles>(folder);
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::set<std::string> in_use, CheckpointsInUse(database.get()));
-  checkpoints.RemoveAllBut(in_use);
+  checkpoints->RemoveAllBut(in_use);
   auto store = std::make_unique<TransactionalJobStore>(
       std::move(database), std::move(checkpoints),
       TransactionalJobStoreOptions{.max_queued_jobs = options.max_queued_jobs,

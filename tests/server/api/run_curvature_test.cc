@@ -238,6 +238,16 @@ TEST_F(CurvatureCheckpoints, GoOnWhereThePassWas) {
   EXPECT_THAT(Warnings(back.name), SizeIs(0));
 }
 
+TEST_F(CurvatureCheckpoints, OfARunThatIsCancelledAreLeftNowhere) {
+  const Drained inside = DrainedOnTheWayBack();
+  ASSERT_GT(Blobs(), blobs_);
+  StopSignal stop;
+  clock_.SetHook(3, [&] { stop.Request(StopReason::kCancelled); });
+  Work(&stop);
+  EXPECT_EQ(Get(inside.name).state(), v1::CANCELLED);
+  EXPECT_EQ(Blobs(), blobs_);
+}
+
 TEST_F(CurvatureCheckpoints, ThatAreLostCostTheirWorkAndNothingElse) {
   const Drained gradients = DrainedOnTheWayBack();
   ASSERT_TRUE(backend_.tensors().Remove(gradients.checkpoint.measuring().gradient_rows()).ok());

@@ -349,6 +349,20 @@ TEST(CheckedOptions, NamesTheOptionTheRuleAndTheValue) {
       {"store", [](ServerOptions& o) { o.store = "host=localhost dbname=jobs"; }},
       {"store_password_file", [](ServerOptions& o) { o.store_password_file = "secret"; }},
       {"store_connections", [](ServerOptions& o) { o.store_connections = 0; }},
+      {"blobs", [](ServerOptions& o) { o.blobs = "file:///shared"; }},  // without store
+      {"blobs",
+       [](ServerOptions& o) {
+         o.store = "postgresql://host/jobs";
+         o.blobs = "s3://bucket?key=secret";
+       }},
+      {"blobs_credentials_file",
+       [](ServerOptions& o) {
+         o.store = "postgresql://host/jobs";
+         o.blobs = "file:///shared";
+         o.blobs_credentials_file = "keys";
+       }},
+      {"blobs_credentials_file", [](ServerOptions& o) { o.blobs_credentials_file = "keys"; }},
+      {"blob_cache_bytes", [](ServerOptions& o) { o.blob_cache_bytes = -1; }},
       {"workers", [](ServerOptions& o) { o.workers = 0; }},
       {"threads_per_job", [](ServerOptions& o) { o.threads_per_job = -1; }},
       {"max_queued_jobs", [](ServerOptions& o) { o.max_queued_jobs = 0; }},

@@ -126,14 +126,29 @@ TEST(PostgresTrouble, ThePoolIsBoundedAndServesMoreThreadsThanItHasConnections) 
 TEST(PostgresTrouble, ANewerSchemaIsRefusedUnlessItSaysThatThisVersionCanUseIt) {
   const SharedDatabase database;
   const std::string id = database.Open("one")->Create({})->job.id;
-  ASSERT_EQ(database.Ask("UPDATE attnprune.store SET version = 3, usable_by = 2"), "");
+  ASSERT_EQ(database.Ask("UPDATE attnprune.store SET version = 4, usable_by = 3"), "");
   const absl::Status refused = StatusOf(database.OptionsOf("one"));
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("got schema 3"));
-  ASSERT_EQ(database.Ask("UPDATE attnprune.store SET version = 2, usable_by = 1;"
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("got schema 4"));
+  ASSERT_EQ(database.Ask("UPDATE attnprune.store SET version = 3, usable_by = 2;"
                          "ALTER TABLE attnprune.jobs ADD COLUMN newer bigint"),
             "");
   EXPECT_EQ(database.Open("one")->Get(id)->state, JobState::kQueued);
+}
+
+TEST(PostgresTrouble, ADatabaseOfSchema1IsBroughtUpToDateBesideServersThatUseIt) {
+  const SharedDatabase database;
+  const auto old = database.Open("old");
+  const std::string id = old->Create({})->job.id;
+  ASSERT_EQ(database.Ask("SET search_path = attnprune; DROP TABLE blob_place, blobs, blob_objects,"
+                         " blob_uploads, duties; UPDATE store SET version = 1"),
+            "");
+  const auto newer = database.Open("new");
+  EXPECT_EQ(database.Ask("SELECT version FROM attnprune.store"), "2");
+  EXPECT_EQ(database.Ask("SELECT usable_by FROM attnprune.store"), "1");
+  EXPECT_EQ(database.Ask("SELECT count(*) FROM attnprune.blobs"), "0");
+  EXPECT_EQ(newer->Get(id)->state, JobState::kQueued);
+  EXPECT_TRUE(old->RequestCancel(id).ok());
 }
 
 TEST(PostgresTrouble, ServersThatOpenAnEmptyDatabaseAtOnceMakeItOnce) {
