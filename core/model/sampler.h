@@ -36,10 +36,11 @@ using SampledSoFar = std::vector<std::vector<int64_t>>;  // of each row its toke
 // CANCELLED. so_far, unless null, has the tokens of each row by now, also while goes_on is called;
 // what an interrupted call of the same input left there is gone on from, with the same tokens in
 // the end: rows that are written side by side and have all ended cost nothing, of the others keys
-// and values are computed anew. INVALID_ARGUMENT: no such call can have left it. Errors: CheckPredicts's, CheckTokens's of
-// `real`, which has a row at least. Rows are written side by side, as many as keep 2 GiB of keys
-// and values. Not thread-safe: `forward` and its pool are used. The tokens depend on the input and
-// the CPU type only, not on the number of threads nor on the budget.
+// and values are computed anew. INVALID_ARGUMENT: no such call can have left it. Errors:
+// CheckPredicts's, CheckTokens's of `real`, which has a row at least. Rows are written side by
+// side, as many as keep 2 GiB of keys and values. Not thread-safe: `forward` and its pool are used.
+// The tokens depend on the input and the CPU type only, not on the number of threads nor on the
+// budget.
 absl::StatusOr<Tokens> SampleRows(Forward& forward, const Tokens& real,
                                   const SampleOptions& options,
                                   const std::function<bool(double share)>& goes_on = nullptr,

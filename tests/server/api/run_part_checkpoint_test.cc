@@ -86,9 +86,9 @@ TEST_F(RunPartCheckpoints, GoOnBehindTheLastStepWhereverTheWorkerWasLost) {
   const int looks = clock_.looks();
   const int64_t blobs = Blobs();
   int in_a_method = 0;
-  for (int nth = 1; nth < 5; ++nth) {
+  for (int nth = 1; nth < 11; ++nth) {
     SCOPED_TRACE(nth);
-    const std::string name = LostAt(looks * nth / 5);
+    const std::string name = LostAt(looks * nth / 11);
     ASSERT_EQ(Get(name).state(), v1::QUEUED);
     for (const auto& [part, checkpoint] : Checkpoints()) {
       in_a_method += checkpoint.tensor().empty() ? 0 : 1;
