@@ -21,8 +21,8 @@ size_t BinOf(float score) { return std::bit_cast<uint32_t>(score) >> kDroppedBit
 absl::optional<ScoreHistogram> ScoreHistogram::Of(absl::Span<const int64_t> counts) {
   constexpr int64_t kMost = int64_t{1} << 48;  // whose sum does not overflow
   const bool valid =
-      counts.size() == kBins && std::all_of(counts.begin(), counts.end(),
-                                            [](int64_t n) { return n >= 0 && n <= kMost; });
+      counts.size() == kBins &&
+      std::all_of(counts.begin(), counts.end(), [](int64_t n) { return n >= 0 && n <= kMost; });
   if (!valid) return absl::nullopt;
   ScoreHistogram histogram;
   histogram.counts_.assign(counts.begin(), counts.end());

@@ -144,8 +144,8 @@ absl::Status RunCheckpoint::ReadMeasuring(CurvaturePass& pass) {
 absl::StatusOr<Measuring> RunCheckpoint::TakeMeasuring(CurvaturePass& pass) {
   if (!message_.has_measuring()) return Measuring();
   const absl::Status status = ReadMeasuring(pass);
-  const bool damaged = absl::IsDataLoss(status) || absl::IsNotFound(status) ||
-                       absl::IsInvalidArgument(status);
+  const bool damaged =
+      absl::IsDataLoss(status) || absl::IsNotFound(status) || absl::IsInvalidArgument(status);
   if (!status.ok() && !damaged) return status;
   if (damaged) {
     Warn("curvature that was saved", status);
