@@ -255,7 +255,8 @@ def test_ctrl_c_leaves_the_figure_that_was_there_and_the_rows_that_were_finished
     with subprocess.Popen(command(*SMALL, "--add-method", "joint:long=1,steps=3000", "--output", tmp_path),
                           stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
                           env=ENVIRONMENT) as again:
-        wait_for(partial.exists, "the first job has ended")
+        wait_for(lambda: partial.exists() and rows_of(tmp_path, "figure2-n.partial"),
+                 "the first job has ended")
         again.send_signal(signal.SIGINT)
         _, said = again.communicate(timeout=LIMIT)
     assert again.returncode == 130, said

@@ -101,7 +101,7 @@ def test_tokens_that_do_not_fit_stay_in_a_file_and_the_result_is_the_same(tmp_pa
     for budget in ("8GiB", "100MiB"):
         with Server(tmp_path / budget, "--memory-budget", budget) as server:
             at = ["--server", server.address]
-            submit = ["submit", *job, "--method", "gd:steps=1", "--method", "ste:steps=2", "--json", *at]
+            submit = ["submit", *job, "--method", "gd:steps=2", "--method", "ste:steps=4", "--json", *at]
             estimate = json.loads(cli(*submit, "--validate-only").stdout)["estimate"]
             before = server.memory_bytes("RssAnon")
             with LargestAnonymous(server) as largest:
@@ -164,7 +164,7 @@ def test_the_memory_of_a_method_with_curvature_is_predicted(tmp_path, method):
     assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
 
 
-def large_w(folder, d=1344):
+def large_w(folder, d=1536):
     rng = numpy.random.default_rng(1)
     safetensors.write(folder / "w.safetensors", {"w": gaussian(rng, (d, d), 1 / d)})
     safetensors.write(folder / "x.safetensors", {"x": gaussian(rng, (4, 32, d), 1)})
@@ -192,7 +192,7 @@ def test_second_moments_of_narrow_projections_are_predicted(tmp_path, budget):
 def test_a_job_that_goes_on_from_a_checkpoint_takes_no_more(tmp_path, method):
     with Server(tmp_path / "data", "--checkpoint-interval", "100ms") as server:
         idle = server.memory_bytes()
-        job = ["submit", *large_w(tmp_path, 1536), "--method", method, "--json", "--server", server.address]
+        job = ["submit", *large_w(tmp_path), "--method", method, "--json", "--server", server.address]
         estimate = int(json.loads(cli(*job, "--validate-only").stdout)["estimate"]["memoryBytes"])
         name = json.loads(cli(*job).stdout)["name"]
         with Client(server.address) as client:

@@ -205,7 +205,7 @@ def test_a_job_whose_tensor_has_gone_fails_and_names_it(server, client):
     ended = client.finish(waiting)
     assert ended.state == job_api.FAILED
     assert lost in ended.failure.message and "w_q" in ended.failure.message
-    assert "w_q" in server.log, "the log says so too"
+    wait_for(lambda: "w_q" in server.log, "the log says so too")
 
 
 def test_a_job_whose_tensor_has_rotted_fails_and_the_tensor_can_be_brought_again(server, client):
