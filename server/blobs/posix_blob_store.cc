@@ -15,6 +15,7 @@
 #include "core/io/sha256.h"
 #include "server/blobs/blob_folder.h"
 #include "server/blobs/disk_room.h"
+#include "server/blobs/file_reader.h"
 #include "server/blobs/upload_folder.h"
 #include "server/blobs/upload_rules.h"
 
@@ -23,20 +24,6 @@ namespace {
 
 constexpr int64_t kWriteBackBytes = int64_t{8} << 20;
 constexpr int64_t kAheadBytes = int64_t{8} << 20;
-
-class FileReader final : public BlobReader {
- public:
-  FileReader(File file, int64_t size) : file_(std::move(file)), size_(size) {}
-
-  int64_t size() const override { return size_; }
-  absl::Status ReadAt(int64_t offset, absl::Span<char> out) const override {
-    return file_.ReadAt(offset, out);
-  }
-
- private:
-  const File file_;
-  const int64_t size_;
-};
 
 // An upload into the store. It has no files before its first bytes.
 class PosixUpload final : public Upload {

@@ -74,9 +74,11 @@ void ModelRun::Run() {
   const JobRunnerOptions& options = job_.options();
   const bool drains = !status.ok() && job_.stop()->reason() == StopReason::kDraining;
   if (drains && options.await_helpers) options.await_helpers();
-  // A run that ends undone leaves nothing behind that only its checkpoint names.
+  // A run that ends undone leaves nothing behind that only its checkpoint names. One whose place is
+  // away goes back to the queue, and must not wait for it here.
   RunCheckpoint saved(job_);
-  const bool undone = !status.ok() && !drains && job_.stop()->reason() != StopReason::kLapsed;
+  const bool undone = !status.ok() && !drains && !absl::IsUnavailable(status) &&
+                      job_.stop()->reason() != StopReason::kLapsed;
   if (undone) saved.Read();
   job_.End(status, [] { return absl::OkStatus(); });
   if (undone && HasEnded()) saved.Abandon();

@@ -12,6 +12,7 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "core/io/sha256.h"
+#include "server/blobs/file_reader.h"
 #include "server/blobs/shared/shared_blobs.h"
 #include "server/blobs/shared/shared_upload.h"
 #include "server/blobs/upload_rules.h"
@@ -24,19 +25,6 @@ constexpr absl::Duration kCollectingLease = absl::Minutes(10);
 constexpr absl::Duration kLeastLapse = absl::Hours(1);  // nobody writes one object for longer
 constexpr size_t kAtOnce = 500;                         // tensors of one transaction
 constexpr size_t kLookers = 8;  // threads that ask the place for many tensors
-
-class CopyReader final : public BlobReader {
- public:
-  CopyReader(File file, int64_t size) : file_(std::move(file)), size_(size) {}
-  int64_t size() const override { return size_; }
-  absl::Status ReadAt(int64_t offset, absl::Span<char> out) const override {
-    return file_.ReadAt(offset, out);
-  }
-
- private:
-  const File file_;
-  const int64_t size_;
-};
 
 // The part of two spans, one behind the other, from `from` on, `size` bytes at most.
 std::vector<absl::Span<const char>> Slice(absl::Span<const char> bytes, absl::string_view tail,
@@ -264,7 +252,7 @@ absl::StatusOr<std::unique_ptr<BlobReader>> SharedBlobStore::OpenForReading(
   }
   ATTNPRUNE_RETURN_IF_ERROR(file.status());
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t size, file->Size());
-  return std::make_unique<CopyReader>(*std::move(file), size);
+  return std::make_unique<FileReader>(*std::move(file), size);
 }
 
 // A tensor is struck out of the ledger while its grace is over there, at that moment: what

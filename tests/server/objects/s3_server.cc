@@ -27,13 +27,6 @@ constexpr char kServing[] = "serving ";
   std::abort();
 }
 
-std::string MakeS3Folder() {
-  const bool has_memory = std::filesystem::is_directory("/dev/shm");
-  std::string folder = std::string(has_memory ? "/dev/shm" : "/tmp") + "/attnprune-s3-XXXXXX";
-  if (mkdtemp(folder.data()) == nullptr) EndTests("cannot make " + folder);
-  return folder;
-}
-
 std::string ReadLine(int output) {
   std::string line;
   char byte = 0;
@@ -43,16 +36,13 @@ std::string ReadLine(int output) {
 
 }  // namespace
 
-S3Server::S3Server() : folder_(MakeS3Folder()), keys_(folder_ + "/keys") {
+S3Server::S3Server() : keys_(folder() + "/keys") {
   std::ofstream(keys_) << "[default]\naws_access_key_id = tester\n"
                        << "aws_secret_access_key = opensesame\n";
   Start();
 }
 
-S3Server::~S3Server() {
-  Stop();
-  std::filesystem::remove_all(folder_);
-}
+S3Server::~S3Server() { Stop(); }
 
 S3Server& S3Server::Shared() {
   static S3Server server;
@@ -67,7 +57,7 @@ void S3Server::Start() {
   if (process_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(output[1], STDOUT_FILENO);
-    execl("/usr/bin/python3", "python3", "-B", kProgram, folder_.c_str(), port.c_str(), nullptr);
+    execl("/usr/bin/python3", "python3", "-B", kProgram, folder().c_str(), port.c_str(), nullptr);
     _exit(127);
   }
   close(output[1]);
@@ -94,19 +84,19 @@ BlobsUrl S3Server::Url(const std::string& prefix) const {
 }
 
 void S3Server::SetFault(const std::string& json) const {
-  std::ofstream(folder_ + "/fault.new") << json;
-  std::filesystem::rename(folder_ + "/fault.new", folder_ + "/fault");
+  std::ofstream(folder() + "/fault.new") << json;
+  std::filesystem::rename(folder() + "/fault.new", folder() + "/fault");
 }
 
-bool S3Server::HasFault() const { return std::filesystem::exists(folder_ + "/fault"); }
+bool S3Server::HasFault() const { return std::filesystem::exists(folder() + "/fault"); }
 
 std::string S3Server::FileOf(const std::string& key) const {
-  return absl::StrCat(folder_, "/objects/", absl::StrReplaceAll(key, {{"/", "%2F"}}));
+  return absl::StrCat(folder(), "/objects/", absl::StrReplaceAll(key, {{"/", "%2F"}}));
 }
 
 int S3Server::CountParts() const {
   return static_cast<int>(
-      std::distance(std::filesystem::directory_iterator(folder_ + "/parts"), {}));
+      std::distance(std::filesystem::directory_iterator(folder() + "/parts"), {}));
 }
 
 }  // namespace attnprune::testing

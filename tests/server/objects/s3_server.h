@@ -7,6 +7,7 @@
 #include <string>
 
 #include "server/objects/blobs_url.h"
+#include "tests/server/api/temporary_folder.h"
 
 namespace attnprune::testing {
 
@@ -34,7 +35,9 @@ class S3Server {
   int CountParts() const;                            // of uploads that are not complete
 
  private:
-  const std::string folder_;
+  const std::string& folder() const { return folder_.path(); }
+
+  const TemporaryFolder folder_;
   const std::string keys_;
   std::string endpoint_;
   pid_t process_ = -1;
