@@ -19,7 +19,7 @@
 namespace attnprune::cli {
 namespace {
 
-constexpr int64_t kWorthALine = int64_t{64} << 20;  // bytes of an upload
+constexpr int64_t kShownFrom = int64_t{64} << 20;  // bytes of an upload
 constexpr int kLargestPage = 1000;
 constexpr absl::Duration kDrawInterval = absl::Milliseconds(80);
 
@@ -27,7 +27,7 @@ constexpr absl::Duration kDrawInterval = absl::Milliseconds(80);
 client::UploadObserver UploadLine(const Shell& shell) {
   if (!shell.err_columns.has_value()) return nullptr;
   return [&shell](const client::UploadProgress& progress) {
-    if (progress.total_bytes < kWorthALine) return;
+    if (progress.total_bytes < kShownFrom) return;
     *shell.err << "\r\x1b[2Kuploading " << BytesText(progress.sent_bytes) << " of "
                << BytesText(progress.total_bytes) << std::flush;
     if (progress.sent_bytes >= progress.total_bytes) *shell.err << "\r\x1b[2K" << std::flush;
