@@ -36,6 +36,21 @@ std::string TailOfSaved(const ClaimedJob& job) {
   return absl::StrCat(claim.id, claim.whole() ? "" : absl::StrCat(".", claim.part), ".saved");
 }
 
+// All but the curvature: the result of the pass names it in the end.
+std::set<std::string> OwnBlobsOf(const v1::RunCheckpoint& message) {
+  std::set<std::string> digests(message.moments().begin(), message.moments().end());
+  for (const v1::RunCheckpoint::Rows& rows : message.advanced()) digests.insert(rows.digest());
+  const auto& layers = message.training().layers();
+  digests.insert(layers.begin(), layers.end());
+  const v1::RunCheckpoint::Measuring& measuring = message.measuring();
+  digests.insert(measuring.sums().begin(), measuring.sums().end());
+  for (const v1::RunCheckpoint::Measuring::KeptRows& rows : measuring.kept()) {
+    digests.insert(rows.digest());
+  }
+  if (!measuring.gradient_rows().empty()) digests.insert(measuring.gradient_rows());
+  return digests;
+}
+
 absl::StatusOr<GramMatrix> ReadGram(ClaimedJob& job, const std::string& digest,
                                     const std::string& tail) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t bytes, job.tensors()->SizeOf(digest));
@@ -69,6 +84,7 @@ void RunCheckpoint::Read() {
     message_.Clear();
     Warn("checkpoint", absl::DataLossError("it is damaged"));
   }
+  stored_ = OwnBlobsOf(message_);
 }
 
 // --- Going on ---
@@ -148,8 +164,14 @@ void RunCheckpoint::Begin(Index block, size_t stretch) {
   message_.set_stretch(static_cast<int>(stretch));
 }
 
-void RunCheckpoint::Write(SteadyClock::time_point start, int64_t bytes,
-                          absl::Span<const std::string> unused) {
+absl::StatusOr<std::string> RunCheckpoint::Put(absl::Span<const char> bytes,
+                                               const std::string& tail) {
+  absl::StatusOr<std::string> digest = job_.tensors()->Put(bytes, tail);
+  if (digest.ok()) stored_.insert(*digest);
+  return digest;
+}
+
+void RunCheckpoint::Write(SteadyClock::time_point start, int64_t bytes) {
   const std::string message = message_.SerializeAsString();
   const absl::Status status = job_.jobs()->SaveCheckpoint(job_.claim(), message);
   const absl::Duration cost = absl::FromChrono(SteadyClock::now() - start);
@@ -161,10 +183,12 @@ void RunCheckpoint::Write(SteadyClock::time_point start, int64_t bytes,
   }
   last_ = job_.options().clock->Now();
   if (absl::IsAborted(status)) return job_.stop()->Request(StopReason::kLapsed);
-  unused_.insert(unused_.end(), unused.begin(), unused.end());
   if (!status.ok()) return job_.Report(status);
-  for (const std::string& digest : unused_) job_.tensors()->Remove(digest).IgnoreError();
-  unused_.clear();
+  std::set<std::string> named = OwnBlobsOf(message_);
+  for (const std::string& digest : stored_) {
+    if (named.count(digest) == 0) job_.tensors()->Remove(digest).IgnoreError();
+  }
+  stored_ = std::move(named);
 }
 
 bool RunCheckpoint::HasMomentsOf(const LayerPruner& pruner) const {
@@ -172,12 +196,10 @@ bool RunCheckpoint::HasMomentsOf(const LayerPruner& pruner) const {
          message_.held_out_rows() == pruner.held_out_rows();
 }
 
-// Returns what is of no use any more once the checkpoint is written.
-std::vector<std::string> RunCheckpoint::PutMoments(const LayerPruner& pruner) {
-  std::vector<std::string> before(message_.moments().begin(), message_.moments().end());
+void RunCheckpoint::PutMoments(const LayerPruner& pruner) {
   message_.clear_moments();
   for (const GramMatrix* moments : pruner.Moments()) {
-    const absl::StatusOr<std::string> digest = job_.tensors()->Put(BytesOf(moments->flat()), tail_);
+    const absl::StatusOr<std::string> digest = Put(BytesOf(moments->flat()), tail_);
     if (!digest.ok()) {
       job_.Report(digest.status());
       message_.clear_moments();
@@ -189,11 +211,6 @@ std::vector<std::string> RunCheckpoint::PutMoments(const LayerPruner& pruner) {
   message_.set_calibration_rows(kept ? pruner.calibration_rows() : 0);
   message_.set_held_out_rows(kept ? pruner.held_out_rows() : 0);
   message_.set_cross(kept && pruner.has_cross());
-  std::erase_if(before, [this](const std::string& digest) {
-    return std::find(message_.moments().begin(), message_.moments().end(), digest) !=
-           message_.moments().end();
-  });
-  return before;
 }
 
 void RunCheckpoint::SaveMoments(Index block, size_t stretch, const LayerPruner& pruner) {
@@ -203,7 +220,8 @@ void RunCheckpoint::SaveMoments(Index block, size_t stretch, const LayerPruner& 
   Begin(block, stretch);
   message_.clear_tensor();
   message_.clear_method_state();
-  Write(start, bytes, PutMoments(pruner));
+  PutMoments(pruner);
+  Write(start, bytes);
 }
 
 void RunCheckpoint::SaveMethod(Index block, size_t stretch, const LayerPruner& pruner, bool whole,
@@ -213,12 +231,11 @@ void RunCheckpoint::SaveMethod(Index block, size_t stretch, const LayerPruner& p
   if (!Due(bytes + static_cast<int64_t>(message_.method_state().size()))) return;
   const auto start = SteadyClock::now();
   Begin(block, stretch);
-  std::vector<std::string> unused;
-  if (put) unused = PutMoments(pruner);
+  if (put) PutMoments(pruner);
   message_.set_tensor(tensor);
   message_.mutable_method_state()->clear();
   run.AppendState(message_.mutable_method_state());
-  Write(start, bytes, unused);
+  Write(start, bytes);
 }
 
 void RunCheckpoint::SaveAdvanced(Index block, v1::HiddenStates::Kind kind, MatrixView states,
@@ -238,19 +255,19 @@ void RunCheckpoint::SaveAdvanced(Index block, v1::HiddenStates::Kind kind, Matri
     Forget();
     message_.set_block(static_cast<int>(block));
   }
-  const absl::StatusOr<std::string> digest = job_.tensors()->Put(bytes, tail_);
+  const absl::StatusOr<std::string> digest = Put(bytes, tail_);
   if (!digest.ok()) return job_.Report(digest.status());
   v1::RunCheckpoint::Rows& saved = *message_.add_advanced();
   saved.set_kind(kind);
   saved.set_end(rows);
   saved.set_digest(*digest);
-  Write(start, static_cast<int64_t>(bytes.size()), {});
+  Write(start, static_cast<int64_t>(bytes.size()));
 }
 
 void RunCheckpoint::AfterResult() {
   message_.clear_tensor();
   message_.clear_method_state();
-  if (message_.moments_size() > 0) Write(SteadyClock::now(), 0, {});
+  if (message_.moments_size() > 0) Write(SteadyClock::now(), 0);
 }
 
 void RunCheckpoint::ForgetAdvanced() {
@@ -272,25 +289,8 @@ void RunCheckpoint::Abandon() {
 }
 
 void RunCheckpoint::Forget() {
-  for (const std::string& digest : message_.moments()) {
-    job_.tensors()->Remove(digest).IgnoreError();
-  }
-  for (const v1::RunCheckpoint::Rows& rows : message_.advanced()) {
-    job_.tensors()->Remove(rows.digest()).IgnoreError();
-  }
-  for (const std::string& digest : message_.training().layers()) {
-    job_.tensors()->Remove(digest).IgnoreError();
-  }
-  const v1::RunCheckpoint::Measuring& measuring = message_.measuring();
-  for (const v1::RunCheckpoint::Measuring::KeptRows& rows : measuring.kept()) {
-    job_.tensors()->Remove(rows.digest()).IgnoreError();
-  }
-  for (const std::string& digest : measuring.sums()) {
-    job_.tensors()->Remove(digest).IgnoreError();
-  }
-  if (!measuring.gradient_rows().empty()) {
-    job_.tensors()->Remove(measuring.gradient_rows()).IgnoreError();
-  }
+  for (const std::string& digest : stored_) job_.tensors()->Remove(digest).IgnoreError();
+  stored_.clear();
   message_.Clear();
 }
 

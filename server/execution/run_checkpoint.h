@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -84,23 +85,22 @@ class RunCheckpoint {
   bool Due(int64_t bytes) const;
   void Begin(Index block, size_t stretch);
   bool HasMomentsOf(const LayerPruner& pruner) const;
-  std::vector<std::string> PutMoments(const LayerPruner& pruner);
+  void PutMoments(const LayerPruner& pruner);
   absl::Status CheckTraining(Training& training);
   absl::Status ReadMeasuring(CurvaturePass& pass);
-  void DropMeasuring();
   void KeepRows(v1::RunCheckpoint::Measuring& saved);
-  absl::Status PutMeasuring(CurvaturePass& pass, v1::RunCheckpoint::Measuring& saved,
-                            std::vector<std::string>& put);
+  absl::Status PutMeasuring(CurvaturePass& pass, v1::RunCheckpoint::Measuring& saved);
   absl::Status ReadMoments(StretchMoments& moments, size_t groups);
+  // The blob stays until a checkpoint is written that does not name it.
+  absl::StatusOr<std::string> Put(absl::Span<const char> bytes, const std::string& tail);
   // start, bytes: of the whole save, for the cost of the next.
-  void Write(std::chrono::steady_clock::time_point start, int64_t bytes,
-             absl::Span<const std::string> unused);
+  void Write(std::chrono::steady_clock::time_point start, int64_t bytes);
   void Warn(absl::string_view what, const absl::Status& status);
 
   ClaimedJob& job_;
   const std::string tail_;  // of its blobs (own_blobs.h)
   v1::RunCheckpoint message_;
-  std::vector<std::string> unused_;  // to be removed once a save no longer names them
+  std::set<std::string> stored_;  // blobs of its own that it found or put, and has not removed
   absl::Time last_;
   absl::Duration cost_of_a_byte_;                         // by the last save of bulk
   absl::Duration cost_of_little_ = absl::ZeroDuration();  // the last save without

@@ -2,7 +2,6 @@
 // that takes the curvature.
 #include <algorithm>
 #include <chrono>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,20 +53,16 @@ int64_t BytesToSave(CurvaturePass& pass, const Measuring& saved) {
   return bytes;
 }
 
-// Removes what the point does not need from what is saved, and returns its digests.
-std::vector<std::string> TakeUnneeded(CurvaturePass& pass, Measuring& saved) {
-  std::vector<std::string> unneeded(saved.sums().begin(), saved.sums().end());
+// Drops what the point does not need from what is saved.
+void DropUnneeded(CurvaturePass& pass, Measuring& saved) {
   saved.clear_sums();
-  if (!saved.gradient_rows().empty()) unneeded.push_back(saved.gradient_rows());
   saved.clear_gradient_rows();
   const Index needed = pass.kept_rows();
   while (saved.kept_size() > 0) {
     const Index begin = saved.kept_size() > 1 ? saved.kept(saved.kept_size() - 2).end() : 0;
     if (begin < needed) break;
-    unneeded.push_back(saved.kept().rbegin()->digest());
     saved.mutable_kept()->RemoveLast();
   }
-  return unneeded;
 }
 
 }  // namespace
@@ -100,7 +95,7 @@ void RunCheckpoint::SaveSampled(const SampledSoFar& rows) {
     saved.mutable_ids()->Add(row.begin(), row.end());
     saved.add_lengths(static_cast<int32_t>(row.size()));
   }
-  Write(start, 0, {});
+  Write(start, 0);
 }
 
 // --- The curvature's pass ---
@@ -149,7 +144,7 @@ absl::StatusOr<Measuring> RunCheckpoint::TakeMeasuring(CurvaturePass& pass) {
   if (!status.ok() && !damaged) return status;
   if (damaged) {
     Warn("curvature that was saved", status);
-    DropMeasuring();
+    message_.clear_measuring();
     ATTNPRUNE_RETURN_IF_ERROR(pass.SetPoint({}));
     return Measuring();
   }
@@ -159,38 +154,22 @@ absl::StatusOr<Measuring> RunCheckpoint::TakeMeasuring(CurvaturePass& pass) {
   return taken;
 }
 
-void RunCheckpoint::DropMeasuring() {
-  const Measuring& saved = message_.measuring();
-  unused_.insert(unused_.end(), saved.sums().begin(), saved.sums().end());
-  for (const Measuring::KeptRows& rows : saved.kept()) unused_.push_back(rows.digest());
-  if (!saved.gradient_rows().empty()) unused_.push_back(saved.gradient_rows());
-  message_.clear_measuring();
-}
-
 // Rows that were saved long ago begin their grace anew; where one is gone all are to be put again.
 void RunCheckpoint::KeepRows(Measuring& saved) {
   std::vector<std::string> digests;
   for (const Measuring::KeptRows& rows : saved.kept()) digests.push_back(rows.digest());
   const absl::StatusOr<std::vector<std::string>> missing = job_.tensors()->FindMissing(digests);
-  if (missing.ok() && missing->empty()) return;
-  unused_.insert(unused_.end(), digests.begin(), digests.end());
-  saved.clear_kept();
+  if (!missing.ok() || !missing->empty()) saved.clear_kept();
 }
 
-// Adds what is needed and not saved yet; put: its digests, as far as it came.
-absl::Status RunCheckpoint::PutMeasuring(CurvaturePass& pass, Measuring& saved,
-                                         std::vector<std::string>& put) {
+// Adds what is needed and not saved yet.
+absl::Status RunCheckpoint::PutMeasuring(CurvaturePass& pass, Measuring& saved) {
   const CurvaturePoint& point = pass.point();
-  const auto add = [&](absl::Span<const char> bytes, const std::string& tail) {
-    absl::StatusOr<std::string> digest = job_.tensors()->Put(bytes, tail);
-    if (digest.ok()) put.push_back(*digest);
-    return digest;
-  };
   const Index begin = KeptEnd(saved), end = pass.kept_rows();
   if (end > begin) {
     const MutableMatrixView rows = pass.Kept(end).Rows(begin, end - begin);
     ATTNPRUNE_ASSIGN_OR_RETURN(std::string digest,
-                               add(BytesOf<float>(ValuesOf(rows)), TailOfKept(tail_, end)));
+                               Put(BytesOf<float>(ValuesOf(rows)), TailOfKept(tail_, end)));
     Measuring::KeptRows& kept = *saved.add_kept();
     kept.set_end(end);
     kept.set_digest(std::move(digest));
@@ -198,12 +177,12 @@ absl::Status RunCheckpoint::PutMeasuring(CurvaturePass& pass, Measuring& saved,
   if (pass.gradient_rows() > 0) {
     ATTNPRUNE_ASSIGN_OR_RETURN(
         *saved.mutable_gradient_rows(),
-        add(BytesOf<float>(ValuesOf(pass.Gradients())), TailOfGradients(tail_, point)));
+        Put(BytesOf<float>(ValuesOf(pass.Gradients())), TailOfGradients(tail_, point)));
   }
   const std::vector<absl::Span<double>> sums = pass.Sums();
   for (size_t i = 0; i < sums.size(); ++i) {
     ATTNPRUNE_ASSIGN_OR_RETURN(std::string digest,
-                               add(BytesOf<double>(sums[i]), TailOfSums(tail_, point, i)));
+                               Put(BytesOf<double>(sums[i]), TailOfSums(tail_, point, i)));
     saved.add_sums(std::move(digest));
   }
   return absl::OkStatus();
@@ -219,14 +198,10 @@ void RunCheckpoint::SaveMeasuring(CurvaturePass& pass, const Measuring& measured
   }
   const auto start = std::chrono::steady_clock::now();
   Measuring saved = message_.measuring();
-  std::vector<std::string> unneeded = TakeUnneeded(pass, saved);
+  DropUnneeded(pass, saved);
   KeepRows(saved);
-  std::vector<std::string> put;
-  const absl::Status status = PutMeasuring(pass, saved, put);
-  if (!status.ok()) {
-    unused_.insert(unused_.end(), put.begin(), put.end());
-    return job_.Report(status);
-  }
+  const absl::Status status = PutMeasuring(pass, saved);
+  if (!status.ok()) return job_.Report(status);
   const CurvaturePoint& point = pass.point();
   saved.set_forward(point.forward);
   saved.set_gradients(point.gradients);
@@ -234,12 +209,7 @@ void RunCheckpoint::SaveMeasuring(CurvaturePass& pass, const Measuring& measured
   *saved.mutable_curvature() = measured.curvature();
   *saved.mutable_scores() = measured.scores();
   *message_.mutable_measuring() = std::move(saved);
-  // What was put now under the digest of something older stays.
-  const std::set<std::string> named(put.begin(), put.end());
-  const auto is_named = [&named](const std::string& digest) { return named.count(digest) > 0; };
-  std::erase_if(unneeded, is_named);
-  std::erase_if(unused_, is_named);
-  Write(start, bytes, unneeded);
+  Write(start, bytes);
 }
 
 }  // namespace attnprune

@@ -89,20 +89,12 @@ void RunCheckpoint::SaveTraining(Index block, Training& training) {
   saved.set_best_step(point.best_step);
   for (Index layer = 0; layer < layers; ++layer) {
     const std::vector<float> values = Gathered(training.Values(layer));
-    const absl::StatusOr<std::string> digest = job_.tensors()->Put(BytesOf<float>(values), tail_);
-    if (!digest.ok()) {
-      for (const std::string& put : saved.layers()) job_.tensors()->Remove(put).IgnoreError();
-      return job_.Report(digest.status());
-    }
+    const absl::StatusOr<std::string> digest = Put(BytesOf<float>(values), tail_);
+    if (!digest.ok()) return job_.Report(digest.status());
     saved.add_layers(*digest);
   }
-  std::vector<std::string> unused(message_.training().layers().begin(),
-                                  message_.training().layers().end());
-  std::erase_if(unused, [&saved](const std::string& digest) {
-    return std::find(saved.layers().begin(), saved.layers().end(), digest) != saved.layers().end();
-  });
   *message_.mutable_training() = std::move(saved);
-  Write(start, bytes, unused);
+  Write(start, bytes);
 }
 
 }  // namespace attnprune
