@@ -136,7 +136,8 @@ void AddStoreFlags(CLI::App& app, ServerOptions& o) {
   app.add_option("--blobs", o.blobs,
                  "file:///FOLDER or s3://BUCKET/PREFIX?endpoint=URL&region=REGION, for the tensors "
                  "and checkpoints of all servers of the database, which --store names. The keys "
-                 "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment")
+                 "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment, else those "
+                 "that a container or an instance of AWS has by its role")
       ->type_name("URL")
       ->envname("ATTNPRUNE_BLOBS");
   app.add_option("--blobs-credentials-file", o.blobs_credentials_file,

@@ -1,6 +1,5 @@
 #include "server/objects/s3_credentials.h"
 
-#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -10,17 +9,15 @@
 #include "core/base/status_macros.h"
 #include "core/io/file.h"
 #include "core/io/messages.h"
+#include "server/objects/environment.h"
 
 namespace attnprune {
 namespace {
 
 constexpr char kFileField[] = "blobs_credentials_file";
 constexpr int64_t kMostBytes = 64 << 10;
-
-std::string Environment(const char* name) {
-  const char* const value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
+constexpr absl::Duration kFetchBefore = absl::Minutes(5), kFetchAgain = absl::Seconds(30);
+const RealClock kRealClock;
 
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const File file, File::OpenForReading(path));
@@ -60,39 +57,76 @@ absl::StatusOr<S3Keys> ParseS3Keys(absl::string_view text) {
                     "must have lines aws_access_key_id = … and aws_secret_access_key = …");
 }
 
-S3Credentials::S3Credentials(std::string file, S3Keys keys)
-    : file_(std::move(file)), keys_(std::move(keys)) {}
+S3Credentials::S3Credentials(std::string file, absl::optional<MachineKeys> machine, S3Keys keys,
+                             const Clock* clock)
+    : file_(std::move(file)),
+      machine_(std::move(machine)),
+      clock_(clock == nullptr ? &kRealClock : clock),
+      keys_(std::move(keys)) {}
 
-S3Credentials::S3Credentials(S3Credentials&& other) noexcept : file_(other.file_) {
+S3Credentials::S3Credentials(S3Credentials&& other) noexcept
+    : file_(other.file_), machine_(other.machine_), clock_(other.clock_) {
   const MutexLock lock(&other.mutex_);
   const MutexLock own(&mutex_);
   keys_ = std::move(other.keys_);
   read_ = other.read_;
+  next_fetch_ = other.next_fetch_;
+  fetched_ = other.fetched_;
 }
 
-absl::StatusOr<S3Credentials> S3Credentials::Load(const std::string& file) {
+absl::StatusOr<S3Credentials> S3Credentials::Load(const std::string& file, const Clock* clock) {
   if (!file.empty()) {
     ATTNPRUNE_ASSIGN_OR_RETURN(S3Keys keys, ReadKeys(file));
-    return S3Credentials(file, std::move(keys));
+    return S3Credentials(file, absl::nullopt, std::move(keys), clock);
   }
-  S3Keys keys = {Environment("AWS_ACCESS_KEY_ID"), Environment("AWS_SECRET_ACCESS_KEY"),
-                 Environment("AWS_SESSION_TOKEN")};
-  if (!keys.id.empty() && !keys.secret.empty()) return S3Credentials("", std::move(keys));
-  return FieldError("blobs",
-                    "must have keys for s3://: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the "
-                    "environment, or blobs_credentials_file; got none");
+  S3Keys keys = {.id = EnvironmentOf("AWS_ACCESS_KEY_ID"),
+                 .secret = EnvironmentOf("AWS_SECRET_ACCESS_KEY"),
+                 .session_token = EnvironmentOf("AWS_SESSION_TOKEN")};
+  if (keys.id.empty() || keys.secret.empty()) return LoadOfMachine(clock);
+  return S3Credentials("", absl::nullopt, std::move(keys), clock);
 }
 
-S3Keys S3Credentials::Get() {
-  const MutexLock lock(&mutex_);
-  if (file_.empty()) return keys_;
-  const absl::optional<FileFacts> facts = LookUp(file_);
-  if (facts.has_value() && facts->changed != read_) {
-    absl::StatusOr<S3Keys> keys = ReadKeys(file_);
-    if (keys.ok()) keys_ = *std::move(keys);
-    read_ = facts->changed;
+absl::StatusOr<S3Credentials> S3Credentials::LoadOfMachine(const Clock* clock) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(absl::optional<MachineKeys> machine, MachineKeys::FromEnvironment());
+  std::string got = "got none";
+  if (machine.has_value()) {
+    absl::StatusOr<S3Keys> keys = machine->Fetch();
+    if (keys.ok()) return S3Credentials("", std::move(machine), *std::move(keys), clock);
+    absl::StrAppend(&got, "; ", keys.status().message());
   }
+  return FieldError("blobs", absl::StrCat("must have keys for s3://: AWS_ACCESS_KEY_ID and "
+                                          "AWS_SECRET_ACCESS_KEY of the environment, "
+                                          "blobs_credentials_file, or a machine with a role; ",
+                                          got));
+}
+
+absl::StatusOr<S3Keys> S3Credentials::Get() {
+  const MutexLock lock(&mutex_);
+  if (!file_.empty()) ReadFileAgain();
+  if (machine_.has_value()) ATTNPRUNE_RETURN_IF_ERROR(FetchAgain());
   return keys_;
+}
+
+void S3Credentials::ReadFileAgain() {
+  const absl::optional<FileFacts> facts = LookUp(file_);
+  if (!facts.has_value() || facts->changed == read_) return;
+  absl::StatusOr<S3Keys> keys = ReadKeys(file_);
+  if (keys.ok()) keys_ = *std::move(keys);
+  read_ = facts->changed;
+}
+
+absl::Status S3Credentials::FetchAgain() {
+  const absl::Time now = clock_->Now();
+  if (now < keys_.expires - kFetchBefore) return absl::OkStatus();
+  if (now >= next_fetch_) {
+    absl::StatusOr<S3Keys> keys = machine_->Fetch();
+    fetched_ = keys.status();
+    if (keys.ok()) keys_ = *std::move(keys);
+    next_fetch_ = now + (now < keys_.expires ? kFetchAgain : absl::Seconds(1));
+  }
+  if (now < keys_.expires) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("blobs: the keys have ended", fetched_.ok() ? "" : "; ", fetched_.message()));
 }
 
 }  // namespace attnprune

@@ -3,7 +3,6 @@
 #include <curl/curl.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -17,7 +16,9 @@
 #include "absl/time/clock.h"
 #include "core/base/status_macros.h"
 #include "core/io/sha256.h"
+#include "server/objects/environment.h"
 #include "server/objects/s3_xml.h"
+#include "server/objects/small_http.h"
 
 namespace attnprune {
 namespace {
@@ -25,16 +26,6 @@ namespace {
 constexpr int kPlaces = 32;
 constexpr size_t kMostBody = size_t{1} << 20;
 constexpr int64_t kConnectMs = 5000, kSilentBytes = 1000, kSilentSeconds = 20;
-
-void InitializeOnce() {
-  static const CURLcode done = curl_global_init(CURL_GLOBAL_DEFAULT);
-  static_cast<void>(done);
-}
-
-std::string CaFile() {
-  const char* const file = std::getenv("AWS_CA_BUNDLE");
-  return file == nullptr ? "" : file;
-}
 
 std::string DigestOf(Pieces pieces) {
   Sha256 hash;
@@ -138,9 +129,9 @@ struct S3Http::Transfer {
 S3Http::S3Http(BlobsUrl url, S3Credentials credentials)
     : url_(std::move(url)),
       display_(absl::StrCat(url_.Name(), " at ", url_.endpoint)),
-      ca_file_(CaFile()),
+      ca_file_(EnvironmentOf("AWS_CA_BUNDLE")),
       credentials_(std::move(credentials)) {
-  InitializeOnce();
+  InitializeCurl();
 }
 
 S3Http::~S3Http() {
@@ -181,7 +172,7 @@ absl::Status S3Http::Prepare(Transfer& transfer, const S3Request& request, int64
   CURL* const curl = transfer.handle;
   if (curl == nullptr) return absl::ResourceExhaustedError("no memory for a request to S3");
   transfer.from = from;
-  const S3Keys keys = credentials_.Get();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const S3Keys keys, credentials_.Get());
   const auto set = [curl](CURLoption option, auto value) { curl_easy_setopt(curl, option, value); };
   set(CURLOPT_URL, UrlOf(request).c_str());
   set(CURLOPT_PATH_AS_IS, 1L);

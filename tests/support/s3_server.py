@@ -5,7 +5,9 @@
 prints "serving http://127.0.0.1:PORT". The bucket `tensors` is there; the key is `tester`, its secret `opensesame`.
 FOLDER/objects/<key, quoted> is an object, FOLDER/parts/<upload>/<number> a part. FOLDER/fault, while it is there, has
 one JSON object: {"method": "PUT", "contains": "partNumber", "status": 503, "code": "SlowDown", "times": 2}; times counts
-down, status 0 closes the connection without an answer, and "cut" sends so many bytes of an object and no more."""
+down, status 0 closes the connection without an answer, and "cut" sends so many bytes of an object and no more.
+FOLDER/machine_keys, while it is there, has what a machine's address for keys answers: as an EC2 instance's, of the role
+`worker`, and at /container to the token `pod`. The keys in it are taken, with their session token alone."""
 import hashlib
 import hmac
 import http.server
@@ -20,7 +22,8 @@ import threading
 import urllib.parse
 from xml.sax.saxutils import escape
 
-BUCKET, REGION, KEYS = "tensors", "us-east-1", {"tester": "opensesame"}
+BUCKET, REGION = "tensors", "us-east-1"
+ROLES = "/latest/meta-data/iam/security-credentials/"
 
 
 def sign(secret, date, words):
@@ -62,14 +65,47 @@ class Handler(http.server.BaseHTTPRequestHandler):
             path.unlink() if fault["times"] <= 0 else path.write_text(json.dumps(fault))
             return fault
 
+    def machine_keys(self):
+        try:
+            return (self.folder / "machine_keys").read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def keys(self):
+        """Secret and session token by identifier."""
+        known = {"tester": ("opensesame", None)}
+        if self.machine_keys() is not None:
+            words = json.loads(self.machine_keys())
+            known[words["AccessKeyId"]] = (words["SecretAccessKey"], words["Token"])
+        return known
+
+    def tell_keys(self):
+        """Whether it was a machine's address for keys that was asked."""
+        told = self.machine_keys()
+        if told is None:
+            return False
+        known = self.headers.get("X-aws-ec2-metadata-token") == "known"
+        answers = {("PUT", "/latest/api/token"): ("X-aws-ec2-metadata-token-ttl-seconds" in self.headers, b"known"),
+                   ("GET", ROLES): (known, b"worker\n"), ("GET", ROLES + "worker"): (known, told),
+                   ("GET", "/container"): (self.headers.get("Authorization") == "pod", told)}
+        if (self.command, self.path) not in answers:
+            return False
+        allowed, body = answers[self.command, self.path]
+        self.answer(200 if allowed else 401, body if allowed else b"")
+        return True
+
     def check_signature(self, body):
         words = self.headers.get("Authorization", "")
         if not words.startswith("AWS4-HMAC-SHA256 "):
             raise Refused(403, "AccessDenied")
         fields = dict(word.strip().split("=", 1) for word in words.split(" ", 1)[1].split(","))
         key, date, region, _, _ = fields["Credential"].split("/")
-        if key not in KEYS:
+        keys = self.keys()
+        if key not in keys:
             raise Refused(403, "InvalidAccessKeyId")
+        secret, token = keys[key]
+        if self.headers.get("x-amz-security-token") != token:
+            raise Refused(403, "InvalidToken")
         if region != REGION:
             raise Refused(400, "AuthorizationHeaderMalformed", extra=f"<Region>{REGION}</Region>")
         path, _, query = self.path.partition("?")
@@ -84,13 +120,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         scope = f"{date}/{REGION}/s3/aws4_request"
         text = "\n".join(["AWS4-HMAC-SHA256", self.headers["x-amz-date"], scope,
                           hashlib.sha256(canonical.encode()).hexdigest()])
-        if not hmac.compare_digest(sign(KEYS[key], date, text), fields["Signature"]):
+        if not hmac.compare_digest(sign(secret, date, text), fields["Signature"]):
             raise Refused(403, "SignatureDoesNotMatch", extra=f"<StringToSign>{escape(text)}</StringToSign>")
         if digest != hashlib.sha256(body).hexdigest():
             raise Refused(400, "XAmzContentSHA256Mismatch")
 
     def serve(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.tell_keys():
+            return
         fault = self.fault()
         if fault and "cut" not in fault:
             if fault["status"] == 0:

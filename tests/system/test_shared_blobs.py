@@ -194,6 +194,7 @@ def test_a_place_that_will_not_do_is_refused_with_its_name(tmp_path, store, smal
     assert code == 1 and "refuses the keys" in words and small_s3.endpoint in words
     assert "openbarley" not in words and "tester" not in words
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     code, words = refusal(data, *store, *bucket)
     assert code == 2 and "blobs must have keys for s3://" in words
     keys = tmp_path / "keys"

@@ -88,6 +88,15 @@ void S3Server::SetFault(const std::string& json) const {
   std::filesystem::rename(folder() + "/fault.new", folder() + "/fault");
 }
 
+void S3Server::SetMachineKeys(const std::string& json) const {
+  if (json.empty()) {
+    std::filesystem::remove(folder() + "/machine_keys");
+    return;
+  }
+  std::ofstream(folder() + "/machine_keys.new") << json;
+  std::filesystem::rename(folder() + "/machine_keys.new", folder() + "/machine_keys");
+}
+
 bool S3Server::HasFault() const { return std::filesystem::exists(folder() + "/fault"); }
 
 std::string S3Server::FileOf(const std::string& key) const {

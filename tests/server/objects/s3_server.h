@@ -28,6 +28,9 @@ class S3Server {
   // See the program.
   void SetFault(const std::string& json) const;
   bool HasFault() const;  // one that is not used up
+  // Empty: the machine has none.
+  void SetMachineKeys(const std::string& json) const;
+  const std::string& endpoint() const { return endpoint_; }
   void Stop();
   void Start();  // again, on the same port
 
