@@ -248,7 +248,7 @@ command_tidy() {
     tidy_stage "everything" "(core|server|client|tls|trace|examples|tests)/"
   else
     tidy_stage "all but RPCs, programs, tests" \
-      '(core|examples|tls|trace|client/export|server/(api|blobs|execution|http|observe|queue|tls|upkeep|web))/'
+      '(core|examples|tls|trace|client/export|server/(access|api|backup|blobs|execution|http|objects|observe|queue|tls|upkeep|web))/'
   fi
 }
 
