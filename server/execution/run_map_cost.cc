@@ -75,4 +75,25 @@ absl::StatusOr<double> EntriesOfMaps(const ModelWeights& model) {
   return entries;
 }
 
+double AttentionBytes(const RunSpec& run, const ProblemShape& shape, DenseAttention dense,
+                      int threads) {
+  constexpr double kCopies = 6;  // of q and k: the problem's, the result, its target, being stored
+  constexpr double kOfFloat = sizeof(float), kOfDouble = sizeof(double);
+  const auto d = static_cast<double>(shape.features());
+  const ChosenMethod& method = *run.attention_method;
+  return ObjectiveBytes(shape, CalibrationSize(shape), dense, threads) +
+         ObjectiveBytes(shape, HeldOutSize(shape), dense, threads) +
+         method.info->bytes(shape, method.values, dense, threads) +
+         (method.info->uses_moments ? kOfDouble * d * d : 0) + kCopies * kOfFloat * Entries(shape);
+}
+
+// Errors of a dense_target need the dense attention anew.
+double AttentionOperations(const RunSpec& run, const ProblemShape& shape, DenseAttention dense) {
+  const ChosenMethod& method = *run.attention_method;
+  const double losses = LossOperations(shape, CalibrationSize(shape), dense) +
+                        LossOperations(shape, HeldOutSize(shape), dense);
+  return method.info->operations(shape, method.values, dense) +
+         (run.dense_target > 0 ? 3 : 2) * losses;
+}
+
 }  // namespace attnprune

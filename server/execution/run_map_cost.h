@@ -6,6 +6,8 @@
 #include "absl/types/span.h"
 #include "core/methods/registry.h"
 #include "core/model/model_weights.h"
+#include "core/objective/attention_objective.h"
+#include "core/problem/problem_shape.h"
 #include "core/tensor/matrix.h"
 #include "server/execution/run_spec.h"
 
@@ -28,6 +30,12 @@ struct MapCost {
 absl::StatusOr<MapCost> CostOf(const RunSpec& run, const ModelWeights& model, Index layer,
                                absl::Span<const LinearMap> maps, const ChosenMethod& method,
                                int threads);
+
+// Of q and k that the run prunes together, and the error on both sets of rows: memory in bytes, and
+// operations. The run has an attention method.
+double AttentionBytes(const RunSpec& run, const ProblemShape& shape, DenseAttention dense,
+                      int threads);
+double AttentionOperations(const RunSpec& run, const ProblemShape& shape, DenseAttention dense);
 
 // Of all linear maps of a layer; of the model. Errors of ModelWeights::Map.
 absl::StatusOr<double> EntriesOfLayer(const ModelWeights& model, Index layer);

@@ -16,14 +16,13 @@
 #include "core/sequential/curvature.h"
 #include "core/sequential/distillation.h"
 #include "server/execution/run_map_cost.h"
+#include "server/execution/run_places.h"
 #include "server/execution/run_plan.h"
 
 namespace attnprune {
 namespace {
 
 constexpr double kFloat = 4, kDouble = 8, kMaskBits = 8;
-constexpr DenseAttention kWays[] = {DenseAttention::kKeep, DenseAttention::kRebuild,
-                                    DenseAttention::kRecompute};
 
 double TotalOf(absl::Span<const Index> lengths) {
   return static_cast<double>(std::accumulate(lengths.begin(), lengths.end(), Index{0}));
@@ -80,8 +79,7 @@ class Planner {
   double PassOperations(absl::Span<const Index> lengths) const;  // of one block
   double SidesBetween(LayerPoint from, LayerHooks::Until until) const;
   double Advance(LayerPoint from) const;
-  double AttentionBytes(const ProblemShape& shape, DenseAttention dense) const;
-  double AttentionOperations(const ProblemShape& shape, DenseAttention dense) const;
+  RunSizes Sizes() const;
   void AddMemory();
   void AddAttentionCosts();
   void AddUp();
@@ -99,7 +97,7 @@ class Planner {
   ReconstructionEstimate reconstruction_;  // the most of any block
   DistillationEstimate distillation_;
   double most_method_bytes_ = 0, most_moments_bytes_ = 0, pruned_bytes_ = 0;
-  std::array<double, std::size(kWays)> most_attention_bytes_ = {};
+  std::array<double, std::size(kAttentionWays)> most_attention_bytes_ = {};
   // By block, of its piece that is pruned as attention.
   std::vector<absl::optional<ProblemShape>> attention_;
   bool keeps_values_ = false;
@@ -254,31 +252,13 @@ absl::Status Planner::AddAttention(Index layer, const Stretch::Piece& piece) {
                       absl::StrCat("must suit the model's attention: block ", layer, ", ",
                                    piece.tensors[0].what.stored->name, ": ", status.message()));
   }
-  for (size_t way = 0; way < std::size(kWays); ++way) {
+  for (size_t way = 0; way < std::size(kAttentionWays); ++way) {
     most_attention_bytes_[way] =
-        std::max(most_attention_bytes_[way], AttentionBytes(shape, kWays[way]));
+        std::max(most_attention_bytes_[way],
+                 AttentionBytes(run_, shape, kAttentionWays[way], machine_.threads));
   }
   attention_.back() = std::move(shape);
   return absl::OkStatus();
-}
-
-double Planner::AttentionBytes(const ProblemShape& shape, DenseAttention dense) const {
-  constexpr double kCopies = 6;  // of q and k: the problem's, the result, its target, being stored
-  const auto d = static_cast<double>(shape.features());
-  const ChosenMethod& method = *run_.attention_method;
-  return ObjectiveBytes(shape, CalibrationSize(shape), dense, machine_.threads) +
-         ObjectiveBytes(shape, HeldOutSize(shape), dense, machine_.threads) +
-         method.info->bytes(shape, method.values, dense, machine_.threads) +
-         (method.info->uses_moments ? kDouble * d * d : 0) + kCopies * kFloat * Entries(shape);
-}
-
-// With its errors on both sets of rows; those of a dense_target need the dense attention anew.
-double Planner::AttentionOperations(const ProblemShape& shape, DenseAttention dense) const {
-  const ChosenMethod& method = *run_.attention_method;
-  const double losses = LossOperations(shape, CalibrationSize(shape), dense) +
-                        LossOperations(shape, HeldOutSize(shape), dense);
-  return method.info->operations(shape, method.values, dense) +
-         (run_.dense_target > 0 ? 3 : 2) * losses;
 }
 
 absl::Status Planner::AddStretch(Index layer, const Stretch& stretch, BlockCost& cost) {
@@ -357,57 +337,56 @@ absl::Status Planner::CheckRulesMatch() const {
                     "must be left q and k of a block, got none: run.rules take them all");
 }
 
-void Planner::AddMemory() {
+RunSizes Planner::Sizes() const {
   const ModelOptions& model = model_.options();
-  const double features = static_cast<double>(model.hidden_size);
+  const double row = kFloat * static_cast<double>(model.hidden_size);
+  const double calibration = TotalOf(calibration_), held_out = TotalOf(held_out_);
   // In independent order those before and behind a block, in the dense model.
   const bool twice = run_.independent || run_.dense_target > 0;
-  const double states = TotalOf(calibration_) * (twice ? 2 : 1) + 2 * TotalOf(held_out_);
+  const double pruned_on = calibration * (twice ? 2 : 1);
   std::vector<Index> all(calibration_.begin(), calibration_.end());
   all.insert(all.end(), held_out_.begin(), held_out_.end());
   const PassEstimate pass = EstimatePass(model, Compute::kFloat32, all, 1, /*memory_budget=*/1);
-  const double hidden = kFloat * features * states;
-  const double kept = keeps_values_
-                          ? kFloat * static_cast<double>(KeptWidth(model)) *
-                                (TotalOf(calibration_) * (twice ? 2 : 1) + TotalOf(held_out_))
-                          : 0;
+  RunSizes sizes;
+  sizes.hidden_states = row * (pruned_on + 2 * held_out);
+  if (keeps_values_) {
+    sizes.kept_states = kFloat * static_cast<double>(KeptWidth(model)) * (pruned_on + held_out);
+  }
   // The layer once more for the dense pass where the two differ.
   const bool layer_twice = !held_out_.empty() || twice;
-  const double fixed = pass.bytes + (layer_twice ? pass.bytes / 2 : 0) + most_moments_bytes_ +
-                       curvature_.layer_bytes;
-  const double tokens = kFloat * features * (TotalOf(calibration_) + TotalOf(held_out_));
-  plan_.disk_bytes += 2 * hidden + pruned_bytes_ + curvature_.stored_bytes;
+  sizes.layer = pass.bytes * (layer_twice ? 1.5 : 1) + most_moments_bytes_ + curvature_.layer_bytes;
+  sizes.method = most_method_bytes_;
+  sizes.by_attention = run_.attention_method.has_value();
+  sizes.attention_method = most_attention_bytes_;
+  sizes.tokens = row * (calibration + held_out);
+  sizes.sampling = sampling_.bytes;
+  // Before the blocks: a layer as it is passed back, the states of all, B and what is stored of it.
+  sizes.measuring = 2 * pass.bytes + 1.5 * curvature_.layer_bytes;
+  sizes.measuring_states = curvature_.state_bytes;
+  // With its values, as they are saved.
+  sizes.reconstructing =
+      reconstruction_.bytes + reconstruction_.values_bytes + curvature_.layer_bytes;
+  sizes.reconstructing_states = reconstruction_.state_bytes;
+  sizes.distilling = distillation_.bytes;
+  sizes.distilling_states = distillation_.state_bytes;
+  return sizes;
+}
+
+void Planner::AddMemory() {
+  const RunSizes sizes = Sizes();
+  plan_.disk_bytes += 2 * sizes.hidden_states + pruned_bytes_ + curvature_.stored_bytes;
   if (run_.reconstruction.has_value()) {
     plan_.disk_bytes += pruned_bytes_ + 2 * reconstruction_.values_bytes;
   }
-  // Before the blocks: a layer as it is passed back, the states of all, B and what is stored of it.
-  const double measuring = 2 * pass.bytes + 1.5 * curvature_.layer_bytes;
-  const auto fits_by = [&](bool spilled, size_t way) {
-    plan_.places = {.spilled = spilled, .attention = kWays[way], .keeps_values = keeps_values_};
-    const double pruning = (spilled ? 0 : hidden + kept) + fixed +
-                           std::max(most_method_bytes_, most_attention_bytes_[way]);
-    const double reconstructing =
-        reconstruction_.bytes + reconstruction_.values_bytes +  // as they are saved
-        curvature_.layer_bytes + (spilled ? 0 : hidden + kept + reconstruction_.state_bytes);
-    const double distilling =
-        distillation_.bytes + (spilled ? 0 : hidden + distillation_.state_bytes);
-    plan_.memory_bytes = std::max({pruning, measuring + (spilled ? 0 : curvature_.state_bytes),
-                                   sampling_.bytes, reconstructing, distilling});
-    return machine_.memory_budget <= 0 ||
-           plan_.memory_bytes <= static_cast<double>(machine_.memory_budget);
-  };
-  const bool fits = fits_by(false, 0) || fits_by(true, 0) ||
-                    (run_.attention_method.has_value() && (fits_by(true, 1) || fits_by(true, 2)));
-  if (fits && !plan_.places.spilled) return;
-  plan_.disk_bytes += std::max({hidden + kept + reconstruction_.state_bytes,
-                                hidden + distillation_.state_bytes, curvature_.state_bytes});
-  if (plan_.places.attention == DenseAttention::kRecompute) plan_.disk_bytes += tokens;
+  plan_.places.keeps_values = keeps_values_;
+  ChoosePlaces(sizes, machine_.memory_budget, plan_);
 }
 
 void Planner::AddAttentionCosts() {
   for (size_t block = 0; block < attention_.size(); ++block) {
     if (!attention_[block].has_value()) continue;
-    plan_.costs[block].prune[0] += AttentionOperations(*attention_[block], plan_.places.attention);
+    plan_.costs[block].prune[0] +=
+        AttentionOperations(run_, *attention_[block], plan_.places.attention);
   }
 }
 
