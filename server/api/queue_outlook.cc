@@ -214,9 +214,10 @@ QueueForecast QueueOutlook::ForecastOf(const Snapshot& snapshot) {
     forecast.priorities_.push_back(job->priority);
     take.push_back(needs_[job->id].rest);
   }
-  const auto workers = static_cast<size_t>(options_.workers);
-  forecast.idle_workers_ = workers - std::min(workers, left.size());
-  forecast.starts_ = StartTimes(snapshot.now, std::move(left), take, options_.workers);
+  // Other servers' workers are known by what they do.
+  const size_t workers = std::max(static_cast<size_t>(options_.workers), left.size());
+  forecast.idle_workers_ = workers - left.size();
+  forecast.starts_ = StartTimes(snapshot.now, std::move(left), take, static_cast<int>(workers));
   return forecast;
 }
 

@@ -57,7 +57,7 @@ class QueueForecast {
 };
 
 struct QueueOutlookOptions {
-  int workers = 1;          // at least 1
+  int workers = 1;          // of this server, at least 1; where more jobs run, so many are counted
   int threads_per_job = 1;  // of each: estimates are for one thread
 };
 

@@ -105,7 +105,15 @@ void JobMetrics::OnState(const std::string& job_id, const StoredEvent& event) {
   }
 }
 
-// Nothing if it is there already: FindQueued and OnEvents may both tell of it.
+// One that was queued elsewhere waits from now on; news that come late are followed by newer ones.
+void JobMetrics::OnRemoteChange(const JobChange& job) {
+  const MutexLock lock(&mutex_);
+  if (job.state == JobState::kQueued) return Enqueue(job.job_id, clock_->Now());
+  Dequeue(job.job_id, clock_->Now(), /*claimed=*/false);
+  if (IsTerminal(job.state)) running_.erase(job.job_id);
+}
+
+// Nothing if it is there already: FindQueued, OnEvents and OnRemoteChange may all tell of it.
 void JobMetrics::Enqueue(const std::string& job_id, absl::Time time) {
   if (queued_.emplace(job_id, time).second) queued_since_.insert(time);
 }

@@ -30,6 +30,8 @@ class JobMetrics final : public JobStoreListener {
 
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
   void OnCancelRequested(const std::string&) override {}
+  // Counts nothing: that server does. Keeps who waits and who runs here as it is.
+  void OnRemoteChange(const JobChange& job) override;
   // A job's figures could not be written, or a store did not answer.
   void OnTrouble() { trouble_.Add(); }
 

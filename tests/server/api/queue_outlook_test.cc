@@ -129,6 +129,15 @@ TEST_F(QueueOutlookTest, NamesJobsAndRunsAtWorkByTheirAge) {
               ElementsAre("runs/" + run, "jobs/" + job));
 }
 
+// Three at work need three workers: one is another server's.
+TEST_F(QueueOutlookTest, CountsWorkersOfOtherServersThatAreAtWork) {
+  for (const double seconds : {40, 60, 100}) AddJob(seconds);
+  for (int i = 0; i < 3; ++i) Claim();
+  const std::string next = AddJob(10), second = AddJob(10);
+  EXPECT_EQ(WaitOf(next), "0 ahead, 3 at work, in 20 s");
+  EXPECT_EQ(WaitOf(second), "1 ahead, 3 at work, in 25 s");
+}
+
 TEST_F(QueueOutlookTest, SaysThatAWorkerIsFree) {
   AddJob(40);
   Claim();
