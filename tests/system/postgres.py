@@ -1,8 +1,10 @@
 """A PostgreSQL of the test's own: in a temporary folder, on a unix socket alone."""
 import contextlib
 import os
+import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -19,6 +21,12 @@ def as_other_user():
         command += ["--securebits=+no_setuid_fixup", "--inh-caps=+dac_override",
                     "--ambient-caps=+dac_override"]
     return command
+
+
+def signal_all(processes, number):
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+            os.kill(process, number)
 
 
 class Postgres:
@@ -64,6 +72,18 @@ class Postgres:
             yield
         finally:
             self.start()
+
+    @contextlib.contextmanager
+    def hanging(self):
+        """It takes connections and statements, and answers none."""
+        server = int(pathlib.Path(f"{self.data}/postmaster.pid").read_text(encoding="ascii").split()[0])
+        children = pathlib.Path(f"/proc/{server}/task/{server}/children").read_text(encoding="ascii").split()
+        processes = [server, *map(int, children)]
+        signal_all(processes, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            signal_all(processes, signal.SIGCONT)
 
     def ask(self, sql):
         """The rows as text, a value each."""
