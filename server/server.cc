@@ -136,6 +136,7 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const std::string&
   workers.runner.threads = options.threads_per_job;
   workers.runner.memory_budget_bytes = options.max_job_memory_bytes;
   workers.runner.checkpoint_interval = options.checkpoint_interval;
+  workers.runner.progress_interval = options.progress_interval;
   // The blob store has made it, and removes what a kill may leave there (spilled_matrix.cc).
   workers.runner.spill_folder = options.data_dir + "/uploads";
   workers.runner.clock = clock;

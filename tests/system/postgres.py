@@ -30,10 +30,12 @@ def signal_all(processes, number):
 
 
 class Postgres:
-    """Users are let in as whom they say, but for `guarded`, whose password is `opensesame`."""
+    """Users are let in as whom they say, but for `guarded`, whose password is `opensesame`. fsync: as in earnest, in
+    the folder `parent`, which is to be on a disk."""
 
-    def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="attnprune-pg-", dir="/tmp")
+    def __init__(self, fsync=False, parent="/tmp"):
+        self.folder = tempfile.mkdtemp(prefix="attnprune-pg-", dir=parent)
+        self.settings = f"-c listen_addresses= -c fsync={'on' if fsync else 'off'} -k {self.folder}"
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(self.folder, user.pw_uid, user.pw_gid)
@@ -58,8 +60,7 @@ class Postgres:
                        check=True, cwd="/", stdout=subprocess.DEVNULL)
 
     def start(self):
-        self.run("pg_ctl", "-w", "-l", f"{self.folder}/log", "-o",
-                 f"-c listen_addresses= -c fsync=off -k {self.folder}", "start")
+        self.run("pg_ctl", "-w", "-l", f"{self.folder}/log", "-o", self.settings, "start")
 
     def stop(self):
         """As when its processes are killed."""

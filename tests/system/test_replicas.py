@@ -226,6 +226,22 @@ def test_health_says_ready_only_while_database_and_bucket_answer(tmp_path, datab
         wait_for(lambda: becomes(True), f"both are ready again: {away.__name__}", pause=PAUSE)
 
 
+def test_a_full_bucket_is_told_and_what_runs_waits_for_room(bucket, replicas, alone):
+    one = replicas(1)
+    name = make(one.clients[0], methods=LONG)
+    fault = bucket.folder / "fault"
+    fault.write_text(json.dumps({"method": "PUT", "status": 507, "code": "XMinioStorageFull", "times": 1000000}))
+    with pytest.raises(grpc.RpcError) as refused:
+        make(one.clients[0], layer=0)
+    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "answers 507 XMinioStorageFull" in refused.value.details()
+    wait_for(lambda: "job.trouble" in one.servers[0].log, "the result cannot be stored")
+    assert says_serving(one.clients[0]), "what is there can be read"
+    fault.unlink()
+    job = one.clients[0].finish(name)
+    assert (job.state, digests(job)) == (job_api.SUCCEEDED, alone[0])
+
+
 def test_a_series_of_kills_a_crash_and_an_outage_loses_nothing_and_changes_no_bit(database, bucket, replicas, alone):
     work = job_work(LONG)
     work.expected = alone[0]
