@@ -213,14 +213,14 @@ void WorkerPool::UpkeepLoop() {
 absl::Duration WorkerPool::RunUpkeep() {
   const std::vector<Running> running = RunningJobs();
   for (const Running& job : running) RenewLease(job);
-  const absl::StatusOr<Snapshot> snapshot = jobs_->ReadOutstanding();
+  const absl::StatusOr<Snapshot> snapshot = jobs_->ReadTimed();
   if (!snapshot.ok()) {
     Report("", snapshot.status());
     return absl::InfiniteDuration();
   }
   for (const Action& action : Overdue(*snapshot, options_.policy)) Act(action, running);
-  // A running job of another server may have parts to claim.
-  if (!snapshot->jobs.empty()) WakeWorkers();
+  // A job, or a part of another server's, may have come unnoticed, or could not be claimed.
+  WakeWorkers();
   return UntilLeaseEnds(*snapshot);
 }
 

@@ -55,7 +55,7 @@ class WorkerPool final : public JobStoreListener {
   bool Drain(absl::Duration timeout);
 
   // One pass: renews leases, tells jobs to stop that were cancelled or have timed out, takes back
-  // jobs of lost workers, wakes workers if jobs are queued. Called every upkeep_interval, and when
+  // jobs of lost workers, has idle workers look for work. Called every upkeep_interval, and when
   // a lease ends, by a thread of its own; tests with a clock of theirs call it too. Returns how
   // long after it the next lease ends.
   absl::Duration RunUpkeep();

@@ -24,6 +24,9 @@ const std::vector<double>& JobSeconds() {
   return bounds;
 }
 
+// Of a long queue the oldest jobs are read: others wait from the start, as it counts.
+constexpr int kFoundAtStart = 1000;
+
 // A label is the method's name or, from the second of that name on, "name#2".
 absl::string_view MethodOf(absl::string_view label) { return label.substr(0, label.find('#')); }
 
@@ -55,8 +58,10 @@ JobMetrics::JobMetrics(const std::vector<std::string>& methods, const Clock* clo
 
 absl::Status JobMetrics::FindQueued(JobStore* store) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const Snapshot outstanding, store->ReadOutstanding());
+  int reads = 0;
   for (const OutstandingJob& job : outstanding.jobs) {
     if (job.state != JobState::kQueued) continue;
+    if (++reads > kFoundAtStart) break;
     ATTNPRUNE_ASSIGN_OR_RETURN(const absl::Time since, QueuedSince(job.id, store));
     const MutexLock lock(&mutex_);
     Enqueue(job.id, since);

@@ -58,7 +58,7 @@ def store_rate(database, folder, **flags):
     database.ask("DROP SCHEMA IF EXISTS attnprune CASCADE")
     told = subprocess.run([args.build / "bin/job_store_rate", f"--store={database.url}", f"--folder={folder}",
                            f"--seconds={args.seconds}", *(f"--{name}={value}" for name, value in flags.items())],
-                          check=True, text=True, capture_output=True).stdout
+                          check=True, text=True, stdout=subprocess.PIPE).stdout
     print(told, end="", flush=True)
 
 
@@ -189,9 +189,9 @@ def main():
         print(f"load before: {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores", flush=True)
         with Postgres(fsync=True, parent="/var/tmp") as database:
             if "rates" in args.parts:
-                rates(database, folder / "checkpoints")
+                rates(database, folder)
             if "throughput" in args.parts:
-                throughput(database, folder / "checkpoints")
+                throughput(database, folder)
             if {"latency", "queue"} & set(args.parts):
                 whole_servers(database, folder, args.parts)
         print(f"load after: {os.getloadavg()[0]:.1f}")

@@ -256,6 +256,15 @@ TEST_F(QueueOutlookTest, ForecastsALongQueueOnceASecond) {
   EXPECT_NE(ValueOrDie(outlook_.Forecast()), first);
 }
 
+// 200 jobs of 20 s are read, and 100 of 20 s are taken for such as them until the second forecast.
+TEST_F(QueueOutlookTest, ReadsALongQueueAPieceAtATime) {
+  for (size_t i = 0; i < QueueOutlook::kReads + 100; ++i) AddJob(20);
+  const std::string last = AddJob(20);
+  EXPECT_EQ(WaitOf(last), "300 ahead, 0 at work, in 1500 s");
+  clock_.Pass(3600);
+  EXPECT_EQ(WaitOf(last), "300 ahead, 0 at work, in 1500 s");
+}
+
 TEST_F(QueueOutlookTest, SaysWhichMethodIsAtWorkHowFarAndWhatIsLeftOfTheWhole) {
   const std::string id = AddJob(80, 0, /*methods=*/4);
   const JobClaim job = Claim();
