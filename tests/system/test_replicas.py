@@ -169,22 +169,24 @@ def test_a_replica_that_drains_hands_its_job_over_at_once(database, replicas, al
 
 def test_replicas_that_are_stopped_beyond_their_leases_are_fenced(database, replicas, alone):
     three = replicas(3, "--lease", "1s", "--checkpoint-interval", "50ms")
-    names = [make(three.clients[0], methods=LONG, priority=number) for number in range(2)]
-    stopped = [worker_of(database, three, name)[0] for name in names]
-    (third,) = (server for server in three.servers if server not in stopped)
-    for server in stopped:
-        server.process.send_signal(signal.SIGSTOP)
+    names, stopped = [], []
     try:
+        for number in range(2):
+            (up, *_) = (client for client, server in zip(three.clients, three.servers) if server not in stopped)
+            names.append(make(up, methods=LONG, priority=number))
+            stopped.append(worker_of(database, three, names[-1])[0])
+            stopped[-1].process.send_signal(signal.SIGSTOP)
+        (third,) = (server for server in three.servers if server not in stopped)
         with Client(third.address) as client:
             jobs = [client.finish(name) for name in names]
     finally:
         for server in stopped:
             server.process.send_signal(signal.SIGCONT)
-    # Each of the two works on: it has let go of what it had, and runs a job of its own to the end.
-    for server in stopped:
-        three.clients[0].wait_for_step(make(three.clients[0], methods=ENDLESS))
-    for server in stopped:
-        wait_for(lambda server=server: server.log.count("state=RUNNING") > 1, f"{server.folder.name} works again")
+    # The two have let go of what they had: of three jobs more each server, of one worker, runs one.
+    for _ in three.servers:
+        make(three.clients[0], methods=ENDLESS)
+    at_work = "SELECT count(DISTINCT lease_owner) FROM attnprune.jobs WHERE state = 2"
+    wait_for(lambda: database.ask(at_work) == ["3"], "all three work", pause=PAUSE)
     for name, job in zip(names, jobs):
         assert job.state == job_api.SUCCEEDED and job.attempt >= 2
         assert digests(job) == alone[0]
@@ -275,7 +277,7 @@ def test_a_run_in_sequential_order_goes_on_at_the_other_when_its_replica_dies(da
     ran.kill()
     done("watch", name, "--quiet", "--server", other.address)
     run = json.loads(done("get", name, "--json", "--server", other.address))
-    assert (run["state"], run["attempt"]) == ("SUCCEEDED", 2)
+    assert run["state"] == "SUCCEEDED" and run["attempt"] >= 2
     assert len(run["results"]) == run["resultsTotal"]
     done("fetch", name, "--server", other.address, "--output", tmp_path / "out")
     assert same_model(tmp_path / "out", undisturbed_run(alone[1], "sequential"))
