@@ -112,8 +112,7 @@ def same_model(one, other):
 
 # --- any call anywhere ---
 
-def test_a_job_made_here_is_watched_there_and_cancelled_from_a_third(database, replicas):
-    three = replicas(3, *NO_LEASE_ENDS)
+def job_made_here_watched_there_and_cancelled_from_a_third(database, three):
     name = make(three.clients[0], methods=ENDLESS)
     ran, _ = worker_of(database, three, name)
     at = three.servers.index(ran)
@@ -134,8 +133,8 @@ def test_a_job_made_here_is_watched_there_and_cancelled_from_a_third(database, r
     assert not here.jobs.ListJobs(prune_api.ListJobsRequest(page_size=10)).jobs
 
 
-def test_a_run_is_cancelled_from_another_resumed_from_a_third_and_fetched(replicas, alone, tmp_path):
-    three = replicas(3, *NO_LEASE_ENDS)
+def run_cancelled_from_another_and_resumed_from_a_third(three):
+    """Its name."""
     a, b, c = three.servers
     name = submit_run(a)
     with subprocess.Popen([BIN / "attnprune", "watch", name, "--server", b.address], text=True,
@@ -146,8 +145,23 @@ def test_a_run_is_cancelled_from_another_resumed_from_a_third_and_fetched(replic
                 break
         watch.stdout.read()
     assert watch.returncode == 1
-    done("resume", name, "--server", b.address)
-    done("fetch", name, "--server", a.address, "--output", tmp_path / "out")
+    three.clients[0].jobs.ResumeRun(prune_api.ResumeRunRequest(name=name))
+    return name
+
+
+def test_any_call_works_at_any_replica_and_a_run_goes_on_when_its_own_dies(database, replicas, alone, tmp_path):
+    three = replicas(3, "--lease", "2s", "--checkpoint-interval", "100ms")
+    job_made_here_watched_there_and_cancelled_from_a_third(database, three)
+    name = run_cancelled_from_another_and_resumed_from_a_third(three)
+    before = results_of(database, name)
+    ran, (other, *_) = worker_of(database, three, name)
+    wait_for(lambda: results_of(database, name) > before, "it has results", pause=PAUSE)
+    ran.kill()
+    done("watch", name, "--quiet", "--server", other.address)
+    run = json.loads(done("get", name, "--json", "--server", other.address))
+    assert run["state"] == "SUCCEEDED" and run["attempt"] >= 3
+    assert len(run["results"]) == run["resultsTotal"]
+    done("fetch", name, "--server", other.address, "--output", tmp_path / "out")
     assert same_model(tmp_path / "out", undisturbed_run(alone[1], "sequential"))
 
 
@@ -221,11 +235,11 @@ def test_health_says_ready_only_while_database_and_bucket_answer(tmp_path, datab
     def becomes(ready):
         words = [*map(says_serving, two.clients), *map(says_well, ports)]
         return words == [ready] * 4
-    wait_for(lambda: becomes(True), "both are ready", pause=PAUSE)
+    wait_for(lambda: becomes(True), "both are ready", pause=0.2)
     for away in (database.stopped, bucket.stopped, database.hanging):
         with away():
-            wait_for(lambda: becomes(False), f"neither is ready: {away.__name__}", pause=PAUSE)
-        wait_for(lambda: becomes(True), f"both are ready again: {away.__name__}", pause=PAUSE)
+            wait_for(lambda: becomes(False), f"neither is ready: {away.__name__}", pause=0.2)
+        wait_for(lambda: becomes(True), f"both are ready again: {away.__name__}", pause=0.2)
 
 
 def test_a_full_bucket_is_told_and_what_runs_waits_for_room(bucket, replicas, alone):
@@ -267,17 +281,3 @@ def test_blocks_of_a_run_in_independent_order_are_pruned_on_both_at_once(databas
     assert first and second and len(first | second) >= 4
     done("fetch", name, "--server", two.servers[1].address, "--output", tmp_path / "out")
     assert same_model(tmp_path / "out", undisturbed_run(alone[1], "independent"))
-
-
-def test_a_run_in_sequential_order_goes_on_at_the_other_when_its_replica_dies(database, replicas, alone, tmp_path):
-    two = replicas(2, "--lease", "1s", "--checkpoint-interval", "50ms")
-    name = submit_run(two.servers[0])
-    ran, (other,) = worker_of(database, two, name)
-    wait_for(lambda: results_of(database, name) >= 3, "it has results", pause=PAUSE)
-    ran.kill()
-    done("watch", name, "--quiet", "--server", other.address)
-    run = json.loads(done("get", name, "--json", "--server", other.address))
-    assert run["state"] == "SUCCEEDED" and run["attempt"] >= 2
-    assert len(run["results"]) == run["resultsTotal"]
-    done("fetch", name, "--server", other.address, "--output", tmp_path / "out")
-    assert same_model(tmp_path / "out", undisturbed_run(alone[1], "sequential"))
