@@ -225,6 +225,9 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
   AddBytes(app, "--max-chunk-bytes", o.max_chunk_bytes, "Size of one message's piece of an upload");
   AddDuration(app, "--checkpoint-interval", o.checkpoint_interval,
               "Between two checkpoints of a job; a crash loses so much of its solving");
+  AddDuration(app, "--progress-interval", o.progress_interval,
+              "Between two writes of a job's progress, which its watchers then see; longer spares "
+              "the database");
   AddDuration(app, "--lease", o.lease, "A worker silent for so long loses its job");
   AddDuration(app, "--heartbeat", o.heartbeat, "An idle watch stream gets a heartbeat this often");
   AddDuration(app, "--keep-finished", o.keep_finished,

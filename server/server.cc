@@ -136,6 +136,7 @@ WorkerPoolOptions WorkerOptions(const ServerOptions& options, const std::string&
   workers.runner.threads = options.threads_per_job;
   workers.runner.memory_budget_bytes = options.max_job_memory_bytes;
   workers.runner.checkpoint_interval = options.checkpoint_interval;
+  workers.runner.progress_interval = options.progress_interval;
   // The blob store has made it, and removes what a kill may leave there (spilled_matrix.cc).
   workers.runner.spill_folder = options.data_dir + "/uploads";
   workers.runner.clock = clock;
@@ -201,6 +202,7 @@ class ComposedServer final : public Server {
  private:
   absl::Status OpenAuditLog();
   absl::Status CheckInPlace() const;
+  void SetServing(bool serving);  // of everything that is there and tells of it
   void OnPlaceChange(const absl::Status& status);
 
   const ServerOptions options_;
@@ -293,6 +295,7 @@ absl::Status ComposedServer::Serve() {
   jobs_->SetListener(listeners.get());
   listeners_ = std::move(listeners);
   ATTNPRUNE_RETURN_IF_ERROR(AtLowerPriority([this] { return ServeCalls(); }));
+  metrics_.ready = true;
   workers_->Start();
   upkeep_ = std::make_unique<Upkeep>(UpkeepOptionsOf(options_, audit_.get()), jobs_.get(),
                                      tensors_.get());
@@ -333,10 +336,15 @@ absl::Status ComposedServer::CheckInPlace() const {
   return tensors_->CheckInPlace();
 }
 
+void ComposedServer::SetServing(bool serving) {
+  metrics_.ready = serving;
+  if (host_ != nullptr) host_->SetServing(serving);
+  if (web_ != nullptr) web_->SetServing(serving);
+}
+
 // Whatever is written meanwhile is refused by the stores themselves; jobs wait.
 void ComposedServer::OnPlaceChange(const absl::Status& status) {
-  host_->SetServing(status.ok());
-  if (web_ != nullptr) web_->SetServing(status.ok());
+  SetServing(status.ok());
   Log(status.ok() ? LogLevel::kInfo : LogLevel::kError, "server.place",
       {{"error", std::string(status.message())}});
 }
@@ -372,8 +380,7 @@ bool ComposedServer::Drain(absl::Duration timeout) {
   const absl::Time deadline = SteadyNow() + timeout;
   metrics_.draining = true;
   place_watch_.reset();  // before what it would set back
-  if (host_ != nullptr) host_->SetServing(false);
-  if (web_ != nullptr) web_->SetServing(false);
+  SetServing(false);
   const bool idle = workers_ == nullptr || workers_->Drain(kDrainJobs * timeout);
   if (prune_service_ != nullptr) prune_service_->Drain();
   if (web_ != nullptr) web_->Shutdown(std::min(deadline, SteadyNow() + kDrainHttp));

@@ -67,6 +67,7 @@ struct ServerOptions {
   int64_t max_chunk_bytes = int64_t{2} << 20;    // of an upload; below max_message_bytes
 
   absl::Duration checkpoint_interval = absl::Seconds(5);  // a crash loses so much of the solving
+  absl::Duration progress_interval = absl::Milliseconds(100);  // between two writes of a job's own
   absl::Duration lease = absl::Seconds(30);      // a worker silent for so long loses its job
   absl::Duration heartbeat = absl::Seconds(15);  // an idle watch stream gets one this often
   absl::Duration keep_finished;  // a job or run is deleted so long after its end; zero: never

@@ -77,6 +77,7 @@ std::string ServerMetrics::Text(JobStore* store, const BlobStore& tensors,
   out.Sample(
       {{"version", ATTNPRUNE_VERSION}, {"arch", ATTNPRUNE_BUILT_FOR}, {"compiler", kCompiler}}, 1);
   out.Gauge("attnprune_draining", "1 from SIGTERM on.", draining ? 1 : 0);
+  out.Gauge("attnprune_ready", "1 while health says so.", ready ? 1 : 0);
   AddStore(store, out);
   jobs.AddTo(out);
   solver.AddTo(out);

@@ -36,6 +36,7 @@ class ServerMetrics {
   http::WebMetrics web;
   Counter audit_lines_lost;
   std::atomic<bool> draining{false};
+  std::atomic<bool> ready{false};  // as health says
 
  private:
   void AddStore(JobStore* store, Exposition& out) const;

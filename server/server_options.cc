@@ -159,6 +159,7 @@ absl::Status CheckBlobs(const ServerOptions& o) {
 absl::Status CheckDurations(const ServerOptions& o) {
   constexpr absl::Duration kTick = absl::Milliseconds(10);
   ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("checkpoint_interval", o.checkpoint_interval, kTick));
+  ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("progress_interval", o.progress_interval, kTick));
   ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("lease", o.lease, absl::Seconds(1)));
   ATTNPRUNE_RETURN_IF_ERROR(CheckDuration("heartbeat", o.heartbeat, kTick));
   if (o.keep_finished != absl::ZeroDuration()) {

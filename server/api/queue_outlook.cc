@@ -16,6 +16,7 @@ namespace attnprune::api {
 namespace {
 
 constexpr absl::Duration kRecent = absl::Seconds(1);
+constexpr int kOfItsTime = 20;  // what takes long to look at is looked at less often
 
 absl::Time TimeOf(const v1::JobEvent& event) {
   return absl::FromUnixNanos(
@@ -192,10 +193,12 @@ absl::StatusOr<std::shared_ptr<const QueueForecast>> QueueOutlook::Look(size_t f
   const MutexLock lock(&mutex_);
   if (newest_ != nullptr && newest_->running_.size() + newest_->places_.size() > fresh_up_to) {
     const absl::Duration age = clock_->Now() - newest_->time_;
-    if (age >= absl::ZeroDuration() && age < kRecent) return newest_;
+    if (age >= absl::ZeroDuration() && age < serves_) return newest_;
   }
+  const absl::Time begun = SteadyNow();
   ATTNPRUNE_ASSIGN_OR_RETURN(const Snapshot snapshot, jobs_->ReadOutstanding());
   newest_ = std::make_shared<const QueueForecast>(ForecastOf(snapshot));
+  serves_ = std::max(kRecent, kOfItsTime * (SteadyNow() - begun));
   return newest_;
 }
 
@@ -209,25 +212,38 @@ QueueForecast QueueOutlook::ForecastOf(const Snapshot& snapshot) {
     forecast.running_.push_back({job.id, job.tenant});
     left.push_back(LeftOf(job, snapshot.now));
   }
+  const absl::Duration typical = TypicalRest();
   for (const OutstandingJob* const job : ClaimOrder(snapshot)) {
+    const auto needs = needs_.find(job->id);
     forecast.places_[job->id] = take.size();
     forecast.priorities_.push_back(job->priority);
-    take.push_back(needs_[job->id].rest);
+    take.push_back(needs == needs_.end() ? typical : needs->second.rest);
   }
-  const auto workers = static_cast<size_t>(options_.workers);
-  forecast.idle_workers_ = workers - std::min(workers, left.size());
-  forecast.starts_ = StartTimes(snapshot.now, std::move(left), take, options_.workers);
+  // Other servers' workers are known by what they do.
+  const size_t workers = std::max(static_cast<size_t>(options_.workers), left.size());
+  forecast.idle_workers_ = workers - left.size();
+  forecast.starts_ = StartTimes(snapshot.now, std::move(left), take, static_cast<int>(workers));
   return forecast;
 }
 
 void QueueOutlook::LearnNeeds(const Snapshot& snapshot) {
   std::map<std::string, Needs> needs;
+  size_t reads = 0;
   for (const OutstandingJob& job : snapshot.jobs) {
     const auto known = needs_.find(job.id);
-    const bool same = known != needs_.end() && known->second.fence == job.fence;
-    needs[job.id] = same ? known->second : ReadNeeds(job);
+    if (known != needs_.end() && known->second.fence == job.fence) {
+      needs[job.id] = known->second;
+    } else if (job.state == JobState::kRunning || ++reads <= kReads) {
+      needs[job.id] = ReadNeeds(job);
+    }
   }
   needs_.swap(needs);
+}
+
+absl::Duration QueueOutlook::TypicalRest() const {
+  absl::Duration sum;
+  for (const auto& [id, needs] : needs_) sum += needs.rest;
+  return needs_.empty() ? sum : sum / static_cast<int64_t>(needs_.size());
 }
 
 // Nothing of a job that cannot be read: others' forecasts do not depend on it.

@@ -57,14 +57,16 @@ class QueueForecast {
 };
 
 struct QueueOutlookOptions {
-  int workers = 1;          // at least 1
+  int workers = 1;          // of this server, at least 1; where more jobs run, so many are counted
   int threads_per_job = 1;  // of each: estimates are for one thread
 };
 
 // Reads the store's queue. A job's estimate is read once, what those at work have left every time:
 // as a run's newest progress says, or a job's of its method, the methods behind it taking even
-// shares of the estimate; without progress by the estimate and the time passed. A forecast of a
-// long queue serves for a second. Thread-safe. Calls wait for the disk.
+// shares of the estimate; without progress by the estimate and the time passed. At most kReads
+// queued jobs' estimates are read for a forecast; others count as the mean of what is known. A
+// forecast of a long queue serves for a second, or for 20 times what it took. Thread-safe. Calls
+// wait for the disk.
 class QueueOutlook {
  public:
   // Both must outlive this.
@@ -73,14 +75,15 @@ class QueueOutlook {
 
   // Of a queue of up to kShortQueue jobs, those at work counted, as it is now.
   absl::StatusOr<std::shared_ptr<const QueueForecast>> Forecast();
-  // Of a job that was queued at most a second ago; nullopt of others, and where the queue cannot be
-  // read.
+  // Of a job that was queued by the newest forecast, while that serves; nullopt of others, and
+  // where the queue cannot be read.
   absl::optional<v1::Waiting> RecentWaitingOf(const access::Caller& caller, absl::string_view id);
 
   // Of a job that is running; waits for nobody else's look at the queue.
   v1::AtWork AtWorkOf(const JobRecord& job) const;
 
   static constexpr size_t kShortQueue = 100;
+  static constexpr size_t kReads = 200;
 
  private:
   // What a job takes on a worker's threads.
@@ -95,6 +98,7 @@ class QueueOutlook {
   absl::StatusOr<std::shared_ptr<const QueueForecast>> Look(size_t fresh_up_to);
   QueueForecast ForecastOf(const Snapshot& snapshot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LearnNeeds(const Snapshot& snapshot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Duration TypicalRest() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Needs ReadNeeds(const OutstandingJob& job) const;
   Needs NeedsOf(const JobRecord& record) const;
   absl::Duration LeftOf(const OutstandingJob& job, absl::Time now) const
@@ -105,8 +109,10 @@ class QueueOutlook {
   const Clock* const clock_;
 
   Mutex mutex_;  // held while the store is read: those that wait want the same
-  std::map<std::string, Needs> needs_ ABSL_GUARDED_BY(mutex_);  // of outstanding jobs
+  // Of outstanding jobs: all that run, and queued ones as far as they have been read.
+  std::map<std::string, Needs> needs_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const QueueForecast> newest_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration serves_ ABSL_GUARDED_BY(mutex_);  // for so long, that one
 };
 
 // Jobs and runs as they are answered with: as record_convert.h makes them; of those that are

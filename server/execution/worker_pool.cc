@@ -194,14 +194,15 @@ void WorkerPool::UpkeepLoop() {
   const absl::Duration interval = options_.upkeep_interval > absl::ZeroDuration()
                                       ? options_.upkeep_interval
                                       : options_.lease / 3;
+  absl::Duration until_lease_ends = absl::InfiniteDuration();
   while (true) {
     {
       MutexLock lock(&mutex_);
-      changed_.WaitFor(&mutex_, interval,
+      changed_.WaitFor(&mutex_, std::min(interval, until_lease_ends),
                        [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return draining_; });
       if (draining_) break;
     }
-    RunUpkeep();
+    until_lease_ends = RunUpkeep();
   }
   MutexLock lock(&mutex_);
   --live_threads_;
@@ -209,14 +210,18 @@ void WorkerPool::UpkeepLoop() {
 }
 
 // Leases are renewed first, so that no live worker's job looks lost.
-void WorkerPool::RunUpkeep() {
+absl::Duration WorkerPool::RunUpkeep() {
   const std::vector<Running> running = RunningJobs();
   for (const Running& job : running) RenewLease(job);
-  const absl::StatusOr<Snapshot> snapshot = jobs_->ReadOutstanding();
-  if (!snapshot.ok()) return Report("", snapshot.status());
+  const absl::StatusOr<Snapshot> snapshot = jobs_->ReadTimed();
+  if (!snapshot.ok()) {
+    Report("", snapshot.status());
+    return absl::InfiniteDuration();
+  }
   for (const Action& action : Overdue(*snapshot, options_.policy)) Act(action, running);
-  // A running job of another server may have parts to claim.
-  if (!snapshot->jobs.empty()) WakeWorkers();
+  // A job, or a part of another server's, may have come unnoticed, or could not be claimed.
+  WakeWorkers();
+  return UntilLeaseEnds(*snapshot);
 }
 
 void WorkerPool::RenewLease(const Running& running) {

@@ -25,7 +25,7 @@ struct WorkerPoolOptions {
   JobRunnerOptions runner;                   // threads a job, intervals, clock, trouble, observer
   std::string owner = "local";               // of the leases; shown to people
   absl::Duration lease = absl::Seconds(30);  // a worker silent for so long loses its job
-  // Between two passes of upkeep, in real time; zero: a third of the lease.
+  // Between two passes of upkeep at most, in real time; zero: a third of the lease.
   absl::Duration upkeep_interval = absl::ZeroDuration();
   SchedulerPolicy policy;  // of jobs whose worker was lost
 };
@@ -55,9 +55,10 @@ class WorkerPool final : public JobStoreListener {
   bool Drain(absl::Duration timeout);
 
   // One pass: renews leases, tells jobs to stop that were cancelled or have timed out, takes back
-  // jobs of lost workers, wakes workers if jobs are queued. Called every upkeep_interval by a
-  // thread of its own; tests with a clock of theirs call it too.
-  void RunUpkeep();
+  // jobs of lost workers, has idle workers look for work. Called every upkeep_interval, and when
+  // a lease ends, by a thread of its own; tests with a clock of theirs call it too. Returns how
+  // long after it the next lease ends.
+  absl::Duration RunUpkeep();
 
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
   void OnCancelRequested(const std::string& job_id) override;

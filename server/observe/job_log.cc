@@ -152,6 +152,12 @@ void JobLog::OnCancelRequested(const std::string& job_id) {
   Log(LogLevel::kInfo, "job.cancel", fields);
 }
 
+void JobLog::OnRemoteChange(const JobChange& job) {
+  if (!IsTerminal(job.state)) return;
+  const MutexLock lock(&mutex_);
+  origins_.erase(job.job_id);
+}
+
 void JobLog::OnTrouble(const std::string& job_id, const absl::Status& status) {
   LogFields fields = {{"error", status.ToString()}};
   if (!job_id.empty()) fields.emplace_back("job", NameOf(job_id));

@@ -18,6 +18,7 @@ class JobLog final : public JobStoreListener {
  public:
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
   void OnCancelRequested(const std::string& job_id) override;
+  void OnRemoteChange(const JobChange& job) override;  // no line: that server has written it
 
   // A job's figures cannot be written, or a store does not answer. job_id: empty if it is no job's.
   void OnTrouble(const std::string& job_id, const absl::Status& status);

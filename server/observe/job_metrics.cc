@@ -24,6 +24,9 @@ const std::vector<double>& JobSeconds() {
   return bounds;
 }
 
+// Of a long queue the oldest jobs are read: others wait from the start, as it counts.
+constexpr int kFoundAtStart = 1000;
+
 // A label is the method's name or, from the second of that name on, "name#2".
 absl::string_view MethodOf(absl::string_view label) { return label.substr(0, label.find('#')); }
 
@@ -55,8 +58,10 @@ JobMetrics::JobMetrics(const std::vector<std::string>& methods, const Clock* clo
 
 absl::Status JobMetrics::FindQueued(JobStore* store) {
   ATTNPRUNE_ASSIGN_OR_RETURN(const Snapshot outstanding, store->ReadOutstanding());
+  int reads = 0;
   for (const OutstandingJob& job : outstanding.jobs) {
     if (job.state != JobState::kQueued) continue;
+    if (++reads > kFoundAtStart) break;
     ATTNPRUNE_ASSIGN_OR_RETURN(const absl::Time since, QueuedSince(job.id, store));
     const MutexLock lock(&mutex_);
     Enqueue(job.id, since);
@@ -105,7 +110,15 @@ void JobMetrics::OnState(const std::string& job_id, const StoredEvent& event) {
   }
 }
 
-// Nothing if it is there already: FindQueued and OnEvents may both tell of it.
+// One that was queued elsewhere waits from now on; news that come late are followed by newer ones.
+void JobMetrics::OnRemoteChange(const JobChange& job) {
+  const MutexLock lock(&mutex_);
+  if (job.state == JobState::kQueued) return Enqueue(job.job_id, clock_->Now());
+  Dequeue(job.job_id, clock_->Now(), /*claimed=*/false);
+  if (IsTerminal(job.state)) running_.erase(job.job_id);
+}
+
+// Nothing if it is there already: FindQueued, OnEvents and OnRemoteChange may all tell of it.
 void JobMetrics::Enqueue(const std::string& job_id, absl::Time time) {
   if (queued_.emplace(job_id, time).second) queued_since_.insert(time);
 }

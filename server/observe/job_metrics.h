@@ -24,12 +24,14 @@ class JobMetrics final : public JobStoreListener {
   // methods: all there are; others count as "other". clock must outlive this.
   JobMetrics(const std::vector<std::string>& methods, const Clock* clock);
 
-  // Finds the jobs that wait in the store already, before it is told of any others. Errors: the
-  // store's.
+  // Finds the jobs that wait in the store already, the 1,000 oldest, before it is told of any
+  // others. Errors: the store's.
   absl::Status FindQueued(JobStore* store);
 
   void OnEvents(const std::string& job_id, absl::Span<const StoredEvent> events) override;
   void OnCancelRequested(const std::string&) override {}
+  // Counts nothing: that server does. Keeps who waits and who runs here as it is.
+  void OnRemoteChange(const JobChange& job) override;
   // A job's figures could not be written, or a store did not answer.
   void OnTrouble() { trouble_.Add(); }
 

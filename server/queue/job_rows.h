@@ -60,6 +60,8 @@ class JobReader {
 
   virtual absl::StatusOr<absl::optional<JobRow>> FindById(absl::string_view id) = 0;
   virtual absl::StatusOr<std::vector<JobRow>> ReadOutstanding() = 0;  // in order of number
+  // Of those all that JobStore::ReadTimed names.
+  virtual absl::StatusOr<std::vector<JobRow>> ReadTimed() { return ReadOutstanding(); }
   // Numbers below `below` that match, newest first, at most `limit`.
   virtual absl::StatusOr<std::vector<int64_t>> FindNumbers(const JobFilter& filter, int64_t below,
                                                            int limit) = 0;

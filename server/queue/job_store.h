@@ -263,6 +263,9 @@ class JobStore {
 
   // All queued and running jobs, by the store's time.
   virtual absl::StatusOr<Snapshot> ReadOutstanding() = 0;
+  // Those of which Overdue can say something: all that run, and queued ones that can time out;
+  // others may be there too. Without turns. Cheaper where many wait.
+  virtual absl::StatusOr<Snapshot> ReadTimed() { return ReadOutstanding(); }
   virtual absl::StatusOr<std::map<JobState, int64_t>> CountByState() = 0;  // all states, zeros too
   virtual absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) = 0;
   // Deletes jobs that ended more than `keep` ago by the store's time, in order of creation, at most

@@ -136,4 +136,13 @@ std::vector<Action> Overdue(const Snapshot& snapshot, const SchedulerPolicy& pol
   return actions;
 }
 
+absl::Duration UntilLeaseEnds(const Snapshot& snapshot) {
+  absl::Time next = absl::InfiniteFuture();
+  for (const OutstandingJob& job : snapshot.jobs) {
+    const bool holds = job.state == JobState::kRunning && job.lease_until > snapshot.now;
+    if (holds) next = std::min(next, job.lease_until);
+  }
+  return next - snapshot.now;
+}
+
 }  // namespace attnprune

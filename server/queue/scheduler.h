@@ -73,6 +73,9 @@ std::vector<const OutstandingJob*> ClaimOrder(const Snapshot& snapshot);
 // request counts first, then the timeout, then the lost worker.
 std::vector<Action> Overdue(const Snapshot& snapshot, const SchedulerPolicy& policy);
 
+// Until the next lease ends of those that are not over; InfiniteDuration if no job has one.
+absl::Duration UntilLeaseEnds(const Snapshot& snapshot);
+
 // What to do about a running job whose worker is known to be dead, whatever its lease says.
 Action OfLostWorker(const OutstandingJob& job, absl::Time now, const SchedulerPolicy& policy);
 

@@ -290,6 +290,16 @@ absl::StatusOr<Snapshot> TransactionalJobStore::ReadOutstanding() {
   });
 }
 
+absl::StatusOr<Snapshot> TransactionalJobStore::ReadTimed() {
+  return Read([&](JobReader& rows) -> absl::StatusOr<Snapshot> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<JobRow> jobs, rows.ReadTimed());
+    Snapshot snapshot;
+    snapshot.now = rows.Now();
+    for (const JobRow& job : jobs) snapshot.jobs.push_back(Outstanding(job));
+    return snapshot;
+  });
+}
+
 absl::StatusOr<std::map<JobState, int64_t>> TransactionalJobStore::CountByState() {
   return Read([](JobReader& rows) { return rows.CountByState(); });
 }

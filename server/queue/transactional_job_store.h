@@ -96,6 +96,7 @@ class TransactionalJobStore final : public JobStore {
   absl::Status ForgetTensors(absl::Duration grace) override;
 
   absl::StatusOr<Snapshot> ReadOutstanding() override;
+  absl::StatusOr<Snapshot> ReadTimed() override;
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override;
   absl::Status CompactEvents(absl::string_view id, const CompactionLimits& limits) override;
   absl::StatusOr<std::vector<std::string>> DeleteEnded(absl::Duration keep, int limit) override;

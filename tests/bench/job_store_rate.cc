@@ -2,9 +2,13 @@
 //
 //   job_store_rate --store=postgresql://user@host/database --folder=DIR [--queued=10000]
 //                  [--threads=8] [--stores=1] [--seconds=5] [--batch=100] [--tenants=1]
+//                  [--job_ms=0]
 //
 // Without --store: SQLite in DIR, which is to be on a disk and empty. The database is to be empty
 // too. Each of --stores is a server's, the threads are shared out among them. Jobs end at once.
+// With --job_ms above 0 something else is measured: how many jobs a second come through, as a share
+// of what the threads could do, where each takes so long and tells of its progress every 100 ms.
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <functional>
@@ -32,6 +36,7 @@ ABSL_FLAG(int, stores, 1, "servers of the database");
 ABSL_FLAG(int, seconds, 5, "that each rate is measured");
 ABSL_FLAG(int, batch, 100, "events appended at once");
 ABSL_FLAG(int, tenants, 1, "whose jobs they are");
+ABSL_FLAG(int, job_ms, 0, "that each job takes; 0: at once");
 
 namespace attnprune {
 namespace {
@@ -105,6 +110,42 @@ void Measure(const char* what, Stores& stores, int units,
               testing::Median(all) * 1e3);
 }
 
+// A solver that computes nothing.
+void Solve(JobStore& store, const JobRecord& job) {
+  const JobClaim claim{job.id, job.fence};
+  const std::vector<NewEvent> progress(10, {EventKind::kProgress, std::string(120, 'p')});
+  const absl::Time end = absl::Now() + absl::Milliseconds(absl::GetFlag(FLAGS_job_ms));
+  while (absl::Now() < end) {
+    absl::SleepFor(std::min(end - absl::Now(), absl::Milliseconds(100)));
+    OrDie(store.AppendEvents(claim, progress));
+  }
+  OrDie(store.FinishMethod(claim, 0, "result", {}));
+  store.Finish(claim, JobState::kSucceeded, {}, "").IgnoreError();
+}
+
+// Every worker does the same number of jobs, at least one.
+void MeasureThroughput(Stores& stores) {
+  const int threads = absl::GetFlag(FLAGS_threads), job_ms = absl::GetFlag(FLAGS_job_ms);
+  const int jobs = std::max(absl::GetFlag(FLAGS_seconds) * 1000 / job_ms, 1);
+  std::mutex mutex;
+  double rate = 0;
+  std::vector<std::thread> workers;
+  for (int i = 0; i < threads; ++i) {
+    workers.emplace_back([&, i] {
+      const auto begun = testing::Clock::now();
+      for (int done = 0; done < jobs; ++done) {
+        Solve(stores.Of(i), OrDie(stores.Of(i).Claim("worker", kLease)).value());
+      }
+      const std::lock_guard<std::mutex> lock(mutex);
+      rate += jobs / testing::SecondsSince(begun);
+    });
+  }
+  for (std::thread& worker : workers) worker.join();
+  const double most = threads * 1000.0 / job_ms;
+  std::printf("%d workers of %d servers: %.2f jobs a second, %.3f of %.2f\n", threads,
+              absl::GetFlag(FLAGS_stores), rate, rate / most, most);
+}
+
 void Run() {
   Stores stores;
   const int threads = absl::GetFlag(FLAGS_threads), queued = absl::GetFlag(FLAGS_queued);
@@ -115,6 +156,7 @@ void Run() {
     });
   }
   for (std::thread& thread : filling) thread.join();
+  if (absl::GetFlag(FLAGS_job_ms) > 0) return MeasureThroughput(stores);
   std::atomic<int64_t> made{queued};
   const auto create = [&made](JobStore& store) { OrDie(store.Create(JobOf(made++))); };
   std::vector<double> alone;
@@ -126,6 +168,8 @@ void Run() {
   std::printf("create, one thread, %d queued: %.2f ms (median)\n", queued,
               testing::Median(alone) * 1e3);
   Measure("creates", stores, 1, [&](int, JobStore& store) { create(store); });
+  Measure("forecasts", stores, 1, [](int, JobStore& store) { OrDie(store.ReadOutstanding()); });
+  Measure("upkeep", stores, 1, [](int, JobStore& store) { OrDie(store.ReadTimed()); });
   Measure("claim, end", stores, 1, [](int, JobStore& store) {
     const auto job = OrDie(store.Claim("worker", kLease));
     if (!job.has_value()) return;

@@ -31,14 +31,14 @@ CHUNK = 1 << 20
 TERMINAL = (job_api.SUCCEEDED, job_api.FAILED, job_api.CANCELLED)
 
 
-def wait_for(condition, what, limit=LIMIT):
-    """The first true value of `condition`; fails with `what` after `limit` seconds."""
+def wait_for(condition, what, limit=LIMIT, pause=0.005):
+    """The first true value of `condition`; fails with `what` after `limit` seconds. pause: seconds between two looks."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         value = condition()
         if value:
             return value
-        time.sleep(0.005)  # between two looks, not for anything to happen
+        time.sleep(pause)  # not for anything to happen
     raise AssertionError(f"not within {limit} s: {what}")
 
 

@@ -1,8 +1,10 @@
 """A PostgreSQL of the test's own: in a temporary folder, on a unix socket alone."""
 import contextlib
 import os
+import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -21,11 +23,19 @@ def as_other_user():
     return command
 
 
-class Postgres:
-    """Users are let in as whom they say, but for `guarded`, whose password is `opensesame`."""
+def signal_all(processes, number):
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+            os.kill(process, number)
 
-    def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="attnprune-pg-", dir="/tmp")
+
+class Postgres:
+    """Users are let in as whom they say, but for `guarded`, whose password is `opensesame`. fsync: as in earnest, in
+    the folder `parent`, which is to be on a disk."""
+
+    def __init__(self, fsync=False, parent="/tmp"):
+        self.folder = tempfile.mkdtemp(prefix="attnprune-pg-", dir=parent)
+        self.settings = f"-c listen_addresses= -c fsync={'on' if fsync else 'off'} -k {self.folder}"
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(self.folder, user.pw_uid, user.pw_gid)
@@ -50,8 +60,7 @@ class Postgres:
                        check=True, cwd="/", stdout=subprocess.DEVNULL)
 
     def start(self):
-        self.run("pg_ctl", "-w", "-l", f"{self.folder}/log", "-o",
-                 f"-c listen_addresses= -c fsync=off -k {self.folder}", "start")
+        self.run("pg_ctl", "-w", "-l", f"{self.folder}/log", "-o", self.settings, "start")
 
     def stop(self):
         """As when its processes are killed."""
@@ -64,6 +73,18 @@ class Postgres:
             yield
         finally:
             self.start()
+
+    @contextlib.contextmanager
+    def hanging(self):
+        """It takes connections and statements, and answers none."""
+        server = int(pathlib.Path(f"{self.data}/postmaster.pid").read_text(encoding="ascii").split()[0])
+        children = pathlib.Path(f"/proc/{server}/task/{server}/children").read_text(encoding="ascii").split()
+        processes = [server, *map(int, children)]
+        signal_all(processes, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            signal_all(processes, signal.SIGCONT)
 
     def ask(self, sql):
         """The rows as text, a value each."""

@@ -1,4 +1,5 @@
-"""What deploy/ holds, each file by a validator of its kind, and against the programs and one another.
+"""What deploy/ holds, each file by a validator of its kind, and against the programs and one another. The form with several
+servers is test_deploy_distributed.py's.
 
 A container, a cluster and a systemd are not started here: `./dev.sh container` runs the image.
 """
@@ -57,7 +58,8 @@ def test_texts_on_draining_name_the_default_that_the_server_has():
                  if path.suffix in (".md", ".yaml", ".service", ".sh")]:
         for seconds in re.findall(r"--drain-timeout`?(?:,| \() ?(\d+) s\b", path.read_text()):
             said.setdefault(path.name, set()).add(int(seconds))
-    assert set(said) == {"compose.yaml", "statefulset.yaml", UNIT.name, "operate.md", "server.md"}
+    assert set(said) == {"compose.yaml", "statefulset.yaml", "deployment.yaml", UNIT.name, "attnprune@.service",
+                         "operate.md", "server.md"}
     assert set().union(*said.values()) == {drain_default()}, said
 
 
@@ -165,7 +167,7 @@ def kustomized(folder):
 
 @pytest.fixture(scope="module", name="manifests")
 def manifests_fixture():
-    return {**kustomized("kubernetes"), **kustomized("kubernetes/monitoring")}
+    return {**kustomized("kubernetes/embedded"), **kustomized("kubernetes/monitoring")}
 
 
 def test_kubernetes_has_all_manifests_and_each_has_the_form_of_its_kind(manifests):

@@ -18,6 +18,8 @@ namespace {
 
 // Between two looks, however many notifications come.
 constexpr absl::Duration kPause = absl::Milliseconds(20);
+// Of a database that takes what is sent and answers nothing: its machine, or its processes, hang.
+constexpr absl::Duration kSilence = absl::Seconds(5);
 
 // Every transaction below xmin has ended, and is seen or was rolled back; what others do will have
 // changed = xmin or more. One snapshot is behind all of the statement.
@@ -83,7 +85,9 @@ void ChangeFeed::Announce() {
 
 absl::Status ChangeFeed::status() const {
   const MutexLock lock(&mutex_);
-  return status_;
+  if (SteadyNow() - asked_ < kSilence) return status_;
+  return absl::UnavailableError(
+      absl::StrCat("database: has not answered for ", absl::FormatDuration(kSilence)));
 }
 
 bool ChangeFeed::stopping() const {
@@ -101,10 +105,15 @@ void ChangeFeed::Wake() const {
 void ChangeFeed::Loop() {
   while (!stopping()) {
     const absl::Time next = SteadyNow() + kPause;
+    {
+      const MutexLock lock(&mutex_);
+      asked_ = SteadyNow();
+    }
     const absl::Status status = Look();
     {
       const MutexLock lock(&mutex_);
       status_ = status;
+      asked_ = absl::InfiniteFuture();
     }
     if (!status.ok()) connection_.reset();
     Await(options_.poll_interval);

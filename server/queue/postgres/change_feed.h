@@ -39,7 +39,7 @@ class ChangeFeed {
   // Something was committed here: other servers are to look.
   void Announce();
 
-  // UNAVAILABLE: the database did not answer the last look.
+  // UNAVAILABLE: the database did not answer the last look, or has not answered one for 5 s.
   absl::Status status() const;
 
  private:
@@ -68,6 +68,7 @@ class ChangeFeed {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool announce_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  absl::Time asked_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // while it has no answer
 
   std::thread thread_;
 };

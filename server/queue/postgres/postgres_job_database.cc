@@ -149,6 +149,12 @@ PostgresJobDatabase::Outcome PostgresJobDatabase::Conclude(Connection& connectio
                    "it has is not known"))};
 }
 
+// Of a dump restored into another cluster, whose transactions have other numbers: what changed in
+// one that is to come yet would be news at every look.
+constexpr char kForgetOtherClusters[] =
+    "UPDATE attnprune.jobs SET changed = pg_current_xact_id()"
+    " WHERE changed >= pg_snapshot_xmax(pg_current_snapshot())";
+
 void WarnOfSettings(Connection& connection, const PostgresJobStoreOptions& options) {
   if (!options.on_warning) return;
   for (const char* const setting : {"fsync", "synchronous_commit", "full_page_writes"}) {
@@ -191,6 +197,7 @@ absl::StatusOr<std::unique_ptr<JobDatabase>> OpenPostgresJobDatabase(
                           absl::StrCat("store: ", connection.status().message()));
     }
     ATTNPRUNE_RETURN_IF_ERROR(PrepareSchema(**connection, options.tensors));
+    ATTNPRUNE_RETURN_IF_ERROR((*connection)->Script(kForgetOtherClusters).status());
     ATTNPRUNE_RETURN_IF_ERROR(database->feed().SetBegin(**connection));
     WarnOfSettings(**connection, options);
     WarnOfClocks(**connection, options);

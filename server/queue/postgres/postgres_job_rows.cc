@@ -101,10 +101,18 @@ absl::StatusOr<JobRow> PostgresJobRows::ReadRow(int64_t number) {
 }
 
 absl::StatusOr<std::vector<JobRow>> PostgresJobRows::ReadOutstanding() {
+  return ReadWhere("state IN (1, 2)");
+}
+
+absl::StatusOr<std::vector<JobRow>> PostgresJobRows::ReadTimed() {
+  return ReadWhere("state = 2 OR (state = 1 AND timeout > 0 AND start_time IS NOT NULL)");
+}
+
+absl::StatusOr<std::vector<JobRow>> PostgresJobRows::ReadWhere(absl::string_view condition) {
   ATTNPRUNE_ASSIGN_OR_RETURN(
       const Result found,
-      connection_.Query(absl::StrCat("SELECT ", kJobColumns, kBehindThem,
-                                     " FROM jobs WHERE state IN (1, 2) ORDER BY number")));
+      connection_.Query(absl::StrCat("SELECT ", kJobColumns, kBehindThem, " FROM jobs WHERE ",
+                                     condition, " ORDER BY number")));
   std::vector<JobRow> rows;
   rows.reserve(static_cast<size_t>(found.rows()));
   for (int i = 0; i < found.rows(); ++i) rows.push_back(DecodeColumns(found.ReadRow(i)));

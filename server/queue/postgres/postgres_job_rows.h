@@ -35,6 +35,7 @@ class PostgresJobRows final : public JobRows {
 
   absl::StatusOr<absl::optional<JobRow>> FindById(absl::string_view id) override;
   absl::StatusOr<std::vector<JobRow>> ReadOutstanding() override;
+  absl::StatusOr<std::vector<JobRow>> ReadTimed() override;
   absl::StatusOr<std::vector<int64_t>> FindNumbers(const JobFilter& filter, int64_t below,
                                                    int limit) override;
   absl::StatusOr<std::vector<std::string>> FindEnded(absl::Time before, int limit) override;
@@ -78,6 +79,7 @@ class PostgresJobRows final : public JobRows {
   absl::Status DropEventsUpTo(int64_t number, int64_t sequence) override;
 
  private:
+  absl::StatusOr<std::vector<JobRow>> ReadWhere(absl::string_view condition);
   absl::StatusOr<absl::optional<JobRow>> FindJob(absl::string_view where,
                                                  absl::Span<const Value> values);
   absl::StatusOr<absl::optional<JobRow>> FindNextOf(absl::string_view which,

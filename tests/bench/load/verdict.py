@@ -10,9 +10,10 @@ def event_of(message):
     """Of a JobEvent; detail tells two events of one sequence apart."""
     kind = message.WhichOneof("event")
     detail = b""
-    if kind in ("state_change", "method_result"):
+    if kind in ("state_change", "method_result", "run_result"):
         detail = getattr(message, kind).SerializeToString(deterministic=True)
-    return Event(message.sequence, "progress" if kind in PROGRESS else kind, detail)
+    kind = "progress" if kind in PROGRESS else "terminal" if kind == "run_terminal" else kind
+    return Event(message.sequence, kind, detail)
 
 
 def watch_faults(name, seen, log):

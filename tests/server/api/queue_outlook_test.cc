@@ -129,6 +129,15 @@ TEST_F(QueueOutlookTest, NamesJobsAndRunsAtWorkByTheirAge) {
               ElementsAre("runs/" + run, "jobs/" + job));
 }
 
+// Three at work need three workers: one is another server's.
+TEST_F(QueueOutlookTest, CountsWorkersOfOtherServersThatAreAtWork) {
+  for (const double seconds : {40, 60, 100}) AddJob(seconds);
+  for (int i = 0; i < 3; ++i) Claim();
+  const std::string next = AddJob(10), second = AddJob(10);
+  EXPECT_EQ(WaitOf(next), "0 ahead, 3 at work, in 20 s");
+  EXPECT_EQ(WaitOf(second), "1 ahead, 3 at work, in 25 s");
+}
+
 TEST_F(QueueOutlookTest, SaysThatAWorkerIsFree) {
   AddJob(40);
   Claim();
@@ -245,6 +254,15 @@ TEST_F(QueueOutlookTest, ForecastsALongQueueOnceASecond) {
   EXPECT_EQ(first->WaitingOf(access::Everyone(), urgent).ahead(), 0);
   clock_.Pass(1);
   EXPECT_NE(ValueOrDie(outlook_.Forecast()), first);
+}
+
+// 200 jobs of 20 s are read, and 100 of 20 s are taken for such as them until the second forecast.
+TEST_F(QueueOutlookTest, ReadsALongQueueAPieceAtATime) {
+  for (size_t i = 0; i < QueueOutlook::kReads + 100; ++i) AddJob(20);
+  const std::string last = AddJob(20);
+  EXPECT_EQ(WaitOf(last), "300 ahead, 0 at work, in 1500 s");
+  clock_.Pass(3600);
+  EXPECT_EQ(WaitOf(last), "300 ahead, 0 at work, in 1500 s");
 }
 
 TEST_F(QueueOutlookTest, SaysWhichMethodIsAtWorkHowFarAndWhatIsLeftOfTheWhole) {

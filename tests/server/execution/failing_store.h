@@ -112,6 +112,7 @@ class FailingStore final : public JobStore {
   }
   absl::Status ForgetTensors(absl::Duration grace) override { return base_->ForgetTensors(grace); }
   absl::StatusOr<Snapshot> ReadOutstanding() override { return base_->ReadOutstanding(); }
+  absl::StatusOr<Snapshot> ReadTimed() override { return base_->ReadTimed(); }
   absl::StatusOr<std::map<JobState, int64_t>> CountByState() override {
     return base_->CountByState();
   }

@@ -372,6 +372,7 @@ TEST(CheckedOptions, NamesTheOptionTheRuleAndTheValue) {
       {"max_message_bytes", [](ServerOptions& o) { o.max_message_bytes = 1; }},
       {"max_chunk_bytes", [](ServerOptions& o) { o.max_chunk_bytes = o.max_message_bytes; }},
       {"checkpoint_interval", [](ServerOptions& o) { o.checkpoint_interval = absl::Seconds(-1); }},
+      {"progress_interval", [](ServerOptions& o) { o.progress_interval = absl::ZeroDuration(); }},
       {"lease", [](ServerOptions& o) { o.lease = absl::ZeroDuration(); }},
       {"heartbeat", [](ServerOptions& o) { o.heartbeat = absl::InfiniteDuration(); }},
       {"tensor_grace", [](ServerOptions& o) { o.tensor_grace = absl::ZeroDuration(); }},

@@ -181,6 +181,31 @@ TEST(JobMetrics, LetsAJobThatWasQueuedBeforeWaitFromTheStart) {
   EXPECT_THAT(TextOf(metrics), HasSubstr("attnprune_queue_wait_seconds_sum 4\n"));
 }
 
+// Both were made here. One is claimed elsewhere, another was queued elsewhere 1 s ago.
+TEST(JobMetrics, KnowsWhatWaitsThoughOtherServersQueueAndClaim) {
+  TestClock clock;
+  JobMetrics metrics({"gd"}, &clock);
+  const absl::Time t = clock.now;
+  for (const char* const id : {"a", "b"}) {
+    const StoredEvent queued = StateEvent(JobState::kQueued, 0, t);
+    metrics.OnEvents(id, {&queued, 1});
+  }
+  clock.now = t + absl::Seconds(4);
+  metrics.OnRemoteChange({.job_id = "c", .state = JobState::kQueued});
+  clock.now = t + absl::Seconds(5);
+  metrics.OnRemoteChange({.job_id = "a", .state = JobState::kRunning, .fence = 1});
+  EXPECT_THAT(TextOf(metrics), HasSubstr("attnprune_queue_oldest_seconds 5\n"));
+  metrics.OnRemoteChange({.job_id = "b", .state = JobState::kCancelled});
+  EXPECT_THAT(TextOf(metrics), HasSubstr("attnprune_queue_oldest_seconds 1\n"));
+  const StoredEvent running = StateEvent(JobState::kRunning, 1, clock.now);
+  metrics.OnEvents("c", {&running, 1});
+  const std::string text = TextOf(metrics);
+  EXPECT_THAT(text, HasSubstr("attnprune_queue_oldest_seconds 0\n"));
+  EXPECT_THAT(text, HasSubstr("attnprune_queue_wait_seconds_count 1\n"));
+  EXPECT_THAT(text, HasSubstr("attnprune_jobs_created_total 2\n"));
+  EXPECT_THAT(text, HasSubstr("attnprune_jobs_finished_total{state=\"cancelled\"} 0\n"));
+}
+
 TEST(JobMetrics, CountsMethodsByHowTheyEnded) {
   TestClock clock;
   JobMetrics metrics({"gd", "wanda"}, &clock);

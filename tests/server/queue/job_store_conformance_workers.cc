@@ -341,6 +341,22 @@ TEST_P(JobStoreConformance, TheSnapshotShowsQueuedAndRunningJobs) {
   EXPECT_EQ(snapshot.jobs[1].state, JobState::kQueued);
 }
 
+TEST_P(JobStoreConformance, TheTimedSnapshotShowsAllThatTimeCanSayAnythingOf) {
+  NewJob timed = WithPriority(3);
+  timed.timeout = absl::Minutes(2);
+  const std::string requeued = CreateJob(timed);
+  ASSERT_TRUE(store().Requeue(Claim(), RequeueCause::kDraining, "").ok());
+  CreateJob();
+  const std::string urgent = CreateJob(WithPriority(4));
+  Claim();
+  const Snapshot snapshot = *store().ReadTimed();
+  EXPECT_EQ(snapshot.now, clock().Now());
+  std::set<std::string> seen;
+  for (const OutstandingJob& job : snapshot.jobs) seen.insert(job.id);
+  EXPECT_EQ(seen.count(requeued), 1u);
+  EXPECT_EQ(seen.count(urgent), 1u);
+}
+
 // --- The listener ---
 
 class Recorder final : public JobStoreListener {

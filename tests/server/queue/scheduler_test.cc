@@ -178,5 +178,12 @@ TEST(Overdue, DecidesOnEachJobByItself) {
   EXPECT_EQ(actions[1].claim.id, "b");
 }
 
+TEST(UntilLeaseEnds, IsOfTheNextThatIsNotOver) {
+  const OutstandingJob over = Running(absl::Seconds(-1)), now = Running(absl::ZeroDuration());
+  const OutstandingJob soon = Running(absl::Seconds(2)), later = Running(absl::Seconds(5));
+  EXPECT_EQ(UntilLeaseEnds({kNow, {later, over, soon, now}}), absl::Seconds(2));
+  EXPECT_EQ(UntilLeaseEnds({kNow, {Queued("q", 1, 0), over}}), absl::InfiniteDuration());
+}
+
 }  // namespace
 }  // namespace attnprune

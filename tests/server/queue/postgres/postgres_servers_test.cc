@@ -145,6 +145,16 @@ TEST(PostgresServers, HearOfEachOthersChanges) {
 }
 
 // Its session is cut off again and again, so that notifications are lost.
+TEST(PostgresServers, TakeNoChangeOfARestoredDumpForOneToCome) {
+  const SharedDatabase database;
+  ASSERT_TRUE(database.Open("one")->Create({}).ok());
+  database.Ask("UPDATE attnprune.jobs SET changed = '9000000000000000000'");
+  const auto store = database.Open("two");
+  EXPECT_EQ(database.Ask("SELECT count(*) FROM attnprune.jobs"
+                         " WHERE changed >= pg_snapshot_xmax(pg_current_snapshot())"),
+            "0");
+}
+
 TEST(PostgresServers, HearOfEveryJobThoughNotificationsAreLost) {
   const SharedDatabase database;
   NewsOfOthers news;
