@@ -13,9 +13,12 @@
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
 #include "server/api/run_api.h"
+#include "server/api/tensor_api.h"
+#include "server/api/upload_pace.h"
 #include "server/http/http_server.h"
 #include "server/http/web_metrics.h"
 #include "server/observe/call_log.h"
+#include "server/observe/instruments.h"
 
 namespace attnprune::web {
 
@@ -29,6 +32,9 @@ struct WebOptions {
   HttpListener on_call;   // told of an answer before the client can know of it; may be empty
 };
 
+// Uploads, downloads and requests with more than a little JSON that may be under way; more get 429.
+inline constexpr int kMaxTransfers = 64;
+
 // Of so many connections, those that may be streams of events: the rest is for requests, /metrics
 // among them, however many viewers there are. Pure.
 constexpr int MaxViewers(int connections) { return connections - (connections + 7) / 8; }
@@ -40,8 +46,11 @@ struct WebParts {
   const api::RunApi* runs;
   api::JobHub* hub;
   const BlobStore* tensors;
+  const api::TensorApi* tensor_api;
   http::WebMetrics* metrics;
   std::function<std::string()> metrics_text;  // of /metrics; from any thread, may wait for the disk
+  TransferMetrics* transfers = nullptr;       // may be null
+  api::UploadPace* pace = nullptr;            // may be null: no limit
 };
 
 // Thread-safe. No thread but its own does any of its work.
