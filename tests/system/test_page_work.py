@@ -9,14 +9,27 @@ from selenium.webdriver.support.ui import Select
 
 import safetensors
 from browser import contrast_failures
-from harness import layer_job, submit, wait_for
+from harness import MODEL, cli, layer_job, submit, wait_for
 from page_fixtures import (  # pylint: disable=unused-import
-    ENDLESS, WHOLE, clean_browser, finished_job, finished_run, get_run, its_client,
-    job_page, one_chromium, opened, opened_run, page_server, submit_run)
+    ENDLESS, WHOLE, clean_browser, finished_job, its_client, job_page, one_chromium, opened,
+    opened_run, page_server)
 from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import prune_service_pb2 as prune_api
 
 LAYERS = {"attnprune/weights": "/models/llama-1b/"}
+
+
+@pytest.fixture(scope="module", name="trained")
+def run_with_trainings(server, client):
+    """A run that has ended, with rows that the model wrote, and trainings."""
+    submitted = cli("submit", "--run", "--server", server.address, "--model", MODEL,
+                    "--text", MODEL / "calibration.txt", "--samples", 3, "--sequence-length", 48,
+                    "--sparsity", "0.5", "--method", "magnitude", "--sampled-rows", "2",
+                    "--distill", "on:steps=2", "--reconstruct", "on:steps=2")
+    assert submitted.returncode == 0, submitted.stderr
+    *_, last = client.watch(submitted.stdout.strip())
+    assert last.run_terminal.state == job_api.SUCCEEDED, last.run_terminal.failure.message
+    return last.run_terminal
 
 
 def fill(browser, part, text):
@@ -88,19 +101,24 @@ def test_what_the_server_refuses_stays_in_the_form(browser, server, client, comp
     assert len(client.jobs.ListJobs(list_all()).jobs) == jobs
 
 
-def test_a_run_is_cloned_with_another_method(browser, server, client, pruned):
-    opened_form(browser, server, pruned.name)
+def test_a_run_is_cloned_with_another_method(browser, server, client, trained):
+    opened_form(browser, server, trained.name)
     methods = Select(browser.find(".method select"))
-    assert methods.first_selected_option.text == "alps"
-    methods.select_by_value("magnitude")
+    assert methods.first_selected_option.text == "magnitude"
+    methods.select_by_value("wanda")
     assert not browser.find("[data-part=addMethod]").is_displayed()
+    for part in ("reconstruction", "distillation"):
+        assert browser.find(f"[data-part={part}]").is_selected()
+        browser.find(f"[data-part={part}]").click()
     browser.find("[data-part=submit]").click()
     browser.wait_for_js("location.hash.startsWith('#/runs/')")
     name = browser.js("return location.hash").removeprefix("#/")
     *_, last = client.watch(name)
     run = last.run_terminal
-    assert run.state == job_api.SUCCEEDED and run.method.name == "magnitude"
-    assert run.model == get_run(client, pruned.name).model and run.sparsity == pruned.sparsity
+    assert run.state == job_api.SUCCEEDED and run.method.name == "wanda"
+    assert run.model == trained.model and run.sparsity == trained.sparsity
+    assert run.sampled == trained.sampled
+    assert not run.HasField("reconstruction") and not run.HasField("distillation")
 
 
 def test_a_job_s_files_are_the_masks_and_weights_of_the_store(browser, server, client, compared):
@@ -173,10 +191,10 @@ def test_the_layers_of_a_model_stand_in_one_view(browser, server, client):
     browser.find(".queue .model a").click()
     browser.wait_for_text("h1", "llama-1b")
     rows = "return [...document.querySelectorAll('.layers tbody tr')].map((row) => " \
-           "[row.cells[0].textContent, row.cells[1].textContent, row.cells[2].textContent])"
+           "[row.cells[0].textContent, row.cells[1].textContent])"
     ids = {layer: name.removeprefix("jobs/") for layer, name in names.items()}
-    expected = [["0", ids[0], "succeeded"], ["1", ids[1], "succeeded"],
-                ["2", waits.removeprefix("jobs/"), "running"]]
+    expected = [["0", f"{ids[0]} succeeded"], ["1", f"{ids[1]} succeeded"],
+                ["2", f"{waits.removeprefix('jobs/')} running"]]
     wait_for(lambda: browser.js(rows) == expected, "three layers in their order")
     assert browser.text("[data-part=done]") == "2 of 3 jobs"
     browser.wait_for_text("[data-part=left]", r"\d (s|min|h|d)")
@@ -185,6 +203,9 @@ def test_the_layers_of_a_model_stand_in_one_view(browser, server, client):
     browser.shot("model")
     browser.emulate(width=360, height=740)
     assert browser.overflow() == 0
+    cut_off = "return [...document.querySelectorAll('.card')].filter((card) => " \
+              "card.scrollWidth > card.clientWidth).length"
+    assert browser.js(cut_off) == 0
     browser.shot("model-360")
     fill(browser, "filter", "running")
     wait_for(lambda: browser.js(rows) == expected[2:], "what matches alone")
@@ -218,12 +239,8 @@ def test_a_job_that_has_ended_is_deleted_from_its_page(browser, server, client):
     assert name not in [job.name for job in client.jobs.ListJobs(list_all()).jobs]
 
 
-def test_what_stands_between_a_run_s_tensors_has_rows_of_its_own(browser, server, client):
-    name = submit_run(server, "--sampled-rows", "2", "--distill", "on:steps=3", "--reconstruct", "on:steps=2",
-                      samples=8)
-    *_, last = client.watch(name)
-    assert last.run_terminal.state == job_api.SUCCEEDED
-    opened_run(browser, server, name)
+def test_what_stands_between_a_run_s_tensors_has_rows_of_its_own(browser, server, trained):
+    opened_run(browser, server, trained.name)
     browser.find("[data-part=resultCount]").click()
     table = "return [...document.querySelectorAll('[data-part=resultRows] tr')].map((row) => " \
             "[...row.cells].map((cell) => cell.textContent))"
@@ -233,11 +250,12 @@ def test_what_stands_between_a_run_s_tensors_has_rows_of_its_own(browser, server
     assert [first for first in firsts if first.startswith("reconstruction")] == [
         f"reconstructionblock {block}" for block in range(4)]
     assert "distillationbehind the blocks" in firsts
-    tensors = [tensor for result in last.run_terminal.results for tensor in result.tensors]
+    tensors = [tensor for result in trained.results for tensor in result.tensors]
     assert {first for first in firsts if first.startswith("model.")} == {
         tensor.name + f"block {tensor.name.split('.')[2]}: {', '.join(tensor.maps)}"
         for tensor in tensors}
     browser.shot("run-results")
+    assert browser.js("return document.querySelectorAll('[data-part=resultRows] button').length") > len(tensors)
     fill(browser, "resultFilter", "block 2 gate")
     wait_for(lambda: len(browser.js(table)) == 1, "the one that matches")
     browser.emulate(width=360, height=740)

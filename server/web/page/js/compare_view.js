@@ -120,7 +120,8 @@ export class CompareView {
   // What is the same of all is said once, in the last rows.
   drawDifferences(models) {
     const described = models.map(({ model }) => new Map(describe(model.job)));
-    const names = [...new Set(described.flatMap((rows) => [...rows.keys()]))];
+    const asked = (name) => name !== "created" && name !== "estimate";
+    const names = [...new Set(described.flatMap((rows) => [...rows.keys()]))].filter(asked);
     const differs = (name) => new Set(described.map((rows) => rows.get(name))).size > 1;
     const row = (name) =>
       el(

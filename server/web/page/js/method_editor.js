@@ -1,7 +1,9 @@
 // A method with its parameters as a form, from what the server says of its methods (ServerInfo).
 import { el } from "./dom.js";
 
-const limits = ({ min, max }) => `${min} to ${max}`;
+const HUGE = 1e9; // what no one would come to
+
+const limits = ({ min, max }) => (Number(max) < HUGE ? `${min} to ${max}` : `at least ${min}`);
 
 function defaultText({ kind, defaultValue }) {
   if (defaultValue === undefined) return "by the problem";
@@ -30,13 +32,14 @@ function parameterField(parameter, value) {
           placeholder: defaultText(parameter),
         });
   if (value !== undefined) input.value = String(value);
-  const range = kind === "SWITCH" ? "" : ` ${limits(parameter)}; default ${defaultText(parameter)}.`;
+  const usual = parameter.defaultValue === undefined ? "" : `; default ${defaultText(parameter)}`;
+  const range = kind === "SWITCH" ? "" : ` ${limits(parameter)}${usual}.`;
   return el(
     "label",
     { class: "field" },
     el("span", {}, name),
     input,
-    el("small", { class: "muted" }, `${help}.${range}`.replace("..", ".")),
+    el("small", { class: "muted" }, `${help}${help.endsWith(".") ? "" : "."}${range}`),
   );
 }
 
