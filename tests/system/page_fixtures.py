@@ -1,5 +1,6 @@
 """What the tests of the page share: a server with its page, one Chromium a file, jobs and runs to show."""
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from browser import Browser
 from harness import cli, Client, MODEL, Server, submit, wait_for
@@ -125,3 +126,15 @@ def opened(browser, server, name):
     browser.wait_for_js("performance.getEntriesByName('attnprune:first-curve').length > 0")
     if browser.snapshot()["job"]["state"] in ENDED:
         browser.wait_for_js(WHOLE)
+
+
+def tab_to(browser, wanted, limit=80):
+    """Presses Tab until `wanted` has the focus; everything on the way must show its focus."""
+    for _ in range(limit):
+        browser.press(Keys.TAB)
+        style = browser.js("const s = getComputedStyle(document.activeElement);"
+                           "return [s.outlineStyle, parseFloat(s.outlineWidth)]")
+        assert style[0] != "none" and style[1] >= 2, f"no focus is seen on {browser.focused()!r}"
+        if browser.focused() == wanted:
+            return
+    raise AssertionError(f"{limit} times Tab do not reach {wanted!r}")

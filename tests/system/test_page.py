@@ -12,7 +12,7 @@ from harness import layer_job, submit, wait_for
 from page_fixtures import (  # pylint: disable=unused-import
     clean_browser, finished_job, finished_run, its_client, one_chromium, page_server,
     running_job, ENDLESS, HOSTILE, ROLES, WHOLE_RUN, get_run, job_page, opened, opened_run,
-    submit_run)
+    submit_run, tab_to)
 from attnprune.v1 import job_pb2 as job_api
 
 FIRST_LOAD_BYTES = 200_000

@@ -11,7 +11,7 @@ from browser import contrast_failures, CuttingProxy
 from harness import BIN, Client, layer_job, submit, wait_for
 from page_fixtures import (  # pylint: disable=unused-import
     clean_browser, finished_job, finished_run, its_client, one_chromium, page_server,
-    running_job, COMPARED, ENDLESS, PageServer, WHOLE, job_page, opened, opened_run, submit_run)
+    running_job, COMPARED, ENDLESS, PageServer, WHOLE, job_page, opened, opened_run, submit_run, tab_to)
 from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import prune_service_pb2 as prune_api
 
@@ -197,18 +197,6 @@ def test_the_queue_too_says_that_the_server_is_away(browser, tmp_path):
 
 
 # --- Keyboard, screen readers, sizes, colours ---
-
-
-def tab_to(browser, wanted, limit=80):
-    """Presses Tab until `wanted` has the focus; everything on the way must show its focus."""
-    for _ in range(limit):
-        browser.press(Keys.TAB)
-        style = browser.js("const s = getComputedStyle(document.activeElement);"
-                           "return [s.outlineStyle, parseFloat(s.outlineWidth)]")
-        assert style[0] != "none" and style[1] >= 2, f"no focus is seen on {browser.focused()!r}"
-        if browser.focused() == wanted:
-            return
-    raise AssertionError(f"{limit} times Tab do not reach {wanted!r}")
 
 
 def test_a_job_is_cancelled_by_keyboard_alone(browser, server, client, running):

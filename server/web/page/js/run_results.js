@@ -84,7 +84,8 @@ export class RunResults {
   }
 
   makeRow(row, result) {
-    const cell = (text) => el("td", { class: "number" }, text ?? "");
+    const cell = (text, hidden = "") => el("td", { class: `number${hidden}` }, text);
+    const line = (text) => (text ? el("span", { class: "place" }, text) : null);
     const save = () => this.fetchFile(result);
     const link = hasFile(result)
       ? el("button", { type: "button", class: "link", "aria-label": `File of ${row.what}`, onclick: save }, "file")
@@ -92,12 +93,12 @@ export class RunResults {
     return el(
       "tr",
       {},
-      el("th", { scope: "row" }, row.what, el("span", { class: "place" }, row.where)),
-      el("td", {}, row.method, row.note ? el("span", { class: "place" }, row.note) : null),
+      el("th", { scope: "row" }, row.what, line(row.where), line(row.note)),
+      el("td", { class: "hide-narrow" }, row.method),
       cell(row.pruned === undefined ? "" : percent(row.pruned)),
       cell(row.error === undefined ? "" : figure(row.error)),
-      cell(row.steps ? count(row.steps) : ""),
-      cell(row.seconds === undefined ? "" : duration(row.seconds)),
+      cell(row.steps ? count(row.steps) : "", " hide-narrow"),
+      cell(row.seconds === undefined ? "" : duration(row.seconds), " hide-narrow"),
       el("td", {}, link),
     );
   }
