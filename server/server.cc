@@ -104,6 +104,7 @@ web::WebOptions WebOptionsOf(const ServerOptions& options, const tls::LiveCreden
   web.https = tls != nullptr;
   web.hosts = options.http_hosts;
   web.heartbeat = options.heartbeat;
+  web.max_json_bytes = options.max_message_bytes;
   web.on_call = TellOfHttpRequests(audit);
   return web;
 }

@@ -119,7 +119,7 @@ std::string AllowedVerbs(absl::string_view path) {
   std::vector<absl::string_view> verbs;
   for (const Address* const address : place.addresses) {
     verbs.push_back(VerbName(address->verb));
-    if (TakesHead(*address)) verbs.push_back("HEAD");
+    if (TakesHead(*address)) verbs.emplace_back("HEAD");
   }
   return absl::StrJoin(verbs, ", ");
 }

@@ -21,8 +21,9 @@ std::string ShortName(absl::string_view full_name) {
 
 // Of the messages that protobuf JSON writes in their own way; null: it is none of them.
 json WellKnown(const std::string& full_name) {
-  if (full_name == "google.protobuf.Timestamp")
+  if (full_name == "google.protobuf.Timestamp") {
     return {{"type", "string"}, {"format", "date-time"}};
+  }
   if (full_name == "google.protobuf.Duration") {
     return {{"type", "string"}, {"pattern", "^-?[0-9]+(\\.[0-9]{1,9})?s$"}};
   }

@@ -120,8 +120,8 @@ void StartUpload(const UploadContext& context, const access::Caller& caller, con
       ->Begin(spec, offset);
 }
 
-void ReadBody(std::shared_ptr<http::BodyReader> body, size_t limit,
-              std::function<void(absl::StatusOr<std::string>)> done) {
+void ReadBody(const std::shared_ptr<http::BodyReader>& body, size_t limit,
+              const std::function<void(absl::StatusOr<std::string>)>& done) {
   ReadMore(body, std::make_shared<std::string>(), limit, done);
 }
 

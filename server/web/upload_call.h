@@ -42,8 +42,8 @@ void StartUpload(const UploadContext& context, const access::Caller& caller, con
 
 // Reads a body of `limit` bytes at most and calls `done` once, on the loop. OUT_OF_RANGE: it has
 // more; INVALID_ARGUMENT (body): it broke off.
-void ReadBody(std::shared_ptr<http::BodyReader> body, size_t limit,
-              std::function<void(absl::StatusOr<std::string>)> done);
+void ReadBody(const std::shared_ptr<http::BodyReader>& body, size_t limit,
+              const std::function<void(absl::StatusOr<std::string>)>& done);
 
 }  // namespace attnprune::web
 

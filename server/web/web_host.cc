@@ -31,7 +31,6 @@
 namespace attnprune::web {
 namespace {
 
-constexpr size_t kMaxJsonBytes = size_t{4} << 20;  // of a body, as of a message of gRPC
 constexpr absl::Duration kRetryTransfer = absl::Seconds(5);
 constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -85,7 +84,7 @@ class WebServer final : public WebHost, public http::Handler {
   const access::StreamSlots transfers_;
   const std::string openapi_ = OpenApiJson();
   std::atomic<bool> serving_{true};
-  boost::asio::thread_pool io_;
+  boost::asio::thread_pool io_, transfers_io_;
   http::IoLoop loop_;
   EventFeed feed_;
   std::shared_ptr<http::HttpServer> server_;
@@ -136,6 +135,7 @@ WebServer::WebServer(const WebOptions& options, WebParts parts)
       viewers_(ViewerLimits(options.http.max_connections, parts_.gate->has_tokens())),
       transfers_(TransferLimits(parts_.gate->has_tokens())),
       io_(static_cast<size_t>(options.io_threads)),
+      transfers_io_(static_cast<size_t>(options.transfer_threads)),
       feed_({.hub = parts_.hub,
              .loop = &loop_,
              .io = &io_,
@@ -147,6 +147,7 @@ WebServer::~WebServer() {
   server_.reset();
   loop_.Stop();
   io_.join();
+  transfers_io_.join();
 }
 
 absl::Status WebServer::Listen() {
@@ -226,7 +227,9 @@ absl::Status WebServer::Admit(Call& call) const {
 void WebServer::Begin(const std::shared_ptr<Call>& call) {
   const absl::Status admitted = Admit(*call);
   if (!admitted.ok()) return FinishWith(*call, admitted);
-  if (call->match.route == http::Route::kUpload) return TakeUpload(call);
+  if (call->match.route == http::Route::kUpload) {
+    return boost::asio::post(transfers_io_, [this, call] { TakeUpload(call); });
+  }
   if (call->request.incoming != nullptr) return TakeJson(call);
   FinishWith(*call, AnswerSlowly(*call));
 }
@@ -241,14 +244,15 @@ void WebServer::TakeUpload(const std::shared_ptr<Call>& call) {
   };
   StartUpload({.tensors = parts_.tensor_api,
                .loop = &loop_,
-               .io = &io_,
+               .io = &transfers_io_,
                .pace = parts_.pace,
                .metrics = parts_.transfers},
               call->caller, asked->spec, asked->offset, call->request.incoming, done);
 }
 
 void WebServer::TakeJson(const std::shared_ptr<Call>& call) {
-  ReadBody(call->request.incoming, kMaxJsonBytes, [this, call](absl::StatusOr<std::string> body) {
+  const auto limit = static_cast<size_t>(options_.max_json_bytes);
+  ReadBody(call->request.incoming, limit, [this, call](absl::StatusOr<std::string> body) {
     if (absl::IsOutOfRange(body.status())) {
       return Finish(*call, {.response = ErrorResponse(body.status(), 413), .stream = nullptr});
     }
@@ -265,8 +269,8 @@ absl::StatusOr<http::Answer> WebServer::AnswerSlowly(Call& call) {
         Download download, OpenDownload(call.caller, *parts_.api, *parts_.runs, *parts_.tensor_api,
                                         call.match, call.request));
     download.slot = std::move(call.slot);
-    return AnswerDownload({.loop = &loop_, .io = &io_, .metrics = parts_.transfers}, call.request,
-                          std::move(download));
+    return AnswerDownload({.loop = &loop_, .io = &transfers_io_, .metrics = parts_.transfers},
+                          call.request, std::move(download));
   }
   http::Answer answer;
   ATTNPRUNE_ASSIGN_OR_RETURN(answer.response, AnswerText(call));

@@ -2,6 +2,7 @@
 #ifndef ATTNPRUNE_SERVER_WEB_WEB_HOST_H_
 #define ATTNPRUNE_SERVER_WEB_WEB_HOST_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,10 +27,12 @@ struct WebOptions {
   http::HttpServerOptions http;
   std::vector<std::string> hosts;  // names of this one, for http::CheckAccess
   absl::Duration heartbeat =
-      absl::Seconds(15);  // a silent stream of events gets a comment this often
-  int io_threads = 2;     // that wait for the disk and make JSON
-  bool https = false;     // browsers reach it over TLS: cookies are sent so only
-  HttpListener on_call;   // told of an answer before the client can know of it; may be empty
+      absl::Seconds(15);                      // a silent stream of events gets a comment this often
+  int io_threads = 2;                         // that wait for the disk and make JSON
+  int64_t max_json_bytes = int64_t{4} << 20;  // of the body of a create
+  int transfer_threads = 2;                   // that read, write and hash tensors
+  bool https = false;    // browsers reach it over TLS: cookies are sent so only
+  HttpListener on_call;  // told of an answer before the client can know of it; may be empty
 };
 
 // Uploads, downloads and requests with more than a little JSON that may be under way; more get 429.

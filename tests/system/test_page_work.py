@@ -240,7 +240,8 @@ def test_a_job_that_has_ended_is_deleted_from_its_page(browser, server, client):
     assert name not in [job.name for job in client.jobs.ListJobs(list_all()).jobs]
 
 
-def test_what_stands_between_a_run_s_tensors_has_rows_of_its_own(browser, server, trained):
+def test_what_stands_between_a_run_s_tensors_has_rows_of_its_own(browser, server, client, trained,
+                                                                 tmp_path):
     opened_run(browser, server, trained.name)
     browser.find("[data-part=resultCount]").click()
     table = "return [...document.querySelectorAll('[data-part=resultRows] tr')].map((row) => " \
@@ -257,7 +258,11 @@ def test_what_stands_between_a_run_s_tensors_has_rows_of_its_own(browser, server
         tensor.name + f"block {tensor.name.split('.')[2]}: {', '.join(tensor.maps)}"
         for tensor in tensors}
     browser.shot("run-results")
-    assert browser.js("return document.querySelectorAll('[data-part=resultRows] button').length") > len(tensors)
+    browser.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    tensor = next(result.tensors[0] for result in reversed(trained.results) if result.tensors)
+    browser.js("document.querySelector(`[aria-label='File of ${arguments[0]}']`).click()", tensor.name)
+    file = wait_for(lambda: next(iter(tmp_path.glob("*.safetensors")), None), "the file is there")
+    assert safetensors.read(file)[tensor.name][2] == client.download(tensor.weights.sha256)
     fill(browser, "resultFilter", "block 2 gate")
     wait_for(lambda: len(browser.js(table)) == 1, "the one that matches")
     browser.emulate(width=360, height=740)

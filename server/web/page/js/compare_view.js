@@ -156,7 +156,17 @@ function jobItem({ name, letter, model: { job } }) {
   const badge = stateBadge();
   setBadge(badge, job.state, job.cancelRequested);
   const text = [modelText(job.labels), sparsity(job.sparsity)].filter(Boolean).join(" · ");
-  return el("li", {}, el("b", {}, letter), " ", el("a", { href: `#/${name}` }, idOf(name)), " ", text, " ", badge);
+  return el(
+    "li",
+    {},
+    el("b", {}, letter),
+    " ",
+    el("a", { href: `#/${name}` }, idOf(name)),
+    " ",
+    text,
+    " ",
+    badge,
+  );
 }
 
 // Best first.

@@ -97,7 +97,10 @@ function densityFigure(matrix, grid, range, { heads, mask }) {
   });
   canvas.style.aspectRatio = `${grid.matrixColumns} / ${grid.matrixRows}`;
   paint(canvas, grid.kept, range);
-  const outputs = heads > 1 ? `${count(heads)} heads, ${count(grid.matrixRows)} outputs` : `${count(grid.matrixRows)} rows`;
+  const outputs =
+    heads > 1
+      ? `${count(heads)} heads, ${count(grid.matrixRows)} outputs`
+      : `${count(grid.matrixRows)} rows`;
   return el(
     "figure",
     {},
@@ -106,14 +109,22 @@ function densityFigure(matrix, grid, range, { heads, mask }) {
       { class: "axes" },
       el("span", { class: "axis-y", "aria-hidden": "true" }, `← ${outputs}`),
       el("div", { class: "plot" }, canvas, headBorders(heads)),
-      el("span", { class: "axis-x", "aria-hidden": "true" }, `${count(grid.matrixColumns)} inputs →`),
+      el(
+        "span",
+        { class: "axis-x", "aria-hidden": "true" },
+        `${count(grid.matrixColumns)} inputs →`,
+      ),
     ),
     el(
       "figcaption",
       {},
       el("b", {}, matrix.name),
       ` ${blurb(matrix, grid)} `,
-      el("a", { href: mask, download: true, "aria-label": `Mask of ${matrix.name}, .npy` }, "mask .npy"),
+      el(
+        "a",
+        { href: mask, download: true, "aria-label": `Mask of ${matrix.name}, .npy` },
+        "mask .npy",
+      ),
     ),
   );
 }

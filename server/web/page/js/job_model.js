@@ -183,7 +183,8 @@ export class JobModel {
   // step: of a method that runs. undefined: there is none yet.
   get leader() {
     const candidates = [...this.methods.values()].map((run) => {
-      if (run.result) return { label: run.label, error: run.result.failure ? Infinity : ranking(run.result) };
+      if (run.result)
+        return { label: run.label, error: run.result.failure ? Infinity : ranking(run.result) };
       const [step, , calibration, heldOut] = run.errors.last ?? [];
       return { label: run.label, error: heldOut ?? calibration ?? Infinity, step };
     });

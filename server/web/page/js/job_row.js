@@ -26,7 +26,7 @@ export function nameCell(name, labels, { before = null, behind = null } = {}) {
     .sort()
     .map(([key, value]) => el("li", {}, value === "" ? key : `${key}=${value}`));
   const list = items.length > 0 ? el("ul", { class: "labels" }, ...items) : null;
-  return el("th", { scope: "row" }, before, link, behind, list);
+  return el("th", { scope: "row" }, el("span", { class: "named" }, before, link), behind, list);
 }
 
 // "llama-1b, layer 15", which leads to all layers of that model.
@@ -34,7 +34,11 @@ function modelLine({ labels = {} }) {
   const text = modelText(labels);
   if (!text) return null;
   const href = labels[WEIGHTS] && `#/models/${encodeURIComponent(labels[WEIGHTS])}`;
-  return el("span", { class: "model" }, href ? el("a", { href, title: "All layers of this model" }, text) : text);
+  return el(
+    "span",
+    { class: "model" },
+    href ? el("a", { href, title: "All layers of this model" }, text) : text,
+  );
 }
 
 export class JobRow {

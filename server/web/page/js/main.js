@@ -17,6 +17,15 @@ let view;
 
 const VIEWS = { jobs: JobView, runs: RunView };
 
+// Of an address that somebody typed.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 // "#/" and "#/?state=RUNNING": the queue; "#/jobs/ID": a job; "#/runs/ID": a run; "#/new?from=jobs/ID":
 // the form; "#/compare?jobs=ID,ID"; "#/models/WEIGHTS": the layers of a model.
 function makeView() {
@@ -25,7 +34,7 @@ function makeView() {
   if (path === "/new") return new SubmitView(main, query);
   if (path === "/compare") return new CompareView(main, query);
   const [, weights] = path.match(/^\/models\/(.+)$/) ?? [];
-  if (weights) return new ModelView(main, decodeURIComponent(weights));
+  if (weights) return new ModelView(main, decoded(weights));
   const [, collection, id] = path.match(/^\/(jobs|runs)\/([a-z0-9-]+)$/) ?? [];
   return id ? new VIEWS[collection](main, id) : new QueueView(main, query);
 }

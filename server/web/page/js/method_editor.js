@@ -82,7 +82,9 @@ export class MethodEditor {
 
   // As Method of the API.
   get value() {
-    const set = [...this.fields.querySelectorAll("input, select")].filter(({ value }) => value !== "");
+    const set = [...this.fields.querySelectorAll("input, select")].filter(
+      ({ value }) => value !== "",
+    );
     const parameters = Object.fromEntries(set.map(({ name, value }) => [name, Number(value)]));
     return { name: this.select.value, parameters };
   }

@@ -3,7 +3,18 @@ import { listJobs, listRuns } from "./api.js";
 import { setBadge, stateBadge } from "./badge.js";
 import { setConnection } from "./connection.js";
 import { el, fromTemplate, reconcile, setText } from "./dom.js";
-import { duration, ended, figure, idOf, number, percent, sparsity, WEIGHTS, weightsFolder, NONE } from "./format.js";
+import {
+  duration,
+  ended,
+  figure,
+  idOf,
+  number,
+  percent,
+  sparsity,
+  WEIGHTS,
+  weightsFolder,
+  NONE,
+} from "./format.js";
 import { ranking } from "./job_model.js";
 
 const INTERVAL_MS = 2500;
@@ -25,7 +36,8 @@ async function listAll(list, key, labels) {
 // that is not known.
 export function progressOf(job) {
   if (ended(job.state)) return { share: 1, left: 0 };
-  if (job.atWork) return { share: number(job.atWork.share), left: number(job.atWork.remainingSeconds) };
+  if (job.atWork)
+    return { share: number(job.atWork.share), left: number(job.atWork.remainingSeconds) };
   return { share: 0, left: number(job.estimate?.seconds) };
 }
 
@@ -49,7 +61,10 @@ const textOf = (job) =>
 // Whether all words are in it.
 export function matches(job, filter) {
   const text = textOf(job).toLowerCase();
-  return filter.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  return filter
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => text.includes(word));
 }
 
 class LayerRow {
@@ -81,7 +96,8 @@ class LayerRow {
     this.bar.dataset.state = job.state;
     setText(this.share, percent(share, 0));
     const done = (job.results ?? []).filter(({ failure }) => !failure);
-    const best = done.length > 0 ? done.reduce((a, b) => (ranking(b) < ranking(a) ? b : a)) : undefined;
+    const best =
+      done.length > 0 ? done.reduce((a, b) => (ranking(b) < ranking(a) ? b : a)) : undefined;
     setText(this.best, best ? figure(ranking(best)) : NONE);
     setText(this.method, best?.method ?? job.atWork?.method ?? NONE);
     setText(this.left, left > 0 ? duration(left) : NONE);
@@ -117,7 +133,10 @@ export class ModelView {
       ]);
       if (this.closed) return;
       setConnection("on");
-      setText(this.parts.trouble, jobs.length + runs.length === 0 ? "There is nothing of this model." : "");
+      setText(
+        this.parts.trouble,
+        jobs.length + runs.length === 0 ? "There is nothing of this model." : "",
+      );
       this.jobs = byLayer(jobs);
       this.runs = runs;
       this.show();
@@ -161,7 +180,10 @@ export class ModelView {
     const layers = new Set(jobs.map(({ labels }) => labels?.["attnprune/layer"]));
     parts.bar.value = share;
     setText(parts.share, percent(share, 0));
-    setText(parts.done, `${jobs.filter(({ state }) => ended(state)).length} of ${jobs.length} jobs`);
+    setText(
+      parts.done,
+      `${jobs.filter(({ state }) => ended(state)).length} of ${jobs.length} jobs`,
+    );
     setText(parts.layers, String(layers.size));
     setText(parts.left, left > 0 ? duration(left) : NONE);
   }

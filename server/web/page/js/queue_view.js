@@ -65,7 +65,10 @@ export class QueueView {
     compare.hidden = size === 0;
     if (few) compare.href = `#/compare?jobs=${[...this.picked].map(idOf).join(",")}`;
     else compare.removeAttribute("href");
-    setText(compare, few ? `Compare ${size} jobs` : `${size} chosen: choose 2 to ${MOST_COMPARED} to compare`);
+    setText(
+      compare,
+      few ? `Compare ${size} jobs` : `${size} chosen: choose 2 to ${MOST_COMPARED} to compare`,
+    );
   }
 
   filter() {

@@ -2,8 +2,21 @@
 // the screen.
 
 const OUTPUT = [
-  "name", "state", "failure", "results", "createTime", "startTime", "endTime", "attempt",
-  "cancelRequested", "requestId", "estimate", "waiting", "atWork", "resultsDone", "resultsTotal",
+  "name",
+  "state",
+  "failure",
+  "results",
+  "createTime",
+  "startTime",
+  "endTime",
+  "attempt",
+  "cancelRequested",
+  "requestId",
+  "estimate",
+  "waiting",
+  "atWork",
+  "resultsDone",
+  "resultsTotal",
 ];
 
 // The job or run to be asked for anew.
@@ -32,7 +45,12 @@ export function parseLabels(text, before = {}) {
     .split(",")
     .map((part) => part.trim())
     .filter(Boolean)
-    .map((part) => part.split(/=(.*)/s).slice(0, 2).map((side) => side.trim()));
+    .map((part) =>
+      part
+        .split(/=(.*)/s)
+        .slice(0, 2)
+        .map((side) => side.trim()),
+    );
   return Object.fromEntries([...kept, ...own.map(([key, value = ""]) => [key, value])]);
 }
 

@@ -19,15 +19,26 @@ export function rowsOf(result) {
     seconds: number(tensor.seconds),
   }));
   if (sampledRows) {
-    rows.push({ what: "sampled rows", where: "before the blocks", method: "the dense model", seconds,
-      note: `${count(sampledRows.shape?.[0] ?? 0)} tokens` });
+    rows.push({
+      what: "sampled rows",
+      where: "before the blocks",
+      method: "the dense model",
+      seconds,
+      note: `${count(sampledRows.shape?.[0] ?? 0)} tokens`,
+    });
   }
   if (measuredCurvature) {
     const { rows: from, tokens, draws } = measuredCurvature;
-    rows.push({ what: "curvature", where: "before the blocks", method: "the dense model", seconds,
-      note: `${count(from)} rows, ${count(tokens)} tokens, ${draws} draws` });
+    rows.push({
+      what: "curvature",
+      where: "before the blocks",
+      method: "the dense model",
+      seconds,
+      note: `${count(from)} rows, ${count(tokens)} tokens, ${draws} draws`,
+    });
   }
-  if (reconstructed) rows.push(training("reconstruction", `block ${block}`, reconstructed, seconds));
+  if (reconstructed)
+    rows.push(training("reconstruction", `block ${block}`, reconstructed, seconds));
   if (distilled) rows.push(training("distillation", "behind the blocks", distilled, seconds));
   return rows;
 }
@@ -35,19 +46,30 @@ export function rowsOf(result) {
 function training(what, where, trained, seconds) {
   const { steps = 0, bestStep = 0, startLoss, bestLoss } = trained;
   const best = bestStep > 0 ? `best after step ${count(bestStep)}` : "the start was best";
-  return { what, where, method: "Adam", steps, seconds,
-    note: `loss ${figure(number(startLoss))} → ${figure(number(bestLoss))}, ${best}` };
+  return {
+    what,
+    where,
+    method: "Adam",
+    steps,
+    seconds,
+    note: `loss ${figure(number(startLoss))} → ${figure(number(bestLoss))}, ${best}`,
+  };
 }
 
 const hasFile = ({ tensors = [], sampledRows, reconstructed, distilled }) =>
-  tensors.length > 0 || Boolean(sampledRows) ||
+  tensors.length > 0 ||
+  Boolean(sampledRows) ||
   [reconstructed, distilled].some((trained) => trained?.weights?.length > 0);
+
+// What comes before the blocks has the number of all of them as its block.
+const orderOf = ({ block, sampledRows, measuredCurvature }) =>
+  sampledRows || measuredCurvature ? -1 : block;
 
 export class RunResults {
   constructor(parts, name) {
     this.parts = parts;
     this.name = name;
-    this.rows = new Map(); // by index and place
+    this.rows = new Map(); // by place and name
     parts.resultFilter.addEventListener("input", () => this.show());
     parts.resultList.addEventListener("toggle", () => this.show());
   }
@@ -64,11 +86,12 @@ export class RunResults {
     if (!model || !parts.resultList.open) return;
     const filter = parts.resultFilter.value.trim().toLowerCase();
     const shown = [];
-    [...model.results.values()].forEach((result, index) => {
-      rowsOf(result).forEach((row, place) => {
+    const results = [...model.results.values()].sort((a, b) => orderOf(a) - orderOf(b));
+    results.forEach((result) => {
+      rowsOf(result).forEach((row) => {
         const text = `${row.what} ${row.where} ${row.method} ${row.note ?? ""}`.toLowerCase();
         if (!filter.split(/\s+/).every((word) => text.includes(word))) return;
-        const key = `${index} ${place} ${row.what}`;
+        const key = `${row.where} ${row.what}`;
         if (!this.rows.has(key)) this.rows.set(key, this.makeRow(row, result));
         shown.push(this.rows.get(key));
       });
@@ -78,9 +101,13 @@ export class RunResults {
 
   // The server counts results by block, this page as they come: the file's number is looked up.
   async fetchFile(result) {
-    const run = await get(this.name);
-    const index = (run.results ?? []).findIndex((known) => resultKey(known) === resultKey(result));
-    if (index >= 0) location.assign(filesUrl(this.name, index));
+    try {
+      const { results = [] } = await get(this.name);
+      const index = results.findIndex((known) => resultKey(known) === resultKey(result));
+      if (index >= 0) location.assign(filesUrl(this.name, index));
+    } catch (error) {
+      setText(this.parts.trouble, `No file: ${error.message}`);
+    }
   }
 
   makeRow(row, result) {
@@ -88,7 +115,11 @@ export class RunResults {
     const line = (text) => (text ? el("span", { class: "place" }, text) : null);
     const save = () => this.fetchFile(result);
     const link = hasFile(result)
-      ? el("button", { type: "button", class: "link", "aria-label": `File of ${row.what}`, onclick: save }, "file")
+      ? el(
+          "button",
+          { type: "button", class: "link", "aria-label": `File of ${row.what}`, onclick: save },
+          "file",
+        )
       : "";
     return el(
       "tr",

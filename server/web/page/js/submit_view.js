@@ -42,7 +42,11 @@ export class SubmitView {
   async load(from) {
     try {
       const asked = { pageSize: MOST };
-      const [info, runs, jobs] = await Promise.all([getServerInfo(), listRuns(asked), listJobs(asked)]);
+      const [info, runs, jobs] = await Promise.all([
+        getServerInfo(),
+        listRuns(asked),
+        listJobs(asked),
+      ]);
       if (this.closed) return;
       setConnection("on");
       this.info = info;
@@ -161,7 +165,8 @@ export class SubmitView {
       if (validateOnly) this.say(checkedText(made), false);
       else location.hash = `#/${made.name}`;
     } catch (error) {
-      if (!this.closed) this.say(`${validateOnly ? "Not valid" : "Not submitted"}: ${error.message}`, true);
+      if (!this.closed)
+        this.say(`${validateOnly ? "Not valid" : "Not submitted"}: ${error.message}`, true);
     } finally {
       parts.submit.disabled = parts.check.disabled = false;
     }
