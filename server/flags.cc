@@ -221,7 +221,8 @@ void AddServerFlags(CLI::App& app, ServerOptions& o) {
       "Memory that a job may take: dense attention that does not fit is rebuilt at every step, "
       "tokens that do not fit even so stay in a temporary file of the data folder, and a job that "
       "still does not fit is refused; 0: the machine's divided by the workers");
-  AddBytes(app, "--max-message-bytes", o.max_message_bytes, "Size of one message received");
+  AddBytes(app, "--max-message-bytes", o.max_message_bytes,
+           "Size of one message, or JSON body, received");
   AddBytes(app, "--max-chunk-bytes", o.max_chunk_bytes, "Size of one message's piece of an upload");
   AddDuration(app, "--checkpoint-interval", o.checkpoint_interval,
               "Between two checkpoints of a job; a crash loses so much of its solving");

@@ -104,6 +104,7 @@ web::WebOptions WebOptionsOf(const ServerOptions& options, const tls::LiveCreden
   web.https = tls != nullptr;
   web.hosts = options.http_hosts;
   web.heartbeat = options.heartbeat;
+  web.max_json_bytes = options.max_message_bytes;
   web.on_call = TellOfHttpRequests(audit);
   return web;
 }
@@ -351,17 +352,18 @@ void ComposedServer::OnPlaceChange(const absl::Status& status) {
 
 absl::Status ComposedServer::ServeHttp() {
   if (options_.http_listen.empty()) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<web::WebHost>> web =
-      web::WebHost::Start(WebOptionsOf(options_, tls_.get(), audit_.get()),
-                          {.gate = gate_.get(),
-                           .api = api_.get(),
-                           .runs = runs_.get(),
-                           .hub = hub_.get(),
-                           .tensors = tensors_.get(),
-                           .metrics = &metrics_.web,
-                           .metrics_text = [this] {
-                             return metrics_.Text(jobs_.get(), *tensors_, options_.data_dir);
-                           }});
+  absl::StatusOr<std::unique_ptr<web::WebHost>> web = web::WebHost::Start(
+      WebOptionsOf(options_, tls_.get(), audit_.get()),
+      {.gate = gate_.get(),
+       .api = api_.get(),
+       .runs = runs_.get(),
+       .hub = hub_.get(),
+       .tensors = tensors_.get(),
+       .tensor_api = tensor_api_.get(),
+       .metrics = &metrics_.web,
+       .metrics_text = [this] { return metrics_.Text(jobs_.get(), *tensors_, options_.data_dir); },
+       .transfers = &metrics_.transfers,
+       .pace = &*upload_pace_});
   if (web.ok()) {
     web_ = *std::move(web);
     Log(LogLevel::kInfo, "http.start",

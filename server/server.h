@@ -63,7 +63,7 @@ struct ServerOptions {
   int64_t max_tensor_bytes = int64_t{4} << 30;  // of one tensor
   int64_t max_total_bytes = int64_t{64} << 30;  // of all tensors and uploads
   int64_t max_job_memory_bytes = 0;  // a job's budget; 0: the memory divided by the workers
-  int64_t max_message_bytes = int64_t{4} << 20;  // of one message received; at least 64 KiB
+  int64_t max_message_bytes = int64_t{4} << 20;  // of a message, or JSON, received; at least 64 KiB
   int64_t max_chunk_bytes = int64_t{2} << 20;    // of an upload; below max_message_bytes
 
   absl::Duration checkpoint_interval = absl::Seconds(5);  // a crash loses so much of the solving

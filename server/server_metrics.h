@@ -8,7 +8,6 @@
 
 #include "core/base/clock.h"
 #include "server/blobs/blob_store.h"
-#include "server/grpc/tensor_service.h"
 #include "server/http/web_metrics.h"
 #include "server/observe/call_metrics.h"
 #include "server/observe/instruments.h"
@@ -32,7 +31,7 @@ class ServerMetrics {
   JobMetrics jobs;
   SolverMetrics solver;
   CallMetrics rpcs = GrpcCalls();
-  rpc::TransferMetrics transfers;
+  TransferMetrics transfers;
   http::WebMetrics web;
   Counter audit_lines_lost;
   std::atomic<bool> draining{false};

@@ -40,16 +40,27 @@ constexpr Rule kRules[] = {
     {"end_session", absl::nullopt},
     // Of all tenants; how many tensors are stored would tell whether another's is the same.
     {"metrics", kAdmin},
+    {"openapi", absl::nullopt},  // as the program is
     {"server", kReader},
     {"jobs", kReader},
+    {"create_job", kSubmitter},
     {"job", kReader},
+    {"delete_job", kSubmitter},
     {"events", kReader},
     {"cancel", kSubmitter},
     {"density", kReader},
+    {"job_files", kReader},
     {"runs", kReader},
+    {"create_run", kSubmitter},
     {"run", kReader},
+    {"delete_run", kSubmitter},
     {"cancel_run", kSubmitter},
     {"resume_run", kSubmitter},
+    {"run_files", kReader},
+    {"missing", kSubmitter},
+    {"tensor", kReader},
+    {"upload", kSubmitter},
+    {"query_upload", kSubmitter},
 };
 
 const Rule* FindRule(absl::string_view action) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "server/api/status_details.h"
 
@@ -22,6 +23,12 @@ absl::Status InAWhile(const absl::Status& status) {
 bool SeesAllTensors(const access::Caller& caller) { return caller.role == access::Role::kAdmin; }
 
 }  // namespace
+
+absl::Status CheckDigestCount(int64_t digests) {
+  constexpr int64_t kMost = 10'000;
+  if (digests <= kMost) return absl::OkStatus();
+  return MustError("sha256", absl::StrCat("have at most ", kMost, " entries"), digests);
+}
 
 absl::StatusOr<bool> TensorApi::IsThere(const access::Caller& caller,
                                         const std::string& sha256) const {

@@ -23,6 +23,9 @@
 
 namespace attnprune::api {
 
+// Of one FindMissing. INVALID_ARGUMENT (sha256): above 10,000. Pure.
+absl::Status CheckDigestCount(int64_t digests);
+
 // Thread-safe. Calls may wait for the disk. Errors, besides what is said here: of BlobStore and
 // JobStore.
 class TensorApi {

@@ -25,8 +25,6 @@ namespace asio = boost::asio;
 
 namespace {
 
-constexpr int kMaxDigests = 10000;  // of one FindMissingTensors
-
 // The calls that still use a service. Thread-safe.
 class Calls {
  public:
@@ -411,10 +409,7 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
   absl::Status FindMissing(const access::Caller& caller,
                            const v1::FindMissingTensorsRequest& request,
                            v1::FindMissingTensorsResponse* response) {
-    if (request.sha256_size() > kMaxDigests) {
-      return FieldError("sha256", absl::StrCat("must have at most ", kMaxDigests, " entries, got ",
-                                               request.sha256_size()));
-    }
+    ATTNPRUNE_RETURN_IF_ERROR(api::CheckDigestCount(request.sha256_size()));
     const std::vector<std::string> digests(request.sha256().begin(), request.sha256().end());
     ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> missing,
                                backend_.tensors->FindMissing(caller, digests));

@@ -21,11 +21,6 @@ namespace attnprune::rpc {
 
 class Connections;
 
-// Bytes of tensors that came and went.
-struct TransferMetrics {
-  Counter uploaded, downloaded;
-};
-
 struct TensorServiceOptions {
   int64_t max_chunk_bytes = int64_t{2} << 20;       // of one message of an upload
   int64_t download_chunk_bytes = int64_t{1} << 20;  // of one message of a download

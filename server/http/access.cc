@@ -49,17 +49,19 @@ bool IsOwnOrigin(const Request& request) {
 }
 
 absl::Status CheckSite(const Request& request) {
-  const bool link = request.verb != Verb::kPost && request.fetch_mode == "navigate";
+  const bool link = !Changes(request.verb) && request.fetch_mode == "navigate";
   if (request.fetch_site == "cross-site" && !link) {
     return absl::PermissionDeniedError("requests from pages of other sites are refused");
   }
-  if (request.verb != Verb::kPost) return absl::OkStatus();
+  if (!Changes(request.verb)) return absl::OkStatus();
   if (!request.origin.empty() && !IsOwnOrigin(request)) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        "Origin must be that of this server's own page for a POST, got \"", request.origin, "\""));
+    return absl::PermissionDeniedError(
+        absl::StrCat("Origin must be that of this server's own page for a ", VerbName(request.verb),
+                     ", got \"", request.origin, "\""));
   }
   if (request.fetch_site == "same-site") {
-    return absl::PermissionDeniedError("a POST from a page of another origin is refused");
+    return absl::PermissionDeniedError(
+        absl::StrCat("a ", VerbName(request.verb), " from a page of another origin is refused"));
   }
   return absl::OkStatus();
 }

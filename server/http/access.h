@@ -7,9 +7,9 @@
 //                 own. The Host header then is evil.example: only addresses, localhost and the
 //                 names given with --http-host are taken.
 // CSRF            a form or a script of another site posts here. Browsers then send Origin (and
-//                 Sec-Fetch-Site): POST is taken only from this server's own pages, or from
-//                 programs that send neither, such as curl. By a session's cookie it needs Origin
-//                 (web/login.h): browsers send it, and only they have cookies.
+//                 Sec-Fetch-Site): all but GET and HEAD is taken only from this server's own pages,
+//                 or from programs that send neither, such as curl. By a session's cookie it needs
+//                 Origin (web/login.h): browsers send it, and only they have cookies.
 // embedding       other sites' scripts, frames and images get nothing: requests whose
 //                 Sec-Fetch-Site is "cross-site" are refused unless they follow a link, and no
 //                 CORS header is ever sent.

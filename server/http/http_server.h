@@ -29,13 +29,16 @@ struct HttpServerOptions {
   // From the beginning of a connection, or its last answer, to the end of the next request; of TLS
   // the handshake may take as long before.
   absl::Duration request_timeout = absl::Seconds(30);
+  // For a piece of a body that the handler reads itself (kBodyPieceBytes, or its end) to arrive.
+  absl::Duration body_timeout = absl::Minutes(2);
   // A client that takes nothing of an answer or an event for so long is dropped; a stream of events
   // can be resumed.
   absl::Duration write_timeout = absl::Seconds(60);
 };
 
 inline constexpr int kMaxHeaderBytes = 16 << 10;
-inline constexpr int kMaxBodyBytes = 64 << 10;
+inline constexpr int kMaxBodyBytes = 64 << 10;     // of one that is read whole
+inline constexpr int kBodyPieceBytes = 256 << 10;  // of one that is read in pieces
 // Bytes of a connection that the system buffers for a client that reads slowly.
 inline constexpr int kSendBufferBytes = 128 << 10;
 

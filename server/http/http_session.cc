@@ -3,13 +3,12 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
-#include <boost/beast/http/status.hpp>
+#include <limits>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "core/base/clock.h"
+#include "server/http/http_head.h"
 #include "server/tls/live_credentials.h"
 
 namespace attnprune::http {
@@ -20,99 +19,8 @@ using asio::ip::tcp;
 
 namespace {
 
-using Parser = beast::http::request_parser<beast::http::string_body>;
-
 constexpr absl::Duration kLinger = absl::Seconds(1);  // for a refused client to read why
 constexpr absl::string_view kLastChunk = "0\r\n\r\n";
-
-Verb VerbOf(beast::http::verb verb) {
-  switch (verb) {
-    case beast::http::verb::get:
-      return Verb::kGet;
-    case beast::http::verb::head:
-      return Verb::kHead;
-    case beast::http::verb::post:
-      return Verb::kPost;
-    default:
-      return Verb::kOther;
-  }
-}
-
-std::string Header(const Parser::value_type& message, const char* name) {
-  const auto value = message[name];
-  return {value.data(), value.size()};
-}
-
-// HTTP/1.1 needs one; of two, a proxy may have read either.
-absl::Status CheckHost(const Parser::value_type& message) {
-  const size_t hosts = message.count("Host");
-  if (hosts > 1) return absl::InvalidArgumentError("there must be one Host header, got several");
-  if (hosts == 1 || message.version() < 11) return absl::OkStatus();
-  return absl::InvalidArgumentError("there must be a Host header");
-}
-
-// Any other coding than "chunked" alone would leave open where the body ends.
-absl::Status CheckTransferEncoding(const Parser::value_type& message) {
-  const size_t codings = message.count("Transfer-Encoding");
-  if (codings == 0) return absl::OkStatus();
-  const std::string coding = Header(message, "Transfer-Encoding");
-  if (codings == 1 && absl::EqualsIgnoreCase(coding, "chunked")) return absl::OkStatus();
-  return absl::InvalidArgumentError("Transfer-Encoding must be chunked alone");
-}
-
-// By it a page of another origin is told from our own: of two, a check may read either.
-absl::Status CheckOrigin(const Parser::value_type& message) {
-  if (message.count("Origin") <= 1) return absl::OkStatus();
-  return absl::InvalidArgumentError("there must be one Origin header at most, got several");
-}
-
-// Of two, a proxy may have let in either.
-absl::Status CheckAuthorization(const Parser::value_type& message) {
-  if (message.count("Authorization") <= 1) return absl::OkStatus();
-  return absl::InvalidArgumentError("there must be one Authorization header at most, got several");
-}
-
-Request ToRequest(Parser::value_type message) {
-  Request request;
-  request.verb = VerbOf(message.method());
-  request.host = Header(message, "Host");
-  request.origin = Header(message, "Origin");
-  request.fetch_site = Header(message, "Sec-Fetch-Site");
-  request.fetch_mode = Header(message, "Sec-Fetch-Mode");
-  request.accept_encoding = Header(message, "Accept-Encoding");
-  request.if_none_match = Header(message, "If-None-Match");
-  request.last_event_id = Header(message, "Last-Event-ID");
-  request.request_id = Header(message, "X-Request-Id");
-  request.traceparent = Header(message, "traceparent");
-  request.authorization = Header(message, "Authorization");
-  request.cookie = Header(message, "Cookie");
-  request.http10 = message.version() < 11;
-  request.body = std::move(message.body());
-  return request;
-}
-
-// Chunked: a piece of a stream is <hex length>\r\n<piece>\r\n, and the length 0 ends it.
-std::string Head(const Response& response, bool streams, bool keep_alive) {
-  const auto reason =
-      beast::http::obsolete_reason(static_cast<beast::http::status>(response.status));
-  std::string head = absl::StrCat(
-      "HTTP/1.1 ", response.status, " ", absl::string_view(reason.data(), reason.size()),
-      "\r\nDate: ", absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone()),
-      keep_alive ? "\r\n" : "\r\nConnection: close\r\n");
-  if (!response.content_type.empty()) {
-    absl::StrAppend(&head, "Content-Type: ", response.content_type, "\r\n");
-  }
-  for (const auto& [name, value] : response.headers) {
-    absl::StrAppend(&head, name, ": ", value, "\r\n");
-  }
-  if (streams) {
-    absl::StrAppend(&head, "Transfer-Encoding: chunked\r\n");
-  } else if (response.status != 204 && response.status != 304) {
-    absl::StrAppend(&head, "Content-Length: ", response.body == nullptr ? 0 : response.body->size(),
-                    "\r\n");
-  }
-  return absl::StrCat(head, "\r\n");
-}
 
 // Of a new connection; null: plain.
 std::shared_ptr<SSL_CTX> TlsContextOf(const HttpServerOptions& options) {
@@ -127,6 +35,13 @@ std::string PeerOf(const asio::ip::tcp::socket& socket) {
   const std::string address = peer.address().to_string();
   return peer.address().is_v6() ? absl::StrCat("[", address, "]:", peer.port())
                                 : absl::StrCat(address, ":", peer.port());
+}
+
+// Of what came over a connection that still stands.
+bool IsNoHttp(const boost::system::error_code& error) {
+  using Code = beast::http::error;
+  return error.category() == make_error_code(Code::bad_method).category() &&
+         error != Code::end_of_stream && error != Code::partial_message;
 }
 
 asio::const_buffer BufferOf(absl::string_view bytes) { return {bytes.data(), bytes.size()}; }
@@ -159,7 +74,8 @@ void Session::Drain() {
   if (draining_) return;
   draining_ = true;
   if (events_ != nullptr) return Pump();  // does nothing while the head is under way
-  if (!answering_) Close();
+  const bool takes_pieces = answering_ && !writing_ && !parser_->is_done();
+  if (!answering_ || takes_pieces) Close();
 }
 
 void Session::Close() {
@@ -175,79 +91,151 @@ void Session::Close() {
 
 // --- Requests ---
 
+// The body of a session's request, for its handler. Nobody waits for a piece of one that is gone.
+class SessionBody final : public BodyReader {
+ public:
+  SessionBody(std::weak_ptr<Session> session, IoLoop* loop)
+      : session_(std::move(session)), loop_(loop) {}
+  void Read(std::function<void(BodyPiece)> on_piece) override {
+    loop_->Post([session = session_, on_piece = std::move(on_piece)] {
+      if (const auto self = session.lock()) return self->ReadForHandler(on_piece);
+      on_piece({.bytes = "", .then = BodyPiece::Then::kBroken});
+    });
+  }
+
+ private:
+  const std::weak_ptr<Session> session_;
+  IoLoop* const loop_;
+};
+
 void Session::OnHandshake(const Error& error) {
   if (closed_) return;
   if (!error) return Read();
   if (!Transport::MetHttp(error)) return Close();
   stream_.DropTls();
   asked_ = SteadyNow();
-  answering_ = refused_ = true;
-  keep_alive_ = false;
-  Refuse(400, "this port speaks TLS: the address begins with https://");
+  RefuseRequest(400, "this port speaks TLS: the address begins with https://");
 }
 
 void Session::Read() {
   parser_.emplace();
   parser_->header_limit(kMaxHeaderBytes);
-  parser_->body_limit(kMaxBodyBytes);
+  parser_->body_limit(std::numeric_limits<uint64_t>::max());  // looked at below
   waiting_since_ = SteadyNow();
   LimitTime(context_->options.request_timeout);
-  beast::http::async_read(
+  beast::http::async_read_header(
       stream_, buffer_, *parser_,
-      [self = shared_from_this()](const Error& error, size_t) { self->OnRead(error); });
+      [self = shared_from_this()](const Error& error, size_t) { self->OnHead(error); });
 }
 
-void Session::OnRead(const Error& error) {
+void Session::OnHead(const Error& error) {
   if (closed_) return;
   asked_ = SteadyNow();
   if (error) return Refuse(error);
-  waiting_since_ = absl::InfiniteFuture();
-  stream_.tcp().expires_never();
-  answering_ = true;
   keep_alive_ = parser_->get().keep_alive();
   head_only_ = parser_->get().method() == beast::http::verb::head;
-  Dispatch();
+  continue_due_ = ExpectsContinue(parser_->get());
+  const std::string target(parser_->get().target());
+  absl::Status status = CheckHead(parser_->get());
+  request_ = ToRequest(parser_->get());
+  request_.peer = peer_;
+  status.Update(ParseTarget(target, &request_));
+  if (!status.ok()) return RefuseRequest(400, status.message());
+  if (context_->handler->TakesPieces(request_)) {
+    request_.incoming = std::make_shared<SessionBody>(weak_from_this(), context_->loop);
+    return Dispatch();
+  }
+  if (parser_->content_length().value_or(0) > kMaxBodyBytes) return RefuseBody();
+  ReadWhole();
+}
+
+void Session::ReadWhole() {
+  ReadPiece(kMaxBodyBytes, [this](const Error& error, const std::string& bytes) {
+    if (closed_) return;
+    if (error) return Refuse(error);
+    request_.body += bytes;
+    if (request_.body.size() > kMaxBodyBytes) return RefuseBody();
+    if (!parser_->is_done()) return ReadWhole();
+    asked_ = SteadyNow();
+    Dispatch();
+  });
+}
+
+// Of what has come of the body `most` bytes at most; all of it where the body ends before, or
+// breaks off. `then` runs on the loop, this being alive.
+void Session::ReadPiece(size_t most, PieceTaker then) {
+  if (parser_->is_done()) return then(Error(), "");
+  if (std::exchange(continue_due_, false)) return SendContinue(most, std::move(then));
+  arriving_.resize(most);
+  parser_->get().body().data = arriving_.data();
+  parser_->get().body().size = most;
+  waiting_since_ = SteadyNow();
+  beast::http::async_read(
+      stream_, buffer_, *parser_,
+      [self = shared_from_this(), most, then = std::move(then)](Error error, size_t) {
+        self->waiting_since_ = absl::InfiniteFuture();
+        std::string bytes = std::exchange(self->arriving_, {});
+        bytes.resize(most - self->parser_->get().body().size);
+        if (error == beast::http::error::need_buffer) error = {};
+        then(error, std::move(bytes));
+      });
+}
+
+void Session::SendContinue(size_t most, PieceTaker then) {
+  writing_ = true;
+  asio::async_write(stream_, BufferOf("HTTP/1.1 100 Continue\r\n\r\n"),
+                    [self = shared_from_this(), most, then = std::move(then)](const Error& error,
+                                                                              size_t) mutable {
+                      self->writing_ = false;
+                      if (error) return then(error, "");
+                      self->ReadPiece(most, std::move(then));
+                    });
+}
+
+// What a handler reads itself. A client that is gone, or sends nothing more of its body, is left;
+// one that sends what is no body gets the handler's answer.
+void Session::ReadForHandler(const std::function<void(BodyPiece)>& on_piece) {
+  if (closed_) return on_piece({.bytes = "", .then = BodyPiece::Then::kBroken});
+  LimitTime(context_->options.body_timeout);
+  ReadPiece(kBodyPieceBytes, [this, on_piece](const Error& error, std::string bytes) {
+    using Then = BodyPiece::Then;
+    const Then then = error ? Then::kBroken : parser_->is_done() ? Then::kEnd : Then::kMore;
+    if (!closed_) stream_.tcp().expires_never();
+    if (error && !IsNoHttp(error)) Close();
+    on_piece({.bytes = std::move(bytes), .then = then});
+  });
 }
 
 // What is no request gets an answer where one can be given, and the connection ends.
 void Session::Refuse(const Error& error) {
   using Code = beast::http::error;
-  const bool not_http = error.category() == make_error_code(Code::bad_method).category() &&
-                        error != Code::end_of_stream && error != Code::partial_message;
-  if (!not_http) return Close();
-  answering_ = refused_ = true;
-  keep_alive_ = head_only_ = false;
+  if (!IsNoHttp(error)) return Close();
   if (error == Code::header_limit || error == Code::buffer_overflow) {
-    Refuse(431, absl::StrCat("the headers must be at most ", kMaxHeaderBytes, " bytes"));
-  } else if (error == Code::body_limit) {
-    Refuse(413, absl::StrCat("the body must be at most ", kMaxBodyBytes, " bytes"));
+    RefuseRequest(431, absl::StrCat("the headers must be at most ", kMaxHeaderBytes, " bytes"));
   } else {
-    Refuse(400, absl::StrCat("not an HTTP request: ", error.message()));
+    RefuseRequest(400, absl::StrCat("not an HTTP request: ", error.message()));
   }
 }
 
-void Session::Refuse(int status, absl::string_view message) {
+void Session::RefuseBody() {
+  RefuseRequest(413, absl::StrCat("the body must be at most ", kMaxBodyBytes, " bytes"));
+}
+
+// What follows on the connection is not read as a request.
+void Session::RefuseRequest(int status, absl::string_view message) {
+  answering_ = refused_ = true;
+  keep_alive_ = head_only_ = false;
   OnAnswer({.response = context_->handler->Refuse(status, message), .stream = nullptr});
 }
 
+// The server owns its sessions. `respond` may outlive this one, and does not keep it alive; the
+// answer goes to the loop all the same, since that is where a stream must be destroyed.
 void Session::Dispatch() {
-  const std::string target(parser_->get().target());
-  absl::Status status = CheckHost(parser_->get());
-  status.Update(CheckTransferEncoding(parser_->get()));
-  status.Update(CheckOrigin(parser_->get()));
-  status.Update(CheckAuthorization(parser_->get()));
-  Request request = ToRequest(parser_->release());
-  request.peer = peer_;
-  status.Update(ParseTarget(target, &request));
-  if (!status.ok()) {
-    keep_alive_ = false;
-    refused_ = true;  // what follows on the connection is not read as a request
-    return Refuse(400, status.message());
-  }
-  // The server owns its sessions. `respond` may outlive this one, and does not keep it alive; the
-  // answer goes to the loop all the same, since that is where a stream must be destroyed.
+  answering_ = true;
+  waiting_since_ = absl::InfiniteFuture();
+  stream_.tcp().expires_never();
   context_->handler->Handle(
-      std::move(request), [weak = weak_from_this(), loop = context_->loop](Answer answer) {
+      std::exchange(request_, {}), [weak = weak_from_this(), loop = context_->loop](Answer answer) {
         loop->Post([weak, shared = std::make_shared<Answer>(std::move(answer))] {
           if (const auto self = weak.lock()) self->OnAnswer(std::move(*shared));
         });
@@ -260,15 +248,17 @@ void Session::OnAnswer(Answer answer) {
   if (closed_) return;
   route_ = answer.route;
   status_ = answer.response.status;
-  if (draining_) keep_alive_ = false;
-  events_ = std::move(answer.stream);
+  if (parser_.has_value() && !parser_->is_done()) refused_ = true;  // the rest of its body follows
+  if (draining_ || refused_) keep_alive_ = false;
+  events_ = head_only_ ? nullptr : std::move(answer.stream);
+  chunked_ = !answer.response.length.has_value();
   if (events_ != nullptr) keep_alive_ = false;
   piece_ = events_ == nullptr && !head_only_ ? answer.response.body : nullptr;
   SendHead(answer.response, events_ != nullptr);
 }
 
 void Session::SendHead(const Response& response, bool streams) {
-  head_ = Head(response, streams, keep_alive_);
+  head_ = HeadOf(response, streams && chunked_, keep_alive_);
   waiting_since_ = streams ? absl::InfiniteFuture() : SteadyNow();
   writing_ = true;
   const std::array<asio::const_buffer, 2> bytes = {
@@ -340,6 +330,7 @@ void Session::Pump() {
   if (!events_->ended() && !draining_) return;
   static const SharedBytes& last = *new SharedBytes(std::make_shared<std::string>(kLastChunk));
   events_.reset();
+  if (!chunked_) return Close();
   SendPiece(last);
 }
 

@@ -5,8 +5,8 @@
 #include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/buffer_body.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <functional>
 #include <memory>
 #include <string>
@@ -46,20 +46,28 @@ class Session : public std::enable_shared_from_this<Session> {
   void Drain();
   void Close();
 
+  // The next piece of the request's body, to BodyReader's promise.
+  void ReadForHandler(const std::function<void(BodyPiece)>& on_piece);
+
   // Since when the client keeps this waiting, for a request or for taking the answer.
   // InfiniteFuture: the answer is being made, or is a stream.
   absl::Time waiting_since() const { return waiting_since_; }
 
  private:
   using Error = boost::system::error_code;
+  using PieceTaker = std::function<void(const Error& error, std::string bytes)>;
 
   void LimitTime(absl::Duration limit);  // of the read or write that begins next
 
   void OnHandshake(const Error& error);
   void Read();
-  void OnRead(const Error& error);
+  void OnHead(const Error& error);
+  void ReadWhole();
+  void ReadPiece(size_t most, PieceTaker then);
+  void SendContinue(size_t most, PieceTaker then);
   void Refuse(const Error& error);
-  void Refuse(int status, absl::string_view message);
+  void RefuseBody();
+  void RefuseRequest(int status, absl::string_view message);
   void Dispatch();
 
   void OnAnswer(Answer answer);
@@ -76,7 +84,10 @@ class Session : public std::enable_shared_from_this<Session> {
   const std::shared_ptr<const SessionContext> context_;
   Transport stream_;
   boost::beast::flat_buffer buffer_;
-  absl::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
+  absl::optional<boost::beast::http::request_parser<boost::beast::http::buffer_body>> parser_;
+  Request request_;            // whose body is being read
+  std::string arriving_;       // of the body
+  bool continue_due_ = false;  // the client waits for "100 Continue"
 
   std::string peer_;   // Request::peer
   std::string head_;   // of the answer under way
@@ -86,13 +97,14 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::Time asked_;
   absl::Time waiting_since_ = absl::InfiniteFuture();
 
-  std::unique_ptr<EventStream> events_;
+  std::unique_ptr<AnswerStream> events_;
+  bool chunked_ = true;            // how it is sent
   std::array<char, 512> ignored_;  // what is sent where nothing is expected
   bool head_only_ = false;         // of a HEAD request
   bool keep_alive_ = true;
   bool answering_ = false;  // from a whole request to the end of its answer
   bool writing_ = false;    // a write is under way, or has failed
-  bool refused_ = false;    // what came was no request
+  bool refused_ = false;    // what came was no request, or its body is not read to the end
   bool draining_ = false;
   bool closed_ = false;
 };

@@ -43,11 +43,17 @@ absl::string_view VerbName(Verb verb) {
       return "HEAD";
     case Verb::kPost:
       return "POST";
+    case Verb::kPut:
+      return "PUT";
+    case Verb::kDelete:
+      return "DELETE";
     case Verb::kOther:
       break;
   }
   return "other";
 }
+
+bool Changes(Verb verb) { return verb != Verb::kGet && verb != Verb::kHead; }
 
 absl::Status ParseTarget(absl::string_view target, Request* request) {
   const std::pair<absl::string_view, absl::string_view> parts =

@@ -6,48 +6,74 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "server/http/message.h"
 
 namespace attnprune::http {
 
-// The numbers index kRouteNames, and are what Answer::route says.
+// What is answered at an address to a verb. The numbers index kRouteNames, and are what
+// Answer::route says.
 enum class Route {
-  kOther = 0,   // no address of this server
-  kPage,        // / and the page's files
-  kMetrics,     // /metrics
-  kHealth,      // /healthz
-  kServer,      // /api/v1/server
-  kJobs,        // /api/v1/jobs
-  kJob,         // /api/v1/jobs/{id}
-  kEvents,      // /api/v1/jobs/{id}/events
-  kCancel,      // /api/v1/jobs/{id}:cancel
-  kDensity,     // /api/v1/jobs/{id}/results/{index}/density
-  kRuns,        // /api/v1/runs
-  kRun,         // /api/v1/runs/{id}; its events: kEvents
-  kCancelRun,   // /api/v1/runs/{id}:cancel
-  kResumeRun,   // /api/v1/runs/{id}:resume
-  kSession,     // /api/v1/session: logs in (POST), says who is (GET)
-  kEndSession,  // /api/v1/session:end
+  kOther = 0,  // no address of this server
+  kPage,       // the page and its files
+  kMetrics,
+  kHealth,
+  kOpenApi,
+  kServer,
+  kJobs,
+  kCreateJob,
+  kJob,
+  kDeleteJob,
+  kEvents,  // of jobs and of runs
+  kCancel,
+  kDensity,
+  kJobFiles,
+  kRuns,
+  kCreateRun,
+  kRun,
+  kDeleteRun,
+  kCancelRun,
+  kResumeRun,
+  kRunFiles,
+  kMissing,
+  kTensor,
+  kUpload,
+  kQueryUpload,
+  kSession,  // logs in (POST), says who is (GET)
+  kEndSession,
 };
-inline constexpr std::array<absl::string_view, 16> kRouteNames = {
-    "other",      "page",       "metrics", "healthz",    "server", "jobs",
-    "job",        "events",     "cancel",  "density",    "runs",   "run",
-    "cancel_run", "resume_run", "session", "end_session"};
+inline constexpr std::array<absl::string_view, 27> kRouteNames = {
+    "other",        "page",       "metrics",    "healthz",    "openapi", "server",
+    "jobs",         "create_job", "job",        "delete_job", "events",  "cancel",
+    "density",      "job_files",  "runs",       "create_run", "run",     "delete_run",
+    "cancel_run",   "resume_run", "run_files",  "missing",    "tensor",  "upload",
+    "query_upload", "session",    "end_session"};
+
+struct Address {
+  Verb verb;  // kGet: HEAD too, but for events
+  // "/api/v1/jobs/{id}:cancel": what is in braces stands for one or more characters but '/'.
+  absl::string_view pattern;
+  Route route;
+  // The RPC that does the same, where that changes something or takes a tensor; else empty.
+  absl::string_view action = {};
+};
+
+// All but the page's files.
+absl::Span<const Address> Addresses();
 
 struct RouteMatch {
   Route route = Route::kOther;
-  std::string id, index;  // where the address has them, not checked
+  std::string id, index;   // where the address has them, not checked
+  bool takes_verb = true;  // else the route is that of another verb at this address
+  absl::string_view action = {};
 };
 
-// A path that is none of the others and not below /api/ is kPage, whether or not there is such a
+// A path that is none of the table's and not below /api/ is kPage, whether or not there is such a
 // file. Pure.
-RouteMatch MatchRoute(absl::string_view path);
+RouteMatch MatchRoute(Verb verb, absl::string_view path);
 
-// The RPC that changes what a POST to this address changes, "CancelJob"; empty: nothing. Pure.
-absl::string_view ActionOf(Route route);
-
-// "POST" for what changes something, "GET, HEAD" or "GET" for the rest, all three for the session:
-// of the header Allow.
-absl::string_view AllowedVerbs(Route route);
+// What a path takes, "GET, HEAD, POST", of the header Allow. Pure.
+std::string AllowedVerbs(absl::string_view path);
 
 }  // namespace attnprune::http
 

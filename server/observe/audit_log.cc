@@ -63,7 +63,7 @@ void AuditLog::OnHttpRequest(const FinishedHttpRequest& call) {
          .via = "http",
          .caller = call.caller,
          .job = call.job,
-         .tensor = "",
+         .tensor = call.tensor,
          .request_id = call.request.request_id});
 }
 

@@ -72,12 +72,14 @@ void LogRpc(const FinishedRpc& call) {
 
 // 503 is no failure: the server drains, or its port is full.
 void LogHttpRequest(const FinishedHttpRequest& call) {
-  if (call.verb != "POST" && call.status < 500) return;
+  const bool reads = call.action.empty() && (call.verb == "GET" || call.verb == "HEAD");
+  if (reads && call.status < 500) return;
   LogFields fields = {{"method", std::string(call.verb)},
                       {"path", call.path.substr(0, kMaxPath)},
                       {"code", absl::StrCat(call.status)},
                       {"milliseconds", Milliseconds(call.took)}};
   AppendGiven("job", call.job, &fields);
+  AppendGiven("tensor", call.tensor, &fields);
   AppendCaller(call.caller, &fields);
   AppendRequest(call.request, &fields);
   Log(call.status == 500 ? LogLevel::kWarning : LogLevel::kInfo, "http", fields);

@@ -32,10 +32,11 @@ struct FinishedRpc {
 
 // An HTTP request that has been answered, or whose stream begins.
 struct FinishedHttpRequest {
-  absl::string_view verb;    // "GET"
-  std::string path;          // decoded, without the query
-  std::string job;           // "jobs/x" that the path names; empty: none, or not a job's name
-  absl::string_view action;  // the RPC that changes the same, "CancelJob"; empty: nothing changes
+  absl::string_view verb;  // "GET"
+  std::string path;        // decoded, without the query
+  std::string job;  // "jobs/x" that it made or that the path names; empty: none, or no job's name
+  std::string tensor;  // SHA-256 of the one that it brings or takes; empty: none, or no digest
+  absl::string_view action;  // the RPC that does the same, "CancelJob"; empty: it is not audited
   CallSource caller;
   RequestTrace request;
   int status;
@@ -54,9 +55,9 @@ bool IsAudited(absl::string_view rpc);
 // server's own at warning level. Thread-safe.
 void LogRpc(const FinishedRpc& call);
 
-// One line, "http", a POST, and whatever ended with a code of 500 or above: its method, path, code,
-// milliseconds, job, caller, request and trace. Failures of the server's own at warning level, the
-// rest at info level. Thread-safe.
+// One line, "http", whatever is audited, each POST, PUT and DELETE, and whatever ended with a code
+// of 500 or above: its method, path, code, milliseconds, job, tensor, caller, request and trace.
+// Failures of the server's own at warning level, the rest at info level. Thread-safe.
 void LogHttpRequest(const FinishedHttpRequest& call);
 
 }  // namespace attnprune

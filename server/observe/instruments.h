@@ -82,6 +82,11 @@ size_t IndexIn(const Values& values, absl::string_view value) {
   return found == values.end() ? 0 : static_cast<size_t>(found - values.begin());
 }
 
+// Bytes of tensors that came and went, through both ports.
+struct TransferMetrics {
+  Counter uploaded, downloaded;
+};
+
 }  // namespace attnprune
 
 #endif  // ATTNPRUNE_SERVER_OBSERVE_INSTRUMENTS_H_

@@ -7,8 +7,10 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "attnprune/v1/errors.pb.h"
+#include "core/base/field_error.h"
 #include "nlohmann/json.hpp"
 #include "server/api/status_details.h"
 #include "server/http/compress.h"
@@ -90,6 +92,27 @@ http::Response TextResponse(const http::Request& request, std::string text,
   }
   response.body = std::make_shared<const std::string>(std::move(text));
   return response;
+}
+
+http::Response JsonResponse(const http::Request& request,
+                            const google::protobuf::Message& message) {
+  return TextResponse(request, ToJson(message) + "\n", "application/json");
+}
+
+absl::Status FromJson(absl::string_view text, google::protobuf::Message* message) {
+  const auto status = google::protobuf::util::JsonStringToMessage(
+      google::protobuf::StringPiece(text.data(), text.size()), message);
+  if (status.ok()) return absl::OkStatus();
+  return FieldError("body", absl::StrCat("must be a ", message->GetDescriptor()->name(),
+                                         " in JSON: ", std::string(status.message())));
+}
+
+absl::Status UnknownParameter(absl::string_view parameter) {
+  return FieldError(parameter, "must not be given: there is no such parameter here");
+}
+
+absl::Status NoParameters(const http::Pairs& query) {
+  return query.empty() ? absl::OkStatus() : UnknownParameter(query.front().first);
 }
 
 http::Response ErrorResponse(const absl::Status& status, absl::optional<int> code) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "server/http/message.h"
 
@@ -21,6 +22,17 @@ std::string ToJson(const google::protobuf::Message& message);
 // 200 with the text; gzip if the request takes it.
 http::Response TextResponse(const http::Request& request, std::string text,
                             std::string content_type);
+
+// 200 with the message.
+http::Response JsonResponse(const http::Request& request, const google::protobuf::Message& message);
+
+// The message that protobuf JSON says. INVALID_ARGUMENT (body): no JSON, or a field that the
+// message does not have or whose value does not fit.
+absl::Status FromJson(absl::string_view text, google::protobuf::Message* message);
+
+// INVALID_ARGUMENT names a query's parameter that the address does not have, or its first.
+absl::Status UnknownParameter(absl::string_view parameter);
+absl::Status NoParameters(const http::Pairs& query);
 
 // {"error": {"code": 404, "status": "NOT_FOUND", "message": "…", "details": [{"@type": "…", …}]}}:
 // the form of google.rpc.Status in JSON over HTTP (AIP-193), with the details of a gRPC error.

@@ -3,13 +3,12 @@
 #include <algorithm>
 
 #include "absl/numeric/bits.h"
-#include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
+#include "server/web/result_file.h"
 
 namespace attnprune::web {
 namespace {
@@ -27,19 +26,6 @@ int64_t CountOnes(absl::Span<const uint8_t> bytes, int64_t begin, int64_t end) {
 }
 
 int64_t Bound(int64_t cell, int64_t size, int cells) { return cell * size / cells; }
-
-absl::StatusOr<const v1::MethodResult*> FindResult(const v1::Job& job, absl::string_view index) {
-  int number = -1;
-  const bool digits = std::all_of(index.begin(), index.end(), absl::ascii_isdigit);
-  if (!digits || !absl::SimpleAtoi(index, &number) || number >= job.results_size()) {
-    return absl::NotFoundError(absl::StrCat(job.name(), " has ", job.results_size(),
-                                            " results, counted from 0, and none of index \"", index,
-                                            "\""));
-  }
-  const v1::MethodResult& result = job.results(number);
-  if (!result.has_failure()) return &result;
-  return absl::FailedPreconditionError(absl::StrCat(result.method(), " failed and has no mask"));
-}
 
 absl::StatusOr<const v1::MatrixResult*> FindMatrix(const v1::MethodResult& result,
                                                    absl::string_view name) {

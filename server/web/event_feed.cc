@@ -24,7 +24,7 @@ constexpr absl::string_view kEnd = "event: end\ndata: {}\n\n";
 }  // namespace
 
 // One stream: a place in the log, and what is known of what follows.
-class EventViewer final : public http::EventStream {
+class EventViewer final : public http::AnswerStream {
  public:
   EventViewer(std::shared_ptr<EventChannel> channel, api::LogPlace place, std::atomic<int>* viewers,
               std::function<bool()> still_admitted)
@@ -214,7 +214,7 @@ std::shared_ptr<EventChannel> EventFeed::Channel(const std::string& job_id) {
   return channel;
 }
 
-absl::StatusOr<std::unique_ptr<http::EventStream>> EventFeed::Open(
+absl::StatusOr<std::unique_ptr<http::AnswerStream>> EventFeed::Open(
     const access::Caller& caller, absl::string_view name, int64_t after,
     std::function<bool()> still_admitted) {
   ATTNPRUNE_ASSIGN_OR_RETURN(api::LogPlace place, context_.hub->Open(caller, name, after));

@@ -107,9 +107,9 @@ class EventFeed {
   // The events after `after`, for the loop. nullptr: the job had ended and its last event been
   // seen. Errors: of api::JobHub::Open. Waits for the store.
   // still_admitted: asked on the loop at every heartbeat; once it is false the stream ends.
-  absl::StatusOr<std::unique_ptr<http::EventStream>> Open(const access::Caller& caller,
-                                                          absl::string_view name, int64_t after,
-                                                          std::function<bool()> still_admitted);
+  absl::StatusOr<std::unique_ptr<http::AnswerStream>> Open(const access::Caller& caller,
+                                                           absl::string_view name, int64_t after,
+                                                           std::function<bool()> still_admitted);
 
  private:
   std::shared_ptr<EventChannel> Channel(const std::string& job_id);

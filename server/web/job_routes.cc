@@ -16,10 +16,6 @@ namespace {
 
 using access::Caller;
 
-absl::Status Unknown(const std::string& parameter) {
-  return FieldError(parameter, "must not be given: there is no such parameter here");
-}
-
 template <typename Integer>
 absl::Status ParseInteger(const std::string& field, const std::string& text, Integer* value) {
   if (absl::SimpleAtoi(text, value)) return absl::OkStatus();
@@ -37,15 +33,28 @@ absl::Status ParseState(const std::string& text, Request* request) {
                     absl::StrCat("must be the name of a job's state, got \"", text, "\""));
 }
 
-absl::Status NoParameters(const http::Pairs& query) {
-  return query.empty() ? absl::OkStatus() : Unknown(query.front().first);
-}
-
 template <typename Message>
 absl::StatusOr<http::Response> AsJson(const http::Request& request,
                                       const absl::StatusOr<Message>& message) {
   if (!message.ok()) return message.status();
-  return TextResponse(request, ToJson(*message) + "\n", "application/json");
+  return JsonResponse(request, *message);
+}
+
+// Of what is deleted.
+absl::StatusOr<http::Response> AsNothing(const http::Request& request, const absl::Status& status) {
+  if (!status.ok()) return status;
+  return TextResponse(request, "{}\n", "application/json");
+}
+
+template <typename Request, typename Make>
+absl::StatusOr<http::Response> AnswerCreate(const http::Request& request, CallTold* told,
+                                            Make make) {
+  Request create;
+  ATTNPRUNE_RETURN_IF_ERROR(FromJson(request.body, &create));
+  told->validate_only = create.validate_only();
+  ATTNPRUNE_ASSIGN_OR_RETURN(const auto made, make(create));
+  told->job = made.name();
+  return JsonResponse(request, made);
 }
 
 absl::StatusOr<http::Response> AnswerDensity(const Caller& caller, const api::JobApi& api,
@@ -60,7 +69,7 @@ absl::StatusOr<http::Response> AnswerDensity(const Caller& caller, const api::Jo
     } else if (name == "cells") {
       ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &cells));
     } else {
-      return Unknown(name);
+      return UnknownParameter(name);
     }
   }
   ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api.GetJob(caller, api::JobName(match.id)));
@@ -85,7 +94,7 @@ absl::StatusOr<Request> ParseList(const http::Pairs& query) {
     } else if (absl::ConsumePrefix(&label, "labels.")) {
       (*request.mutable_labels())[std::string(label)] = value;
     } else {
-      return Unknown(name);
+      return UnknownParameter(name);
     }
   }
   return request;
@@ -104,7 +113,7 @@ absl::StatusOr<v1::ListRunsRequest> ParseListRuns(const http::Pairs& query) {
 absl::StatusOr<int64_t> ParseAfter(const http::Request& request) {
   int64_t after = 0;
   for (const auto& [name, value] : request.query) {
-    if (name != "after_sequence" && name != "afterSequence") return Unknown(name);
+    if (name != "after_sequence" && name != "afterSequence") return UnknownParameter(name);
     ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &after));
   }
   if (request.last_event_id.empty()) return after;
@@ -115,37 +124,50 @@ absl::StatusOr<int64_t> ParseAfter(const http::Request& request) {
 absl::StatusOr<http::Response> AnswerJobRoute(const Caller& caller, const api::JobApi& api,
                                               const BlobStore& tensors,
                                               const http::RouteMatch& match,
-                                              const http::Request& request) {
-  if (match.route == http::Route::kDensity) {
-    return AnswerDensity(caller, api, tensors, match, request);
-  }
-  if (match.route == http::Route::kJobs) {
+                                              const http::Request& request, const JobOrigin& origin,
+                                              CallTold* told) {
+  using http::Route;
+  if (match.route == Route::kDensity) return AnswerDensity(caller, api, tensors, match, request);
+  if (match.route == Route::kJobs) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListJobsRequest list, ParseListJobs(request.query));
     return AsJson(request, api.ListJobs(caller, list));
   }
   ATTNPRUNE_RETURN_IF_ERROR(NoParameters(request.query));
-  if (match.route == http::Route::kServer) return AsJson(request, api.GetServerInfo());
+  if (match.route == Route::kServer) return AsJson(request, api.GetServerInfo());
+  if (match.route == Route::kCreateJob) {
+    return AnswerCreate<v1::CreateJobRequest>(
+        request, told, [&](const auto& create) { return api.CreateJob(caller, create, origin); });
+  }
   const std::string name = api::JobName(match.id);
-  return AsJson(request, match.route == http::Route::kJob ? api.GetJob(caller, name)
-                                                          : api.CancelJob(caller, name));
+  if (match.route == Route::kDeleteJob) return AsNothing(request, api.DeleteJob(caller, name));
+  if (match.route == Route::kCancel) return AsJson(request, api.CancelJob(caller, name));
+  return AsJson(request, api.GetJob(caller, name));
 }
 
 bool IsRunRoute(http::Route route) {
-  return route == http::Route::kRuns || route == http::Route::kRun ||
-         route == http::Route::kCancelRun || route == http::Route::kResumeRun;
+  using http::Route;
+  return route == Route::kRuns || route == Route::kCreateRun || route == Route::kRun ||
+         route == Route::kDeleteRun || route == Route::kCancelRun || route == Route::kResumeRun;
 }
 
 absl::StatusOr<http::Response> AnswerRunRoute(const Caller& caller, const api::RunApi& api,
                                               const http::RouteMatch& match,
-                                              const http::Request& request) {
-  if (match.route == http::Route::kRuns) {
+                                              const http::Request& request, const JobOrigin& origin,
+                                              CallTold* told) {
+  using http::Route;
+  if (match.route == Route::kRuns) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListRunsRequest list, ParseListRuns(request.query));
     return AsJson(request, api.ListRuns(caller, list));
   }
   ATTNPRUNE_RETURN_IF_ERROR(NoParameters(request.query));
+  if (match.route == Route::kCreateRun) {
+    return AnswerCreate<v1::CreateRunRequest>(
+        request, told, [&](const auto& create) { return api.CreateRun(caller, create, origin); });
+  }
   const std::string name = api::RunName(match.id);
-  if (match.route == http::Route::kCancelRun) return AsJson(request, api.CancelRun(caller, name));
-  if (match.route == http::Route::kResumeRun) return AsJson(request, api.ResumeRun(caller, name));
+  if (match.route == Route::kDeleteRun) return AsNothing(request, api.DeleteRun(caller, name));
+  if (match.route == Route::kCancelRun) return AsJson(request, api.CancelRun(caller, name));
+  if (match.route == Route::kResumeRun) return AsJson(request, api.ResumeRun(caller, name));
   return AsJson(request, api.GetRun(caller, name));
 }
 

@@ -3,6 +3,7 @@
 #define ATTNPRUNE_SERVER_WEB_JOB_ROUTES_H_
 
 #include <cstdint>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -13,6 +14,7 @@
 #include "server/blobs/blob_store.h"
 #include "server/http/message.h"
 #include "server/http/route.h"
+#include "server/queue/job_record.h"
 
 namespace attnprune::web {
 
@@ -25,17 +27,26 @@ absl::StatusOr<v1::ListRunsRequest> ParseListRuns(const http::Pairs& query);
 // ?after_sequence=17, or without both 0. INVALID_ARGUMENT.
 absl::StatusOr<int64_t> ParseAfter(const http::Request& request);
 
-// Answers kServer, kJobs, kJob, kCancel and kDensity. Callable from any thread; may wait for the
-// disk. Whether the caller's role allows the route is checked before.
+// What the answer tells of the call, for logs.
+struct CallTold {
+  std::string job;             // "jobs/x" that it made
+  bool validate_only = false;  // nothing changes
+};
+
+// Answers kServer, kJobs, kCreateJob, kJob, kDeleteJob, kCancel and kDensity. Callable from any
+// thread; may wait for the disk. Whether the caller's role allows the route is checked before.
+// origin: of a job that is made.
 absl::StatusOr<http::Response> AnswerJobRoute(const access::Caller& caller, const api::JobApi& api,
                                               const BlobStore& tensors,
                                               const http::RouteMatch& match,
-                                              const http::Request& request);
+                                              const http::Request& request, const JobOrigin& origin,
+                                              CallTold* told);
 
-// The same of kRuns, kRun, kCancelRun and kResumeRun.
+// The same of kRuns, kCreateRun, kRun, kDeleteRun, kCancelRun and kResumeRun.
 absl::StatusOr<http::Response> AnswerRunRoute(const access::Caller& caller, const api::RunApi& api,
                                               const http::RouteMatch& match,
-                                              const http::Request& request);
+                                              const http::Request& request, const JobOrigin& origin,
+                                              CallTold* told);
 bool IsRunRoute(http::Route route);
 
 }  // namespace attnprune::web

@@ -61,8 +61,9 @@ absl::StatusOr<access::Caller> Login::Admit(http::Route route, const http::Reque
   ATTNPRUNE_ASSIGN_OR_RETURN(access::Caller caller, Identify(request));
   ATTNPRUNE_RETURN_IF_ERROR(access::Authorize(caller, action));
   const bool by_cookie = gate_->has_tokens() && request.authorization.empty();
-  if (by_cookie && request.verb == http::Verb::kPost && request.origin.empty()) {
-    return absl::PermissionDeniedError("a POST by a session's cookie must have an Origin");
+  if (by_cookie && http::Changes(request.verb) && request.origin.empty()) {
+    return absl::PermissionDeniedError(absl::StrCat("a ", http::VerbName(request.verb),
+                                                    " by a session's cookie must have an Origin"));
   }
   return caller;
 }

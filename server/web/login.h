@@ -24,8 +24,8 @@ class Login {
       : gate_(gate), sessions_(clock), https_(https) {}
 
   // Who may ask for the route. The header counts where there are both. UNAUTHENTICATED;
-  // PERMISSION_DENIED: the role, or a POST by a cookie without an Origin (http/access.h has checked
-  // that it is our own).
+  // PERMISSION_DENIED: the role, or what changes something by a cookie without an Origin
+  // (http/access.h has checked that it is our own).
   absl::StatusOr<access::Caller> Admit(http::Route route, const http::Request& request) const;
 
   // Answers kSession and kEndSession. POST {"token": "…"} begins a session: its cookie is HttpOnly,

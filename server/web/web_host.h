@@ -2,6 +2,7 @@
 #ifndef ATTNPRUNE_SERVER_WEB_WEB_HOST_H_
 #define ATTNPRUNE_SERVER_WEB_WEB_HOST_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -13,9 +14,12 @@
 #include "server/api/job_api.h"
 #include "server/api/job_hub.h"
 #include "server/api/run_api.h"
+#include "server/api/tensor_api.h"
+#include "server/api/upload_pace.h"
 #include "server/http/http_server.h"
 #include "server/http/web_metrics.h"
 #include "server/observe/call_log.h"
+#include "server/observe/instruments.h"
 
 namespace attnprune::web {
 
@@ -23,11 +27,16 @@ struct WebOptions {
   http::HttpServerOptions http;
   std::vector<std::string> hosts;  // names of this one, for http::CheckAccess
   absl::Duration heartbeat =
-      absl::Seconds(15);  // a silent stream of events gets a comment this often
-  int io_threads = 2;     // that wait for the disk and make JSON
-  bool https = false;     // browsers reach it over TLS: cookies are sent so only
-  HttpListener on_call;   // told of an answer before the client can know of it; may be empty
+      absl::Seconds(15);                      // a silent stream of events gets a comment this often
+  int io_threads = 2;                         // that wait for the disk and make JSON
+  int64_t max_json_bytes = int64_t{4} << 20;  // of the body of a create
+  int transfer_threads = 2;                   // that read, write and hash tensors
+  bool https = false;    // browsers reach it over TLS: cookies are sent so only
+  HttpListener on_call;  // told of an answer before the client can know of it; may be empty
 };
+
+// Uploads, downloads and requests with more than a little JSON that may be under way; more get 429.
+inline constexpr int kMaxTransfers = 64;
 
 // Of so many connections, those that may be streams of events: the rest is for requests, /metrics
 // among them, however many viewers there are. Pure.
@@ -40,8 +49,11 @@ struct WebParts {
   const api::RunApi* runs;
   api::JobHub* hub;
   const BlobStore* tensors;
+  const api::TensorApi* tensor_api;
   http::WebMetrics* metrics;
   std::function<std::string()> metrics_text;  // of /metrics; from any thread, may wait for the disk
+  TransferMetrics* transfers = nullptr;       // may be null
+  api::UploadPace* pace = nullptr;            // may be null: no limit
 };
 
 // Thread-safe. No thread but its own does any of its work.

@@ -32,6 +32,7 @@ class Port {
                   .runs = &backend.runs(),
                   .hub = &backend.hub(),
                   .tensors = &backend.tensors(),
+                  .tensor_api = &backend.tensor_api(),
                   .metrics = &metrics_,
                   .metrics_text = [] { return std::string("attnprune_test 1\n"); }});
     if (!host.ok()) Find("no port", host.status());

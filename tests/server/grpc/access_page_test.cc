@@ -51,6 +51,18 @@ TEST(AccessPage, APostByACookieNeedsAnOriginThatIsOurs) {
   EXPECT_EQ(world.Ask("", "POST", url, cookie + "Origin: http://localhost\r\n").status, 200);
 }
 
+TEST(AccessPage, WhatElseChangesSomethingByACookieNeedsItToo) {
+  AccessWorld world;
+  const std::string cookie = CookieFrom(LogIn(world, "mine-submitter"));
+  const std::string job = absl::StrCat("/api/v1/", world.AddEnded("mine"));
+  const std::string ours = cookie + "Origin: http://localhost\r\n";
+  EXPECT_EQ(world.Ask("", "DELETE", job, cookie).status, 403);
+  EXPECT_EQ(world.Ask("", "PUT", "/api/v1/uploads/u", cookie, "x").status, 403);
+  EXPECT_EQ(world.Ask("", "POST", "/api/v1/jobs", cookie, "{}").status, 403);
+  EXPECT_EQ(world.Ask("", "GET", job, ours).status, 200) << "it is still there";
+  EXPECT_EQ(world.Ask("", "DELETE", job, ours).status, 200);
+}
+
 TEST(AccessPage, ASessionEndsWithItsLogoutAndWithItsToken) {
   AccessWorld world;
   const std::string first = CookieFrom(LogIn(world, "mine-reader"));

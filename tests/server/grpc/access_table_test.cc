@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/io/sha256.h"
 #include "server/access/rules.h"
 #include "server/http/route.h"
+#include "server/web/api_json.h"
 #include "tests/server/grpc/access_world.h"
 
 namespace attnprune::rpc {
@@ -195,6 +197,7 @@ struct RouteRow {
   const char* verb;
   std::function<std::string(AccessWorld&)> target;
   Least least;
+  int done = 200;  // the code for who may
 };
 
 std::string Url(const std::string& name, const std::string& more = "") {
@@ -206,22 +209,31 @@ TEST(AccessTable, ByRoleOfRoutes) {
   AccessWorld world;
   const RouteRow rows[] = {
       {Route::kJob, "GET", [](auto& w) { return Url(Queued(w)); }, Least::kReader},
+      {Route::kDeleteJob, "DELETE", [](auto& w) { return Url(Ended(w)); }, Least::kSubmitter},
       {Route::kEvents, "GET", [](auto& w) { return Url(Ended(w), "/events?after_sequence=2"); },
-       Least::kReader},
+       Least::kReader, 204},
       {Route::kCancel, "POST", [](auto& w) { return Url(Queued(w), ":cancel"); },
        Least::kSubmitter},
       {Route::kRun, "GET", [](auto& w) { return Url(QueuedRun(w)); }, Least::kReader},
+      {Route::kDeleteRun, "DELETE", [](auto& w) { return Url(EndedRun(w)); }, Least::kSubmitter},
       {Route::kCancelRun, "POST", [](auto& w) { return Url(QueuedRun(w), ":cancel"); },
        Least::kSubmitter},
       {Route::kResumeRun, "POST", [](auto& w) { return Url(EndedRun(w), ":resume"); },
-       Least::kSubmitter}};
+       Least::kSubmitter},
+      {Route::kTensor, "GET",
+       [](auto& w) {
+         v1::UploadTensorResponse uploaded;
+         EXPECT_TRUE(w.Upload("mine-submitter", "a tensor of mine", &uploaded).ok());
+         return Url("tensors/" + uploaded.sha256());
+       },
+       Least::kReader}};
   for (const RouteRow& row : rows) {
     const auto code = [&](const std::string& who) {
       return world.Ask(who, row.verb, row.target(world)).status;
     };
     const absl::string_view name = http::kRouteNames.at(static_cast<size_t>(row.route));
     const bool of_readers = row.least == Least::kReader;
-    const int done = row.route == Route::kEvents ? 204 : 200;
+    const int done = row.done;
     EXPECT_EQ(code(""), 401) << name;
     EXPECT_EQ(code("wrong"), 401) << name;
     EXPECT_EQ(code("mine-reader"), of_readers ? done : 403) << name;
@@ -230,6 +242,54 @@ TEST(AccessTable, ByRoleOfRoutes) {
     EXPECT_EQ(code("other-submitter"), 404) << name;
     EXPECT_EQ(code("admin"), done) << name;
   }
+}
+
+// Of a result's files: who sees the job is told that it has none (yet), with 404 as one who does
+// not; the words differ.
+TEST(AccessTable, ByRoleOfResultsFiles) {
+  AccessWorld world;
+  for (const std::string& url :
+       {Url(Queued(world), "/results/0/files"), Url(QueuedRun(world), "/results/0/files"),
+        Url(Queued(world), "/results/0/density?matrix=w_q")}) {
+    EXPECT_EQ(world.Ask("", "GET", url).status, 401) << url;
+    EXPECT_THAT(world.Ask("mine-reader", "GET", url).body, ::testing::HasSubstr("results")) << url;
+    EXPECT_THAT(world.Ask("admin", "GET", url).body, ::testing::HasSubstr("results")) << url;
+    EXPECT_THAT(world.Ask("other-submitter", "GET", url).body,
+                ::testing::Not(::testing::HasSubstr("results")))
+        << url;
+  }
+}
+
+TEST(AccessTable, OfRoutesThatBringSomething) {
+  AccessWorld world;
+  v1::CreateJobRequest create;
+  *create.mutable_job() = world.backend().GoodJob();
+  create.set_validate_only(true);
+  const std::string bytes = "bytes", digest = Sha256Of(bytes);
+  struct Bring {
+    const char* verb;
+    std::string target, body;
+    int done;
+  };
+  const Bring rows[] = {
+      {"POST", "/api/v1/jobs", web::ToJson(create), 200},
+      {"POST", "/api/v1/runs", "{}", 400},
+      {"POST", "/api/v1/tensors:findMissing", "{}", 200},
+      {"GET", "/api/v1/uploads/u", "", 200},
+      {"PUT", absl::StrCat("/api/v1/uploads/u?sizeBytes=5&dtype=BITMASK&sha256=", digest), bytes,
+       200}};
+  for (const Bring& row : rows) {
+    const auto code = [&](const std::string& who) {
+      return world.Ask(who, row.verb, row.target, "", row.body).status;
+    };
+    EXPECT_EQ(code(""), 401) << row.target;
+    EXPECT_EQ(code("wrong"), 401) << row.target;
+    EXPECT_EQ(code("mine-reader"), 403) << row.target;
+    EXPECT_EQ(code("mine-submitter"), row.done) << row.target;
+    EXPECT_EQ(code("admin"), row.done) << row.target;
+  }
+  EXPECT_EQ(world.Ask("other-reader", "GET", "/api/v1/tensors/" + digest).status, 404);
+  EXPECT_EQ(world.Ask("mine-reader", "GET", "/api/v1/tensors/" + digest).body, bytes);
 }
 
 TEST(AccessTable, OfRoutesAboutNothingInParticular) {
@@ -243,7 +303,7 @@ TEST(AccessTable, OfRoutesAboutNothingInParticular) {
   EXPECT_EQ(world.Ask("", "GET", "/metrics").status, 401);
   EXPECT_EQ(world.Ask("mine-submitter", "GET", "/metrics").status, 403);
   EXPECT_EQ(world.Ask("admin", "GET", "/metrics").body, "figures 1\n");
-  for (const char* const target : {"/healthz", "/", "/js/main.js"}) {
+  for (const char* const target : {"/healthz", "/", "/js/main.js", "/api/v1/openapi.json"}) {
     EXPECT_EQ(world.Ask("", "GET", target).status, 200) << target;
   }
   EXPECT_EQ(world.Ask("", "GET", "/api/v1/jobs").headers.at("www-authenticate"), "Bearer");

@@ -60,6 +60,7 @@ AccessWorld::AccessWorld() {
                                 .runs = &backend_.runs(),
                                 .hub = &backend_.hub(),
                                 .tensors = &backend_.tensors(),
+                                .tensor_api = &backend_.tensor_api(),
                                 .metrics = &metrics_,
                                 .metrics_text = [] { return std::string("figures 1\n"); }}));
   channel_ = grpc::CreateChannel(absl::StrCat("127.0.0.1:", host_->port()),

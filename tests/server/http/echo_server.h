@@ -23,7 +23,7 @@ namespace attnprune::http {
 // test says so.
 class Echo final : public Handler {
  public:
-  class Feed final : public EventStream {
+  class Feed final : public AnswerStream {
    public:
     explicit Feed(Echo* echo) : echo_(echo) { ++echo_->streams; }
     ~Feed() override {

@@ -15,7 +15,7 @@ namespace {
 using boost::asio::ip::tcp;
 
 // Has nothing to say, and is asked only once it is ready.
-class SilentStream final : public EventStream {
+class SilentStream final : public AnswerStream {
  public:
   explicit SilentStream(std::atomic<bool>* asked_too_early) : asked_too_early_(asked_too_early) {}
   void OnReady(std::function<void()>) override { ready_ = true; }

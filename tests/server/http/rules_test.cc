@@ -80,10 +80,12 @@ TEST(CheckAccess, TakesPostsOfThePageAndOfProgramsOnly) {
       {"", "same-site", false},
   };
   for (const Row& row : rows) {
-    Request request = RequestOf(Verb::kPost, "localhost:8080");
-    request.origin = row.origin;
-    request.fetch_site = row.site;
-    EXPECT_EQ(CheckAccess({}, request).ok(), row.allowed) << row.origin << " " << row.site;
+    for (const Verb verb : {Verb::kPost, Verb::kPut, Verb::kDelete, Verb::kOther}) {
+      Request request = RequestOf(verb, "localhost:8080");
+      request.origin = row.origin;
+      request.fetch_site = row.site;
+      EXPECT_EQ(CheckAccess({}, request).ok(), row.allowed) << row.origin << " " << row.site;
+    }
   }
 }
 
@@ -119,39 +121,72 @@ TEST(PageUrl, IsOneThatABrowserTakes) {
 
 TEST(MatchRoute, KnowsEveryAddress) {
   struct Row {
+    Verb verb;
     const char* path;
     Route route;
     const char* id;
     const char* index;
   };
+  using enum Verb;
   const Row rows[] = {
-      {"/", Route::kPage, "", ""},
-      {"/app.js", Route::kPage, "", ""},
-      {"/metrics", Route::kMetrics, "", ""},
-      {"/healthz", Route::kHealth, "", ""},
-      {"/api/v1/server", Route::kServer, "", ""},
-      {"/api/v1/jobs", Route::kJobs, "", ""},
-      {"/api/v1/jobs/a-1", Route::kJob, "a-1", ""},
-      {"/api/v1/jobs/a-1:cancel", Route::kCancel, "a-1", ""},
-      {"/api/v1/jobs/a-1/events", Route::kEvents, "a-1", ""},
-      {"/api/v1/jobs/a-1/results/2/density", Route::kDensity, "a-1", "2"},
-      {"/api/v1/jobs/a-1/results", Route::kOther, "", ""},
-      {"/api/v1/jobs/a-1/results/2/other", Route::kOther, "", ""},
-      {"/api/v1/runs", Route::kRuns, "", ""},
-      {"/api/v1/runs/r-1", Route::kRun, "r-1", ""},
-      {"/api/v1/runs/r-1:cancel", Route::kCancelRun, "r-1", ""},
-      {"/api/v1/runs/r-1:resume", Route::kResumeRun, "r-1", ""},
-      {"/api/v1/runs/r-1/events", Route::kEvents, "r-1", ""},
-      {"/api/v1/runs/r-1/results", Route::kOther, "", ""},
-      {"/api/v2/jobs", Route::kOther, "", ""},
-      {"/api/", Route::kOther, "", ""},
+      {kGet, "/", Route::kPage, "", ""},
+      {kGet, "/app.js", Route::kPage, "", ""},
+      {kGet, "/metrics", Route::kMetrics, "", ""},
+      {kGet, "/healthz", Route::kHealth, "", ""},
+      {kGet, "/api/v1/openapi.json", Route::kOpenApi, "", ""},
+      {kGet, "/api/v1/server", Route::kServer, "", ""},
+      {kHead, "/api/v1/jobs", Route::kJobs, "", ""},
+      {kPost, "/api/v1/jobs", Route::kCreateJob, "", ""},
+      {kGet, "/api/v1/jobs/a-1", Route::kJob, "a-1", ""},
+      {kDelete, "/api/v1/jobs/a-1", Route::kDeleteJob, "a-1", ""},
+      {kPost, "/api/v1/jobs/a-1:cancel", Route::kCancel, "a-1", ""},
+      {kGet, "/api/v1/jobs/a-1/events", Route::kEvents, "a-1", ""},
+      {kGet, "/api/v1/jobs/a-1/results/2/density", Route::kDensity, "a-1", "2"},
+      {kGet, "/api/v1/jobs/a-1/results/2/files", Route::kJobFiles, "a-1", "2"},
+      {kGet, "/api/v1/jobs/a-1/results", Route::kOther, "", ""},
+      {kGet, "/api/v1/jobs/a-1/results/2/other", Route::kOther, "", ""},
+      {kGet, "/api/v1/jobs/", Route::kOther, "", ""},
+      {kGet, "/api/v1/runs", Route::kRuns, "", ""},
+      {kPost, "/api/v1/runs", Route::kCreateRun, "", ""},
+      {kGet, "/api/v1/runs/r-1", Route::kRun, "r-1", ""},
+      {kDelete, "/api/v1/runs/r-1", Route::kDeleteRun, "r-1", ""},
+      {kPost, "/api/v1/runs/r-1:cancel", Route::kCancelRun, "r-1", ""},
+      {kPost, "/api/v1/runs/r-1:resume", Route::kResumeRun, "r-1", ""},
+      {kGet, "/api/v1/runs/r-1/events", Route::kEvents, "r-1", ""},
+      {kGet, "/api/v1/runs/r-1/results/0/files", Route::kRunFiles, "r-1", "0"},
+      {kGet, "/api/v1/runs/r-1/results", Route::kOther, "", ""},
+      {kPost, "/api/v1/tensors:findMissing", Route::kMissing, "", ""},
+      {kGet, "/api/v1/tensors/ab12", Route::kTensor, "ab12", ""},
+      {kPut, "/api/v1/uploads/u.1", Route::kUpload, "u.1", ""},
+      {kGet, "/api/v1/uploads/u.1", Route::kQueryUpload, "u.1", ""},
+      {kGet, "/api/v2/jobs", Route::kOther, "", ""},
+      {kGet, "/api/", Route::kOther, "", ""},
   };
   for (const Row& row : rows) {
-    const RouteMatch match = MatchRoute(row.path);
+    const RouteMatch match = MatchRoute(row.verb, row.path);
     EXPECT_EQ(match.route, row.route) << row.path;
     EXPECT_EQ(match.id, row.id) << row.path;
     EXPECT_EQ(match.index, row.index) << row.path;
+    EXPECT_TRUE(match.takes_verb) << row.path;
   }
+}
+
+TEST(MatchRoute, SaysWhatAnAddressTakes) {
+  EXPECT_FALSE(MatchRoute(Verb::kPut, "/api/v1/jobs").takes_verb);
+  EXPECT_FALSE(MatchRoute(Verb::kHead, "/api/v1/jobs/a/events").takes_verb);
+  EXPECT_FALSE(MatchRoute(Verb::kPost, "/app.js").takes_verb);
+  EXPECT_EQ(AllowedVerbs("/api/v1/jobs/a"), "GET, HEAD, DELETE");
+  EXPECT_EQ(AllowedVerbs("/api/v1/jobs/a/events"), "GET");
+  EXPECT_EQ(AllowedVerbs("/api/v1/session"), "GET, HEAD, POST");
+  EXPECT_EQ(AllowedVerbs("/app.js"), "GET, HEAD");
+}
+
+TEST(MatchRoute, NamesTheRpcThatAnAnswerTakesTheNotesOf) {
+  EXPECT_EQ(MatchRoute(Verb::kDelete, "/api/v1/jobs/a").action, "DeleteJob");
+  EXPECT_EQ(MatchRoute(Verb::kGet, "/api/v1/tensors/a").action, "DownloadTensor");
+  EXPECT_EQ(MatchRoute(Verb::kHead, "/api/v1/tensors/a").action, "");
+  EXPECT_EQ(MatchRoute(Verb::kGet, "/api/v1/jobs/a:cancel").action, "");
+  EXPECT_EQ(MatchRoute(Verb::kGet, "/api/v1/jobs").action, "");
 }
 
 TEST(Gzip, ComesBackAsItWas) {

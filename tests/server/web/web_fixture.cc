@@ -27,8 +27,10 @@ Web::Web(absl::Duration heartbeat, int max_connections) {
                                .runs = &backend_.runs(),
                                .hub = &backend_.hub(),
                                .tensors = &backend_.tensors(),
+                               .tensor_api = &backend_.tensor_api(),
                                .metrics = &metrics_,
-                               .metrics_text = [] { return std::string("attnprune_test 1\n"); }}));
+                               .metrics_text = [] { return std::string("attnprune_test 1\n"); },
+                               .transfers = &transfers_}));
 }
 
 v1::Job Web::Create(const std::string& team) {

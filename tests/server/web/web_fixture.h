@@ -23,12 +23,14 @@ class Web {
   JobStore& jobs() { return backend_.jobs(); }
   BlobStore& tensors() { return backend_.tensors(); }
   const api::JobApi& api() const { return backend_.api(); }  // what the RPCs answer with
+  const TransferMetrics& transfers() const { return transfers_; }
   // What was said of requests, oldest first.
   std::vector<FinishedHttpRequest> calls() const {
     const MutexLock lock(&mutex_);
     return calls_;
   }
 
+  v1::Job GoodJob() { return backend_.GoodJob(); }  // not made yet
   // A queued job whose tensors are there.
   v1::Job Create(const std::string& team = "");
   // Claims the next job as a worker would.
@@ -41,6 +43,7 @@ class Web {
   api::Backend backend_;
   const std::unique_ptr<access::Gate> gate_ = *access::Gate::Open({});
   http::WebMetrics metrics_;
+  TransferMetrics transfers_;
   mutable Mutex mutex_;
   std::vector<FinishedHttpRequest> calls_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<WebHost> host_;

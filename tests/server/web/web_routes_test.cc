@@ -211,8 +211,9 @@ TEST(WebRoutes, TellErrorsAsGoogleRpcStatus) {
       {"GET", "/api/v1/jobs/none/results/0/density", 404, "NOT_FOUND", ""},
       {"POST", "/api/v1/jobs/none:cancel", 404, "NOT_FOUND", ""},
       {"GET", "/api/v1/jobs/none:cancel", 405, "UNIMPLEMENTED", ""},
-      {"POST", "/api/v1/jobs", 405, "UNIMPLEMENTED", ""},
-      {"DELETE", "/api/v1/jobs/none", 405, "UNIMPLEMENTED", ""},
+      {"PUT", "/api/v1/jobs", 405, "UNIMPLEMENTED", ""},
+      {"DELETE", "/api/v1/jobs", 405, "UNIMPLEMENTED", ""},
+      {"DELETE", "/api/v1/jobs/none", 404, "NOT_FOUND", ""},
       {"PUT", "/", 405, "UNIMPLEMENTED", ""},
       {"GET", "/api/v1/nothing", 404, "NOT_FOUND", ""},
       {"GET", "/nothing.js", 404, "NOT_FOUND", ""},
@@ -236,6 +237,8 @@ TEST(WebRoutes, NameWhatTheVerbMayBe) {
   HttpClient client(web.port());
   EXPECT_EQ(client.Get("/api/v1/jobs/a:cancel").headers.at("allow"), "POST");
   EXPECT_EQ(client.Ask("POST", "/metrics").headers.at("allow"), "GET, HEAD");
+  EXPECT_EQ(client.Ask("PATCH", "/api/v1/jobs/a").headers.at("allow"), "GET, HEAD, DELETE");
+  EXPECT_EQ(client.Ask("PUT", "/api/v1/jobs").headers.at("allow"), "GET, HEAD, POST");
 }
 
 TEST(WebRoutes, CarryAStrictPolicyOnEveryAnswer) {

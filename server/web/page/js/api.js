@@ -94,6 +94,16 @@ export const logOut = () => postTo("session:end");
 export const get = (name) => call(pathOf(name));
 export const cancel = (name) => post(name, "cancel");
 export const resume = (name) => post(name, "resume");
+export const remove = (name) => call(pathOf(name), { method: "DELETE" });
+
+// collection: "jobs" or "runs"; request: a CreateJobRequest or CreateRunRequest.
+export const create = (collection, request) => postTo(collection, request);
+
+// A result's masks and weights as .safetensors; by {format: "npy", tensor} one of them.
+export function filesUrl(name, resultIndex, query = {}) {
+  const asked = new URLSearchParams(query);
+  return `${BASE}/${pathOf(name)}/results/${resultIndex}/files${asked.size > 0 ? `?${asked}` : ""}`;
+}
 
 export function getDensity(job, resultIndex, matrix, cells) {
   const query = new URLSearchParams({ matrix, cells });

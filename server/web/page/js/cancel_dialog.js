@@ -1,5 +1,6 @@
-// Asks before a job or a run is cancelled. The dialog element keeps the focus inside and gives it back.
-import { cancel } from "./api.js";
+// Asks before a job or a run is cancelled or deleted. The dialog element keeps the focus inside and
+// gives it back.
+import { cancel, remove } from "./api.js";
 import { announce } from "./announcer.js";
 import { idOf } from "./format.js";
 
@@ -14,34 +15,58 @@ const LOSSES = {
   run: "What is pruned by then is kept, and Resume goes on behind it.",
 };
 
-let asked;
-let onDone;
+let asked; // {act, said, failed, done}
 
-// name: "jobs/x" or "runs/r-x".
-export function askToCancel(name, done) {
-  asked = name;
-  onDone = done;
-  const word = name.startsWith("runs/") ? "run" : "job";
-  question.textContent = `Cancel ${word} ${idOf(name)}?`;
-  loss.textContent = `It stops within one step. ${LOSSES[word]}`;
-  yes.textContent = `Cancel the ${word}`;
+function ask(texts, what) {
+  asked = what;
+  question.textContent = texts.question;
+  loss.textContent = texts.loss;
+  yes.textContent = texts.yes;
   trouble.textContent = "";
   yes.disabled = false;
   dialog.showModal();
   no.focus();
 }
 
+const wordOf = (name) => (name.startsWith("runs/") ? "run" : "job");
+
+// name: "jobs/x" or "runs/r-x".
+export function askToCancel(name, done) {
+  const word = wordOf(name);
+  ask(
+    {
+      question: `Cancel ${word} ${idOf(name)}?`,
+      loss: `It stops within one step. ${LOSSES[word]}`,
+      yes: `Cancel the ${word}`,
+    },
+    { act: () => cancel(name), said: "Cancel requested.", failed: "Not cancelled", done },
+  );
+}
+
+export function askToDelete(name, done) {
+  const word = wordOf(name);
+  ask(
+    {
+      question: `Delete ${word} ${idOf(name)}?`,
+      loss: "Its results, curves and masks go with it, for good.",
+      yes: `Delete the ${word}`,
+    },
+    { act: () => remove(name), said: "Delete requested.", failed: "Not deleted", done },
+  );
+}
+
 no.addEventListener("click", () => dialog.close());
 
 yes.addEventListener("click", async () => {
+  const { act, said, failed, done } = asked;
   yes.disabled = true;
-  announce("Cancel requested."); // first: the news of the job's end may overtake the answer
+  announce(said); // first: the news of the job's end may overtake the answer
   try {
-    const answer = await cancel(asked);
+    const answer = await act();
     dialog.close();
-    onDone(answer);
+    done(answer);
   } catch (error) {
-    trouble.textContent = `Not cancelled: ${error.message}`;
+    trouble.textContent = `${failed}: ${error.message}`;
     yes.disabled = false;
   }
 });

@@ -1,5 +1,5 @@
 // Where a method's masks keep weights: a picture for each matrix of one result, and its numbers.
-import { getDensity } from "./api.js";
+import { filesUrl, getDensity } from "./api.js";
 import { colourOf, drawScale } from "./colour_scale.js";
 import { el, reconcile, setText } from "./dom.js";
 import { count, percent } from "./format.js";
@@ -54,15 +54,20 @@ export class DensityPanel {
       );
       return;
     }
-    if (this.shown === method) this.draw(matrices, grids);
+    if (this.shown === method) this.draw(matrices, grids, index);
   }
 
   // All pictures of a method on one scale, from the emptiest cell to the fullest.
-  draw(matrices, grids) {
+  draw(matrices, grids, index) {
     const { parts } = this;
     const range = rangeOf(grids.flatMap(({ kept }) => kept));
     parts.densityPictures.replaceChildren(
-      ...matrices.map((matrix, i) => densityFigure(matrix, grids[i], range)),
+      ...matrices.map((matrix, i) =>
+        densityFigure(matrix, grids[i], range, {
+          heads: headsOf(this.model.job.problem, matrix.name),
+          mask: filesUrl(this.job, index, { format: "npy", tensor: `${matrix.name}.mask` }),
+        }),
+      ),
     );
     setText(parts.densityLow, `${percent(range.low, 0)} kept`);
     setText(parts.densityHigh, percent(range.high, 0));
@@ -76,7 +81,14 @@ function rangeOf(shares) {
   };
 }
 
-function densityFigure(matrix, grid, range) {
+// Of the rows of a matrix; 1 where they are not cut into heads.
+export function headsOf({ projections } = {}, name) {
+  if (!projections) return 1;
+  const heads = Number(projections.heads) || 1;
+  return name === "w_k" ? Number(projections.kvHeads) || heads : heads;
+}
+
+function densityFigure(matrix, grid, range, { heads, mask }) {
   const canvas = el("canvas", {
     width: grid.columns,
     height: grid.rows,
@@ -85,12 +97,47 @@ function densityFigure(matrix, grid, range) {
   });
   canvas.style.aspectRatio = `${grid.matrixColumns} / ${grid.matrixRows}`;
   paint(canvas, grid.kept, range);
+  const outputs =
+    heads > 1
+      ? `${count(heads)} heads, ${count(grid.matrixRows)} outputs`
+      : `${count(grid.matrixRows)} rows`;
   return el(
     "figure",
     {},
-    canvas,
-    el("figcaption", {}, el("b", {}, matrix.name), ` ${blurb(matrix, grid)}`),
+    el(
+      "div",
+      { class: "axes" },
+      el("span", { class: "axis-y", "aria-hidden": "true" }, `← ${outputs}`),
+      el("div", { class: "plot" }, canvas, headBorders(heads)),
+      el(
+        "span",
+        { class: "axis-x", "aria-hidden": "true" },
+        `${count(grid.matrixColumns)} inputs →`,
+      ),
+    ),
+    el(
+      "figcaption",
+      {},
+      el("b", {}, matrix.name),
+      ` ${blurb(matrix, grid)} `,
+      el(
+        "a",
+        { href: mask, download: true, "aria-label": `Mask of ${matrix.name}, .npy` },
+        "mask .npy",
+      ),
+    ),
   );
+}
+
+// Lines over a picture where one head's rows end and the next one's begin.
+function headBorders(heads) {
+  const lines = el("div", { class: "borders", "aria-hidden": "true" });
+  for (let head = 1; head < heads; ++head) {
+    const line = el("i");
+    line.style.top = `${(100 * head) / heads}%`;
+    lines.append(line);
+  }
+  return lines;
 }
 
 function paint(canvas, kept, { low, high }) {

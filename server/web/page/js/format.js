@@ -134,9 +134,20 @@ export function idOf(name) {
   return name.split("/").at(-1);
 }
 
-// The command line's label: the folder that the weights came from, without its path.
+// The command line's label: the folder that the weights came from,
+export const WEIGHTS = "attnprune/weights";
+
+// without its path.
 export function weightsFolder(labels = {}) {
-  return labels["attnprune/weights"]?.split("/").filter(Boolean).at(-1);
+  return labels[WEIGHTS]?.split("/").filter(Boolean).at(-1);
+}
+
+// "llama-1b, layer 15": where the weights came from, and which layer they are; undefined: nobody
+// says.
+export function modelText(labels = {}) {
+  const layer = labels["attnprune/layer"];
+  const parts = [weightsFolder(labels), layer === undefined ? undefined : `layer ${layer}`];
+  return parts.filter(Boolean).join(", ") || undefined;
 }
 
 export const STATES = {

@@ -9,15 +9,15 @@ import {
   ended,
   figure,
   methodText,
+  modelText,
   number,
   percent,
   seconds,
   sparsity,
   sparsityInWords,
-  weightsFolder,
   NONE,
 } from "./format.js";
-import { ranking, runSeconds } from "./job_model.js";
+import { runSeconds } from "./job_model.js";
 import { waitingText } from "./waiting.js";
 
 // Rows [name, text] of a job's description; of what does not apply there is none.
@@ -40,13 +40,6 @@ export function describe(job) {
     ["created", clock(job.createTime)],
     ...Object.entries(job.labels ?? {}).sort(),
   ].filter(([, text]) => text !== undefined);
-}
-
-// Where the weights came from, and which layer they are, by the command line's labels.
-function modelText(labels = {}) {
-  const layer = labels["attnprune/layer"];
-  const parts = [weightsFolder(labels), layer === undefined ? undefined : `layer ${layer}`];
-  return parts.filter(Boolean).join(", ") || undefined;
 }
 
 function problemText({ fused, projections }) {
@@ -113,6 +106,9 @@ export class DetailsList {
   }
 }
 
+const leaderText = ({ label, step }) =>
+  step === undefined ? label : `${label}, at step ${count(step)}`;
+
 export class JobHead {
   constructor(parts) {
     this.parts = parts;
@@ -126,6 +122,7 @@ export class JobHead {
     setBadge(parts.badge, job.state, job.cancelRequested);
     const over = ended(job.state);
     parts.cancel.hidden = over;
+    parts.remove.hidden = !over;
     parts.cancel.disabled = Boolean(job.cancelRequested);
     setText(parts.failure, job.state === "FAILED" ? (job.failure?.message ?? "failed") : "");
     parts.failure.hidden = job.state !== "FAILED";
@@ -136,10 +133,11 @@ export class JobHead {
 
   updateTiles(model) {
     const { parts } = this;
-    const [best] = model.ranked;
-    setText(parts.bestName, model.hasHeldOut ? "Best held-out error" : "Best error");
-    setText(parts.best, best ? figure(ranking(best)) : NONE);
-    setText(parts.bestMethod, best?.method ?? "");
+    const { leader } = model;
+    const best = model.hasHeldOut ? "Best held-out error" : "Best error";
+    setText(parts.bestName, ended(model.job.state) || !leader ? best : `${best} so far`);
+    setText(parts.best, leader ? figure(leader.error) : NONE);
+    setText(parts.bestMethod, leader ? leaderText(leader) : "");
     setText(parts.done, `${(model.job.results ?? []).length} of ${model.methods.size}`);
     setText(parts.pruned, sparsity(model.job.sparsity));
     const running = [...model.methods.values()].find(

@@ -1,5 +1,5 @@
 // What the page knows of a job: built from the job and its events, with nothing of the screen.
-import { ended, number, seconds } from "./format.js";
+import { ended, modelText, number, seconds } from "./format.js";
 import { Series } from "./series.js";
 
 const RATE_WINDOW_S = 3; // of solving time, that steps a second are taken over
@@ -101,6 +101,10 @@ export class JobModel {
     return this.job;
   }
 
+  get title() {
+    return modelText(this.job.labels);
+  }
+
   run(label) {
     if (!this.methods.has(label)) this.methods.set(label, new MethodRun(label));
     return this.methods.get(label);
@@ -173,6 +177,19 @@ export class JobModel {
 
   get hasHeldOut() {
     return (this.job.heldOut ?? []).length > 0 || number(this.job.heldOutFraction) > 0;
+  }
+
+  // {label, error, step}: of results and of methods that run the one whose error is least by now;
+  // step: of a method that runs. undefined: there is none yet.
+  get leader() {
+    const candidates = [...this.methods.values()].map((run) => {
+      if (run.result)
+        return { label: run.label, error: run.result.failure ? Infinity : ranking(run.result) };
+      const [step, , calibration, heldOut] = run.errors.last ?? [];
+      return { label: run.label, error: heldOut ?? calibration ?? Infinity, step };
+    });
+    const least = candidates.reduce((a, b) => (b.error < a.error ? b : a), { error: Infinity });
+    return Number.isFinite(least.error) ? least : undefined;
   }
 
   // Results that did not fail, best first.

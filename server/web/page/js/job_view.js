@@ -27,7 +27,7 @@ export class JobView extends LiveView {
     this.head = new JobHead(parts);
     this.methods = new MethodsPanel(parts.methodRows);
     this.curves = new CurvesPanel(parts, () => this.changed());
-    this.results = new ResultsTable(parts.resultRows);
+    this.results = new ResultsTable(parts.resultRows, this.name);
     this.heat = new HeatMap(parts, () => this.heat.update(this.model));
     this.densities = new DensityPanel(parts, this.name);
     this.notices = new Notices(parts.notices);

@@ -1,8 +1,8 @@
 // One job or run, live: its events go into a model as they come; the screen follows at its own pace.
 import { get } from "./api.js";
-import { askToCancel } from "./cancel_dialog.js";
+import { askToCancel, askToDelete } from "./cancel_dialog.js";
 import { setConnection } from "./connection.js";
-import { fromTemplate, setText } from "./dom.js";
+import { el, fromTemplate, setText } from "./dom.js";
 import { EventStream } from "./event_stream.js";
 import { ended, idOf } from "./format.js";
 
@@ -100,11 +100,26 @@ export class LiveView {
         this.changed();
       }),
     );
+    this.parts.remove.addEventListener("click", () =>
+      askToDelete(this.name, () => {
+        location.hash = "#/";
+      }),
+    );
+    this.parts.clone.href = `#/new?from=${this.name}`;
+    this.nameHeading(this.model.title);
     this.parts.body.hidden = false;
     this.changed("results");
     this.clock = setInterval(() => this.tick(), 1000);
     this.queueClock = setInterval(() => this.lookAtQueue(), QUEUE_MS);
     this.early.forEach((event) => this.onEvent(event));
+  }
+
+  // By what is pruned, where that is known, with the id below.
+  nameHeading(title) {
+    if (!title) return;
+    this.heading.replaceChildren(title, " ", el("small", {}, idOf(this.name)));
+    this.title = `${title} · ${idOf(this.name)}`;
+    document.title = `${this.title} · attnprune`;
   }
 
   // What a queued job or run waits for changes without an event. That the server is away, the
@@ -148,7 +163,7 @@ export class LiveView {
     this.waiting = false;
     const begin = performance.now();
     const curve = this.drawPanels();
-    if (this.gone) this.parts.cancel.hidden = true;
+    if (this.gone) this.parts.cancel.hidden = this.parts.remove.hidden = true;
     if (curve && !this.marked) {
       this.marked = true;
       afterPaint(() => performance.mark("attnprune:first-curve"));

@@ -1,5 +1,5 @@
 // How far each method is: one row a method, changed in place.
-import { el, reconcile, setText } from "./dom.js";
+import { el, icon, reconcile, setText } from "./dom.js";
 import { count, duration, figure, number, NONE, percent } from "./format.js";
 import { paintSwatch } from "./theme.js";
 
@@ -11,9 +11,11 @@ export class MethodsPanel {
 
   update(model) {
     let index = 0;
+    const { leader } = model;
     for (const run of model.methods.values()) {
       if (!this.rows.has(run.label)) this.rows.set(run.label, new MethodRow(run.label, index));
       this.rows.get(run.label).update(run, model.job.state);
+      this.rows.get(run.label).lead(model.methods.size > 1 && run.label === leader?.label);
       index += 1;
     }
     reconcile(
@@ -29,13 +31,14 @@ class MethodRow {
     paintSwatch(swatch, index);
     this.bar = el("progress", { max: 1, value: 0, "aria-label": `${label}: share of the steps` });
     this.steps = el("span", { class: "steps" });
+    this.star = el("span", { class: "leads", hidden: true }, icon("star"), "leads");
     this.cells = Array.from({ length: 5 }, () => el("td", { class: "number" }));
     const [rate, left, loss, calibration, heldOut] = this.cells;
     for (const cell of [rate, left, loss, calibration]) cell.classList.add("hide-narrow");
     this.node = el(
       "tr",
       {},
-      el("th", { scope: "row" }, swatch, label),
+      el("th", { scope: "row" }, swatch, label, this.star),
       el("td", { class: "bar" }, this.bar, this.steps),
       rate,
       left,
@@ -43,6 +46,10 @@ class MethodRow {
       calibration,
       heldOut,
     );
+  }
+
+  lead(leads) {
+    this.star.hidden = !leads;
   }
 
   update(run, jobState) {

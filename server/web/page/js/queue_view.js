@@ -1,8 +1,10 @@
 // The queue: runs and jobs newest first, by state and label, page by page, looked at every few
 // seconds.
 import { ApiError, listJobs, listRuns } from "./api.js";
+import { MOST_COMPARED } from "./compare_view.js";
 import { setConnection } from "./connection.js";
 import { fromTemplate, setText } from "./dom.js";
+import { idOf } from "./format.js";
 import { JobRow } from "./job_row.js";
 import { ListSection } from "./list_section.js";
 import { RunRow } from "./run_row.js";
@@ -15,6 +17,7 @@ export class QueueView {
     const { root, parts } = fromTemplate("queue-view");
     main.replaceChildren(root);
     this.parts = parts;
+    this.picked = new Set(); // names of jobs to compare, whichever page they are on
     this.makeSections(parts);
     parts.state.value = query.get("state") ?? "";
     parts.label.value = query.get("label") ?? "";
@@ -31,7 +34,11 @@ export class QueueView {
     const onTurn = () => this.refresh();
     this.jobs = new ListSection(parts, {
       list: listJobs,
-      makeRow: (job) => new JobRow(job),
+      makeRow: (job) =>
+        new JobRow(job, {
+          picked: this.picked.has(job.name),
+          onPick: (name, picked) => this.pick(name, picked),
+        }),
       onTurn,
     });
     const runParts = {
@@ -47,6 +54,21 @@ export class QueueView {
       makeRow: (run) => new RunRow(run),
       onTurn,
     });
+  }
+
+  pick(name, picked) {
+    if (picked) this.picked.add(name);
+    else this.picked.delete(name);
+    const { compare } = this.parts;
+    const { size } = this.picked;
+    const few = size >= 2 && size <= MOST_COMPARED;
+    compare.hidden = size === 0;
+    if (few) compare.href = `#/compare?jobs=${[...this.picked].map(idOf).join(",")}`;
+    else compare.removeAttribute("href");
+    setText(
+      compare,
+      few ? `Compare ${size} jobs` : `${size} chosen: choose 2 to ${MOST_COMPARED} to compare`,
+    );
   }
 
   filter() {

@@ -32,6 +32,7 @@ export class RunHead {
     const { run } = model;
     setBadge(parts.badge, run.state, run.cancelRequested);
     parts.cancel.hidden = ended(run.state);
+    parts.remove.hidden = !ended(run.state);
     parts.cancel.disabled = Boolean(run.cancelRequested);
     parts.resume.hidden = run.state !== "FAILED" && run.state !== "CANCELLED";
     setText(parts.failure, run.state === "FAILED" ? (run.failure?.message ?? "failed") : "");

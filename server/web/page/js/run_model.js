@@ -1,5 +1,5 @@
 // What the page knows of a run: built from the run and its events, with nothing of the screen.
-import { ended, number } from "./format.js";
+import { ended, number, weightsFolder } from "./format.js";
 import { Series } from "./series.js";
 
 // Linear maps of a block, in the order of the forward pass.
@@ -25,6 +25,10 @@ export class RunModel {
 
   get thing() {
     return this.run;
+  }
+
+  get title() {
+    return weightsFolder(this.run.labels) ?? familyOf(this.run.model);
   }
 
   // Returns which kind of event it was.
@@ -133,7 +137,7 @@ function isNews(run, time, { attempt }) {
 }
 
 // A tensor, the end of a block or the end of the run: each has one result, whatever is resumed.
-function resultKey({ block, tensors = [], modelScore, ...other }) {
+export function resultKey({ block, tensors = [], modelScore, ...other }) {
   const kinds = [modelScore, other.measuredCurvature, other.sampledRows, other.reconstructed, other.distilled];
   return JSON.stringify([block, tensors.map(({ name }) => name), ...kinds.map(Boolean)]);
 }

@@ -9,6 +9,7 @@ import { LossPanel } from "./loss_panel.js";
 import { Notices } from "./notices.js";
 import { RunHead } from "./run_head.js";
 import { isBetweenTensors, RunModel } from "./run_model.js";
+import { RunResults } from "./run_results.js";
 
 export class RunView extends LiveView {
   constructor(main, id) {
@@ -26,6 +27,7 @@ export class RunView extends LiveView {
     this.map = new BlockMap(parts);
     this.losses = new LossPanel(parts);
     this.notices = new Notices(parts.notices);
+    this.list = new RunResults(parts, this.name);
     parts.resume.addEventListener("click", () => this.resume());
   }
 
@@ -69,6 +71,7 @@ export class RunView extends LiveView {
 
   drawResults() {
     this.map.update(this.model);
+    this.list.update(this.model);
   }
 
   tick() {
