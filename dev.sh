@@ -163,10 +163,8 @@ build() { # build PRESET TARGET [CMAKE_OPTION...]
   configure "$1" "${@:3}" && cmake --build --preset "$1" --parallel "$JOBS" --target "$2"
 }
 
-# Half as many more than there are cores: many wait for servers, browsers and disks.
-run_tests() { # run_tests PRESET
-  ctest --test-dir "build/$1" --parallel $((JOBS + (JOBS + 1) / 2)) --output-on-failure \
-    --no-tests=error --timeout 300
+run_tests() { # run_tests PRESET AT_ONCE
+  ctest --test-dir "build/$1" --parallel "$2" --output-on-failure --no-tests=error --timeout 300
 }
 
 check_format() { sources '*.h' '*.cc' | xargs clang-format --dry-run -Werror; }
@@ -191,11 +189,11 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 format_stage() { stage "format (clang-format)" build/format.log check_format; }
 asan_stages() {
   stage "build with ASan + UBSan (clang)" build/asan/build.log build asan all
-  stage "tests under ASan + UBSan" build/asan/test.log run_tests asan
+  stage "tests under ASan + UBSan" build/asan/test.log run_tests asan $((JOBS + (JOBS + 1) / 2))
 }
 tsan_stages() {
   stage "build with TSan, -Wthread-safety (clang)" build/tsan/build.log build tsan all
-  stage "tests under TSan" build/tsan/test.log run_tests tsan
+  stage "tests under TSan" build/tsan/test.log run_tests tsan $((JOBS + (JOBS + 1) / 2))
 }
 tidy_stage() { stage "clang-tidy of $1" build/tidy/tidy.log run_tidy "$2"; }
 
@@ -232,7 +230,8 @@ command_test() {
   await_install
   stage "install s3rver (npm)" build/s3rver.log install_s3rver
   [ -e build/s3rver/installed.json ] || tail -n 1 build/s3rver.log
-  stage "tests" build/release/test.log run_tests release
+  # Twice as many as there are cores: system tests wait for servers, browsers and disks.
+  stage "tests" build/release/test.log run_tests release $((2 * JOBS))
   printf '%-48sok %8d s\n' "everything" "$SECONDS"
 }
 

@@ -3,7 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <Eigen/SVD>
+#include <Eigen/Eigenvalues>
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -32,9 +33,14 @@ Problem Synthetic(const SyntheticOptions& options) {
   return *std::move(problem);
 }
 
+// Largest first: the upper half of the eigenvalues of [0 M; M' 0], which compiles in less time than
+// an SVD.
 Eigen::VectorXd SingularValues(const Matrix& m) {
-  const Eigen::MatrixXd wide = ArrayOf(m).cast<double>().matrix();
-  return Eigen::JacobiSVD<Eigen::MatrixXd>(wide).singularValues();
+  const Index d = m.rows(), n = m.cols();
+  Eigen::MatrixXd both = Eigen::MatrixXd::Zero(d + n, d + n);
+  both.bottomLeftCorner(n, d) = ArrayOf(m).cast<double>().matrix().transpose();
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(both, Eigen::EigenvaluesOnly);
+  return solver.eigenvalues().tail(std::min(d, n)).reverse();
 }
 
 TEST(Synthetic, IsAValidProblemOfThePapersSizesByDefault) {
