@@ -20,7 +20,7 @@ readonly BENCH_PACKAGES=(libbenchmark-dev)
 # What tests of the page, of deploy/ and of S3 run. kubectl and npm may be other packages', which Debian's
 # cannot stand beside.
 SYSTEM_TEST_PACKAGES=(
-  chromium chromium-driver docker-compose fonts-inter haproxy prometheus python3-jsonschema python3-matplotlib
+  chromium chromium-driver curl docker-compose fonts-inter haproxy prometheus python3-jsonschema python3-matplotlib
   python3-mypy python3-pandas python3-selenium python3-torch python3-tqdm python3-yaml systemd)
 command -v kubectl >/dev/null || SYSTEM_TEST_PACKAGES+=(kubernetes-client)
 command -v npm >/dev/null || SYSTEM_TEST_PACKAGES+=(npm)
