@@ -157,5 +157,6 @@ def test_what_the_server_deletes_by_itself_has_a_line(data_dir, tmp_path):
             client.cancel(name)
             wait_for(lambda: [job.name for job in client.jobs.ListJobs(
                 prune_api.ListJobsRequest()).jobs] == [stays], "it is deleted")
+        wait_for(lambda: audit_lines(server.audit)[-1]["action"] == "DeleteJob", "its line is written")
         last_of(server, action="DeleteJob", code="OK", via="server", job=name, peer="", request_id="")
         assert server.terminate() == 0
