@@ -69,7 +69,6 @@ S3Credentials::S3Credentials(S3Credentials&& other) noexcept
   const MutexLock lock(&other.mutex_);
   const MutexLock own(&mutex_);
   keys_ = std::move(other.keys_);
-  read_ = other.read_;
   next_fetch_ = other.next_fetch_;
   fetched_ = other.fetched_;
 }
@@ -102,17 +101,12 @@ absl::StatusOr<S3Credentials> S3Credentials::LoadOfMachine(const Clock* clock) {
 
 absl::StatusOr<S3Keys> S3Credentials::Get() {
   const MutexLock lock(&mutex_);
-  if (!file_.empty()) ReadFileAgain();
+  if (!file_.empty()) {  // each time: two changes may have one time of change
+    absl::StatusOr<S3Keys> keys = ReadKeys(file_);
+    if (keys.ok()) keys_ = *std::move(keys);
+  }
   if (machine_.has_value()) ATTNPRUNE_RETURN_IF_ERROR(FetchAgain());
   return keys_;
-}
-
-void S3Credentials::ReadFileAgain() {
-  const absl::optional<FileFacts> facts = LookUp(file_);
-  if (!facts.has_value() || facts->changed == read_) return;
-  absl::StatusOr<S3Keys> keys = ReadKeys(file_);
-  if (keys.ok()) keys_ = *std::move(keys);
-  read_ = facts->changed;
 }
 
 absl::Status S3Credentials::FetchAgain() {

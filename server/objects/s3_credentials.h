@@ -28,7 +28,7 @@ class S3Credentials {
   static absl::StatusOr<S3Credentials> Load(const std::string& file, const Clock* clock = nullptr);
   S3Credentials(S3Credentials&& other) noexcept;
 
-  // A file that has changed is read again; while it will not do, the keys before stay. A machine's
+  // A file is read each time; while it will not do, the keys before stay. A machine's
   // keys are fetched anew from 5 minutes before they end; UNAVAILABLE: they have ended and there
   // are no others.
   absl::StatusOr<S3Keys> Get();
@@ -38,7 +38,6 @@ class S3Credentials {
                 const Clock* clock);
 
   static absl::StatusOr<S3Credentials> LoadOfMachine(const Clock* clock);
-  void ReadFileAgain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status FetchAgain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string file_;
@@ -46,7 +45,6 @@ class S3Credentials {
   const Clock* const clock_;
   Mutex mutex_;
   S3Keys keys_ ABSL_GUARDED_BY(mutex_);
-  absl::Time read_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // the file's time of change
   // Of a machine's keys: when they may be fetched again, and why they could not be.
   absl::Time next_fetch_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   absl::Status fetched_ ABSL_GUARDED_BY(mutex_);

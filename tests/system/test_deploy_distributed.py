@@ -211,8 +211,12 @@ def test_the_autoscalers_metric_is_one_that_the_adapter_makes_of_ours(manifests,
     succeeded("promtool", "test", "rules", tmp_path / "test.yaml")
 
 
-def test_both_forms_of_the_pod_differ_only_where_they_must(manifests):
-    other = kustomized("kubernetes/embedded")["StatefulSet"]["spec"]["template"]["spec"]
+def test_both_forms_differ_only_where_they_must(manifests):
+    embedded = kustomized("kubernetes/embedded")
+    assert manifests["Service"] == embedded["Service"]
+    for key in ("podSelector", "policyTypes", "ingress"):
+        assert manifests["NetworkPolicy"]["spec"][key] == embedded["NetworkPolicy"]["spec"][key]
+    other = embedded["StatefulSet"]["spec"]["template"]["spec"]
     pod = manifests["Deployment"]["spec"]["template"]["spec"]
     server, other_server = (spec["containers"][0] for spec in (pod, other))
     assert unknown_flags(server["args"]) == set()
