@@ -57,7 +57,8 @@ TEST(OpenApi, RefersToNoSchemaThatItHasNot) {
 
 TEST(OpenApi, GivesEachOperationANameOfItsOwn) {
   std::multiset<std::string> names;
-  for (const Json& verbs : Json::parse(OpenApiJson())["paths"]) {
+  const Json document = Json::parse(OpenApiJson());
+  for (const Json& verbs : document["paths"]) {
     for (const Json& operation : verbs) names.insert(operation["operationId"].get<std::string>());
   }
   for (const std::string& name : names) EXPECT_EQ(names.count(name), 1U) << name;
