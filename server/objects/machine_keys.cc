@@ -35,6 +35,7 @@ bool IsWord(absl::string_view text) {
 bool IsNear(absl::string_view url) {
   if (!absl::ConsumePrefix(&url, "http://")) return absl::StartsWith(url, "https://");
   const absl::string_view place = url.substr(0, url.find('/'));
+  if (absl::StrContains(place, '@')) return false;  // the host is what follows
   const bool six = absl::StartsWith(place, "[");
   const absl::string_view host =
       six ? place.substr(0, place.find(']') + 1) : place.substr(0, place.find(':'));

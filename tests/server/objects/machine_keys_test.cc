@@ -123,8 +123,9 @@ TEST_F(MachineKeysTest, ThatAreNotThereAreToldWithTheAddress) {
 }
 
 TEST_F(MachineKeysTest, AreAskedForInPlainTextOfThisMachineOnly) {
-  for (const char* const url : {"http://example.com/keys", "http://127.0.0.1.example.com/keys",
-                                "ftp://127.0.0.1/keys", "http://127.0.0.1@example.com/keys"}) {
+  for (const char* const url :
+       {"http://example.com/keys", "http://127.0.0.1.example.com/keys", "ftp://127.0.0.1/keys",
+        "http://127.0.0.1@example.com/keys", "http://127.0.0.1:80@example.com/keys"}) {
     Set("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
     EXPECT_EQ(FieldAtFault(MachineKeys::FromEnvironment().status()), "blobs") << url;
   }
