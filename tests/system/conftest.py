@@ -1,10 +1,11 @@
-"""Fixtures: a folder for a server, a running server, a client of it; the seed of random tests."""
+"""Fixtures: a folder for a server, a running server, a client of it, a database; the seed of random tests."""
 import os
 import random
 
 import pytest
 
 from harness import Client, Server
+from postgres import Postgres
 
 
 @pytest.fixture
@@ -22,6 +23,19 @@ def server(data_dir):
 def client(server):  # pylint: disable=redefined-outer-name
     with Client(server.address) as connected:
         yield connected
+
+
+@pytest.fixture(name="database", scope="module")
+def run_postgres():
+    with Postgres() as database:
+        yield database
+
+
+@pytest.fixture
+def store(database):
+    """Flags of a server of the database, which is empty."""
+    database.ask("DROP SCHEMA IF EXISTS attnprune CASCADE")
+    return ("--store", database.url)
 
 
 @pytest.fixture

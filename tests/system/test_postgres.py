@@ -7,24 +7,11 @@ import grpc
 import pytest
 
 from harness import BIN, Client, PersistentWatcher, Server, digests, submit, wait_for
-from postgres import Postgres
 from test_python_client import details
 from attnprune.v1 import job_pb2 as job_api
 
 LONG = (("gd", {"steps": 300}),)
 QUICK = (("magnitude", {}),)
-
-
-@pytest.fixture(name="database", scope="module")
-def run_postgres():
-    with Postgres() as database:
-        yield database
-
-
-@pytest.fixture(name="store")
-def empty_store(database):
-    database.ask("DROP SCHEMA IF EXISTS attnprune CASCADE")
-    return ("--store", database.url)
 
 
 def undisturbed(folder):

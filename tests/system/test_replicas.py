@@ -14,7 +14,6 @@ import grpc
 import pytest
 
 from harness import BIN, LIMIT, MODEL, Client, Server, cli, digests, layer_job, wait_for
-from postgres import Postgres
 from replica_set import Replicas, Series, job_work, new_dice
 from s3 import SmallS3
 from attnprune.v1 import job_pb2 as job_api
@@ -27,12 +26,6 @@ PAUSE = 0.05  # seconds between two looks that start a program, or ask servers t
 NO_LEASE_ENDS = ("--lease", "1h", "--checkpoint-interval", "1h")
 
 
-@pytest.fixture(name="database", scope="module")
-def run_postgres():
-    with Postgres() as database:
-        yield database
-
-
 @pytest.fixture(name="bucket", scope="module")
 def run_bucket():
     with SmallS3() as server:
@@ -43,15 +36,13 @@ def run_bucket():
 
 
 @pytest.fixture(name="replicas")
-def make_replicas(tmp_path, database, bucket):
+def make_replicas(tmp_path, store, bucket):
     """replicas(count, *flags): so many servers, all of them anew; http_port_files: one of each."""
-    database.ask("DROP SCHEMA IF EXISTS attnprune CASCADE")
     for name in (bucket.folder / "objects").iterdir():
         name.unlink()
     with contextlib.ExitStack() as stack:
         def start(count, *flags, http_port_files=()):
-            shared = ("--store", database.url, "--blobs", bucket.url)
-            several = Replicas(tmp_path, count, (*shared, *flags), new_dice())
+            several = Replicas(tmp_path, count, (*store, "--blobs", bucket.url, *flags), new_dice())
             for server, file in zip(several.servers, http_port_files):
                 server.flags = (*server.flags, "--http-port-file", file)
             return stack.enter_context(several)

@@ -8,7 +8,6 @@ import grpc
 import pytest
 
 from harness import CHUNK, Client, Server, cli, digests, layer_job, submit, wait_for
-from postgres import Postgres
 from s3 import S3RVER, S3rver, SmallS3
 from test_python_client import details
 from attnprune.v1 import job_pb2 as job_api
@@ -16,18 +15,6 @@ from attnprune.v1 import tensor_service_pb2 as tensor_api
 
 LONG = (("gd", {"steps": 200}),)
 QUICK = (("magnitude", {}),)
-
-
-@pytest.fixture(name="database", scope="module")
-def run_postgres():
-    with Postgres() as database:
-        yield database
-
-
-@pytest.fixture(name="store")
-def empty_store(database):
-    database.ask("DROP SCHEMA IF EXISTS attnprune CASCADE")
-    return ("--store", database.url)
 
 
 @pytest.fixture(name="small_s3", scope="module")
