@@ -50,6 +50,12 @@ class SqliteJobRows final : public JobRows {
   absl::StatusOr<std::set<std::string>> ReadTensors() override;
   absl::StatusOr<bool> HasTensor(absl::string_view tenant, const std::string& digest) override;
   absl::StatusOr<std::set<std::string>> ReadTensorsOf(absl::string_view tenant) override;
+  absl::StatusOr<std::vector<OwnTensor>> ListOwnTensors(absl::string_view tenant,
+                                                        absl::string_view after,
+                                                        int limit) override;
+  absl::StatusOr<TensorUsers> FindUsers(const absl::optional<std::string>& tenant,
+                                        absl::Span<const std::string> digests) override;
+  absl::StatusOr<TensorUsers> ReadStates() override;
   absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
                                                       int limit) override;
 

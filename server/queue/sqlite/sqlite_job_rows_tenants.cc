@@ -1,6 +1,8 @@
 // Turns and tensors of tenants.
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "core/base/status_macros.h"
 #include "server/queue/sqlite/sqlite.h"
 #include "server/queue/sqlite/sqlite_job_rows.h"
@@ -60,6 +62,70 @@ absl::StatusOr<std::set<std::string>> SqliteJobRows::ReadTensorsOf(absl::string_
     ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, query.Next());
     if (!more) return digests;
     digests.insert(query.Text(0));
+  }
+}
+
+// A page of either, of which the first `limit` of both are among.
+absl::StatusOr<std::vector<OwnTensor>> SqliteJobRows::ListOwnTensors(absl::string_view tenant,
+                                                                     absl::string_view after,
+                                                                     int limit) {
+  std::map<std::string, OwnTensor> found;
+  const sqlite::Value page[] = {std::string(tenant), std::string(after), int64_t{limit}};
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      Query used, database_.Start("SELECT DISTINCT digest FROM job_tenants"
+                                  " JOIN job_tensors USING (job) WHERE tenant = ? AND digest > ?"
+                                  " ORDER BY digest LIMIT ?",
+                                  page));
+  while (true) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, used.Next());
+    if (!more) break;
+    found[used.Text(0)].digest = used.Text(0);
+  }
+  ATTNPRUNE_RETURN_IF_ERROR(sqlite::ForEachSealed(
+      database_, "tenant_tensors",
+      "SELECT * FROM tenant_tensors WHERE tenant = ? AND digest > ? ORDER BY digest LIMIT ?", page,
+      [&found](const Row& row) {
+        const auto& digest = std::get<std::string>(row[1]);
+        found[digest] = {digest, absl::FromUnixNanos(std::get<int64_t>(row[2]))};
+      }));
+  std::vector<OwnTensor> tensors;
+  for (const auto& [digest, tensor] : found) {
+    if (tensors.size() == static_cast<size_t>(limit)) break;
+    tensors.push_back(tensor);
+  }
+  return tensors;
+}
+
+absl::StatusOr<TensorUsers> SqliteJobRows::FindUsers(const absl::optional<std::string>& tenant,
+                                                     absl::Span<const std::string> digests) {
+  const std::string of_tenant = tenant.has_value() ? " JOIN job_tenants USING (job)" : "";
+  const std::string sql = absl::StrCat(
+      "SELECT id FROM job_tensors INDEXED BY jobs_by_tensor", of_tenant,
+      " JOIN jobs ON number = job_tensors.job WHERE digest = ?1",
+      tenant.has_value() ? " AND tenant = ?2" : "", " ORDER BY job_tensors.job DESC LIMIT 1");
+  TensorUsers users;
+  for (const std::string& digest : digests) {
+    std::vector<sqlite::Value> values = {digest};
+    if (tenant.has_value()) values.emplace_back(*tenant);
+    ATTNPRUNE_ASSIGN_OR_RETURN(Query query, database_.Start(sql, values));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const bool is_used, query.Next());
+    if (is_used) users[digest] = query.Text(0);
+  }
+  return users;
+}
+
+absl::StatusOr<TensorUsers> SqliteJobRows::ReadStates() {
+  TensorUsers users;
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      Query query, database_.Start("SELECT digest, id FROM job_states JOIN jobs ON job = number"
+                                   " UNION ALL SELECT states, id FROM job_parts"
+                                   " JOIN jobs ON job = number WHERE states != ''"));
+  while (true) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, query.Next());
+    if (!more) return users;
+    for (const absl::string_view digest : absl::StrSplit(query.Text(0), '\n')) {
+      users[std::string(digest)] = query.Text(1);
+    }
   }
 }
 
