@@ -87,6 +87,8 @@ class TensorPages {
   absl::StatusOr<Piece> ReadStored(const std::string& after, int limit) const;
   absl::StatusOr<Piece> ReadOwn(const std::string& after, int limit) const;
   absl::Status FindUsers(std::vector<Listed>* tensors) const;
+  using ByDigest = std::map<std::string, v1::StoredTensor*>;
+  absl::Status NameBy(const std::string& user, const ByDigest& tensors) const;
 
   const absl::optional<std::string> tenant_;  // nullopt: of all
   const BlobStore& tensors_;
@@ -108,6 +110,7 @@ absl::StatusOr<TensorPages::Piece> TensorPages::ReadOwn(const std::string& after
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<OwnTensor> own,
                              jobs_->ListOwnTensors(*tenant_, after, limit));
   std::vector<std::string> digests;
+  digests.reserve(own.size());
   for (const OwnTensor& tensor : own) digests.push_back(tensor.digest);
   ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<BlobFacts> stored, tensors_.LookAt(digests));
   std::map<std::string, int64_t> sizes;
@@ -129,6 +132,7 @@ absl::StatusOr<TensorPages::Piece> TensorPages::ReadOwn(const std::string& after
 absl::Status TensorPages::FindUsers(std::vector<Listed>* tensors) const {
   if (jobs_ == nullptr) return absl::OkStatus();
   std::vector<std::string> digests;
+  digests.reserve(tensors->size());
   for (const Listed& tensor : *tensors) digests.push_back(tensor.facts.sha256);
   ATTNPRUNE_ASSIGN_OR_RETURN(const TensorUsers users, jobs_->FindUsers(tenant_, digests));
   for (Listed& tensor : *tensors) {
@@ -160,10 +164,9 @@ absl::StatusOr<bool> TensorPages::Read(int limit, bool unused, Place* place,
   return true;
 }
 
-// A job that was deleted meanwhile refers to nothing.
 absl::Status TensorPages::Describe(const std::vector<Listed>& page,
                                    v1::ListTensorsResponse* response) const {
-  std::map<std::string, std::map<std::string, v1::StoredTensor*>> by_user;
+  std::map<std::string, ByDigest> by_user;
   for (const Listed& listed : page) {
     v1::StoredTensor* const tensor = response->add_tensors();
     tensor->mutable_tensor()->set_sha256(listed.facts.sha256);
@@ -172,28 +175,32 @@ absl::Status TensorPages::Describe(const std::vector<Listed>& page,
     if (listed.has_time) *tensor->mutable_time() = api::ToProto(listed.facts.touched);
     if (!listed.user.empty()) by_user[listed.user][listed.facts.sha256] = tensor;
   }
-  for (const auto& [user, tensors] : by_user) {
-    const absl::StatusOr<JobRecord> record = jobs_->Get(user);
-    if (absl::IsNotFound(record.status())) continue;
-    ATTNPRUNE_RETURN_IF_ERROR(record.status());
-    const bool is_run = KindOf(user) == JobKind::kRun;
-    for (const auto& [digest, tensor] : tensors) {
-      tensor->set_used_by(is_run ? RunName(user) : JobName(user));
-      if (!tensor->has_time()) *tensor->mutable_time() = api::ToProto(record->create_time);
-    }
-    const auto name = [&tensors](const std::string& path, const v1::TensorRef& ref) {
-      const auto named = tensors.find(ref.sha256());
-      if (named == tensors.end() || !named->second->used_as().empty()) return;
-      *named->second->mutable_tensor() = ref;
-      named->second->set_used_as(path);
-    };
-    if (is_run) {
-      ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Run run, RunToProto(*record));
-      ForEachTensorRef(run, name);
-    } else {
-      ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api::ToProto(*record));
-      ForEachTensorRef(job, name);
-    }
+  for (const auto& [user, tensors] : by_user) ATTNPRUNE_RETURN_IF_ERROR(NameBy(user, tensors));
+  return absl::OkStatus();
+}
+
+// A job that was deleted meanwhile refers to nothing.
+absl::Status TensorPages::NameBy(const std::string& user, const ByDigest& tensors) const {
+  const absl::StatusOr<JobRecord> record = jobs_->Get(user);
+  if (absl::IsNotFound(record.status())) return absl::OkStatus();
+  ATTNPRUNE_RETURN_IF_ERROR(record.status());
+  const bool is_run = KindOf(user) == JobKind::kRun;
+  for (const auto& [digest, tensor] : tensors) {
+    tensor->set_used_by(is_run ? RunName(user) : JobName(user));
+    if (!tensor->has_time()) *tensor->mutable_time() = api::ToProto(record->create_time);
+  }
+  const auto name = [&tensors](const std::string& path, const v1::TensorRef& ref) {
+    const auto named = tensors.find(ref.sha256());
+    if (named == tensors.end() || !named->second->used_as().empty()) return;
+    *named->second->mutable_tensor() = ref;
+    named->second->set_used_as(path);
+  };
+  if (is_run) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Run run, RunToProto(*record));
+    ForEachTensorRef(run, name);
+  } else {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::Job job, api::ToProto(*record));
+    ForEachTensorRef(job, name);
   }
   return absl::OkStatus();
 }

@@ -216,6 +216,7 @@ std::vector<UploadFacts> UploadFolder::List(const absl::optional<std::string>& t
     if (found.size() > static_cast<size_t>(limit)) found.erase(std::prev(found.end()));
   }
   std::vector<UploadFacts> uploads;
+  uploads.reserve(found.size());
   for (auto& [key, upload] : found) uploads.push_back(std::move(upload));
   return uploads;
 }

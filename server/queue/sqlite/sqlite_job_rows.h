@@ -90,6 +90,9 @@ class SqliteJobRows final : public JobRows {
                                                  absl::Span<const sqlite::Value> values);
   absl::StatusOr<JobOrigin> ReadOrigin(int64_t number);
   absl::StatusOr<std::string> ReadTenant(int64_t number);
+  // Of digests, some by lines, and a job's id.
+  absl::StatusOr<TensorUsers> ReadUsers(const std::string& sql,
+                                        absl::Span<const sqlite::Value> values);
   absl::StatusOr<std::vector<PartRow>> FindParts(const std::string& from,
                                                  absl::Span<const sqlite::Value> values);
   absl::Status ReadSpecAndLabels(int64_t number, JobRecord* record);

@@ -1,7 +1,7 @@
 // Turns and tensors of tenants.
+#include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "core/base/status_macros.h"
 #include "server/queue/sqlite/sqlite.h"
@@ -65,7 +65,8 @@ absl::StatusOr<std::set<std::string>> SqliteJobRows::ReadTensorsOf(absl::string_
   }
 }
 
-// A page of either, of which the first `limit` of both are among.
+// A page of either, of which the first `limit` of both are among. What is the tenant's is found by
+// its jobs (CROSS JOIN keeps the order), so that others' jobs cost it nothing.
 absl::StatusOr<std::vector<OwnTensor>> SqliteJobRows::ListOwnTensors(absl::string_view tenant,
                                                                      absl::string_view after,
                                                                      int limit) {
@@ -73,8 +74,8 @@ absl::StatusOr<std::vector<OwnTensor>> SqliteJobRows::ListOwnTensors(absl::strin
   const sqlite::Value page[] = {std::string(tenant), std::string(after), int64_t{limit}};
   ATTNPRUNE_ASSIGN_OR_RETURN(
       Query used, database_.Start("SELECT DISTINCT digest FROM job_tenants"
-                                  " JOIN job_tensors USING (job) WHERE tenant = ? AND digest > ?"
-                                  " ORDER BY digest LIMIT ?",
+                                  " CROSS JOIN job_tensors USING (job)"
+                                  " WHERE tenant = ? AND digest > ? ORDER BY digest LIMIT ?",
                                   page));
   while (true) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, used.Next());
@@ -96,30 +97,10 @@ absl::StatusOr<std::vector<OwnTensor>> SqliteJobRows::ListOwnTensors(absl::strin
   return tensors;
 }
 
-absl::StatusOr<TensorUsers> SqliteJobRows::FindUsers(const absl::optional<std::string>& tenant,
-                                                     absl::Span<const std::string> digests) {
-  const std::string of_tenant = tenant.has_value() ? " JOIN job_tenants USING (job)" : "";
-  const std::string sql = absl::StrCat(
-      "SELECT id FROM job_tensors INDEXED BY jobs_by_tensor", of_tenant,
-      " JOIN jobs ON number = job_tensors.job WHERE digest = ?1",
-      tenant.has_value() ? " AND tenant = ?2" : "", " ORDER BY job_tensors.job DESC LIMIT 1");
+absl::StatusOr<TensorUsers> SqliteJobRows::ReadUsers(const std::string& sql,
+                                                     absl::Span<const sqlite::Value> values) {
   TensorUsers users;
-  for (const std::string& digest : digests) {
-    std::vector<sqlite::Value> values = {digest};
-    if (tenant.has_value()) values.emplace_back(*tenant);
-    ATTNPRUNE_ASSIGN_OR_RETURN(Query query, database_.Start(sql, values));
-    ATTNPRUNE_ASSIGN_OR_RETURN(const bool is_used, query.Next());
-    if (is_used) users[digest] = query.Text(0);
-  }
-  return users;
-}
-
-absl::StatusOr<TensorUsers> SqliteJobRows::ReadStates() {
-  TensorUsers users;
-  ATTNPRUNE_ASSIGN_OR_RETURN(
-      Query query, database_.Start("SELECT digest, id FROM job_states JOIN jobs ON job = number"
-                                   " UNION ALL SELECT states, id FROM job_parts"
-                                   " JOIN jobs ON job = number WHERE states != ''"));
+  ATTNPRUNE_ASSIGN_OR_RETURN(Query query, database_.Start(sql, values));
   while (true) {
     ATTNPRUNE_ASSIGN_OR_RETURN(const bool more, query.Next());
     if (!more) return users;
@@ -127,6 +108,41 @@ absl::StatusOr<TensorUsers> SqliteJobRows::ReadStates() {
       users[std::string(digest)] = query.Text(1);
     }
   }
+}
+
+// Of a tenant by its jobs, as above; of all, a digest at a time, by the index.
+absl::StatusOr<TensorUsers> SqliteJobRows::FindUsers(const absl::optional<std::string>& tenant,
+                                                     absl::Span<const std::string> digests) {
+  TensorUsers users;
+  if (digests.empty()) return users;
+  if (!tenant.has_value()) {
+    for (const std::string& digest : digests) {
+      ATTNPRUNE_ASSIGN_OR_RETURN(
+          TensorUsers user,
+          ReadUsers("SELECT digest, id FROM job_tensors INDEXED BY jobs_by_tensor"
+                    " JOIN jobs ON number = job WHERE digest = ? ORDER BY job DESC LIMIT 1",
+                    {digest}));
+      users.merge(user);
+    }
+    return users;
+  }
+  const auto [first, last] = std::minmax_element(digests.begin(), digests.end());
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      users, ReadUsers("SELECT digest, id FROM (SELECT digest, max(job) AS newest FROM job_tenants"
+                       " CROSS JOIN job_tensors USING (job)"
+                       " WHERE tenant = ? AND digest BETWEEN ? AND ? GROUP BY digest)"
+                       " JOIN jobs ON number = newest",
+                       {*tenant, *first, *last}));
+  const std::set<std::string> asked(digests.begin(), digests.end());
+  std::erase_if(users, [&asked](const auto& user) { return asked.count(user.first) == 0; });
+  return users;
+}
+
+absl::StatusOr<TensorUsers> SqliteJobRows::ReadStates() {
+  return ReadUsers(
+      "SELECT digest, id FROM job_states JOIN jobs ON job = number"
+      " UNION ALL SELECT states, id FROM job_parts JOIN jobs ON job = number WHERE states != ''",
+      {});
 }
 
 absl::Status SqliteJobRows::NoteTensor(absl::string_view tenant, const std::string& digest,
