@@ -371,6 +371,17 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
                   });
   }
 
+  grpc::ServerUnaryReactor* ListTensors(grpc::CallbackServerContext* context,
+                                        const v1::ListTensorsRequest* request,
+                                        v1::ListTensorsResponse* response) override {
+    return Answer("ListTensors", context,
+                  [this, request, response](const access::Caller& caller) -> absl::Status {
+                    ATTNPRUNE_ASSIGN_OR_RETURN(*response,
+                                               backend_.tensors->ListTensors(caller, *request));
+                    return absl::OkStatus();
+                  });
+  }
+
   grpc::ServerReadReactor<v1::UploadTensorRequest>* UploadTensor(
       grpc::CallbackServerContext* context, v1::UploadTensorResponse* response) override {
     return new UploadReactor(
