@@ -3,6 +3,8 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <atomic>
+#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
@@ -16,6 +18,7 @@
 #include "core/base/field_error.h"
 #include "core/base/mutex.h"
 #include "core/base/status_macros.h"
+#include "server/grpc/download_message.h"
 #include "server/grpc/fair_share.h"
 #include "server/grpc/status.h"
 
@@ -241,28 +244,35 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   asio::steady_timer pause_;  // the strand's
 };
 
-// One DownloadTensor stream: either a write is on its way or a task is posted that starts the next.
-class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensorResponse> {
+// One DownloadTensor stream: a write is on its way, or a task is posted that starts the next, or
+// the tensor's bytes are awaited, which takes neither a thread nor memory. A call that is cancelled
+// awaits no more.
+class DownloadReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   DownloadReactor(Backend* backend, grpc::CallbackServerContext* context, CallRecord record,
-                  const v1::DownloadTensorRequest& request)
+                  absl::StatusOr<v1::DownloadTensorRequest> request)
       : backend_(backend),
         context_(context),
         stall_(std::make_shared<StallTimer>(backend->io, context)),
         record_(std::move(record)),
-        sha256_(request.sha256()),
-        offset_(request.offset()) {
-    record_.SetTensor(sha256_);
+        request_(std::move(request)),
+        strand_(backend->io.get_executor()) {
+    if (request_.ok()) record_.SetTensor(request_->sha256());
     backend_->calls.Begin();
-    asio::post(backend_->io, [this] { Begin(); });
+    asio::post(strand_, [this] { Begin(); });
   }
 
   void OnWriteDone(bool ok) override {
     stall_->Stop();
-    v1::DownloadTensorResponse().Swap(&response_);  // one that waits for its turn holds no memory
+    message_.Clear();  // one that waits for its turn holds no memory
     backend_->budget.Release(record_.caller()->tenant);
     if (!ok) return End(grpc::Status::CANCELLED);
-    AwaitTurn();
+    asio::post(strand_, [this] { AwaitBytes(); });
+  }
+
+  void OnCancel() override {
+    if (awaits_bytes_.exchange(false))
+      asio::post(strand_, [this] { End(grpc::Status::CANCELLED); });
   }
 
   void OnDone() override {
@@ -275,22 +285,38 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
  private:
   void Begin() {
     if (absl::Status status = Open(); !status.ok()) return End(ToGrpc(status));
-    AwaitTurn();
+    AwaitBytes();
+  }
+
+  // Who takes awaits_bytes_ back goes on: the bytes, or OnCancel, which may have come before.
+  void AwaitBytes() {
+    if (offset_ == tensor_->size()) return End(grpc::Status::OK);
+    awaits_bytes_ = true;
+    if (context_->IsCancelled()) return OnCancel();
+    tensor_->Await(offset_, NextEnd(), BlobReader::Until::kThere, [this] {
+      if (awaits_bytes_.exchange(false)) AwaitTurn();
+    });
+  }
+
+  int64_t NextEnd() const {
+    return std::min(offset_ + backend_->options.download_chunk_bytes, tensor_->size());
   }
 
   void AwaitTurn() {
-    if (offset_ == tensor_->size()) return End(grpc::Status::OK);
     backend_->budget.Acquire(record_.caller()->tenant,
-                             [this] { asio::post(backend_->io, [this] { SendNext(); }); });
+                             [this] { asio::dispatch(strand_, [this] { SendNext(); }); });
   }
 
   absl::Status Open() {
     ATTNPRUNE_ASSIGN_OR_RETURN(const access::Caller caller, record_.caller());
-    ATTNPRUNE_RETURN_IF_ERROR(CheckSha256("sha256", sha256_));
+    ATTNPRUNE_RETURN_IF_ERROR(request_.status());
+    ATTNPRUNE_RETURN_IF_ERROR(CheckSha256("sha256", request_->sha256()));
+    offset_ = request_->offset();
     if (offset_ < 0) {
       return MustError("offset", "be at least 0", offset_);
     }
-    ATTNPRUNE_ASSIGN_OR_RETURN(tensor_, backend_->tensors->OpenForReading(caller, sha256_));
+    ATTNPRUNE_ASSIGN_OR_RETURN(tensor_,
+                               backend_->tensors->OpenForReading(caller, request_->sha256()));
     if (offset_ <= tensor_->size()) return absl::OkStatus();
     return WithField(absl::OutOfRangeError(absl::StrCat("offset must be at most ", tensor_->size(),
                                                         ", the tensor's size, got ", offset_)),
@@ -299,18 +325,18 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
 
   void SendNext() {
     if (context_->IsCancelled()) return GiveUp(grpc::Status::CANCELLED);
-    const int64_t left = tensor_->size() - offset_;
-    const int64_t bytes = std::min(backend_->options.download_chunk_bytes, left);
-    std::string& data = *response_.mutable_data();
-    data.resize(static_cast<size_t>(bytes));
-    const absl::Status status = tensor_->ReadAt(offset_, absl::MakeSpan(data));
+    const int64_t bytes = NextEnd() - offset_;
+    const bool first = offset_ == request_->offset();
+    DownloadMessage next = NewDownloadMessage(first ? tensor_->size() : 0, bytes);
+    const absl::Status status = tensor_->ReadAt(offset_, next.data);
     if (!status.ok()) return GiveUp(ToGrpc(status));
     offset_ += bytes;
+    message_.Swap(&next.message);
     if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
       metrics->downloaded.Add(bytes);
     }
     stall_->Start(backend_->options.download_stall);
-    StartWrite(&response_);
+    StartWrite(&message_);
   }
 
   void GiveUp(const grpc::Status& status) {
@@ -327,13 +353,30 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensor
   grpc::CallbackServerContext* const context_;
   const std::shared_ptr<StallTimer> stall_;
   CallRecord record_;
-  const std::string sha256_;
+  const absl::StatusOr<v1::DownloadTensorRequest> request_;
+  const asio::strand<asio::thread_pool::executor_type> strand_;
+  std::atomic<bool> awaits_bytes_{false};  // outlives tensor_, which may look at it
   std::unique_ptr<BlobReader> tensor_;
-  int64_t offset_;  // of what is sent next
-  v1::DownloadTensorResponse response_;
+  int64_t offset_ = 0;  // of what is sent next
+  grpc::ByteBuffer message_;
 };
 
-class TensorServiceImpl final : public v1::TensorService::CallbackService {
+absl::StatusOr<v1::DownloadTensorRequest> ParseDownload(const grpc::ByteBuffer& bytes) {
+  grpc::ByteBuffer taken = bytes;
+  v1::DownloadTensorRequest request;
+  const grpc::Status status =
+      grpc::SerializationTraits<v1::DownloadTensorRequest>::Deserialize(&taken, &request);
+  if (status.ok()) return request;
+  return absl::InvalidArgumentError("must be a DownloadTensorRequest");
+}
+
+// Downloads are sent as DownloadMessages.
+using ServiceBase = v1::TensorService::WithCallbackMethod_FindMissingTensors<
+    v1::TensorService::WithCallbackMethod_UploadTensor<
+        v1::TensorService::WithCallbackMethod_QueryUpload<
+            v1::TensorService::WithRawCallbackMethod_DownloadTensor<v1::TensorService::Service>>>>;
+
+class TensorServiceImpl final : public ServiceBase {
  public:
   TensorServiceImpl(const TensorServiceOptions& options, const access::Gate* gate,
                     const api::TensorApi* tensors)
@@ -377,11 +420,11 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
         &backend_, context, RecordOf("UploadTensor", context, CallRecord::Kind::kStream), response);
   }
 
-  grpc::ServerWriteReactor<v1::DownloadTensorResponse>* DownloadTensor(
-      grpc::CallbackServerContext* context, const v1::DownloadTensorRequest* request) override {
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* DownloadTensor(
+      grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) override {
     return new DownloadReactor(&backend_, context,
                                RecordOf("DownloadTensor", context, CallRecord::Kind::kStream),
-                               *request);
+                               ParseDownload(*request));
   }
 
  private:

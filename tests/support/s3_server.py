@@ -5,7 +5,8 @@
 prints "serving http://127.0.0.1:PORT". The bucket `tensors` is there; the key is `tester`, its secret `opensesame`.
 FOLDER/objects/<key, quoted> is an object, FOLDER/parts/<upload>/<number> a part. FOLDER/fault, while it is there, has
 one JSON object: {"method": "PUT", "contains": "partNumber", "status": 503, "code": "SlowDown", "times": 2}; times counts
-down, status 0 closes the connection without an answer, and "cut" sends so many bytes of an object and no more.
+down, status 0 closes the connection without an answer, "cut" sends so many bytes of an object and no more, and "hold" so
+many, and the others once FOLDER/held, which is there by then, is removed.
 FOLDER/machine_keys, while it is there, has what a machine's address for keys answers: as an EC2 instance's, of the role
 `worker`, and at /container to the token `pod`. The keys in it are taken, with their session token alone."""
 import hashlib
@@ -19,6 +20,7 @@ import shutil
 import socketserver
 import sys
 import threading
+import time
 import urllib.parse
 from xml.sax.saxutils import escape
 
@@ -130,7 +132,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.tell_keys():
             return
         fault = self.fault()
-        if fault and "cut" not in fault:
+        if fault and not {"cut", "hold"} & set(fault):
             if fault["status"] == 0:
                 self.close_connection = True
                 return
@@ -196,10 +198,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with open(self.path_of(key), "rb") as file:
             file.seek(first)
             self.answer(206 if "Range" in self.headers else 200, b"", [("Content-Length", str(size - first))])
-            if fault:
+            if fault and "cut" in fault:
                 self.wfile.write(file.read(fault["cut"]))
                 self.close_connection = True
                 return
+            if fault:
+                held = self.folder / "held"
+                held.touch()
+                self.wfile.write(file.read(fault["hold"]))
+                self.wfile.flush()
+                while held.exists():
+                    time.sleep(0.01)
             shutil.copyfileobj(file, self.wfile, 1 << 20)
 
     def on_head(self, key, *_):
