@@ -2,9 +2,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <algorithm>
-#include <atomic>
-#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
@@ -16,86 +13,13 @@
 #include "absl/strings/str_cat.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "core/base/field_error.h"
-#include "core/base/mutex.h"
 #include "core/base/status_macros.h"
-#include "server/grpc/download_message.h"
-#include "server/grpc/fair_share.h"
+#include "server/grpc/download_reactor.h"
 #include "server/grpc/status.h"
+#include "server/grpc/tensor_backend.h"
 
 namespace attnprune::rpc {
-
-namespace asio = boost::asio;
-
 namespace {
-
-// The calls that still use a service. Thread-safe.
-class Calls {
- public:
-  void Begin() {
-    MutexLock lock(&mutex_);
-    ++running_;
-  }
-  void End() {
-    MutexLock lock(&mutex_);
-    if (--running_ == 0) none_.NotifyAll();
-  }
-  void AwaitNone() {
-    MutexLock lock(&mutex_);
-    none_.Wait(&mutex_, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return running_ == 0; });
-  }
-
- private:
-  Mutex mutex_;
-  CondVar none_;
-  int running_ ABSL_GUARDED_BY(mutex_) = 0;
-};
-
-// What every call works with; outlives the calls.
-struct Backend {
-  TensorServiceOptions options;
-  const api::TensorApi* tensors;
-  CallPort port;
-  Calls calls;
-  FairShare budget;
-  asio::thread_pool io;
-};
-
-// Cancels a call whose message does not come, or is not taken, in time. Thread-safe; shared with
-// the timer, which may outlive the call.
-class StallTimer : public std::enable_shared_from_this<StallTimer> {
- public:
-  StallTimer(asio::thread_pool& io, grpc::CallbackServerContext* call) : timer_(io), call_(call) {}
-
-  void Start(absl::Duration limit) {
-    const MutexLock lock(&mutex_);
-    const int64_t message = ++message_;
-    timer_.expires_after(absl::ToChronoNanoseconds(limit));
-    timer_.async_wait([self = shared_from_this(), message](const boost::system::error_code& error) {
-      if (!error) self->OnLate(message);
-    });
-  }
-  void Stop() {
-    const MutexLock lock(&mutex_);
-    ++message_;
-    timer_.cancel();
-  }
-  void ForgetCall() {
-    const MutexLock lock(&mutex_);
-    call_ = nullptr;
-    timer_.cancel();
-  }
-
- private:
-  void OnLate(int64_t message) {
-    const MutexLock lock(&mutex_);
-    if (call_ != nullptr && message == message_) call_->TryCancel();
-  }
-
-  Mutex mutex_;
-  asio::steady_timer timer_ ABSL_GUARDED_BY(mutex_);
-  grpc::CallbackServerContext* call_ ABSL_GUARDED_BY(mutex_);
-  int64_t message_ ABSL_GUARDED_BY(mutex_) = 0;
-};
 
 std::string NameOf(v1::DType dtype) {
   return v1::DType_IsValid(dtype) ? v1::DType_Name(dtype) : absl::StrCat(static_cast<int>(dtype));
@@ -114,7 +38,7 @@ UploadSpec ToSpec(const v1::UploadHeader& header) {
 // chunk.
 class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorRequest> {
  public:
-  UploadReactor(Backend* backend, grpc::CallbackServerContext* context, CallRecord record,
+  UploadReactor(TensorBackend* backend, grpc::CallbackServerContext* context, CallRecord record,
                 v1::UploadTensorResponse* response)
       : backend_(backend),
         stall_(std::make_shared<StallTimer>(backend->io, context)),
@@ -234,7 +158,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
     Finish(end);
   }
 
-  Backend* const backend_;
+  TensorBackend* const backend_;
   const std::shared_ptr<StallTimer> stall_;
   CallRecord record_;  // the strand's
   v1::UploadTensorResponse* const response_;
@@ -243,132 +167,6 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   const asio::strand<asio::thread_pool::executor_type> strand_;
   asio::steady_timer pause_;  // the strand's
 };
-
-// One DownloadTensor stream: a write is on its way, or a task is posted that starts the next, or
-// the tensor's bytes are awaited, which takes neither a thread nor memory. A call that is cancelled
-// awaits no more.
-class DownloadReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
- public:
-  DownloadReactor(Backend* backend, grpc::CallbackServerContext* context, CallRecord record,
-                  absl::StatusOr<v1::DownloadTensorRequest> request)
-      : backend_(backend),
-        context_(context),
-        stall_(std::make_shared<StallTimer>(backend->io, context)),
-        record_(std::move(record)),
-        request_(std::move(request)),
-        strand_(backend->io.get_executor()) {
-    if (request_.ok()) record_.SetTensor(request_->sha256());
-    backend_->calls.Begin();
-    asio::post(strand_, [this] { Begin(); });
-  }
-
-  void OnWriteDone(bool ok) override {
-    stall_->Stop();
-    message_.Clear();  // one that waits for its turn holds no memory
-    backend_->budget.Release(record_.caller()->tenant);
-    if (!ok) return End(grpc::Status::CANCELLED);
-    asio::post(strand_, [this] { AwaitBytes(); });
-  }
-
-  void OnCancel() override {
-    if (awaits_bytes_.exchange(false))
-      asio::post(strand_, [this] { End(grpc::Status::CANCELLED); });
-  }
-
-  void OnDone() override {
-    stall_->ForgetCall();
-    Calls& calls = backend_->calls;
-    delete this;
-    calls.End();
-  }
-
- private:
-  void Begin() {
-    if (absl::Status status = Open(); !status.ok()) return End(ToGrpc(status));
-    AwaitBytes();
-  }
-
-  // Who takes awaits_bytes_ back goes on: the bytes, or OnCancel, which may have come before.
-  void AwaitBytes() {
-    if (offset_ == tensor_->size()) return End(grpc::Status::OK);
-    awaits_bytes_ = true;
-    if (context_->IsCancelled()) return OnCancel();
-    tensor_->Await(offset_, NextEnd(), BlobReader::Until::kThere, [this] {
-      if (awaits_bytes_.exchange(false)) AwaitTurn();
-    });
-  }
-
-  int64_t NextEnd() const {
-    return std::min(offset_ + backend_->options.download_chunk_bytes, tensor_->size());
-  }
-
-  void AwaitTurn() {
-    backend_->budget.Acquire(record_.caller()->tenant,
-                             [this] { asio::dispatch(strand_, [this] { SendNext(); }); });
-  }
-
-  absl::Status Open() {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const access::Caller caller, record_.caller());
-    ATTNPRUNE_RETURN_IF_ERROR(request_.status());
-    ATTNPRUNE_RETURN_IF_ERROR(CheckSha256("sha256", request_->sha256()));
-    offset_ = request_->offset();
-    if (offset_ < 0) {
-      return MustError("offset", "be at least 0", offset_);
-    }
-    ATTNPRUNE_ASSIGN_OR_RETURN(tensor_,
-                               backend_->tensors->OpenForReading(caller, request_->sha256()));
-    if (offset_ <= tensor_->size()) return absl::OkStatus();
-    return WithField(absl::OutOfRangeError(absl::StrCat("offset must be at most ", tensor_->size(),
-                                                        ", the tensor's size, got ", offset_)),
-                     "offset");
-  }
-
-  void SendNext() {
-    if (context_->IsCancelled()) return GiveUp(grpc::Status::CANCELLED);
-    const int64_t bytes = NextEnd() - offset_;
-    const bool first = offset_ == request_->offset();
-    DownloadMessage next = NewDownloadMessage(first ? tensor_->size() : 0, bytes);
-    const absl::Status status = tensor_->ReadAt(offset_, next.data);
-    if (!status.ok()) return GiveUp(ToGrpc(status));
-    offset_ += bytes;
-    message_.Swap(&next.message);
-    if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
-      metrics->downloaded.Add(bytes);
-    }
-    stall_->Start(backend_->options.download_stall);
-    StartWrite(&message_);
-  }
-
-  void GiveUp(const grpc::Status& status) {
-    backend_->budget.Release(record_.caller()->tenant);
-    End(status);
-  }
-
-  void End(const grpc::Status& status) {
-    record_.Finish(status);
-    Finish(status);
-  }
-
-  Backend* const backend_;
-  grpc::CallbackServerContext* const context_;
-  const std::shared_ptr<StallTimer> stall_;
-  CallRecord record_;
-  const absl::StatusOr<v1::DownloadTensorRequest> request_;
-  const asio::strand<asio::thread_pool::executor_type> strand_;
-  std::atomic<bool> awaits_bytes_{false};  // outlives tensor_, which may look at it
-  std::unique_ptr<BlobReader> tensor_;
-  int64_t offset_ = 0;  // of what is sent next
-  grpc::ByteBuffer message_;
-};
-
-absl::StatusOr<v1::DownloadTensorRequest> ParseDownload(const grpc::ByteBuffer& bytes) {
-  grpc::ByteBuffer taken = bytes;
-  v1::DownloadTensorRequest request;
-  const grpc::Status status =
-      grpc::SerializationTraits<v1::DownloadTensorRequest>::Deserialize(&taken, &request);
-  if (status.ok()) return request;
-  return absl::InvalidArgumentError("must be a DownloadTensorRequest");
-}
 
 // Downloads are sent as DownloadMessages.
 using ServiceBase = v1::TensorService::WithCallbackMethod_FindMissingTensors<
@@ -422,9 +220,8 @@ class TensorServiceImpl final : public ServiceBase {
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* DownloadTensor(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) override {
-    return new DownloadReactor(&backend_, context,
-                               RecordOf("DownloadTensor", context, CallRecord::Kind::kStream),
-                               ParseDownload(*request));
+    return NewDownload(&backend_, context,
+                       RecordOf("DownloadTensor", context, CallRecord::Kind::kStream), *request);
   }
 
  private:
@@ -460,7 +257,7 @@ class TensorServiceImpl final : public ServiceBase {
     return absl::OkStatus();
   }
 
-  Backend backend_;
+  TensorBackend backend_;
 };
 
 }  // namespace

@@ -203,6 +203,19 @@ def test_a_download_begins_while_its_object_is_fetched_and_holds_up_nothing(tmp_
         assert server.terminate() == 0
 
 
+def test_a_server_ends_though_a_bucket_says_nothing_more(tmp_path, store, small_s3, bucket):
+    data = os.urandom(4 << 20)
+    ref = job_api.TensorRef(sha256=hashlib.sha256(data).hexdigest(), dtype=job_api.F32, shape=[1 << 20])
+    with Server(tmp_path / "a", *store, *bucket, "--drain-timeout", "1s") as server, Client(server.address) as client:
+        client.upload(ref, data)
+        (small_s3.folder / "fault").write_text(json.dumps({"method": "GET", "contains": ref.sha256, "hold": 2 << 20}))
+        start_download(client, ref.sha256)
+        begin = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - begin < 10, "S3 is given 20 s to say something, four times"
+    (small_s3.folder / "held").unlink()
+
+
 def test_a_download_of_an_object_that_is_damaged_at_its_end_never_ends_well(tmp_path, store, small_s3, bucket):
     data = os.urandom(4 << 20)
     ref = job_api.TensorRef(sha256=hashlib.sha256(data).hexdigest(), dtype=job_api.F32, shape=[1 << 20])

@@ -45,6 +45,9 @@ class SharedBlobStore final : public BlobStore {
                   std::unique_ptr<BlobLedger> ledger)
       : blobs_(options, std::move(place), std::move(ledger)) {}
 
+  // Nobody waits for what is still being fetched.
+  ~SharedBlobStore() override { blobs_.place().Stop(); }
+
   absl::Status Open() { return blobs_.Open(); }
 
   absl::StatusOr<std::vector<std::string>> FindMissing(

@@ -70,6 +70,10 @@ class Tap {
 
 class FollowedCopies : public ::testing::Test {
  protected:
+  static const std::string& Large() {
+    static const std::string& bytes = *new std::string(RandomBytes(3 * kSome, 1));
+    return bytes;
+  }
   void Open(int64_t most) { cache_ = BlobCache::Open(CacheFolder(), most).value(); }
   std::string CacheFolder() const { return folder_.path() + "/cache"; }
 
@@ -113,7 +117,8 @@ class FollowedCopies : public ::testing::Test {
 
   const TempFolder folder_;
   std::atomic<int> fetches_{0};
-  const std::string a_ = RandomBytes(3 * kSome, 1), b_ = RandomBytes(100, 2);
+  const std::string& a_ = Large();
+  const std::string b_ = RandomBytes(100, 2);
   Tap tap_{a_};
   std::unique_ptr<BlobCache> cache_;  // its threads end before what they read goes
 };
@@ -257,6 +262,7 @@ TEST_F(FollowedCopies, OneThatNobodyWaitsForAnyMoreIsNotBegun) {
   const std::unique_ptr<BlobReader> next = Follow(b_, wanted);
   wanted.OpenAll();
   for (const auto& tap : taps) tap->OpenAll();
+  for (const auto& reader : readers) EXPECT_EQ(ReadAll(*reader).size(), 10u);
   EXPECT_EQ(ReadAll(*next), b_);
   EXPECT_FALSE(unwanted.begun());
 }
