@@ -8,12 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "client/library/connection.h"
 #include "core/base/status_macros.h"
-#include "core/io/sha256.h"
+#include "core/io/background_sha256.h"
 
 namespace attnprune::client {
 namespace {
 
-constexpr size_t kMaxDigests = 10'000;  // of one FindMissingTensors
+constexpr size_t kMaxDigests = 10'000;            // of one FindMissingTensors
+constexpr int64_t kMostAhead = int64_t{4} << 30;  // taken because a server says that it will come
 
 absl::Duration TransferTimeout(const ClientOptions& options, int64_t bytes) {
   return options.call_timeout + options.timeout_per_mib * (static_cast<double>(bytes) / 0x1p20);
@@ -147,8 +148,9 @@ class Uploader {
   int64_t chunk_bytes_ = 0;
 };
 
-// Appends to *bytes whatever comes, from where they end.
-absl::Status ReceiveRest(Connection& connection, const std::string& sha256, std::string* bytes) {
+// Appends to *bytes whatever comes, from where they end, and hashes it while more is on its way.
+absl::Status ReceiveRest(Connection& connection, const std::string& sha256, std::string* bytes,
+                         BackgroundSha256* hash) {
   v1::DownloadTensorRequest request;
   request.set_sha256(sha256);
   request.set_offset(static_cast<int64_t>(bytes->size()));
@@ -156,7 +158,13 @@ absl::Status ReceiveRest(Connection& connection, const std::string& sha256, std:
   return connection.Try(absl::InfiniteDuration(), [&](grpc::ClientContext& context) {
     const auto stream = connection.tensors().DownloadTensor(&context, request);
     v1::DownloadTensorResponse message;
-    while (stream->Read(&message)) bytes->append(message.data());
+    while (stream->Read(&message)) {
+      if (message.size_bytes() <= kMostAhead) {
+        bytes->reserve(static_cast<size_t>(std::max<int64_t>(0, message.size_bytes())));
+      }
+      bytes->append(message.data());
+      *message.mutable_data() = hash->Update(std::move(*message.mutable_data()));
+    }
     return FromGrpc(stream->Finish());
   });
 }
@@ -171,15 +179,16 @@ absl::StatusOr<UploadProgress> Client::Upload(absl::Span<const LocalTensor> tens
 absl::StatusOr<std::string> Client::Download(const std::string& sha256) {
   Backoff backoff = connection_->NewBackoff(connection_->options().retry);
   std::string bytes;
+  BackgroundSha256 hash;
   while (true) {
     const size_t before = bytes.size();
-    const absl::Status status = ReceiveRest(*connection_, sha256, &bytes);
+    const absl::Status status = ReceiveRest(*connection_, sha256, &bytes, &hash);
     if (status.ok()) break;
     if (!absl::IsUnavailable(status)) return status;
     if (bytes.size() > before) backoff.Succeeded();
     ATTNPRUNE_RETURN_IF_ERROR(connection_->WaitToRetry(status, backoff));
   }
-  if (Sha256Of(bytes) == sha256) return bytes;
+  if (hash.Finish() == sha256) return bytes;
   return absl::DataLossError(absl::StrCat("the server's tensor ", sha256, " arrived as ",
                                           bytes.size(), " bytes of another digest"));
 }

@@ -122,29 +122,31 @@ def query(connection: Connection, upload_id: str) -> int:
 
 def download(connection: Connection, sha256: str) -> bytearray:
     """The tensor's bytes. DataLoss: they do not have that digest."""
-    backoff, data = Backoff(connection.retry), bytearray()
+    backoff, data, digest = Backoff(connection.retry), bytearray(), hashlib.sha256()
     while True:
         before = len(data)
         try:
-            _receive_rest(connection, sha256, data)
+            for part in _receive_rest(connection, sha256, before):
+                data += part
+                digest.update(part)  # while more is on its way
             break
         except Unavailable as error:
             if len(data) > before:
                 backoff.succeeded()
             connection.wait(error, backoff)
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if digest.hexdigest() != sha256:
         raise DataLoss(f"the server's tensor {sha256} arrived as {len(data)} bytes of another digest")
     return data
 
 
-def _receive_rest(connection: Connection, sha256: str, data: bytearray) -> None:
+def _receive_rest(connection: Connection, sha256: str, offset: int) -> Iterator[bytes]:
     """The size is not known before the end, so there is no deadline: keepalive finds a dead peer."""
-    request = tensor_service_pb2.DownloadTensorRequest(sha256=sha256, offset=len(data))
+    request = tensor_service_pb2.DownloadTensorRequest(sha256=sha256, offset=offset)
     request_id = new_request_id()
     stream = connection.tensors.DownloadTensor(request, metadata=connection.metadata(request_id))
     try:
         for part in stream:
-            data += part.data
+            yield part.data
     except grpc.RpcError as rpc:
         raise connection.explain(rpc, request_id) from None
     finally:

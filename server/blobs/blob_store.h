@@ -16,6 +16,7 @@
 #define ATTNPRUNE_SERVER_BLOBS_BLOB_STORE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -120,13 +121,28 @@ class Upload {
 };
 
 // A tensor's bytes, to be read in pieces. Stays readable when the tensor is collected. Thread-safe.
+//
+// A store that keeps its tensors elsewhere lets them be read while they come. The last byte is
+// given out only once all have come and have the right digest: nobody gets a whole wrong tensor.
 class BlobReader {
  public:
   virtual ~BlobReader() = default;
 
   virtual int64_t size() const = 0;
-  // Fills out. DATA_LOSS if the tensor ends before.
+  // Fills out, and waits for what has not come. DATA_LOSS: the tensor ends before, or what came is
+  // another. Where a tensor cannot be had to its end, the error of that, from then on.
   virtual absl::Status ReadAt(int64_t offset, absl::Span<char> out) const = 0;
+
+  enum class Until {
+    kThere,    // ReadAt of the bytes does not wait
+    kChecked,  // nor does it, and the tensors that they are of are whole and right, or it fails
+  };
+  // Calls `then` once when the bytes [begin, end) are so: right away, or later on another thread,
+  // which it must not hold up. Not when the reader is gone, which `then` must not own.
+  virtual void Await(int64_t /*begin*/, int64_t /*end*/, Until /*until*/,
+                     std::function<void()> then) const {
+    then();
+  }
 };
 
 // Thread-safe. Calls may wait for disks and, in a store that has its tensors elsewhere, for the
@@ -192,7 +208,8 @@ class BlobStore {
   // are not size_bytes (what shape and dtype say). The bytes are not hashed: see Verify.
   virtual absl::StatusOr<MappedFile> Map(const std::string& sha256, int64_t size_bytes) const = 0;
 
-  // For reading in pieces, without memory for the whole. NOT_FOUND.
+  // For reading in pieces, without memory for the whole, and in a store that keeps its tensors
+  // elsewhere without waiting for all of it. NOT_FOUND.
   virtual absl::StatusOr<std::unique_ptr<BlobReader>> OpenForReading(
       const std::string& sha256) const = 0;
 

@@ -2,7 +2,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
@@ -14,85 +13,13 @@
 #include "absl/strings/str_cat.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "core/base/field_error.h"
-#include "core/base/mutex.h"
 #include "core/base/status_macros.h"
-#include "server/grpc/fair_share.h"
+#include "server/grpc/download_reactor.h"
 #include "server/grpc/status.h"
+#include "server/grpc/tensor_backend.h"
 
 namespace attnprune::rpc {
-
-namespace asio = boost::asio;
-
 namespace {
-
-// The calls that still use a service. Thread-safe.
-class Calls {
- public:
-  void Begin() {
-    MutexLock lock(&mutex_);
-    ++running_;
-  }
-  void End() {
-    MutexLock lock(&mutex_);
-    if (--running_ == 0) none_.NotifyAll();
-  }
-  void AwaitNone() {
-    MutexLock lock(&mutex_);
-    none_.Wait(&mutex_, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return running_ == 0; });
-  }
-
- private:
-  Mutex mutex_;
-  CondVar none_;
-  int running_ ABSL_GUARDED_BY(mutex_) = 0;
-};
-
-// What every call works with; outlives the calls.
-struct Backend {
-  TensorServiceOptions options;
-  const api::TensorApi* tensors;
-  CallPort port;
-  Calls calls;
-  FairShare budget;
-  asio::thread_pool io;
-};
-
-// Cancels a call whose message does not come, or is not taken, in time. Thread-safe; shared with
-// the timer, which may outlive the call.
-class StallTimer : public std::enable_shared_from_this<StallTimer> {
- public:
-  StallTimer(asio::thread_pool& io, grpc::CallbackServerContext* call) : timer_(io), call_(call) {}
-
-  void Start(absl::Duration limit) {
-    const MutexLock lock(&mutex_);
-    const int64_t message = ++message_;
-    timer_.expires_after(absl::ToChronoNanoseconds(limit));
-    timer_.async_wait([self = shared_from_this(), message](const boost::system::error_code& error) {
-      if (!error) self->OnLate(message);
-    });
-  }
-  void Stop() {
-    const MutexLock lock(&mutex_);
-    ++message_;
-    timer_.cancel();
-  }
-  void ForgetCall() {
-    const MutexLock lock(&mutex_);
-    call_ = nullptr;
-    timer_.cancel();
-  }
-
- private:
-  void OnLate(int64_t message) {
-    const MutexLock lock(&mutex_);
-    if (call_ != nullptr && message == message_) call_->TryCancel();
-  }
-
-  Mutex mutex_;
-  asio::steady_timer timer_ ABSL_GUARDED_BY(mutex_);
-  grpc::CallbackServerContext* call_ ABSL_GUARDED_BY(mutex_);
-  int64_t message_ ABSL_GUARDED_BY(mutex_) = 0;
-};
 
 std::string NameOf(v1::DType dtype) {
   return v1::DType_IsValid(dtype) ? v1::DType_Name(dtype) : absl::StrCat(static_cast<int>(dtype));
@@ -111,7 +38,7 @@ UploadSpec ToSpec(const v1::UploadHeader& header) {
 // chunk.
 class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorRequest> {
  public:
-  UploadReactor(Backend* backend, grpc::CallbackServerContext* context, CallRecord record,
+  UploadReactor(TensorBackend* backend, grpc::CallbackServerContext* context, CallRecord record,
                 v1::UploadTensorResponse* response)
       : backend_(backend),
         stall_(std::make_shared<StallTimer>(backend->io, context)),
@@ -231,7 +158,7 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
     Finish(end);
   }
 
-  Backend* const backend_;
+  TensorBackend* const backend_;
   const std::shared_ptr<StallTimer> stall_;
   CallRecord record_;  // the strand's
   v1::UploadTensorResponse* const response_;
@@ -241,99 +168,13 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
   asio::steady_timer pause_;  // the strand's
 };
 
-// One DownloadTensor stream: either a write is on its way or a task is posted that starts the next.
-class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadTensorResponse> {
- public:
-  DownloadReactor(Backend* backend, grpc::CallbackServerContext* context, CallRecord record,
-                  const v1::DownloadTensorRequest& request)
-      : backend_(backend),
-        context_(context),
-        stall_(std::make_shared<StallTimer>(backend->io, context)),
-        record_(std::move(record)),
-        sha256_(request.sha256()),
-        offset_(request.offset()) {
-    record_.SetTensor(sha256_);
-    backend_->calls.Begin();
-    asio::post(backend_->io, [this] { Begin(); });
-  }
+// Downloads are sent as DownloadMessages.
+using ServiceBase = v1::TensorService::WithCallbackMethod_FindMissingTensors<
+    v1::TensorService::WithCallbackMethod_UploadTensor<
+        v1::TensorService::WithCallbackMethod_QueryUpload<
+            v1::TensorService::WithRawCallbackMethod_DownloadTensor<v1::TensorService::Service>>>>;
 
-  void OnWriteDone(bool ok) override {
-    stall_->Stop();
-    v1::DownloadTensorResponse().Swap(&response_);  // one that waits for its turn holds no memory
-    backend_->budget.Release(record_.caller()->tenant);
-    if (!ok) return End(grpc::Status::CANCELLED);
-    AwaitTurn();
-  }
-
-  void OnDone() override {
-    stall_->ForgetCall();
-    Calls& calls = backend_->calls;
-    delete this;
-    calls.End();
-  }
-
- private:
-  void Begin() {
-    if (absl::Status status = Open(); !status.ok()) return End(ToGrpc(status));
-    AwaitTurn();
-  }
-
-  void AwaitTurn() {
-    if (offset_ == tensor_->size()) return End(grpc::Status::OK);
-    backend_->budget.Acquire(record_.caller()->tenant,
-                             [this] { asio::post(backend_->io, [this] { SendNext(); }); });
-  }
-
-  absl::Status Open() {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const access::Caller caller, record_.caller());
-    ATTNPRUNE_RETURN_IF_ERROR(CheckSha256("sha256", sha256_));
-    if (offset_ < 0) {
-      return MustError("offset", "be at least 0", offset_);
-    }
-    ATTNPRUNE_ASSIGN_OR_RETURN(tensor_, backend_->tensors->OpenForReading(caller, sha256_));
-    if (offset_ <= tensor_->size()) return absl::OkStatus();
-    return WithField(absl::OutOfRangeError(absl::StrCat("offset must be at most ", tensor_->size(),
-                                                        ", the tensor's size, got ", offset_)),
-                     "offset");
-  }
-
-  void SendNext() {
-    if (context_->IsCancelled()) return GiveUp(grpc::Status::CANCELLED);
-    const int64_t left = tensor_->size() - offset_;
-    const int64_t bytes = std::min(backend_->options.download_chunk_bytes, left);
-    std::string& data = *response_.mutable_data();
-    data.resize(static_cast<size_t>(bytes));
-    const absl::Status status = tensor_->ReadAt(offset_, absl::MakeSpan(data));
-    if (!status.ok()) return GiveUp(ToGrpc(status));
-    offset_ += bytes;
-    if (TransferMetrics* const metrics = backend_->options.metrics; metrics != nullptr) {
-      metrics->downloaded.Add(bytes);
-    }
-    stall_->Start(backend_->options.download_stall);
-    StartWrite(&response_);
-  }
-
-  void GiveUp(const grpc::Status& status) {
-    backend_->budget.Release(record_.caller()->tenant);
-    End(status);
-  }
-
-  void End(const grpc::Status& status) {
-    record_.Finish(status);
-    Finish(status);
-  }
-
-  Backend* const backend_;
-  grpc::CallbackServerContext* const context_;
-  const std::shared_ptr<StallTimer> stall_;
-  CallRecord record_;
-  const std::string sha256_;
-  std::unique_ptr<BlobReader> tensor_;
-  int64_t offset_;  // of what is sent next
-  v1::DownloadTensorResponse response_;
-};
-
-class TensorServiceImpl final : public v1::TensorService::CallbackService {
+class TensorServiceImpl final : public ServiceBase {
  public:
   TensorServiceImpl(const TensorServiceOptions& options, const access::Gate* gate,
                     const api::TensorApi* tensors)
@@ -388,11 +229,10 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
         &backend_, context, RecordOf("UploadTensor", context, CallRecord::Kind::kStream), response);
   }
 
-  grpc::ServerWriteReactor<v1::DownloadTensorResponse>* DownloadTensor(
-      grpc::CallbackServerContext* context, const v1::DownloadTensorRequest* request) override {
-    return new DownloadReactor(&backend_, context,
-                               RecordOf("DownloadTensor", context, CallRecord::Kind::kStream),
-                               *request);
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* DownloadTensor(
+      grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) override {
+    return NewDownload(&backend_, context,
+                       RecordOf("DownloadTensor", context, CallRecord::Kind::kStream), *request);
   }
 
  private:
@@ -428,7 +268,7 @@ class TensorServiceImpl final : public v1::TensorService::CallbackService {
     return absl::OkStatus();
   }
 
-  Backend backend_;
+  TensorBackend backend_;
 };
 
 }  // namespace

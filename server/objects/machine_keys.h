@@ -1,4 +1,4 @@
-// Temporary keys of a cloud's machine or container, from the address that it has for them.
+// Temporary keys of a cloud's machine, container or service account, from the address for them.
 #ifndef ATTNPRUNE_SERVER_OBJECTS_MACHINE_KEYS_H_
 #define ATTNPRUNE_SERVER_OBJECTS_MACHINE_KEYS_H_
 
@@ -8,13 +8,15 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "server/objects/s3_keys.h"
+#include "server/objects/web_identity.h"
 
 namespace attnprune {
 
 // Immutable and thread-safe.
 class MachineKeys {
  public:
-  // Which address, by the variables that AWS's own programs know:
+  // Which address, by the variables that AWS's own programs know, the first that is given:
+  //   AWS_WEB_IDENTITY_TOKEN_FILE  STS's (WebIdentity)
   //   AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI  a container's
   //     (ECS, EKS's pod identities), with AWS_CONTAINER_AUTHORIZATION_TOKEN or the text of the file
   //     ..._TOKEN_FILE; http:// only of this machine or link-local
@@ -31,6 +33,7 @@ class MachineKeys {
   absl::StatusOr<S3Keys> FetchContainers() const;
   absl::StatusOr<S3Keys> FetchInstances() const;
 
+  absl::optional<WebIdentity> web_;
   std::string url_;  // of a container's keys, or the instance's endpoint
   bool container_ = false;
   std::string token_, token_file_;  // for a container's

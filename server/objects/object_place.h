@@ -59,6 +59,10 @@ class ObjectPlace {
 
   // Whether the place answers now; takes some seconds at most.
   virtual absl::Status Check() = 0;
+
+  // Ends calls that wait for the network within a second or so, CANCELLED, and all that follow: the
+  // process is about to end.
+  virtual void Stop() {}
 };
 
 }  // namespace attnprune

@@ -118,6 +118,11 @@ struct S3Http::Transfer {
     return CURL_SEEKFUNC_OK;
   }
 
+  // Called once a second at least.
+  static int Continue(void* stopping, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+    return *static_cast<const std::atomic<bool>*>(stopping) ? 1 : 0;
+  }
+
   void AddHeader(const std::string& line) {
     curl_slist* const longer = curl_slist_append(headers.get(), line.c_str());
     if (longer == nullptr) return;
@@ -196,6 +201,9 @@ absl::Status S3Http::Prepare(Transfer& transfer, const S3Request& request, int64
   set(CURLOPT_WRITEDATA, &transfer);
   set(CURLOPT_HEADERFUNCTION, &Transfer::TakeHeader);
   set(CURLOPT_HEADERDATA, &transfer);
+  set(CURLOPT_NOPROGRESS, 0L);
+  set(CURLOPT_XFERINFOFUNCTION, &Transfer::Continue);
+  set(CURLOPT_XFERINFODATA, &stopping_);
   switch (request.method) {
     case S3Method::kGet:
       break;
@@ -258,6 +266,7 @@ S3Http::Outcome S3Http::SendOnce(const S3Request& request, int64_t& delivered, S
 
 S3Http::Outcome S3Http::Judge(const Transfer& transfer, int result) const {
   if (!transfer.sink_status.ok()) return {transfer.sink_status, false};
+  if (stopping_) return {absl::CancelledError("blobs: the server stops"), false};
   long http = 0;
   curl_easy_getinfo(transfer.handle, CURLINFO_RESPONSE_CODE, &http);
   if (result == CURLE_OK && http >= 200 && http < 300) {

@@ -2,6 +2,7 @@
 #ifndef ATTNPRUNE_SERVER_OBJECTS_S3_HTTP_H_
 #define ATTNPRUNE_SERVER_OBJECTS_S3_HTTP_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -55,6 +56,8 @@ class S3Http {
   // another place. INTERNAL else. Messages name endpoint, bucket and S3's code for it, and have
   // nothing of the keys.
   absl::StatusOr<S3Answer> Send(const S3Request& request);
+  // ObjectPlace::Stop.
+  void Stop() { stopping_ = true; }
 
   const std::string& display() const { return display_; }
 
@@ -77,6 +80,7 @@ class S3Http {
   const std::string display_;
   const std::string ca_file_;  // AWS_CA_BUNDLE; empty: the system's
   S3Credentials credentials_;
+  std::atomic<bool> stopping_{false};
 
   Mutex mutex_;
   CondVar freed_;

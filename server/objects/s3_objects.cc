@@ -58,6 +58,7 @@ class S3Objects final : public ObjectPlace {
                              absl::Span<const std::string> parts) override;
   absl::Status AbandonParts(const std::string& name, const std::string& writing) override;
   absl::Status Check() override;
+  void Stop() override { http_.Stop(); }
 
  private:
   const std::string prefix_;

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "server/objects/environment.h"
 
 namespace attnprune {
 namespace {
@@ -17,6 +18,18 @@ size_t TakeSome(char* bytes, size_t one, size_t count, void* body) {
   if (text.size() + one * count > kMostOfAnAnswer) return 0;
   text.append(bytes, one * count);
   return one * count;
+}
+
+// "a=b&c=d", escaped.
+std::string FormText(CURL* curl, const SmallRequest& request) {
+  std::string text;
+  for (const auto& [name, value] : request.form) {
+    const std::unique_ptr<char, decltype(&curl_free)> escaped(
+        curl_easy_escape(curl, value.c_str(), static_cast<int>(value.size())), &curl_free);
+    if (escaped == nullptr) continue;
+    absl::StrAppend(&text, text.empty() ? "" : "&", name, "=", escaped.get());
+  }
+  return text;
 }
 
 }  // namespace
@@ -48,6 +61,9 @@ absl::StatusOr<SmallAnswer> FetchSmall(const SmallRequest& request) {
   set(CURLOPT_HTTPHEADER, headers.get());
   set(CURLOPT_WRITEFUNCTION, &TakeSome);
   set(CURLOPT_WRITEDATA, &answer.body);
+  const std::string ca_file = EnvironmentOf("AWS_CA_BUNDLE"), form = FormText(curl.get(), request);
+  if (!ca_file.empty()) set(CURLOPT_CAINFO, ca_file.c_str());
+  if (!form.empty()) set(CURLOPT_COPYPOSTFIELDS, form.c_str());
   if (request.put) {
     set(CURLOPT_UPLOAD, 1L);
     set(CURLOPT_INFILESIZE, 0L);

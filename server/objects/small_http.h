@@ -3,6 +3,7 @@
 #define ATTNPRUNE_SERVER_OBJECTS_SMALL_HTTP_H_
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -16,6 +17,8 @@ struct SmallRequest {
   std::string url;
   std::vector<std::string> headers = {};  // "Name: value"
   bool put = false;                       // with an empty body; else a GET
+  // Names and values of a form; not empty: a POST of it.
+  std::vector<std::pair<std::string, std::string>> form = {};
 };
 
 struct SmallAnswer {
@@ -24,7 +27,7 @@ struct SmallAnswer {
 };
 
 // UNAVAILABLE: no answer, or a longer one, after a second to connect and five in all. No proxy is
-// used and no redirect followed. Thread-safe.
+// used and no redirect followed; AWS_CA_BUNDLE has the authorities of https. Thread-safe.
 absl::StatusOr<SmallAnswer> FetchSmall(const SmallRequest& request);
 
 }  // namespace attnprune

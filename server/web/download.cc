@@ -28,8 +28,8 @@ absl::optional<int64_t> ParsePlace(absl::string_view text) {
 class ByteStream final : public http::AnswerStream {
  public:
   ByteStream(const DownloadContext& context, Download download, const ByteRange& range)
-      : state_(
-            std::make_shared<State>(State{context, std::move(download), range.begin, range.end})) {}
+      : state_(std::make_shared<State>(
+            State{context, std::move(download), range.begin, range.begin, range.end})) {}
 
   void OnReady(std::function<void()> wake) override { state_->wake = std::move(wake); }
   http::SharedBytes Next() override {
@@ -50,6 +50,7 @@ class ByteStream final : public http::AnswerStream {
   struct State {
     DownloadContext context;
     Download download;
+    int64_t begin;
     int64_t next, end;  // of what has not been asked for
     std::function<void()> wake = {};
     http::SharedBytes arrived = nullptr;
@@ -59,18 +60,30 @@ class ByteStream final : public http::AnswerStream {
   static void Read(const std::shared_ptr<State>& state) {
     if (state->reading || state->failed || state->next == state->end) return;
     state->reading = true;
-    const int64_t begin = state->next;
-    state->next = std::min(begin + kDownloadPiece, state->end);
-    const auto size = static_cast<size_t>(state->next - begin);
-    boost::asio::post(*state->context.io,
-                      [weak = std::weak_ptr(state), begin, size, bytes = state->download.bytes,
-                       loop = state->context.loop] {
-                        auto piece = std::make_shared<std::string>(size, '\0');
-                        const bool read = bytes->ReadAt(begin, absl::MakeSpan(*piece)).ok();
-                        loop->Post([weak, piece = read ? std::move(piece) : nullptr] {
-                          if (const auto reader = weak.lock()) OnRead(*reader, piece);
-                        });
-                      });
+    const ByteRange piece = {state->next, std::min(state->next + kDownloadPiece, state->end)};
+    state->next = piece.end;
+    const BlobReader& bytes = *state->download.bytes;
+    const auto read = [piece, io = state->context.io, loop = state->context.loop,
+                       weak = std::weak_ptr(state), reader = std::weak_ptr(state->download.bytes)] {
+      boost::asio::post(*io, [piece, loop, weak, reader] {
+        const std::shared_ptr<const BlobReader> kept = reader.lock();
+        if (kept != nullptr) ReadPiece(*kept, piece, loop, weak);
+      });
+    };
+    if (piece.end < state->end) {
+      bytes.Await(piece.begin, piece.end, BlobReader::Until::kThere, read);
+    } else {
+      bytes.Await(state->begin, state->end, BlobReader::Until::kChecked, read);
+    }
+  }
+
+  static void ReadPiece(const BlobReader& bytes, const ByteRange& range, http::IoLoop* loop,
+                        const std::weak_ptr<State>& weak) {
+    auto piece = std::make_shared<std::string>(static_cast<size_t>(range.end - range.begin), '\0');
+    const bool read = bytes.ReadAt(range.begin, absl::MakeSpan(*piece)).ok();
+    loop->Post([weak, piece = read ? std::move(piece) : nullptr] {
+      if (const auto reader = weak.lock()) OnRead(*reader, piece);
+    });
   }
 
   static void OnRead(State& state, const http::SharedBytes& piece) {

@@ -35,8 +35,9 @@ struct Download {
 };
 
 // 200; 206 to a Range; 304 to an If-None-Match of the etag; 416 to a Range that begins behind the
-// end. Two pieces of 256 KiB are in memory. Where reading fails the connection ends before its
-// Content-Length.
+// end. Two pieces of 256 KiB are in memory. Bytes that are on their way here are sent as they come,
+// and the last piece once the tensors that it and those before are of have the right digests.
+// Where reading fails the connection ends before its Content-Length.
 http::Answer AnswerDownload(const DownloadContext& context, const http::Request& request,
                             Download download);
 

@@ -1,7 +1,10 @@
 #include "server/web/result_file.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -60,6 +63,9 @@ class MaskEntries final : public BlobReader {
     }
     return absl::OkStatus();
   }
+  void Await(int64_t begin, int64_t end, Until until, std::function<void()> then) const override {
+    bits_->Await(begin / 8, (end + 7) / 8, until, std::move(then));
+  }
 
  private:
   const std::unique_ptr<BlobReader> bits_;
@@ -94,6 +100,21 @@ class JoinedFile final : public BlobReader {
       out.remove_prefix(take);
     }
     return out.empty() ? absl::OkStatus() : absl::DataLossError("read behind the file's end");
+  }
+  // The last of the parts that the bytes are in calls `then`; this call is one more.
+  void Await(int64_t begin, int64_t end, Until until, std::function<void()> then) const override {
+    const auto left = std::make_shared<std::atomic<int>>(1);
+    const std::function<void()> one = [left, then = std::move(then)] {
+      if (--*left == 0) then();
+    };
+    for (const Part& part : parts_) {
+      const int64_t part_end = std::min(end, part.begin + part.bytes->size());
+      const int64_t part_begin = std::max(begin, part.begin);
+      if (part_begin >= part_end) continue;
+      ++*left;
+      part.bytes->Await(part_begin - part.begin, part_end - part.begin, until, one);
+    }
+    one();
   }
 
  private:

@@ -5,9 +5,11 @@
 prints "serving http://127.0.0.1:PORT". The bucket `tensors` is there; the key is `tester`, its secret `opensesame`.
 FOLDER/objects/<key, quoted> is an object, FOLDER/parts/<upload>/<number> a part. FOLDER/fault, while it is there, has
 one JSON object: {"method": "PUT", "contains": "partNumber", "status": 503, "code": "SlowDown", "times": 2}; times counts
-down, status 0 closes the connection without an answer, and "cut" sends so many bytes of an object and no more.
+down, status 0 closes the connection without an answer, "cut" sends so many bytes of an object and no more, and "hold" so
+many, and the others once FOLDER/held, which is there by then, is removed.
 FOLDER/machine_keys, while it is there, has what a machine's address for keys answers: as an EC2 instance's, of the role
-`worker`, and at /container to the token `pod`. The keys in it are taken, with their session token alone."""
+`worker`, and at /container to the token `pod`; the same to a POST at / that assumes the role `worker` by the token
+`pod`, as STS. The keys in it are taken, with their session token alone."""
 import hashlib
 import hmac
 import http.server
@@ -19,6 +21,7 @@ import shutil
 import socketserver
 import sys
 import threading
+import time
 import urllib.parse
 from xml.sax.saxutils import escape
 
@@ -79,11 +82,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
             known[words["AccessKeyId"]] = (words["SecretAccessKey"], words["Token"])
         return known
 
-    def tell_keys(self):
+    def assume_role(self, body, told):
+        """As AWS's STS."""
+        form = dict(urllib.parse.parse_qsl(body.decode()))
+        if (form.get("Action"), form.get("RoleArn")) != ("AssumeRoleWithWebIdentity", "arn:aws:iam::1:role/worker"):
+            self.refuse(Refused(403, "AccessDenied"))
+        elif form.get("WebIdentityToken") != "pod" or form.get("Version") != "2011-06-15":
+            self.refuse(Refused(400, "InvalidIdentityToken"))
+        else:
+            words = json.loads(told)
+            words["SessionToken"] = words.pop("Token")
+            inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in words.items())
+            self.answer(200, f"<R><Name>{form['RoleSessionName']}</Name><Credentials>{inner}</Credentials></R>".encode())
+
+    def tell_keys(self, body):
         """Whether it was a machine's address for keys that was asked."""
         told = self.machine_keys()
         if told is None:
             return False
+        if (self.command, self.path) == ("POST", "/"):
+            self.assume_role(body, told)
+            return True
         known = self.headers.get("X-aws-ec2-metadata-token") == "known"
         answers = {("PUT", "/latest/api/token"): ("X-aws-ec2-metadata-token-ttl-seconds" in self.headers, b"known"),
                    ("GET", ROLES): (known, b"worker\n"), ("GET", ROLES + "worker"): (known, told),
@@ -127,10 +146,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def serve(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.tell_keys():
+        if self.tell_keys(body):
             return
         fault = self.fault()
-        if fault and "cut" not in fault:
+        if fault and not {"cut", "hold"} & set(fault):
             if fault["status"] == 0:
                 self.close_connection = True
                 return
@@ -196,10 +215,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with open(self.path_of(key), "rb") as file:
             file.seek(first)
             self.answer(206 if "Range" in self.headers else 200, b"", [("Content-Length", str(size - first))])
-            if fault:
+            if fault and "cut" in fault:
                 self.wfile.write(file.read(fault["cut"]))
                 self.close_connection = True
                 return
+            if fault:
+                held = self.folder / "held"
+                held.touch()
+                self.wfile.write(file.read(fault["hold"]))
+                self.wfile.flush()
+                while held.exists():
+                    time.sleep(0.01)
             shutil.copyfileobj(file, self.wfile, 1 << 20)
 
     def on_head(self, key, *_):

@@ -1,5 +1,7 @@
 """Two servers of one PostgreSQL and one place of tensors: a folder, or a bucket of two S3-compatible servers."""
 import hashlib
+import http.client
+import json
 import os
 import pathlib
 import time
@@ -7,11 +9,22 @@ import time
 import grpc
 import pytest
 
-from harness import CHUNK, Client, Server, cli, digests, layer_job, submit, wait_for
+from harness import CHUNK, LIMIT, Client, Server, cli, digests, layer_job, submit, wait_for
 from s3 import S3RVER, S3rver, SmallS3
 from test_python_client import details
 from attnprune.v1 import job_pb2 as job_api
 from attnprune.v1 import tensor_service_pb2 as tensor_api
+
+class HttpServer(Server):
+    def __init__(self, folder, *flags):
+        self.port_file = folder.with_suffix(".http")
+        super().__init__(folder, "--http-listen", "127.0.0.1:0", "--http-port-file", self.port_file, *flags)
+
+    def get(self, path, headers=()):
+        connection = http.client.HTTPConnection(f"127.0.0.1:{self.port_file.read_text().strip()}", timeout=LIMIT)
+        connection.request("GET", path, headers=dict(headers))
+        return connection.getresponse()
+
 
 LONG = (("gd", {"steps": 200}),)
 QUICK = (("magnitude", {}),)
@@ -158,6 +171,70 @@ def test_a_job_that_cannot_read_its_tensors_waits_for_them(tmp_path, store, smal
                 client.cancel(blocker)
                 wait_for(lambda: client.get(name).attempt > 1, "it was tried and queued again")
             assert client.finish(name).state == job_api.SUCCEEDED
+
+
+def start_download(client, digest):
+    """The stream, and its first message's data."""
+    stream = client.tensors.DownloadTensor(tensor_api.DownloadTensorRequest(sha256=digest))
+    return stream, next(stream).data
+
+
+def test_a_download_begins_while_its_object_is_fetched_and_holds_up_nothing(tmp_path, store, small_s3, bucket):
+    data, small = os.urandom(12 << 20), os.urandom(1000)
+    digest = hashlib.sha256(data).hexdigest()
+    ref = job_api.TensorRef(sha256=digest, dtype=job_api.F32, shape=[3 << 20])
+    other = job_api.TensorRef(sha256=hashlib.sha256(small).hexdigest(), dtype=job_api.F32, shape=[250])
+    with HttpServer(tmp_path / "a", *store, *bucket) as server, Client(server.address) as client:
+        client.upload(ref, data)
+        (small_s3.folder / "fault").write_text(json.dumps({"method": "GET", "contains": digest, "hold": 8 << 20}))
+        streams = [start_download(client, digest) for _ in range(6)]
+        assert all(data.startswith(first) for _, first in streams)
+        whole = server.get(f"/api/v1/tensors/{digest}")
+        part = server.get(f"/api/v1/tensors/{digest}", {"Range": "bytes=0-999"})
+        assert whole.read(1 << 20) == data[:1 << 20] and part.status == 206
+        assert (small_s3.folder / "held").exists(), "the rest is still to come"
+        client.upload(other, small)
+        assert client.download(other.sha256) == small, "no thread waits"
+        for stream, _ in streams[1:]:
+            stream.cancel()
+        (small_s3.folder / "held").unlink()
+        assert b"".join([streams[0][1], *(message.data for message in streams[0][0])]) == data
+        assert whole.read() == data[1 << 20:] and part.read() == data[:1000]
+        assert server.terminate() == 0
+
+
+def test_a_server_ends_though_a_bucket_says_nothing_more(tmp_path, store, small_s3, bucket):
+    data = os.urandom(4 << 20)
+    ref = job_api.TensorRef(sha256=hashlib.sha256(data).hexdigest(), dtype=job_api.F32, shape=[1 << 20])
+    with Server(tmp_path / "a", *store, *bucket, "--drain-timeout", "1s") as server, Client(server.address) as client:
+        client.upload(ref, data)
+        (small_s3.folder / "fault").write_text(json.dumps({"method": "GET", "contains": ref.sha256, "hold": 2 << 20}))
+        start_download(client, ref.sha256)
+        begin = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - begin < 10, "S3 is given 20 s to say something, four times"
+    (small_s3.folder / "held").unlink()
+
+
+def test_a_download_of_an_object_that_is_damaged_at_its_end_never_ends_well(tmp_path, store, small_s3, bucket):
+    data = os.urandom(4 << 20)
+    ref = job_api.TensorRef(sha256=hashlib.sha256(data).hexdigest(), dtype=job_api.F32, shape=[1 << 20])
+    with HttpServer(tmp_path / "a", *store, *bucket) as server, Client(server.address) as client:
+        client.upload(ref, data)
+        (path,) = [path for path in (small_s3.folder / "objects").iterdir() if ref.sha256 in path.name]
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        got = bytearray()
+        with pytest.raises(grpc.RpcError) as ended:
+            for message in client.tensors.DownloadTensor(tensor_api.DownloadTensorRequest(sha256=ref.sha256)):
+                got += message.data
+        assert ended.value.code() == grpc.StatusCode.DATA_LOSS and ref.sha256 in ended.value.details()
+        assert len(got) < len(data)
+        for headers in ({}, {"Range": "bytes=0-999"}):
+            with pytest.raises(http.client.IncompleteRead):
+                server.get(f"/api/v1/tensors/{ref.sha256}", headers).read()
+        path.write_bytes(data)
+        assert client.download(ref.sha256) == data, "what was wrong is not kept"
+        assert server.get(f"/api/v1/tensors/{ref.sha256}", {"Range": "bytes=5-9"}).read() == data[5:10]
 
 
 def refusal(folder, *flags):

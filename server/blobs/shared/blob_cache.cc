@@ -7,10 +7,23 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/clock.h"
 #include "core/base/status_macros.h"
+#include "core/io/background_sha256.h"
 #include "core/io/sha256.h"
+#include "server/blobs/file_reader.h"
 #include "server/blobs/upload_spec.h"
 
 namespace attnprune {
+namespace {
+
+constexpr size_t kWrittenAtOnce = size_t{512} << 10;
+constexpr char kStops[] = "the server stops";
+
+absl::Status TooLong(const ComingCopy& copy) {
+  return absl::DataLossError(
+      absl::StrCat("tensor ", copy.sha256(), ": more comes than its ", copy.size(), " bytes"));
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<BlobCache>> BlobCache::Open(const std::string& folder,
                                                            int64_t max_bytes) {
@@ -19,6 +32,17 @@ absl::StatusOr<std::unique_ptr<BlobCache>> BlobCache::Open(const std::string& fo
   std::unique_ptr<BlobCache> cache(new BlobCache(folder, max_bytes));
   ATTNPRUNE_RETURN_IF_ERROR(cache->Load());
   return cache;
+}
+
+// What was not begun ends here, for readers that are still there.
+BlobCache::~BlobCache() {
+  stopping_ = true;
+  threads_ = nullptr;
+  const MutexLock lock(&mutex_);
+  for (const auto& [object, waiting] : coming_) {
+    const std::shared_ptr<ComingCopy> copy = waiting.lock();
+    if (copy != nullptr) copy->End(absl::CancelledError(kStops));
+  }
 }
 
 absl::Status BlobCache::Load() {
@@ -74,97 +98,164 @@ int64_t BlobCache::Bytes() const {
   return bytes_;
 }
 
-absl::StatusOr<File> BlobCache::Fetch(const std::string& sha256, int64_t size, Check check,
-                                      Source source) {
-  {
-    const MutexLock lock(&mutex_);
-    fetched_.Wait(&mutex_, [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return fetching_.count(sha256) == 0;
-    });
-    fetching_.insert(sha256);
-  }
-  absl::StatusOr<File> file = OpenCopy(sha256, size, check);
-  if (absl::IsNotFound(file.status())) file = Make(sha256, size, source);
-  {
-    const MutexLock lock(&mutex_);
-    fetching_.erase(sha256);
-    Evict(max_bytes_);
-  }
-  fetched_.NotifyAll();
-  return file;
-}
-
-// NOT_FOUND: there is none, or it was damaged and is gone.
-absl::StatusOr<File> BlobCache::OpenCopy(const std::string& sha256, int64_t size, Check check) {
-  bool checked = false;
+// The copy that is there. NOT_FOUND: there is none, or it is not of the tensor's size, and is gone.
+absl::StatusOr<File> BlobCache::OpenCopy(const std::string& sha256, int64_t size) {
   {
     const MutexLock lock(&mutex_);
     const auto found = copies_.find(sha256);
     if (found == copies_.end()) return absl::NotFoundError(sha256);
     order_.splice(order_.begin(), order_, found->second.order);
-    checked = found->second.checked && check == Check::kOnce;
   }
   absl::StatusOr<File> file = File::OpenForReading(PathOf(sha256));
-  bool good = file.ok() && file->Size().value_or(-1) == size;
-  if (good && !checked) {
-    Sha256 hash;
-    const absl::Status read =
-        ForEachPiece(*file, size, [&](absl::Span<const char> piece) { hash.Update(piece); });
-    good = read.ok() && hash.Finish() == sha256;
-  }
-  if (!good) {
+  if (!file.ok() || file->Size().value_or(-1) != size) {
     Drop(sha256);
     return absl::NotFoundError(sha256);
   }
   SetFileTime(PathOf(sha256), SteadyNow()).IgnoreError();  // for the order after a restart
+  return file;
+}
+
+bool BlobCache::Has(const std::string& sha256) const {
   const MutexLock lock(&mutex_);
   const auto found = copies_.find(sha256);
-  if (found != copies_.end()) found->second.checked = true;
-  return file;
+  return found != copies_.end() && found->second.checked;
 }
 
-absl::StatusOr<File> BlobCache::Make(const std::string& sha256, int64_t size, Source source) {
-  {
-    const MutexLock lock(&mutex_);
-    Evict(std::max<int64_t>(0, max_bytes_ - size));
-  }
-  absl::Status written = Write(sha256, size, source);
-  if (absl::IsResourceExhausted(written)) {  // others' copies take the disk
-    {
-      const MutexLock lock(&mutex_);
-      Evict(0);
-    }
-    written = Write(sha256, size, source);
-  }
-  ATTNPRUNE_RETURN_IF_ERROR(written);
-  absl::StatusOr<File> file = File::OpenForReading(PathOf(sha256));
+absl::StatusOr<File> BlobCache::OpenChecked(const StoredBlob& blob) {
+  if (!Has(blob.sha256)) return absl::NotFoundError(blob.sha256);
+  return OpenCopy(blob.sha256, blob.size);
+}
+
+BlobCache::Joined BlobCache::Join(const StoredBlob& blob) {
   const MutexLock lock(&mutex_);
-  Insert(sha256, {.size = size, .checked = true});
-  return file;
+  std::weak_ptr<ComingCopy>& known = coming_[blob.object];
+  Joined joined = {.copy = known.lock()};
+  if (joined.copy == nullptr) {
+    joined = {.copy = std::make_shared<ComingCopy>(blob.sha256, blob.size), .is_new = true};
+    known = joined.copy;
+  }
+  return joined;
 }
 
-absl::Status BlobCache::Write(const std::string& sha256, int64_t size, Source source) {
-  const std::string temporary = PathOf(sha256) + ".new";
-  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(temporary, Readers::kOwner));
-  Sha256 hash;
-  int64_t at = 0;
-  absl::Status status = file.Truncate(0);
-  if (status.ok()) {
-    status = source([&](absl::Span<const char> bytes) -> absl::Status {
-      ATTNPRUNE_RETURN_IF_ERROR(file.WriteAt(at, bytes));
-      at += static_cast<int64_t>(bytes.size());
-      hash.Update(bytes);
-      return absl::OkStatus();
+absl::StatusOr<std::shared_ptr<const File>> BlobCache::Fetch(const StoredBlob& blob, Check check,
+                                                             const Source& source) {
+  if (check == Check::kOnce) {
+    absl::StatusOr<File> file = OpenChecked(blob);
+    if (file.ok()) return std::make_shared<const File>(*std::move(file));
+  }
+  const std::shared_ptr<ComingCopy> copy = Join(blob).copy;
+  if (copy->Take()) Obtain(*copy, blob.object, source);
+  ATTNPRUNE_RETURN_IF_ERROR(copy->AwaitEnd());
+  return std::shared_ptr<const File>(copy, &copy->file());
+}
+
+std::unique_ptr<BlobReader> BlobCache::Follow(const StoredBlob& blob, Source source) {
+  absl::StatusOr<File> file = OpenChecked(blob);
+  if (file.ok()) return std::make_unique<FileReader>(*std::move(file), blob.size);
+  const Joined joined = Join(blob);
+  if (joined.is_new) {
+    threads_->Post([this, waiting = std::weak_ptr<ComingCopy>(joined.copy), object = blob.object,
+                    source = std::move(source)] {
+      const std::shared_ptr<ComingCopy> copy = waiting.lock();
+      if (copy == nullptr) return ForgetUnwanted(object);
+      if (copy->Take()) Obtain(*copy, object, source);
     });
   }
-  const std::string got = hash.Finish();
-  if (status.ok() && (got != sha256 || at != size)) {
-    status = absl::DataLossError(
-        absl::StrCat("tensor ", sha256, ": its ", at, " bytes now hash to ", got));
+  return std::make_unique<ComingReader>(joined.copy);
+}
+
+void BlobCache::ForgetUnwanted(const std::string& object) {
+  const MutexLock lock(&mutex_);
+  const auto found = coming_.find(object);
+  if (found != coming_.end() && found->second.expired()) coming_.erase(found);
+}
+
+void BlobCache::Obtain(ComingCopy& copy, const std::string& object, const Source& source) {
+  absl::Status status = CheckCopy(copy);
+  if (absl::IsNotFound(status)) status = Make(copy, source);
+  {
+    const MutexLock lock(&mutex_);
+    coming_.erase(object);
   }
-  if (status.ok()) status = RenameFile(temporary, PathOf(sha256));
+  copy.End(status);
+}
+
+// Hashes the copy that is there, and hands it to readers only then: another may have to take its
+// place. NOT_FOUND: there is none, or it was damaged and is gone.
+absl::Status BlobCache::CheckCopy(ComingCopy& copy) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(File file, OpenCopy(copy.sha256(), copy.size()));
+  Sha256 hash;
+  const absl::Status read =
+      ForEachPiece(file, copy.size(), [&](absl::Span<const char> piece) { hash.Update(piece); });
+  if (!read.ok() || hash.Finish() != copy.sha256()) {
+    Drop(copy.sha256());
+    return absl::NotFoundError(copy.sha256());
+  }
+  copy.Begin(std::move(file), copy.size());
+  const MutexLock lock(&mutex_);
+  const auto found = copies_.find(copy.sha256());
+  if (found != copies_.end()) found->second.checked = true;
+  return absl::OkStatus();
+}
+
+absl::Status BlobCache::Make(ComingCopy& copy, const Source& source) {
+  {
+    const MutexLock lock(&mutex_);
+    coming_bytes_ += copy.size();
+    Evict(max_bytes_ - coming_bytes_);
+  }
+  const std::string path = PathOf(copy.sha256());
+  const std::string temporary = absl::StrCat(path, ".", next_file_++, ".new");
+  absl::Status status = Write(copy, temporary, source);
+  if (status.ok()) status = RenameFile(temporary, path);
   if (!status.ok()) RemoveFile(temporary);
+  const MutexLock lock(&mutex_);
+  coming_bytes_ -= copy.size();
+  if (status.ok()) Insert(copy.sha256(), {.size = copy.size(), .checked = true});
+  Evict(max_bytes_ - coming_bytes_);
   return status;
+}
+
+// Readers have a file of their own, which is never written.
+absl::Status BlobCache::Write(ComingCopy& copy, const std::string& path, const Source& source) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(File file, File::OpenForWriting(path, Readers::kOwner));
+  ATTNPRUNE_RETURN_IF_ERROR(WithRoom([&] { return file.Reserve(copy.size()); }));
+  ATTNPRUNE_ASSIGN_OR_RETURN(File read, File::OpenForReading(path));
+  copy.Begin(std::move(read), 0);
+  BackgroundSha256 hash;
+  std::string piece;
+  int64_t at = 0;
+  const auto write_piece = [&]() -> absl::Status {
+    ATTNPRUNE_RETURN_IF_ERROR(WithRoom([&] { return file.WriteAt(at, piece); }));
+    at += static_cast<int64_t>(piece.size());
+    copy.Advance(at);
+    piece = hash.Update(std::move(piece));
+    piece.clear();
+    return absl::OkStatus();
+  };
+  const auto take = [&](absl::Span<const char> bytes) -> absl::Status {
+    if (stopping_) return absl::CancelledError(kStops);
+    piece.append(bytes.data(), bytes.size());
+    if (at + static_cast<int64_t>(piece.size()) > copy.size()) return TooLong(copy);
+    return piece.size() < kWrittenAtOnce ? absl::OkStatus() : write_piece();
+  };
+  ATTNPRUNE_RETURN_IF_ERROR(source(take));
+  ATTNPRUNE_RETURN_IF_ERROR(write_piece());
+  const std::string got = hash.Finish();
+  if (got == copy.sha256() && at == copy.size()) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat("tensor ", copy.sha256(), ": its ", at, " bytes now hash to ", got));
+}
+
+// Others' copies may take the disk.
+absl::Status BlobCache::WithRoom(absl::FunctionRef<absl::Status()> write) {
+  const absl::Status status = write();
+  if (!absl::IsResourceExhausted(status)) return status;
+  {
+    const MutexLock lock(&mutex_);
+    Evict(0);
+  }
+  return write();
 }
 
 }  // namespace attnprune

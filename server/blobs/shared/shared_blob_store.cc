@@ -45,6 +45,9 @@ class SharedBlobStore final : public BlobStore {
                   std::unique_ptr<BlobLedger> ledger)
       : blobs_(options, std::move(place), std::move(ledger)) {}
 
+  // Nobody waits for what is still being fetched.
+  ~SharedBlobStore() override { blobs_.place().Stop(); }
+
   absl::Status Open() { return blobs_.Open(); }
 
   absl::StatusOr<std::vector<std::string>> FindMissing(
@@ -246,16 +249,16 @@ absl::StatusOr<MappedFile> SharedBlobStore::Map(const std::string& sha256,
   if (!path.empty()) {
     mapped = MappedFile::Open(path);
   } else {
-    ATTNPRUNE_ASSIGN_OR_RETURN(const File copy, blobs_.FetchCopy(blob, BlobCache::Check::kOnce));
-    mapped = MappedFile::Map(copy.fd(), copy.path());
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::shared_ptr<const File> copy,
+                               blobs_.FetchCopy(blob, BlobCache::Check::kOnce));
+    mapped = MappedFile::Map(copy->fd(), copy->path());
   }
   if (absl::IsNotFound(mapped.status())) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckInPlace());
     return NoSuchTensor(sha256);
   }
   if (mapped.ok() && mapped->bytes().size() != static_cast<size_t>(size_bytes)) {
-    return absl::DataLossError(absl::StrCat("tensor ", sha256, ": must have ", size_bytes,
-                                            " bytes, its object has ", mapped->bytes().size()));
+    return WrongObjectSize(sha256, size_bytes, static_cast<int64_t>(mapped->bytes().size()));
   }
   return mapped;
 }
@@ -264,8 +267,8 @@ absl::StatusOr<std::unique_ptr<BlobReader>> SharedBlobStore::OpenForReading(
     const std::string& sha256) const {
   ATTNPRUNE_ASSIGN_OR_RETURN(const StoredBlob blob, blobs_.Find(sha256));
   const std::string path = blobs_.place().FileOf(blob.object);
-  absl::StatusOr<File> file =
-      path.empty() ? blobs_.FetchCopy(blob, BlobCache::Check::kOnce) : File::OpenForReading(path);
+  if (path.empty()) return blobs_.FollowCopy(blob);
+  absl::StatusOr<File> file = File::OpenForReading(path);
   if (absl::IsNotFound(file.status())) {
     ATTNPRUNE_RETURN_IF_ERROR(CheckInPlace());
     return NoSuchTensor(sha256);

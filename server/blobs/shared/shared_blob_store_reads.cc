@@ -14,6 +14,11 @@ constexpr char kPlaceObject[] = "place";
 
 }  // namespace
 
+absl::Status WrongObjectSize(const std::string& sha256, int64_t wanted, int64_t size) {
+  return absl::DataLossError(
+      absl::StrCat("tensor ", sha256, ": must have ", wanted, " bytes, its object has ", size));
+}
+
 std::string NewBlobObject(const std::string& sha256) {
   return absl::StrCat("sha256/", sha256.substr(0, 2), "/", sha256, ".", RandomDigits());
 }
@@ -115,14 +120,27 @@ absl::StatusOr<StoredBlob> SharedBlobs::Find(const std::string& sha256) const {
   return *std::move(blob);
 }
 
-absl::StatusOr<File> SharedBlobs::FetchCopy(const StoredBlob& blob, BlobCache::Check check) const {
-  absl::StatusOr<File> file =
-      cache_->Fetch(blob.sha256, blob.size, check,
-                    [&](absl::FunctionRef<absl::Status(absl::Span<const char>)> visit) {
-                      return place_->Read(blob.object, visit);
-                    });
-  if (absl::IsNotFound(file.status())) return NoSuchTensor(blob.sha256);
-  return file;
+BlobCache::Source SharedBlobs::SourceOf(const StoredBlob& blob) const {
+  return [place = place_, blob](BlobCache::Visit visit) {
+    const absl::Status read = place->Read(blob.object, visit);
+    return absl::IsNotFound(read) ? NoSuchTensor(blob.sha256) : read;
+  };
+}
+
+absl::StatusOr<std::shared_ptr<const File>> SharedBlobs::FetchCopy(const StoredBlob& blob,
+                                                                   BlobCache::Check check) const {
+  return cache_->Fetch(blob, check, SourceOf(blob));
+}
+
+// Who asks is told at once, not in the middle of an answer.
+absl::StatusOr<std::unique_ptr<BlobReader>> SharedBlobs::FollowCopy(const StoredBlob& blob) const {
+  if (!cache_->Has(blob.sha256)) {
+    const absl::StatusOr<int64_t> size = place_->SizeOf(blob.object);
+    if (absl::IsNotFound(size.status())) return NoSuchTensor(blob.sha256);
+    ATTNPRUNE_RETURN_IF_ERROR(size.status());
+    if (*size != blob.size) return WrongObjectSize(blob.sha256, blob.size, *size);
+  }
+  return cache_->Follow(blob, SourceOf(blob));
 }
 
 absl::Status SharedBlobs::HashObject(const StoredBlob& blob) const {

@@ -17,6 +17,8 @@ namespace attnprune {
 
 // "sha256/ab/…", never used before.
 std::string NewBlobObject(const std::string& sha256);
+// DATA_LOSS.
+absl::Status WrongObjectSize(const std::string& sha256, int64_t wanted, int64_t size);
 
 // What uploads and the store work with. Thread-safe.
 class SharedBlobs {
@@ -56,9 +58,14 @@ class SharedBlobs {
   // Verify, but an object that this has found whole is not read again.
   absl::Status VerifyOnce(const std::string& sha256);
   // The copy in the cache. NOT_FOUND, DATA_LOSS as of BlobStore::Map.
-  absl::StatusOr<File> FetchCopy(const StoredBlob& blob, BlobCache::Check check) const;
+  absl::StatusOr<std::shared_ptr<const File>> FetchCopy(const StoredBlob& blob,
+                                                        BlobCache::Check check) const;
+  // Reads the copy while it comes. NOT_FOUND and the place's errors, as far as it tells them at
+  // once.
+  absl::StatusOr<std::unique_ptr<BlobReader>> FollowCopy(const StoredBlob& blob) const;
 
  private:
+  BlobCache::Source SourceOf(const StoredBlob& blob) const;
   absl::Status CheckPlace();
   absl::Status HashObject(const StoredBlob& blob) const;
 

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
+#include "core/io/background_sha256.h"
+
 namespace attnprune {
 namespace {
 
@@ -16,6 +20,24 @@ TEST(Sha256, OfAStreamIsThatOfItsBytes) {
   hash.Update({});
   hash.Update(absl::Span<const char>("bc", 2));
   EXPECT_EQ(hash.Finish(), Sha256Of(absl::Span<const char>("abc", 3)));
+}
+
+TEST(BackgroundSha256, IsThatOfItsBytesHoweverManyPieces) {
+  for (const int pieces : {0, 1, 2, 100}) {
+    std::string bytes;
+    BackgroundSha256 hash;
+    for (int i = 0; i < pieces; ++i) {
+      const std::string piece(static_cast<size_t>(i) * 10, static_cast<char>(i));
+      bytes += piece;
+      hash.Update(piece);
+    }
+    EXPECT_EQ(hash.Finish(), Sha256Of(bytes)) << pieces;
+  }
+}
+
+TEST(BackgroundSha256, IsLeftInItsMiddle) {
+  BackgroundSha256 hash;
+  for (int i = 0; i < 10; ++i) hash.Update(std::string(100'000, 'x'));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
@@ -17,6 +18,24 @@ TEST_F(TensorServiceTest, DownloadsFromAnyOffset) {
     std::string got;
     ASSERT_TRUE(Download(digest_, offset, &got).ok());
     EXPECT_EQ(got, bytes_.substr(static_cast<size_t>(offset)));
+  }
+}
+
+TEST_F(TensorServiceTest, TheFirstMessageTellsTheSizeAndNoOther) {
+  ASSERT_TRUE(store_->Put(bytes_).ok());
+  for (const int64_t offset : {0, 700}) {
+    v1::DownloadTensorRequest request;
+    request.set_sha256(digest_);
+    request.set_offset(offset);
+    grpc::ClientContext context;
+    const auto reader = stub_->DownloadTensor(&context, request);
+    std::vector<int64_t> sizes;
+    v1::DownloadTensorResponse response;
+    while (reader->Read(&response)) sizes.push_back(response.size_bytes());
+    EXPECT_TRUE(reader->Finish().ok());
+    std::vector<int64_t> expected(sizes.size(), 0);
+    expected.front() = static_cast<int64_t>(bytes_.size());
+    EXPECT_EQ(sizes, expected);
   }
 }
 

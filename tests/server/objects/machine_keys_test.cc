@@ -36,7 +36,9 @@ class MachineKeysTest : public ::testing::Test {
          {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
           "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
           "AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-          "AWS_EC2_METADATA_DISABLED", "AWS_EC2_METADATA_SERVICE_ENDPOINT"}) {
+          "AWS_EC2_METADATA_DISABLED", "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+          "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME",
+          "AWS_ENDPOINT_URL_STS", "AWS_REGION", "AWS_DEFAULT_REGION"}) {
       const char* const value = std::getenv(name);
       if (value != nullptr) before_[name] = value;
       unsetenv(name);
@@ -54,6 +56,7 @@ class MachineKeysTest : public ::testing::Test {
   absl::Status Open() { return OpenS3Objects(server_.Url("machine"), "").status(); }
 
   testing::S3Server server_;
+  const TempFolder folder_;
   FakeClock clock_;
 
  private:
@@ -73,11 +76,43 @@ TEST_F(MachineKeysTest, OfAContainerAreTakenByItsToken) {
   EXPECT_THAT(std::string(Open().message()), HasSubstr("/container answers 401"));
   Set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "pod");
   EXPECT_EQ(Open(), absl::OkStatus());
-  const TempFolder folder;
-  WriteWhole(folder.path() + "/token", "pod\n");
+  WriteWhole(folder_.path() + "/token", "pod\n");
   Set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "wrong");
-  Set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", folder.path() + "/token");
+  Set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", folder_.path() + "/token");
   EXPECT_EQ(Open(), absl::OkStatus());
+}
+
+TEST_F(MachineKeysTest, OfARoleAreTakenForTheTokenThatAFileHas) {
+  server_.SetMachineKeys(MachineJson("role", absl::Now() + absl::Hours(6)));
+  Set("AWS_EC2_METADATA_DISABLED", "true");
+  Set("AWS_ENDPOINT_URL_STS", server_.endpoint());
+  Set("AWS_WEB_IDENTITY_TOKEN_FILE", folder_.path() + "/token");
+  EXPECT_EQ(FieldAtFault(Open()), "blobs") << "there is no role";
+  Set("AWS_ROLE_ARN", "arn:aws:iam::1:role/worker");
+  EXPECT_THAT(std::string(Open().message()), HasSubstr("AWS_WEB_IDENTITY_TOKEN_FILE: "));
+  WriteWhole(folder_.path() + "/token", "secret&Action=x\n");
+  const std::string refused(Open().message());
+  EXPECT_THAT(refused, AllOf(HasSubstr(server_.endpoint()), HasSubstr(" 400 InvalidIdentityToken"),
+                             Not(HasSubstr("secret"))));
+  WriteWhole(folder_.path() + "/token", "pod\n");  // which changes under a server that runs
+  EXPECT_EQ(Open(), absl::OkStatus());
+  Set("AWS_ROLE_ARN", "arn:aws:iam::1:role/other");
+  EXPECT_THAT(std::string(Open().message()), HasSubstr(" 403 AccessDenied"));
+}
+
+TEST_F(MachineKeysTest, OfARoleComeFromTheRegionsStsByHttpsAlone) {
+  Set("AWS_WEB_IDENTITY_TOKEN_FILE", folder_.path() + "/missing");
+  Set("AWS_ROLE_ARN", "arn:aws:iam::1:role/worker");
+  const auto endpoint = [] { return WebIdentity::FromEnvironment().value()->endpoint(); };
+  EXPECT_EQ(endpoint(), "https://sts.amazonaws.com");
+  Set("AWS_DEFAULT_REGION", "eu-west-1");
+  EXPECT_EQ(endpoint(), "https://sts.eu-west-1.amazonaws.com");
+  Set("AWS_REGION", "cn-north-1");
+  EXPECT_EQ(endpoint(), "https://sts.cn-north-1.amazonaws.com.cn");
+  Set("AWS_ENDPOINT_URL_STS", "https://sts.example.com");
+  EXPECT_EQ(endpoint(), "https://sts.example.com");
+  Set("AWS_ENDPOINT_URL_STS", "http://sts.example.com");
+  EXPECT_EQ(FieldAtFault(WebIdentity::FromEnvironment().status()), "blobs");
 }
 
 TEST_F(MachineKeysTest, ComeAfterTheEnvironmentsAndAFiles) {
@@ -147,6 +182,23 @@ TEST(MachineKeysAnswer, IsTakenWithTwoWordsAndATimeOnly) {
         R"({"AccessKeyId": "A", "SecretAccessKey": "s", "Token": "a b"})",
         R"({"AccessKeyId": "A", "SecretAccessKey": "s", "Expiration": "soon"})"}) {
     EXPECT_FALSE(ParseMachineKeys(json).ok()) << json;
+  }
+}
+
+TEST(WebIdentityAnswer, IsTakenWithAllThreeWordsAndATimeOnly) {
+  const auto xml = [](const std::string& id, const std::string& token, const std::string& end) {
+    return absl::StrCat("<R><Credentials><AccessKeyId>", id,
+                        "</AccessKeyId><SecretAccessKey>s/+=</SecretAccessKey><SessionToken>",
+                        token, "</SessionToken><Expiration>", end,
+                        "</Expiration></Credentials></R>");
+  };
+  const S3Keys keys = ParseWebIdentityKeys(xml("A", "t/+=", "2026-12-01T00:00:00Z")).value();
+  EXPECT_EQ(keys.id + " " + keys.secret + " " + keys.session_token, "A s/+= t/+=");
+  EXPECT_EQ(keys.expires, absl::FromUnixSeconds(1'796'083'200));
+  for (const std::string& wrong :
+       {xml("", "t", ""), xml("A", "", ""), xml("A B", "t", ""), xml("A", "t", "soon"),
+        std::string("<Credentials>"), std::string("{}"), std::string()}) {
+    EXPECT_FALSE(ParseWebIdentityKeys(wrong).ok()) << wrong;
   }
 }
 

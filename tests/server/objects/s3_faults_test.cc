@@ -5,6 +5,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "server/objects/s3_objects.h"
@@ -68,6 +69,19 @@ TEST_F(S3Faults, AReadThatBreaksGoesOnWhereItWas) {
   server_.SetFault(R"({"method": "GET", "cut": 1000000, "times": 2})");
   EXPECT_TRUE(*Get(*place, "a") == bytes);
   EXPECT_FALSE(server_.HasFault());
+}
+
+TEST_F(S3Faults, AReadOfAServerThatSaysNothingEndsWhereThePlaceIsStopped) {
+  const auto place = Open(url_).value();
+  ASSERT_TRUE(Put(*place, "a", RandomBytes(1 << 20, 1)).ok());
+  server_.SetFault(R"({"method": "GET", "hold": 1000})");
+  std::jthread stops;
+  const absl::Status read = place->Read("a", [&](absl::Span<const char>) {
+    if (!stops.joinable()) stops = std::jthread([&] { place->Stop(); });
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(absl::IsCancelled(read)) << read;
+  EXPECT_TRUE(absl::IsCancelled(place->SizeOf("a").status()));
 }
 
 TEST_F(S3Faults, AServerThatIsAwayIsUnavailableAndThenBackAgain) {

@@ -17,16 +17,15 @@ class BlobCacheTest : public ::testing::Test {
   // The copy's bytes, fetched from `bytes`, or the error.
   std::string Fetch(const std::string& sha256, const std::string& bytes,
                     BlobCache::Check check = BlobCache::Check::kOnce) {
-    const absl::StatusOr<File> file = cache_->Fetch(
-        sha256, static_cast<int64_t>(bytes.size()), check,
-        [&](absl::FunctionRef<absl::Status(absl::Span<const char>)> visit) -> absl::Status {
-          ++fetches_;
-          const absl::Status first = visit(absl::MakeConstSpan(bytes).subspan(0, 7));
-          return first.ok() ? visit(absl::MakeConstSpan(bytes).subspan(7)) : first;
-        });
+    const StoredBlob blob = {sha256, "object", static_cast<int64_t>(bytes.size())};
+    const auto file = cache_->Fetch(blob, check, [&](BlobCache::Visit visit) -> absl::Status {
+      ++fetches_;
+      const absl::Status first = visit(absl::MakeConstSpan(bytes).subspan(0, 7));
+      return first.ok() ? visit(absl::MakeConstSpan(bytes).subspan(7)) : first;
+    });
     if (!file.ok()) return file.status().ToString();
-    std::string copy(static_cast<size_t>(*file->Size()), '\0');
-    EXPECT_TRUE(file->ReadAt(0, absl::MakeSpan(copy)).ok());
+    std::string copy(static_cast<size_t>(*(*file)->Size()), '\0');
+    EXPECT_TRUE((*file)->ReadAt(0, absl::MakeSpan(copy)).ok());
     return copy;
   }
   std::string Fetch(const std::string& bytes) { return Fetch(Sha256Of(bytes), bytes); }

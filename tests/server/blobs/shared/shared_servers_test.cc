@@ -223,6 +223,60 @@ INSTANTIATE_TEST_SUITE_P(Folder, SharedServers, ::testing::Values(PlaceKind::kFo
 INSTANTIATE_TEST_SUITE_P(Bucket, SharedServers, ::testing::Values(PlaceKind::kBucket),
                          [](const auto&) { return "Place"; });
 
+// What a download reads of a tensor in a bucket: `size` bytes from `from`, or the error.
+std::string ReadPart(const BlobReader& reader, size_t from, size_t size) {
+  std::string out(size, '\0');
+  const absl::Status read = reader.ReadAt(static_cast<int64_t>(from), absl::MakeSpan(out));
+  return read.ok() ? out : read.ToString();
+}
+
+class BucketDownload : public ::testing::Test, public BlobStoreOps {
+ protected:
+  BucketDownload() : store_(place_.Open(place_.OptionsOf("a"))) {}
+  BlobStore& store() override { return *store_; }
+  std::unique_ptr<BlobReader> Open() { return store_->OpenForReading(digest_).value(); }
+  std::string ObjectFile() const { return place_.FileOf(place_.ObjectOf(digest_)); }
+  // So many GETs of it break off after so many bytes.
+  void Cut(int times, int bytes) {
+    S3Server::Shared().SetFault(absl::StrCat("{\"method\": \"GET\", \"contains\": \"", digest_,
+                                             "\", \"cut\": ", bytes, ", \"times\": ", times, "}"));
+  }
+
+  const std::string bytes_ = ManyBytes(3 * kMiB, 1);
+  SharedPlace place_{PlaceKind::kBucket};
+  std::unique_ptr<BlobStore> store_;
+  const std::string digest_ = *store_->Put(bytes_);
+};
+
+TEST_F(BucketDownload, OfAnObjectWhoseEndIsDamagedHasNoEndAndTheNextIsWhole) {
+  std::string damaged = bytes_;
+  damaged.back() = static_cast<char>(damaged.back() ^ 1);
+  WriteWhole(ObjectFile(), damaged);
+  const std::unique_ptr<BlobReader> reader = Open();
+  EXPECT_THAT(ReadPart(*reader, 2 * kMiB, kMiB), ::testing::StartsWith("DATA_LOSS"));
+  WriteWhole(ObjectFile(), bytes_);
+  EXPECT_TRUE(ReadPart(*Open(), 0, bytes_.size()) == bytes_);
+}
+
+TEST_F(BucketDownload, OfOneThatIsCutGoesOnWhereItWasUntilTheTriesAreUsedUp) {
+  Cut(2, kMiB);
+  EXPECT_TRUE(ReadPart(*Open(), 0, bytes_.size()) == bytes_);
+  const std::unique_ptr<BlobStore> other = place_.Open(place_.OptionsOf("b"));
+  Cut(4, 1000);
+  const std::unique_ptr<BlobReader> reader = other->OpenForReading(digest_).value();
+  EXPECT_THAT(ReadPart(*reader, 0, bytes_.size()), ::testing::StartsWith("UNAVAILABLE"));
+  EXPECT_TRUE(ReadPart(*other->OpenForReading(digest_).value(), 0, bytes_.size()) == bytes_);
+}
+
+TEST_F(BucketDownload, OfWhatIsNotThereOrOfAnotherSizeIsToldAtOnce) {
+  WriteWhole(ObjectFile(), bytes_.substr(1));
+  EXPECT_THAT(store_->OpenForReading(digest_).status(),
+              FailsWith(absl::StatusCode::kDataLoss, digest_));
+  std::filesystem::remove(ObjectFile());
+  EXPECT_THAT(store_->OpenForReading(digest_).status(),
+              FailsWith(absl::StatusCode::kNotFound, digest_));
+}
+
 class BucketAway : public ::testing::Test, public BlobStoreOps {
  protected:
   BucketAway() : store_(place_.Open(place_.OptionsOf("a"))) {}
