@@ -172,7 +172,9 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
 using ServiceBase = v1::TensorService::WithCallbackMethod_FindMissingTensors<
     v1::TensorService::WithCallbackMethod_UploadTensor<
         v1::TensorService::WithCallbackMethod_QueryUpload<
-            v1::TensorService::WithRawCallbackMethod_DownloadTensor<v1::TensorService::Service>>>>;
+            v1::TensorService::WithCallbackMethod_ListTensors<
+                v1::TensorService::WithRawCallbackMethod_DownloadTensor<
+                    v1::TensorService::Service>>>>>;
 
 class TensorServiceImpl final : public ServiceBase {
  public:
