@@ -51,9 +51,10 @@ def fetched(server, link):
 
 
 def whole_file(folder):
-    """That a browser has brought; meanwhile it has an empty one, and its own beside it."""
+    """That a browser has brought: alone by its name, once nothing of it has another."""
     names = list(folder.iterdir())
-    return names[0] if len(names) == 1 and names[0].stat().st_size > 0 else None
+    whole = [name for name in names if name.suffix == ".safetensors" and name.stat().st_size > 0]
+    return whole[0] if len(whole) == len(names) == 1 else None
 
 
 def list_all():
