@@ -178,7 +178,7 @@ compiled() {
 
 run_tidy() { # run_tidy PATTERN: of the sources, as units of a unity build, whose folders it matches
   configure tidy && cmake --build --preset tidy --parallel "$JOBS" &&
-    compiled tidy | grep -vE '(\.pb|/embedded_files)\.cc$' | grep -E "^(build/tidy/)?$1" |
+    compiled tidy | grep -vE '(\.pb|/embedded_files|/proto_comments)\.cc$' | grep -E "^(build/tidy/)?$1" |
     xargs -P "$JOBS" -n 1 clang-tidy -p build/tidy --quiet --warnings-as-errors='*'
 }
 

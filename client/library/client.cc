@@ -132,4 +132,8 @@ absl::StatusOr<v1::Run> Client::ResumeRun(const std::string& name) {
   return goes_on ? std::move(run) : status;
 }
 
+absl::StatusOr<v1::ListTensorsResponse> Client::ListTensors(const v1::ListTensorsRequest& request) {
+  return connection_->Call(connection_->tensors(), &v1::TensorService::Stub::ListTensors, request);
+}
+
 }  // namespace attnprune::client

@@ -16,6 +16,7 @@
 #include "attnprune/v1/job.pb.h"
 #include "attnprune/v1/prune_service.pb.h"
 #include "attnprune/v1/run.pb.h"
+#include "attnprune/v1/tensor_service.pb.h"
 #include "client/library/backoff.h"
 
 namespace attnprune::client {
@@ -112,6 +113,9 @@ class Client {
   // for it as for a server that is not there. OK: the server has all of them.
   absl::StatusOr<UploadProgress> Upload(absl::Span<const LocalTensor> tensors,
                                         const UploadObserver& observer = nullptr);
+
+  // A page of what is stored of the caller's tenant, and of uploads that are not finished.
+  absl::StatusOr<v1::ListTensorsResponse> ListTensors(const v1::ListTensorsRequest& request);
 
   // The tensor's bytes, resumed where a connection broke. DATA_LOSS: they do not have that digest.
   absl::StatusOr<std::string> Download(const std::string& sha256);

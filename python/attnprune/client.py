@@ -213,6 +213,21 @@ class Client:
         committed: int = answer.committed_bytes
         return committed
 
+    def list_tensors(self, unused: bool = False,
+                     page_size: int = 0) -> Iterator[tensor_service_pb2.StoredTensor]:
+        """What is stored of one's tenant, page by page: uploads that are not finished, then tensors
+        by their digests. A StoredTensor's `tensor` is a ref that a job can have and `download`
+        takes, where a job or run has named it (`used_by`). unused: only what none refers to."""
+        token = ""
+        while True:
+            page = self.connection.call(
+                self.connection.tensors.ListTensors, tensor_service_pb2.ListTensorsRequest(
+                    page_size=page_size, page_token=token, unused=unused))
+            yield from page.tensors
+            token = page.next_page_token
+            if not token:
+                return
+
     def upload(self, values: Any, progress: Progress = True) -> list[job_pb2.TensorRef]:
         """Sends what the server lacks; an upload that was cut off, by this process or an earlier
         one, goes on where it ended. values: a numpy array, a torch tensor, a Tensor, a list of

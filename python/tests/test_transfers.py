@@ -119,3 +119,20 @@ def test_what_is_written_is_read(tmp_path):
     safetensors.write(tmp_path / "a.safetensors", {"a": numpy.eye(3), "b": numpy.ones(2, "f2")})
     file = safetensors.File(tmp_path / "a.safetensors")
     assert (file.array("a") == numpy.eye(3)).all() and file.array("b").dtype == numpy.float16
+
+
+def test_what_is_stored_is_listed_as_a_job_names_it(alone, layer, batches):
+    (loose,) = alone.upload({"loose": numpy.arange(40, dtype="f4")})
+    job = alone.submit(layer, batches, methods="magnitude").wait(progress=False)
+    stored = list(alone.list_tensors(page_size=2))
+    by_use = {one.used_as: one for one in stored if one.used_by == job.name}
+    assert by_use["problem.projections.w_q"].tensor == job.message.problem.projections.w_q
+    assert by_use["calibration[0]"].size_bytes == batches[0].nbytes
+    assert (alone.download(by_use["calibration[0]"].tensor) == batches[0]).all()
+    assert "results[0].matrices[0].mask" in by_use
+    digests = [one.tensor.sha256 for one in stored]
+    assert digests == sorted(digests) and loose.sha256 in digests
+    (unused,) = alone.list_tensors(unused=True)
+    assert unused.tensor.sha256 == loose.sha256 and not unused.used_by
+    with pytest.raises(attnprune.InvalidArgument, match="page_size"):
+        next(alone.list_tensors(page_size=5000))

@@ -32,6 +32,7 @@ constexpr Rule kRules[] = {
     {"UploadTensor", kSubmitter},
     {"QueryUpload", kSubmitter},
     {"DownloadTensor", kReader},
+    {"ListTensors", kReader},
     // HTTP
     {"other", absl::nullopt},  // there is nothing
     {"page", absl::nullopt},   // files of the program
@@ -57,6 +58,7 @@ constexpr Rule kRules[] = {
     {"cancel_run", kSubmitter},
     {"resume_run", kSubmitter},
     {"run_files", kReader},
+    {"tensors", kReader},
     {"missing", kSubmitter},
     {"tensor", kReader},
     {"upload", kSubmitter},

@@ -8,6 +8,7 @@
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
 #include "server/api/status_details.h"
+#include "server/api/tensor_list.h"
 
 namespace attnprune::api {
 namespace {
@@ -110,6 +111,11 @@ absl::Status TensorApi::FinishUpload(const access::Caller& caller, Upload& uploa
 absl::StatusOr<int64_t> TensorApi::CommittedBytes(const access::Caller& caller,
                                                   const std::string& upload_id) const {
   return tensors_->CommittedBytes(caller.tenant, upload_id);
+}
+
+absl::StatusOr<v1::ListTensorsResponse> TensorApi::ListTensors(
+    const access::Caller& caller, const v1::ListTensorsRequest& request) const {
+  return api::ListTensors(caller, request, *tensors_, owners_);
 }
 
 absl::StatusOr<int64_t> TensorApi::SizeOf(const access::Caller& caller,

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "attnprune/v1/tensor_service.pb.h"
 #include "server/access/caller.h"
 #include "server/api/tenant_bytes.h"
 #include "server/blobs/blob_store.h"
@@ -54,7 +55,9 @@ class TensorApi {
   // disk.
   absl::Status FinishUpload(const access::Caller& caller, Upload& upload) const;
 
-  // Notes nothing, begins no grace anew.
+  // See tensor_list.h. Notes nothing, begins no grace anew; so does SizeOf.
+  absl::StatusOr<v1::ListTensorsResponse> ListTensors(const access::Caller& caller,
+                                                      const v1::ListTensorsRequest& request) const;
   absl::StatusOr<int64_t> SizeOf(const access::Caller& caller, const std::string& sha256) const;
 
  private:

@@ -105,6 +105,41 @@ absl::StatusOr<int64_t> BlobFolder::SizeOf(const std::string& sha256) const {
   return facts->size;
 }
 
+absl::optional<BlobFacts> BlobFolder::FactsOf(const std::string& sha256) const {
+  if (!IsSha256(sha256)) return absl::nullopt;
+  MutexLock lock(&mutex_);
+  const absl::optional<FileFacts> facts = LookUp(BlobPath(sha256));
+  if (!facts.has_value() || publishing_.count(sha256) > 0) return absl::nullopt;
+  return BlobFacts{sha256, facts->size, facts->changed};
+}
+
+// Folders and their files stand in the order of the digests.
+absl::StatusOr<std::vector<BlobFacts>> BlobFolder::List(const std::string& after, int limit) const {
+  std::vector<BlobFacts> blobs;
+  ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> folders, Subfolders());
+  const std::string first = FolderOf(BlobPath(after));
+  for (const std::string& folder : folders) {
+    if (!after.empty() && folder < first) continue;
+    ATTNPRUNE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFolder(folder));
+    for (const std::string& name : names) {
+      if (!IsSha256(name) || name <= after) continue;
+      absl::optional<BlobFacts> facts = FactsOf(name);
+      if (facts.has_value()) blobs.push_back(*std::move(facts));
+      if (blobs.size() == static_cast<size_t>(limit)) return blobs;
+    }
+  }
+  return blobs;
+}
+
+std::vector<BlobFacts> BlobFolder::LookAt(absl::Span<const std::string> digests) const {
+  std::vector<BlobFacts> blobs;
+  for (const std::string& digest : digests) {
+    absl::optional<BlobFacts> facts = FactsOf(digest);
+    if (facts.has_value()) blobs.push_back(*std::move(facts));
+  }
+  return blobs;
+}
+
 absl::StatusOr<MappedFile> BlobFolder::Map(const std::string& sha256, int64_t size_bytes) const {
   ATTNPRUNE_RETURN_IF_ERROR(SizeOf(sha256).status());
   absl::StatusOr<MappedFile> file = MappedFile::Open(BlobPath(sha256));

@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "core/io/file.h"
@@ -38,6 +39,9 @@ class BlobFolder {
   // Verify, but a file that this has found whole is not read again.
   absl::Status VerifyOnce(const std::string& sha256);
 
+  absl::StatusOr<std::vector<BlobFacts>> List(const std::string& after, int limit) const;
+  std::vector<BlobFacts> LookAt(absl::Span<const std::string> digests) const;
+
   // The size of a tensor that is there, and its grace begins anew; nullopt: it is not. Waits while
   // it is being published.
   absl::optional<int64_t> FindAndTouch(const std::string& sha256);
@@ -58,6 +62,7 @@ class BlobFolder {
 
  private:
   std::string BlobPath(absl::string_view sha256) const;
+  absl::optional<BlobFacts> FactsOf(const std::string& sha256) const;
   absl::Status Load();
   absl::StatusOr<std::vector<std::string>> Subfolders() const;
   void AwaitPublished(const std::string& sha256) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -27,6 +27,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "core/io/mapped_file.h"
 #include "server/blobs/upload_spec.h"
@@ -47,6 +48,24 @@ struct BlobStoreUsage {
   int64_t uploads = 0;       // unfinished, running or left
   int64_t upload_bytes = 0;  // that came of them
   int64_t max_bytes = 0;     // BlobStoreLimits::max_total_bytes
+};
+
+// What a store knows of a tensor without reading it.
+struct BlobFacts {
+  std::string sha256;
+  int64_t size_bytes = 0;
+  absl::Time touched;  // from when its grace counts
+};
+
+// An upload that is not finished: one that is running, or was left to be resumed.
+struct UploadFacts {
+  std::string tenant, upload_id, sha256;
+  int64_t size_bytes = 0;  // of the whole tensor
+  // As CommittedBytes tells. While another server of the store's writes it, what that has recorded.
+  int64_t received = 0;
+  absl::Time touched;  // begun, resumed or left
+
+  std::string Key() const { return UploadKey(tenant, upload_id); }  // as UploadSpec's
 };
 
 struct Collected {
@@ -171,6 +190,18 @@ class BlobStore {
 
   // The stored size. NOT_FOUND names the digest.
   virtual absl::StatusOr<int64_t> SizeOf(const std::string& sha256) const = 0;
+
+  // Finished tensors whose digest is above `after` (empty: all), in order of digest, at most
+  // `limit` (at least 1). Neither reads a tensor nor begins its grace anew.
+  virtual absl::StatusOr<std::vector<BlobFacts>> List(const std::string& after,
+                                                      int limit) const = 0;
+  // Of those of digests that are there, in any order; else as List.
+  virtual absl::StatusOr<std::vector<BlobFacts>> LookAt(
+      absl::Span<const std::string> digests) const = 0;
+  // Unfinished uploads of a tenant (nullopt: of all) whose key is above `after` (empty: all), in
+  // order of key, at most `limit` (at least 1).
+  virtual absl::StatusOr<std::vector<UploadFacts>> ListUploads(
+      const absl::optional<std::string>& tenant, const std::string& after, int limit) const = 0;
 
   // The bytes as memory; stays readable if the tensor is collected meanwhile. A store that keeps
   // its tensors elsewhere fetches this one into a local file first. NOT_FOUND; DATA_LOSS if there

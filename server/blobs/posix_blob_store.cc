@@ -183,6 +183,18 @@ class PosixBlobStore final : public BlobStore {
   absl::StatusOr<int64_t> SizeOf(const std::string& sha256) const override {
     return blobs_.SizeOf(sha256);
   }
+  absl::StatusOr<std::vector<BlobFacts>> List(const std::string& after, int limit) const override {
+    return blobs_.List(after, limit);
+  }
+  absl::StatusOr<std::vector<BlobFacts>> LookAt(
+      absl::Span<const std::string> digests) const override {
+    return blobs_.LookAt(digests);
+  }
+  absl::StatusOr<std::vector<UploadFacts>> ListUploads(const absl::optional<std::string>& tenant,
+                                                       const std::string& after,
+                                                       int limit) const override {
+    return uploads_.List(tenant, after, limit);
+  }
   absl::StatusOr<MappedFile> Map(const std::string& sha256, int64_t size_bytes) const override {
     return blobs_.Map(sha256, size_bytes);
   }

@@ -1,6 +1,7 @@
 #include "server/blobs/upload_folder.h"
 
 #include <iterator>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -198,6 +199,26 @@ int64_t UploadFolder::Collect(absl::Duration grace) {
     it = kept ? std::next(it) : Erase(it);
   }
   return removed;
+}
+
+std::vector<UploadFacts> UploadFolder::List(const absl::optional<std::string>& tenant,
+                                            const std::string& after, int limit) const {
+  std::map<std::string, UploadFacts> found;  // the first ones so far
+  MutexLock lock(&mutex_);
+  for (const auto& [key, upload] : uploads_) {
+    if (key <= after || (tenant.has_value() && upload.spec.tenant != *tenant)) continue;
+    found[key] = {.tenant = upload.spec.tenant,
+                  .upload_id = upload.spec.upload_id,
+                  .sha256 = upload.spec.sha256,
+                  .size_bytes = upload.spec.size_bytes,
+                  .received = upload.bytes,
+                  .touched = upload.touched};
+    if (found.size() > static_cast<size_t>(limit)) found.erase(std::prev(found.end()));
+  }
+  std::vector<UploadFacts> uploads;
+  uploads.reserve(found.size());
+  for (auto& [key, upload] : found) uploads.push_back(std::move(upload));
+  return uploads;
 }
 
 int64_t UploadFolder::Count() const {

@@ -6,12 +6,14 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "core/base/clock.h"
 #include "core/base/mutex.h"
 #include "server/blobs/blob_store.h"
@@ -55,6 +57,10 @@ class UploadFolder {
 
   // Forgets uploads last written `grace` ago or more; how many.
   int64_t Collect(absl::Duration grace);
+
+  // As BlobStore::ListUploads.
+  std::vector<UploadFacts> List(const absl::optional<std::string>& tenant, const std::string& after,
+                                int limit) const;
 
   int64_t Count() const;
   int64_t Bytes() const;  // BlobStoreUsage::upload_bytes

@@ -172,7 +172,9 @@ class UploadReactor final : public grpc::ServerReadReactor<v1::UploadTensorReque
 using ServiceBase = v1::TensorService::WithCallbackMethod_FindMissingTensors<
     v1::TensorService::WithCallbackMethod_UploadTensor<
         v1::TensorService::WithCallbackMethod_QueryUpload<
-            v1::TensorService::WithRawCallbackMethod_DownloadTensor<v1::TensorService::Service>>>>;
+            v1::TensorService::WithCallbackMethod_ListTensors<
+                v1::TensorService::WithRawCallbackMethod_DownloadTensor<
+                    v1::TensorService::Service>>>>>;
 
 class TensorServiceImpl final : public ServiceBase {
  public:
@@ -208,6 +210,17 @@ class TensorServiceImpl final : public ServiceBase {
                         const int64_t bytes,
                         backend_.tensors->CommittedBytes(caller, request->upload_id()));
                     response->set_committed_bytes(bytes);
+                    return absl::OkStatus();
+                  });
+  }
+
+  grpc::ServerUnaryReactor* ListTensors(grpc::CallbackServerContext* context,
+                                        const v1::ListTensorsRequest* request,
+                                        v1::ListTensorsResponse* response) override {
+    return Answer("ListTensors", context,
+                  [this, request, response](const access::Caller& caller) -> absl::Status {
+                    ATTNPRUNE_ASSIGN_OR_RETURN(*response,
+                                               backend_.tensors->ListTensors(caller, *request));
                     return absl::OkStatus();
                   });
   }

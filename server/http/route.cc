@@ -35,6 +35,7 @@ constexpr Address kAddresses[] = {
     {Verb::kDelete, "/api/v1/runs/{id}", Route::kDeleteRun, "DeleteRun"},
     {Verb::kGet, "/api/v1/runs/{id}/events", Route::kEvents},
     {Verb::kGet, "/api/v1/runs/{id}/results/{index}/files", Route::kRunFiles, "DownloadTensor"},
+    {Verb::kGet, "/api/v1/tensors", Route::kTensors},
     {Verb::kPost, "/api/v1/tensors:findMissing", Route::kMissing},
     {Verb::kGet, "/api/v1/tensors/{id}", Route::kTensor, "DownloadTensor"},
     {Verb::kPut, "/api/v1/uploads/{id}", Route::kUpload, "UploadTensor"},

@@ -35,6 +35,7 @@ enum class Route {
   kCancelRun,
   kResumeRun,
   kRunFiles,
+  kTensors,
   kMissing,
   kTensor,
   kUpload,
@@ -42,12 +43,12 @@ enum class Route {
   kSession,  // logs in (POST), says who is (GET)
   kEndSession,
 };
-inline constexpr std::array<absl::string_view, 27> kRouteNames = {
-    "other",        "page",       "metrics",    "healthz",    "openapi", "server",
-    "jobs",         "create_job", "job",        "delete_job", "events",  "cancel",
-    "density",      "job_files",  "runs",       "create_run", "run",     "delete_run",
-    "cancel_run",   "resume_run", "run_files",  "missing",    "tensor",  "upload",
-    "query_upload", "session",    "end_session"};
+inline constexpr std::array<absl::string_view, 28> kRouteNames = {
+    "other",      "page",         "metrics",   "healthz",    "openapi", "server",
+    "jobs",       "create_job",   "job",       "delete_job", "events",  "cancel",
+    "density",    "job_files",    "runs",      "create_run", "run",     "delete_run",
+    "cancel_run", "resume_run",   "run_files", "tensors",    "missing", "tensor",
+    "upload",     "query_upload", "session",   "end_session"};
 
 struct Address {
   Verb verb;  // kGet: HEAD too, but for events

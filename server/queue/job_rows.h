@@ -78,6 +78,15 @@ class JobReader {
   // Whether it is noted, or a job of the tenant refers to it.
   virtual absl::StatusOr<bool> HasTensor(absl::string_view tenant, const std::string& digest) = 0;
   virtual absl::StatusOr<std::set<std::string>> ReadTensorsOf(absl::string_view tenant) = 0;
+  // As JobStore's of that name.
+  virtual absl::StatusOr<std::vector<OwnTensor>> ListOwnTensors(absl::string_view tenant,
+                                                                absl::string_view after,
+                                                                int limit) = 0;
+  // The id of the newest job, of the tenant's or of all, that each is a tensor of (AddTensors).
+  virtual absl::StatusOr<TensorUsers> FindUsers(const absl::optional<std::string>& tenant,
+                                                absl::Span<const std::string> digests) = 0;
+  // Of those from which jobs or their parts go on: the id of such a job.
+  virtual absl::StatusOr<TensorUsers> ReadStates() = 0;
   // With a sequence above `after`, oldest first, at most `limit`.
   virtual absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
                                                               int limit) = 0;

@@ -110,6 +110,14 @@ struct LogExtent {
   std::string tenant = {};
 };
 
+// A tensor of a tenant's.
+struct OwnTensor {
+  std::string digest;
+  absl::optional<absl::Time> noted;  // by NoteTensors, the last time; nullopt: never, or forgotten
+};
+
+using TensorUsers = std::map<std::string, std::string>;  // job ids, by digest
+
 struct LeaseStatus {
   absl::Time until;
   bool cancel_requested = false;
@@ -256,6 +264,15 @@ class JobStore {
       absl::string_view tenant, absl::Span<const std::string> digests) = 0;
   // All of them.
   virtual absl::StatusOr<std::set<std::string>> TensorsOf(absl::string_view tenant) = 0;
+  // Those whose digest is above `after` (empty: all), in order of digest, at most `limit` (at least
+  // 1).
+  virtual absl::StatusOr<std::vector<OwnTensor>> ListOwnTensors(absl::string_view tenant,
+                                                                absl::string_view after,
+                                                                int limit) = 0;
+  // The newest of the tenant's jobs that refers to each, itself or by its results, by digest; what
+  // none refers to is left out. nullopt: of all jobs, what they go on from (state) counts too.
+  virtual absl::StatusOr<TensorUsers> FindUsers(const absl::optional<std::string>& tenant,
+                                                absl::Span<const std::string> digests) = 0;
   // Forgets what was noted `grace` ago or before.
   virtual absl::Status ForgetTensors(absl::Duration grace) = 0;
 

@@ -273,6 +273,25 @@ absl::StatusOr<std::set<std::string>> TransactionalJobStore::TensorsOf(absl::str
   return Read([&](JobReader& rows) { return rows.ReadTensorsOf(tenant); });
 }
 
+absl::StatusOr<std::vector<OwnTensor>> TransactionalJobStore::ListOwnTensors(
+    absl::string_view tenant, absl::string_view after, int limit) {
+  return Read([&](JobReader& rows) { return rows.ListOwnTensors(tenant, after, limit); });
+}
+
+absl::StatusOr<TensorUsers> TransactionalJobStore::FindUsers(
+    const absl::optional<std::string>& tenant, absl::Span<const std::string> digests) {
+  return Read([&](JobReader& rows) -> absl::StatusOr<TensorUsers> {
+    ATTNPRUNE_ASSIGN_OR_RETURN(TensorUsers users, rows.FindUsers(tenant, digests));
+    if (tenant.has_value() || users.size() == digests.size()) return users;
+    ATTNPRUNE_ASSIGN_OR_RETURN(const TensorUsers states, rows.ReadStates());
+    for (const std::string& digest : digests) {
+      const auto state = states.find(digest);
+      if (state != states.end()) users.emplace(digest, state->second);
+    }
+    return users;
+  });
+}
+
 absl::Status TransactionalJobStore::ForgetTensors(absl::Duration grace) {
   return Write([&](JobRows& rows, PostCommit&) { return rows.ForgetTensors(rows.Now() - grace); });
 }

@@ -93,6 +93,11 @@ class TransactionalJobStore final : public JobStore {
   absl::StatusOr<std::set<std::string>> FindOwnTensors(
       absl::string_view tenant, absl::Span<const std::string> digests) override;
   absl::StatusOr<std::set<std::string>> TensorsOf(absl::string_view tenant) override;
+  absl::StatusOr<std::vector<OwnTensor>> ListOwnTensors(absl::string_view tenant,
+                                                        absl::string_view after,
+                                                        int limit) override;
+  absl::StatusOr<TensorUsers> FindUsers(const absl::optional<std::string>& tenant,
+                                        absl::Span<const std::string> digests) override;
   absl::Status ForgetTensors(absl::Duration grace) override;
 
   absl::StatusOr<Snapshot> ReadOutstanding() override;

@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "attnprune/v1/errors.pb.h"
-#include "core/base/field_error.h"
 #include "nlohmann/json.hpp"
 #include "server/api/status_details.h"
 #include "server/http/compress.h"

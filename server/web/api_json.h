@@ -5,8 +5,11 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "core/base/field_error.h"
+#include "core/io/messages.h"
 #include "server/http/message.h"
 
 namespace google::protobuf {
@@ -29,6 +32,13 @@ http::Response JsonResponse(const http::Request& request, const google::protobuf
 // The message that protobuf JSON says. INVALID_ARGUMENT (body): no JSON, or a field that the
 // message does not have or whose value does not fit.
 absl::Status FromJson(absl::string_view text, google::protobuf::Message* message);
+
+// INVALID_ARGUMENT names the query's parameter: no whole number that fits.
+template <typename Integer>
+absl::Status ParseInteger(absl::string_view parameter, absl::string_view text, Integer* value) {
+  if (absl::SimpleAtoi(text, value)) return absl::OkStatus();
+  return MustError(parameter, "be a whole number", Quoted(text));
+}
 
 // INVALID_ARGUMENT names a query's parameter that the address does not have, or its first.
 absl::Status UnknownParameter(absl::string_view parameter);

@@ -26,10 +26,32 @@ std::string TypeOf(absl::string_view path) {
   return "text/plain; charset=utf-8";
 }
 
+// The file with "<!--include PATH-->" replaced by the file at that path; of one that is not there
+// nothing stays.
+std::string WithIncluded(const EmbeddedFile& file, absl::Span<const EmbeddedFile> files) {
+  constexpr absl::string_view kBegin = "<!--include ", kEnd = "-->";
+  std::string text;
+  absl::string_view rest = file.bytes;
+  while (true) {
+    const size_t begin = rest.find(kBegin), end = rest.find(kEnd, begin);
+    absl::StrAppend(&text, rest.substr(0, begin));
+    if (begin == rest.npos || end == rest.npos) return text;
+    const absl::string_view path = rest.substr(begin, end - begin).substr(kBegin.size());
+    for (const EmbeddedFile& other : files) {
+      if (other.path == path) absl::StrAppend(&text, other.bytes);
+    }
+    rest.remove_prefix(end + kEnd.size());
+  }
+}
+
 }  // namespace
 
 Assets::Assets(absl::Span<const EmbeddedFile> files) {
-  for (const EmbeddedFile& file : files) by_path_.emplace(absl::StrCat("/", file.path), Make(file));
+  for (const EmbeddedFile& file : files) {
+    const bool includes = absl::EndsWith(file.path, ".html");
+    const std::string whole = includes ? WithIncluded(file, files) : std::string(file.bytes);
+    by_path_.emplace(absl::StrCat("/", file.path), Make({file.path, whole}));
+  }
   if (const auto index = by_path_.find("/index.html"); index != by_path_.end()) {
     by_path_.emplace("/", index->second);
   }

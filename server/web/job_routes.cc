@@ -2,7 +2,6 @@
 
 #include <string>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/base/field_error.h"
@@ -15,12 +14,6 @@ namespace attnprune::web {
 namespace {
 
 using access::Caller;
-
-template <typename Integer>
-absl::Status ParseInteger(const std::string& field, const std::string& text, Integer* value) {
-  if (absl::SimpleAtoi(text, value)) return absl::OkStatus();
-  return FieldError(field, absl::StrCat("must be a whole number, got \"", text, "\""));
-}
 
 template <typename Request>
 absl::Status ParseState(const std::string& text, Request* request) {

@@ -1,9 +1,12 @@
 #include "server/web/message_schema.h"
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/types/span.h"
+#include "server/web/proto_comments.h"
 
 namespace attnprune::web {
 namespace {
@@ -33,6 +36,32 @@ json WellKnown(const std::string& full_name) {
   return nullptr;
 }
 
+// "" where nothing is said.
+std::string CommentOf(const std::string& full_name) {
+  const absl::Span<const ProtoComment> all = ProtoComments();
+  const auto* const found = std::lower_bound(
+      all.begin(), all.end(), full_name,
+      [](const ProtoComment& one, const std::string& name) { return one.full_name < name; });
+  const bool there = found != all.end() && found->full_name == full_name;
+  return there ? std::string(found->text) : "";
+}
+
+json Described(json schema, const std::string& text) {
+  if (!text.empty()) schema["description"] = text;
+  return schema;
+}
+
+// Of the enum, and of those of its values that have one.
+std::string CommentsOf(const EnumDescriptor& values) {
+  std::string text = CommentOf(values.full_name());
+  for (int i = 0; i < values.value_count(); ++i) {
+    const std::string of_value = CommentOf(values.value(i)->full_name());
+    if (of_value.empty()) continue;
+    absl::StrAppend(&text, text.empty() ? "" : "\n", values.value(i)->name(), ": ", of_value);
+  }
+  return text;
+}
+
 json Number() {
   return {
       {"anyOf",
@@ -50,7 +79,7 @@ json MessageSchemas::OfEnum(const EnumDescriptor& values) {
   if (!all_.contains(name)) {
     json names = json::array();
     for (int i = 0; i < values.value_count(); ++i) names.push_back(values.value(i)->name());
-    all_[name] = {{"type", "string"}, {"enum", std::move(names)}};
+    all_[name] = Described({{"type", "string"}, {"enum", std::move(names)}}, CommentsOf(values));
   }
   return ReferenceTo(name);
 }
@@ -102,10 +131,12 @@ json MessageSchemas::Of(const Descriptor& message) {
   all_[name] = json::object();
   json properties = json::object();
   for (int i = 0; i < message.field_count(); ++i) {
-    properties[message.field(i)->json_name()] = OfField(*message.field(i));
+    const FieldDescriptor& field = *message.field(i);
+    properties[field.json_name()] = Described(OfField(field), CommentOf(field.full_name()));
   }
-  all_[name] = {
-      {"type", "object"}, {"properties", std::move(properties)}, {"additionalProperties", false}};
+  all_[name] = Described(
+      {{"type", "object"}, {"properties", std::move(properties)}, {"additionalProperties", false}},
+      CommentOf(message.full_name()));
   return ReferenceTo(name);
 }
 

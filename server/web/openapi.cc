@@ -25,6 +25,9 @@ using nlohmann::json;
 
 constexpr char kBytes[] = "application/octet-stream", kJson[] = "application/json";
 
+constexpr char kPageSizeText[] = "1 to 1000; 0 or none: 50";
+constexpr char kPageTokenText[] = "nextPageToken of the page before, with the same filter";
+
 struct Parameter {
   const char* name;
   const char* type;
@@ -51,8 +54,8 @@ const Descriptor* Of() {
 
 // Also "labels.KEY", which OpenAPI has no form for.
 Parameters ListParameters() {
-  return {{"pageSize", "integer", "1 to 1000; 0 or none: 50"},
-          {"pageToken", "string", "nextPageToken of the page before, with the same filter"},
+  return {{"pageSize", "integer", kPageSizeText},
+          {"pageToken", "string", kPageTokenText},
           {"states", "string",
            "A JobState; may be repeated. Beside it, labels.KEY=VALUE, all of which must match"}};
 }
@@ -106,6 +109,14 @@ std::vector<Operation> RunOperations() {
 
 std::vector<Operation> TensorOperations() {
   return {
+      {Route::kTensors,
+       "What is stored: uploads that are not finished, then tensors by digest",
+       Of<v1::ListTensorsResponse>(),
+       kJson,
+       nullptr,
+       {{"pageSize", "integer", kPageSizeText},
+        {"pageToken", "string", kPageTokenText},
+        {"unused", "boolean", "true: only what no job or run refers to"}}},
       {Route::kMissing, "Which of these digests are not there",
        Of<v1::FindMissingTensorsResponse>(), kJson, Of<v1::FindMissingTensorsRequest>()},
       {Route::kTensor, "A tensor's raw bytes, or a Range of them", nullptr, kBytes},
@@ -305,8 +316,9 @@ std::string OpenApiJson() {
        {{"title", "attnprune"},
         {"version", ATTNPRUNE_VERSION},
         {"description",
-         "Messages are those of proto/attnprune/v1, whose comments say units, ranges and defaults, "
-         "as protobuf JSON. HEAD is taken wherever GET is, but for events."},
+         "Messages are those of proto/attnprune/v1 as protobuf JSON: names in camelCase that "
+         "descriptions give as the .proto files do. HEAD is taken wherever GET is, but for "
+         "events."},
         {"license", {{"name", "Apache 2.0"}, {"identifier", "Apache-2.0"}}}}},
       {"servers", {{{"url", "/"}}}},
       {"security", {{{"token", json::array()}}, {{"session", json::array()}}}},

@@ -1,16 +1,20 @@
 #include "server/web/tensor_routes.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "attnprune/v1/tensor_service.pb.h"
 #include "core/base/field_error.h"
 #include "core/base/status_macros.h"
+#include "core/io/messages.h"
 #include "core/io/sha256.h"
 #include "server/api/request_check.h"
 #include "server/web/api_json.h"
@@ -18,11 +22,6 @@
 
 namespace attnprune::web {
 namespace {
-
-absl::Status ParseSize(const std::string& field, const std::string& text, int64_t* value) {
-  if (absl::SimpleAtoi(text, value)) return absl::OkStatus();
-  return MustError(field, "be a whole number", absl::StrCat("\"", text, "\""));
-}
 
 struct AskedFile {
   FileFormat format = FileFormat::kSafetensors;
@@ -39,7 +38,7 @@ absl::StatusOr<AskedFile> ParseFile(const http::Pairs& query) {
     } else if (value == "npy") {
       asked.format = FileFormat::kNpy;
     } else if (value != "safetensors") {
-      return MustError("format", "be safetensors or npy", absl::StrCat("\"", value, "\""));
+      return MustError("format", "be safetensors or npy", Quoted(value));
     }
   }
   return asked;
@@ -52,7 +51,7 @@ absl::Status Choose(const AskedFile& asked, std::vector<NamedTensor>* tensors) {
   const auto found = std::find(names.begin(), names.end(), asked.tensor);
   if (found == names.end()) {
     return MustError("tensor", absl::StrCat("be one of ", absl::StrJoin(names, ", ")),
-                     absl::StrCat("\"", asked.tensor, "\""));
+                     Quoted(asked.tensor));
   }
   *tensors = {(*tensors)[static_cast<size_t>(found - names.begin())]};
   return absl::OkStatus();
@@ -89,6 +88,26 @@ absl::StatusOr<std::vector<NamedTensor>> TensorsAt(const access::Caller& caller,
   return TensorsOf(job, match.index);
 }
 
+absl::StatusOr<v1::ListTensorsRequest> ParseListTensors(const http::Pairs& query) {
+  v1::ListTensorsRequest request;
+  for (const auto& [name, value] : query) {
+    if (name == "pageSize" || name == "page_size") {
+      int32_t size = 0;
+      ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &size));
+      request.set_page_size(size);
+    } else if (name == "pageToken" || name == "page_token") {
+      request.set_page_token(value);
+    } else if (name != "unused") {
+      return UnknownParameter(name);
+    } else if (value == "true" || value == "false") {
+      request.set_unused(value == "true");
+    } else {
+      return MustError(name, "be true or false", Quoted(value));
+    }
+  }
+  return request;
+}
+
 }  // namespace
 
 absl::StatusOr<AskedUpload> ParseUpload(const http::RouteMatch& match, const http::Pairs& query) {
@@ -100,9 +119,9 @@ absl::StatusOr<AskedUpload> ParseUpload(const http::RouteMatch& match, const htt
     } else if (name == "dtype") {
       asked.spec.dtype = value;
     } else if (name == "sizeBytes" || name == "size_bytes") {
-      ATTNPRUNE_RETURN_IF_ERROR(ParseSize(name, value, &asked.spec.size_bytes));
+      ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &asked.spec.size_bytes));
     } else if (name == "offset") {
-      ATTNPRUNE_RETURN_IF_ERROR(ParseSize(name, value, &asked.offset));
+      ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &asked.offset));
     } else {
       return UnknownParameter(name);
     }
@@ -110,15 +129,48 @@ absl::StatusOr<AskedUpload> ParseUpload(const http::RouteMatch& match, const htt
   return asked;
 }
 
+absl::Status InWordsOfHttp(const absl::Status& status, const http::Pairs& query) {
+  const bool snake_case = std::any_of(query.begin(), query.end(),
+                                      [](const auto& pair) { return pair.first == "size_bytes"; });
+  const std::string size = snake_case ? "size_bytes" : "sizeBytes";
+  const std::map<std::string, std::string> names = {{"header.sha256", "sha256"},
+                                                    {"header.size_bytes", size},
+                                                    {"header.dtype", "dtype"},
+                                                    {"header.offset", "offset"},
+                                                    {"header.upload_id", "id"},
+                                                    {"upload_id", "id"},
+                                                    {"data", "body"}};
+  const auto name = names.find(FieldAtFault(status));
+  absl::string_view rest = status.message();
+  const bool begins_with_it = name != names.end() && absl::ConsumePrefix(&rest, name->first);
+  // What a client has sent stands in quotes, behind the fields that the rule names.
+  const size_t quote = std::min(rest.find('\''), rest.size());
+  absl::Status told(status.code(), absl::StrCat(begins_with_it ? name->second : "",
+                                                absl::StrReplaceAll(rest.substr(0, quote),
+                                                                    {{"header.size_bytes", size}}),
+                                                rest.substr(quote)));
+  status.ForEachPayload([&told](absl::string_view type, const absl::Cord& payload) {
+    told.SetPayload(type, payload);
+  });
+  return name == names.end() ? told : WithField(told, name->second);
+}
+
 absl::StatusOr<http::Response> AnswerTensorRoute(const access::Caller& caller,
                                                  const api::TensorApi& tensors,
                                                  const http::RouteMatch& match,
                                                  const http::Request& request) {
+  if (match.route == http::Route::kTensors) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListTensorsRequest list, ParseListTensors(request.query));
+    ATTNPRUNE_ASSIGN_OR_RETURN(const v1::ListTensorsResponse page,
+                               tensors.ListTensors(caller, list));
+    return JsonResponse(request, page);
+  }
   ATTNPRUNE_RETURN_IF_ERROR(NoParameters(request.query));
   if (match.route == http::Route::kQueryUpload) {
+    const absl::StatusOr<int64_t> bytes = tensors.CommittedBytes(caller, match.id);
+    if (!bytes.ok()) return InWordsOfHttp(bytes.status(), request.query);
     v1::QueryUploadResponse response;
-    ATTNPRUNE_ASSIGN_OR_RETURN(const int64_t bytes, tensors.CommittedBytes(caller, match.id));
-    response.set_committed_bytes(bytes);
+    response.set_committed_bytes(*bytes);
     return JsonResponse(request, response);
   }
   v1::FindMissingTensorsRequest asked;

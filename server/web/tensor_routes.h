@@ -25,7 +25,11 @@ struct AskedUpload {
 // INVALID_ARGUMENT names the parameter; what its value must be is TensorApi's to say.
 absl::StatusOr<AskedUpload> ParseUpload(const http::RouteMatch& match, const http::Pairs& query);
 
-// Answers kMissing and kQueryUpload. Callable from any thread; may wait for the disk.
+// An error of UploadTensor or QueryUpload by the names that HTTP has for its fields: the query's
+// parameters, as `query` spells them, "id" in the address, and "body". Pure.
+absl::Status InWordsOfHttp(const absl::Status& status, const http::Pairs& query);
+
+// Answers kTensors, kMissing and kQueryUpload. Callable from any thread; may wait for the disk.
 absl::StatusOr<http::Response> AnswerTensorRoute(const access::Caller& caller,
                                                  const api::TensorApi& tensors,
                                                  const http::RouteMatch& match,

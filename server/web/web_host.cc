@@ -124,7 +124,8 @@ bool IsDownload(http::Route route) {
 }
 
 bool IsTensorRoute(http::Route route) {
-  return route == http::Route::kMissing || route == http::Route::kQueryUpload;
+  using http::Route;
+  return route == Route::kTensors || route == Route::kMissing || route == Route::kQueryUpload;
 }
 
 WebServer::WebServer(const WebOptions& options, WebParts parts)
@@ -239,7 +240,9 @@ void WebServer::TakeUpload(const std::shared_ptr<Call>& call) {
   if (!asked.ok()) return FinishWith(*call, asked.status());
   const auto done = [this, call](const absl::StatusOr<v1::UploadTensorResponse>& response) {
     call->slot.reset();
-    if (!response.ok()) return FinishWith(*call, response.status());
+    if (!response.ok()) {
+      return FinishWith(*call, InWordsOfHttp(response.status(), call->request.query));
+    }
     Finish(*call, {.response = JsonResponse(call->request, *response), .stream = nullptr});
   };
   StartUpload({.tensors = parts_.tensor_api,

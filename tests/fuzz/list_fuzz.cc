@@ -1,5 +1,6 @@
-// A byte and a ListJobsRequest or, by the byte's last bit, a ListRunsRequest, where there are four
-// jobs and a run: refused as a client's fault, or pages that end.
+// A byte and a ListJobsRequest or, by the byte's last bit, a ListRunsRequest or, by the one before,
+// a ListTensorsRequest, where there are four jobs and a run with their tensors: refused as a
+// client's fault, or pages that end.
 #include <cstddef>
 #include <cstdint>
 
@@ -12,6 +13,7 @@ namespace attnprune::fuzz {
 namespace {
 
 constexpr int kStored = 5;
+constexpr int kMostPages = 500;  // of tensors, more than there are
 
 api::Backend& BackendWithJobs() {
   static api::Backend& backend = [&]() -> api::Backend& {
@@ -33,14 +35,14 @@ api::Backend& BackendWithJobs() {
 }
 
 template <typename Request, typename List>
-void ListAll(Request request, const List& list) {
-  for (int pages = 0; pages <= kStored; ++pages) {
+void ListAll(Request request, const List& list, int most_pages = kStored) {
+  for (int pages = 0; pages <= most_pages; ++pages) {
     const auto page = list(request);
     if (!page.ok()) return ExpectRefusal(page.status());
     if (page->next_page_token().empty()) return;
     request.set_page_token(page->next_page_token());
   }
-  Find("more pages than jobs", absl::OkStatus());
+  Find("more pages than things", absl::OkStatus());
 }
 
 }  // namespace
@@ -53,7 +55,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const int bytes = static_cast<int>(size) - 1;
   v1::ListJobsRequest jobs;
   v1::ListRunsRequest runs;
-  if ((data[0] & 1) == 0 && jobs.ParseFromArray(data + 1, bytes)) {
+  v1::ListTensorsRequest tensors;
+  if ((data[0] & 2) != 0) {
+    if (!tensors.ParseFromArray(data + 1, bytes)) return 0;
+    const auto list = [](const auto& request) {
+      return backend.tensor_api().ListTensors(access::Everyone(), request);
+    };
+    fuzz::ListAll(tensors, list, fuzz::kMostPages);
+  } else if ((data[0] & 1) == 0 && jobs.ParseFromArray(data + 1, bytes)) {
     fuzz::ListAll(jobs, [](const auto& request) {
       return backend.api().ListJobs(access::Everyone(), request);
     });

@@ -148,8 +148,8 @@ def measured(folder, job, *flags):
         return server.memory_bytes("VmHWM") - before, estimate
 
 
-@pytest.mark.parametrize("method", ["alps:steps=20", "gd:steps=20", "ste:steps=20", "joint:long=1,steps=20",
-                                    "wanda+refit:refit_steps=20"])
+@pytest.mark.parametrize("method", ["alps:steps=8", "gd:steps=8", "ste:steps=8", "joint:long=1,steps=8",
+                                    "wanda+refit:refit_steps=8"])
 def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
     """Where W is large and the data small, with a checkpoint every 200 ms."""
     job = [*large_w(tmp_path), "--method", method]
@@ -157,7 +157,7 @@ def test_a_solver_s_own_memory_is_predicted(tmp_path, method):
     assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
 
 
-@pytest.mark.parametrize("method", ["kfac:rounds=1,steps=20", "kfac:rounds=0,steps=20", "joint:steps=20,rounds=1"])
+@pytest.mark.parametrize("method", ["kfac:rounds=1,steps=8", "kfac:rounds=0,steps=8", "joint:steps=8,rounds=1"])
 def test_the_memory_of_a_method_with_curvature_is_predicted(tmp_path, method):
     job = [*layer(tmp_path, 768, 2, 1, 128, 4, dim=192), "--method", method]
     taken, estimate = measured(tmp_path / "data", job, "--checkpoint-interval", "200ms")
@@ -174,7 +174,7 @@ def large_w(folder, d=1536):
 
 def test_second_moments_of_earlier_judgements_are_predicted(tmp_path):
     held_out = ["--held-out", tmp_path / "x.safetensors:x"]
-    job = [*large_w(tmp_path), *held_out, "--method", "wanda", "--method", "joint:long=1,steps=20"]
+    job = [*large_w(tmp_path), *held_out, "--method", "wanda", "--method", "joint:long=1,steps=8"]
     taken, estimate = measured(tmp_path / "data", job, "--checkpoint-interval", "200ms")
     assert 0.8 * estimate < taken < 1.2 * estimate, (taken / 1e6, estimate / 1e6)
 

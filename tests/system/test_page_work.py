@@ -1,4 +1,5 @@
 """Work done on the page: jobs and runs submitted by a form, cloned, compared, deleted; files taken."""
+import hashlib
 import json
 import re
 import urllib.request
@@ -49,6 +50,13 @@ def fetched(server, link):
         return answer.read()
 
 
+def whole_file(folder):
+    """That a browser has brought: alone by its name, once nothing of it has another."""
+    names = list(folder.iterdir())
+    whole = [name for name in names if name.suffix == ".safetensors" and name.stat().st_size > 0]
+    return whole[0] if len(whole) == len(names) == 1 else None
+
+
 def list_all():
     return prune_api.ListJobsRequest(page_size=1000)
 
@@ -91,11 +99,95 @@ def test_a_job_is_cloned_changed_checked_and_submitted(browser, server, client, 
     assert made.labels == compared.labels
 
 
+def unfold(browser):
+    browser.js("document.querySelectorAll('.form details').forEach((node) => { node.open = true; })")
+
+
+def choose(browser, label, digest):
+    Select(browser.find(f"select[aria-label='{label}']")).select_by_value(digest)
+
+
+def test_a_layer_is_put_together_of_tensors_that_are_stored(browser, server, client, compared):
+    """Two weights that a job has named, and a batch that nobody has."""
+    data = numpy.random.default_rng(1).standard_normal((2, 16, 128), numpy.float32).tobytes()
+    loose = hashlib.sha256(data).hexdigest()
+    put = urllib.request.Request(
+        f"{server.page}api/v1/uploads/x?sha256={loose}&sizeBytes={len(data)}&dtype=F32", data,
+        method="PUT")
+    urllib.request.urlopen(put).close()
+    weights = compared.problem.projections
+    browser.emulate(width=360, height=740)
+    browser.open(f"{server.page}#/new?from=tensors")
+    browser.wait_for_js("document.querySelectorAll('[data-part=chooser] select').length > 2")
+    wait_for(lambda: browser.overflow() == 0, "nothing is wider than the window")
+    for part, value in (("headCount", "8"), ("keyHeads", "4"), ("theta", "10000")):
+        fill(browser, part, value)
+    choose(browser, "Weights of queries", weights.w_q.sha256)
+    browser.find("[data-part=check]").click()
+    browser.wait_for_text("[data-part=answer]", "Not valid: Weights of keys must be chosen")
+    choose(browser, "Weights of keys", weights.w_k.sha256)
+    choose(browser, "Batch 1", loose)
+    shape = browser.find("input[aria-label='Batch 1: shape']")
+    shape.send_keys("2x16x127")
+    browser.find("[data-part=check]").click()
+    browser.wait_for_text("[data-part=answer]", "Batch 1: 2 × 16 × 127 of F32 are 16,256 bytes, "
+                                                "the tensor has 16,384")
+    shape.clear()
+    shape.send_keys("2x16x128")
+    browser.find("[data-part=addCalibration]").click()
+    choose(browser, "Batch 2", compared.calibration[0].sha256)
+    browser.find("[data-part=addHeldOut]").click()
+    choose(browser, "Held-out batch 1", compared.held_out[0].sha256)
+    Select(browser.find(".method select")).select_by_value("magnitude")
+    browser.find("[data-part=check]").click()
+    browser.wait_for_text("[data-part=answer]", "^Valid: about ")
+    assert browser.overflow() == 0 and contrast_failures(browser) == []
+    browser.shot("submit-tensors-360")
+    browser.find("[data-part=submit]").click()
+    browser.wait_for_js("location.hash.startsWith('#/jobs/')")
+    made = client.finish(browser.js("return location.hash").removeprefix("#/"))
+    assert made.state == job_api.SUCCEEDED, made.failure.message
+    assert made.problem == compared.problem and made.held_out == compared.held_out
+    assert [(list(ref.shape), ref.sha256) for ref in made.calibration] == [
+        ([2, 16, 128], loose), (list(compared.calibration[0].shape), compared.calibration[0].sha256)]
+
+
+def test_a_job_is_submitted_anew_on_other_data(browser, server, client, compared):
+    opened_form(browser, server, compared.name)
+    browser.find("[data-part=tensors] > summary").click()
+    browser.wait_for_js("document.querySelector('[aria-label=\"Batch 1\"]')?.value")
+    assert browser.text("[aria-label='Weights of queries'] option:checked").endswith(" · as it is")
+    choose(browser, "Batch 1", compared.held_out[0].sha256)
+    browser.find("[aria-label='Remove Held-out batch 1']").click()
+    unfold(browser)
+    fill(browser, "labels", 'note="a, b", team=c')
+    for remove in browser.driver.find_elements("css selector", ".method .controls button"):
+        remove.click()
+    browser.find("[data-part=submit]").click()
+    browser.wait_for_js("location.hash.startsWith('#/jobs/')")
+    made = client.finish(browser.js("return location.hash").removeprefix("#/"))
+    assert made.problem == compared.problem and not made.held_out
+    assert made.calibration == compared.held_out
+    assert dict(made.labels) == {"note": "a, b", "team": "c"}
+    opened_form(browser, server, made.name)
+    assert browser.find("[data-part=labels]").get_attribute("value") == 'note="a, b", team=c'
+
+
+def test_another_method_is_at_once_in_the_request(browser, server, compared):
+    opened_form(browser, server, compared.name)
+    unfold(browser)
+    last = browser.driver.find_elements("css selector", ".method")[-1]
+    assert last.find_element("css selector", "input[name=steps]").get_attribute("value") == "300"
+    Select(last.find_element("css selector", "select")).select_by_value("wanda")
+    method = json.loads(browser.text("[data-part=json]"))["job"]["methods"][-1]
+    assert method == {"name": "wanda", "parameters": {}}
+
+
 def test_what_the_server_refuses_stays_in_the_form(browser, server, client, compared):
     browser.expected_codes = {400}
     opened_form(browser, server, compared.name)
     jobs = len(client.jobs.ListJobs(list_all()).jobs)
-    browser.js("document.querySelectorAll('.form details').forEach((node) => { node.open = true; })")
+    unfold(browser)
     fill(browser, "priority", "5000")
     browser.find("[data-part=submit]").click()
     browser.wait_for_text("[data-part=answer]", r"Not submitted: job.priority must be .*got 5000")
@@ -261,7 +353,7 @@ def test_what_stands_between_a_run_s_tensors_has_rows_of_its_own(browser, server
     browser.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     tensor = next(result.tensors[0] for result in reversed(trained.results) if result.tensors)
     browser.js("document.querySelector(`[aria-label='File of ${arguments[0]}']`).click()", tensor.name)
-    file = wait_for(lambda: next(iter(tmp_path.glob("*.safetensors")), None), "the file is there")
+    file = wait_for(lambda: whole_file(tmp_path), "the file is there")
     assert safetensors.read(file)[tensor.name][2] == client.download(tensor.weights.sha256)
     fill(browser, "resultFilter", "block 2 gate")
     wait_for(lambda: len(browser.js(table)) == 1, "the one that matches")
@@ -272,7 +364,7 @@ def test_what_stands_between_a_run_s_tensors_has_rows_of_its_own(browser, server
 def test_the_form_fits_360_pixels_and_has_names(browser, server, compared):
     browser.emulate(width=360, height=740)
     opened_form(browser, server, compared.name)
-    browser.js("document.querySelectorAll('.form details').forEach((node) => { node.open = true; })")
+    unfold(browser)
     assert browser.overflow() == 0
     assert contrast_failures(browser) == []
     nameless = [node for node in browser.accessible_nodes() if not node["name"] and node["focusable"]

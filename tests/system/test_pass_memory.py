@@ -10,16 +10,16 @@ import safetensors
 from harness import BIN
 
 MIB = 1 << 20
-D, FFN, LAYERS, ROWS, LENGTH = 1024, 4096, 2, 64, 128
+D, FFN, LAYERS, ROWS, LENGTH = 512, 2048, 2, 128, 128
 
 
 @pytest.fixture(scope="module", name="model")
 def random_llama(tmp_path_factory):
-    """A folder with a llama of two layers, 16.8 million weights each, and token ids for it."""
+    """A folder with a llama of two layers, 4.2 million weights each, and token ids for it."""
     folder, rng = tmp_path_factory.mktemp("model"), numpy.random.default_rng(2)
     (folder / "config.json").write_text(json.dumps({
         "model_type": "llama", "hidden_size": D, "intermediate_size": FFN, "vocab_size": 2048,
-        "num_hidden_layers": LAYERS, "num_attention_heads": 16, "tie_word_embeddings": True}))
+        "num_hidden_layers": LAYERS, "num_attention_heads": 8, "tie_word_embeddings": True}))
     shapes = {"model.embed_tokens.weight": (2048, D), "model.norm.weight": (D,)}
     for i in range(LAYERS):
         at = f"model.layers.{i}."

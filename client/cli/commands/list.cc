@@ -1,4 +1,5 @@
-// attnprune list: the runs and jobs of a server, newest first.
+// attnprune list: the runs and jobs of a server, newest first; or its tensors.
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -14,16 +15,19 @@
 #include "client/cli/views/paint.h"
 #include "client/cli/views/result_table.h"
 #include "client/cli/views/run_table.h"
+#include "client/cli/views/tensor_table.h"
 #include "core/base/status_macros.h"
 
 namespace attnprune::cli {
 namespace {
 
+constexpr int kLargestPage = 1000;  // of tensors
+
 struct ListFlags {
   ConnectFlags connect;
   std::vector<std::string> states, labels;
   int limit = 50;
-  bool runs = false;
+  bool runs = false, tensors = false, unused = false;
 };
 
 // Request: of jobs or of runs.
@@ -88,7 +92,40 @@ int ListAll(const Shell& shell, const ListFlags& flags, client::Client& client,
   return kDone;
 }
 
+int ListTensors(const Shell& shell, const ListFlags& flags) {
+  if (flags.runs || !flags.states.empty() || !flags.labels.empty()) {
+    return UsageError(shell, absl::InvalidArgumentError(
+                                 "--tensors must stand without --runs, --state and --label"));
+  }
+  ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
+  v1::ListTensorsRequest request;
+  request.set_unused(flags.unused);
+  v1::ListTensorsResponse all;
+  do {
+    request.set_page_size(std::min(flags.limit - all.tensors_size(), kLargestPage));
+    ATTNPRUNE_ASSIGN_OR_EXIT(ServerError, v1::ListTensorsResponse page,
+                             client->ListTensors(request));
+    all.mutable_tensors()->MergeFrom(page.tensors());
+    all.set_next_page_token(page.next_page_token());
+    request.set_page_token(page.next_page_token());
+  } while (all.tensors_size() < flags.limit && !all.next_page_token().empty());
+  if (flags.connect.json) {
+    *shell.out << Json(all, JsonStyle::kIndented);
+  } else {
+    const v1::ListTensorsResponse list = ForPeople(all);
+    *shell.out << Painted(
+        TensorListText({list.tensors().begin(), list.tensors().end()}, shell.out_columns),
+        shell.out_color);
+  }
+  TellIfMore(shell, all.next_page_token());
+  return kDone;
+}
+
 int Run(const Shell& shell, const ListFlags& flags) {
+  if (flags.tensors) return ListTensors(shell, flags);
+  if (flags.unused) {
+    return UsageError(shell, absl::InvalidArgumentError("--unused must stand beside --tensors"));
+  }
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto request, RequestOf<v1::ListJobsRequest>(flags));
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto of_runs, RequestOf<v1::ListRunsRequest>(flags));
   ATTNPRUNE_ASSIGN_OR_EXIT(UsageError, const auto client, Connect(shell, flags.connect));
@@ -104,17 +141,22 @@ int Run(const Shell& shell, const ListFlags& flags) {
 }  // namespace
 
 void AddListCommand(Command& program) {
-  Command command =
-      program.AddCommand("list", "List jobs, newest first, and before them runs, if there are any");
+  Command command = program.AddCommand(
+      "list", "List jobs, newest first, and before them runs, if there are any; or tensors");
   ListFlags& flags = command.Runs<ListFlags>(Run);
   AddConnectFlags(command, flags.connect);
   command.Add("--state", flags.states, "Only those in this state. Repeatable",
               {.type = "STATE", .repeatable = true});
   command.Add("--label", flags.labels, "Only those with this label. Repeatable",
               {.type = "KEY=VALUE", .repeatable = true});
-  command.Add("--limit", flags.limit, "The most jobs, and the most runs, to list",
+  command.Add("--limit", flags.limit, "The most jobs, and the most runs, or tensors, to list",
               {.show_default = true, .between = {{1, 1'000'000}}});
   command.Add("--runs", flags.runs, "Only runs. With --json: without it, only jobs");
+  command.Add("--tensors", flags.tensors,
+              "In place of jobs, what is stored: uploads that are not finished, then tensors");
+  command.Add(
+      "--unused", flags.unused,
+      "With --tensors: only what no job or run refers to, which goes some time after `time`");
 }
 
 }  // namespace attnprune::cli

@@ -152,6 +152,37 @@ absl::StatusOr<absl::optional<StoredBlob>> PostgresBlobLedger::Find(const std::s
   return blob;
 }
 
+absl::StatusOr<std::vector<BlobFacts>> PostgresBlobLedger::ReadFacts(
+    const std::string& which, absl::Span<const Value> values) {
+  std::vector<BlobFacts> blobs;
+  const auto read = [&](const Turn& turn) -> absl::Status {
+    ATTNPRUNE_ASSIGN_OR_RETURN(
+        const Result found,
+        turn.connection.Query(absl::StrCat("SELECT digest, size, touched FROM blobs WHERE ", which),
+                              values));
+    blobs.clear();
+    for (int i = 0; i < found.rows(); ++i) {
+      blobs.push_back(
+          {found.Text(i, 0), found.Integer(i, 1), absl::FromUnixNanos(found.Integer(i, 2))});
+    }
+    return absl::OkStatus();
+  };
+  ATTNPRUNE_RETURN_IF_ERROR(Write(read));
+  return blobs;
+}
+
+// Digits stand before letters in every collation.
+absl::StatusOr<std::vector<BlobFacts>> PostgresBlobLedger::List(const std::string& after,
+                                                                int limit) {
+  return ReadFacts("digest > $1 ORDER BY digest LIMIT $2", {after, int64_t{limit}});
+}
+
+absl::StatusOr<std::vector<BlobFacts>> PostgresBlobLedger::LookAt(
+    absl::Span<const std::string> digests) {
+  if (digests.empty()) return std::vector<BlobFacts>();
+  return ReadFacts("digest = ANY(string_to_array($1, E'\\n'))", {Lines(digests)});
+}
+
 absl::Status PostgresBlobLedger::Reserve(const SpareObject& object) {
   return Write([&](const Turn& turn) -> absl::Status {
     ATTNPRUNE_ASSIGN_OR_RETURN(

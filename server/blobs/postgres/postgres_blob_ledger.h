@@ -31,6 +31,8 @@ class PostgresBlobLedger final : public BlobLedger {
   absl::StatusOr<std::string> PlaceId() override;
   absl::StatusOr<std::vector<StoredBlob>> Touch(absl::Span<const std::string> digests) override;
   absl::StatusOr<absl::optional<StoredBlob>> Find(const std::string& sha256) override;
+  absl::StatusOr<std::vector<BlobFacts>> List(const std::string& after, int limit) override;
+  absl::StatusOr<std::vector<BlobFacts>> LookAt(absl::Span<const std::string> digests) override;
   absl::Status Reserve(const SpareObject& object) override;
   absl::StatusOr<SpareObjects> Publish(const StoredBlob& blob) override;
   absl::StatusOr<SpareObjects> Withdraw(const StoredBlob& blob, Fate fate) override;
@@ -46,6 +48,9 @@ class PostgresBlobLedger final : public BlobLedger {
   absl::StatusOr<SpareObjects> Drop(const std::string& key, const std::string& holder) override;
   absl::StatusOr<SpareObjects> DropUnlessHeld(const std::string& key) override;
   absl::StatusOr<int64_t> CommittedBytes(const std::string& key) override;
+  absl::StatusOr<std::vector<UploadFacts>> ListUploads(const absl::optional<std::string>& tenant,
+                                                       const std::string& after,
+                                                       int limit) override;
 
   absl::StatusOr<bool> TakeDuty(const std::string& duty, const std::string& holder,
                                 absl::Duration lease) override;
@@ -68,6 +73,8 @@ class PostgresBlobLedger final : public BlobLedger {
   PostgresBlobLedger(const PostgresBlobLedgerOptions& options, const StoreUrl& url);
 
   absl::Status Write(Body body);
+  absl::StatusOr<std::vector<BlobFacts>> ReadFacts(const std::string& which,
+                                                   absl::Span<const Value> values);
   absl::Status WriteOnce(Connection& connection, Body body);
   static absl::StatusOr<SpareObjects> MakeSpare(const Turn& turn,
                                                 absl::Span<const std::string> objects);

@@ -240,6 +240,33 @@ absl::StatusOr<int64_t> PostgresBlobLedger::CommittedBytes(const std::string& ke
   return bytes;
 }
 
+absl::StatusOr<std::vector<UploadFacts>> PostgresBlobLedger::ListUploads(
+    const absl::optional<std::string>& tenant, const std::string& after, int limit) {
+  std::vector<Value> values = {after, int64_t{limit}};
+  if (tenant.has_value()) values.emplace_back(*tenant);
+  const std::string sql = absl::StrCat(
+      "SELECT key, tenant, digest, size, part_bytes + tail_bytes, touched FROM blob_uploads"
+      " WHERE key > $1 COLLATE \"C\"",
+      tenant.has_value() ? " AND tenant = $3" : "", " ORDER BY key COLLATE \"C\" LIMIT $2");
+  std::vector<UploadFacts> uploads;
+  const auto read = [&](const Turn& turn) -> absl::Status {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const Result found, turn.connection.Query(sql, values));
+    uploads.clear();
+    for (int i = 0; i < found.rows(); ++i) {
+      const std::string of = found.Text(i, 1), key = found.Text(i, 0);
+      uploads.push_back({.tenant = of,
+                         .upload_id = key.substr(UploadKey(of, "").size()),
+                         .sha256 = found.Text(i, 2),
+                         .size_bytes = found.Integer(i, 3),
+                         .received = found.Integer(i, 4),
+                         .touched = absl::FromUnixNanos(found.Integer(i, 5))});
+    }
+    return absl::OkStatus();
+  };
+  ATTNPRUNE_RETURN_IF_ERROR(Write(read));
+  return uploads;
+}
+
 absl::StatusOr<int64_t> PostgresBlobLedger::DropOld(absl::Duration grace,
                                                     absl::Span<const std::string> holders) {
   int64_t dropped = 0;

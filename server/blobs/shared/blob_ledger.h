@@ -71,6 +71,9 @@ class BlobLedger {
   // Those that are there; their grace begins anew.
   virtual absl::StatusOr<std::vector<StoredBlob>> Touch(absl::Span<const std::string> digests) = 0;
   virtual absl::StatusOr<absl::optional<StoredBlob>> Find(const std::string& sha256) = 0;
+  // As BlobStore::List and LookAt.
+  virtual absl::StatusOr<std::vector<BlobFacts>> List(const std::string& after, int limit) = 0;
+  virtual absl::StatusOr<std::vector<BlobFacts>> LookAt(absl::Span<const std::string> digests) = 0;
   // The object is about to be written; once more with what writes its parts.
   virtual absl::Status Reserve(const SpareObject& object) = 0;
   // The reserved object, which is whole, is the tensor from now on, unless another of this size is:
@@ -99,6 +102,9 @@ class BlobLedger {
   virtual absl::StatusOr<SpareObjects> Drop(const std::string& key, const std::string& holder) = 0;
   virtual absl::StatusOr<SpareObjects> DropUnlessHeld(const std::string& key) = 0;
   virtual absl::StatusOr<int64_t> CommittedBytes(const std::string& key) = 0;
+  // As BlobStore::ListUploads, as far as each is recorded.
+  virtual absl::StatusOr<std::vector<UploadFacts>> ListUploads(
+      const absl::optional<std::string>& tenant, const std::string& after, int limit) = 0;
 
   // --- Upkeep ---
 

@@ -62,6 +62,16 @@ class SharedBlobStore final : public BlobStore {
   absl::StatusOr<std::string> Put(absl::Span<const char> bytes, absl::string_view tail) override;
   absl::Status Remove(const std::string& sha256) override;
   absl::StatusOr<int64_t> SizeOf(const std::string& sha256) const override;
+  absl::StatusOr<std::vector<BlobFacts>> List(const std::string& after, int limit) const override {
+    return blobs_.ledger().List(after, limit);
+  }
+  absl::StatusOr<std::vector<BlobFacts>> LookAt(
+      absl::Span<const std::string> digests) const override {
+    return blobs_.ledger().LookAt(digests);
+  }
+  absl::StatusOr<std::vector<UploadFacts>> ListUploads(const absl::optional<std::string>& tenant,
+                                                       const std::string& after,
+                                                       int limit) const override;
   absl::StatusOr<MappedFile> Map(const std::string& sha256, int64_t size_bytes) const override;
   absl::StatusOr<std::unique_ptr<BlobReader>> OpenForReading(
       const std::string& sha256) const override;
@@ -172,6 +182,16 @@ absl::StatusOr<int64_t> SharedBlobStore::CommittedBytes(const std::string& tenan
   const absl::optional<int64_t> received = blobs_.held().Received(key);
   if (received.has_value()) return *received;
   return blobs_.ledger().CommittedBytes(key);
+}
+
+absl::StatusOr<std::vector<UploadFacts>> SharedBlobStore::ListUploads(
+    const absl::optional<std::string>& tenant, const std::string& after, int limit) const {
+  ATTNPRUNE_ASSIGN_OR_RETURN(std::vector<UploadFacts> uploads,
+                             blobs_.ledger().ListUploads(tenant, after, limit));
+  for (UploadFacts& upload : uploads) {
+    upload.received = blobs_.held().Received(upload.Key()).value_or(upload.received);
+  }
+  return uploads;
 }
 
 absl::Status SharedBlobStore::PutInParts(const std::string& object, absl::Span<const char> bytes,

@@ -49,6 +49,12 @@ class PostgresJobRows final : public JobRows {
   absl::StatusOr<std::set<std::string>> ReadTensors() override;
   absl::StatusOr<bool> HasTensor(absl::string_view tenant, const std::string& digest) override;
   absl::StatusOr<std::set<std::string>> ReadTensorsOf(absl::string_view tenant) override;
+  absl::StatusOr<std::vector<OwnTensor>> ListOwnTensors(absl::string_view tenant,
+                                                        absl::string_view after,
+                                                        int limit) override;
+  absl::StatusOr<TensorUsers> FindUsers(const absl::optional<std::string>& tenant,
+                                        absl::Span<const std::string> digests) override;
+  absl::StatusOr<TensorUsers> ReadStates() override;
   absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
                                                       int limit) override;
 
@@ -92,6 +98,8 @@ class PostgresJobRows final : public JobRows {
   absl::StatusOr<int64_t> ReadInteger(const std::string& sql, absl::Span<const Value> values = {});
   absl::StatusOr<std::set<std::string>> ReadTexts(const std::string& sql,
                                                   absl::Span<const Value> values);
+  // Of a digest and a job's id.
+  absl::StatusOr<TensorUsers> ReadUsers(const std::string& sql, absl::Span<const Value> values);
   // A statement that writes; one that returns a row returns the transaction's id.
   absl::Status Execute(const std::string& sql, absl::Span<const Value> values);
 

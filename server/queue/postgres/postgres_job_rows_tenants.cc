@@ -88,6 +88,54 @@ absl::StatusOr<std::set<std::string>> PostgresJobRows::ReadTensorsOf(absl::strin
       {std::string(tenant)});
 }
 
+absl::StatusOr<std::vector<OwnTensor>> PostgresJobRows::ListOwnTensors(absl::string_view tenant,
+                                                                       absl::string_view after,
+                                                                       int limit) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(
+      const Result found,
+      connection_.Query("SELECT digest, max(time) IS NULL, coalesce(max(time), 0) FROM ("
+                        "SELECT digest, time FROM tenant_tensors WHERE tenant = $1 AND digest > $2"
+                        " UNION ALL SELECT digest, NULL FROM jobs JOIN job_tensors ON job = number"
+                        " WHERE tenant = $1 AND digest > $2) AS own"
+                        " GROUP BY digest ORDER BY digest LIMIT $3",
+                        {std::string(tenant), std::string(after), int64_t{limit}}));
+  std::vector<OwnTensor> tensors;
+  for (int i = 0; i < found.rows(); ++i) {
+    OwnTensor& tensor = tensors.emplace_back(OwnTensor{found.Text(i, 0), absl::nullopt});
+    if (found.Integer(i, 1) == 0) tensor.noted = absl::FromUnixNanos(found.Integer(i, 2));
+  }
+  return tensors;
+}
+
+absl::StatusOr<TensorUsers> PostgresJobRows::ReadUsers(const std::string& sql,
+                                                       absl::Span<const Value> values) {
+  ATTNPRUNE_ASSIGN_OR_RETURN(const Result found, connection_.Query(sql, values));
+  TensorUsers users;
+  for (int i = 0; i < found.rows(); ++i) users[found.Text(i, 0)] = found.Text(i, 1);
+  return users;
+}
+
+absl::StatusOr<TensorUsers> PostgresJobRows::FindUsers(const absl::optional<std::string>& tenant,
+                                                       absl::Span<const std::string> digests) {
+  if (digests.empty()) return TensorUsers();
+  std::vector<Value> values = {absl::StrJoin(digests, "\n")};
+  if (tenant.has_value()) values.emplace_back(*tenant);
+  return ReadUsers(
+      absl::StrCat("SELECT DISTINCT ON (digest) digest, id"
+                   " FROM job_tensors JOIN jobs ON job = number"
+                   " WHERE digest = ANY(string_to_array($1, E'\\n'))",
+                   tenant.has_value() ? " AND tenant = $2" : "", " ORDER BY digest, number DESC"),
+      values);
+}
+
+absl::StatusOr<TensorUsers> PostgresJobRows::ReadStates() {
+  return ReadUsers(
+      "SELECT digest, id FROM job_states JOIN jobs ON job = number"
+      " UNION ALL SELECT regexp_split_to_table(states, '\\n'), id FROM job_parts"
+      " JOIN jobs ON job = number WHERE states != ''",
+      {});
+}
+
 absl::Status PostgresJobRows::NoteTensor(absl::string_view tenant, const std::string& digest,
                                          absl::Time time) {
   return Execute(

@@ -50,6 +50,12 @@ class SqliteJobRows final : public JobRows {
   absl::StatusOr<std::set<std::string>> ReadTensors() override;
   absl::StatusOr<bool> HasTensor(absl::string_view tenant, const std::string& digest) override;
   absl::StatusOr<std::set<std::string>> ReadTensorsOf(absl::string_view tenant) override;
+  absl::StatusOr<std::vector<OwnTensor>> ListOwnTensors(absl::string_view tenant,
+                                                        absl::string_view after,
+                                                        int limit) override;
+  absl::StatusOr<TensorUsers> FindUsers(const absl::optional<std::string>& tenant,
+                                        absl::Span<const std::string> digests) override;
+  absl::StatusOr<TensorUsers> ReadStates() override;
   absl::StatusOr<std::vector<StoredEvent>> ReadEvents(int64_t number, int64_t after,
                                                       int limit) override;
 
@@ -84,6 +90,9 @@ class SqliteJobRows final : public JobRows {
                                                  absl::Span<const sqlite::Value> values);
   absl::StatusOr<JobOrigin> ReadOrigin(int64_t number);
   absl::StatusOr<std::string> ReadTenant(int64_t number);
+  // Of digests, some by lines, and a job's id.
+  absl::StatusOr<TensorUsers> ReadUsers(const std::string& sql,
+                                        absl::Span<const sqlite::Value> values);
   absl::StatusOr<std::vector<PartRow>> FindParts(const std::string& from,
                                                  absl::Span<const sqlite::Value> values);
   absl::Status ReadSpecAndLabels(int64_t number, JobRecord* record);

@@ -110,6 +110,15 @@ class FailingStore final : public JobStore {
   absl::StatusOr<std::set<std::string>> TensorsOf(absl::string_view tenant) override {
     return base_->TensorsOf(tenant);
   }
+  absl::StatusOr<std::vector<OwnTensor>> ListOwnTensors(absl::string_view tenant,
+                                                        absl::string_view after,
+                                                        int limit) override {
+    return base_->ListOwnTensors(tenant, after, limit);
+  }
+  absl::StatusOr<TensorUsers> FindUsers(const absl::optional<std::string>& tenant,
+                                        absl::Span<const std::string> digests) override {
+    return base_->FindUsers(tenant, digests);
+  }
   absl::Status ForgetTensors(absl::Duration grace) override { return base_->ForgetTensors(grace); }
   absl::StatusOr<Snapshot> ReadOutstanding() override { return base_->ReadOutstanding(); }
   absl::StatusOr<Snapshot> ReadTimed() override { return base_->ReadTimed(); }

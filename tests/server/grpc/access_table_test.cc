@@ -73,7 +73,7 @@ grpc::Status CallByName(AccessWorld& world, const std::string& path, const std::
 
 TEST(AccessTable, EveryRpcOfTheServicesNeedsAToken) {
   AccessWorld world;
-  ASSERT_EQ(AllMethods().size(), 17U);
+  ASSERT_EQ(AllMethods().size(), 18U);
   grpc::Status first;
   for (const auto* const method : AllMethods()) {
     const std::string path = absl::StrCat("/", method->service()->full_name(), "/", method->name());
@@ -173,6 +173,7 @@ TEST(AccessTable, ByRoleOfCallsAboutNothingInParticular) {
   const std::vector<std::function<grpc::StatusCode(const std::string&)>> reads = {
       unary(world.prune(), &PruneStub::ListJobs, v1::ListJobsRequest()),
       unary(world.prune(), &PruneStub::ListRuns, v1::ListRunsRequest()),
+      unary(world.tensors(), &TensorStub::ListTensors, v1::ListTensorsRequest()),
       unary(world.prune(), &PruneStub::GetServerInfo, v1::GetServerInfoRequest())};
   const std::vector<std::function<grpc::StatusCode(const std::string&)>> writes = {
       unary(world.prune(), &PruneStub::CreateJob, create),
@@ -292,9 +293,31 @@ TEST(AccessTable, OfRoutesThatBringSomething) {
   EXPECT_EQ(world.Ask("mine-reader", "GET", "/api/v1/tensors/" + digest).body, bytes);
 }
 
+TEST(AccessTable, TensorsAreListedToWhoeverSeesThem) {
+  AccessWorld world;
+  v1::UploadTensorResponse uploaded;
+  ASSERT_TRUE(world.Upload("mine-submitter", "a tensor of mine", &uploaded).ok());
+  const auto listed = [&](const std::string& who) {
+    v1::ListTensorsResponse response;
+    const grpc::Status status = world.Call(world.tensors(), &TensorStub::ListTensors, who,
+                                           v1::ListTensorsRequest(), &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    const std::string body = world.Ask(who, "GET", "/api/v1/tensors").body;
+    const bool there = response.tensors_size() == 1;
+    for (const v1::StoredTensor& one : response.tensors()) {
+      EXPECT_EQ(one.tensor().sha256(), uploaded.sha256());
+    }
+    EXPECT_EQ(body.find(uploaded.sha256()) != std::string::npos, there) << body;
+    return there;
+  };
+  for (const char* const who : {"mine-reader", "mine-submitter", "admin"}) EXPECT_TRUE(listed(who));
+  for (const char* const who : {"other-reader", "other-submitter"}) EXPECT_FALSE(listed(who));
+}
+
 TEST(AccessTable, OfRoutesAboutNothingInParticular) {
   AccessWorld world;
-  for (const char* const target : {"/api/v1/server", "/api/v1/jobs", "/api/v1/runs"}) {
+  for (const char* const target :
+       {"/api/v1/server", "/api/v1/jobs", "/api/v1/runs", "/api/v1/tensors"}) {
     EXPECT_EQ(world.Ask("", "GET", target).status, 401) << target;
     EXPECT_EQ(world.Ask("", "HEAD", target).status, 401) << target;
     EXPECT_EQ(world.Ask("mine-reader", "GET", target).status, 200) << target;

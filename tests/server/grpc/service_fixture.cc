@@ -109,6 +109,7 @@ v1::PreconditionFailure PreconditionFailureOf(const grpc::Status& status) {
 }
 
 std::string FieldOf(const grpc::Status& status) {
+  if (status.error_details().empty()) return "";
   const v1::BadRequest detail = BadRequestOf(status);
   EXPECT_EQ(detail.field_violations_size(), 1);
   return detail.field_violations_size() == 1 ? detail.field_violations(0).field() : "";

@@ -70,7 +70,7 @@ v1::BadRequest BadRequestOf(const grpc::Status& status);
 v1::RetryInfo RetryInfoOf(const grpc::Status& status);
 v1::ErrorInfo ErrorInfoOf(const grpc::Status& status);
 v1::PreconditionFailure PreconditionFailureOf(const grpc::Status& status);
-// BadRequest's only field.
+// BadRequest's only field; empty of an error without details.
 std::string FieldOf(const grpc::Status& status);
 
 }  // namespace attnprune::rpc

@@ -12,28 +12,14 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "attnprune/v1/errors.pb.h"
 #include "attnprune/v1/tensor_service.grpc.pb.h"
 #include "server/grpc/tensor_service.h"
 #include "tests/server/blobs/store_fixture.h"
+#include "tests/server/grpc/service_fixture.h"
 
 namespace attnprune::rpc {
 
 inline constexpr int64_t kChunk = 1000;  // the largest that the server takes here
-
-// The field of the first violation in a status' google.rpc.BadRequest; empty without one.
-inline std::string FieldOf(const grpc::Status& status) {
-  v1::RpcStatus details;
-  if (!details.ParseFromString(status.error_details())) return "unreadable details";
-  for (const google::protobuf::Any& any : details.details()) {
-    v1::BadRequest bad_request;
-    if (any.type_url() == "type.googleapis.com/google.rpc.BadRequest" &&
-        bad_request.ParseFromString(any.value()) && bad_request.field_violations_size() > 0) {
-      return bad_request.field_violations(0).field();
-    }
-  }
-  return "";
-}
 
 MATCHER_P2(IsRefusal, code, field, "") {
   *result_listener << arg.error_code() << ", field '" << FieldOf(arg)

@@ -140,5 +140,74 @@ TEST_P(JobStoreConformance, WhatATenantsJobReadsAndMakesIsItsOwnUntilTheJobIsDel
   EXPECT_THAT(*store().FindOwnTensors("a", both), IsEmpty());
 }
 
+std::vector<std::string> DigestsOf(const absl::StatusOr<std::vector<OwnTensor>>& tensors) {
+  EXPECT_TRUE(tensors.ok()) << tensors.status();
+  std::vector<std::string> digests;
+  for (const OwnTensor& tensor : *tensors) digests.push_back(tensor.digest);
+  return digests;
+}
+
+TEST_P(JobStoreConformance, ListsATenantsTensorsByDigestPageByPageWithTheirNotes) {
+  ASSERT_TRUE(store().NoteTensors("a", {"d", "b", "x"}).ok());
+  ASSERT_TRUE(store().NoteTensors("b", {"e"}).ok());
+  const absl::Time first = clock().Now();
+  clock().Advance(absl::Hours(1));
+  ASSERT_TRUE(store().NoteTensors("a", {"d"}).ok());
+  NewJob job = OfTenant("a");
+  job.tensor_digests = {"a", "c", "d"};
+  CreateJob(job);
+  CreateJob(job);
+  Reopen();
+  EXPECT_THAT(DigestsOf(store().ListOwnTensors("a", "", 10)), ElementsAre("a", "b", "c", "d", "x"));
+  EXPECT_THAT(DigestsOf(store().ListOwnTensors("a", "", 2)), ElementsAre("a", "b"));
+  EXPECT_THAT(DigestsOf(store().ListOwnTensors("a", "b", 2)), ElementsAre("c", "d"));
+  EXPECT_THAT(DigestsOf(store().ListOwnTensors("a", "bb", 10)), ElementsAre("c", "d", "x"));
+  EXPECT_THAT(DigestsOf(store().ListOwnTensors("a", "x", 10)), IsEmpty());
+  EXPECT_THAT(DigestsOf(store().ListOwnTensors("b", "", 10)), ElementsAre("e"));
+  EXPECT_THAT(DigestsOf(store().ListOwnTensors("", "", 10)), IsEmpty());
+  const std::vector<OwnTensor> own = *store().ListOwnTensors("a", "", 10);
+  EXPECT_EQ(own[0].noted, absl::nullopt) << "a job's alone";
+  EXPECT_EQ(own[1].noted, first);
+  EXPECT_EQ(own[3].noted, clock().Now());
+}
+
+TEST_P(JobStoreConformance, NamesTheNewestJobOfATenantThatRefersToATensor) {
+  using ::testing::Pair;
+  NewJob job = OfTenant("a");
+  job.tensor_digests = {"both", "old"};
+  const std::string older = CreateJob(job);
+  job.tensor_digests = {"both"};
+  const std::string newer = CreateJob(job);
+  job = OfTenant("b");
+  job.tensor_digests = {"both", "other"};
+  const std::string of_b = CreateJob(job);
+  const std::vector<std::string> all = {"both", "old", "other", "none"};
+  EXPECT_THAT(*store().FindUsers("a", all),
+              UnorderedElementsAre(Pair("both", newer), Pair("old", older)));
+  EXPECT_THAT(*store().FindUsers("b", all),
+              UnorderedElementsAre(Pair("both", of_b), Pair("other", of_b)));
+  EXPECT_THAT(*store().FindUsers("c", all), IsEmpty());
+  EXPECT_THAT(*store().FindUsers(absl::nullopt, all),
+              UnorderedElementsAre(Pair("both", of_b), Pair("old", older), Pair("other", of_b)));
+  EXPECT_THAT(*store().FindUsers("a", {}), IsEmpty());
+
+  const JobClaim claim = Claim();
+  ASSERT_EQ(claim.id, older);
+  ASSERT_TRUE(store().FinishMethod(claim, 0, "result", {"mask"}).ok());
+  EXPECT_THAT(*store().FindUsers("a", {"mask"}), UnorderedElementsAre(Pair("mask", older)));
+}
+
+TEST_P(JobStoreConformance, WhatAJobGoesOnFromIsUsedByItForThoseWhoSeeAll) {
+  using ::testing::Pair;
+  const std::string id = CreateJob(OfTenant("a"));
+  const JobClaim claim = Claim();
+  ASSERT_TRUE(store().FinishMethod(claim, 0, "r", {}, std::vector<std::string>{"hidden"}).ok());
+  ASSERT_TRUE(store().OpenPart(claim, 3, {"left", "right"}).ok());
+  const std::vector<std::string> all = {"hidden", "left", "right", "none"};
+  EXPECT_THAT(*store().FindUsers(absl::nullopt, all),
+              UnorderedElementsAre(Pair("hidden", id), Pair("left", id), Pair("right", id)));
+  EXPECT_THAT(*store().FindUsers("a", all), IsEmpty()) << "it is no tensor of the tenant's";
+}
+
 }  // namespace
 }  // namespace attnprune::testing

@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/types/optional.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -62,6 +63,31 @@ TEST(Assets, KnowsNoOtherPaths) {
   }
 }
 
+TEST(Assets, PutsTheFilesThatAPageIncludesIntoIt) {
+  const std::array<EmbeddedFile, 4> files = {
+      {{"index.html", "<a>\n<!--include v/one.html-->\n<!-- c --><!--include v/two.html--><b>"},
+       {"v/one.html", "1"},
+       {"v/two.html", "2"},
+       {"js/a.js", "// <!--include v/one.html-->"}}};
+  const Assets assets(files);
+  const auto body = [&](const char* path) {
+    http::Request request;
+    request.path = path;
+    return *assets.Find(request)->body;
+  };
+  EXPECT_EQ(body("/"), "<a>\n1\n<!-- c -->2<b>");
+  EXPECT_EQ(body("/v/one.html"), "1");
+  EXPECT_EQ(body("/js/a.js"), "// <!--include v/one.html-->");
+}
+
+TEST(Assets, LeavesOutWhatIsNotThereToBeIncluded) {
+  const std::array<EmbeddedFile, 1> files = {
+      {{"index.html", "a<!--include none.html-->b<!--include"}}};
+  http::Request request;
+  request.path = "/";
+  EXPECT_EQ(*Assets(files).Find(request)->body, "ab<!--include");
+}
+
 TEST(EmbeddedFiles, HaveThePage) {
   const Assets assets(EmbeddedFiles());
   http::Request request;
@@ -69,6 +95,12 @@ TEST(EmbeddedFiles, HaveThePage) {
   const absl::optional<http::Response> page = assets.Find(request);
   ASSERT_TRUE(page.has_value());
   EXPECT_THAT(*page->body, HasSubstr("<title>"));
+  EXPECT_THAT(*page->body, HasSubstr("<template id=\"job-view\">"));
+  EXPECT_THAT(*page->body, ::testing::Not(HasSubstr("<!--include")));
+  for (const EmbeddedFile& file : EmbeddedFiles()) {
+    if (!absl::StartsWith(file.path, "views/")) continue;
+    EXPECT_THAT(*page->body, HasSubstr(std::string(file.bytes))) << file.path;
+  }
 }
 
 }  // namespace

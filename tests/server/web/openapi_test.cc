@@ -64,6 +64,22 @@ TEST(OpenApi, GivesEachOperationANameOfItsOwn) {
   for (const std::string& name : names) EXPECT_EQ(names.count(name), 1U) << name;
 }
 
+TEST(OpenApi, SaysOfAFieldWhatItsProtoSays) {
+  const Json document = Json::parse(OpenApiJson());
+  const Json& schemas = document["components"]["schemas"];
+  EXPECT_EQ(schemas["Job"]["properties"]["priority"]["description"],
+            "-1000 to 1000; higher runs first; default 0");
+  EXPECT_EQ(schemas["TensorRef"]["properties"]["sha256"]["description"],
+            "64 lower-case hexadecimal digits. Required.");
+  EXPECT_EQ(schemas["Job"]["properties"]["sparsity"].count("description"), 0U) << "it has none";
+  EXPECT_EQ(schemas["TensorRef"]["description"],
+            "A tensor of the server's store, by the SHA-256 of its raw bytes.");
+  const auto dtypes = schemas["DType"]["description"].get<std::string>();
+  EXPECT_THAT(dtypes, ::testing::StartsWith("Element type of a stored tensor;"));
+  EXPECT_THAT(dtypes, ::testing::HasSubstr("\nI32: token ids only"));
+  EXPECT_EQ(schemas["QkNorm"]["properties"]["kWeight"]["description"], "required") << "of its own";
+}
+
 TEST(OpenApi, IsServed) {
   Web web;
   http::HttpClient client(web.port());

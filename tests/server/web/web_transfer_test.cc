@@ -225,7 +225,7 @@ TEST(WebUpload, MayComeInSeveralRequests) {
   HttpClient client(web.port());
   const Received half = client.Ask("PUT", UploadUrl(bytes, "u"), "", bytes.substr(0, 2000));
   EXPECT_EQ(half.status, 400) << "bytes are missing";
-  EXPECT_EQ(FieldOf(half), "data");
+  EXPECT_EQ(FieldOf(half), "body");
   EXPECT_EQ(Committed(client, "u"), 2000);
   EXPECT_EQ(client.Ask("PUT", UploadUrl(bytes, "u", 2000), "", bytes.substr(2000)).status, 200);
 }
@@ -255,15 +255,15 @@ TEST(WebUpload, RefusesWhatDoesNotFitAndSaysWhatIsWrong) {
   };
   const std::string size = "&sizeBytes=4000";
   const Row rows[] = {
-      {"sha256=" + digest + size + "&dtype=F33", bytes, 400, "header.dtype"},
-      {"sha256=" + digest + size, bytes, 400, "header.dtype"},
-      {"sha256=" + digest + "&sizeBytes=4001&dtype=F32", bytes, 400, "header.size_bytes"},
-      {"sha256=" + digest + "&sizeBytes=0&dtype=F32", bytes, 400, "header.size_bytes"},
+      {"sha256=" + digest + size + "&dtype=F33", bytes, 400, "dtype"},
+      {"sha256=" + digest + size, bytes, 400, "dtype"},
+      {"sha256=" + digest + "&sizeBytes=4001&dtype=F32", bytes, 400, "sizeBytes"},
+      {"sha256=" + digest + "&size_bytes=0&dtype=F32", bytes, 400, "size_bytes"},
       {"sha256=" + digest + "&sizeBytes=x&dtype=F32", bytes, 400, "sizeBytes"},
-      {"sha256=xyz" + size + "&dtype=F32", bytes, 400, "header.sha256"},
-      {"sha256=" + Sha256Of("other") + size + "&dtype=F32", bytes, 400, "header.sha256"},
-      {"sha256=" + digest + size + "&dtype=F32", bytes + "more", 400, "data"},
-      {"sha256=" + digest + size + "&dtype=F32&offset=-1", bytes, 400, "header.offset"},
+      {"sha256=xyz" + size + "&dtype=F32", bytes, 400, "sha256"},
+      {"sha256=" + Sha256Of("other") + size + "&dtype=F32", bytes, 400, "sha256"},
+      {"sha256=" + digest + size + "&dtype=F32", bytes + "more", 400, "body"},
+      {"sha256=" + digest + size + "&dtype=F32&offset=-1", bytes, 400, "offset"},
       {"sha256=" + digest + size + "&dtype=F32&colour=red", bytes, 400, "colour"},
       {"sha256=" + digest + "&sizeBytes=9000000000000000000&dtype=BITMASK", bytes, 429, ""},
   };
@@ -273,11 +273,68 @@ TEST(WebUpload, RefusesWhatDoesNotFitAndSaysWhatIsWrong) {
     const Received received = client.Ask("PUT", "/api/v1/uploads/u?" + row.query, "", row.body);
     EXPECT_EQ(received.status, row.code) << row.query << received.body;
     EXPECT_EQ(FieldOf(received), row.field) << row.query << received.body;
+    EXPECT_THAT(received.body, ::testing::HasSubstr(absl::StrCat("\"message\":\"", row.field)));
+    EXPECT_THAT(received.body, ::testing::Not(HasSubstr("header."))) << "what gRPC calls it";
   }
   HttpClient client(web.port());
-  EXPECT_EQ(client.Ask("PUT", UploadUrl(bytes, "a%20b"), "", bytes).status, 400);
+  const Received wrong_id = client.Ask("PUT", UploadUrl(bytes, "a%20b"), "", bytes);
+  EXPECT_EQ(wrong_id.status, 400);
+  EXPECT_EQ(FieldOf(wrong_id), "id");
+  HttpClient asks(web.port());
+  EXPECT_EQ(FieldOf(asks.Get("/api/v1/uploads/a%20b")), "id");
   HttpClient next(web.port());
   EXPECT_EQ(next.Get("/api/v1/tensors/" + digest).status, 404) << "none of them counts";
+}
+
+TEST(WebUpload, ErrorsQuoteAValueAsItWasSent) {
+  Web web;
+  HttpClient client(web.port());
+  const Received received = client.Ask(
+      "PUT", "/api/v1/uploads/u?sizeBytes=4&dtype=F32&sha256=header.size_bytes", "", "abcd");
+  EXPECT_THAT(received.body, HasSubstr("sha256 must be 64 lower-case hexadecimal digits, got "
+                                       "'header.size_bytes'"));
+}
+
+TEST(WebUpload, SaysWhereABrokenUploadGoesOnInWordsOfHttp) {
+  const std::string bytes = SomeBytes(4000);
+  Web web;
+  HttpClient client(web.port());
+  const Received part = client.Ask("PUT", UploadUrl(bytes, "u"), "", bytes.substr(0, 1000));
+  EXPECT_EQ(FieldOf(part), "body");
+  EXPECT_THAT(part.body, HasSubstr("body must have sizeBytes = 4000 bytes in all, got 1000"));
+  HttpClient next(web.port());
+  const Received wrong = next.Ask("PUT", UploadUrl(bytes, "u", 500), "", bytes.substr(500));
+  EXPECT_EQ(FieldOf(wrong), "offset");
+  EXPECT_THAT(wrong.body, HasSubstr("\"offset must be 1000, where the upload stands"));
+}
+
+TEST(WebTensors, AreListedWithPagesAndRulesAsOtherLists) {
+  Web web;
+  const v1::Job job = web.Create();
+  HttpClient client(web.port());
+  const std::string bytes = SomeBytes(4000);
+  ASSERT_EQ(client.Ask("PUT", UploadUrl(bytes, "loose"), "", bytes.substr(0, 8)).status, 400);
+  HttpClient lists(web.port());
+  const Json first = Json::parse(lists.Get("/api/v1/tensors?pageSize=5").body);
+  ASSERT_EQ(first["tensors"].size(), 5U);
+  EXPECT_EQ(first["tensors"][0]["uploadId"], "loose");
+  EXPECT_EQ(first["tensors"][0]["committedBytes"], "8");
+  EXPECT_EQ(first["tensors"][1]["usedBy"], job.name());
+  const std::string more = absl::StrCat("/api/v1/tensors?page_size=5&pageToken=",
+                                        first["nextPageToken"].get<std::string>());
+  const Json second = Json::parse(lists.Get(more).body);
+  EXPECT_EQ(second["tensors"].size(), 3U);
+  EXPECT_EQ(second["nextPageToken"], "");
+  EXPECT_EQ(Json::parse(lists.Get("/api/v1/tensors?unused=true").body)["tensors"].size(), 1U);
+  for (const auto& [query, field] :
+       std::vector<std::pair<std::string, std::string>>{{"pageSize=2000", "page_size"},
+                                                        {"pageSize=x", "pageSize"},
+                                                        {"pageToken=x", "page_token"},
+                                                        {"pageToken=t0%ff", "page_token"},
+                                                        {"unused=maybe", "unused"},
+                                                        {"states=RUNNING", "states"}}) {
+    EXPECT_EQ(FieldOf(lists.Get("/api/v1/tensors?" + query)), field) << query;
+  }
 }
 
 TEST(WebUpload, AnswersABodyThatIsNoBody) {

@@ -18,6 +18,11 @@ export class ApiError extends Error {
     return this.code ? FINAL.includes(this.code) : this.status === 404;
   }
 
+  // The server is there and would not do it.
+  get refused() {
+    return this.status >= 400 && this.status < 500;
+  }
+
   // Of OUT_OF_RANGE for events: the first that the log still has; undefined of others.
   get oldestSequence() {
     const text = this.details.map(({ metadata }) => metadata?.oldest_sequence).find(Boolean);
@@ -75,6 +80,24 @@ function list(collection, { pageSize, pageToken = "", state = "", labels = [] })
 
 export const listJobs = (filter) => list("jobs", filter);
 export const listRuns = (filter) => list("runs", filter);
+
+export const listTensors = ({ pageSize, pageToken = "" }) =>
+  call(`tensors?${new URLSearchParams({ pageSize, pageToken })}`);
+
+const PAGE_SIZE = 500;
+
+// Pages of one of these lists, whose answers have the things as `field`, until there are `most`:
+// {all, more: whether there are more}.
+export async function listAll(listOf, field, filter, most) {
+  const all = [];
+  let pageToken = "";
+  do {
+    const page = await listOf({ ...filter, pageSize: PAGE_SIZE, pageToken });
+    all.push(...(page[field] ?? []));
+    pageToken = page.nextPageToken;
+  } while (pageToken && all.length < most);
+  return { all, more: Boolean(pageToken) };
+}
 
 // Jobs and runs by name: "jobs/x" or "runs/r-x".
 const pathOf = (name) => name.split("/").map(encodeURIComponent).join("/");

@@ -58,14 +58,16 @@ export function askToDelete(name, done) {
 no.addEventListener("click", () => dialog.close());
 
 yes.addEventListener("click", async () => {
-  const { act, said, failed, done } = asked;
+  const now = asked;
+  const { act, said, failed, done } = now;
   yes.disabled = true;
   announce(said); // first: the news of the job's end may overtake the answer
   try {
     const answer = await act();
-    dialog.close();
+    if (asked === now) dialog.close(); // unless it was left, and asks of another by now
     done(answer);
   } catch (error) {
+    if (asked !== now) return;
     trouble.textContent = `${failed}: ${error.message}`;
     yes.disabled = false;
   }

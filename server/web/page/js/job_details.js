@@ -31,6 +31,7 @@ export function describe(job) {
     ["methods", (job.methods ?? []).map(methodText).join("; ")],
     ["calibration", shapes(job.calibration)],
     ["held out", heldOutText(job)],
+    ["seed", Number(job.seed) ? job.seed : undefined],
     ["priority", job.priority ? String(job.priority) : undefined],
     ["attempt", job.attempt > 1 ? String(job.attempt) : undefined],
     [

@@ -3,7 +3,10 @@ import { el } from "./dom.js";
 
 const HUGE = 1e9; // what no one would come to
 
-const limits = ({ min, max }) => (Number(max) < HUGE ? `${min} to ${max}` : `at least ${min}`);
+function limits({ min, max }) {
+  if (min === undefined) return "";
+  return Number(max) < HUGE ? `${min} to ${max}` : `At least ${min}`;
+}
 
 function defaultText({ kind, defaultValue }) {
   if (defaultValue === undefined) return "by the problem";
@@ -33,19 +36,29 @@ function parameterField(parameter, value) {
         });
   if (value !== undefined) input.value = String(value);
   const usual = parameter.defaultValue === undefined ? "" : `; default ${defaultText(parameter)}`;
-  const range = kind === "SWITCH" ? "" : ` ${limits(parameter)}${usual}.`;
+  const range = kind === "SWITCH" ? "" : `${limits(parameter)}${usual}`;
+  const text = [help, range].filter(Boolean).map((part) => part.replace(/\.?$/, "."));
   return el(
     "label",
     { class: "field" },
     el("span", {}, name),
     input,
-    el("small", { class: "muted" }, `${help}${help.endsWith(".") ? "" : "."}${range}`),
+    el("small", { class: "muted" }, text.join(" ")),
   );
 }
 
+// A method that the server runs and does not describe.
+const undescribed = ({ name, parameters = {} }) => ({
+  name,
+  summary: "",
+  parameters: Object.keys(parameters).map((parameter) => ({ name: parameter, kind: "REAL" })),
+});
+
 export class MethodEditor {
   // methods: MethodInfos; method: a Method to begin with; onRemove: undefined where it must stay.
-  constructor(methods, { method, onChange, onRemove }) {
+  constructor(methods, { method, onRemove }) {
+    const known = !method || methods.some(({ name }) => name === method.name);
+    methods = known ? methods : [undescribed(method), ...methods];
     this.methods = methods;
     this.select = el(
       "select",
@@ -63,9 +76,8 @@ export class MethodEditor {
       this.summary,
       more,
     );
-    this.select.addEventListener("change", () => this.show({}));
-    this.node.addEventListener("input", onChange);
-    if (method && methods.some(({ name }) => name === method.name)) this.select.value = method.name;
+    this.select.addEventListener("change", () => this.show({})); // before the form hears of it
+    if (method) this.select.value = method.name;
     this.show(method?.parameters ?? {});
     more.open = Object.keys(method?.parameters ?? {}).length > 0;
   }

@@ -1,5 +1,5 @@
 // The layers of one model: all jobs of its weights, by layer, looked at every few seconds.
-import { listJobs, listRuns } from "./api.js";
+import { listAll, listJobs, listRuns } from "./api.js";
 import { setBadge, stateBadge } from "./badge.js";
 import { setConnection } from "./connection.js";
 import { el, fromTemplate, reconcile, setText } from "./dom.js";
@@ -16,21 +16,9 @@ import {
   NONE,
 } from "./format.js";
 import { ranking } from "./job_model.js";
+import { Poller } from "./poller.js";
 
-const INTERVAL_MS = 2500;
-const PAGE_SIZE = 500;
-const MOST_PAGES = 4;
-
-async function listAll(list, key, labels) {
-  const all = [];
-  for (let page = 0, pageToken = ""; page < MOST_PAGES; ++page) {
-    const answer = await list({ pageSize: PAGE_SIZE, pageToken, labels });
-    all.push(...(answer[key] ?? []));
-    pageToken = answer.nextPageToken;
-    if (!pageToken) break;
-  }
-  return all;
-}
+const MOST = 2000; // of jobs, the newest
 
 // {share, left} of a job: what is done of it, and the seconds that it still takes, undefined where
 // that is not known.
@@ -113,41 +101,34 @@ export class ModelView {
     this.weights = weights;
     this.rows = new Map();
     this.jobs = [];
+    this.runs = [];
     this.heading = parts.heading;
     this.title = weightsFolder({ [WEIGHTS]: weights }) ?? weights;
     setText(parts.heading, this.title);
     setText(parts.folder, weights);
     parts.filter.addEventListener("input", () => this.show());
-    this.onVisible = () => document.visibilityState === "visible" && this.refresh();
-    document.addEventListener("visibilitychange", this.onVisible);
-    this.refresh();
+    const labels = [[WEIGHTS, weights]];
+    this.poller = new Poller({
+      look: () =>
+        Promise.all([
+          listAll(listJobs, "jobs", { labels }, MOST),
+          listAll(listRuns, "runs", { labels }, MOST),
+        ]),
+      show: ([jobs, runs]) => this.take(jobs, runs),
+      fail: (error) => {
+        if (!error.refused) setConnection("away");
+        setText(parts.trouble, error.refused ? error.message : "");
+      },
+    });
+    this.poller.refresh();
   }
 
-  async refresh() {
-    clearTimeout(this.timer);
-    const labels = [[WEIGHTS, this.weights]];
-    try {
-      const [jobs, runs] = await Promise.all([
-        listAll(listJobs, "jobs", labels),
-        listAll(listRuns, "runs", labels),
-      ]);
-      if (this.closed) return;
-      setConnection("on");
-      setText(
-        this.parts.trouble,
-        jobs.length + runs.length === 0 ? "There is nothing of this model." : "",
-      );
-      this.jobs = byLayer(jobs);
-      this.runs = runs;
-      this.show();
-    } catch (error) {
-      if (this.closed) return;
-      setConnection("away");
-      setText(this.parts.trouble, error.message);
-    }
-    if (document.visibilityState === "visible") {
-      this.timer = setTimeout(() => this.refresh(), INTERVAL_MS);
-    }
+  take({ all: jobs, more }, { all: runs }) {
+    setConnection("on");
+    const nothing = jobs.length + runs.length === 0;
+    setText(this.parts.trouble, nothing ? "There is nothing of this model." : "");
+    Object.assign(this, { jobs: byLayer(jobs), more, runs });
+    this.show();
   }
 
   show() {
@@ -156,19 +137,25 @@ export class ModelView {
     const rows = shown.map((job) => {
       const row = this.rows.get(job.name) ?? new LayerRow(job);
       row.update(job);
-      this.rows.set(job.name, row);
-      return row.node;
+      return [job.name, row];
     });
-    reconcile(parts.rows, rows);
+    this.rows = new Map(rows);
+    reconcile(
+      parts.rows,
+      rows.map(([, row]) => row.node),
+    );
     parts.table.hidden = jobs.length === 0;
-    setText(parts.shown, `${shown.length} of ${jobs.length} jobs`);
+    setText(
+      parts.shown,
+      `${shown.length} of ${this.more ? "the newest " : ""}${jobs.length} jobs`,
+    );
     this.showTotals(shown);
     parts.runs.replaceChildren(
-      ...(this.runs ?? []).map(({ name, state }) =>
+      ...this.runs.map(({ name, state }) =>
         el("li", {}, el("a", { href: `#/${name}` }, idOf(name)), ` ${state.toLowerCase()}`),
       ),
     );
-    parts.runSection.hidden = (this.runs ?? []).length === 0;
+    parts.runSection.hidden = this.runs.length === 0;
   }
 
   // Of what is shown. Jobs that wait take what their estimates say.
@@ -191,8 +178,6 @@ export class ModelView {
   themeChanged() {}
 
   close() {
-    this.closed = true;
-    clearTimeout(this.timer);
-    document.removeEventListener("visibilitychange", this.onVisible);
+    this.poller.close();
   }
 }

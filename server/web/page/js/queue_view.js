@@ -1,15 +1,15 @@
 // The queue: runs and jobs newest first, by state and label, page by page, looked at every few
 // seconds.
-import { ApiError, listJobs, listRuns } from "./api.js";
+import { listJobs, listRuns } from "./api.js";
 import { MOST_COMPARED } from "./compare_view.js";
 import { setConnection } from "./connection.js";
 import { fromTemplate, setText } from "./dom.js";
 import { idOf } from "./format.js";
 import { JobRow } from "./job_row.js";
+import { parseLabels } from "./labels.js";
 import { ListSection } from "./list_section.js";
+import { Poller } from "./poller.js";
 import { RunRow } from "./run_row.js";
-
-const INTERVAL_MS = 2500;
 
 export class QueueView {
   // query: URLSearchParams of the address: state, label ("key=value").
@@ -23,15 +23,18 @@ export class QueueView {
     parts.label.value = query.get("label") ?? "";
     parts.state.addEventListener("change", () => this.filter());
     parts.label.addEventListener("change", () => this.filter());
-    this.onVisible = () => document.visibilityState === "visible" && this.refresh();
-    document.addEventListener("visibilitychange", this.onVisible);
     this.title = "Queue";
     this.heading = parts.heading;
-    this.refresh();
+    this.poller = new Poller({
+      look: () => this.look(),
+      show: ([runs, jobs]) => this.show(runs, jobs),
+      fail: (error) => this.fail(error),
+    });
+    this.poller.refresh();
   }
 
   makeSections(parts) {
-    const onTurn = () => this.refresh();
+    const onTurn = () => this.poller.refresh();
     this.jobs = new ListSection(parts, {
       list: listJobs,
       makeRow: (job) =>
@@ -78,36 +81,24 @@ export class QueueView {
     history.replaceState(null, "", `#/${query.size > 0 ? `?${query}` : ""}`);
     this.jobs.reset();
     this.runs.reset();
-    this.refresh();
+    this.poller.refresh();
   }
 
-  async refresh() {
-    clearTimeout(this.timer);
-    const turn = (this.turnNumber = (this.turnNumber ?? 0) + 1);
-    const filter = { state: this.parts.state.value, labels: labelsOf(this.parts.label.value) };
-    try {
-      const answers = await Promise.all([this.runs.ask(filter), this.jobs.ask(filter)]);
-      if (turn !== this.turnNumber) return; // asked again meanwhile, or gone
-      setConnection("on");
-      this.show(...answers);
-    } catch (error) {
-      if (turn !== this.turnNumber) return;
-      this.fail(error);
-    }
-    if (document.visibilityState === "visible") {
-      this.timer = setTimeout(() => this.refresh(), INTERVAL_MS);
-    }
+  look() {
+    const { state, label } = this.parts;
+    const filter = { state: state.value, labels: parseLabels(label.value) };
+    return Promise.all([this.runs.ask(filter), this.jobs.ask(filter)]);
   }
 
   fail(error) {
-    const refused = error instanceof ApiError && error.status >= 400 && error.status < 500;
-    if (!refused) setConnection("away");
-    setText(this.parts.trouble, refused ? error.message : "");
+    if (!error.refused) setConnection("away");
+    setText(this.parts.trouble, error.refused ? error.message : "");
   }
 
   // Who has no runs sees jobs alone.
   show(runs, jobs) {
     const { parts } = this;
+    setConnection("on");
     setText(parts.trouble, "");
     this.runs.show(runs.runs ?? [], runs.nextPageToken);
     this.jobs.show(jobs.jobs ?? [], jobs.nextPageToken);
@@ -122,20 +113,6 @@ export class QueueView {
   themeChanged() {}
 
   close() {
-    clearTimeout(this.timer);
-    this.turnNumber += 1;
-    document.removeEventListener("visibilitychange", this.onVisible);
+    this.poller.close();
   }
-}
-
-// "a=b, c=d" -> [["a", "b"], ["c", "d"]]; a key alone has the empty value.
-function labelsOf(text) {
-  return text
-    .split(",")
-    .map((part) => part.trim())
-    .filter(Boolean)
-    .map((part) => {
-      const [key, ...value] = part.split("=");
-      return [key.trim(), value.join("=").trim()];
-    });
 }

@@ -38,29 +38,6 @@ export function sparsityField(sparsity) {
   return String(sparsity?.fraction ?? 0.5);
 }
 
-// "team=a, note=b" as labels. The command line's own, which say what was read, stay.
-export function parseLabels(text, before = {}) {
-  const kept = Object.entries(before).filter(([key]) => key.startsWith("attnprune/"));
-  const own = text
-    .split(",")
-    .map((part) => part.trim())
-    .filter(Boolean)
-    .map((part) =>
-      part
-        .split(/=(.*)/s)
-        .slice(0, 2)
-        .map((side) => side.trim()),
-    );
-  return Object.fromEntries([...kept, ...own.map(([key, value = ""]) => [key, value])]);
-}
-
-export function labelsField(labels = {}) {
-  return Object.entries(labels)
-    .filter(([key]) => !key.startsWith("attnprune/"))
-    .map(([key, value]) => (value === "" ? key : `${key}=${value}`))
-    .join(", ");
-}
-
 // Of one request and its repetitions: 128 random bits. (crypto.randomUUID wants HTTPS.)
 export function newRequestId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
