@@ -140,7 +140,7 @@ class BlobReader {
   // Calls `then` once when the bytes [begin, end) are so: right away, or later on another thread,
   // which it must not hold up. Not when the reader is gone, which `then` must not own.
   virtual void Await(int64_t /*begin*/, int64_t /*end*/, Until /*until*/,
-                     std::function<void()> then) const {
+                     const std::function<void()>& then) const {
     then();
   }
 };

@@ -64,13 +64,13 @@ S3Credentials::S3Credentials(std::string file, absl::optional<MachineKeys> machi
       clock_(clock == nullptr ? &kRealClock : clock),
       keys_(std::move(keys)) {}
 
+// Holds one lock at a time: stacks and heaps give addresses of locks to others in any order.
 S3Credentials::S3Credentials(S3Credentials&& other) noexcept
-    : file_(other.file_), machine_(other.machine_), clock_(other.clock_) {
-  const MutexLock lock(&other.mutex_);
-  const MutexLock own(&mutex_);
-  keys_ = std::move(other.keys_);
-  next_fetch_ = other.next_fetch_;
-  fetched_ = other.fetched_;
+    : S3Credentials(other.file_, other.machine_, other.TakeKeys(), other.clock_) {}
+
+S3Keys S3Credentials::TakeKeys() {
+  const MutexLock lock(&mutex_);
+  return std::move(keys_);
 }
 
 absl::StatusOr<S3Credentials> S3Credentials::Load(const std::string& file, const Clock* clock) {

@@ -26,7 +26,7 @@ class S3Credentials {
   // the environment, else MachineKeys. INVALID_ARGUMENT naming blobs_credentials_file or blobs.
   // clock: outlives this; null: the real one.
   static absl::StatusOr<S3Credentials> Load(const std::string& file, const Clock* clock = nullptr);
-  S3Credentials(S3Credentials&& other) noexcept;
+  S3Credentials(S3Credentials&& other) noexcept;  // that was not asked before
 
   // A file is read each time; while it will not do, the keys before stay. A machine's
   // keys are fetched anew from 5 minutes before they end; UNAVAILABLE: they have ended and there
@@ -38,6 +38,7 @@ class S3Credentials {
                 const Clock* clock);
 
   static absl::StatusOr<S3Credentials> LoadOfMachine(const Clock* clock);
+  S3Keys TakeKeys();
   absl::Status FetchAgain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string file_;

@@ -15,7 +15,7 @@ namespace attnprune {
 namespace {
 
 std::string StsEndpoint() {
-  const std::string given = EnvironmentOf("AWS_ENDPOINT_URL_STS");
+  std::string given = EnvironmentOf("AWS_ENDPOINT_URL_STS");
   if (!given.empty()) return given;
   std::string region = EnvironmentOf("AWS_REGION");
   if (region.empty()) region = EnvironmentOf("AWS_DEFAULT_REGION");

@@ -63,8 +63,9 @@ class MaskEntries final : public BlobReader {
     }
     return absl::OkStatus();
   }
-  void Await(int64_t begin, int64_t end, Until until, std::function<void()> then) const override {
-    bits_->Await(begin / 8, (end + 7) / 8, until, std::move(then));
+  void Await(int64_t begin, int64_t end, Until until,
+             const std::function<void()>& then) const override {
+    bits_->Await(begin / 8, (end + 7) / 8, until, then);
   }
 
  private:
@@ -102,9 +103,10 @@ class JoinedFile final : public BlobReader {
     return out.empty() ? absl::OkStatus() : absl::DataLossError("read behind the file's end");
   }
   // The last of the parts that the bytes are in calls `then`; this call is one more.
-  void Await(int64_t begin, int64_t end, Until until, std::function<void()> then) const override {
+  void Await(int64_t begin, int64_t end, Until until,
+             const std::function<void()>& then) const override {
     const auto left = std::make_shared<std::atomic<int>>(1);
-    const std::function<void()> one = [left, then = std::move(then)] {
+    const std::function<void()> one = [left, then] {
       if (--*left == 0) then();
     };
     for (const Part& part : parts_) {

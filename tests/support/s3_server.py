@@ -237,6 +237,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             folder = self.folder / "parts" / words["uploadId"]
             if not folder.is_dir():
                 raise FileNotFoundError(folder)
+            self.write(folder / f"{words['partNumber']}.etag", etag.encode())
             self.write(folder / words["partNumber"], body)
         else:
             self.write(self.path_of(key), body)
@@ -249,14 +250,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, f"<R><UploadId>{urllib.parse.quote(upload, safe='')}</UploadId></R>".encode())
             return
         folder = self.folder / "parts" / words["uploadId"]
-        parts = sorted(os.listdir(folder), key=int)
-        bodies = [(folder / part).read_bytes() for part in parts]
-        etags = [f'"{hashlib.md5(part).hexdigest()}"' for part in bodies]
-        if [part for part in bodies[:-1] if len(part) < 5 << 20]:
+        parts = sorted((path for path in folder.iterdir() if not path.suffix), key=lambda path: int(path.name))
+        etags = [path.with_suffix(".etag").read_text() for path in parts]
+        if [part for part in parts[:-1] if part.stat().st_size < 5 << 20]:
             raise Refused(400, "EntityTooSmall")
         if body.decode().count("<PartNumber>") != len(parts) or not all(etag in body.decode() for etag in etags):
             raise Refused(400, "InvalidPart")
-        self.write(self.path_of(key), b"".join(bodies))
+        whole = self.folder / secrets.token_hex(8)
+        with open(whole, "wb") as file:
+            for part in parts:
+                with open(part, "rb") as source:
+                    shutil.copyfileobj(source, file, 1 << 20)
+        os.replace(whole, self.path_of(key))
         shutil.rmtree(folder)
         self.answer(200, b"<CompleteMultipartUploadResult/>")
 

@@ -249,7 +249,7 @@ absl::Status BlobCache::Write(ComingCopy& copy, const std::string& path, const S
 
 // Others' copies may take the disk.
 absl::Status BlobCache::WithRoom(absl::FunctionRef<absl::Status()> write) {
-  const absl::Status status = write();
+  absl::Status status = write();
   if (!absl::IsResourceExhausted(status)) return status;
   {
     const MutexLock lock(&mutex_);

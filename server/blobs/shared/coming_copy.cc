@@ -64,12 +64,12 @@ absl::Status ComingCopy::ReadAt(int64_t offset, absl::Span<char> out) const {
 }
 
 void ComingCopy::Await(const BlobReader* reader, int64_t end, BlobReader::Until until,
-                       std::function<void()> then) const {
+                       const std::function<void()>& then) const {
   if (until == BlobReader::Until::kChecked) end = size_;
   {
     const MutexLock lock(&mutex_);
     if (!HasLocked(end)) {
-      waiters_.push_back({reader, end, std::move(then)});
+      waiters_.push_back({reader, end, then});
       return;
     }
   }

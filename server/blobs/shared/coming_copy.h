@@ -44,7 +44,7 @@ class ComingCopy {
   // BlobReader's, of one that is called `reader`.
   absl::Status ReadAt(int64_t offset, absl::Span<char> out) const;
   void Await(const BlobReader* reader, int64_t end, BlobReader::Until until,
-             std::function<void()> then) const;
+             const std::function<void()>& then) const;
   // The functions that it passed to Await are not called any more.
   void Forget(const BlobReader* reader) const;
 
@@ -83,8 +83,8 @@ class ComingReader final : public BlobReader {
   absl::Status ReadAt(int64_t offset, absl::Span<char> out) const override {
     return copy_->ReadAt(offset, out);
   }
-  void Await(int64_t, int64_t end, Until until, std::function<void()> then) const override {
-    copy_->Await(this, end, until, std::move(then));
+  void Await(int64_t, int64_t end, Until until, const std::function<void()>& then) const override {
+    copy_->Await(this, end, until, then);
   }
 
  private:

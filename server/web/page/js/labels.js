@@ -33,7 +33,8 @@ export function labelsText(pairs) {
 // The command line's own say what was read.
 const isOwn = ([key]) => !key.startsWith("attnprune/");
 
-export const ownLabels = (labels = {}) => Object.entries(labels).filter(isOwn);
+// In order of key: a map's order is another at each answer.
+export const ownLabels = (labels = {}) => Object.entries(labels).filter(isOwn).sort();
 
 // What was written, with the command line's labels of before.
 export function withLabels(text, before = {}) {
