@@ -75,6 +75,8 @@ TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
       {"", "subcommand"},
       {"squeeze", "subcommand"},
       {"run --nonsense", "nonsense"},
+      {"list --unused", "--unused must stand beside --tensors"},
+      {"list --tensors --label a=b", "--tensors must stand without --runs, --state and --label"},
       {"run", "--method"},
       {"run --method gd", "--weights"},
       {"run --method gd:eta --weights DIR/weights.safetensors --fused w", "NAME:PARAMETER=NUMBER"},
@@ -371,32 +373,24 @@ TEST_F(CommandLine, ListsTheTensorsOfAServer) {
   const auto server = StartServer(data);
   ASSERT_TRUE(server.ok()) << server.status();
   const std::string at = absl::StrCat(" --server ", (*server)->address(), " ");
-  const auto run = [&](const std::string& line) {
-    return Attnprune(absl::StrCat(line, at), dir());
-  };
+  const auto run = [&](const std::string& line) { return Attnprune(line + at, dir()); };
   EXPECT_EQ(run("list --tensors").out, "sha256  name  dtype  shape  size  used by  as  time\n");
   const Outcome submitted = run(absl::StrCat("submit", kJob, "--method magnitude"));
   ASSERT_EQ(submitted.code, 0) << submitted.err;
   const std::string name = submitted.out.substr(0, submitted.out.size() - 1);
   ASSERT_EQ(run("watch " + name).code, 0);
-  const Outcome listed = run("list --tensors");
-  EXPECT_EQ(listed.code, 0) << listed.err;
-  EXPECT_THAT(listed.out, AllOf(HasSubstr("problem.fused.weight"), HasSubstr("calibration[0]"),
-                                HasSubstr("held_out[0]"), HasSubstr("results[0].matrices[0].mask"),
-                                HasSubstr("results[0].matrices[0].weights"), HasSubstr(name)));
+  EXPECT_THAT(run("list --tensors").out,
+              AllOf(HasSubstr("problem.fused.weight"), HasSubstr("calibration[0]"),
+                    HasSubstr("held_out[0]"), HasSubstr("results[0].matrices[0].mask"),
+                    HasSubstr("results[0].matrices[0].weights"), HasSubstr(name)));
   EXPECT_THAT(run("list --tensors --json").out, HasSubstr("\"usedAs\": \"calibration[0]\""));
   const Outcome first = run("list --tensors --limit 2");
   EXPECT_EQ(std::count(first.out.begin(), first.out.end(), '\n'), 3) << first.out;
   EXPECT_THAT(first.err, HasSubstr("there are more; see --limit"));
-  EXPECT_EQ(run("list --tensors --unused").out, run("list --tensors --unused --limit 1").out);
   EXPECT_THAT(run("list --tensors --unused").out, ::testing::Not(HasSubstr(name)));
   ASSERT_EQ(run("delete " + name).code, 0);
   const std::string unused = run("list --tensors --unused").out;
   EXPECT_EQ(std::count(unused.begin(), unused.end(), '\n'), 6) << unused;
-
-  EXPECT_EQ(run("list --unused").code, 2);
-  EXPECT_EQ(run("list --tensors --runs").code, 2);
-  EXPECT_EQ(run("list --tensors --label a=b").code, 2);
 }
 
 TEST_F(CommandLine, ManagesJobsTogetherByNameOrLabel) {

@@ -1,9 +1,4 @@
 // Finished tensors: stored once, given back, missed, verified, quarantined, replaced.
-#include <set>
-#include <string>
-#include <vector>
-
-#include "absl/strings/str_cat.h"
 #include "tests/server/blobs/blob_store_conformance.h"
 
 namespace attnprune {
@@ -124,61 +119,6 @@ TEST_P(BlobConformance, ReadsInPieces) {
   ASSERT_TRUE(file->ReadAt(60, absl::MakeSpan(out)).ok());
   EXPECT_EQ(out, bytes.substr(60, 30));
   EXPECT_TRUE(absl::IsDataLoss(file->ReadAt(71, absl::MakeSpan(out))));
-}
-
-std::vector<std::string> DigestsOf(const absl::StatusOr<std::vector<BlobFacts>>& blobs) {
-  EXPECT_TRUE(blobs.ok()) << blobs.status();
-  std::vector<std::string> digests;
-  for (const BlobFacts& facts : *blobs) digests.push_back(facts.sha256);
-  return digests;
-}
-
-TEST_P(BlobConformance, ListsWhatIsThereInOrderOfDigestPageByPage) {
-  std::set<std::string> sorted;
-  for (int i = 0; i < 40; ++i) sorted.insert(*store().Put(absl::StrCat("tensor ", i)));
-  const std::vector<std::string> all(sorted.begin(), sorted.end());
-  EXPECT_EQ(DigestsOf(store().List("", 100)), all);
-  Reopen();
-  std::vector<std::string> paged;
-  for (std::string after;; after = paged.back()) {
-    const std::vector<std::string> page = DigestsOf(store().List(after, 7));
-    paged.insert(paged.end(), page.begin(), page.end());
-    if (page.size() < 7) break;
-  }
-  EXPECT_EQ(paged, all);
-  EXPECT_THAT(DigestsOf(store().List(all.back(), 7)), ::testing::IsEmpty());
-  EXPECT_THAT(DigestsOf(store().List(std::string(64, '0'), 1)), ::testing::ElementsAre(all[0]));
-}
-
-TEST_P(BlobConformance, APageMissesNothingThatStaysWhileOthersComeAndGo) {
-  std::set<std::string> sorted;
-  for (int i = 0; i < 9; ++i) sorted.insert(*store().Put(absl::StrCat("tensor ", i)));
-  const std::vector<std::string> before(sorted.begin(), sorted.end());
-  const std::vector<std::string> first = DigestsOf(store().List("", 4));
-  ASSERT_TRUE(store().Remove(first.back()).ok());
-  ASSERT_TRUE(store().Put(std::string("another")).ok());
-  const std::vector<std::string> rest = DigestsOf(store().List(first.back(), 100));
-  for (size_t i = 4; i < before.size(); ++i) {
-    EXPECT_THAT(rest, ::testing::Contains(before[i]));
-  }
-}
-
-TEST_P(BlobConformance, TellsSizesAndTimesAndMovesNeither) {
-  const absl::Time stored = clock().Now();
-  const std::string digest = *store().Put(RandomBytes(100, 1));
-  clock().Advance(absl::Hours(1));
-  const std::string other = Sha256Of(std::string("never stored"));
-  for (int i = 0; i < 2; ++i) {
-    for (const auto& found : {store().List("", 5), store().LookAt({other, digest, "x"})}) {
-      ASSERT_EQ(found->size(), 1U);
-      EXPECT_EQ(found->front().sha256, digest);
-      EXPECT_EQ(found->front().size_bytes, 100);
-      EXPECT_EQ(found->front().touched, stored);
-    }
-  }
-  ASSERT_TRUE(IsThere(digest));
-  EXPECT_EQ(store().List("", 5)->front().touched, clock().Now());
-  EXPECT_THAT(*store().LookAt({}), ::testing::IsEmpty());
 }
 
 }  // namespace

@@ -420,58 +420,5 @@ TEST_P(UploadConformance, TheLongestIdleMakesRoomForANewOneAfterAMinute) {
               FailsWith(absl::StatusCode::kResourceExhausted, "at most 2"));
 }
 
-std::vector<std::string> KeysOf(const absl::StatusOr<std::vector<UploadFacts>>& uploads) {
-  EXPECT_TRUE(uploads.ok()) << uploads.status();
-  std::vector<std::string> keys;
-  for (const UploadFacts& upload : *uploads) keys.push_back(upload.Key());
-  return keys;
-}
-
-TEST_P(UploadConformance, ListsUnfinishedUploadsByKeyPageByPageAndByTenant) {
-  using ::testing::ElementsAre;
-  const std::string bytes = RandomBytes(100, 1);
-  const auto leave = [&](const std::string& tenant, const std::string& upload_id, size_t count) {
-    UploadSpec spec = SpecOf(upload_id, bytes);
-    spec.tenant = tenant;
-    UploadPart(spec, bytes, count);
-  };
-  leave("", "b", 10);
-  leave("", "A_2", 20);
-  leave("t", "b", 30);
-  leave("t", "a.1", 40);
-  leave("ten-ant", "c", 50);
-  ASSERT_TRUE(UploadFrom(SpecOf("done", "other"), "other", 0).ok());
-  Reopen();
-  const absl::optional<std::string> all = absl::nullopt;
-  const std::vector<std::string> keys = {"A_2", "b", "t@a.1", "t@b", "ten-ant@c"};
-  EXPECT_EQ(KeysOf(store().ListUploads(all, "", 100)), keys);
-  EXPECT_THAT(KeysOf(store().ListUploads(all, "", 2)), ElementsAre("A_2", "b"));
-  EXPECT_THAT(KeysOf(store().ListUploads(all, "b", 2)), ElementsAre("t@a.1", "t@b"));
-  EXPECT_THAT(KeysOf(store().ListUploads(all, "t@b", 2)), ElementsAre("ten-ant@c"));
-  EXPECT_THAT(KeysOf(store().ListUploads("t", "", 100)), ElementsAre("t@a.1", "t@b"));
-  EXPECT_THAT(KeysOf(store().ListUploads("", "", 100)), ElementsAre("A_2", "b"));
-  EXPECT_THAT(KeysOf(store().ListUploads("none", "", 100)), ElementsAre());
-
-  const UploadFacts upload = store().ListUploads("t", "", 1)->front();
-  EXPECT_EQ(upload.tenant, "t");
-  EXPECT_EQ(upload.upload_id, "a.1");
-  EXPECT_EQ(upload.sha256, Sha256Of(bytes));
-  EXPECT_EQ(upload.size_bytes, 100);
-  EXPECT_EQ(upload.received, 40);
-  EXPECT_EQ(upload.touched, clock().Now());
-}
-
-TEST_P(UploadConformance, ListsAnUploadThatIsRunningAsFarAsItIs) {
-  const std::string bytes = RandomBytes(100, 1);
-  const std::unique_ptr<Upload> upload = Start(SpecOf("u", bytes), 0);
-  for (const size_t from : {0, 30, 60}) {
-    ASSERT_TRUE(upload->Append(absl::MakeConstSpan(bytes).subspan(from, 30)).ok());
-    EXPECT_EQ(store().ListUploads("", "", 5)->front().received, static_cast<int64_t>(from) + 30);
-  }
-  ASSERT_TRUE(upload->Append(absl::MakeConstSpan(bytes).subspan(90)).ok());
-  ASSERT_TRUE(upload->Finish().ok());
-  EXPECT_THAT(KeysOf(store().ListUploads("", "", 5)), ::testing::IsEmpty());
-}
-
 }  // namespace
 }  // namespace attnprune

@@ -2,6 +2,9 @@
 
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "core/io/sha256.h"
+#include "nlohmann/json.hpp"
 #include "tests/server/api/jobs_for_tests.h"
 #include "tests/support/value_or_die.h"
 
@@ -53,6 +56,27 @@ void Web::AddProgress(const JobClaim& claim, int first, int last) {
 
 void Web::AddWarning(const JobClaim& claim, const std::string& text) {
   backend_.Append(claim, {{EventKind::kWarning, text}});
+}
+
+std::string FieldOf(const http::Received& received) {
+  return nlohmann::json::parse(received.body)
+      .value(nlohmann::json::json_pointer("/error/details/0/fieldViolations/0/field"), "");
+}
+
+std::string SomeBytes(size_t size) {
+  std::string bytes(size, '\0');
+  uint32_t state = 1;
+  for (char& c : bytes) {
+    state = state * 1664525 + 1013904223;
+    c = static_cast<char>(state >> 24);
+  }
+  return bytes;
+}
+
+std::string UploadUrl(const std::string& bytes, const std::string& id, int64_t offset,
+                      const std::string& dtype) {
+  return absl::StrCat("/api/v1/uploads/", id, "?sha256=", Sha256Of(bytes),
+                      "&sizeBytes=", bytes.size(), "&dtype=", dtype, "&offset=", offset);
 }
 
 }  // namespace attnprune::web

@@ -2,6 +2,8 @@
 #ifndef ATTNPRUNE_TESTS_SERVER_WEB_WEB_FIXTURE_H_
 #define ATTNPRUNE_TESTS_SERVER_WEB_WEB_FIXTURE_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "core/base/mutex.h"
 #include "server/web/web_host.h"
 #include "tests/server/api/backend.h"
+#include "tests/server/http/http_client.h"
 
 namespace attnprune::web {
 
@@ -48,6 +51,16 @@ class Web {
   std::vector<FinishedHttpRequest> calls_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<WebHost> host_;
 };
+
+// Of an error's answer: the field of its first violation; "" without one.
+std::string FieldOf(const http::Received& received);
+
+// The same at each call; no two pieces of an upload are alike.
+std::string SomeBytes(size_t size = 600'000);
+
+// Where these bytes are put, from `offset` on.
+std::string UploadUrl(const std::string& bytes, const std::string& id, int64_t offset = 0,
+                      const std::string& dtype = "BITMASK");
 
 }  // namespace attnprune::web
 

@@ -47,11 +47,6 @@ std::string ErrorStatus(const Received& received) {
   return body.is_object() ? body.value(Json::json_pointer("/error/status"), "") : received.body;
 }
 
-std::string FieldOf(const Received& received) {
-  return Json::parse(received.body)
-      .value(Json::json_pointer("/error/details/0/fieldViolations/0/field"), "");
-}
-
 // --- Jobs ---
 
 TEST(WebCreate, MakesAJobOnceWhateverIsSentTwice) {
@@ -140,26 +135,9 @@ TEST(WebDelete, RemovesAJobThatHasEndedAndNoOther) {
 
 // --- Uploads ---
 
-std::string UploadUrl(const std::string& bytes, const std::string& id, int64_t offset = 0,
-                      const std::string& dtype = "BITMASK") {
-  return absl::StrCat("/api/v1/uploads/", id, "?sha256=", Sha256Of(bytes),
-                      "&sizeBytes=", bytes.size(), "&dtype=", dtype, "&offset=", offset);
-}
-
 int64_t Committed(HttpClient& client, const std::string& id) {
   const Json answer = Json::parse(client.Get("/api/v1/uploads/" + id).body);
   return std::stoll(answer["committedBytes"].get<std::string>());
-}
-
-// Of more than two pieces, no two of them the same.
-std::string SomeBytes(size_t size = 600'000) {
-  std::string bytes(size, '\0');
-  uint32_t state = 1;
-  for (char& c : bytes) {
-    state = state * 1664525 + 1013904223;
-    c = static_cast<char>(state >> 24);
-  }
-  return bytes;
 }
 
 TEST(WebUpload, StoresATensorAndSendsItBack) {
@@ -284,57 +262,6 @@ TEST(WebUpload, RefusesWhatDoesNotFitAndSaysWhatIsWrong) {
   EXPECT_EQ(FieldOf(asks.Get("/api/v1/uploads/a%20b")), "id");
   HttpClient next(web.port());
   EXPECT_EQ(next.Get("/api/v1/tensors/" + digest).status, 404) << "none of them counts";
-}
-
-TEST(WebUpload, ErrorsQuoteAValueAsItWasSent) {
-  Web web;
-  HttpClient client(web.port());
-  const Received received = client.Ask(
-      "PUT", "/api/v1/uploads/u?sizeBytes=4&dtype=F32&sha256=header.size_bytes", "", "abcd");
-  EXPECT_THAT(received.body, HasSubstr("sha256 must be 64 lower-case hexadecimal digits, got "
-                                       "'header.size_bytes'"));
-}
-
-TEST(WebUpload, SaysWhereABrokenUploadGoesOnInWordsOfHttp) {
-  const std::string bytes = SomeBytes(4000);
-  Web web;
-  HttpClient client(web.port());
-  const Received part = client.Ask("PUT", UploadUrl(bytes, "u"), "", bytes.substr(0, 1000));
-  EXPECT_EQ(FieldOf(part), "body");
-  EXPECT_THAT(part.body, HasSubstr("body must have sizeBytes = 4000 bytes in all, got 1000"));
-  HttpClient next(web.port());
-  const Received wrong = next.Ask("PUT", UploadUrl(bytes, "u", 500), "", bytes.substr(500));
-  EXPECT_EQ(FieldOf(wrong), "offset");
-  EXPECT_THAT(wrong.body, HasSubstr("\"offset must be 1000, where the upload stands"));
-}
-
-TEST(WebTensors, AreListedWithPagesAndRulesAsOtherLists) {
-  Web web;
-  const v1::Job job = web.Create();
-  HttpClient client(web.port());
-  const std::string bytes = SomeBytes(4000);
-  ASSERT_EQ(client.Ask("PUT", UploadUrl(bytes, "loose"), "", bytes.substr(0, 8)).status, 400);
-  HttpClient lists(web.port());
-  const Json first = Json::parse(lists.Get("/api/v1/tensors?pageSize=5").body);
-  ASSERT_EQ(first["tensors"].size(), 5U);
-  EXPECT_EQ(first["tensors"][0]["uploadId"], "loose");
-  EXPECT_EQ(first["tensors"][0]["committedBytes"], "8");
-  EXPECT_EQ(first["tensors"][1]["usedBy"], job.name());
-  const std::string more = absl::StrCat("/api/v1/tensors?page_size=5&pageToken=",
-                                        first["nextPageToken"].get<std::string>());
-  const Json second = Json::parse(lists.Get(more).body);
-  EXPECT_EQ(second["tensors"].size(), 3U);
-  EXPECT_EQ(second["nextPageToken"], "");
-  EXPECT_EQ(Json::parse(lists.Get("/api/v1/tensors?unused=true").body)["tensors"].size(), 1U);
-  for (const auto& [query, field] :
-       std::vector<std::pair<std::string, std::string>>{{"pageSize=2000", "page_size"},
-                                                        {"pageSize=x", "pageSize"},
-                                                        {"pageToken=x", "page_token"},
-                                                        {"pageToken=t0%ff", "page_token"},
-                                                        {"unused=maybe", "unused"},
-                                                        {"states=RUNNING", "states"}}) {
-    EXPECT_EQ(FieldOf(lists.Get("/api/v1/tensors?" + query)), field) << query;
-  }
 }
 
 TEST(WebUpload, AnswersABodyThatIsNoBody) {
