@@ -4,22 +4,17 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/str_split.h"
 #include "client/cli/jobs/free_room.h"
 #include "core/io/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/server.h"
+#include "tests/client/cli/command_line.h"
 #include "tests/server/api/temporary_folder.h"
-#include "tests/support/paths.h"
 
 namespace attnprune::cli {
 namespace {
@@ -27,44 +22,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-
-struct Outcome {
-  int code;
-  std::string out, err;
-};
-
-Outcome Attnprune(const std::vector<std::string>& arguments) {
-  std::ostringstream out, err;
-  const Shell shell{
-      .out = &out, .err = &err, .out_columns = {}, .err_columns = {}, .interrupt = {}};
-  const int code = RunCommandLine(arguments, shell);
-  return {code, out.str(), err.str()};
-}
-
-// Split at spaces, with DIR replaced, and LLAMA by a small model of four layers.
-Outcome Attnprune(const std::string& line, const std::string& dir) {
-  return Attnprune(absl::StrSplit(absl::StrReplaceAll(line, {{"DIR", dir}, {"LLAMA", TinyLlama()}}),
-                                  ' ', absl::SkipEmpty()));
-}
-
-// The paper's data, small, in a folder.
-class CommandLine : public ::testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    folder_ = new TemporaryFolder;
-    const Outcome made =
-        Attnprune("synth --d 8 --n 6 --k 2 --rank 2 --output DIR", folder_->path());
-    ASSERT_EQ(made.code, 0) << made.err;
-  }
-  static void TearDownTestSuite() { delete folder_; }
-
-  const std::string& dir() const { return folder_->path(); }
-  static inline TemporaryFolder* folder_ = nullptr;
-};
-
-constexpr char kJob[] =
-    " --weights DIR/weights.safetensors --fused w --calibration DIR/calibration.safetensors "
-    "--held-out DIR/held_out.safetensors ";
 
 TEST_F(CommandLine, SaysWhatIsWrongWithItsFlagsAndExitsWithTwo) {
   struct Row {
@@ -315,121 +272,6 @@ TEST_F(CommandLine, ExitsWithOneWhenTheJobRunsOutOfTime) {
       Attnprune(absl::StrCat("run --timeout 1s", kJob, "--method gd:steps=1000000"), dir());
   EXPECT_EQ(outcome.code, 1);
   EXPECT_THAT(outcome.err, HasSubstr("failed"));
-}
-
-absl::StatusOr<std::unique_ptr<Server>> StartServer(const TemporaryFolder& data) {
-  ServerOptions options;
-  options.listen = "127.0.0.1:0";
-  options.data_dir = data.path();
-  options.threads_per_job = 1;
-  return Server::Start(options);
-}
-
-TEST_F(CommandLine, ManagesJobsOnAServer) {
-  const TemporaryFolder data;
-  const auto server = StartServer(data);
-  ASSERT_TRUE(server.ok()) << server.status();
-  const std::string at = absl::StrCat(" --server ", (*server)->address(), " ");
-  const auto run = [&](const std::string& line) {
-    return Attnprune(absl::StrCat(line, at), dir());
-  };
-
-  EXPECT_EQ(run("health").out, "serving\n");
-  EXPECT_THAT(run("info").out, AllOf(HasSubstr("magnitude"), HasSubstr("draws no random numbers")));
-  const Outcome valid = run(absl::StrCat("submit --validate-only", kJob, "--method gd"));
-  EXPECT_EQ(valid.code, 0) << valid.err;
-  EXPECT_THAT(valid.out, HasSubstr("memory"));
-  EXPECT_EQ(run("list").out,
-            "job  state  model  layer  at work  done  left  best  methods  priority  created\n");
-
-  const Outcome submitted = run(absl::StrCat("submit", kJob, "--method magnitude"));
-  ASSERT_EQ(submitted.code, 0) << submitted.err;
-  EXPECT_THAT(submitted.out, StartsWith("jobs/"));
-  const std::string name = submitted.out.substr(0, submitted.out.size() - 1);
-  const Outcome watched = run("watch --json " + name);
-  EXPECT_EQ(watched.code, 0) << watched.err;
-  EXPECT_THAT(watched.out, HasSubstr("\"terminal\""));
-  EXPECT_THAT(run("get " + name).out, HasSubstr("succeeded"));
-  EXPECT_THAT(run("list --state succeeded").out, HasSubstr(name));
-  const Outcome fetched = run("fetch " + name + " --method magnitude --output DIR/f.safetensors");
-  EXPECT_EQ(fetched.code, 0) << fetched.err;
-  EXPECT_TRUE(SafetensorsFile::Open(dir() + "/f.safetensors")->Contains("w_q"));
-  const Outcome none = run("fetch " + name + " --method ste --output DIR/g.safetensors");
-  EXPECT_EQ(none.code, 1);
-  EXPECT_EQ(none.err, absl::StrCat("attnprune: ", name,
-                                   " has no result of method ste; there is: magnitude\n"));
-
-  const Outcome slow = run(absl::StrCat("submit", kJob, "--method gd:steps=1000000"));
-  const std::string slow_name = slow.out.substr(0, slow.out.size() - 1);
-  EXPECT_EQ(run("delete " + slow_name).code, 4) << "it has not ended";
-  EXPECT_EQ(run("cancel " + slow_name).code, 0);
-  EXPECT_EQ(run("watch " + slow_name).code, 1);
-  EXPECT_EQ(run("delete " + slow_name).code, 0);
-  EXPECT_EQ(run("get " + slow_name).code, 4);
-}
-
-TEST_F(CommandLine, ListsTheTensorsOfAServer) {
-  const TemporaryFolder data;
-  const auto server = StartServer(data);
-  ASSERT_TRUE(server.ok()) << server.status();
-  const std::string at = absl::StrCat(" --server ", (*server)->address(), " ");
-  const auto run = [&](const std::string& line) { return Attnprune(line + at, dir()); };
-  EXPECT_EQ(run("list --tensors").out, "sha256  name  dtype  shape  size  used by  as  time\n");
-  const Outcome submitted = run(absl::StrCat("submit", kJob, "--method magnitude"));
-  ASSERT_EQ(submitted.code, 0) << submitted.err;
-  const std::string name = submitted.out.substr(0, submitted.out.size() - 1);
-  ASSERT_EQ(run("watch " + name).code, 0);
-  EXPECT_THAT(run("list --tensors").out,
-              AllOf(HasSubstr("problem.fused.weight"), HasSubstr("calibration[0]"),
-                    HasSubstr("held_out[0]"), HasSubstr("results[0].matrices[0].mask"),
-                    HasSubstr("results[0].matrices[0].weights"), HasSubstr(name)));
-  EXPECT_THAT(run("list --tensors --json").out, HasSubstr("\"usedAs\": \"calibration[0]\""));
-  const Outcome first = run("list --tensors --limit 2");
-  EXPECT_EQ(std::count(first.out.begin(), first.out.end(), '\n'), 3) << first.out;
-  EXPECT_THAT(first.err, HasSubstr("there are more; see --limit"));
-  EXPECT_THAT(run("list --tensors --unused").out, ::testing::Not(HasSubstr(name)));
-  ASSERT_EQ(run("delete " + name).code, 0);
-  const std::string unused = run("list --tensors --unused").out;
-  EXPECT_EQ(std::count(unused.begin(), unused.end(), '\n'), 6) << unused;
-}
-
-TEST_F(CommandLine, ManagesJobsTogetherByNameOrLabel) {
-  const TemporaryFolder data;
-  const auto server = StartServer(data);
-  ASSERT_TRUE(server.ok()) << server.status();
-  const std::string at = absl::StrCat(" --server ", (*server)->address(), " ");
-  const auto run = [&](const std::string& line) {
-    return Attnprune(absl::StrCat(line, at), dir());
-  };
-  const auto submit = [&](const std::string& flags) {
-    const std::string name = run(absl::StrCat("submit", kJob, flags)).out;
-    return name.substr(0, name.size() - 1);
-  };
-  const std::string a = submit("--method magnitude --label set=x");
-  const std::string b = submit("--method magnitude --seed 1 --label set=x");
-  EXPECT_EQ(run(absl::StrCat("watch ", a, " ", b)).code, 0);
-  const Outcome got = run(absl::StrCat("get jobs/none ", a, " ", b));
-  EXPECT_EQ(got.code, 4) << "one is not there, the others are shown";
-  EXPECT_THAT(got.out, AllOf(HasSubstr(a), HasSubstr(b)));
-  const Outcome fetched = run("fetch --label set=x --output DIR/both/{name}.safetensors");
-  EXPECT_EQ(fetched.code, 0) << fetched.err;
-  for (const std::string& name : {a, b}) {
-    EXPECT_TRUE(
-        SafetensorsFile::Open(absl::StrCat(dir(), "/both/", name.substr(5), ".safetensors")).ok());
-  }
-
-  const std::string slow = submit("--method gd:steps=1000000 --label set=x");
-  const std::string other = submit("--method gd:steps=1000000 --label set=y");
-  EXPECT_THAT(run("cancel --label set=x").out, StartsWith(slow)) << "what has ended is left out";
-  EXPECT_EQ(run("watch " + slow).code, 1);
-  const Outcome none = run("cancel --label set=x");
-  EXPECT_EQ(none.code, 0);
-  EXPECT_THAT(none.err, HasSubstr("there is none with the label set=x"));
-  EXPECT_EQ(run("watch --label set=none").code, 1);
-  EXPECT_EQ(run("delete --label set=x").out,
-            absl::StrCat(a, "  deleted\n", b, "  deleted\n", slow, "  deleted\n"));
-  EXPECT_THAT(run("list").out, AllOf(HasSubstr(other), ::testing::Not(HasSubstr(a))));
-  EXPECT_EQ(run("cancel " + other).code, 0);
 }
 
 TEST(FreeRoom, SaysWhatIsMissing) {
