@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 #include <memory>
@@ -76,9 +75,10 @@ class DownloadReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> 
     return std::min(offset_ + backend_->options.download_chunk_bytes, tensor_->size());
   }
 
+  // Posts: whoever tells that bytes are there may hold a lock that SendNext takes.
   void AwaitTurn() {
     backend_->budget.Acquire(record_.caller()->tenant,
-                             [this] { asio::dispatch(strand_, [this] { SendNext(); }); });
+                             [this] { asio::post(strand_, [this] { SendNext(); }); });
   }
 
   absl::Status Open() {

@@ -2,13 +2,16 @@
 #ifndef ATTNPRUNE_SERVER_WEB_API_JSON_H_
 #define ATTNPRUNE_SERVER_WEB_API_JSON_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "core/base/field_error.h"
+#include "core/base/status_macros.h"
 #include "core/io/messages.h"
 #include "server/http/message.h"
 
@@ -38,6 +41,22 @@ template <typename Integer>
 absl::Status ParseInteger(absl::string_view parameter, absl::string_view text, Integer* value) {
   if (absl::SimpleAtoi(text, value)) return absl::OkStatus();
   return MustError(parameter, "be a whole number", Quoted(text));
+}
+
+// Whether the query's parameter is one of every list's, which it then sets. INVALID_ARGUMENT names
+// it.
+template <typename ListRequest>
+absl::StatusOr<bool> ParsePaging(absl::string_view parameter, const std::string& text,
+                                 ListRequest* request) {
+  if (parameter == "pageToken" || parameter == "page_token") {
+    request->set_page_token(text);
+    return true;
+  }
+  if (parameter != "pageSize" && parameter != "page_size") return false;
+  int32_t size = 0;
+  ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(parameter, text, &size));
+  request->set_page_size(size);
+  return true;
 }
 
 // INVALID_ARGUMENT names a query's parameter that the address does not have, or its first.

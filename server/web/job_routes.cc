@@ -75,14 +75,10 @@ template <typename Request>
 absl::StatusOr<Request> ParseList(const http::Pairs& query) {
   Request request;
   for (const auto& [name, value] : query) {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const bool paging, ParsePaging(name, value, &request));
     absl::string_view label = name;
-    if (name == "pageSize" || name == "page_size") {
-      int32_t size = 0;
-      ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &size));
-      request.set_page_size(size);
-    } else if (name == "pageToken" || name == "page_token") {
-      request.set_page_token(value);
-    } else if (name == "states") {
+    if (paging) continue;
+    if (name == "states") {
       ATTNPRUNE_RETURN_IF_ERROR(ParseState(value, &request));
     } else if (absl::ConsumePrefix(&label, "labels.")) {
       (*request.mutable_labels())[std::string(label)] = value;

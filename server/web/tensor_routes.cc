@@ -91,19 +91,13 @@ absl::StatusOr<std::vector<NamedTensor>> TensorsAt(const access::Caller& caller,
 absl::StatusOr<v1::ListTensorsRequest> ParseListTensors(const http::Pairs& query) {
   v1::ListTensorsRequest request;
   for (const auto& [name, value] : query) {
-    if (name == "pageSize" || name == "page_size") {
-      int32_t size = 0;
-      ATTNPRUNE_RETURN_IF_ERROR(ParseInteger(name, value, &size));
-      request.set_page_size(size);
-    } else if (name == "pageToken" || name == "page_token") {
-      request.set_page_token(value);
-    } else if (name != "unused") {
-      return UnknownParameter(name);
-    } else if (value == "true" || value == "false") {
-      request.set_unused(value == "true");
-    } else {
+    ATTNPRUNE_ASSIGN_OR_RETURN(const bool paging, ParsePaging(name, value, &request));
+    if (paging) continue;
+    if (name != "unused") return UnknownParameter(name);
+    if (value != "true" && value != "false") {
       return MustError(name, "be true or false", Quoted(value));
     }
+    request.set_unused(value == "true");
   }
   return request;
 }

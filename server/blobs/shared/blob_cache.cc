@@ -1,6 +1,8 @@
 #include "server/blobs/shared/blob_cache.h"
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <utility>
 #include <vector>
 
@@ -34,10 +36,15 @@ absl::StatusOr<std::unique_ptr<BlobCache>> BlobCache::Open(const std::string& fo
   return cache;
 }
 
+BlobCache::BlobCache(std::string folder, int64_t max_bytes)
+    : folder_(std::move(folder)),
+      max_bytes_(max_bytes),
+      fetchers_(std::make_unique<boost::asio::thread_pool>(kFetches)) {}
+
 // What was not begun ends here, for readers that are still there.
 BlobCache::~BlobCache() {
   stopping_ = true;
-  threads_ = nullptr;
+  fetchers_ = nullptr;  // waits for what is under way, and drops the rest
   const MutexLock lock(&mutex_);
   for (const auto& [object, waiting] : coming_) {
     const std::shared_ptr<ComingCopy> copy = waiting.lock();
@@ -154,8 +161,8 @@ std::unique_ptr<BlobReader> BlobCache::Follow(const StoredBlob& blob, Source sou
   if (file.ok()) return std::make_unique<FileReader>(*std::move(file), blob.size);
   const Joined joined = Join(blob);
   if (joined.is_new) {
-    threads_->Post([this, waiting = std::weak_ptr<ComingCopy>(joined.copy), object = blob.object,
-                    source = std::move(source)] {
+    boost::asio::post(*fetchers_, [this, waiting = std::weak_ptr<ComingCopy>(joined.copy),
+                                   object = blob.object, source = std::move(source)] {
       const std::shared_ptr<ComingCopy> copy = waiting.lock();
       if (copy == nullptr) return ForgetUnwanted(object);
       if (copy->Take()) Obtain(*copy, object, source);

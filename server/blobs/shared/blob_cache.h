@@ -19,7 +19,10 @@
 #include "server/blobs/blob_store.h"
 #include "server/blobs/shared/blob_ledger.h"
 #include "server/blobs/shared/coming_copy.h"
-#include "server/blobs/shared/task_threads.h"
+
+namespace boost::asio {
+class thread_pool;
+}
 
 namespace attnprune {
 
@@ -68,8 +71,7 @@ class BlobCache {
     bool is_new = false;  // nobody is to make it yet
   };
 
-  BlobCache(std::string folder, int64_t max_bytes)
-      : folder_(std::move(folder)), max_bytes_(max_bytes) {}
+  BlobCache(std::string folder, int64_t max_bytes);
 
   absl::Status Load();
   std::string PathOf(const std::string& sha256) const { return folder_ + "/" + sha256; }
@@ -98,7 +100,7 @@ class BlobCache {
   std::unordered_map<std::string, Copy> copies_ ABSL_GUARDED_BY(mutex_);
   std::list<std::string> order_ ABSL_GUARDED_BY(mutex_);  // the most recently used first
   int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::unique_ptr<TaskThreads> threads_ = std::make_unique<TaskThreads>(kFetches);
+  std::unique_ptr<boost::asio::thread_pool> fetchers_;
 };
 
 }  // namespace attnprune
