@@ -33,7 +33,7 @@ endif()
 # cannot be jumped over; checked copies; indirect branches to their targets only; an image that is moved at each
 # start, with tables of functions that are read-only and no code that is writable. Sanitizers find more, and break
 # beside _FORTIFY_SOURCE.
-if(NOT ATTNPRUNE_SANITIZE)
+if(ATTNPRUNE_HARDENED AND NOT ATTNPRUNE_SANITIZE)
   add_compile_options("$<$<CONFIG:Release>:-fPIE;-fstack-protector-strong;-fstack-clash-protection;-fcf-protection;-U_FORTIFY_SOURCE;-D_FORTIFY_SOURCE=2>")
   add_link_options("$<$<CONFIG:Release>:-pie;LINKER:-z,relro,-z,now,-z,noexecstack>")
 endif()

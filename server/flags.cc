@@ -134,7 +134,8 @@ void AddStoreFlags(CLI::App& app, ServerOptions& o) {
                  "and four more are of --blobs")
       ->capture_default_str();
   app.add_option("--blobs", o.blobs,
-                 "file:///FOLDER or s3://BUCKET/PREFIX?endpoint=URL&region=REGION, for the tensors "
+                 "file:///FOLDER or s3://BUCKET/PREFIX?endpoint=URL&region=REGION"
+                 "[&addressing=virtual], for the tensors "
                  "and checkpoints of all servers of the database, which --store names. The keys "
                  "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment, else those "
                  "that a container or an instance of AWS has by its role")

@@ -58,7 +58,32 @@ absl::Status TakeParameter(absl::string_view parameter, BlobsUrl& url) {
     if (IsWord(value, "-")) return absl::OkStatus();
     return BadUrl("have a region such as us-east-1", value);
   }
-  return BadUrl("have no parameters but endpoint and region", name);
+  if (name == "addressing") {
+    url.bucket_in_host = value == "virtual";
+    if (value == "path" || value == "virtual") return absl::OkStatus();
+    return BadUrl("have the addressing path or virtual", value);
+  }
+  return BadUrl("have no parameters but endpoint, region and addressing", name);
+}
+
+// Whether a bucket's name can stand before the endpoint's: a host's name, of which a certificate's
+// * stands for one word.
+absl::Status CheckBucketInHost(const BlobsUrl& url) {
+  absl::string_view host = url.endpoint;
+  const bool tls = absl::ConsumePrefix(&host, "https://");
+  absl::ConsumePrefix(&host, "http://");
+  host = host.substr(0, host.rfind(':'));
+  const bool named = std::any_of(host.begin(), host.end(), [](char c) {
+    return absl::ascii_isalpha(static_cast<unsigned char>(c));
+  });
+  if (!named || absl::StrContains(host, '[')) {
+    return BadUrl("have an endpoint with a host's name where addressing is virtual", url.endpoint);
+  }
+  if (tls && absl::StrContains(url.bucket, '.')) {
+    return BadUrl("name a bucket without dots where addressing is virtual and the endpoint https",
+                  url.bucket);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<BlobsUrl> ParseFolder(absl::string_view path) {
@@ -92,6 +117,7 @@ absl::StatusOr<BlobsUrl> ParseBucket(absl::string_view text) {
   }
   const std::string of_aws = absl::StrCat("https://s3.", url.region, ".amazonaws.com");
   if (url.endpoint.empty()) url.endpoint = of_aws;
+  if (url.bucket_in_host) ATTNPRUNE_RETURN_IF_ERROR(CheckBucketInHost(url));
   return url;
 }
 
@@ -102,11 +128,18 @@ std::string BlobsUrl::Name() const {
   return absl::StrCat("s3://", bucket, prefix.empty() ? "" : "/", prefix);
 }
 
+std::string BlobsUrl::Root() const {
+  if (!bucket_in_host) return absl::StrCat(endpoint, "/", bucket, "/");
+  const size_t host = endpoint.find("://") + 3;
+  return absl::StrCat(endpoint.substr(0, host), bucket, ".", endpoint.substr(host), "/");
+}
+
 absl::StatusOr<BlobsUrl> ParseBlobsUrl(const std::string& url) {
   absl::string_view rest = url;
   if (absl::ConsumePrefix(&rest, "file://")) return ParseFolder(rest);
   if (absl::ConsumePrefix(&rest, "s3://")) return ParseBucket(rest);
-  return BadUrl("be file:///folder or s3://bucket/prefix?endpoint=URL&region=R", url);
+  return BadUrl(
+      "be file:///folder or s3://bucket/prefix?endpoint=URL&region=R&addressing=path|virtual", url);
 }
 
 }  // namespace attnprune

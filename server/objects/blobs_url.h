@@ -14,12 +14,17 @@ struct BlobsUrl {
   std::string bucket, prefix;  // prefix: "a/b" without slashes at its ends, or empty
   std::string endpoint;        // "https://host:port"
   std::string region;
+  bool bucket_in_host = false;  // "https://bucket.host:port/", not "https://host:port/bucket/"
 
   // What the place is called whichever way it is reached: "file:///folder", "s3://bucket/prefix".
   std::string Name() const;
+  // Of s3://: where the bucket's objects begin, as "https://host:port/bucket/" or
+  // "https://bucket.host:port/".
+  std::string Root() const;
 };
 
-// endpoint defaults to AWS's of the region, region to us-east-1. INVALID_ARGUMENT naming blobs.
+// endpoint defaults to AWS's of the region, region to us-east-1, addressing to path.
+// INVALID_ARGUMENT naming blobs.
 absl::StatusOr<BlobsUrl> ParseBlobsUrl(const std::string& url);
 
 }  // namespace attnprune

@@ -133,7 +133,8 @@ struct S3Http::Transfer {
 
 S3Http::S3Http(BlobsUrl url, S3Credentials credentials)
     : url_(std::move(url)),
-      display_(absl::StrCat(url_.Name(), " at ", url_.endpoint)),
+      display_(absl::StrCat(url_.Name(), " at ", url_.endpoint,
+                            url_.bucket_in_host ? ", the bucket in its host's name" : "")),
       ca_file_(EnvironmentOf("AWS_CA_BUNDLE")),
       credentials_(std::move(credentials)) {
   InitializeCurl();
@@ -165,9 +166,9 @@ void S3Http::GiveBack(void* handle) {
 }
 
 std::string S3Http::UrlOf(const S3Request& request) const {
-  std::string url = absl::StrCat(url_.endpoint, "/", url_.bucket);
+  std::string url = url_.Root();
   if (!request.name.empty()) {
-    absl::StrAppend(&url, "/", url_.prefix, url_.prefix.empty() ? "" : "/", request.name);
+    absl::StrAppend(&url, url_.prefix, url_.prefix.empty() ? "" : "/", request.name);
   }
   if (!request.query.empty()) absl::StrAppend(&url, "?", request.query);
   return url;

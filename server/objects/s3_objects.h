@@ -11,7 +11,7 @@
 
 namespace attnprune {
 
-// PREFIX/NAME is an object. The bucket is asked for by path (ENDPOINT/BUCKET/…), and must be
+// PREFIX/NAME is an object. The bucket, asked for as the URL's addressing says, must be
 // there: missing bucket, refused keys, another region and an endpoint that does not answer are
 // errors here, as of S3Http. credentials_file: see S3Credentials.
 absl::StatusOr<std::unique_ptr<ObjectPlace>> OpenS3Objects(const BlobsUrl& url,

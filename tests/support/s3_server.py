@@ -2,7 +2,7 @@
 
     s3_server.py FOLDER
 
-prints "serving http://127.0.0.1:PORT". The bucket `tensors` is there; the key is `tester`, its secret `opensesame`.
+prints "serving http://127.0.0.1:PORT", where /tensors is a bucket, as is http://tensors.localhost:PORT; the key is `tester`, its secret `opensesame`.
 FOLDER/objects/<key, quoted> is an object, FOLDER/parts/<upload>/<number> a part. FOLDER/fault, while it is there, has
 one JSON object: {"method": "PUT", "contains": "partNumber", "status": 503, "code": "SlowDown", "times": 2}; times counts
 down, status 0 closes the connection without an answer, "cut" sends so many bytes of an object and no more, and "hold" so
@@ -144,6 +144,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if digest != hashlib.sha256(body).hexdigest():
             raise Refused(400, "XAmzContentSHA256Mismatch")
 
+    def names(self, path):
+        """Bucket and key: the bucket is in the path, or before the host's name."""
+        host = self.headers["Host"].partition(":")[0]
+        if host.endswith(".localhost"):
+            return host.removesuffix(".localhost"), path
+        bucket, _, key = path.partition("/")
+        return bucket, key
+
     def serve(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.tell_keys(body):
@@ -160,7 +168,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.check_signature(body)
             path, _, query = self.path.partition("?")
             words = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
-            bucket, _, key = urllib.parse.unquote(path[1:]).partition("/")
+            bucket, key = self.names(urllib.parse.unquote(path[1:]))
             if bucket != BUCKET:
                 raise Refused(404, "NoSuchBucket")
             if not key:

@@ -37,6 +37,28 @@ TEST(BlobsUrl, DefaultsToAwsOfTheRegion) {
             "https://s3.eu-west-1.amazonaws.com");
 }
 
+TEST(BlobsUrl, PutsTheBucketIntoThePathOrTheHostsName) {
+  EXPECT_EQ(ParseBlobsUrl("s3://b.c/p?endpoint=https://h:1")->Root(), "https://h:1/b.c/");
+  EXPECT_EQ(ParseBlobsUrl("s3://b?addressing=path")->Root(),
+            "https://s3.us-east-1.amazonaws.com/b/");
+  EXPECT_EQ(ParseBlobsUrl("s3://b?region=eu-1&addressing=virtual")->Root(),
+            "https://b.s3.eu-1.amazonaws.com/");
+  EXPECT_EQ(ParseBlobsUrl("s3://b.c/p?addressing=virtual&endpoint=http://h:1/")->Root(),
+            "http://b.c.h:1/");
+}
+
+TEST(BlobsUrl, WhoseBucketCannotBeInTheHostsNameIsRefused) {
+  for (const char* url :
+       {"s3://b?addressing=virtual&endpoint=http://127.0.0.1:9000",
+        "s3://b?addressing=virtual&endpoint=http://[::1]:9000",
+        "s3://b?addressing=virtual&endpoint=http://[fe80::1]", "s3://b.c?addressing=virtual",
+        "s3://b?addressing=", "s3://b?addressing=host"}) {
+    const absl::Status status = ParseBlobsUrl(url).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << url;
+    EXPECT_EQ(FieldAtFault(status), "blobs") << url;
+  }
+}
+
 TEST(BlobsUrl, WithAnythingElseIsRefused) {
   for (const char* url :
        {"", "/shared", "file://shared", "file:///", "file:///a?b", "gs://b", "s3://", "s3:///p",
